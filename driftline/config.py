@@ -1,0 +1,217 @@
+"""One TOML file describes a run; this is its type, its limits and its error messages.
+
+The file as run is copied into the run directory, so that a run can be repeated from its directory alone. This
+module is in the contract because the console checks a file before it starts anything, and imports neither
+engine nor trainer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from driftline import fixes as fix_catalogue
+
+Positive = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0)]
+Rate = Annotated[float, Meta(gt=0)]
+Weight = Annotated[float, Meta(ge=0)]
+Fraction = Annotated[float, Meta(gt=0, le=1)]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run: one sentence with the file, the key and what is allowed."""
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Common options of every table of the file."""
+
+
+class RunConfig(_Section):
+    """`seed` seeds the model, the tasks and the trainer; engines draw their own noise (see engine/)."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")] = "run"
+    steps: Positive = 90
+    seed: Natural = 0
+
+
+class ModelConfig(_Section):
+    """`path`: a local Hugging Face directory; empty makes a tiny Qwen2 with its tokenizer on the spot."""
+
+    path: str = ""
+    dtype: Dtype = "auto"
+    hidden: Positive = 128
+    layers: Positive = 2
+    heads: Positive = 4
+    warm_start_batches: Natural = 60
+
+
+class TaskConfig(_Section):
+    """`prefix` is the length in tokens of the instruction that every prompt shares."""
+
+    name: Literal["reverse-digits"] = "reverse-digits"
+    digits: Annotated[int, Meta(ge=1, le=32)] = 6
+    prefix: Natural = 32
+
+
+class EngineConfig(_Section):
+    """`count` engines, each one Ray actor with one vLLM inside. Extra vLLM arguments go into `args` as they are."""
+
+    count: Annotated[int, Meta(ge=1, le=256)] = 1
+    max_num_seqs: Positive = 64
+    max_model_len: Positive = 256
+    block_size: Positive = 32
+    kv_cache_gb: Rate = 1.0
+    gpu_memory_utilization: Fraction = 0.6
+    enforce_eager: bool = True
+    cpus: Weight = 1.0
+    gpus: Weight = 0.0
+    start_timeout: Seconds = 600.0
+    args: dict[str, str | int | float | bool] = {}
+
+
+class SamplingConfig(_Section):
+    """Only what a trainer can reproduce: anything else that bends the distribution stays off."""
+
+    temperature: Rate = 0.7
+    max_tokens: Positive = 8
+
+
+class RolloutConfig(_Section):
+    """`ahead` is how many groups may be in flight or waiting beyond those that the next step needs."""
+
+    prompts: Positive = 16
+    samples: Annotated[int, Meta(ge=2)] = 8
+    ahead: Natural = 8
+
+
+class TrainerConfig(_Section):
+    """`objective`: "ppo" clips token ratios, "gspo" the length-normalised sequence ratio."""
+
+    objective: Literal["ppo", "gspo"] = "ppo"
+    clip_low: Rate = 0.2
+    clip_high: Rate = 0.2
+    lr: Rate = 1e-3
+    weight_decay: Weight = 0.0
+    grad_clip: Rate = 1.0
+    passes: Positive = 2
+    kl_coef: Weight = 0.0
+    advantage_std: bool = True
+    fp32_head: bool = True
+    keep_versions: Annotated[int, Meta(ge=2, le=64)] = 8
+    threads: Natural = 0
+
+
+class SyncConfig(_Section):
+    """`every` trainer steps (0: only when an operator asks). `timeout` bounds one engine's whole sync."""
+
+    every: Natural = 1
+    timeout: Seconds = 120.0
+
+
+class CheckpointConfig(_Section):
+    """`every` steps (0: only at the end); `keep` newest are kept."""
+
+    every: Natural = 0
+    keep: Positive = 2
+
+
+class HubConfig(_Section):
+    """`bind` is the interface the hub listens on; every socket is CURVE, also on loopback."""
+
+    bind: str = "127.0.0.1"
+    pause_lease: Seconds = 600.0
+
+
+class Config(_Section):
+    """A whole run."""
+
+    run: RunConfig = RunConfig()
+    model: ModelConfig = ModelConfig()
+    task: TaskConfig = TaskConfig()
+    engine: EngineConfig = EngineConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    sync: SyncConfig = SyncConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    hub: HubConfig = HubConfig()
+    fixes: dict[str, str] = {}
+
+
+def load(path: Path) -> Config:
+    """Read and check a file. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read: {reason}") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, where: str) -> Config:
+    """Check the text of a file named `where`. Raises ConfigError."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: not TOML: {error}") from error
+    _refuse_unknown_keys(raw, where)
+    try:
+        config = msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {_sentence(str(error))}") from error
+    _check_together(config, where)
+    return config
+
+
+def digest(text: str) -> str:
+    """First 12 hex digits of the file's SHA-256: which configuration a run or a snapshot belongs to."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _refuse_unknown_keys(raw: dict[str, object], where: str) -> None:
+    # msgspec names the first unknown field but not the allowed ones, so unknown keys are looked for first.
+    sections = {field.name: field.type for field in msgspec.structs.fields(Config)}
+    for name, table in raw.items():
+        if name not in sections:
+            raise ConfigError(f"{where}: unknown key '{name}'; allowed: {', '.join(sections)}")
+        section = sections[name]
+        if not isinstance(section, type) or not isinstance(table, dict):
+            continue
+        allowed = [field.name for field in msgspec.structs.fields(section)]
+        for key in table:
+            if key not in allowed:
+                raise ConfigError(f"{where}: unknown key '{name}.{key}'; allowed: {', '.join(allowed)}")
+
+
+def _sentence(error: str) -> str:
+    # msgspec: "Expected `int` >= 1 - at `$.run.steps`" -> "run.steps: expected `int` >= 1"
+    what, _, path = error.rpartition(" - at `$.")
+    if not what:
+        return error
+    return f"{path.rstrip('`')}: {what[0].lower()}{what[1:]}"
+
+
+def _check_together(config: Config, where: str) -> None:
+    for fix_id, value in config.fixes.items():
+        try:
+            fix_catalogue.check(fix_id, value)
+        except fix_catalogue.UnknownFixError as error:
+            raise ConfigError(f"{where}: fixes: {error}") from error
+    if config.model.hidden % config.model.heads:
+        raise ConfigError(
+            f"{where}: model.hidden: {config.model.hidden} is not a multiple of model.heads = {config.model.heads}"
+        )
+    needed = config.task.prefix + 2 * config.task.digits + 4
+    if config.engine.max_model_len < needed:
+        raise ConfigError(
+            f"{where}: engine.max_model_len: {config.engine.max_model_len} is below the {needed} tokens "
+            "that task.prefix and task.digits need"
+        )

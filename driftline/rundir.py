@@ -1,0 +1,186 @@
+"""The run directory and the connection file: where a run keeps its things, and how others find it.
+
+`runs/<id>/` holds `config.toml` (as run), `connection.json` (0600: endpoints and the hub's public key),
+`keys/` (0700), `journal/`, `snapshots/`, `logs/` and `hub.lock`. A run is live exactly while its hub holds the
+lock on `hub.lock`: a lock ends with its process however that dies, a file's existence does not.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from pathlib import Path
+
+import msgspec
+
+RUNS_VARIABLE = "DRIFTLINE_RUNS"
+RUN_VARIABLE = "DRIFTLINE_RUN"
+
+
+class RunError(RuntimeError):
+    """No such run, or a run that cannot be used; the message is a whole sentence for the operator."""
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """The connection file. Endpoints are ZeroMQ addresses, `server` the hub's CURVE public key in Z85."""
+
+    run: str
+    ingest: str
+    live: str
+    rpc: str
+    server: str
+    pid: int
+    started: float
+    synthetic: bool = False
+    schema: int = 1
+
+
+class RunDir(msgspec.Struct, frozen=True):
+    """Paths of one run."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The run's name: its directory's."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def connection_file(self) -> Path:
+        return self.path / "connection.json"
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.path / "snapshots"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "hub.lock"
+
+    def live(self) -> bool:
+        """True while a hub holds this run."""
+        try:
+            fd = os.open(self.lock, os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def connection(self) -> Connection:
+        """Read the connection file. Raises RunError."""
+        try:
+            return msgspec.json.decode(self.connection_file.read_bytes(), type=Connection)
+        except OSError as error:
+            raise RunError(f"{self.connection_file}: cannot be read: {error.strerror}") from error
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.connection_file}: not a connection file: {error}") from error
+
+    def write_connection(self, connection: Connection) -> None:
+        """Write the connection file at 0600, complete or not at all."""
+        write_private(self.connection_file, msgspec.json.format(msgspec.json.encode(connection)))
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write `data` to a new file of mode 0600 beside `path`, then rename it into place."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def runs_root() -> Path:
+    """The folder that holds the runs: $DRIFTLINE_RUNS, else ./runs."""
+    return Path(os.environ.get(RUNS_VARIABLE) or "runs").resolve()
+
+
+def create(root: Path, name: str) -> RunDir:
+    """Make a new run directory `<name>-<4 hex>` of mode 0700. Raises RunError."""
+    for _ in range(64):
+        path = root / f"{name}-{secrets.token_hex(2)}"
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=False)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RunError(f"{path}: cannot make the run directory: {error.strerror}") from error
+        run = RunDir(path)
+        for folder in (run.keys, run.journal, run.snapshots, run.logs):
+            folder.mkdir(mode=0o700)
+        return run
+    raise RunError(f"{root}: no free run directory named {name}-*")
+
+
+def find(name: str | None, root: Path | None = None) -> RunDir:
+    """The run named by id or path; with no name $DRIFTLINE_RUN, else the newest live run. Raises RunError."""
+    root = root or runs_root()
+    name = name or os.environ.get(RUN_VARIABLE) or None
+    if name is None:
+        live = [run for run in list_runs(root) if run.live()]
+        if not live:
+            raise RunError(f"no live run in {root}; start one with: driftline run configs/demo.toml")
+        return live[0]
+    for path in (Path(name), root / name):
+        if path.is_dir() and ((path / "journal").is_dir() or (path / "connection.json").exists()):
+            return RunDir(path.resolve())
+    raise RunError(f"no run '{name}': neither a run directory nor an id in {root}; see: driftline list")
+
+
+def list_runs(root: Path | None = None) -> list[RunDir]:
+    """All run directories under `root`, newest first."""
+    root = root or runs_root()
+    try:
+        paths = [p for p in root.iterdir() if (p / "journal").is_dir()]
+    except OSError:
+        return []
+
+    def born(path: Path) -> float:
+        try:
+            return path.stat().st_ctime if not (path / "config.toml").exists() else (path / "config.toml").stat().st_mtime
+        except OSError:
+            return 0.0
+
+    return [RunDir(path) for path in sorted(paths, key=born, reverse=True)]
+
+
+def wait_connection(run: RunDir, timeout: float) -> Connection:
+    """Wait until the run's hub is up. Raises RunError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if run.live() and run.connection_file.exists():
+            return run.connection()
+        time.sleep(0.02)
+    raise RunError(f"{run.path}: the hub did not come up within {timeout:.0f} s; see {run.logs / 'hub.log'}")
