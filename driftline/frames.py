@@ -60,10 +60,10 @@ class Metrics(_Frame, tag="m"):
 class Tokens(_Frame, tag="t"):
     """Token logprobs of some sequences, flattened; token i of the arrays belongs to sequence `seq[i]`.
 
-    Blobs are little-endian: `ids` int32, `seq` int32, `position` int32 (in the response, from 0),
-    `token_version` int32 (weights that sampled it), `rollout` float32 (engine's logprob), `trainer` float32 (trainer's logprob
-    under the same weights), all of length n. `engines`, `prompts` and `rewards` are per sequence; `pieces`
-    holds the decoded text of each token where the producer has a tokenizer, else is empty.
+    Blobs are little-endian, each of length n: `ids` int32, `seq` int32, `position` int32 (in the response,
+    from 0), `token_version` int32 (weights that sampled it), `rollout` float32 (engine's logprob), `trainer`
+    float32 (trainer's logprob under the same weights). `engines`, `prompts` and `rewards` are per sequence;
+    `pieces` holds the decoded text of each token where the producer has a tokenizer, else is empty.
     """
 
     step: int

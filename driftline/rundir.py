@@ -169,7 +169,8 @@ def list_runs(root: Path | None = None) -> list[RunDir]:
 
     def born(path: Path) -> float:
         try:
-            return path.stat().st_ctime if not (path / "config.toml").exists() else (path / "config.toml").stat().st_mtime
+            config = path / "config.toml"
+            return config.stat().st_mtime if config.exists() else path.stat().st_ctime
         except OSError:
             return 0.0
 

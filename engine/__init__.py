@@ -1,0 +1,1 @@
+"""The engine room: Ray actors, each hosting a vLLM engine."""

@@ -1,0 +1,1 @@
+"""The trainer's side of a run: policy, objective, mismatch, and the loop that drives the engines."""

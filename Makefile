@@ -1,0 +1,52 @@
+# Everything starts from a fresh clone with Python 3.11 and make; each target installs what it needs.
+#
+#   make demo    the article's story on this machine: a real vLLM, a real trainer, the console on top
+#   make test    lint, types, import contracts and all tests, the ones on the real vLLM included
+#
+# TORCH_INDEX: where pip finds the CPU build of torch, if it does not find one by itself (see README, "Install").
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench-installed
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+
+.PHONY: help venv demo test lint bench clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+venv: $(STAMP)
+
+$(STAMP): constraints.txt pyproject.toml scripts/venv.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH_INDEX="$(TORCH_INDEX)" bash scripts/venv.sh
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/driftline demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+$(BENCH_STAMP): $(STAMP) tests/bench/requirements.txt
+	@echo "bench: installing what it compares with"
+	@$(PIP) install -q -c constraints.txt -r tests/bench/requirements.txt
+	@touch $(BENCH_STAMP)
+
+bench: $(BENCH_STAMP)
+	@$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

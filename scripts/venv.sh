@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Make the virtual environment of the CPU build from constraints.txt, and say what is going on meanwhile.
+set -euo pipefail
+
+version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none)
+if [ "$version" != 3.11 ]; then
+    echo "driftline: Python 3.11 is needed for the pinned environment, '$PYTHON' is $version; name one: make venv PYTHON=/path/to/python3.11" >&2
+    exit 2
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+step() { # step TITLE COMMAND...: runs it, ticks the seconds on a terminal, shows the log only when it fails
+    local title=$1 start=$SECONDS
+    shift
+    "$@" >"$log" 2>&1 &
+    local pid=$!
+    trap 'kill $pid 2>/dev/null || true; rm -f "$log"; exit 130' INT TERM
+    if [ -t 1 ]; then
+        while kill -0 $pid 2>/dev/null; do
+            printf '\r%s ... %ds ' "$title" $((SECONDS - start))
+            sleep 1
+        done
+        printf '\r'
+    else
+        echo "$title ..."
+    fi
+    if ! wait $pid; then
+        echo "$title: failed" >&2
+        grep -v '^WARNING: Location' "$log" | tail -n 15 >&2
+        if grep -q 'torch==' "$log"; then
+            echo "driftline: pip found no CPU build of torch; set TORCH_INDEX to PyTorch's own CPU wheel index (README, \"Install\")" >&2
+        fi
+        exit 1
+    fi
+    echo "$title: done in $((SECONDS - start)) s"
+}
+
+pip() { "$VENV/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
+
+[ -x "$VENV/bin/python" ] || step "making $VENV" "$PYTHON" -m venv "$VENV"
+extra=()
+[ -n "${TORCH_INDEX:-}" ] && extra=(--extra-index-url "$TORCH_INDEX")
+step "installing the pinned environment (torch, vLLM, Ray: about 1.5 GB, some minutes)" \
+    pip install --no-deps ${extra[@]+"${extra[@]}"} -r constraints.txt
+step "installing driftline" pip install --no-deps --no-build-isolation -e .

@@ -1,0 +1,60 @@
+"""The configuration file: what it accepts, and the sentence it answers with."""
+
+from pathlib import Path
+
+import pytest
+
+from driftline import config as cfg
+
+
+def test_an_empty_file_is_the_default_run():
+    assert cfg.parse("", "x.toml") == cfg.Config()
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs").glob("*.toml")), ids=lambda p: p.name)
+def test_every_config_of_the_repository_is_valid(path: Path):
+    cfg.load(path)
+
+
+def test_the_repository_has_configs():
+    assert {"demo.toml", "reference.toml"} <= {p.name for p in Path("configs").glob("*.toml")}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[run]\nsteps = 0\n", ["bad.toml", "run.steps", ">= 1"]),
+        ("[run]\nsteps = 'many'\n", ["bad.toml", "run.steps", "`int`"]),
+        ("[run]\nstep = 3\n", ["bad.toml", "run.step'", "allowed: name, steps, seed"]),
+        ("[runs]\n", ["bad.toml", "'runs'", "allowed: run, model"]),
+        ("[trainer]\nobjective = 'dpo'\n", ["bad.toml", "trainer.objective", "'dpo'"]),
+        ("[run]\nname = '../x'\n", ["bad.toml", "run.name"]),
+        ("[fixes]\nfp64-head = 'on'\n", ["bad.toml", "fp64-head", "fp32-lm-head"]),
+        ("[fixes]\nfp32-lm-head = 'maybe'\n", ["bad.toml", "fp32-lm-head", "'maybe'", "off, on"]),
+        ("[model]\nheads = 3\n", ["bad.toml", "model.hidden", "model.heads"]),
+        ("[engine]\nmax_model_len = 8\n", ["bad.toml", "engine.max_model_len", "8"]),
+        ("run = 3\n", ["bad.toml", "run", "expected `object`"]),
+        ("[run\n", ["bad.toml", "not TOML", "line 1"]),
+        ("[sampling]\ntemperature = nan\n", ["bad.toml", "sampling.temperature"]),
+        ("[sampling]\ntemperature = 0.0\n", ["bad.toml", "sampling.temperature", "> 0"]),
+    ],
+)
+def test_bad_input_gets_file_key_and_what_is_allowed(text: str, words: list[str]):
+    with pytest.raises(cfg.ConfigError) as error:
+        cfg.parse(text, "bad.toml")
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_a_file_that_is_not_there(tmp_path: Path):
+    with pytest.raises(cfg.ConfigError, match=r"none\.toml: cannot be read: No such file"):
+        cfg.load(tmp_path / "none.toml")
+
+
+def test_a_file_that_is_not_text(tmp_path: Path):
+    path = tmp_path / "x.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(cfg.ConfigError, match="not UTF-8"):
+        cfg.load(path)
