@@ -1,0 +1,171 @@
+"""What a console knows of a run: a pure reducer over the frames of its journal.
+
+`RunModel.apply` takes frames in the order of their sequence numbers and does nothing else: no clock, no disk, no
+socket. The same frames always give the same model, so live view, replay and tests share it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from console.store.series import SeriesStore
+from driftline.frames import (
+    TERMINAL,
+    Ack,
+    AckState,
+    Command,
+    EngineState,
+    Event,
+    FixState,
+    Frame,
+    FrameError,
+    Metrics,
+    RunState,
+    Span,
+    Stamped,
+)
+from driftline.metrics import resolve
+
+EVENTS_KEPT: Final = 5_000
+SPANS_KEPT: Final = 20_000
+COMMANDS_KEPT: Final = 1_000
+MARKS_KEPT: Final = 2_000
+
+
+class Logged(msgspec.Struct, frozen=True):
+    """An event with what the hub knows of it: `time` is the hub's clock, `event.time` the producer's."""
+
+    seq: int
+    time: float
+    producer: str
+    event: Event
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """A step at which somebody changed something; `kind` is "fix", "sync" or "mark"."""
+
+    step: int
+    kind: str
+    text: str
+
+
+class CommandLife(msgspec.Struct, frozen=True):
+    """A command and everything that was acknowledged about it, oldest first."""
+
+    command: Command
+    acks: tuple[Ack, ...] = ()
+
+    @property
+    def state(self) -> AckState:
+        """The latest state, "queued" before the first acknowledgement."""
+        return self.acks[-1].state if self.acks else "queued"
+
+    @property
+    def done(self) -> bool:
+        """True once the state cannot change any more."""
+        return self.state in TERMINAL
+
+
+class RunModel:
+    """State of one run as of sequence number `head`."""
+
+    def __init__(self) -> None:
+        self.run: RunState | None = None
+        self.engines: dict[str, EngineState] = {}
+        self.fixes: dict[str, FixState] = {}
+        self.metrics = SeriesStore()
+        self.labels: dict[str, str] = {}
+        self.events: deque[Logged] = deque(maxlen=EVENTS_KEPT)
+        self.spans: deque[Span] = deque(maxlen=SPANS_KEPT)
+        self.commands: dict[str, CommandLife] = {}
+        self.marks: list[Mark] = []
+        self.head = 0
+        self.first_time: float | None = None
+        self.last_time: float | None = None
+        self.damaged = 0
+        """Frames that could not be decoded."""
+        self.step = -1
+        """The newest step that anything was reported for."""
+        self._agreed: dict[str, str] = {}
+
+    def apply(self, stamped: Stamped) -> None:
+        """Take in one frame. A sequence number at or below `head` was applied before and is ignored."""
+        if stamped.seq <= self.head:
+            return
+        self.head = stamped.seq
+        if self.first_time is None:
+            self.first_time = stamped.time
+        self.last_time = stamped.time
+        try:
+            frame = stamped.frame()
+        except FrameError:
+            # A newer producer may send what this console does not know; the rest of the run must stay visible.
+            self.damaged += 1
+            return
+        self._reduce(stamped, frame)
+
+    def _reduce(self, stamped: Stamped, frame: Frame) -> None:
+        match frame:
+            case Metrics():
+                self._metrics(frame)
+            case EngineState():
+                self.engines[frame.engine] = frame
+            case RunState():
+                self.run = frame
+                self.step = max(self.step, frame.step)
+            case FixState():
+                self._fix(frame)
+            case Event():
+                self.events.append(Logged(stamped.seq, stamped.time, stamped.producer, frame))
+            case Span():
+                self.spans.append(frame)
+            case Command():
+                self._command(frame)
+            case Ack():
+                self._ack(frame)
+            case _:
+                pass  # Tokens are kept by the token store of the screens that ask for them.
+
+    def _metrics(self, frame: Metrics) -> None:
+        for name, value in frame.values.items():
+            self.metrics.put(name, frame.step, value)
+        for name, label in frame.labels.items():
+            self.labels[resolve(name)] = label
+        self.step = max(self.step, frame.step)
+
+    def _fix(self, frame: FixState) -> None:
+        self.fixes[frame.fix] = frame
+        value = frame.effective
+        if value in ("", "mixed"):
+            return
+        # Only what every engine has reported counts as a change, and the first report is the start of the run.
+        before = self._agreed.get(frame.fix)
+        self._agreed[frame.fix] = value
+        if before is None or before == value:
+            return
+        reported = [engine.since_step for engine in frame.engines if engine.since_step >= 0]
+        step = max(reported, default=max(self.step, 0))
+        self._mark(Mark(step, "fix", f"{frame.fix} {value}"))
+
+    def _command(self, frame: Command) -> None:
+        known = self.commands.get(frame.id)
+        self.commands[frame.id] = CommandLife(frame, known.acks if known is not None else ())
+        while len(self.commands) > COMMANDS_KEPT:
+            del self.commands[next(iter(self.commands))]
+        if frame.verb == "mark":
+            self._mark(Mark(max(self.step, 0), "mark", frame.args.get("text", "")))
+
+    def _ack(self, frame: Ack) -> None:
+        life = self.commands.get(frame.id)
+        if life is None or life.done:
+            return
+        self.commands[frame.id] = CommandLife(life.command, (*life.acks, frame))
+        if frame.state == "applied" and life.command.verb == "sync":
+            self._mark(Mark(max(self.step, 0), "sync", "sync"))
+
+    def _mark(self, mark: Mark) -> None:
+        self.marks.append(mark)
+        del self.marks[:-MARKS_KEPT]
