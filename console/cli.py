@@ -1,0 +1,197 @@
+"""The `driftline` command: arguments, dispatch and exit codes.
+
+A verb's module is imported only when it is asked for, so `--help`, `--version` and `list` cost an interpreter start,
+and nothing but `attach` (and `run` or `demo` on a terminal, through it) ever imports a screen.
+
+Exit codes: 0 done; 1 what was asked for failed (a command failed, was refused or expired; a run failed); 2 bad
+arguments or configuration; 3 no such run, or no live one; 4 `--wait` timed out; 130 ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVar
+
+from console import outcome
+from console.outcome import Failure
+from driftline import __version__
+from driftline.rundir import RunError
+
+MARKERS = ("braille", "block", "ascii")
+TABLES = ("metrics", "events", "spans", "fixes", "engines")
+WAIT = 60.0
+
+T = TypeVar("T", int, float)
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors as one sentence with a prefix, without the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(outcome.USAGE, f"driftline: {message}; see: {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code."""
+    args = build().parse_args(argv)
+    module, _, function = str(args.verb).partition(":")
+    try:
+        verb: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
+        code = verb(args)
+        sys.stdout.flush()
+        return code
+    except Failure as failure:
+        return _fail(str(failure), failure.code)
+    except RunError as error:
+        return _fail(str(error), outcome.NO_RUN)
+    except KeyboardInterrupt:
+        return outcome.INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has had enough. Python flushes stdout once more at exit: give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return outcome.OK
+
+
+def _fail(message: str, code: int) -> int:
+    if message:
+        print(f"driftline: {message}", file=sys.stderr)
+    return code
+
+
+def build() -> Parser:
+    """The parser with all verbs."""
+    parser = Parser(
+        prog="driftline",
+        description="A terminal console for online RL runs: see, switch and fix the drift between "
+        "rollout engine and trainer.",
+        epilog="RUN is an id or a path; default: $DRIFTLINE_RUN, else the newest live run in $DRIFTLINE_RUNS (./runs).",
+    )
+    parser.add_argument("--version", action="version", version=f"driftline {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _starting(verbs)
+    _watching(verbs)
+    _acting(verbs)
+    return parser
+
+
+def _starting(verbs: argparse._SubParsersAction[Parser]) -> None:
+    run = _verb(verbs, "run", "console.verbs.start:run", "start a run and watch it")
+    run.add_argument("config", metavar="CONFIG", help="TOML file, for example configs/demo.toml")
+    run.add_argument("--steps", type=_positive, metavar="N", help="trainer steps, instead of run.steps")
+    run.add_argument("--name", help="first part of the run's id, instead of run.name")
+    run.add_argument("--headless", action="store_true", help="print steps and events instead of opening the console")
+    _screen(run)
+    demo = _verb(verbs, "demo", "console.verbs.start:demo", "the demonstration: vLLM's defaults, then the fixes, live")
+    demo.add_argument("--config", metavar="CONFIG", help="another file than configs/demo.toml")
+    demo.add_argument("--headless", action="store_true", help="play the operator, as without a terminal")
+    _screen(demo)
+    simulate = _verb(verbs, "simulate", "console.verbs.start:simulate", "a synthetic feed, to learn the console on")
+    simulate.add_argument("--steps", type=_natural, default=900, metavar="N", help="0: until ctrl-C (default 900)")
+    simulate.add_argument("--rate", type=_above_zero, default=2.0, metavar="HZ", help="steps a second (default 2)")
+    simulate.add_argument("--engines", type=_positive, default=2, metavar="N", help="engines to pretend (default 2)")
+    simulate.add_argument("--seed", type=_natural, default=0)
+    hub = _verb(verbs, "hub", "console.verbs.start:hub", "a hub for your own trainer")
+    hub.add_argument("--name", default="run", help="first part of the run's id (default run)")
+    hub.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="interface to listen on (default loopback)")
+    hub.add_argument("--run", metavar="RUN", help="an existing run directory, to go on with it")
+
+
+def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
+    attach = _verb(verbs, "attach", "console.verbs.attach:attach", "open the console on a live run")
+    attach.add_argument("run", nargs="?", metavar="RUN")
+    attach.add_argument("--operate", action="store_true", help="allow acting on the run (needs the operator's key)")
+    _screen(attach)
+    listing = _verb(verbs, "list", "console.verbs.listing:runs", "the runs here, newest first")
+    _json(listing)
+    status = _verb(verbs, "status", "console.verbs.status:status", "one line about a run, fit for a status bar")
+    _run(status)
+    _json(status)
+    tail = _verb(verbs, "tail", "console.verbs.tail:tail", "one line for each step and event, as they come")
+    _run(tail)
+    tail.add_argument("--seconds", type=_above_zero, metavar="N", help="end after N seconds")
+    export = _verb(verbs, "export", "console.verbs.export:export", "write a table of a run, live or ended, to a file")
+    _run(export)
+    export.add_argument("--out", required=True, metavar="FILE", help=".parquet, .csv, .ndjson or .arrow")
+    export.add_argument("--table", choices=TABLES, default="metrics")
+
+
+def _acting(verbs: argparse._SubParsersAction[Parser]) -> None:
+    fix = _verb(verbs, "fix", "", "the backend fixes of a run").add_subparsers(metavar="VERB", required=True)
+    listing = _verb(fix, "list", "console.verbs.fix:listing", "what each fix is doing, engine by engine")
+    _run(listing)
+    _json(listing)
+    setting = _verb(fix, "set", "console.verbs.fix:setting", "switch a fix on every engine, while the run goes on")
+    setting.add_argument("id", metavar="ID", help="see: driftline fix list")
+    setting.add_argument("value", metavar="VALUE", help="on or off")
+    _run(setting)
+    _wait(setting, "until every engine reports the value")
+    _json(setting)
+    sync = _verb(verbs, "sync", "console.verbs.act:sync", "pause, load weights, resume, on every engine")
+    _run(sync)
+    _wait(sync, "until every engine has the weights, and print its phases")
+    _json(sync)
+    for name, text in (
+        ("pause", "pause generation on every engine, under a lease"),
+        ("resume", "resume generation"),
+        ("stop", "end the run in good order"),
+    ):
+        verb = _verb(verbs, name, f"console.verbs.act:{name}", text)
+        _run(verb)
+        _wait(verb, "until the run has ended" if name == "stop" else "until it has taken effect")
+
+
+def _verb(group: argparse._SubParsersAction[Parser], name: str, target: str, text: str) -> Parser:
+    parser = group.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    if target:
+        parser.set_defaults(verb=target)
+    return parser
+
+
+def _run(parser: Parser) -> None:
+    parser.add_argument("--run", metavar="RUN", help="id or path (default: $DRIFTLINE_RUN, else the newest live run)")
+
+
+def _json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _wait(parser: Parser, until: str) -> None:
+    parser.add_argument("--wait", action="store_true", help=f"wait {until}")
+    parser.add_argument(
+        "--timeout", type=_above_zero, default=WAIT, metavar="S", help=f"give up after S seconds (default {WAIT:.0f})"
+    )
+
+
+def _screen(parser: Parser) -> None:
+    parser.add_argument("--marker", choices=MARKERS, default=MARKERS[0], help="what charts are drawn with")
+    parser.add_argument("--fps", type=_positive, default=4, metavar="N", help="redraws a second at most (default 4)")
+
+
+def _natural(text: str) -> int:
+    return _number(text, int, "a whole number from 0 up", lambda value: value >= 0)
+
+
+def _positive(text: str) -> int:
+    return _number(text, int, "a whole number from 1 up", lambda value: value >= 1)
+
+
+def _above_zero(text: str) -> float:
+    return _number(text, float, "a number above 0", lambda value: 0 < value < float("inf"))
+
+
+def _number(text: str, kind: type[T], allowed: str, fits: Callable[[T], bool]) -> T:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not fits(value):
+        raise argparse.ArgumentTypeError(f"'{text}' is not {allowed}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Numbers and text for plain terminals and status bars. No numpy, no screen.
+
+Text that a run sends is not trusted: a model's output may hold escape sequences, and a terminal would obey them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import unicodedata
+from typing import Any
+
+
+def clean(text: str) -> str:
+    """Text without control characters, bidirectional overrides and lone surrogates; line ends become blanks."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_harmless(character) for character in text)
+
+
+def _harmless(character: str) -> str:
+    if character in "\n\r\t":
+        return " "
+    category = unicodedata.category(character)
+    if category in ("Cc", "Cs"):
+        return ""
+    # Cf holds the bidirectional overrides (U+202A-E, U+2066-9), which can make a line read otherwise than it is.
+    return "" if category == "Cf" else character
+
+
+def short(value: float | None) -> str:
+    """A number in at most six characters: .43, 1.9, 812, 1.9k, 3e-5, nan; "-" for None."""
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    size = abs(value)
+    if size == 0:
+        return "0"
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if size >= limit:
+            return f"{value / limit:.3g}{unit}"
+    if size >= 1:
+        return f"{value:.2g}" if size < 10 else f"{value:.0f}"
+    if size >= 1e-3:
+        return f"{value:.2g}".replace("0.", ".", 1)
+    return f"{value:.0e}".replace("e-0", "e-")
+
+
+def clock(seconds: float) -> str:
+    """Unix seconds as local hh:mm:ss."""
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON. JSON has no NaN, and a null would hide a divergence: they are written as the strings
+    "NaN", "Infinity" and "-Infinity"."""
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

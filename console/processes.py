@@ -1,0 +1,77 @@
+"""Process trees: find every descendant of this process, end them, leave none.
+
+A trainer starts Ray, Ray starts workers, a worker starts vLLM's engine core: most of them are not our children and
+some are in sessions of their own. They are followed by parentage only, never by name. Where the kernel can
+(Linux), this process adopts orphaned descendants, so that one whose parent died is still found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import psutil
+
+PR_SET_CHILD_SUBREAPER: Final = 36
+
+
+def adopt_orphans() -> bool:
+    """Have orphaned descendants become children of this process instead of init's. False where impossible."""
+    if sys.platform != "linux":
+        return False
+    return bool(ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def descendants(root: int | None = None, *, without: Iterable[int] = ()) -> list[psutil.Process]:
+    """Living descendants of `root` (default: this process), less the subtrees of the pids in `without`."""
+    try:
+        tree = psutil.Process(root).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    cut = set(without)
+    for pid in without:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            cut.update(child.pid for child in psutil.Process(pid).children(recursive=True))
+    return [process for process in tree if process.pid not in cut and alive(process)]
+
+
+def alive(process: psutil.Process) -> bool:
+    """True for a process that still runs: a zombie has ended and only waits to be collected."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def end(processes: list[psutil.Process], grace: float, tick: Callable[[], None] = lambda: None) -> None:
+    """SIGTERM, up to `grace` seconds, SIGKILL, up to 5 s more. `tick` is called while waiting."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process.terminate()
+    _wait(processes, grace, tick)
+    for process in processes:
+        if alive(process):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                process.kill()
+    _wait(processes, 5.0, tick)
+
+
+def reap(known: Iterable[int]) -> None:
+    """Collect ended orphans that were adopted. `known` are children that a Popen object collects itself."""
+    mine = set(known)
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess, ChildProcessError):
+            if child.pid not in mine and child.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(child.pid, os.WNOHANG)
+
+
+def _wait(processes: list[psutil.Process], seconds: float, tick: Callable[[], None]) -> None:
+    deadline = time.monotonic() + seconds
+    while any(alive(process) for process in processes) and time.monotonic() < deadline:
+        tick()
+        time.sleep(0.05)

@@ -1,0 +1,60 @@
+"""Progress of a long wait: one line that renews itself on a terminal, plain lines where there is none."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Final, TextIO
+
+from console.plain import clean
+
+SPIN: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+class Progress:
+    """Say what is being waited for. `update` is cheap and may be called at any rate."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._out = stream or sys.stderr
+        self._live = self._out.isatty() and os.environ.get("TERM", "") != "dumb"
+        self._text = ""
+        self._since = time.monotonic()
+        self._turn = 0
+        self._drawn = False
+
+    def update(self, text: str) -> None:
+        """Show `text` and the seconds since it was first shown. Without a terminal a repeated text is not printed."""
+        text = clean(text)
+        if text != self._text:
+            self._text, self._since = text, time.monotonic()
+            if not self._live:
+                print(f"  {text}", file=self._out, flush=True)
+        if self._live:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._turn += 1
+        width = _width(self._out)
+        line = f"{SPIN[self._turn // 2 % len(SPIN)]} {self._text}  {time.monotonic() - self._since:.0f} s"
+        # \r and erase-to-end instead of a cursor address: right in every terminal, tmux and over SSH.
+        self._out.write(f"\r{line[: width - 1]}\x1b[K")
+        self._out.flush()
+        self._drawn = True
+
+    def done(self, text: str = "") -> None:
+        """Take the live line away; print `text`, if any, in its place."""
+        if self._drawn:
+            self._out.write("\r\x1b[K")
+            self._drawn = False
+        if text:
+            print(f"  {clean(text)}", file=self._out)
+        self._out.flush()
+        self._text = ""
+
+
+def _width(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except OSError:
+        return 80

@@ -1,0 +1,36 @@
+"""The last frames of a live run, oldest first, by paging backwards from its head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from driftline.client import Client
+from driftline.frames import Frame, FrameError, Stamped
+
+PAGE: Final = 256
+REACH: Final = 8_192
+"""Frames to look back over at most: engines report a few times a second, a trainer step can take a minute."""
+
+
+def recent(client: Client, head: int, enough: Callable[[list[Stamped]], bool]) -> list[Stamped]:
+    """Frames up to `head`, page by page backwards, until `enough` of them, the start of the run or REACH."""
+    found: list[Stamped] = []
+    end = head + 1
+    while end > max(1, head - REACH) and not enough(found):
+        start = max(1, end - PAGE)
+        page = client.page(start, limit=end - start)
+        found = [stamped for stamped in page.frames if stamped.seq < end] + found
+        end = start
+    return found
+
+
+def decoded(stamped: list[Stamped]) -> list[tuple[Stamped, Frame]]:
+    """With their bodies; one that a newer producer wrote and this console does not know is left out."""
+    pairs = []
+    for one in stamped:
+        try:
+            pairs.append((one, one.frame()))
+        except FrameError:
+            continue
+    return pairs

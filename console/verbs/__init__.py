@@ -1,0 +1,1 @@
+"""One module for each verb of the command line. Each holds functions `(args) -> exit code`."""

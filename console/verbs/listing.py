@@ -1,0 +1,54 @@
+"""`driftline list`: the runs of this folder, newest first. Reads file names and one small file a run, nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from typing import Any
+
+from console.outcome import OK
+from driftline.rundir import RunDir, RunError, list_runs, runs_root
+
+
+def runs(args: argparse.Namespace) -> int:
+    """List runs. With --json one array of {"run", "path", "live", "started", "synthetic"}; `started` is Unix time.
+
+    A hub that was restarted on an old run counts as its start. Without any run the table is empty and the exit
+    code still 0: an empty list is an answer.
+    """
+    rows = [_row(run) for run in list_runs()]
+    if args.json:
+        print(json.dumps(rows))
+        return OK
+    if not rows:
+        print(f"no runs in {runs_root()}; start one with: driftline run configs/demo.toml")
+        return OK
+    width = max(len(row["run"]) for row in rows)
+    for row in rows:
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started"]))
+        label = "  synthetic" if row["synthetic"] else ""
+        print(f"{row['run']:{width}}  {'live' if row['live'] else 'ended':5}  {started}  {_near(row['path'])}{label}")
+    return OK
+
+
+def _row(run: RunDir) -> dict[str, Any]:
+    try:
+        connection = run.connection()
+        started, synthetic = connection.started, connection.synthetic
+    except RunError:
+        # No hub ever came up, or its file is damaged: the directory is still worth showing.
+        started, synthetic = run.path.stat().st_mtime, False
+    return {
+        "run": run.id,
+        "path": str(run.path),
+        "live": run.live(),
+        "started": started,
+        "synthetic": synthetic,
+    }
+
+
+def _near(path: str) -> str:
+    """The path as short as it can be written from here."""
+    return min(path, os.path.relpath(path), key=len)

@@ -1,0 +1,72 @@
+"""`driftline status`: one line about a run, for people, tmux status bars and scripts."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+
+from console.link import connected
+from console.outcome import OK
+from console.plain import to_json
+from console.recent import decoded, recent
+from console.summary import Summary, document, line, summarise
+from driftline.client import Client
+from driftline.frames import Frame, FrameError, Metrics, Stamped
+from driftline.journal import read
+from driftline.rundir import RunDir, find
+
+
+def status(args: argparse.Namespace) -> int:
+    """Print one line; an ended run's last state is read from its journal.
+
+    `demo-7f3a step 812/900 v41 lag 1.2 R .43 KL .02 H 1.9 mm .038 2/2 engines running`: R reward, KL new||old, H
+    entropy, mm rollout-against-trainer mean |difference of logprobs|; "!" marks a value the catalogue calls alarming.
+
+    --json prints one object: `run`, `path`, `live` (bool), `status` (starting, running, paused, stopping, finished,
+    failed; "died" for a run whose hub is gone without a last word; "unknown" before a trainer has reported),
+    `detail`, `synthetic` (bool), `step`, `steps`, `version`, `time` (Unix), `objective`, `model`, `temperature`,
+    `paused_by`, `lease_until`, `config_digest`, `metrics` {`step`, `version`, `values` {name: number}}, `engines`
+    (array of objects with the fields of EngineState), `fixes` (array of {`id`, `requested`, `effective`, `settled`,
+    `how`, `generation`, `by`, `time`, `detail`, `engines`}). NaN and infinities are strings.
+    """
+    run = find(args.run)
+    live = run.live()
+    if live:
+        with connected(run, "viewer") as client:
+            summary = of_live(client)
+    else:
+        summary = of_journal(run)
+    if args.json:
+        print(to_json(document(run.id, str(run.path), summary, live=live)))
+    else:
+        print(line(run.id, summary, live=live))
+    return OK
+
+
+def of_live(client: Client) -> Summary:
+    """State from the hub's snapshot, numbers of the newest step from its last pages."""
+    snapshot = client.snapshot()
+    frames = [frame for _, frame in decoded(list(snapshot.states))]
+    last = recent(client, snapshot.head, lambda found: any(_is_metrics(one) for one in found))
+    metrics = [frame for _, frame in decoded(last) if isinstance(frame, Metrics)]
+    return summarise(metrics, summarise(frames))
+
+
+def of_journal(run: RunDir) -> Summary:
+    """The whole journal of an ended run, folded."""
+    return summarise(_bodies(read(run.journal)))
+
+
+def _bodies(stream: Iterable[Stamped]) -> Iterator[Frame]:
+    for stamped in stream:
+        try:
+            yield stamped.frame()
+        except FrameError:
+            continue
+
+
+def _is_metrics(stamped: Stamped) -> bool:
+    try:
+        return isinstance(stamped.frame(), Metrics)
+    except FrameError:
+        return False
