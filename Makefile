@@ -12,9 +12,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-BENCH_STAMP := $(VENV)/.bench-installed
+BENCH := .venv-bench
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
 
@@ -40,13 +39,16 @@ lint: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-$(BENCH_STAMP): $(STAMP) tests/bench/requirements.txt
-	@echo "bench: installing what it compares with"
-	@$(PIP) install -q -c constraints.txt -r tests/bench/requirements.txt
-	@touch $(BENCH_STAMP)
+$(BENCH)/.installed: constraints.txt pyproject.toml tests/bench/requirements.txt
+	@echo "bench: making $(BENCH) with what it compares with (a minute)"
+	@"$(PYTHON)" -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt .
+	@$(BENCH)/bin/python -m pip --disable-pip-version-check install -q -r tests/bench/requirements.txt
+	@$(BENCH)/bin/python -m pip uninstall -q -y driftline
+	@touch $@
 
-bench: $(BENCH_STAMP)
-	@$(BIN)/python -m tests.bench
+bench: $(BENCH)/.installed
+	@PYTHONPATH=. $(BENCH)/bin/python -m tests.bench
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
