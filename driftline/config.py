@@ -50,7 +50,7 @@ class ModelConfig(_Section):
     hidden: Positive = 128
     layers: Positive = 2
     heads: Positive = 4
-    warm_start_batches: Natural = 60
+    warm_start_batches: Natural = 80
 
 
 class TaskConfig(_Section):

@@ -1,0 +1,182 @@
+"""Policy, versions and warm start on tiny models: numbers against the model's own logits in float64."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from driftline.config import ModelConfig, TaskConfig, TrainerConfig
+from trainer import policy as policy_module
+from trainer import tiny
+from trainer.batch import Sample, collate
+from trainer.errors import TrainerError
+from trainer.objective import group_advantages
+from trainer.policy import Policy
+from trainer.tasks import ReverseDigits
+from trainer.update import Updater
+from trainer.versions import Scorer, WeightStore
+from trainer.warmstart import warm_start
+
+SMALL = ModelConfig(hidden=32, layers=2, heads=2)
+T = 0.7
+
+
+def make_policy(seed: int = 0, *, scale: float = 4.0, **options) -> Policy:
+    """A policy whose logits are spread enough to matter (`scale` on the head)."""
+    model = tiny.make_model(SMALL, seed=seed, max_length=128)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(scale * 5)
+    return Policy(model, **{"temperature": T, "fp32_head": True, "dtype": torch.float32, **options})
+
+
+def make_samples(lengths, seed: int = 0, version: int = 0) -> list[Sample]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def ids(n: int) -> tuple[int, ...]:
+        return tuple(torch.randint(3, 90, (n,), generator=generator).tolist())
+
+    return [Sample(ids(5 + n % 3), ids(n), (-1.0,) * n, (version,) * n, 0.5, "engine-0", "") for n in lengths]
+
+
+def reference(model, sample: Sample) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logprobs and entropy from the model's own logits, one sequence alone, in float64."""
+    double = copy.deepcopy(model).double()
+    logits = double(input_ids=torch.tensor([sample.prompt + sample.response])).logits[0].double() / T
+    logprobs = torch.log_softmax(logits, -1)
+    at = torch.arange(len(sample.prompt) - 1, len(sample.prompt) + len(sample.response) - 1)
+    own = logprobs[at, torch.tensor(sample.response)]
+    return own, -(logprobs[at].exp() * logprobs[at]).sum(-1)
+
+
+@pytest.mark.parametrize("budget", [None, 3])
+def test_logprobs_and_entropy_are_those_of_each_sequence_alone(monkeypatch, budget) -> None:
+    policy = make_policy()
+    if budget:
+        monkeypatch.setattr(policy_module, "LOGIT_BUDGET", budget * policy.model.config.vocab_size)
+    samples = make_samples([7, 1, 4, 6])
+    batch = collate(samples, pad_id=0)
+    logprobs, entropy = policy.score(batch)
+    for row, sample in enumerate(samples):
+        want, wanted_entropy = reference(policy.model, sample)
+        got = logprobs[row, : len(sample.response)].double()
+        assert torch.allclose(got, want, rtol=1e-5, atol=2e-5)
+        assert torch.allclose(entropy[row, : len(sample.response)].double(), wanted_entropy, rtol=1e-5, atol=2e-5)
+
+
+def test_a_head_in_pieces_has_the_same_gradient(monkeypatch) -> None:
+    batch = collate(make_samples([6, 3]), pad_id=0)
+
+    def gradient(budget: int) -> torch.Tensor:
+        policy = make_policy()
+        monkeypatch.setattr(policy_module, "LOGIT_BUDGET", budget)
+        logprobs, entropy = policy.score(batch)
+        ((logprobs + 0.1 * entropy) * batch.mask).sum().backward()
+        return torch.cat([p.grad.flatten() for p in policy.model.parameters()])
+
+    whole, pieces = gradient(2**25), gradient(400)
+    assert (whole - pieces).norm() / whole.norm() < 1e-5
+
+
+def test_a_bfloat16_head_is_visibly_not_a_float32_head() -> None:
+    batch = collate(make_samples([8] * 8), pad_id=0)
+    right, rough = make_policy().logprobs(batch), make_policy(fp32_head=False).logprobs(batch)
+    difference = (right - rough).abs().mean()
+    assert 1e-4 < difference < 0.1
+
+
+def test_the_head_check_knows_a_model_that_bends_its_logits() -> None:
+    policy = make_policy()
+    text = torch.randint(3, 90, (1, 12))
+    policy.check_head(text)
+    policy.model.lm_head.register_forward_hook(lambda module, args, out: torch.tanh(out))
+    with pytest.raises(TrainerError, match="changes its logits after the last projection"):
+        policy.check_head(text)
+
+
+def test_a_logprob_that_is_not_finite_does_not_count() -> None:
+    sample = make_samples([4])[0]
+    broken = Sample(sample.prompt, sample.response, (-1.0, float("nan"), float("-inf"), -1.0), (0,) * 4, 0, "", "")
+    batch = collate([broken], pad_id=0)
+    assert batch.mask.tolist() == [[True, False, False, True]]
+    assert torch.isfinite(batch.rollout).all()
+
+
+def test_weights_round_trip_and_are_a_copy() -> None:
+    policy, other = make_policy(1), make_policy(2)
+    weights = policy.weights()
+    other.load(weights)
+    assert all(torch.equal(a, b) for a, b in zip(policy.model.parameters(), other.model.parameters(), strict=True))
+    with torch.no_grad():
+        next(policy.model.parameters()).zero_()
+    assert next(iter(weights.values())).any()
+
+
+def test_every_token_is_scored_under_the_weights_that_sampled_it() -> None:
+    store, policies = WeightStore(keep=3), [make_policy(seed) for seed in range(5)]
+    for version, policy in enumerate(policies):
+        store.publish(version, policy.weights())
+    samples = [
+        Sample(s.prompt, s.response, s.logprobs, versions, 0.0, "", "")
+        for s, versions in zip(
+            make_samples([4, 4, 4]), [(2, 2, 3, 4), (4, 4, 4, 4), (1, 1, 2, 2)], strict=True
+        )
+    ]
+    batch = collate(samples, pad_id=0)
+    now = policies[4].logprobs(batch)
+    own, scored = Scorer(make_policy(9), store).own(batch, 4, now)
+    assert scored.tolist() == [[True] * 4, [True] * 4, [False, False, True, True]], "version 1 is not kept any more"
+    for version in (2, 3, 4):
+        here = scored & (batch.versions == version)
+        assert torch.allclose(own[here], policies[version].logprobs(batch)[here], atol=1e-5)
+
+
+def test_the_store_keeps_only_the_newest_and_refuses_to_go_back() -> None:
+    store = WeightStore(keep=2)
+    for version in (0, 1, 5):
+        store.publish(version, {})
+    assert store.newest()[0] == 5
+    assert store.get(0) is None
+    assert store.get(1) == {}
+    with pytest.raises(ValueError, match="not newer"):
+        store.publish(5, {})
+
+
+def test_the_warm_start_learns_and_restores_the_temperature() -> None:
+    policy = Policy(tiny.make_model(SMALL, seed=0, max_length=64), temperature=T, fp32_head=True, dtype=torch.float32)
+    losses: list[float] = []
+    task = ReverseDigits(TaskConfig(digits=2, prefix=4), tiny.make_tokenizer(), seed=0)
+    warm_start(policy, task, 60, pad_id=0, progress=lambda _, loss: losses.append(loss))
+    assert losses[-1] < 0.6 * losses[0]
+    assert policy.temperature == T
+
+
+@pytest.mark.parametrize("name", ["ppo", "gspo"])
+def test_an_update_raises_the_probability_of_what_was_rewarded(name: str) -> None:
+    policy = make_policy()
+    batch = collate(make_samples([5] * 8), pad_id=0)
+    before = policy.logprobs(batch)
+    batch = type(batch)(**{**batch.__dict__, "rollout": before})
+    advantages = group_advantages(torch.tensor([[1.0, 0, 0, 1, 0, 1, 0, 1]]), scale=True)[0]
+    pauses: list[int] = []
+    update = Updater(policy, TrainerConfig(objective=name, passes=2, lr=1e-3)).step(
+        batch, advantages, before, between=lambda: pauses.append(1)
+    )
+    change = (policy.logprobs(batch) - before).mean(1)
+    assert (change * advantages).mean() > 0
+    assert update.skipped == 0
+    assert len(pauses) == 2
+    assert update.values["policy/kl_ref"] > 0, "the second pass is not at the reference any more"
+    assert update.values["policy/lr"] == 1e-3
+
+
+def test_an_update_with_a_gradient_that_is_not_finite_leaves_the_weights_alone() -> None:
+    policy = make_policy()
+    batch = collate(make_samples([5] * 4), pad_id=0)
+    before = policy.weights()
+    update = Updater(policy, TrainerConfig(passes=1)).step(
+        batch, torch.tensor([float("inf"), 0, 0, 0]), torch.zeros_like(batch.rollout), between=lambda: None
+    )
+    assert update.skipped == 1
+    assert all(torch.equal(before[n], p) for n, p in policy.model.named_parameters())
