@@ -1,0 +1,130 @@
+"""Ray around the engines: joined or started here, and ended with every process that came of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from driftline.config import EngineConfig
+from engine.types import EngineError
+
+ENVIRONMENT: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "1",
+    # Else Ray warns that a later version will show GPUs to actors that asked for none.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class Processes:
+    """Processes to be gone in the end. Each is held with its start time, so a re-used pid is never signalled."""
+
+    def __init__(self) -> None:
+        self._held: set[psutil.Process] = set()
+
+    def remember(self, pid: int) -> None:
+        """Hold a process and all its present descendants."""
+        try:
+            process = psutil.Process(pid)
+            self._held.update((process, *process.children(recursive=True)))
+        except psutil.NoSuchProcess:
+            pass
+
+    def refresh(self) -> None:
+        """Hold the present descendants of the held ones too."""
+        for process in list(self._held):
+            if process.is_running():
+                self.remember(process.pid)
+
+    def end(self, patience: float) -> list[int]:
+        """Wait up to `patience` seconds for all to go, then kill what is left; returns the pids that were killed."""
+        self.refresh()
+        _, alive = psutil.wait_procs(self._held, timeout=patience)
+        killed = []
+        for process in alive:
+            try:
+                process.kill()
+                killed.append(process.pid)
+            except psutil.NoSuchProcess:
+                pass
+        psutil.wait_procs(alive, timeout=patience)
+        self._held.clear()
+        return killed
+
+
+class Cluster:
+    """A Ray to put engines on: the one $RAY_ADDRESS names, else a local one without a dashboard."""
+
+    def __init__(self) -> None:
+        self.processes = Processes()
+        self.local = not os.environ.get("RAY_ADDRESS")
+        self._joined = False
+
+    def start(self, config: EngineConfig) -> None:
+        """Join or start Ray. Raises EngineError when Ray does not start or has too little for the engines.
+
+        Call it from a thread that lives as long as the engines do: Linux ends Ray's processes with the thread that
+        started them.
+        """
+        try:
+            import ray
+        except ImportError as error:
+            raise EngineError(f"Ray does not import: {error}; install driftline[cpu] or driftline[cuda]") from error
+        if ray.is_initialized():
+            raise EngineError("this process already uses Ray; an engine pool needs it for itself")
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        before = set(psutil.Process().children(recursive=True))
+        self._joined = True
+        try:
+            if self.local:
+                # A local Ray counts CPUs only to place actors; engines may share cores. Loopback: nothing outside may join.
+                cpus = max(os.cpu_count() or 1, math.ceil(config.count * config.cpus))
+                ray.init(
+                    address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
+                    logging_level=logging.ERROR, _node_ip_address="127.0.0.1",
+                )  # fmt: skip
+            else:
+                ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray raises everything from ValueError to its own; all mean that there is no Ray
+            raise EngineError(f"Ray did not start: {type(error).__name__}: {error}") from error
+        finally:
+            for process in set(psutil.Process().children(recursive=True)) - before:
+                self.processes.remember(process.pid)
+        self._check_room(config)
+
+    def same_machine(self, node: str) -> bool:
+        """Whether an actor's host name is this machine's."""
+        return node == socket.gethostname()
+
+    def stop(self, patience: float = 10.0) -> list[int]:
+        """Leave or end Ray, and every held process; returns the pids that had to be killed. Idempotent."""
+        self.processes.refresh()
+        if self._joined:
+            import ray
+
+            ray.shutdown()
+            self._joined = False
+        return self.processes.end(patience)
+
+    def _check_room(self, config: EngineConfig) -> None:
+        import ray
+
+        there = ray.cluster_resources()
+        for resource, each, key in (("CPU", config.cpus, "cpus"), ("GPU", config.gpus, "gpus")):
+            if (needed := config.count * each) > there.get(resource, 0.0):
+                raise EngineError(
+                    f"engine.count = {config.count} with engine.{key} = {each:g} needs {needed:g} {resource}s; "
+                    f"this Ray has {there.get(resource, 0.0):g}"
+                )
+
+
+def log_file(folder: Path, engine: str) -> Path:
+    """Where an engine's process and vLLM's write."""
+    return folder / f"{engine}.log"

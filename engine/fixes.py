@@ -1,0 +1,95 @@
+"""What each fix of the catalogue is on an engine: how it can take effect there, and what it is doing now.
+
+Pure functions from facts read back from the engine (`Backend`) to `EngineFix`; applying them is the actor's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from driftline.fixes import BY_ID, OFF, ON
+from driftline.frames import EngineFix, How
+from engine.types import Backend
+
+PROCESSED: Final = "processed_logprobs"
+RAW: Final = "raw_logprobs"
+MIXED: Final = "mixed"
+
+
+def describe(engine: str, backend: Backend) -> dict[str, EngineFix]:
+    """Every fix of the catalogue as this engine has it."""
+    return {fix_id: _describe(engine, backend, fix_id) for fix_id in BY_ID}
+
+
+def refusal(state: EngineFix, fix_id: str, value: str) -> str:
+    """Why this engine cannot take `value` now, as a sentence; empty when it can (or already has it)."""
+    if state.how == "live" or state.effective == value:
+        return ""
+    return f"{state.engine}: {fix_id} cannot be switched {value} here: {state.detail}"
+
+
+def logprobs_mode(value: str) -> str:
+    """vLLM's `logprobs_mode` for a value of `processed-logprobs`."""
+    return PROCESSED if value == ON else RAW
+
+
+def head_dtype(value: str, model_dtype: str) -> str:
+    """Dtype of the last projection for a value of `fp32-lm-head`.
+
+    "off" is what vLLM does on a half-precision model; a float32 body (the CPU build's choice) then still gets a
+    bfloat16 head, so that the switch means the same everywhere.
+    """
+    if value == ON:
+        return "float32"
+    return "bfloat16" if model_dtype == "float32" else model_dtype
+
+
+def wanted_at_start(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Every fix with its value at start: vLLM's default where the configuration names none."""
+    return {fix_id: wanted.get(fix_id, fix.values[0]) for fix_id, fix in BY_ID.items()}
+
+
+def _describe(engine: str, backend: Backend, fix_id: str) -> EngineFix:
+    effective, how, detail = _READERS[fix_id](backend)
+    return EngineFix(
+        engine=engine, effective=effective, how=how, since_version=backend.since.get(fix_id, -1), detail=detail
+    )
+
+
+def _processed(backend: Backend) -> tuple[str, How, str]:
+    return (ON if backend.logprobs_mode == PROCESSED else OFF), "live", f"logprobs_mode={backend.logprobs_mode}"
+
+
+def _prefix_cache(backend: Backend) -> tuple[str, How, str]:
+    if not backend.prefix_caching:
+        return ON, "not_available", "the engine was built without a prefix cache"
+    if backend.skip_prefix_reads:
+        return ON, "live", "requests submitted since then read no cached block"
+    return OFF, "live", "requests read cached blocks"
+
+
+def _async_scheduling(backend: Backend) -> tuple[str, How, str]:
+    effective = OFF if backend.async_scheduling else ON
+    if backend.platform == "cpu":
+        return effective, "not_available", "vLLM's CPU platform forces async scheduling off"
+    return effective, "engine_restart", "it is chosen when the engine is built, and a restart in a run is not built yet"
+
+
+def _inflight_keep(_: Backend) -> tuple[str, How, str]:
+    return ON, "not_available", "switching to vLLM's default (abort and clear) is not built yet; every sync keeps"
+
+
+def _fp32_head(backend: Backend) -> tuple[str, How, str]:
+    heads = set(backend.head_dtypes)
+    effective = ON if heads == {"float32"} else OFF if "float32" not in heads else MIXED
+    return effective, "live", f"head {'/'.join(sorted(heads))}, body {backend.model_dtype}"
+
+
+_READERS: Final[dict[str, Callable[[Backend], tuple[str, How, str]]]] = {
+    "processed-logprobs": _processed,
+    "prefix-cache-off": _prefix_cache,
+    "async-scheduling-off": _async_scheduling,
+    "inflight-keep": _inflight_keep,
+    "fp32-lm-head": _fp32_head,
+}

@@ -1,0 +1,127 @@
+"""From a run's configuration to one engine's environment and vLLM arguments. Pure functions; vLLM is not imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from driftline.config import EngineConfig, SamplingConfig
+from driftline.keys import Keys
+from driftline.rundir import Connection
+from engine.types import EngineError
+
+GIB: Final = 1 << 30
+
+OURS: Final = frozenset(
+    {
+        "model", "dtype", "skip_tokenizer_init", "seed", "worker_extension_cls", "weight_transfer_config", "block_size",
+        "enable_prefix_caching", "max_num_seqs", "max_model_len", "enforce_eager", "gpu_memory_utilization", "logprobs_mode",
+        "hf_overrides", "async_scheduling", "generation_config", "disable_log_stats",
+    }
+)  # fmt: skip
+"""vLLM arguments that `engine.args` may not name: another key of the configuration, or a fix, decides them."""
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """All that one actor needs to build its engine. `index` seeds its sampler, so that no two draw the same noise."""
+
+    name: str
+    index: int
+    config: EngineConfig
+    sampling: SamplingConfig
+    model: str
+    dtype: str
+    fixes: dict[str, str]
+    log: str
+    connection: Connection | None = None
+    keys: Keys | None = None
+
+
+def environment(config: EngineConfig) -> dict[str, str]:
+    """Environment of an actor and of the processes vLLM starts from it; set before vLLM or torch is imported.
+
+    Thread counts follow `engine.cpus`: vLLM would otherwise pin every engine's threads to the same first cores.
+    """
+    threads = str(max(1, int(config.cpus)))
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "NO_COLOR": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+    }
+
+
+def vllm_args(spec: EngineSpec, *, cpu: bool) -> dict[str, Any]:
+    """Arguments of vLLM's `AsyncEngineArgs`. Raises EngineError for an `engine.args` key that is not free."""
+    config = spec.config
+    if taken := OURS & config.args.keys():
+        raise EngineError(f"engine.args: {min(taken)} is decided by another key of the configuration or by a fix")
+    args: dict[str, Any] = {
+        "model": spec.model,
+        "dtype": spec.dtype,
+        "skip_tokenizer_init": True,
+        "seed": spec.index,
+        "max_model_len": config.max_model_len,
+        "max_num_seqs": config.max_num_seqs,
+        "block_size": config.block_size,
+        "enforce_eager": config.enforce_eager,
+        "enable_prefix_caching": True,
+        "generation_config": "vllm",
+        "worker_extension_cls": "engine.worker.DriftlineWorker",
+        "weight_transfer_config": {"backend": "driftline_shm"},
+        "disable_log_stats": True,
+    }
+    if cpu:
+        args["kv_cache_memory_bytes"] = int(config.kv_cache_gb * GIB)
+    else:
+        args["gpu_memory_utilization"] = config.gpu_memory_utilization
+        args["async_scheduling"] = spec.fixes["async-scheduling-off"] == "off"
+    return args | config.args
+
+
+def check_model(model: Path) -> None:
+    """Raise EngineError unless `model` looks like a local Hugging Face model."""
+    if not model.is_dir():
+        raise EngineError(f"model {model}: no such directory; a local Hugging Face model directory is needed")
+    if not (model / "config.json").is_file():
+        raise EngineError(f"model {model}: holds no config.json; a local Hugging Face model directory is needed")
+
+
+def stop_ids(model: Path) -> list[int]:
+    """Token ids that end a response: `eos_token_id` of generation_config.json and config.json, sorted.
+
+    Only ids cross to the engine, which has no tokenizer to ask.
+    """
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        path = model / name
+        if path.is_file():
+            ids = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+            found.update([ids] if isinstance(ids, int) else ids or [])
+    return sorted(found)
+
+
+_RAISED = re.compile(r"(?:^|\s)((?:\w+\.)*\w*(?:Error|Exception): .+)$")
+
+
+def last_error(log: Path) -> str:
+    """The last exception line of an engine's log, "" when there is none: vLLM reports its core's causes only there."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 256 * 1024))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    causes = [match[1] for line in lines if (match := _RAISED.search(line))]
+    # "Engine core initialization failed" and its like only point at the cause above them.
+    return next((c for c in reversed(causes) if "See root cause above" not in c and "stack trace" not in c), "")[:500]

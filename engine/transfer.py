@@ -1,0 +1,80 @@
+"""The shared-memory transport, as one of vLLM's own weight-transfer engines.
+
+Imported in every vLLM worker process (by `engine.worker`), where importing it registers the transport. NCCL and
+CUDA IPC are vLLM's own and need nothing here. Loading goes through vLLM's layerwise reload: plain `load_weights`
+is wrong on a CPU, where vLLM packs linear weights and drops the originals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+
+from engine.weights import read
+
+BACKEND: Final = "driftline_shm"
+
+
+@dataclass
+class SharedMemoryInitInfo(WeightTransferInitInfo):
+    """Nothing to agree on beforehand: every update names its own segment."""
+
+
+@dataclass
+class SharedMemoryUpdateInfo(WeightTransferUpdateInfo):
+    """A manifest of `engine.weights`."""
+
+    segment: str
+    size: int
+    names: list[str]
+    dtypes: list[str]
+    shapes: list[list[int]]
+    offsets: list[int]
+
+
+class SharedMemoryTransferEngine(WeightTransferEngine[SharedMemoryInitInfo, SharedMemoryUpdateInfo]):
+    """Loads checkpoint-format weights from a shared-memory segment; one chunk is one whole model."""
+
+    init_info_cls = SharedMemoryInitInfo
+    update_info_cls = SharedMemoryUpdateInfo
+
+    def init_transfer_engine(self, init_info: SharedMemoryInitInfo) -> None:
+        """Nothing to set up."""
+
+    def start_weight_update(self) -> None:
+        """Put the model's layers into vLLM's reloading state."""
+        initialize_layerwise_reload(self.model)
+
+    def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
+        """Load every tensor of the segment. Raises RuntimeError if that left a parameter without weights.
+
+        However it ends, the layers leave the reloading state: a model half in it cannot run at all.
+        """
+        expected = {name for name, _ in self.model.named_parameters()}
+        try:
+            loaded = self.model.load_weights(read(asdict(update_info)))
+        except BaseException:
+            self.finish_weight_update()
+            raise
+        if self.model_config.quantization is None and loaded is not None and (missing := expected - loaded):
+            self.finish_weight_update()
+            raise RuntimeError(f"no weights came for {len(missing)} parameters, among them {min(missing)}")
+
+    def finish_weight_update(self) -> None:
+        """Pack the new weights as the kernels want them."""
+        finalize_layerwise_reload(self.model, self.model_config)
+
+    def shutdown(self) -> None:
+        """Nothing to release: segments belong to the trainer."""
+
+
+if BACKEND not in WeightTransferEngineFactory._registry:
+    WeightTransferEngineFactory.register_engine(BACKEND, SharedMemoryTransferEngine)

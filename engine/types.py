@@ -1,0 +1,157 @@
+"""What goes into an engine pool and what comes out of it. Frozen values; no Ray, no vLLM, no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from driftline.frames import EngineState
+
+Finish = Literal["stop", "length"]
+
+
+class EngineError(RuntimeError):
+    """An engine that cannot start, died or refused; the message is a whole sentence that names it."""
+
+
+@dataclass(frozen=True)
+class RolloutRequest:
+    """`n` samples of one prompt. `group` is the caller's own number, returned with the result."""
+
+    group: int
+    prompt_ids: list[int]
+    n: int
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One sampled response. All arrays have the length of the response, the stop token included.
+
+    `logprobs` are the engine's own (natural logarithm) of the sampled tokens, raw or processed as the fix
+    `processed-logprobs` says. `versions[i]` is the version of the weights that sampled token i, as vLLM's core
+    recorded it in the step that sampled it.
+    """
+
+    ids: npt.NDArray[np.int32]
+    logprobs: npt.NDArray[np.float32]
+    versions: npt.NDArray[np.int32]
+    finish: Finish
+
+
+@dataclass(frozen=True)
+class Group:
+    """A completed request. `started` and `finished` are Unix times on the engine's clock."""
+
+    group: int
+    engine: str
+    prompt_ids: list[int]
+    sequences: list[Sequence]
+    started: float
+    finished: float
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """One weight sync on one engine. Seconds, bytes, Unix start time.
+
+    `ok` false means that the engine does not hold the new weights: `version_after` then is the old version, and
+    `detail` says why and whether the engine stays paused.
+    """
+
+    engine: str
+    ok: bool
+    version_before: int
+    version_after: int
+    start: float
+    pause_s: float
+    load_s: float
+    resume_s: float
+    total_s: float
+    bytes: int
+    in_flight: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class PauseReport:
+    """A pause or resume on one engine. `in_flight` counts the sequences it was holding."""
+
+    engine: str
+    paused: bool
+    changed: bool
+    seconds: float
+    in_flight: int
+
+
+@dataclass(frozen=True)
+class EngineSample:
+    """An engine's state with the running totals since its start; rates are differences of two samples."""
+
+    state: EngineState
+    generated: int
+    prefix_queries: int
+    prefix_hits: int
+
+
+@dataclass(frozen=True)
+class PoolStats:
+    """The pool over the interval since the previous call.
+
+    `tokens_per_s`, `running` and `waiting` are sums over engines, `kv_use` is the fullest engine's fraction,
+    `prefix_hit_rate` the fraction of queried prompt tokens found in the prefix cache: NaN when none was queried.
+    """
+
+    tokens_per_s: float
+    running: int
+    waiting: int
+    kv_use: float
+    prefix_hit_rate: float
+    interval_s: float
+    engines: tuple[EngineState, ...]
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an engine says of itself once it is up. `loaded_s`: seconds from the first import to ready."""
+
+    engine: str
+    pid: int
+    node: str
+    backend: str
+    vllm: str
+    async_scheduling: bool
+    loaded_s: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an actor runs: known before vLLM loads, so that its processes can be ended whatever happens."""
+
+    pid: int
+    node: str
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Read-back facts that decide what each fix is doing on an engine. Dtypes are torch names without `torch.`.
+
+    `head_dtypes` holds the projection dtype of every logits processor of the model.
+    """
+
+    platform: str
+    logprobs_mode: str
+    model_dtype: str
+    head_dtypes: tuple[str, ...]
+    prefix_caching: bool
+    skip_prefix_reads: bool
+    async_scheduling: bool
+    since: dict[str, int] = field(default_factory=dict)
+
+
+def hit_rate(hits: int, queries: int) -> float:
+    """hits / queries; NaN when nothing was queried, as with `prefix-cache-off`."""
+    return hits / queries if queries else math.nan
