@@ -1,32 +1,11 @@
-"""Numbers and text for plain terminals and status bars. No numpy, no screen.
-
-Text that a run sends is not trusted: a model's output may hold escape sequences, and a terminal would obey them.
-"""
+"""Numbers and times for plain terminals and status bars, and strict JSON. No numpy, no screen."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-import unicodedata
 from typing import Any
-
-
-def clean(text: str) -> str:
-    """Text without control characters, bidirectional overrides and lone surrogates; line ends become blanks."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_harmless(character) for character in text)
-
-
-def _harmless(character: str) -> str:
-    if character in "\n\r\t":
-        return " "
-    category = unicodedata.category(character)
-    if category in ("Cc", "Cs"):
-        return ""
-    # Cf holds the bidirectional overrides (U+202A-E, U+2066-9), which can make a line read otherwise than it is.
-    return "" if category == "Cf" else character
 
 
 def short(value: float | None) -> str:

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Final, TextIO
 
-from console.plain import clean
+from console.store.text import clean
 
 SPIN: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 

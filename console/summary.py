@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from console.plain import clean, short
+from console.plain import short
+from console.store.text import clean
 from driftline.frames import EngineState, FixState, Frame, Metrics, RunState
 from driftline.metrics import health, resolve
 

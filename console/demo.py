@@ -1,0 +1,98 @@
+"""The demonstration's operator: lets the defaults run, switches the fixes on, syncs once by hand.
+
+It plays through the client alone, as any script could: it sees frames, sends commands and waits for their
+acknowledgements, without ever blocking the loop that feeds it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from driftline.frames import TERMINAL, Ack, Frame
+
+from console.outcome import FAILED, USAGE, Failure
+from console.story import Story
+from driftline.fixes import ON
+
+SWITCH_AT: Final = 45
+"""Steps on vLLM's defaults before the fixes, in the demonstration's 90."""
+COMMAND_TIMEOUT: Final = 60.0
+CONFIG: Final = Path("configs") / "demo.toml"
+
+Give = Callable[[str, dict[str, str]], str]
+"""Sends a command (verb, arguments) and returns its id."""
+
+
+def find_config(given: str | None) -> Path:
+    """The demonstration's configuration: the one given, the folder's own, the checkout's. Raises Failure."""
+    if given is not None:
+        return Path(given)
+    places = (CONFIG, Path(__file__).parent.parent / CONFIG)
+    for place in places:
+        if place.is_file():
+            return place
+    raise Failure(f"{CONFIG} is neither here nor beside the package; name one with --config", USAGE)
+
+
+class Operator:
+    """Defaults, then every available fix on, then one sync: a state machine over the frames of the run."""
+
+    def __init__(self, story: Story, give: Give, switch_at: int, say: Callable[[str], None]) -> None:
+        self._story = story
+        self._give = give
+        self._switch_at = switch_at
+        self._say = say
+        self._waiting: dict[str, str] = {}
+        self._stage = "defaults"
+
+    @property
+    def done(self) -> bool:
+        """True once the sync has been applied."""
+        return self._stage == "done"
+
+    @property
+    def stage(self) -> str:
+        """Where the play is: defaults, fixes, sync or done."""
+        return self._stage
+
+    def take(self, frame: Frame) -> None:
+        """Act on one frame, after the story has taken it in. Raises Failure when a command does not succeed."""
+        if isinstance(frame, Ack) and frame.id in self._waiting and frame.state in TERMINAL:
+            what = self._waiting.pop(frame.id)
+            detail = f": {frame.detail}" if frame.detail else ""
+            if frame.state != "applied":
+                raise Failure(f"the demonstration's {what}: {frame.state}{detail}", FAILED)
+            self._say(f"{what}: applied{detail}")
+        if self._waiting:
+            return
+        if self._stage == "defaults" and self._story.step >= self._switch_at:
+            self._switch()
+        elif self._stage == "fixes":
+            self._send("sync", {}, "sync by hand")
+            self._stage = "sync"
+        elif self._stage == "sync":
+            self._stage = "done"
+
+    def _switch(self) -> None:
+        self._stage = "fixes"
+        for fix, state in self._story.fixes.items():
+            if state.how == "not_available":
+                self._say(f"fix {fix}: not available here: {state.detail or 'no engine of this run can do it'}")
+            elif state.requested != ON:
+                self._send("fix.set", {"fix": fix, "value": ON}, f"fix {fix} on")
+        if self._waiting:
+            self._story.switched = self._story.step
+        else:
+            raise Failure("the demonstration has no fix to switch on: are they on in its configuration?", FAILED)
+
+    def _send(self, verb: str, values: dict[str, str], what: str) -> None:
+        self._waiting[self._give(verb, values)] = what
+
+
+def say(text: str) -> None:
+    """Print what the operator does, among the lines of the run."""
+    print(f"{'':8}  > {text}", flush=True)
+    sys.stdout.flush()

@@ -1,0 +1,199 @@
+"""Starts a run's processes, watches them, and leaves none behind.
+
+Hub and trainer are processes in sessions of their own: a ctrl-C on the terminal reaches this supervisor alone, which
+ends them in order (trainer first, then whatever it left, then the hub that has to record their last words). Should
+the supervisor itself be killed, the kernel tells both (see leash.py). Start children from the main thread only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from console import leash, processes
+from console.outcome import Failure
+from driftline.rundir import RUN_VARIABLE, RunDir
+
+HUB_START: Final = 30.0
+"""Seconds for the hub to bind its sockets."""
+TRAINER_GRACE: Final = 45.0
+"""Seconds for the trainer to end in order: it finishes its step, writes a checkpoint, shuts vLLM and Ray down."""
+TREE_GRACE: Final = 5.0
+"""Seconds for what a dead trainer left behind."""
+HUB_GRACE: Final = 10.0
+"""Seconds for the hub to write what it has received."""
+HUB_RESTARTS: Final = 3
+TICK: Final = 0.05
+
+Say = Callable[[str], None]
+
+
+class Supervisor:
+    """The processes of one run. A context manager: leaving it ends everything it started."""
+
+    def __init__(self, run: RunDir, *, say: Say = lambda _text: None, impatient: Callable[[], bool] = lambda: False):
+        """`say` hears what a long wait is for; `impatient` cuts graces short (a second ctrl-C)."""
+        self.run = run
+        self._say = say
+        self._impatient = impatient
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._hub_command: list[str] = []
+        self._hub_restarts = 0
+        # What was below this process before is somebody else's.
+        self._before = {process.pid for process in processes.descendants()}
+        self._adopts = processes.adopt_orphans()
+        self._stopped = False
+
+    def __enter__(self) -> Supervisor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start_hub(self, *, bind: str = "127.0.0.1", synthetic: bool = False, cancelled: Callable[[], bool]) -> bool:
+        """Start the hub and wait until it is up. False if `cancelled` became true meanwhile. Raises Failure."""
+        command = [sys.executable, "-P", "-m", "driftline.hub", str(self.run.path), "--bind", bind]
+        command += ["--parent-pid", str(os.getpid()), *(["--synthetic"] if synthetic else [])]
+        self._hub_command = command
+        # No leash: the hub watches the parent itself, and outlives it until the trainer's last words are recorded.
+        hub = self.start("hub", command, leashed=False)
+        deadline = time.monotonic() + HUB_START
+        while not self._hub_up(hub):
+            if hub.poll() is not None:
+                raise Failure(f"the hub did not start: {self.last_words('hub')}")
+            if time.monotonic() > deadline:
+                raise Failure(f"the hub did not come up within {HUB_START:.0f} s; see {self.log('hub')}")
+            if cancelled():
+                return False
+            time.sleep(TICK)
+        return True
+
+    def _hub_up(self, hub: subprocess.Popen[bytes]) -> bool:
+        # The connection file may be one of an earlier hub on this directory: the pid tells.
+        return self.run.live() and self.run.connection_file.exists() and self.run.connection().pid == hub.pid
+
+    def start_trainer(self, *, steps: int | None = None, resume: bool = False) -> None:
+        """Start the trainer on the run's own configuration."""
+        command = [sys.executable, "-P", "-m", "trainer", "--run-dir", str(self.run.path)]
+        command += ["--steps", str(steps)] if steps is not None else []
+        command += ["--resume"] if resume else []
+        self.start("trainer", command)
+
+    def start(self, name: str, command: Sequence[str], *, leashed: bool = True) -> subprocess.Popen[bytes]:
+        """Start a process of the run under a name; its output goes to `logs/<name>.log`."""
+        leash_command = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(int(signal.SIGTERM))]
+        environment = os.environ | {RUN_VARIABLE: str(self.run.path), "PYTHONUNBUFFERED": "1"}
+        with open(self.log(name), "ab") as log:
+            child = subprocess.Popen(
+                [*(leash_command if leashed else []), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=environment,
+            )
+        self._children[name] = child
+        return child
+
+    def poll(self, name: str) -> int | None:
+        """Exit code of a process of the run, None while it lives. Negative: killed by that signal."""
+        child = self._children.get(name)
+        return None if child is None else child.poll()
+
+    def keep_hub(self) -> bool:
+        """Start a hub that has died again; True if it had to. Producers and consoles reconnect by themselves.
+
+        Raises Failure when it has died HUB_RESTARTS times: something is wrong that a restart does not cure.
+        """
+        if self.poll("hub") is None:
+            return False
+        if self._hub_restarts >= HUB_RESTARTS:
+            raise Failure(f"the hub died {HUB_RESTARTS + 1} times, the run is ended: {self.last_words('hub')}")
+        self._hub_restarts += 1
+        self.start("hub", self._hub_command, leashed=False)
+        return True
+
+    def log(self, name: str) -> Path:
+        """Where a process of the run writes."""
+        return self.run.logs / f"{name}.log"
+
+    def last_words(self, name: str) -> str:
+        """How a dead process ended, in part of a sentence: signal or exit code, the error it wrote, its log."""
+        code = self.poll(name)
+        how = f"killed by {_signal_name(-code)}" if code is not None and code < 0 else f"exit code {code}"
+        error = last_error(self.log(name))
+        return f"{f'{error} ' if error else ''}({how}; log: {self.log(name)})"
+
+    def stop(self) -> None:
+        """End trainer, its descendants and the hub, in this order. Safe to call again."""
+        if self._stopped:
+            return
+        self._stopped = True
+        hub = self._children.pop("hub", None)
+        for name, child in self._children.items():
+            self._end(name, child, TRAINER_GRACE)
+        self._sweep(hub)
+        if hub is not None:
+            self._end("hub", hub, HUB_GRACE)
+            self._sweep(None)
+
+    def _end(self, name: str, child: subprocess.Popen[bytes], grace: float) -> None:
+        if child.poll() is None:
+            self._say(f"ending the {name}")
+            child.terminate()
+        deadline = time.monotonic() + grace
+        while child.poll() is None and time.monotonic() < deadline and not self._impatient():
+            self._say(f"ending the {name} (at most {grace:.0f} s; ctrl-C again ends it at once)")
+            time.sleep(TICK)
+        if child.poll() is None:
+            # Its descendants first seen now: once it is dead, only adopted ones could still be found.
+            tree = processes.descendants(child.pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            processes.end(tree, 0.0)
+
+    def _sweep(self, hub: subprocess.Popen[bytes] | None) -> None:
+        # Only with adoption are orphans descendants of ours; without it `_end` has done what can be done.
+        spared = [hub.pid] if hub is not None else []
+        left = [process for process in processes.descendants(without=spared) if process.pid not in self._before]
+        if left:
+            self._say(f"ending {len(left)} processes that the trainer left")
+            processes.end(left, 0.0 if self._impatient() else TREE_GRACE)
+        if self._adopts:
+            processes.reap([child.pid for child in self._children.values()] + ([hub.pid] if hub else []))
+
+
+_ERROR_LINE: Final = re.compile(
+    r"driftline[\w.-]*: .+|trainer: .+|[\w.]*(?:Error|Exception)\b.*|.*\b(?:ERROR|FATAL|CRITICAL)\b.*"
+)
+
+
+def last_error(log: Path, reach: int = 65_536) -> str:
+    """The last line of a log that looks like an error, else its last line, else ""; at most 300 characters."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - reach))
+            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    except OSError:
+        return ""
+    errors = [line for line in lines if _ERROR_LINE.fullmatch(line)]
+    return (errors or lines or [""])[-1].removeprefix("driftline: ")[:300]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

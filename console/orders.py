@@ -1,0 +1,72 @@
+"""Giving a run an order and following it to its end, for verbs without a screen."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from driftline.client import Client, ClientError
+from driftline.frames import Ack
+
+from console.outcome import TIMEOUT, Failure
+from console.progress import Progress
+from driftline.rundir import RunDir
+
+
+@dataclass(frozen=True)
+class Order:
+    """A command that the hub has taken. `ack`: its last acknowledgement, None where nobody waited for it."""
+
+    id: str
+    ack: Ack | None
+
+    def document(self) -> dict[str, Any]:
+        """As plain values for JSON: {`command`: id, `state`, `detail`, `data`}."""
+        if self.ack is None:
+            return {"command": self.id, "state": "queued", "detail": "", "data": {}}
+        return {"command": self.id, "state": self.ack.state, "detail": self.ack.detail, "data": self.ack.data}
+
+
+def give(client: Client, args: argparse.Namespace, verb: str, values: dict[str, str], what: str) -> Order:
+    """Send one command; with `args.wait` follow it until it is applied.
+
+    The deadline of the command is `args.timeout`, so that what timed out here cannot take effect later.
+    Raises Failure: 1 refused, failed or expired, 4 no answer in time.
+    """
+    until = time.monotonic() + args.timeout
+    command = client.command(verb, values, timeout=args.timeout)
+    if not args.wait:
+        return Order(command, None)
+    progress = Progress()
+    progress.update(f"{what}: sent")
+    try:
+        ack = _last(client, command, max(0.1, until - time.monotonic()), progress, what)
+    finally:
+        progress.done()
+    if ack.state != "applied":
+        raise Failure(f"{what}: {ack.state}{': ' if ack.detail else ''}{ack.detail}")
+    return Order(command, ack)
+
+
+def _last(client: Client, command: str, timeout: float, progress: Progress, what: str) -> Ack:
+    def report(ack: Ack) -> None:
+        progress.update(f"{what}: {ack.state}{': ' if ack.detail else ''}{ack.detail}")
+
+    started = time.monotonic()
+    try:
+        return client.wait(command, timeout, on_ack=report)
+    except ClientError as error:
+        if time.monotonic() - started >= timeout - 0.05:
+            raise Failure(f"{what}: no final answer within {timeout:.0f} s", TIMEOUT) from error
+        raise
+
+
+def wait_ended(run: RunDir, timeout: float) -> None:
+    """Wait until no hub holds the run. Raises Failure with code 4."""
+    deadline = time.monotonic() + timeout
+    while run.live():
+        if time.monotonic() > deadline:
+            raise Failure(f"run {run.id} has not ended within {timeout:.0f} s", TIMEOUT)
+        time.sleep(0.05)

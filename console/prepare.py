@@ -1,0 +1,55 @@
+"""Checks everything that can be checked before a run is started, and makes its directory. Nothing runs yet."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Final
+
+from console.outcome import USAGE, Failure
+from driftline import config as configuration
+from driftline.rundir import RunDir, create, runs_root
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
+NEEDED: Final = ("torch", "ray", "vllm", "transformers")
+"""What engine and trainer import; looked for here without importing it, which would take seconds."""
+
+
+def checked(path: Path) -> configuration.Config:
+    """The configuration, if it can be run on this machine. Raises Failure with code 2."""
+    try:
+        config = configuration.load(path)
+    except configuration.ConfigError as error:
+        raise Failure(str(error), USAGE) from error
+    missing = [package for package in NEEDED if importlib.util.find_spec(package) is None]
+    if missing:
+        raise Failure(
+            f"a run needs {', '.join(missing)}, not installed here: pip install 'driftline[cpu]' or 'driftline[cuda]'",
+            USAGE,
+        )
+    model = config.model.path
+    if model and not Path(model).is_dir():
+        raise Failure(f"{path}: model.path: there is no directory {model}", USAGE)
+    return config
+
+
+def check_name(name: str) -> str:
+    """The first part of a run's id. Raises Failure with code 2."""
+    if not NAME.fullmatch(name):
+        raise Failure(f"--name: '{name}' is not 1 to 31 lower-case letters, digits and hyphens", USAGE)
+    return name
+
+
+def make_run(name: str, config: Path | None = None) -> RunDir:
+    """A fresh run directory, with a copy of the configuration as it is now. Raises Failure, RunError."""
+    text = ""
+    if config is not None:
+        try:
+            text = config.read_text(encoding="utf-8")
+        except OSError as error:
+            raise Failure(f"{config}: cannot be read: {error.strerror}", USAGE) from error
+    run = create(runs_root(), check_name(name))
+    if config is not None:
+        run.config.write_text(text, encoding="utf-8")
+    return run

@@ -1,0 +1,136 @@
+"""A run in the foreground: start it, show what it does, end with it.
+
+Three faces of the same loop: lines of text (no terminal, or --headless), the console over the run (a process of its
+own, as any `driftline attach`: when it is quit or dies the run goes on, and so does this loop, as lines), and a hook
+that sees every frame (the demonstration's operator).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+from driftline.client import ClientError, Feed, attach
+from driftline.frames import Frame, FrameError, RunState, Stamped
+
+from console.launch import Supervisor
+from console.lines import Lines
+from console.outcome import FAILED, OK, Failure
+from console.progress import Progress
+from console.screen import Screen
+from console.signals import Signals
+from driftline.rundir import RunDir
+
+Hook = Callable[[Stamped, Frame], None]
+LAST_WORDS: Final = 3.0
+"""Seconds for the last frames of an ended trainer to arrive."""
+
+
+class Session:
+    """One run in the foreground, from its hub's start to its end."""
+
+    def __init__(self, run: RunDir, signals: Signals, *, hook: Hook | None = None) -> None:
+        self.run = run
+        self.signals = signals
+        self.progress = Progress()
+        self.supervisor = Supervisor(run, say=self.progress.update, impatient=lambda: signals.count > 1)
+        self.state: RunState | None = None
+        self._hook = hook
+        self._lines = Lines()
+        self._quiet = True
+        self._feed: Feed | None = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._feed is not None:
+            self._feed.close()
+        self.supervisor.stop()
+        self.progress.done()
+
+    def start(self, *, bind: str, steps: int | None) -> bool:
+        """Start hub and trainer and wait until the run runs or ends. False on a signal. Raises Failure."""
+        self.progress.update("starting the hub")
+        if not self.supervisor.start_hub(bind=bind, cancelled=self.signals.__bool__):
+            return False
+        try:
+            self._feed = Feed(*attach(self.run, "viewer"), since=1)
+        except ClientError as error:
+            raise Failure(str(error)) from error
+        self.progress.update("starting the trainer")
+        self.supervisor.start_trainer(steps=steps)
+        while not self.signals and self.supervisor.poll("trainer") is None:
+            self._take(0.1)
+            if self.state is not None and self.state.status != "starting":
+                break
+            self.progress.update((self.state.detail if self.state is not None else "") or "starting the trainer")
+        self.progress.done()
+        return not self.signals
+
+    def watch(self, screen: Screen | None = None) -> int:
+        """Until the run ends: under the console, if there is one, then as lines. Returns the exit code."""
+        if screen is not None:
+            self._under(screen)
+        self._quiet = False
+        while not self.signals and self.supervisor.poll("trainer") is None:
+            self._take(0.2)
+            self._keep_hub()
+        return self._ended()
+
+    def _under(self, screen: Screen) -> None:
+        with screen:
+            while not self.signals and screen.poll() is None:
+                self._take(0.2)
+                # Behind the console nothing may be printed; it shows the hub's absence itself.
+                self.supervisor.keep_hub()
+        if not self.signals and self.supervisor.poll("trainer") is None:
+            print(
+                f"run {self.run.id} goes on; the console again: driftline attach {self.run.path} --operate\n"
+                f"ctrl-C here ends the run",
+                flush=True,
+            )
+
+    def _keep_hub(self) -> None:
+        if self.supervisor.poll("hub") is not None:
+            words = self.supervisor.last_words("hub")
+            if self.supervisor.keep_hub():
+                print(f"driftline: the hub has died and is started again: {words}", file=sys.stderr, flush=True)
+
+    def _take(self, seconds: float) -> bool:
+        """Wait for frames and hand them on; True if there were any."""
+        if self._feed is None:
+            return False
+        self._feed.wait(seconds)
+        some = False
+        for stamped in self._feed.drain():
+            some = True
+            try:
+                frame = stamped.frame()
+            except FrameError:
+                # Of a kind this console does not know; the journal keeps it.
+                continue
+            if isinstance(frame, RunState):
+                self.state = frame
+            if not self._quiet:
+                for text in self._lines.of(stamped, frame):
+                    print(text, flush=True)
+            if self._hook is not None:
+                self._hook(stamped, frame)
+        return some
+
+    def _ended(self) -> int:
+        if self.signals:
+            return self.signals.exit_code
+        # The trainer has waited for the hub's acknowledgement of its last frames; they only have to come here.
+        deadline = time.monotonic() + LAST_WORDS
+        while time.monotonic() < deadline and (self._take(0.2) or self.supervisor.poll("hub") is not None):
+            self._keep_hub()
+        code = self.supervisor.poll("trainer")
+        if code == 0:
+            return OK
+        if self.state is not None and self.state.status == "failed" and self.state.detail:
+            raise Failure(f"the run has failed: {self.state.detail} (log: {self.supervisor.log('trainer')})", FAILED)
+        raise Failure(f"the trainer has died: {self.supervisor.last_words('trainer')}", FAILED)

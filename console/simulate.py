@@ -1,0 +1,223 @@
+"""A synthetic run behind a real hub: it sends made-up curves through a real Probe and obeys real commands.
+
+For learning the console and for tests of it. It stands for no engine, and says so in every state it sends.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from typing import Final
+
+from console.curves import OFFSET, Curves
+from driftline.fixes import BY_ID, OFF, ON
+from driftline.frames import Command, EngineFix, EngineState, FixState, How, RunState, Span
+from driftline.probe import Probe
+from driftline.rundir import RunDir
+
+STATE_EVERY: Final = 0.5
+SYNC_EVERY: Final = 2
+"""Steps between the syncs that nobody asked for."""
+REPORT_DELAY: Final = 0.15
+"""Seconds from one engine's report to the next, so that a fix is seen half way."""
+LEASE: Final = 600.0
+NOT_HERE: Final = "the synthetic feed has no scheduler"
+
+
+class Simulator:
+    """Drive it with `turn` from one thread until `ended`."""
+
+    def __init__(self, run: RunDir, *, steps: int, rate: float, engines: int, seed: int) -> None:
+        self._probe = Probe("trainer", run)
+        self._run_id, self._steps, self._period = run.id, steps, 1.0 / rate
+        self._curves = Curves(seed)
+        self._step = self._version = 0
+        self._synced = dict.fromkeys((f"engine-{i}" for i in range(engines)), 0)
+        self._effective = {fix: dict.fromkeys(self._synced, OFF) for fix in BY_ID}
+        self._fixes = {fix: self._first_state(fix) for fix in BY_ID}
+        self._later: list[tuple[float, Callable[[], None]]] = []
+        self._at_sync: list[Callable[[], None]] = []
+        self._paused_by, self._lease_until = "", 0.0
+        self._last_sync = self._curves.phases()
+        self._next_step = time.monotonic() + self._period
+        self._next_state = 0.0
+        self._stopping = False
+        self.ended = False
+        self._probe.event("run.synthetic", "SYNTHETIC feed: no engine, no trainer, no model behind it", "warn")
+        for state in self._fixes.values():
+            self._probe.send(state)
+
+    def __enter__(self) -> Simulator:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._send_state("finished")
+        self._probe.close(5.0)
+
+    def turn(self, seconds: float) -> None:
+        """Take commands for at most `seconds`, then do what is due."""
+        try:
+            self._obey(self._probe.commands.get(timeout=seconds))
+        except queue.Empty:
+            pass
+        now = time.monotonic()
+        due = [action for at, action in self._later if at <= now]
+        self._later = [(at, action) for at, action in self._later if at > now]
+        for action in due:
+            action()
+        if self._paused_by and time.time() > self._lease_until:
+            self._probe.event("run.lease", f"the lease of {self._paused_by} has ended: resumed", "warn", self._step)
+            self._paused_by = ""
+        if now >= self._next_state:
+            self._next_state = now + STATE_EVERY
+            self._send_state()
+        if now >= self._next_step and not self._paused_by:
+            self._next_step = max(self._next_step + self._period, now)
+            self._advance()
+        # What is still on its way to an engine is let arrive before the end.
+        self.ended = not self._later and (self._stopping or 0 < self._steps <= self._step)
+
+    def _advance(self) -> None:
+        if 0 < self._steps <= self._step:
+            return
+        self._step += 1
+        self._version += 1
+        if self._version % SYNC_EVERY == 0:
+            self._sync(f"s{self._version}")
+        on = {fix for fix in OFFSET if set(self._effective[fix].values()) == {ON}}
+        lag = sum(self._version - version for version in self._synced.values()) / len(self._synced)
+        values = self._curves.step(on, lag=lag, engines=len(self._synced), sync_s=self._last_sync)
+        labels = {"policy/clip_fraction": "ppo", "policy/entropy": "synthetic"}
+        self._probe.emit(values, step=self._step, version=self._version, labels=labels)
+
+    def _sync(self, name: str) -> None:
+        now = time.time()
+        slowest = (0.0, 0.0, 0.0)
+        for engine, before in self._synced.items():
+            phases = self._curves.phases()
+            slowest = max(slowest, phases, key=sum)
+            start = now
+            for phase, seconds in zip(("pause", "load", "resume"), phases, strict=True):
+                self._span(name, engine, phase, start, seconds, before)
+                start += seconds
+            self._span(name, engine, "total", now, sum(phases), before)
+            self._synced[engine] = self._version
+        self._last_sync = slowest
+        waiting, self._at_sync = self._at_sync, []
+        for action in waiting:
+            action()
+
+    def _span(self, name: str, engine: str, phase: str, start: float, seconds: float, before: int) -> None:
+        self._probe.send(Span(name, engine, phase, start, seconds, before, self._version, self._step, in_flight=16))
+
+    def _obey(self, command: Command) -> None:
+        self._probe.ack(command.id, "accepted")
+        match command.verb:
+            case "fix.set":
+                self._set_fix(command, command.args["fix"], command.args["value"])
+            case "sync":
+                self._sync(command.id)
+                data = {"sync": command.id, "version": self._version}
+                self._probe.ack(command.id, "applied", f"{len(self._synced)} engines at v{self._version}", data)
+            case "pause":
+                self._paused_by, self._lease_until = command.issuer, time.time() + LEASE
+                self._applied(command, f"until resumed, at most {LEASE:.0f} s")
+            case "resume":
+                self._paused_by = ""
+                self._applied(command)
+            case "stop":
+                self._stopping = True
+                self._applied(command)
+            case "mark":
+                self._applied(command)
+
+    def _applied(self, command: Command, detail: str = "") -> None:
+        self._send_state()
+        self._probe.ack(command.id, "applied", detail)
+
+    def _set_fix(self, command: Command, fix: str, value: str) -> None:
+        how = self._how(fix)
+        if how == "not_available":
+            self._probe.ack(command.id, "refused", f"{fix}: not available here: {NOT_HERE}")
+            return
+        self._probe.send(self._wanted(command, fix, value))
+        if how == "next_sync":
+            self._at_sync.append(lambda: self._report_all(command, fix, value))
+        else:
+            self._report_all(command, fix, value)
+
+    def _report_all(self, command: Command, fix: str, value: str) -> None:
+        names = list(self._synced)
+        for i, engine in enumerate(names):
+            last = engine == names[-1]
+
+            def report(engine: str = engine, last: bool = last) -> None:
+                self._effective[fix][engine] = value
+                self._probe.send(self._reported(fix))
+                if last:
+                    self._probe.ack(command.id, "applied", f"{value} on {len(names)}/{len(names)} engines")
+
+            self._later.append((time.monotonic() + REPORT_DELAY * (i + 1), report))
+
+    def _how(self, fix: str) -> How:
+        return "not_available" if BY_ID[fix].how == "engine_restart" else BY_ID[fix].how
+
+    def _first_state(self, fix: str) -> FixState:
+        detail = NOT_HERE if self._how(fix) == "not_available" else ""
+        return FixState(fix, OFF, 0, "config", time.time(), self._how(fix), self._engines_of(fix, -1), detail)
+
+    def _wanted(self, command: Command, fix: str, value: str) -> FixState:
+        generation = self._fixes[fix].generation + 1
+        engines = self._engines_of(fix, self._fixes[fix].engines[0].since_version)
+        state = FixState(fix, value, generation, command.issuer, time.time(), self._how(fix), engines)
+        self._fixes[fix] = state
+        return state
+
+    def _reported(self, fix: str) -> FixState:
+        old = self._fixes[fix]
+        engines = self._engines_of(fix, self._version)
+        state = FixState(fix, old.requested, old.generation, old.by, time.time(), old.how, engines, old.detail)
+        self._fixes[fix] = state
+        return state
+
+    def _engines_of(self, fix: str, since: int) -> tuple[EngineFix, ...]:
+        return tuple(
+            EngineFix(engine, value, self._how(fix), since, self._step) for engine, value in self._effective[fix].items()
+        )
+
+    def _send_state(self, status: str = "") -> None:
+        now = time.time()
+        word = status or ("stopping" if self._stopping else "paused" if self._paused_by else "running")
+        self._probe.send(
+            RunState(
+                self._run_id,
+                word,  # type: ignore[arg-type]  # one of the words of RunStatus by construction
+                self._step,
+                self._steps,
+                self._version,
+                now,
+                objective="ppo",
+                model="synthetic",
+                temperature=0.7,
+                synthetic=True,
+                detail="synthetic feed",
+                paused_by=self._paused_by,
+                lease_until=self._lease_until if self._paused_by else 0.0,
+            )
+        )
+        phase = "paused" if self._paused_by else "running"
+        for engine, version in self._synced.items():
+            self._probe.send(
+                EngineState(
+                    engine,
+                    phase,  # type: ignore[arg-type]  # one of the words of Phase by construction
+                    version,
+                    now,
+                    running=0 if self._paused_by else 16,
+                    kv_use=0.12,
+                    tokens_per_s=0.0 if self._paused_by else 950.0,
+                    backend="synthetic",
+                    detail="synthetic",
+                )
+            )

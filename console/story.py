@@ -1,0 +1,118 @@
+"""What the demonstration tells, from the frames of its run: before and after the fixes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Final
+
+from console.plain import short
+from driftline.fixes import ON
+from driftline.frames import FixState, Frame, Metrics, RunState
+from driftline.metrics import resolve
+
+WINDOW: Final = 10
+"""Steps to average over."""
+REWARD_GAIN: Final = 0.2
+"""How much the reward has to rise over the steps before the switch."""
+MISMATCH_FALL: Final = 10.0
+"""How many times smaller the mismatch has to become."""
+
+REWARD: Final = "reward/mean"
+MISMATCH: Final = "mismatch/abs_diff_mean"
+SHOWN: Final = (
+    ("reward", REWARD),
+    ("entropy", "policy/entropy"),
+    ("clip fraction", "policy/clip_fraction"),
+    ("mismatch mean|Δlogp|", MISMATCH),
+)
+
+
+@dataclass
+class Story:
+    """Collects the steps of a run; `switched` is the last step that was seen when the first fix was switched on."""
+
+    steps: dict[int, dict[str, float]] = field(default_factory=dict)
+    fixes: dict[str, FixState] = field(default_factory=dict)
+    state: RunState | None = None
+    switched: int | None = None
+
+    @property
+    def step(self) -> int:
+        """The newest step with numbers, -1 before the first."""
+        return max(self.steps, default=-1)
+
+    def take(self, frame: Frame) -> None:
+        """Take in one frame, in the order of the journal."""
+        match frame:
+            case Metrics():
+                values = {resolve(name): value for name, value in frame.values.items()}
+                self.steps.setdefault(frame.step, {}).update(values)
+            case RunState():
+                self.state = frame
+            case FixState():
+                before = self.fixes.get(frame.fix)
+                self.fixes[frame.fix] = frame
+                turned_on = before is not None and before.requested != ON and frame.requested == ON
+                if self.switched is None and turned_on and self.step >= 0:
+                    self.switched = self.step
+            case _:
+                pass
+
+    def first(self, name: str) -> float | None:
+        """Mean over the first ten steps."""
+        return self._mean(name, sorted(self.steps)[:WINDOW])
+
+    def before(self, name: str) -> float | None:
+        """Mean over the ten steps before the switch."""
+        if self.switched is None:
+            return None
+        return self._mean(name, [step for step in sorted(self.steps) if step <= self.switched][-WINDOW:])
+
+    def last(self, name: str) -> float | None:
+        """Mean over the last ten steps."""
+        return self._mean(name, sorted(self.steps)[-WINDOW:])
+
+    def _mean(self, name: str, steps: Sequence[int]) -> float | None:
+        values = [self.steps[step][name] for step in steps if name in self.steps[step]]
+        return fmean(values) if values else None
+
+
+def table(story: Story) -> list[str]:
+    """The numbers before and after, as aligned lines."""
+    heads = ("first ten", "before the switch", "last ten")
+    lines = [f"{'':22}" + "".join(f"{head:>19}" for head in heads)]
+    for title, name in SHOWN:
+        cells = (story.first(name), story.before(name), story.last(name))
+        lines.append(f"{title:22}" + "".join(f"{short(cell):>19}" for cell in cells))
+    return lines
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the fixes brought the run home: `gain` of the mean reward, `fall` of the mismatch as a ratio."""
+
+    gain: float
+    fall: float
+
+    @property
+    def home(self) -> bool:
+        """True if both went as far as promised. A NaN never does."""
+        return self.gain >= REWARD_GAIN and self.fall >= MISMATCH_FALL
+
+    def __str__(self) -> str:
+        return (
+            f"reward {self.gain:+.2f} over the ten steps before the switch (promised: at least +{REWARD_GAIN}), "
+            f"mismatch {self.fall:.0f} times smaller (promised: at least {MISMATCH_FALL:.0f})"
+        )
+
+
+def verdict(story: Story) -> Verdict | None:
+    """Compare the last ten steps with the ten before the switch; None where one of them is missing."""
+    figures = (story.before(REWARD), story.last(REWARD), story.before(MISMATCH), story.last(MISMATCH))
+    if story.switched is None or story.step - story.switched < WINDOW or None in figures:
+        return None
+    reward_before, reward_after, mismatch_before, mismatch_after = (float(figure or 0.0) for figure in figures)
+    fall = mismatch_before / mismatch_after if mismatch_after else float("inf")
+    return Verdict(reward_after - reward_before, fall)

@@ -1,0 +1,122 @@
+"""`driftline sync`, `pause`, `resume` and `stop`: orders to a live run."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from driftline.client import Client
+
+from console.link import connected, live_run
+from console.orders import give, wait_ended
+from console.outcome import OK, Failure
+from console.plain import to_json
+from console.recent import decoded
+from driftline.frames import Frame, RunState, Span
+
+PHASES: Final = ("pause", "load", "resume", "total")
+
+
+def sync(args: argparse.Namespace) -> int:
+    """Sync weights on every engine. With --wait: print the phases of each.
+
+    --json prints {`command`, `state`, `detail`, `data`, `version` (the trainer's), `engines` [{`engine`,
+    `version_before`, `version_after`, `pause_s`, `load_s`, `resume_s`, `total_s`, `bytes`, `ok`, `detail`}]}.
+    """
+    with connected(live_run(args.run), "operator") as client:
+        head = client.snapshot().head
+        order = give(client, args, "sync", {}, "sync")
+        if order.ack is None:
+            print(to_json(order.document()) if args.json else "sync: queued")
+            return OK
+        engines = phases(_since(client, head + 1), str(order.ack.data.get("sync", "")))
+        version = _trainer_version(client)
+    if args.json:
+        print(to_json(order.document() | {"version": version, "engines": engines}))
+        return OK
+    for engine in engines:
+        times = "  ".join(f"{phase} {engine[f'{phase}_s']:.3f} s" for phase in PHASES if engine[f"{phase}_s"] is not None)
+        print(f"{engine['engine']}  v{engine['version_before']} -> v{engine['version_after']}  {times}")
+    print(f"sync applied{f': {order.ack.detail}' if order.ack.detail else ''}; trainer v{version}")
+    return OK
+
+
+def phases(frames: Iterable[Frame], sync_id: str) -> list[dict[str, Any]]:
+    """Spans of one sync as one row an engine; an empty `sync_id` takes the first sync there is."""
+    rows: dict[str, dict[str, Any]] = {}
+    for span in frames:
+        if not isinstance(span, Span) or (sync_id and span.sync != sync_id):
+            continue
+        sync_id = sync_id or span.sync
+        row = rows.setdefault(
+            span.engine,
+            {
+                "engine": span.engine,
+                "version_before": span.version_before,
+                "version_after": span.version_after,
+                **{f"{phase}_s": None for phase in PHASES},
+                "bytes": 0,
+                "ok": True,
+                "detail": "",
+            },
+        )
+        row[f"{span.phase}_s"] = span.seconds
+        row["version_after"] = max(row["version_after"], span.version_after)
+        row["bytes"] = max(row["bytes"], span.bytes)
+        row["ok"] = row["ok"] and span.ok
+        row["detail"] = span.detail or row["detail"]
+    return [rows[engine] for engine in sorted(rows)]
+
+
+def pause(args: argparse.Namespace) -> int:
+    """Pause generation on every engine. The run resumes by itself when the lease of the pause ends."""
+    return _simple(args, "pause")
+
+
+def resume(args: argparse.Namespace) -> int:
+    """Resume generation on every engine."""
+    return _simple(args, "resume")
+
+
+def stop(args: argparse.Namespace) -> int:
+    """End the run in good order: the trainer finishes its step and writes a checkpoint. --wait: until it has ended."""
+    started = time.monotonic()
+    run = live_run(args.run)
+    try:
+        with connected(run, "operator") as client:
+            give(client, args, "stop", {}, "stop")
+    except Failure:
+        # The run may be gone before its last acknowledgement has come this far; that is what was asked for.
+        if not args.wait or run.live():
+            raise
+    if not args.wait:
+        print("stop: queued")
+        return OK
+    wait_ended(run, max(0.1, args.timeout - (time.monotonic() - started)))
+    print(f"run {run.id} has ended")
+    return OK
+
+
+def _simple(args: argparse.Namespace, verb: str) -> int:
+    with connected(live_run(args.run), "operator") as client:
+        ack = give(client, args, verb, {}, verb).ack
+    detail = f": {ack.detail}" if ack is not None and ack.detail else ""
+    print(f"{verb}: {'queued' if ack is None else 'applied'}{detail}")
+    return OK
+
+
+def _since(client: Client, start: int) -> list[Frame]:
+    frames: list[Frame] = []
+    while True:
+        page = client.page(start, tokens=False)
+        frames += [frame for _, frame in decoded(list(page.frames))]
+        if page.next > page.head:
+            return frames
+        start = page.next
+
+
+def _trainer_version(client: Client) -> int:
+    states = [frame for _, frame in decoded(list(client.snapshot().states))]
+    return max((state.version for state in states if isinstance(state, RunState)), default=-1)

@@ -1,0 +1,19 @@
+"""`driftline attach`: the console on a live run. The only verb that imports a screen."""
+
+from __future__ import annotations
+
+import argparse
+
+from console.link import live_run
+from console.outcome import USAGE, Failure
+from console.screen import on_terminal
+
+
+def attach(args: argparse.Namespace) -> int:
+    """Open the console; `q` leaves it, and the run goes on. Without a terminal it is refused: see `tail`, `status`."""
+    run = live_run(args.run)
+    if not on_terminal():
+        raise Failure("attach needs a terminal; without one: driftline tail, driftline status --json", USAGE)
+    from console.tui.app import run_console
+
+    return int(run_console(run, operate=args.operate, marker=args.marker, fps=args.fps))

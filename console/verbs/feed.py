@@ -1,0 +1,68 @@
+"""`driftline simulate` and `driftline hub`: a hub in the foreground, with a synthetic feed or for one's own trainer."""
+
+from __future__ import annotations
+
+import argparse
+
+from console.launch import Supervisor
+from console.outcome import OK, Failure
+from console.prepare import make_run
+from console.signals import Signals
+from driftline.rundir import RUN_VARIABLE, RunDir, find
+
+
+def simulate(args: argparse.Namespace) -> int:
+    """A synthetic run that tells the demonstration's story and obeys commands; no engine, trainer or model behind it.
+
+    Everything about it says so: its id, RunState.synthetic, status, tail, exported files. Exit code 0 after --steps
+    or `driftline stop`, 130 after ctrl-C.
+    """
+    made = make_run("synthetic")
+    with Signals() as signals, Supervisor(made) as supervisor:
+        if not supervisor.start_hub(synthetic=True, cancelled=signals.__bool__):
+            return signals.exit_code
+        print(
+            f"run {made.id}  {made.path}\n"
+            f"SYNTHETIC: curves made up on the spot, no engine behind them; obeys fix, sync, pause, resume and stop\n"
+            f"look:   driftline attach {made.id} --operate\n"
+            f"ctrl-C ends it",
+            flush=True,
+        )
+        from console.simulate import Simulator
+
+        with Simulator(made, steps=args.steps, rate=args.rate, engines=args.engines, seed=args.seed) as simulator:
+            while not signals and not simulator.ended:
+                simulator.turn(0.05)
+                supervisor.keep_hub()
+    return signals.exit_code if signals else OK
+
+
+def hub(args: argparse.Namespace) -> int:
+    """A hub for a trainer that is started elsewhere; prints the run's id and the line its environment needs.
+
+    Exit code 130 after ctrl-C, 1 when the hub could not start or died.
+    """
+    made = _directory(args)
+    with Signals() as signals, Supervisor(made) as supervisor:
+        if not supervisor.start_hub(bind=args.bind, cancelled=signals.__bool__):
+            return signals.exit_code
+        print(
+            f"run {made.id}\n"
+            f"in your trainer's environment:  export {RUN_VARIABLE}={made.path}\n"
+            f"look:                           driftline attach {made.path}\n"
+            f"ctrl-C ends the hub; go on with it: driftline hub --run {made.path}",
+            flush=True,
+        )
+        while not signals.pause(0.2):
+            if supervisor.poll("hub") is not None:
+                raise Failure(f"the hub has died: {supervisor.last_words('hub')}")
+    return signals.exit_code
+
+
+def _directory(args: argparse.Namespace) -> RunDir:
+    if args.run is None:
+        return make_run(args.name)
+    found = find(args.run)
+    if found.live():
+        raise Failure(f"run {found.id} has a hub already (pid {found.connection().pid})")
+    return found

@@ -1,0 +1,102 @@
+"""`driftline tail`: one line for each step and event, as they come. Also what a headless `run` prints."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Final
+
+from driftline.client import ClientError, Feed, attach
+from driftline.frames import FrameError, Metrics, RunState, Stamped
+from driftline.journal import read
+from driftline.rundir import RunDir, find
+
+from console.lines import Lines
+from console.link import connected
+from console.outcome import FAILED, OK, Failure
+from console.recent import recent
+
+HISTORY: Final = 10
+"""Steps to show from before the start."""
+GONE: Final = 10.0
+"""Seconds without a hub after which a run has ended: a hub that is restarted is back sooner."""
+ENDED: Final = frozenset({"finished", "failed"})
+
+
+def tail(args: argparse.Namespace) -> int:
+    """Follow a live run until it ends or for --seconds; print an ended one whole.
+
+    Exit code 0; 1 when the run ended as failed or its hub went away without a last word.
+    """
+    run = find(args.run)
+    if run.live():
+        return _follow(run, args.seconds)
+    return _whole(run)
+
+
+def _whole(run: RunDir) -> int:
+    lines, status = Lines(), ""
+    for stamped in read(run.journal):
+        status = show(lines, stamped) or status
+    # A trainer that only emits metrics never says how it ended.
+    return OK if status in ("finished", "") else FAILED
+
+
+def _follow(run: RunDir, seconds: float | None) -> int:
+    with connected(run, "viewer") as client:
+        snapshot = client.snapshot()
+        synthetic = run.connection().synthetic
+        before = recent(client, snapshot.head, lambda found: sum(map(_is_step, found)) >= HISTORY)
+    since = _nth_last_step(before) or snapshot.head + 1
+    lines = Lines(synthetic=synthetic)
+    try:
+        feed = Feed(*attach(run, "viewer"), since=since)
+    except ClientError as error:
+        raise Failure(str(error)) from error
+    try:
+        return _print(run, feed, lines, None if seconds is None else time.monotonic() + seconds)
+    finally:
+        feed.close()
+
+
+def _print(run: RunDir, feed: Feed, lines: Lines, until: float | None) -> int:
+    status, gone_at = "", None
+    while until is None or time.monotonic() < until:
+        feed.wait(0.2)
+        for stamped in feed.drain():
+            status = show(lines, stamped) or status
+        if status in ENDED:
+            return OK if status == "finished" else FAILED
+        if run.live():
+            gone_at = None
+            continue
+        gone_at = gone_at or time.monotonic()
+        if time.monotonic() - gone_at > GONE:
+            if not status:
+                return OK
+            raise Failure(f"run {run.id} has ended without a last word: its hub is gone; see {run.logs}")
+    return OK
+
+
+def show(lines: Lines, stamped: Stamped) -> str:
+    """Print the lines of one frame; return the run's status if the frame is one, else ""."""
+    try:
+        frame = stamped.frame()
+    except FrameError:
+        # Written by a newer producer; the frames that are known still tell the story.
+        return ""
+    for text in lines.of(stamped, frame):
+        print(text, flush=True)
+    return frame.status if isinstance(frame, RunState) else ""
+
+
+def _is_step(stamped: Stamped) -> bool:
+    try:
+        return isinstance(stamped.frame(), Metrics)
+    except FrameError:
+        return False
+
+
+def _nth_last_step(stamped: list[Stamped]) -> int | None:
+    steps = [one.seq for one in stamped if _is_step(one)]
+    return steps[-HISTORY:][0] if steps else (stamped[0].seq if stamped else None)
