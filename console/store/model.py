@@ -107,6 +107,13 @@ class RunModel:
             return
         self._reduce(stamped, frame)
 
+    def rewind(self, seq: int) -> None:
+        """Expect `seq` + 1 next: a crash of the hub's machine took back what came after it.
+
+        What those frames told stays until newer ones replace it; the steps are told again by the trainer.
+        """
+        self.head = min(self.head, seq)
+
     def _reduce(self, stamped: Stamped, frame: Frame) -> None:
         match frame:
             case Metrics():

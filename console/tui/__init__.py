@@ -1,0 +1,1 @@
+"""The Textual console. Everything that knows textual lives below here, and nothing else imports it."""

@@ -1,0 +1,1 @@
+"""Panes: what a screen is made of."""

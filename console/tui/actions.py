@@ -1,0 +1,125 @@
+"""What acting on a run would mean: pure functions from the model to a plan, or to the reason why not.
+
+A plan says target, present state, effect and cost before anything is sent. Nothing here sends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from console.store.model import RunModel
+from console.tui.source import Link
+from driftline.fixes import BY_ID, OFF, ON
+from driftline.frames import FixState, How, Verb
+
+READ_ONLY: Final = "read-only: start the console with --operate to act on the run"
+
+_WHEN: Final[dict[How, str]] = {
+    "live": "takes effect on running engines within a step",
+    "next_sync": "takes effect with the next weight sync",
+    "engine_restart": "every engine restarts; takes minutes, rollouts in flight are lost",
+    "not_available": "not available here",
+}
+
+
+class RefusedError(ValueError):
+    """Acting is not possible now; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A command with what an operator must know before it is sent."""
+
+    title: str
+    target: str
+    now: str
+    effect: str
+    cost: str
+    verb: Verb
+    args: dict[str, str] = field(default_factory=dict)
+    generation: int = -1
+
+
+def check(operator: bool, link: Link, model: RunModel) -> None:
+    """Raise RefusedError unless this console may act on what it shows."""
+    if not operator:
+        raise RefusedError(READ_ONLY)
+    if link.state == "connecting":
+        raise RefusedError("refused: the hub has not been heard yet")
+    if link.state != "live":
+        raise RefusedError(f"refused: the feed is {link.age:.0f} s old, what is on screen may not be so any more")
+    if model.run is None:
+        raise RefusedError("refused: the run has not reported its state yet")
+    if model.run.status in ("stopping", "finished", "failed"):
+        raise RefusedError(f"refused: the run is {model.run.status}")
+
+
+def _engines(model: RunModel) -> str:
+    alive = [engine for engine in model.engines.values() if engine.phase != "dead"]
+    return f"{len(alive)} engine{'' if len(alive) == 1 else 's'}"
+
+
+def available(state: FixState) -> bool:
+    """Whether any engine can do something about the fix."""
+    return state.how != "not_available"
+
+
+def plan_fix(model: RunModel, fix_id: str) -> Plan:
+    """Switch a fix to the other value than the wanted one. Raises RefusedError."""
+    fix = BY_ID[fix_id]
+    state = model.fixes.get(fix_id)
+    if state is None:
+        raise RefusedError(f"refused: {fix.title} has not been reported yet")
+    if not available(state):
+        raise RefusedError(f"{fix.title} is not available here: {state.detail or 'no engine supports it'}")
+    value = OFF if state.requested == ON else ON
+    effective = state.effective or "not reported yet"
+    wanted = "" if state.settled else f", wanted {state.requested}"
+    what = fix.summary if value == ON else fix.vllm_default
+    return Plan(
+        title=f"switch {fix.title} {value}",
+        target=f"{fix.id} on {_engines(model)}",
+        now=f"{effective}{wanted}",
+        effect=what,
+        cost=_WHEN[state.how],
+        verb="fix.set",
+        args={"fix": fix_id, "value": value},
+        generation=state.generation,
+    )
+
+
+def plan_sync(model: RunModel) -> Plan:
+    """Sync the trainer's weights to every engine."""
+    run = model.run
+    version = run.version if run is not None else -1
+    behind = sorted({f"v{engine.version}" for engine in model.engines.values()})
+    last = model.metrics.last("sync/total_s")
+    pause = f"about {last:.2g} s each, as the last sync took" if last is not None else "not measured yet"
+    return Plan(
+        title="sync weights now",
+        target=_engines(model),
+        now=f"trainer v{version}, engines {', '.join(behind) or 'none'}",
+        effect="pause, load the trainer's weights, resume; the versions are equal afterwards",
+        cost=f"engines pause: {pause}",
+        verb="sync",
+    )
+
+
+def plan_pause(model: RunModel) -> Plan:
+    """Pause generation, or resume it when the run is paused."""
+    run = model.run
+    paused = run is not None and run.status == "paused"
+    by = f" by {run.paused_by}" if run is not None and run.paused_by else ""
+    if paused:
+        return Plan("resume generation", _engines(model), f"paused{by}", "engines generate again", "none", "resume")
+    rate = model.metrics.last("engine/tokens_per_s")
+    lost = f"{rate:,.0f} tokens/s are not sampled" if rate is not None else "no tokens are sampled"
+    return Plan(
+        title="pause generation",
+        target=_engines(model),
+        now="generating",
+        effect="no new tokens until resumed; the trainer waits for rollouts",
+        cost=f"{lost} while it is paused; the pause ends by itself when its lease runs out",
+        verb="pause",
+    )

@@ -1,0 +1,72 @@
+"""One table of keys: dispatch, footer and help are made from it.
+
+Capitals act on the run, everything else changes the view only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from textual.binding import Binding, BindingType
+
+Where = Literal["everywhere", "live", "dialog"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry. `keys` are Textual's names; `shown` is what people read; `footer` is its word there, if any,
+    beside `footer_key` where one entry stands for a pair."""
+
+    id: str
+    keys: tuple[str, ...]
+    shown: str
+    description: str
+    action: str
+    where: Where
+    footer: str = ""
+    acts_on_run: bool = False
+    footer_key: str = ""
+
+
+KEYS: Final[tuple[Key, ...]] = (
+    Key("fix", ("F",), "F", "switch a fix on or off, live on every engine", "act_fix", "live", "fix", True),
+    Key("sync", ("S",), "S", "sync weights: pause, load, resume on every engine", "act_sync", "live", "sync", True),
+    Key("pause", ("P",), "P", "pause or resume generation", "act_pause", "live", "pause", True),
+    Key("freeze", ("space",), "space", "freeze the view; the run goes on", "freeze", "live", "freeze"),
+    Key("export", ("e",), "e", "export the metrics as Parquet", "export", "live", "export"),
+    Key("enlarge", ("enter",), "enter", "enlarge the focused pane", "enlarge", "live", "enlarge"),
+    Key("back", ("escape",), "esc", "one level out", "back", "live"),
+    Key("left", ("left", "h"), "← h", "pane or crosshair to the left", "move('left')", "live"),
+    Key("down", ("down", "j"), "↓ j", "pane, fix or event below", "move('down')", "live"),
+    Key("up", ("up", "k"), "↑ k", "pane, fix or event above", "move('up')", "live"),
+    Key("right", ("right", "l"), "→ l", "pane or crosshair to the right", "move('right')", "live"),
+    Key("next", ("tab",), "tab", "next pane", "app.focus_next", "live"),
+    Key("previous", ("shift+tab",), "shift+tab", "previous pane", "app.focus_previous", "live"),
+    Key("zoom_in", ("plus", "equals_sign"), "+", "zoom in, all charts", "zoom(0.5)", "live"),
+    Key("zoom_out", ("minus",), "-", "zoom out, all charts", "zoom(2.0)", "live", "zoom", footer_key="+-"),
+    Key("pan_left", ("left_square_bracket",), "[", "pan to older steps", "pan(-0.25)", "live"),
+    Key("pan_right", ("right_square_bracket",), "]", "pan to newer steps", "pan(0.25)", "live", "pan", footer_key="[]"),
+    Key("all", ("0",), "0", "show the whole run", "show_all", "live"),
+    Key("follow", ("f",), "f", "follow the newest steps", "follow", "live", "follow"),
+    Key("log", ("y",), "y", "log axis of the focused chart", "log", "live", "log"),
+    Key("smooth", ("s",), "s", "smoothing: off, 10, 50 steps", "smooth", "live", "smooth"),
+    Key("crosshair", ("c",), "c", "crosshair with values, linked over all charts", "crosshair", "live"),
+    Key("live", ("1",), "1", "the live screen", "live", "everywhere"),
+    Key("help", ("question_mark",), "?", "this help", "help", "everywhere", "help"),
+    Key("quit", ("q",), "q", "leave the console; the run goes on", "leave", "everywhere", "quit"),
+    Key("choose", ("enter",), "enter", "choose", "choose", "dialog"),
+    Key("cancel", ("escape",), "esc", "close without acting", "close", "dialog"),
+    Key("switch", ("left", "right", "h", "l", "tab", "shift+tab"), "← →", "other button", "switch", "dialog"),
+    Key("prev", ("up", "k"), "↑ k", "line above", "line(-1)", "dialog"),
+    Key("succ", ("down", "j"), "↓ j", "line below", "line(1)", "dialog"),
+)
+
+
+def bindings(where: Where) -> list[BindingType]:
+    """The table's entries of one place, as Textual takes them."""
+    return [
+        Binding(",".join(key.keys), key.action, key.description, show=False, id=f"{where}.{key.id}")
+        for key in KEYS
+        if key.where == where
+    ]

@@ -1,0 +1,235 @@
+"""From the model to what the panes show: pure functions, no screen, no clock of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from console.store.model import RunModel
+from console.tui.actions import available
+from console.tui.glyphs import Glyphs
+from console.tui.source import Link
+from console.tui.theme import HEALTH_INK, Ink
+from console.tui.widgets.axis import number
+from console.tui.widgets.cells import Text
+from console.tui.widgets.chart_data import ChartData, Line
+from driftline.fixes import FIXES, ON, Fix
+from driftline.frames import EngineState, FixState, How
+from driftline.metrics import BY_NAME, health
+
+Part = tuple[int, tuple[Text, ...]]
+"""A piece of a line with its rank: pieces of a higher rank are left out first."""
+
+
+@dataclass(frozen=True)
+class ChartSpec:
+    """One chart of the live screen: which metric, and how it is named where there is little room."""
+
+    id: str
+    metric: str
+    title: str
+    short: str
+    log: bool = False
+    second: str = ""
+    names: tuple[str, str] = ("", "")
+
+
+LIVE_CHARTS: Final[tuple[ChartSpec, ...]] = (
+    ChartSpec("clip", "policy/clip_fraction", "clip fraction", "clip fraction"),
+    ChartSpec("kl", "policy/kl_new_old", "KL new‖old (k3)", "KL new‖old"),
+    ChartSpec("entropy", "policy/entropy", "entropy", "entropy"),
+    ChartSpec("reward", "reward/mean", "reward", "reward"),
+    ChartSpec("mismatch", "mismatch/abs_diff_mean", "mismatch mean|Δlogp|", "mismatch |Δlogp|", log=True),
+    ChartSpec("lag", "async/version_lag_mean", "", "",
+              second="engine/tokens_per_s", names=("lag", "tok/s")),
+)
+
+
+def chart(model: RunModel, spec: ChartSpec) -> ChartData:
+    """The data of one chart as of now."""
+    lines = [_line(model, spec.metric, Ink.LINE, spec.names[0])]
+    if spec.second:
+        lines.append(_line(model, spec.second, Ink.SECOND, spec.names[1], secondary=True))
+    metric = BY_NAME[spec.metric]
+    limits = [(metric.warn, Ink.LIMIT_WARN), (metric.alarm, Ink.LIMIT_ALARM)]
+    return ChartData(
+        title=spec.title,
+        short=spec.short,
+        label=model.labels.get(spec.metric, ""),
+        lines=tuple(lines),
+        marks=tuple(model.marks),
+        limits=tuple((value, ink) for value, ink in limits if value is not None),
+        empty=_empty(model),
+    )
+
+
+def _line(model: RunModel, metric: str, ink: Ink, short: str, *, secondary: bool = False) -> Line:
+    store = model.metrics
+    return Line(store.steps(metric), store.values(metric), store.revision(metric), ink, metric, short, secondary)
+
+
+def _empty(model: RunModel) -> str:
+    if len(model.metrics.names()):
+        return "not reported"
+    run = model.run
+    if run is not None and run.status == "starting" and run.detail:
+        return run.detail
+    return "waiting for the first step"
+
+
+def extent(model: RunModel) -> tuple[int, int]:
+    """First and last step of anything the live charts show."""
+    first, last = [], [0]
+    for spec in LIVE_CHARTS:
+        steps = model.metrics.steps(spec.metric)
+        if len(steps):
+            first.append(int(steps[0]))
+            last.append(int(steps[-1]))
+    return min(first, default=0), max(last)
+
+
+def header(model: RunModel, name: str) -> list[Part]:
+    """What the run is and how it does, most important rank first (0)."""
+    run = model.run
+    parts: list[Part] = [(7, ((" driftline", Ink.ACCENT),)), (0, ((f" {name}", Ink.BRIGHT),))]
+    if run is not None and run.synthetic:
+        parts.append((0, ((" SYNTHETIC", Ink.WARN),)))
+    if run is not None and run.status != "running":
+        bad = run.status in ("failed", "paused")
+        by = f" by {run.paused_by}" if run.status == "paused" and run.paused_by else ""
+        parts.append((1, ((f" {run.status.upper()}{by}", Ink.WARN if bad else Ink.ACCENT),)))
+    if model.step >= 0:
+        of = f"/{run.steps}" if run is not None and run.steps > 0 else ""
+        parts.append((1, ((" step ", Ink.DIM), (f"{model.step}{of}", Ink.TEXT))))
+    if run is not None:
+        parts.append((3, ((f" v{run.version}", Ink.TEXT),)))
+    _metric_part(parts, model, 6, "lag", "async/version_lag_mean")
+    _metric_part(parts, model, 2, "R", "reward/mean")
+    if model.engines:
+        up = sum(engine.phase == "running" for engine in model.engines.values())
+        ink = Ink.TEXT if up == len(model.engines) else Ink.WARN
+        parts.append((4, ((f" {up}/{len(model.engines)}", ink), (" engines", Ink.DIM))))
+    rate = sum(engine.tokens_per_s for engine in model.engines.values())
+    if rate > 0:
+        parts.append((5, ((f" {number(rate)}", Ink.TEXT), (" tok/s", Ink.DIM))))
+    if run is not None and run.objective:
+        parts.append((8, ((f" {run.objective}", Ink.DIM),)))
+    if run is not None and run.temperature != 1.0:
+        parts.append((9, ((f" T {number(run.temperature)}", Ink.DIM),)))
+    if run is not None and run.model:
+        parts.append((10, ((f" {run.model}", Ink.DIM),)))
+    return parts
+
+
+def _metric_part(parts: list[Part], model: RunModel, rank: int, word: str, metric: str) -> None:
+    value = model.metrics.last(metric)
+    if value is not None:
+        verdict = health(metric, value)
+        ink = Ink.TEXT if verdict in ("none", "healthy") else HEALTH_INK[verdict]
+        parts.append((rank, ((f" {word} ", Ink.DIM), (number(value), ink))))
+
+
+def link_text(link: Link, *, frozen: bool) -> Text:
+    """The state of the feed in a word: what is on screen is LIVE, STALE, LOST, loading or FROZEN by the operator."""
+    if link.state == "connecting":
+        return "CONNECTING", Ink.DIM
+    if link.state == "lost":
+        return f"LOST {link.age:.0f}s", Ink.ALARM
+    if link.state == "stale":
+        return f"STALE {link.age:.0f}s", Ink.ALARM
+    if frozen:
+        return "FROZEN", Ink.WARN
+    if link.behind > 1000:
+        return f"LOADING {number(link.behind)}", Ink.WARN
+    return f"LIVE {link.age:.1f}s", Ink.OK
+
+
+def fit(parts: list[Part], room: int) -> list[Text]:
+    """The parts that fit into `room` cells, in their order; those of the highest rank go first."""
+    kept = list(parts)
+    while kept and sum(len(text) for _, texts in kept for text, _ in texts) + len(kept) > room:
+        kept.remove(max(kept, key=lambda part: part[0]))
+    line: list[Text] = []
+    for _, texts in kept:
+        line += [*texts, (" ", Ink.TEXT)]
+    return line
+
+
+_PENDING: Final[dict[How, str]] = {
+    "live": "being applied",
+    "next_sync": "at next sync",
+    "engine_restart": "needs a restart",
+    "not_available": "",
+}
+
+
+@dataclass(frozen=True)
+class FixRow:
+    """One line of the fix panel, in columns."""
+
+    fix: Fix
+    symbol: Text
+    state: Text
+    since: str
+    note: Text
+
+
+def fix_rows(model: RunModel, glyphs: Glyphs) -> list[FixRow]:
+    """All fixes of the catalogue, in its order, with what the engines have reported."""
+    return [_fix_row(fix, model.fixes.get(fix.id), glyphs) for fix in FIXES]
+
+
+def _fix_row(fix: Fix, state: FixState | None, glyphs: Glyphs) -> FixRow:
+    if state is None:
+        return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("not reported", Ink.DIM), "", ("", Ink.DIM))
+    if not available(state):
+        reason = _reason(state) or "not available here"
+        reason = reason if "not available" in reason else f"not available: {reason}"
+        return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("", Ink.DIM), "", (reason, Ink.DIM))
+    on = sum(engine.effective == ON for engine in state.engines)
+    count = f"{on}/{len(state.engines)}"
+    since = max((engine.since_version for engine in state.engines), default=-1)
+    version = f"v{since}" if since >= 0 else ""
+    if state.settled:
+        if state.effective == ON:
+            return FixRow(fix, (glyphs.on, Ink.OK), (f"on {count}", Ink.OK), version, (_who(state.by), Ink.DIM))
+        return FixRow(fix, (glyphs.off, Ink.TEXT), (f"off {count}", Ink.TEXT), version, (_who(state.by), Ink.DIM))
+    pending = f"{glyphs.arrow} {state.requested} {_reason(state) or _PENDING[state.how]}"
+    return FixRow(fix, (glyphs.partial, Ink.WARN), (f"on {count}", Ink.WARN), "", (pending, Ink.WARN))
+
+
+def _who(by: str) -> str:
+    """The issuer in few cells: `op:ana` for the operator ana."""
+    role, _, name = by.partition(" ")
+    return f"{role[:2]}:{name}" if name else by
+
+
+def _reason(state: FixState) -> str:
+    return state.detail or next((engine.detail for engine in state.engines if engine.detail), "")
+
+
+def engine_line(engine: EngineState) -> list[Text]:
+    """One engine, most important first; the pane cuts what does not fit."""
+    phase_ink = {"running": Ink.OK, "dead": Ink.ALARM}.get(engine.phase, Ink.WARN)
+    line: list[Text] = [(engine.engine, Ink.TEXT), (f" v{engine.version}", Ink.BRIGHT)]
+    if engine.phase != "running":
+        line.append((f" {engine.phase}", phase_ink))
+        if engine.detail:
+            line.append((f" {engine.detail}", Ink.DIM))
+        return line
+    kv = engine.kv_use
+    kv_ink = HEALTH_INK[health("engine/kv_use", kv)] if kv >= (BY_NAME["engine/kv_use"].warn or 1.0) else Ink.TEXT
+    for word, value, ink in (
+        ("run", str(engine.running), Ink.TEXT),
+        ("wait", str(engine.waiting), Ink.TEXT),
+        ("kv", f"{kv:.0%}", kv_ink),
+        ("tok/s", number(engine.tokens_per_s), Ink.TEXT),
+        ("hit", f"{engine.prefix_hit_rate:.0%}", Ink.TEXT),
+        ("preempted", str(engine.preemptions), Ink.TEXT),
+    ):
+        line += [(f" {word} ", Ink.DIM), (value, ink)]
+    if engine.backend or engine.vllm:
+        line.append((f" {engine.backend} {engine.vllm}".rstrip(), Ink.DIM))
+    if engine.node:
+        line.append((f" {engine.node}", Ink.DIM))
+    return line

@@ -1,0 +1,103 @@
+"""What every dialog is: a painted box in the middle of a dimmed screen."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from textual.app import ComposeResult
+from textual.containers import Center, Middle
+from textual.screen import ModalScreen
+
+from console.tui.bindings import bindings
+from console.tui.glyphs import Glyphs
+from console.tui.theme import Ink
+from console.tui.widgets.cells import Cells, CellWidget, Text
+from console.tui.widgets.frame import draw_frame
+
+Result = TypeVar("Result")
+
+
+class Box(CellWidget):
+    """Paints the lines of the dialog it belongs to."""
+
+    def __init__(self, dialog: Dialog[object], glyphs: Glyphs) -> None:
+        super().__init__(id="box", glyphs=glyphs)
+        self.dialog = dialog
+
+    def paint(self, cells: Cells) -> None:
+        draw_frame(
+            cells,
+            self.glyphs,
+            [(f" {self.dialog.heading} ", Ink.BRIGHT)],
+            low_right=[(f" {self.dialog.hint} ", Ink.DIM)],
+            focused=True,
+        )
+        lines = self.dialog.lines(cells.width - 4)
+        height = cells.height - 2
+        chosen = self.dialog.selected()
+        top = max(min(self.dialog.top(height), len(lines) - height), 0)
+        for row, line in enumerate(lines[top : top + height]):
+            cells.line(row + 1, 2, line, cells.width - 4)
+            if chosen is not None and row + top == chosen:
+                cells.select(row + 1, 1, cells.width - 1)
+
+
+class Dialog(ModalScreen[Result]):
+    """A modal screen of painted lines. Subclasses say which, and what the keys of the table do."""
+
+    CSS_PATH = "dialog.tcss"
+    BINDINGS = bindings("dialog")
+    heading = ""
+    hint = "esc close"
+    preferred_width = 64
+
+    def __init__(self, glyphs: Glyphs) -> None:
+        super().__init__()
+        self.glyphs = glyphs
+
+    def compose(self) -> ComposeResult:
+        with Middle(), Center():
+            yield Box(self, self.glyphs)  # type: ignore[arg-type]
+
+    def lines(self, width: int) -> list[list[Text]]:
+        """The lines inside the frame; more than fit are scrolled by `top`."""
+        raise NotImplementedError
+
+    def selected(self) -> int | None:
+        """The line to show as selected."""
+        return None
+
+    def top(self, height: int) -> int:  # noqa: ARG002  for those that scroll
+        """First visible line in a box of `height` lines."""
+        return 0
+
+    def on_mount(self) -> None:
+        self.fit_box()
+
+    def on_resize(self) -> None:
+        self.fit_box()
+
+    def fit_box(self) -> None:
+        """Give the box the size of its lines, and paint it."""
+        box = self.query_one(Box)
+        width = min(self.preferred_width, max(self.app.size.width - 4, 20))
+        height = min(len(self.lines(width - 4)) + 2, max(self.app.size.height - 2, 3))
+        if (box.styles.width, box.styles.height) != (width, height):
+            box.styles.width, box.styles.height = width, height
+        box.repaint()
+
+    def tick(self) -> None:
+        """The model has news."""
+        self.fit_box()
+
+    def action_close(self) -> None:
+        self.dismiss(None)
+
+    def action_choose(self) -> None:
+        """Take what is selected."""
+
+    def action_switch(self) -> None:
+        """Select the other button."""
+
+    def action_line(self, step: int) -> None:
+        """Select the line above or below."""

@@ -1,0 +1,261 @@
+"""The live screen: six charts, the fixes, the engines, the events."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Container, Horizontal, Vertical
+from textual.screen import Screen
+from textual.widget import Widget
+
+from console.store.model import RunModel
+from console.tui import present
+from console.tui.bindings import bindings
+from console.tui.glyphs import Glyphs
+from console.tui.present import LIVE_CHARTS
+from console.tui.source import Link
+from console.tui.theme import Ink
+from console.tui.widgets.bars import FooterBar, HeaderBar
+from console.tui.widgets.cells import Cells, CellWidget
+from console.tui.widgets.line_chart import ChartView, LineChart
+from console.tui.widgets.panes import EnginePanel, EventLog, FixPanel, Pane
+from driftline.frames import Level
+
+if TYPE_CHECKING:
+    from console.tui.app import ConsoleApp
+
+Direction = Literal["left", "right", "up", "down"]
+
+SMALLEST: Final = (60, 15)
+"""Columns and rows below which nothing is drawn but the wish for more."""
+
+_WINDOWS: Final = (1, 10, 50)
+
+
+class TooSmall(CellWidget):
+    """What is shown instead of panes that would have no room."""
+
+    def paint(self, cells: Cells) -> None:
+        text = f"needs {SMALLEST[0]}x{SMALLEST[1]}, has {cells.width}x{cells.height}"
+        cells.text(cells.height // 2, max((cells.width - len(text)) // 2, 0), text, Ink.WARN)
+
+
+class LiveScreen(Screen[None]):
+    """Shows the model as of the last tick; holds the operator's view of it and nothing of the run."""
+
+    CSS_PATH = "live.tcss"
+    BINDINGS = bindings("live")
+
+    def __init__(self, glyphs: Glyphs) -> None:
+        super().__init__()
+        self.glyphs = glyphs
+        self.view = ChartView()
+        self.logs: dict[str, bool] = {spec.id: spec.log for spec in LIVE_CHARTS}
+        self.frozen = False
+        self.extent = (0, 0)
+
+    @property
+    def ready(self) -> bool:
+        """True while there are panes to draw on: not before they are composed, not after they are gone."""
+        return self.is_mounted and bool(self.query(FooterBar)) and bool(self.query(HeaderBar))
+
+    @property
+    def console_app(self) -> ConsoleApp:
+        """The app, with its type."""
+        return cast("ConsoleApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield HeaderBar(id="header", glyphs=self.glyphs)
+        with Container(id="charts"):
+            for spec in LIVE_CHARTS:
+                yield LineChart(present.chart(RunModel(), spec), id=spec.id, glyphs=self.glyphs)
+        with Horizontal(id="panes"):
+            yield FixPanel(id="fixes", glyphs=self.glyphs)
+            with Vertical(id="right"):
+                yield EnginePanel(id="engines", glyphs=self.glyphs)
+                yield EventLog(id="events", glyphs=self.glyphs)
+        yield FooterBar(id="footer", glyphs=self.glyphs)
+        yield TooSmall(id="small", glyphs=self.glyphs)
+
+    def on_mount(self) -> None:
+        self.set_focus(self.query_one(f"#{LIVE_CHARTS[0].id}"))
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._arrange(event.size.width, event.size.height)
+
+    def _arrange(self, width: int, height: int) -> None:
+        """Give the rows that the panes need to the panes, and all others to the charts."""
+        small = width < SMALLEST[0] or height < SMALLEST[1]
+        self.set_class(small, "small")
+        panes = 5 if height < 20 else 8 if height < 30 else 13 if height < 50 else 16
+        engines = len(self.query_one(EnginePanel).engines)
+        frame = 0 if panes < 6 else 2
+        self.query_one("#panes").styles.height = panes
+        self.query_one("#engines").styles.height = min(max(engines, 1) + frame, panes // 2)
+
+    # -- news
+
+    def show(self, model: RunModel, link: Link, notice: tuple[str, Level] | None) -> None:
+        """Draw the model. While the view is frozen only the bars go on, so that nobody takes it for live."""
+        app = self.console_app
+        operator = app.source.operator
+        self.query_one(HeaderBar).show(
+            present.header(model, app.source.run), present.link_text(link, frozen=self.frozen), operator=operator
+        )
+        self.query_one(FooterBar).show(operator=operator, notice=notice)
+        if self.frozen:
+            return
+        self.extent = present.extent(model)
+        for spec in LIVE_CHARTS:
+            chart = self.query_one(f"#{spec.id}", LineChart)
+            if chart.display:
+                chart.show(present.chart(model, spec), self._view(spec.id), self.extent)
+        self.query_one(FixPanel).show(present.fix_rows(model, self.glyphs))
+        engines = self.query_one(EnginePanel)
+        count = len(engines.engines)
+        engines.show([model.engines[name] for name in sorted(model.engines)])
+        if count != len(engines.engines):
+            self._arrange(*self.size)
+        self.query_one(EventLog).show(tuple(model.events))
+
+    def _view(self, chart_id: str) -> ChartView:
+        return replace(self.view, log=self.logs[chart_id])
+
+    def _redraw(self) -> None:
+        """Draw the same data in another view; also while frozen, because the view is the operator's."""
+        for spec in LIVE_CHARTS:
+            chart = self.query_one(f"#{spec.id}", LineChart)
+            chart.show(chart.data, self._view(spec.id), self.extent)
+
+    def say(self, text: str, level: Level = "info") -> None:
+        """Answer a key in the footer."""
+        self.console_app.say(text, level)
+
+    # -- view
+
+    def action_zoom(self, factor: float) -> None:
+        self.view = replace(self.view, x=self.view.x.zoom(factor, *self.extent))
+        self._redraw()
+
+    def action_pan(self, part: float) -> None:
+        self.view = replace(self.view, x=self.view.x.pan(part, *self.extent))
+        self._redraw()
+
+    def action_show_all(self) -> None:
+        self.view = replace(self.view, x=self.view.x.all())
+        self._redraw()
+
+    def action_follow(self) -> None:
+        self.view = replace(self.view, x=self.view.x.follow(*self.extent))
+        self._redraw()
+
+    def action_smooth(self) -> None:
+        at = _WINDOWS.index(self.view.window)
+        self.view = replace(self.view, window=_WINDOWS[(at + 1) % len(_WINDOWS)])
+        self._redraw()
+        self.say("smoothing off" if self.view.window == 1 else f"smoothing: mean of the last {self.view.window} steps")
+
+    def action_log(self) -> None:
+        chart = self.focused
+        if not isinstance(chart, LineChart) or chart.id is None:
+            self.say("log axis: focus a chart first (arrows or tab)", "warn")
+            return
+        self.logs[chart.id] = not self.logs[chart.id]
+        self._redraw()
+
+    def action_crosshair(self) -> None:
+        cursor = None
+        if self.view.cursor is None:
+            low, high = self.view.x.domain(*self.extent)
+            cursor = int(min(max(self.extent[1], low), high))
+        self.view = replace(self.view, cursor=cursor)
+        self._redraw()
+
+    def action_freeze(self) -> None:
+        self.frozen = not self.frozen
+        self.console_app.refresh_view()
+        self.say("view frozen; the run goes on (space to thaw)" if self.frozen else "view live again")
+
+    def action_move(self, direction: Direction) -> None:
+        focused = self.focused
+        if isinstance(focused, Pane) and focused.move(direction):
+            return
+        if isinstance(focused, LineChart) and self.view.cursor is not None and direction in ("left", "right"):
+            self._move_cursor(-1 if direction == "left" else 1)
+            return
+        target = self._neighbour(focused, direction)
+        if target is not None:
+            self.set_focus(target)
+
+    def _move_cursor(self, step: int) -> None:
+        assert self.view.cursor is not None
+        low, high = self.view.x.domain(*self.extent)
+        # One step of the run, or one column where a column holds many.
+        chart = cast("LineChart", self.focused)
+        stride = max(round((high - low) / max(chart.size.width, 1)), 1)
+        cursor = self.view.cursor + step * stride
+        self.view = replace(self.view, cursor=int(min(max(cursor, low), min(high, self.extent[1]))))
+        self._redraw()
+
+    def _neighbour(self, focused: Widget | None, direction: Direction) -> Widget | None:
+        """The nearest pane in a direction, by where panes are on the screen."""
+        panes = [widget for widget in self.focus_chain if widget is not focused]
+        if focused is None:
+            return panes[0] if panes else None
+        here = focused.region
+        sideways = direction in ("left", "right")
+        forward = direction in ("right", "down")
+        best: tuple[float, Widget] | None = None
+        for pane in panes:
+            there = pane.region
+            if sideways:
+                ahead = there.x - here.x if forward else here.x - there.x
+                aside = abs(there.center[1] - here.center[1]) * 2
+            else:
+                ahead = there.y - here.y if forward else here.y - there.y
+                aside = abs(there.center[0] - here.center[0]) / 2
+            if ahead > 0 and (best is None or ahead + 2 * aside < best[0]):
+                best = (ahead + 2 * aside, pane)
+        return best[1] if best is not None else None
+
+    def action_enlarge(self) -> None:
+        if self.focused is None:
+            return
+        self.set_class(True, "enlarged")
+        for pane in self.query(".large"):
+            pane.remove_class("large")
+        for widget in self.focused.ancestors_with_self:
+            if widget is self:
+                break
+            cast("Widget", widget).add_class("large")
+        self.console_app.refresh_view()
+
+    def action_back(self) -> None:
+        """One level out: crosshair, then enlargement, then zoom."""
+        if self.view.cursor is not None:
+            self.action_crosshair()
+        elif self.has_class("enlarged"):
+            self.remove_class("enlarged")
+            for pane in self.query(".large"):
+                pane.remove_class("large")
+            self.call_after_refresh(self.console_app.refresh_view)
+        elif self.view.x.mode != "all":
+            self.action_show_all()
+
+    # -- acting on the run: the app holds the source, this screen only says what is meant
+
+    def action_act_fix(self) -> None:
+        panel = self.query_one(FixPanel)
+        self.console_app.ask_fix(panel.chosen if self.focused is panel else None)
+
+    def action_act_sync(self) -> None:
+        self.console_app.ask_sync()
+
+    def action_act_pause(self) -> None:
+        self.console_app.ask_pause()
+
+    def action_export(self) -> None:
+        self.console_app.export()

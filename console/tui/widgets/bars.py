@@ -1,0 +1,74 @@
+"""The line above and the line below every screen."""
+
+from __future__ import annotations
+
+from console.tui.bindings import KEYS
+from console.tui.glyphs import Glyphs
+from console.tui.present import Part, fit
+from console.tui.theme import Ink
+from console.tui.widgets.cells import Cells, CellWidget, Text
+from driftline.frames import Level
+
+
+class HeaderBar(CellWidget):
+    """What the run is on the left; how fresh the screen is, and whether it may act, on the right."""
+
+    def __init__(self, *, id: str, glyphs: Glyphs) -> None:
+        super().__init__(id=id, glyphs=glyphs)
+        self.parts: list[Part] = []
+        self.link: Text = ("", Ink.DIM)
+        self.operator = False
+
+    def show(self, parts: list[Part], link: Text, *, operator: bool) -> None:
+        """Take what to show."""
+        self.parts, self.link, self.operator = parts, link, operator
+        self.repaint()
+
+    def paint(self, cells: Cells) -> None:
+        mode: Text = ("RW", Ink.WARN) if self.operator else ("RO", Ink.DIM)
+        # A fixed width for the age: the line must not jitter four times a second.
+        right: list[Text] = [(f"{self.link[0]:>9}", self.link[1]), ("  ", Ink.TEXT), mode, (" ", Ink.TEXT)]
+        room = cells.width - sum(len(text) for text, _ in right)
+        cells.line(0, 0, fit(self.parts, room), max(room, 0))
+        cells.line(0, max(room, 0), right)
+
+
+_NOTICE: dict[Level, Ink] = {"info": Ink.BRIGHT, "warn": Ink.WARN, "error": Ink.ALARM}
+
+
+class FooterBar(CellWidget):
+    """The keys of the screen, or for a while the answer to the last one."""
+
+    def __init__(self, *, id: str, glyphs: Glyphs) -> None:
+        super().__init__(id=id, glyphs=glyphs)
+        self.operator = False
+        self.notice: tuple[str, Level] | None = None
+
+    def show(self, *, operator: bool, notice: tuple[str, Level] | None) -> None:
+        """Take what to show."""
+        self.operator, self.notice = operator, notice
+        self.repaint()
+
+    def paint(self, cells: Cells) -> None:
+        if self.notice is not None:
+            text, level = self.notice
+            cells.text(0, 1, text, _NOTICE[level])
+            return
+        keys = [key for key in KEYS if key.footer]
+        always = [key for key in keys if key.where == "everywhere"]
+        right = [part for key in always for part in self._entry(key.shown, key.footer, acts=False)]
+        room = cells.width - sum(len(text) for text, _ in right) - 1
+        used = 1
+        for key in keys:
+            if key.where == "everywhere":
+                continue
+            entry = self._entry(key.footer_key or key.shown, key.footer, acts=key.acts_on_run)
+            length = sum(len(text) for text, _ in entry)
+            if used + length <= room:
+                used += cells.line(0, used, entry)
+        cells.line(0, max(room, 0), right)
+
+    def _entry(self, key: str, word: str, *, acts: bool) -> list[Text]:
+        # Keys that act stand out only where they would do something.
+        ink = (Ink.WARN if self.operator else Ink.DIM) if acts else Ink.ACCENT
+        return [(key, ink), (f" {word}  ", Ink.DIM)]

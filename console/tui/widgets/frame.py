@@ -1,0 +1,40 @@
+"""The frame around every pane: title on the left of the upper edge, label on the right, notes on the lower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from console.tui.celltext import clean
+from console.tui.glyphs import Glyphs
+from console.tui.theme import Ink
+from console.tui.widgets.cells import Cells, Text
+
+
+def draw_frame(
+    cells: Cells,
+    glyphs: Glyphs,
+    title: Sequence[Text],
+    label: Sequence[Text] = (),
+    low_left: Sequence[Text] = (),
+    low_right: Sequence[Text] = (),
+    *,
+    focused: bool = False,
+) -> None:
+    """Draw a frame around all of `cells`. A label that does not fit beside the title is left out."""
+    width, height = cells.width, cells.height
+    ink = Ink.FOCUS if focused else Ink.FRAME
+    for row, (left, right) in ((0, glyphs.corners[:2]), (height - 1, glyphs.corners[2:])):
+        cells.text(row, 0, left + glyphs.horizontal * (width - 2) + right, ink)
+    for row in range(1, height - 1):
+        cells.text(row, 0, glyphs.vertical, ink)
+        cells.text(row, width - 1, glyphs.vertical, ink)
+    _edge(cells, 0, title, label)
+    _edge(cells, height - 1, low_left, low_right)
+
+
+def _edge(cells: Cells, row: int, left: Sequence[Text], right: Sequence[Text]) -> None:
+    inner = cells.width - 2
+    used = cells.line(row, 1, left, inner) if left else 0
+    length = sum(len(clean(text)) for text, _ in right)
+    if right and used + length < inner:
+        cells.line(row, cells.width - 1 - length, right, length)
