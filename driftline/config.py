@@ -34,7 +34,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Common options of every table of the file."""
 
 
-class RunConfig(_Section):
+class RunConfig(_Section, frozen=True):
     """`seed` seeds the model, the tasks and the trainer; engines draw their own noise (see engine/)."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")] = "run"
@@ -42,7 +42,7 @@ class RunConfig(_Section):
     seed: Natural = 0
 
 
-class ModelConfig(_Section):
+class ModelConfig(_Section, frozen=True):
     """`path`: a local Hugging Face directory; empty makes a tiny Qwen2 with its tokenizer on the spot."""
 
     path: str = ""
@@ -53,7 +53,7 @@ class ModelConfig(_Section):
     warm_start_batches: Natural = 80
 
 
-class TaskConfig(_Section):
+class TaskConfig(_Section, frozen=True):
     """`prefix` is the length in tokens of the instruction that every prompt shares."""
 
     name: Literal["reverse-digits"] = "reverse-digits"
@@ -61,7 +61,7 @@ class TaskConfig(_Section):
     prefix: Natural = 32
 
 
-class EngineConfig(_Section):
+class EngineConfig(_Section, frozen=True):
     """`count` engines, each one Ray actor with one vLLM inside. Extra vLLM arguments go into `args` as they are."""
 
     count: Annotated[int, Meta(ge=1, le=256)] = 1
@@ -77,14 +77,14 @@ class EngineConfig(_Section):
     args: dict[str, str | int | float | bool] = {}
 
 
-class SamplingConfig(_Section):
+class SamplingConfig(_Section, frozen=True):
     """Only what a trainer can reproduce: anything else that bends the distribution stays off."""
 
     temperature: Rate = 0.7
     max_tokens: Positive = 8
 
 
-class RolloutConfig(_Section):
+class RolloutConfig(_Section, frozen=True):
     """`ahead` is how many groups may be in flight or waiting beyond those that the next step needs."""
 
     prompts: Positive = 16
@@ -92,7 +92,7 @@ class RolloutConfig(_Section):
     ahead: Natural = 8
 
 
-class TrainerConfig(_Section):
+class TrainerConfig(_Section, frozen=True):
     """`objective`: "ppo" clips token ratios, "gspo" the length-normalised sequence ratio."""
 
     objective: Literal["ppo", "gspo"] = "ppo"
@@ -109,28 +109,28 @@ class TrainerConfig(_Section):
     threads: Natural = 0
 
 
-class SyncConfig(_Section):
+class SyncConfig(_Section, frozen=True):
     """`every` trainer steps (0: only when an operator asks). `timeout` bounds one engine's whole sync."""
 
     every: Natural = 1
     timeout: Seconds = 120.0
 
 
-class CheckpointConfig(_Section):
+class CheckpointConfig(_Section, frozen=True):
     """`every` steps (0: only at the end); `keep` newest are kept."""
 
     every: Natural = 0
     keep: Positive = 2
 
 
-class HubConfig(_Section):
+class HubConfig(_Section, frozen=True):
     """`bind` is the interface the hub listens on; every socket is CURVE, also on loopback."""
 
     bind: str = "127.0.0.1"
     pause_lease: Seconds = 600.0
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     """A whole run."""
 
     run: RunConfig = RunConfig()

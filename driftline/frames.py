@@ -17,6 +17,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from driftline.text import sanitize_struct
+
 SCHEMA: Final = 1
 """Version of this file's layout. Fields are only ever appended, with defaults; a removal or a change of
 meaning raises the number."""
@@ -43,7 +45,7 @@ class _Frame(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Common options of every frame."""
 
 
-class Metrics(_Frame, tag="m"):
+class Metrics(_Frame, tag="m", frozen=True):
     """Numbers of one trainer step, under the names of `driftline.metrics`.
 
     `labels` qualifies a value where one name covers several rules, for example
@@ -57,7 +59,7 @@ class Metrics(_Frame, tag="m"):
     labels: dict[str, str] = {}
 
 
-class Tokens(_Frame, tag="t"):
+class Tokens(_Frame, tag="t", frozen=True):
     """Token logprobs of some sequences, flattened; token i of the arrays belongs to sequence `seq[i]`.
 
     Blobs are little-endian, each of length n: `ids` int32, `seq` int32, `position` int32 (in the response,
@@ -82,7 +84,7 @@ class Tokens(_Frame, tag="t"):
     pieces: tuple[str, ...] = ()
 
 
-class Span(_Frame, tag="p"):
+class Span(_Frame, tag="p", frozen=True):
     """One phase of one weight sync on one engine: pause, load, resume or total."""
 
     sync: str
@@ -99,7 +101,7 @@ class Span(_Frame, tag="p"):
     detail: str = ""
 
 
-class Event(_Frame, tag="e"):
+class Event(_Frame, tag="e", frozen=True):
     """Something that happened. `kind` is a dotted word such as `sync.done`; `text` is for people."""
 
     time: float
@@ -110,7 +112,7 @@ class Event(_Frame, tag="e"):
     data: dict[str, str | float | int | bool] = {}
 
 
-class RunState(_Frame, tag="r"):
+class RunState(_Frame, tag="r", frozen=True):
     """State of the whole run, owned by the trainer. `detail` says what a long wait is for."""
 
     run: str
@@ -129,7 +131,7 @@ class RunState(_Frame, tag="r"):
     config_digest: str = ""
 
 
-class EngineState(_Frame, tag="g"):
+class EngineState(_Frame, tag="g", frozen=True):
     """State of one engine, sent by that engine a few times a second; rates are over the last interval."""
 
     engine: str
@@ -149,7 +151,7 @@ class EngineState(_Frame, tag="g"):
     detail: str = ""
 
 
-class EngineFix(_Frame):
+class EngineFix(_Frame, frozen=True):
     """What one engine reports of one fix. `effective` is read back from the engine; "" means not reported yet."""
 
     engine: str
@@ -160,7 +162,7 @@ class EngineFix(_Frame):
     detail: str = ""
 
 
-class FixState(_Frame, tag="f"):
+class FixState(_Frame, tag="f", frozen=True):
     """A fix over the whole pool: wanted value, and what each engine has reported."""
 
     fix: str
@@ -186,7 +188,7 @@ class FixState(_Frame, tag="f"):
         return self.effective == self.requested
 
 
-class Command(_Frame, tag="c"):
+class Command(_Frame, tag="c", frozen=True):
     """An operator's wish. `issuer` is filled in by the hub from the key that sent it, never by the sender.
 
     `generation` is the fix generation the sender saw; -1 skips the check. `deadline` is a Unix time after
@@ -201,7 +203,7 @@ class Command(_Frame, tag="c"):
     issuer: str = ""
 
 
-class Ack(_Frame, tag="a"):
+class Ack(_Frame, tag="a", frozen=True):
     """How far a command has come. `data` holds the results of an applied one, as printable values."""
 
     id: str
@@ -236,8 +238,8 @@ class Stamped(msgspec.Struct, array_like=True, frozen=True, gc=False):
     body: msgspec.Raw
 
     def frame(self) -> Frame:
-        """Decode the body. Raises FrameError."""
-        return decode(bytes(self.body))
+        """Decode the body, with text made safe to show (see `driftline.text`). Raises FrameError."""
+        return sanitize_struct(decode(bytes(self.body)))
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -86,7 +86,8 @@ class RunDir(msgspec.Struct, frozen=True):
         except OSError:
             return False
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Shared, so that two who look at the same moment do not take each other for a hub.
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         finally:

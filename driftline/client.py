@@ -1,0 +1,29 @@
+"""What a consumer holds: `attach` finds the way to a run, `Client` asks and commands, `Feed` follows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from driftline.feed import Feed, FeedStatus
+from driftline.keys import Keys, load
+from driftline.rpc import Client, ClientError, HubSilentError, Page, RefusedError, Snapshot
+from driftline.rundir import Connection, RunDir
+
+__all__ = [
+    "Client",
+    "ClientError",
+    "Feed",
+    "FeedStatus",
+    "HubSilentError",
+    "Page",
+    "RefusedError",
+    "Snapshot",
+    "attach",
+]
+
+
+def attach(run: RunDir, role: Literal["viewer", "operator"] = "operator") -> tuple[Connection, Keys]:
+    """Connection and keys for a live run. Raises RunError for files that cannot be read, ClientError if it is over."""
+    if not run.live():
+        raise ClientError(f"no live hub at {run.path}: the run has ended, or was never started.")
+    return run.connection(), load(run, role)

@@ -1,0 +1,92 @@
+"""Command line of the hub: `python -m driftline.hub RUN_DIR [--bind ADDRESS] [--parent-pid N] [--synthetic]`.
+
+Exit codes: 0 ended as asked, 1 could not run, 2 wrong arguments, 3 the run already has a hub.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from driftline.rundir import RunDir
+
+# `driftline status` and others try the lock for a moment to see whether a hub holds it.
+_LOCK_TRIES, _LOCK_PAUSE = 10, 0.03
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one hub; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m driftline.hub", description="Hub of one run.")
+    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    parser.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="interface to listen on")
+    parser.add_argument("--parent-pid", type=int, metavar="N", help="end once this process and all producers are gone")
+    parser.add_argument("--synthetic", action="store_true", help="label the run as synthetic")
+    options = parser.parse_args(arguments)
+    run = RunDir(options.run.resolve())
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    lock = _lock(run)
+    if isinstance(lock, str):
+        return _fail(lock, 3)
+
+    from driftline.hub.auth import AuthError
+    from driftline.hub.server import Server
+    from driftline.journal import JournalError
+    from driftline.rundir import RunError
+    from driftline.sockets import wildcard
+
+    if wildcard(options.bind):
+        return _fail(f"--bind {options.bind}: every interface is not allowed; name one, such as 127.0.0.1", 2)
+    if options.parent_pid:
+        # Ctrl-C reaches the whole process group; a hub with a parent must outlive the trainer's last frames.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        server = Server(run, options.bind, options.synthetic, options.parent_pid)
+    except (RunError, AuthError, JournalError, OSError) as error:
+        return _fail(f"run {run.id}: {error}", 1)
+
+    def stop(*_: object) -> None:
+        server.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    if not options.parent_pid:
+        signal.signal(signal.SIGINT, stop)
+    try:
+        server.run()
+    finally:
+        server.close()
+    return 0
+
+
+def _lock(run: RunDir) -> int | str:
+    """Take `hub.lock` for the life of this process; return its descriptor, or why not."""
+    try:
+        run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        return f"{run.path}: cannot be used as a run directory: {error.strerror}"
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_PAUSE)
+        else:
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode())
+            return fd
+    holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+    return f"run {run.id} already has a hub (process {holder or 'unknown'})"
+
+
+def _fail(sentence: str, code: int) -> int:
+    print(f"driftline hub: {sentence}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Who may connect: ZeroMQ's authentication protocol (RFC 27), answered inside the hub's own loop.
+
+A loop of its own would be one more thing to die: ZAP fails open in libzmq when its handler is gone, unless
+`zap_enforce_domain` is set. Here a hub that hangs authenticates nobody, and every socket enforces the domain. What
+a key may do is looked up again for every message, so that a grant taken away counts at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Final
+
+import zmq
+import zmq.utils.z85
+
+from driftline.keys import Grant, Keys, new_pair, read_authorized
+from driftline.rundir import RunError
+from driftline.sockets import Context, Monitor, Socket, secure_client
+
+DOMAIN: Final = b"driftline"
+_ENDPOINT: Final = "inproc://zeromq.zap.01"
+_SELF_TEST_SECONDS: Final = 5.0
+
+log = logging.getLogger("driftline.hub")
+
+
+class AuthError(RuntimeError):
+    """The hub cannot tell friend from stranger and must not run."""
+
+
+class Table:
+    """The authorized-keys file, read again when it changes. A file that became unreadable changes nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp = self._stat()
+        self._grants = read_authorized(path)
+
+    def grant(self, public: str) -> Grant | None:
+        """What the holder of this key (Z85) may do; None for a stranger."""
+        return self._grants.get(public)
+
+    def refresh(self) -> None:
+        """Read the file again if it has changed."""
+        stamp = self._stat()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._grants = read_authorized(self._path)
+        except RunError as error:
+            log.error("%s; the grants read before stay in force", error)
+
+    def _stat(self) -> tuple[int, int, int]:
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return (0, 0, 0)
+        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+class Gate:
+    """The ZAP handler: accepts the keys of a Table (and, during the self-test, one made for it)."""
+
+    def __init__(self, context: Context, table: Table) -> None:
+        self._table = table
+        self._probe_key = ""
+        self.socket: Socket = context.socket(zmq.REP)
+        self.socket.linger = 0
+        self.socket.bind(_ENDPOINT)
+
+    def serve(self) -> None:
+        """Answer every request that is waiting; never blocks. Whatever is not clearly allowed is refused."""
+        while True:
+            try:
+                request = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            number = request[1] if len(request) > 1 else b""
+            user = self._user(request)
+            status = (b"200", b"OK") if user else (b"400", b"no such key")
+            self.socket.send_multipart((b"1.0", number, *status, user.encode(), b""))
+
+    def _user(self, request: list[bytes]) -> str:
+        match request:
+            case [b"1.0", _, domain, _, _, b"CURVE", key] if domain == DOMAIN and len(key) == 32:
+                public = zmq.utils.z85.encode(key).decode()
+                known = self._table.grant(public) is not None or public == self._probe_key
+                return public if known else ""
+            case _:
+                return ""
+
+    def self_test(self, endpoints: list[tuple[str, int]], server: str) -> None:
+        """Connect to every (endpoint, fitting socket type) with a granted key and an unknown one. Raises AuthError.
+
+        It costs milliseconds and is the only proof that the sockets of *this* process are closed.
+        """
+        friend, stranger = new_pair(), new_pair()
+        self._probe_key = friend.public
+        try:
+            for endpoint, kind in endpoints:
+                if not self._accepted(endpoint, kind, server, friend):
+                    raise AuthError(f"{endpoint}: a granted key was refused in the self-test")
+                if self._accepted(endpoint, kind, server, stranger):
+                    raise AuthError(f"{endpoint}: an unknown key was accepted in the self-test")
+        finally:
+            self._probe_key = ""
+
+    def _accepted(self, endpoint: str, kind: int, server: str, keys: Keys) -> bool:
+        context: Context = zmq.Context()
+        try:
+            client: Socket = context.socket(kind)
+            client.linger = 0
+            secure_client(client, server, keys)
+            monitor = Monitor(client)
+            client.connect(endpoint)
+            tick_ms = 5
+            for _ in range(int(_SELF_TEST_SECONDS * 1000 / tick_ms)):
+                self.socket.poll(tick_ms)
+                self.serve()
+                monitor.update()
+                if monitor.succeeded or monitor.refused:
+                    return monitor.succeeded
+            raise AuthError(f"{endpoint}: no answer to a handshake within {_SELF_TEST_SECONDS:.0f} s in the self-test")
+        finally:
+            context.destroy(linger=0)
+
+
+def secure_server(socket: Socket, keys: Keys) -> None:
+    """Make a hub socket speak CURVE to nobody that the Gate has not let in."""
+    socket.curve_server = True
+    socket.curve_secretkey = keys.secret.encode()
+    socket.curve_publickey = keys.public.encode()
+    socket.zap_domain = DOMAIN
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)

@@ -1,0 +1,212 @@
+"""The life of commands inside the hub, as a pure state machine.
+
+A command is checked, stamped with its issuer, journaled, forced to disk, and only then answered and handed to its
+owner, the producer named "trainer". Until the owner has given a terminal ack it is handed over again whenever the
+owner greets; the owner takes each id once. A command that nobody accepted before its deadline expires.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from driftline import wire
+from driftline.fixes import UnknownFixError, check
+from driftline.frames import TERMINAL, Ack, AckState, Command, Frame, FrameError, encode
+from driftline.hub.effects import Effect, Now, Sync, ToClient, ToProducer, Write
+from driftline.keys import Grant
+
+OWNER: Final = "trainer"
+LONGEST_DEADLINE: Final = 24 * 3600.0
+_MAX_ID, _MAX_ARGS, _MAX_ARG = 64, 16, 1024
+
+
+class Life:
+    """One command and how far it has come."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self.acks: list[Ack] = []
+        self.state: AckState = "queued"
+        self.durable = False
+        self.handed = False
+        self.expiring = False
+        self.askers: list[tuple[bytes, int]] = []
+
+    @property
+    def over(self) -> bool:
+        return self.state in TERMINAL
+
+    @property
+    def waiting(self) -> bool:
+        """Durable, and nobody has accepted it."""
+        return self.durable and self.state in ("queued", "sent")
+
+    def take(self, ack: Ack) -> None:
+        """Count one ack; after a terminal one nothing changes any more."""
+        self.acks.append(ack)
+        if not self.over:
+            self.state = ack.state
+
+
+class Desk:
+    """All commands of a run."""
+
+    owner = OWNER
+
+    def __init__(self) -> None:
+        self._lives: dict[str, Life] = {}
+        self._open: dict[str, Life] = {}
+        self._unsynced: list[tuple[int, Life]] = []
+
+    def restore(self, frame: Frame) -> None:
+        """Take over a command or an ack from the journal."""
+        match frame:
+            case Command():
+                life = self._lives[frame.id] = self._open[frame.id] = Life(frame)
+                life.durable = True
+            case Ack():
+                self._take(frame)
+
+    def _take(self, ack: Ack) -> None:
+        life = self._lives.get(ack.id)
+        if life is not None:
+            life.take(ack)
+            if life.over:
+                self._open.pop(ack.id, None)
+
+    def check_ack(self, producer: str, ack: Ack) -> None:
+        """Raise FrameError unless this producer may answer this command."""
+        if producer != OWNER:
+            raise FrameError(f"only {OWNER} answers commands")
+        if ack.id not in self._lives:
+            raise FrameError(f"ack of an unknown command '{ack.id[:_MAX_ID]}'")
+
+    def acks(self, request: int, command: str, after: int) -> wire.AcksReply:
+        """Answer to an AcksRequest."""
+        life = self._lives.get(command)
+        if life is None:
+            return wire.AcksReply(request, False, ())
+        return wire.AcksReply(request, True, tuple(life.acks[max(after, 0) :]))
+
+    def on_request(
+        self, asker: tuple[bytes, int], grant: Grant, command: Command, generations: dict[str, int], now: Now
+    ) -> list[Effect]:
+        """A client asks for a command."""
+        life = self._lives.get(command.id)
+        if not grant.may_command:
+            return [_refusal(asker, f"this key may not send commands: role {grant.role}")]
+        if life is not None:
+            if life.durable:
+                return [_reply(asker, life)]
+            life.askers.append(asker)
+            return []
+        reason = _unfit(command, generations, now)
+        if reason:
+            return [_refusal(asker, reason)]
+        stamped = Command(
+            command.id, command.verb, command.args, command.generation, command.deadline, f"{grant.role} {grant.name}"
+        )
+        return [Write(encode(stamped), stamped, asker=asker)]
+
+    def on_written(self, write: Write, seq: int) -> list[Effect]:
+        """A frame is in the journal."""
+        match write.frame:
+            case Command() as command:
+                life = self._lives[command.id] = self._open[command.id] = Life(command)
+                life.askers = [write.asker] if write.asker else []
+                self._unsynced.append((seq, life))
+                return [Sync(seq)]
+            case Ack() as ack:
+                self._take(ack)
+        return []
+
+    def on_write_failed(self, frame: Frame) -> None:
+        """A frame is not in the journal; an expiry will be tried again."""
+        if isinstance(frame, Ack) and frame.id in self._open:
+            self._open[frame.id].expiring = False
+
+    def on_synced(self, seq: int, owner: bytes | None, now: Now) -> list[Effect]:
+        """Commands up to `seq` are safe on disk: hand them over and answer who asked."""
+        ready = [life for written, life in self._unsynced if written <= seq]
+        self._unsynced = [(written, life) for written, life in self._unsynced if written > seq]
+        effects: list[Effect] = []
+        for life in ready:
+            life.durable = True
+            effects += self._hand_over(life, owner, now)
+            # The ack just asked for counts once written; the answer need not wait for it.
+            state: AckState = "sent" if life.handed else "queued"
+            effects += [ToClient(peer, wire.pack(wire.CommandReply(number, state))) for peer, number in life.askers]
+            life.askers = []
+        return effects
+
+    def on_hello(self, producer: str, peer: bytes, now: Now) -> list[Effect]:
+        """A producer has greeted: if it is the owner, it gets whatever is not over."""
+        if producer != OWNER:
+            return []
+        effects: list[Effect] = []
+        for life in list(self._open.values()):
+            if life.durable and not life.expiring and now.wall <= life.command.deadline:
+                effects += self._hand_over(life, peer, now)
+        return effects
+
+    def on_tick(self, now: Now) -> list[Effect]:
+        """Expire what nobody accepted in time."""
+        effects: list[Effect] = []
+        for life in self._open.values():
+            if life.waiting and not life.expiring and now.wall > life.command.deadline:
+                life.expiring = True
+                text = "handed over, not accepted before the deadline" if life.handed else "nobody was there to take it"
+                effects.append(_ack(life, "expired", text, now))
+        return effects
+
+    def _hand_over(self, life: Life, owner: bytes | None, now: Now) -> list[Effect]:
+        if owner is None:
+            return [_ack(life, "queued", f"{OWNER} is not connected", now)]
+        effects: list[Effect] = [ToProducer(owner, wire.pack(life.command))]
+        if not life.handed and life.state == "queued":
+            effects.append(_ack(life, "sent", "", now))
+        life.handed = True
+        return effects
+
+
+def _ack(life: Life, state: AckState, detail: str, now: Now) -> Write:
+    ack = Ack(life.command.id, state, now.wall, detail)
+    return Write(encode(ack), ack)
+
+
+def _reply(asker: tuple[bytes, int], life: Life) -> ToClient:
+    return ToClient(asker[0], wire.pack(wire.CommandReply(asker[1], life.state)))
+
+
+def _refusal(asker: tuple[bytes, int], reason: str) -> ToClient:
+    return ToClient(asker[0], wire.pack(wire.Refusal(asker[1], reason)))
+
+
+def _unfit(command: Command, generations: dict[str, int], now: Now) -> str:
+    """Why this command cannot be followed, as a clause; "" if it can."""
+    if not 0 < len(command.id) <= _MAX_ID or not command.id.isascii() or not command.id.isalnum():
+        return f"a command id is 1 to {_MAX_ID} ASCII letters and digits"
+    if len(command.args) > _MAX_ARGS or any(len(k) + len(v) > _MAX_ARG for k, v in command.args.items()):
+        return f"a command takes at most {_MAX_ARGS} arguments of {_MAX_ARG} characters"
+    if not math.isfinite(command.deadline) or command.deadline > now.wall + LONGEST_DEADLINE:
+        return f"a deadline is at most {LONGEST_DEADLINE / 3600:.0f} hours away"
+    if command.deadline <= now.wall:
+        return "its deadline has passed"
+    if command.verb == "fix.set":
+        return _unfit_fix(command, generations)
+    return ""
+
+
+def _unfit_fix(command: Command, generations: dict[str, int]) -> str:
+    if set(command.args) != {"fix", "value"}:
+        return "fix.set takes the arguments fix and value"
+    fix = command.args["fix"]
+    try:
+        check(fix, command.args["value"])
+    except UnknownFixError as error:
+        return str(error)
+    newest = generations.get(fix)
+    if command.generation >= 0 and newest is not None and command.generation != newest:
+        return f"{fix} has changed since: generation {newest}, the command was made for {command.generation}"
+    return ""

@@ -1,0 +1,321 @@
+"""The hub as a pure state machine: messages and time in, effects out; no clock, no disk, no socket.
+
+The rule that everything rests on: nothing counts before it is written. A frame gets its number when the server is
+about to write it (`stamp`), and only `on_written` moves the head, the producer's tail and the newest states, and
+publishes. So whatever is acknowledged or published is in the journal, and a write that failed has happened to
+nobody: the producer still holds the frame and sends it again.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from driftline import wire
+from driftline.frames import (
+    DECODE_ERRORS,
+    SCHEMA,
+    TOPIC,
+    Ack,
+    Command,
+    EngineState,
+    Event,
+    FixState,
+    Frame,
+    FrameError,
+    RunState,
+    decode,
+    encode,
+)
+from driftline.hub.commands import Desk
+from driftline.hub.effects import Effect, Now, Publish, SendPage, Stamp, ToClient, ToProducer, Write
+from driftline.journal import Record, kind, record_encoder
+from driftline.keys import Grant
+
+HELLO_EVERY: Final = 0.2
+SESSION_SECONDS: Final = 10.0
+DROP_REPORT_SECONDS: Final = 1.0
+_ACK_EVERY_FRAMES: Final = 256
+
+
+class Session:
+    """One connection of a producer that has greeted."""
+
+    def __init__(self, peer: bytes, producer: str, incarnation: int, now: Now) -> None:
+        self.peer, self.producer, self.incarnation = peer, producer, incarnation
+        self.seen = now.mono
+        self.unacked = 0
+        self.due = False
+        self.dropped = 0
+        self.dropped_reported = 0
+        self.reported = 0.0
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.producer, self.incarnation
+
+
+class Core:
+    """State of one hub. Feed it the records of the journal by `restore`, then `start`, then what arrives."""
+
+    def __init__(self, run: str, epoch: int) -> None:
+        self.run, self.epoch = run, epoch
+        self.head = self.plain = self.base = 0
+        self.sessions: dict[bytes, Session] = {}
+        self.producer_seen = float("-inf")
+        self.bad_frames = 0
+        self.refused = 0
+        self._tails: dict[tuple[str, int], int] = {}
+        self._states: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self._fix_generations: dict[str, int] = {}
+        self._asked: dict[bytes, float] = {}
+        self._desk = Desk()
+
+    # Start
+
+    def restore(self, record: Record) -> None:
+        """Take over one record of the journal, in order."""
+        if record.incarnation:
+            self._tails[record.producer, record.incarnation] = record.pseq
+        letter = kind(record.body)
+        self.head = record.seq
+        if letter != b"t":
+            self.plain = record.seq
+        if letter in b"rgfca":
+            try:
+                frame = record.frame()
+            except FrameError:
+                return  # journaled by another version; it stays in the journal and counts as an unknown frame
+            self._remember(frame, record.seq, record_encoder.encode(record))
+            self._desk.restore(frame)
+
+    def start(self) -> None:
+        """The journal is read: this is where the epoch begins."""
+        self.base = self.head
+
+    # Writing
+
+    def stamp(self, write: Write, now: Now) -> Stamp:
+        """Give a frame its place; valid until the next `on_written`."""
+        seq = self.head + 1
+        record = Record(seq, now.wall, write.producer, msgspec.Raw(write.body), write.incarnation, write.pseq)
+        return Stamp(seq, self.plain, kind(write.body) != b"t", record_encoder.encode(record))
+
+    def on_written(self, write: Write, stamp: Stamp) -> list[Effect]:
+        """The record is in the journal (not yet forced to disk): now it counts."""
+        self.head = stamp.seq
+        if stamp.plain:
+            self.plain = stamp.seq
+        if write.incarnation:
+            self._tails[write.producer, write.incarnation] = write.pseq
+        self._remember(write.frame, stamp.seq, stamp.record)
+        head = wire.LIVE_HEAD.pack(self.epoch, stamp.seq, stamp.previous)
+        effects: list[Effect] = [Publish(TOPIC[type(write.frame)], head, stamp.record)]
+        effects += self._desk.on_written(write, stamp.seq)
+        return effects
+
+    def on_write_failed(self, write: Write, reason: str) -> list[Effect]:
+        """The record is not in the journal: the producer keeps it, a client is told."""
+        self._desk.on_write_failed(write.frame)
+        if write.asker is None:
+            return []
+        peer, request = write.asker
+        return [ToClient(peer, wire.pack(wire.Refusal(request, f"the journal cannot be written: {reason}")))]
+
+    def on_synced(self, seq: int, now: Now) -> list[Effect]:
+        """Everything up to `seq` is on the disk: commands among it may go out."""
+        return self._desk.on_synced(seq, self._owner(now), now)
+
+    def _remember(self, frame: Frame, seq: int, record: bytes) -> None:
+        match frame:
+            case RunState():
+                self._states["run", ""] = seq, record
+            case EngineState(engine=engine):
+                self._states["engine", engine] = seq, record
+            case FixState(fix=fix, generation=generation):
+                self._states["fix", fix] = seq, record
+                self._fix_generations[fix] = generation
+
+    # Producers
+
+    def on_ingest(self, peer: bytes, grant: Grant | None, message: bytes, now: Now) -> list[Effect]:
+        """One message of a producer's connection."""
+        if grant is None or grant.role != "producer":
+            return self._refuse(peer, "this key may not produce")
+        try:
+            match message[:1]:
+                case wire.DATA:
+                    _, incarnation, pseq, dropped = wire.DATA_HEAD.unpack_from(message)
+                    return self._on_data(peer, grant, incarnation, pseq, dropped, message, now)
+                case wire.PING:
+                    _, incarnation, dropped = wire.PING_HEAD.unpack(message)
+                    return self._on_ping(peer, incarnation, dropped, now)
+                case wire.HELLO:
+                    return self._on_hello(peer, grant, wire.hello_decoder.decode(message[1:]), now)
+        except (*DECODE_ERRORS, struct.error):
+            pass
+        self.bad_frames += 1
+        return []
+
+    def _on_hello(self, peer: bytes, grant: Grant, hello: wire.Hello, now: Now) -> list[Effect]:
+        if not grant.may_produce(hello.producer):
+            return self._refuse(peer, f"key '{grant.name}' may not produce as '{hello.producer}'")
+        if hello.schema != SCHEMA:
+            return self._refuse(peer, f"schema {hello.schema}, this hub speaks {SCHEMA}")
+        if not 0 < hello.incarnation < 2**63 or hello.first < 1:
+            self.bad_frames += 1
+            return []
+        for old in [s.peer for s in self.sessions.values() if s.key == (hello.producer, hello.incarnation)]:
+            if old != peer:
+                del self.sessions[old]
+        session = self.sessions.get(peer)
+        if session is None or session.key != (hello.producer, hello.incarnation):
+            session = self.sessions[peer] = Session(peer, hello.producer, hello.incarnation, now)
+        session.seen = self.producer_seen = now.mono
+        session.dropped = max(session.dropped, hello.dropped)
+        self._asked.pop(peer, None)
+        # What the producer was told is journaled it no longer has. If the disk has lost that since (a crash of the
+        # machine), going on is all that is left; otherwise `first - 1` is never above the tail.
+        last = max(self._tails.get(session.key, 0), hello.first - 1)
+        self._tails[session.key] = last
+        effects: list[Effect] = [ToProducer(peer, wire.pack(wire.Welcome(self.epoch, hello.nonce, last)))]
+        return effects + self._desk.on_hello(session.producer, peer, now)
+
+    def _on_data(
+        self, peer: bytes, grant: Grant, incarnation: int, pseq: int, dropped: int, message: bytes, now: Now
+    ) -> list[Effect]:
+        session = self.sessions.get(peer)
+        if session is None or session.incarnation != incarnation:
+            return self._ask_hello(peer, now)
+        if not grant.may_produce(session.producer):
+            return self._refuse(peer, f"key '{grant.name}' may not produce as '{session.producer}'")
+        session.seen = self.producer_seen = now.mono
+        session.dropped = max(session.dropped, dropped)
+        session.due = True
+        tail = self._tails[session.key]
+        if pseq > tail + 1:
+            return self._ask_hello(peer, now)
+        if pseq <= tail:
+            return []
+        session.unacked += 1
+        body = message[wire.DATA_HEAD.size :]
+        frame, body = self._checked(session.producer, body, now)
+        write = Write(body, frame, session.producer, incarnation, pseq)
+        return [write, *self._acks([session])] if session.unacked >= _ACK_EVERY_FRAMES else [write]
+
+    def _checked(self, producer: str, body: bytes, now: Now) -> tuple[Frame, bytes]:
+        """The frame, or in its place an event that says what is wrong: every pseq has exactly one record."""
+        try:
+            frame = decode(body)
+            if isinstance(frame, Command):
+                raise FrameError("producers may not send commands")
+            if isinstance(frame, Ack):
+                self._desk.check_ack(producer, frame)
+        except FrameError as error:
+            self.bad_frames += 1
+            event = Event(now.wall, "warn", "hub.bad_frame", f"{producer}: a frame was refused: {str(error)[:200]}")
+            return event, encode(event)
+        return frame, body
+
+    def _on_ping(self, peer: bytes, incarnation: int, dropped: int, now: Now) -> list[Effect]:
+        session = self.sessions.get(peer)
+        if session is None or session.incarnation != incarnation:
+            return self._ask_hello(peer, now)
+        session.seen = self.producer_seen = now.mono
+        session.dropped = max(session.dropped, dropped)
+        session.due = True
+        return []
+
+    def _ask_hello(self, peer: bytes, now: Now) -> list[Effect]:
+        if now.mono - self._asked.get(peer, float("-inf")) < HELLO_EVERY:
+            return []
+        self._asked[peer] = now.mono
+        return [ToProducer(peer, wire.pack(wire.HelloPlease()))]
+
+    def _refuse(self, peer: bytes, reason: str) -> list[Effect]:
+        self.refused += 1
+        self.sessions.pop(peer, None)
+        return [ToProducer(peer, wire.pack(wire.Refused(reason)))]
+
+    def _owner(self, now: Now) -> bytes | None:
+        """Connection of the producer that carries commands out, if it is there."""
+        owners = [
+            s for s in self.sessions.values() if s.producer == self._desk.owner and now.mono - s.seen < SESSION_SECONDS
+        ]
+        return max(owners, key=lambda s: s.seen).peer if owners else None
+
+    def on_gone(self, peer: bytes) -> None:
+        """A connection turned out to be closed."""
+        self.sessions.pop(peer, None)
+
+    # Time
+
+    def acks(self) -> list[Effect]:
+        """Cumulative acks for every producer that has sent something; call it a few times in 100 ms."""
+        return self._acks([s for s in self.sessions.values() if s.due])
+
+    def _acks(self, sessions: Iterable[Session]) -> list[Effect]:
+        effects: list[Effect] = []
+        for session in sessions:
+            session.due, session.unacked = False, 0
+            acked = wire.Acked(session.incarnation, self._tails[session.key])
+            effects.append(ToProducer(session.peer, wire.pack(acked)))
+        return effects
+
+    def on_tick(self, now: Now) -> list[Effect]:
+        """Everything that is due because time has passed; call it a few times a second."""
+        for peer in [p for p, s in self.sessions.items() if now.mono - s.seen > SESSION_SECONDS]:
+            del self.sessions[peer]
+        for peer in [p for p, asked in self._asked.items() if now.mono - asked > SESSION_SECONDS]:
+            del self._asked[peer]
+        effects: list[Effect] = []
+        for session in self.sessions.values():
+            lost = session.dropped - session.dropped_reported
+            if lost > 0 and now.mono - session.reported >= DROP_REPORT_SECONDS:
+                session.dropped_reported, session.reported = session.dropped, now.mono
+                text = f"{session.producer} dropped {lost} frames before sending them ({session.dropped} in all)"
+                data: dict[str, str | float | int | bool] = {
+                    "producer": session.producer,
+                    "dropped": lost,
+                    "total": session.dropped,
+                }
+                event = Event(now.wall, "warn", "probe.dropped", text, data=data)
+                effects.append(Write(encode(event), event))
+        return effects + self._desk.on_tick(now)
+
+    def beacon(self, now: Now, degraded: str) -> Publish:
+        """The hub's pulse."""
+        beacon = wire.Beacon(self.epoch, self.head, self.plain, self.base, now.wall, degraded)
+        head = wire.LIVE_HEAD.pack(self.epoch, self.head, self.plain)
+        return Publish(wire.BEACON, head, wire.pack(beacon))
+
+    # Clients
+
+    def on_request(self, peer: bytes, grant: Grant | None, message: bytes, now: Now) -> list[Effect]:
+        """One request of a client's connection."""
+        try:
+            request = wire.request_decoder.decode(message)
+        except DECODE_ERRORS as error:
+            self.bad_frames += 1
+            return [ToClient(peer, wire.pack(wire.Refusal(0, f"not a request: {str(error)[:200]}")))]
+        if grant is None or not grant.may_watch:
+            self.refused += 1
+            role = "none" if grant is None else grant.role
+            return [ToClient(peer, wire.pack(wire.Refusal(request.id, f"this key may not watch: role {role}")))]
+        match request:
+            case wire.PingRequest(id=number):
+                reply: wire.Reply = wire.Pong(number, now.wall)
+            case wire.SnapshotRequest(id=number):
+                states = tuple(msgspec.Raw(record) for _, record in sorted(self._states.values()))
+                reply = wire.SnapshotReply(number, self.run, self.epoch, self.head, now.wall, grant.role, states)
+            case wire.PageRequest(id=number, start=start, limit=limit, tokens=tokens):
+                limit = min(max(limit, 1), wire.PAGE_FRAMES)
+                return [SendPage(peer, number, max(start, 1), limit, tokens)]
+            case wire.AcksRequest(id=number, command=command, after=after):
+                reply = self._desk.acks(number, command, after)
+            case wire.CommandRequest(id=number, command=command):
+                return self._desk.on_request((peer, number), grant, command, self._fix_generations, now)
+        return [ToClient(peer, wire.pack(reply))]

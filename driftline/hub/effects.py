@@ -1,0 +1,81 @@
+"""What the pure parts of the hub ask of the server around them, in order, as data."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from driftline.frames import Frame
+
+HUB = "hub"
+"""Producer name of the frames that the hub itself adds."""
+
+
+class Now(NamedTuple):
+    """The clock: `wall` stamps frames and ends deadlines (Unix seconds), `mono` times everything else."""
+
+    wall: float
+    mono: float
+
+
+class Write(NamedTuple):
+    """Stamp this frame, append it to the journal, then report `on_written` (or `on_write_failed`).
+
+    `frame` is the decoded `body`. `asker` is the client to answer, where a request led to it.
+    """
+
+    body: bytes
+    frame: Frame
+    producer: str = HUB
+    incarnation: int = 0
+    pseq: int = 0
+    asker: tuple[bytes, int] | None = None
+
+
+class Stamp(NamedTuple):
+    """Place of a frame in the journal: its number, the newest plain number before it, and the encoded record."""
+
+    seq: int
+    previous: int
+    plain: bool
+    record: bytes
+
+
+class Publish(NamedTuple):
+    """Send to every subscriber of the topic."""
+
+    topic: bytes
+    head: bytes
+    body: bytes
+
+
+class ToProducer(NamedTuple):
+    """Send to one connection of the ingest socket."""
+
+    peer: bytes
+    message: bytes
+
+
+class ToClient(NamedTuple):
+    """Send to one connection of the rpc socket."""
+
+    peer: bytes
+    message: bytes
+
+
+class Sync(NamedTuple):
+    """Force the journal to the disk up to `seq`, then report `on_synced`."""
+
+    seq: int
+
+
+class SendPage(NamedTuple):
+    """Read a page from the journal and send it to a client."""
+
+    peer: bytes
+    id: int
+    start: int
+    limit: int
+    tokens: bool
+
+
+Effect = Write | Publish | ToProducer | ToClient | Sync | SendPage

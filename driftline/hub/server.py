@@ -1,0 +1,335 @@
+"""The hub's edge: sockets, disk and clock around the pure core; one thread, one poller.
+
+The order on every frame is write, publish, acknowledge. Only the fdatasync runs elsewhere, in a thread of its own,
+because a disk may take its time and a trainer must not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import threading
+import time
+from typing import Final
+
+import msgspec
+import zmq
+
+from driftline import keys as run_keys
+from driftline import wire
+from driftline.frames import MAX_BODY
+from driftline.hub.auth import AuthError, Gate, Table, secure_server
+from driftline.hub.core import Core
+from driftline.hub.effects import Effect, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
+from driftline.journal import Journal, JournalError, Record
+from driftline.keys import Grant
+from driftline.rundir import Connection, RunDir, RunError
+from driftline.sockets import Context, Socket, configure
+
+ACK_SECONDS: Final = 0.02
+BEACON_SECONDS: Final = 0.2
+SYNC_SECONDS: Final = 0.1
+TABLE_SECONDS: Final = 1.0
+ORPHAN_SECONDS: Final = 5.0
+_MESSAGES_A_TURN: Final = 256
+
+# Outside the range from which Linux takes ports for outgoing connections: a producer that reconnects while the hub
+# is away could otherwise be given the hub's own port, connect to itself and keep the new hub from binding it.
+_PORTS: Final = range(15000, 32000)
+
+log = logging.getLogger("driftline.hub")
+
+
+def clock() -> Now:
+    """The time now."""
+    return Now(time.time(), time.monotonic())
+
+
+class Syncer(threading.Thread):
+    """Forces the journal to disk each SYNC_SECONDS, at once when a command waits; then wakes the loop."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(name="journal-sync", daemon=True)
+        self._journal = journal
+        self._wanted = threading.Event()
+        self._ended = False
+        self.synced = journal.head
+        self.error = ""
+        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def run(self) -> None:
+        """Sync until told to end."""
+        while not self._ended:
+            asked = self._wanted.wait(SYNC_SECONDS)
+            self._wanted.clear()
+            head = self._journal.head
+            if head == self.synced and not asked:
+                continue
+            try:
+                self._journal.sync()
+            except JournalError as error:
+                self.error = str(error)
+                time.sleep(SYNC_SECONDS)
+                self._wanted.set()
+                continue
+            self.error, self.synced = "", head
+            if asked:
+                os.eventfd_write(self.wake, 1)
+
+    def want(self) -> None:
+        """Sync now rather than soon."""
+        self._wanted.set()
+
+    def end(self) -> None:
+        """Stop; the caller syncs the rest itself."""
+        self._ended = True
+        self._wanted.set()
+        self.join(timeout=5.0)
+
+
+class Server:
+    """One hub. The caller holds the run's lock. Raises RunError, AuthError, JournalError before it is ready."""
+
+    def __init__(self, run: RunDir, bind: str, synthetic: bool, parent: int | None) -> None:
+        self._run = run
+        run_keys.make_run_keys(run)
+        server = run_keys.load(run, "server")
+        self._table = Table(run.keys / "authorized")
+        self._parent_fd = _open_process(parent)
+        self._parent_gone_at = float("inf")
+        self.stopping = False
+        self._degraded = ""
+
+        records: list[Record] = []
+        self._journal = Journal(run.journal, records.append)
+        self._core = Core(run.id, self._journal.epoch)
+        for record in records:
+            self._core.restore(record)
+        self._core.start()
+        if self._journal.damage.bytes:
+            log.warning("journal: %d bytes were damaged and left out", self._journal.damage.bytes)
+        self._syncer = Syncer(self._journal)
+
+        self._context: Context = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, 8192)
+        self._gate = Gate(self._context, self._table)
+        self._ingest = self._socket(zmq.ROUTER, server, MAX_BODY + 4096, send=1000, receive=1000)
+        self._live = self._socket(zmq.XPUB, server, 1024, send=2000, receive=1000)
+        self._rpc = self._socket(zmq.ROUTER, server, wire.REQUEST_BYTES, send=64, receive=256)
+        self._ingest.router_mandatory = True
+        self._rpc.router_mandatory = True
+        self._live.setsockopt(zmq.XPUB_MANUAL, 1)
+        self._live.setsockopt(zmq.XPUB_VERBOSER, 1)
+        old = _old_connection(run)
+        endpoints = [
+            _bind(self._ingest, bind, old.ingest if old else ""),
+            _bind(self._live, bind, old.live if old else ""),
+            _bind(self._rpc, bind, old.rpc if old else ""),
+        ]
+        self._gate.self_test(list(zip(endpoints, (zmq.DEALER, zmq.SUB, zmq.DEALER), strict=True)), server.public)
+        # The sockets are bound to the address that was asked for; consoles elsewhere dial the same one.
+        self._connection = Connection(
+            run=run.id,
+            ingest=endpoints[0],
+            live=endpoints[1],
+            rpc=endpoints[2],
+            server=server.public,
+            pid=os.getpid(),
+            started=time.time(),
+            synthetic=synthetic,
+        )
+
+    def run(self) -> None:
+        """Serve until `stopping`, then take what has already arrived and close the journal."""
+        self._syncer.start()
+        self._run.write_connection(self._connection)
+        core = self._core
+        log.info("run %s: epoch %d, head %d, ingest at %s", core.run, core.epoch, core.head, self._connection.ingest)
+        poller = zmq.Poller()
+        for socket in (self._gate.socket, self._ingest, self._live, self._rpc):
+            poller.register(socket, zmq.POLLIN)
+        poller.register(self._syncer.wake, zmq.POLLIN)
+        if self._parent_fd is not None:
+            poller.register(self._parent_fd, zmq.POLLIN)
+        next_ack = next_beacon = next_table = time.monotonic()
+        while not self.stopping:
+            ready = dict(poller.poll(int(ACK_SECONDS * 1000)))
+            if self._parent_fd is not None and self._parent_fd in ready:
+                poller.unregister(self._parent_fd)
+                os.close(self._parent_fd)
+                self._parent_fd, self._parent_gone_at = None, time.monotonic()
+            self._turn()
+            now = clock()
+            if now.mono >= next_ack:
+                next_ack = now.mono + ACK_SECONDS
+                self._do(self._core.acks())
+            if now.mono >= next_beacon:
+                next_beacon = now.mono + BEACON_SECONDS
+                self._do(self._core.on_tick(now))
+                self._do([self._core.beacon(now, self._degraded or self._syncer.error)])
+            if now.mono >= next_table:
+                next_table = now.mono + TABLE_SECONDS
+                self._table.refresh()
+            if self._orphaned(now.mono):
+                log.info("the process that started this hub has gone, and so have its producers")
+                self.stopping = True
+        self._drain()
+
+    def close(self) -> None:
+        """Sync and close everything; the connection file stays, `hub.lock` says that nobody is home."""
+        self._syncer.end()
+        with contextlib.suppress(JournalError):
+            self._journal.close()
+        self._context.destroy(linger=200)
+
+    def _orphaned(self, mono: float) -> bool:
+        last = max(self._parent_gone_at, self._core.producer_seen)
+        return self._parent_gone_at < float("inf") and mono - last > ORPHAN_SECONDS
+
+    def _drain(self) -> None:
+        deadline = time.monotonic() + 1.0
+        while self._turn() and time.monotonic() < deadline:
+            pass
+        self._do(self._core.acks())
+
+    def _turn(self) -> bool:
+        """Handle what is waiting on every socket, a bounded amount of each; True if there was something."""
+        self._gate.serve()
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._syncer.wake)
+        self._do(self._core.on_synced(self._syncer.synced, clock()))
+        busy = self._subscriptions()
+        for socket, handle in ((self._ingest, self._core.on_ingest), (self._rpc, self._core.on_request)):
+            for _ in range(_MESSAGES_A_TURN):
+                try:
+                    parts = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                except zmq.Again:
+                    break
+                busy = True
+                if len(parts) != 2:
+                    self._core.bad_frames += 1
+                    continue
+                self._do(handle(parts[0].bytes, self._grant(parts[1]), parts[1].bytes, clock()))
+        return busy
+
+    def _grant(self, frame: zmq.Frame) -> Grant | None:
+        try:
+            return self._table.grant(str(frame.get("User-Id")))
+        except zmq.ZMQError:
+            return None  # made by the library itself, such as the unsubscriptions of a peer that has gone
+
+    def _subscriptions(self) -> bool:
+        """Allow each subscription by the role of the key that asks."""
+        busy = False
+        while True:
+            try:
+                frame = self._live.recv(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return busy
+            busy = True
+            message = frame.bytes
+            grant = self._grant(frame)
+            option = zmq.SUBSCRIBE if message[:1] == b"\x01" else zmq.UNSUBSCRIBE
+            if option == zmq.UNSUBSCRIBE or (grant is not None and grant.may_watch):
+                with contextlib.suppress(zmq.ZMQError):  # the subscriber has gone meanwhile
+                    self._live.setsockopt(option, message[1:])
+
+    def _do(self, effects: list[Effect]) -> None:
+        """Carry effects out in order; what a write leads to comes before what follows it."""
+        for effect in effects:
+            match effect:
+                case Write():
+                    self._write(effect)
+                case Publish(topic=topic, head=head, body=body):
+                    self._live.send_multipart((topic, head, body), zmq.NOBLOCK)
+                case ToProducer(peer=peer, message=message):
+                    self._to_producer(peer, message)
+                case ToClient(peer=peer, message=message):
+                    # A client that has gone, or does not read: it will ask again.
+                    with contextlib.suppress(zmq.ZMQError):
+                        self._rpc.send_multipart((peer, message), zmq.NOBLOCK)
+                case Sync():
+                    self._syncer.want()
+                case SendPage():
+                    self._send_page(effect)
+
+    def _write(self, write: Write) -> None:
+        now = clock()
+        stamp = self._core.stamp(write, now)
+        try:
+            self._journal.append(stamp.record, stamp.seq, stamp.plain)
+        except JournalError as error:
+            if not self._degraded:
+                log.error("the journal cannot be written: %s", error)
+            self._degraded = str(error)
+            self._do(self._core.on_write_failed(write, self._degraded))
+            return
+        if self._degraded:
+            log.info("the journal can be written again")
+            self._degraded = ""
+        self._do(self._core.on_written(write, stamp))
+
+    def _to_producer(self, peer: bytes, message: bytes) -> None:
+        try:
+            self._ingest.send_multipart((peer, message), zmq.NOBLOCK)
+        except zmq.Again:
+            pass  # it does not read; acks are cumulative and commands are handed over again when it greets
+        except zmq.ZMQError:
+            self._core.on_gone(peer)
+
+    def _send_page(self, page: SendPage) -> None:
+        records, following = self._journal.page(page.start, page.limit, wire.PAGE_BYTES, page.tokens)
+        core = self._core
+        reply = wire.PageReply(
+            page.id, core.epoch, core.head, core.plain, core.base, following, tuple(map(msgspec.Raw, records))
+        )
+        with contextlib.suppress(zmq.ZMQError):
+            self._rpc.send_multipart((page.peer, wire.pack(reply)), zmq.NOBLOCK)
+
+    def _socket(self, kind: int, server: run_keys.Keys, max_message: int, send: int, receive: int) -> Socket:
+        socket: Socket = self._context.socket(kind)
+        configure(socket, max_message=max_message, send_frames=send, receive_frames=receive)
+        secure_server(socket, server)
+        return socket
+
+
+def _bind(socket: Socket, address: str, old: str) -> str:
+    """Bind, to the endpoint of the hub before this one if that is free; return the endpoint."""
+    host = f"[{address}]" if ":" in address else address
+    if ":" in address:
+        socket.ipv6 = True
+    wanted = [old] if old.rpartition(":")[0] == f"tcp://{host}" else []
+    wanted += [f"tcp://{host}:{port}" for port in random.sample(_PORTS, 50)]
+    reason = ""
+    for endpoint in wanted:
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            reason = error.strerror or str(error)
+            if error.errno != zmq.EADDRINUSE:
+                break
+        else:
+            return endpoint
+    raise RunError(f"the hub cannot listen on {address}: {reason}")
+
+
+def _old_connection(run: RunDir) -> Connection | None:
+    try:
+        return run.connection()
+    except RunError:
+        return None
+
+
+def _open_process(pid: int | None) -> int | None:
+    """A descriptor that becomes readable when the process ends. Raises RunError if there is none."""
+    if pid is None:
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        raise RunError(f"--parent-pid {pid}: no such process") from error
+
+
+__all__ = ["AuthError", "Server"]

@@ -1,0 +1,132 @@
+"""CURVE key pairs and roles of one run.
+
+`keys/<who>.key` (0600, folder 0700) holds a pair; `keys/authorized` says what each public key may do, one line a
+key: `role name public`. A role is `producer` (may ingest as a name that matches `name`, a shell pattern),
+`viewer` (may watch) or `operator` (may watch and command).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import secrets
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+import msgspec
+import zmq
+
+from driftline.rundir import RunDir, RunError, write_private
+
+Role = Literal["producer", "viewer", "operator"]
+
+RUN_KEYS: Final[tuple[tuple[str, Role | None, str], ...]] = (
+    ("server", None, ""),
+    ("trainer", "producer", "trainer"),
+    ("engine", "producer", "engine-*"),
+    ("viewer", "viewer", "local"),
+    ("operator", "operator", "local"),
+)
+"""Key file, role and name of the pairs that every run starts with."""
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """A CURVE25519 pair in Z85 (40 characters each)."""
+
+    public: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Keys(public={self.public!r}, secret=...)"
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What the holder of one public key may do."""
+
+    role: Role
+    name: str
+    public: str
+
+    def may_produce(self, producer: str) -> bool:
+        """True if this key may ingest under that name."""
+        return self.role == "producer" and fnmatch.fnmatchcase(producer, self.name)
+
+    @property
+    def may_watch(self) -> bool:
+        return self.role in ("viewer", "operator")
+
+    @property
+    def may_command(self) -> bool:
+        return self.role == "operator"
+
+
+def new_pair() -> Keys:
+    """A fresh random pair."""
+    public, secret = zmq.curve_keypair()
+    return Keys(public.decode(), secret.decode())
+
+
+def make_run_keys(run: RunDir) -> None:
+    """Make what is missing of the run's keys; what is there stays, so that a restarted hub knows everybody."""
+    run.keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lines = []
+    for who, role, name in RUN_KEYS:
+        path = _path(run, who)
+        if not path.exists():
+            _write_once(path, new_pair())
+        if role is not None:
+            lines.append(f"{role} {name} {load(run, who).public}\n")
+    authorized = run.keys / "authorized"
+    if not authorized.exists():
+        write_private(authorized, "".join(["# role name public-key\n", *lines]).encode())
+
+
+def load(run: RunDir, who: str) -> Keys:
+    """Read one pair of the run. Raises RunError."""
+    path = _path(run, who)
+    try:
+        fields = dict(line.split(" ", 1) for line in path.read_text(encoding="ascii").splitlines() if " " in line)
+        keys = Keys(fields["public"], fields["secret"])
+        if zmq.curve_public(keys.secret.encode()).decode() != keys.public:
+            raise ValueError("the two halves do not belong together")
+    except OSError as error:
+        raise RunError(f"{path}: the key cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, zmq.ZMQError) as error:
+        raise RunError(f"{path}: not a key file of this project") from error
+    return keys
+
+
+def read_authorized(path: Path) -> dict[str, Grant]:
+    """Read the table of grants by public key. Raises RunError naming the line that is wrong."""
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not ASCII text"
+        raise RunError(f"{path}: cannot be read: {reason}") from error
+    grants: dict[str, Grant] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match line.split():
+            case [role, name, public] if role in get_args(Role) and len(public) == 40:
+                grants[public] = msgspec.convert({"role": role, "name": name, "public": public}, Grant)
+            case _:
+                roles = ", ".join(get_args(Role))
+                raise RunError(f"{path}: line {number}: expected 'role name public-key' with a role of {roles}")
+    return grants
+
+
+def _path(run: RunDir, who: str) -> Path:
+    return run.keys / f"{who}.key"
+
+
+def _write_once(path: Path, keys: Keys) -> None:
+    # Linked into place, so that two processes that start together agree on one pair and never see half of it.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    write_private(temporary, f"public {keys.public}\nsecret {keys.secret}\n".encode())
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()

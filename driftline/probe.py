@@ -1,0 +1,333 @@
+"""What a producer holds: `Probe` takes numbers and events out of a trainer or an engine without ever holding it up.
+
+`emit` packs a frame and appends it to a ring in memory; a thread of the probe's own sends it. There is no system
+call and no waiting on that path, whatever the hub does: away, stopped or killed, frames wait in the ring, and when
+the ring is full the oldest unsent ones are dropped and counted. A frame the producer saw acknowledged is in the
+journal after any kill -9 of the hub.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import queue
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from driftline import rundir
+from driftline.frames import (
+    Ack,
+    AckState,
+    Command,
+    Event,
+    Frame,
+    FrameError,
+    Level,
+    Metrics,
+    Tokens,
+    check_tokens,
+    encode,
+)
+from driftline.keys import Keys, load
+from driftline.ring import Ring
+from driftline.rundir import Connection, RunDir, RunError
+from driftline.sender import Sender
+
+RING_BYTES: Final = 64 * 1024 * 1024
+_NUMBERS: Final = frozenset((float, int))
+_REPORT_LIMIT: Final = 32
+
+log = logging.getLogger("driftline.probe")
+
+Scalar = str | float | int | bool
+
+
+class ProbeStats(msgspec.Struct, frozen=True):
+    """Counts since the probe was made. `refused` are values and frames that could not be packed."""
+
+    sent: int
+    acked: int
+    dropped: int
+    queued_bytes: int
+    connected: bool
+    refused: int
+
+
+class Probe:
+    """A producer of one run, by name: "trainer", "engine-0". Thread-safe.
+
+    `run` is a run directory or its id; None takes $DRIFTLINE_RUN, else the newest live run, and without any the
+    probe is inert. `keys` names a key file of the run, or is a pair. On another machine give `connection` and the
+    pair instead of `run`. Commands for this producer go to `on_command`, on the probe's own thread, or into
+    `commands`; every command id is handed over once.
+
+    No method raises because of the hub or because of a value: what cannot be sent is counted and logged once.
+    """
+
+    def __init__(
+        self,
+        name: str = "trainer",
+        run: RunDir | str | Path | None = None,
+        *,
+        keys: str | Keys = "trainer",
+        connection: Connection | None = None,
+        ring_bytes: int = RING_BYTES,
+        on_command: Callable[[Command], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._on_command = on_command
+        self._refused = 0
+        self._reported: set[str] = set()
+        self._ring = Ring(ring_bytes)
+        self._sender: Sender | None = None
+        self._closed = False
+        try:
+            find, pair = _resolve(run, keys, connection)
+        except RunError as error:
+            log.warning("probe '%s' is inert: %s", name, error)
+            return
+        self._sender = Sender(name, self._ring, find, pair, self._command)
+        self._sender.start()
+        # A trainer that just ends should not lose its last step.
+        atexit.register(self.close)
+
+    def emit(
+        self,
+        values: Mapping[str, Any],
+        *,
+        step: int,
+        version: int = -1,
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        """Send numbers of one step by metric name (floats, ints, numpy scalars, one-element tensors)."""
+        if self._sender is None:
+            return
+        try:
+            if set(map(type, values.values())) <= _NUMBERS:
+                body = encode(Metrics(step, version, time.time(), values, labels or {}))  # type: ignore[arg-type]
+            else:
+                numbers = self._numbers(values)
+                body = encode(Metrics(int(step), int(version), time.time(), numbers, labels or {}))
+            self._ring.put(body)
+        except Exception as error:  # noqa: BLE001  a trainer must not fall over its telemetry, whatever it passed
+            self._refuse("emit", error)
+
+    def send(self, frame: Frame) -> None:
+        """Send any frame."""
+        if self._sender is None:
+            return
+        try:
+            try:
+                body = encode(frame)
+            except FrameError:
+                body = encode(_without_surrogates(frame))
+            self._ring.put(body)
+        except Exception as error:  # noqa: BLE001  as in emit
+            self._refuse(type(frame).__name__, error)
+
+    def event(self, kind: str, text: str, level: Level = "info", step: int = -1, **data: Any) -> None:
+        """Send something that happened; what is no str, float, int or bool in `data` is sent as its str()."""
+        try:
+            printable = {key: _scalar(value) for key, value in data.items()}
+        except Exception as error:  # noqa: BLE001  as in emit: a str() of somebody else's object may raise anything
+            self._refuse("event", error)
+            printable = {}
+        self.send(Event(time.time(), level, kind, text, step, printable))
+
+    def tokens(
+        self,
+        *,
+        step: int,
+        version: int,
+        ids: npt.ArrayLike,
+        seq: npt.ArrayLike,
+        position: npt.ArrayLike,
+        token_version: npt.ArrayLike,
+        rollout: npt.ArrayLike,
+        trainer: npt.ArrayLike,
+        engines: Sequence[str] = (),
+        prompts: Sequence[str] = (),
+        rewards: Sequence[float] = (),
+        pieces: Sequence[str] = (),
+    ) -> None:
+        """Send token logprobs: flat arrays of one length (see `driftline.frames.Tokens`)."""
+        if self._sender is None:
+            return
+        try:
+            blobs = {
+                "ids": _blob(ids, "<i4"),
+                "seq": _blob(seq, "<i4"),
+                "position": _blob(position, "<i4"),
+                "token_version": _blob(token_version, "<i4"),
+                "rollout": _blob(rollout, "<f4"),
+                "trainer": _blob(trainer, "<f4"),
+            }
+            frame = Tokens(
+                step=int(step),
+                version=int(version),
+                time=time.time(),
+                n=len(blobs["ids"]) // 4,
+                engines=tuple(engines),
+                prompts=tuple(prompts),
+                rewards=tuple(float(r) for r in rewards),
+                pieces=tuple(pieces),
+                **blobs,
+            )
+            check_tokens(frame)
+            self.send(frame)
+        except Exception as error:  # noqa: BLE001  as in emit
+            self._refuse("tokens", error)
+
+    def ack(self, id: str, state: AckState, detail: str = "", data: Mapping[str, Any] | None = None) -> None:
+        """Report how far a command has come."""
+        try:
+            printable = {key: _scalar(value) for key, value in (data or {}).items()}
+        except Exception as error:  # noqa: BLE001  as in event
+            self._refuse("ack", error)
+            printable = {}
+        self.send(Ack(id, state, time.time(), detail, printable))
+
+    @property
+    def stats(self) -> ProbeStats:
+        """Counts so far."""
+        ring, sender = self._ring, self._sender
+        connected = sender is not None and sender.connected
+        return ProbeStats(ring.numbered, ring.acked, ring.dropped, ring.bytes, connected, self._refused)
+
+    @property
+    def connected(self) -> bool:
+        """True while the hub answers."""
+        return self._sender is not None and self._sender.connected
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait until everything emitted so far is acknowledged; False if time ran out or some of it was dropped."""
+        if self._sender is None:
+            return False
+        ring, deadline = self._ring, time.monotonic() + timeout
+        wanted, dropped = ring.put_count, ring.dropped
+        numbered = None
+        while True:
+            if numbered is None and ring.taken_count >= wanted:
+                numbered = ring.numbered
+            if numbered is not None and ring.acked >= numbered:
+                return ring.dropped == dropped
+            if time.monotonic() >= deadline or not self._sender.is_alive():
+                return False
+            time.sleep(0.002)
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Flush for at most `timeout` seconds, then stop. What is emitted afterwards is ignored."""
+        sender = self._sender
+        if sender is None or self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        # Waiting for a hub that has never answered would only hold up the end of the trainer.
+        if sender.connected:
+            self.flush(timeout)
+        self._sender = None
+        sender.end()
+
+    def __enter__(self) -> Probe:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _numbers(self, values: Mapping[str, Any]) -> dict[str, float]:
+        numbers: dict[str, float] = {}
+        for name, value in values.items():
+            try:
+                if isinstance(value, str | bytes):
+                    raise TypeError("a text")
+                numbers[str(name)] = float(value)
+            except Exception as error:  # noqa: BLE001  float() of somebody else's object may raise anything
+                self._refuse(f"{name}", error)
+        return numbers
+
+    def _command(self, command: Command) -> None:
+        """Take one command on the sender's thread."""
+        if time.time() > command.deadline:
+            self.ack(command.id, "expired", f"reached '{self.name}' after its deadline")
+            return
+        if self._on_command is None:
+            self.commands.put(command)
+            return
+        try:
+            self._on_command(command)
+        except Exception as error:  # the callback is the trainer's; its failure is the command's result
+            log.exception("command %s (%s) failed", command.id, command.verb)
+            self.ack(command.id, "failed", f"{type(error).__name__}: {error}")
+
+    def _refuse(self, what: str, error: Exception) -> None:
+        self._refused += 1
+        key = what if len(self._reported) < _REPORT_LIMIT else "…"
+        if key not in self._reported:
+            self._reported.add(key)
+            log.warning("probe '%s': %s cannot be sent, counted from now on: %s", self.name, what, error)
+
+
+def _resolve(
+    run: RunDir | str | Path | None, keys: str | Keys, connection: Connection | None
+) -> tuple[Callable[[], Connection | None], Keys]:
+    """Where to find the hub, now and after it has moved, and the keys to use. Raises RunError."""
+    if connection is not None:
+        if isinstance(keys, Keys):
+            return lambda: connection, keys
+        if run is None:
+            raise RunError("a connection without a run needs a key pair")
+    found = run if isinstance(run, RunDir) else rundir.find(os.fspath(run) if run is not None else None)
+
+    def find() -> Connection | None:
+        try:
+            return found.connection()
+        except RunError:
+            return connection  # the hub has not come up yet
+
+    return find, keys if isinstance(keys, Keys) else load(found, keys)
+
+
+def _blob(array: npt.ArrayLike, dtype: str) -> bytes:
+    return np.asarray(array).astype(dtype).tobytes()
+
+
+def _scalar(value: Any) -> Scalar:
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value) if -(2**63) <= value < 2**64 else str(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, np.generic):
+        return _scalar(value.item())
+    return str(value)
+
+
+def _without_surrogates(frame: Frame) -> Frame:
+    """The frame with text that UTF-8 cannot hold replaced: a tokenizer's pieces may be halves of characters."""
+    return msgspec.structs.replace(frame, **{k: _utf8(getattr(frame, k)) for k in frame.__struct_fields__})
+
+
+def _utf8(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case tuple():
+            return tuple(_utf8(item) for item in value)
+        case dict():
+            return {_utf8(key): _utf8(item) for key, item in value.items()}
+        case msgspec.Struct():
+            return msgspec.structs.replace(value, **{k: _utf8(getattr(value, k)) for k in value.__struct_fields__})
+        case _:
+            return value
+
+
+__all__ = ["Probe", "ProbeStats"]

@@ -1,0 +1,229 @@
+"""Requests to a hub: snapshot, pages, commands. One socket, one request at a time, safe from any thread."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+import zmq
+
+from driftline import wire
+from driftline.frames import DECODE_ERRORS, TERMINAL, Ack, AckState, Command, Stamped, Verb
+from driftline.keys import Keys
+from driftline.rundir import Connection
+from driftline.sockets import Context, Monitor, Socket, configure, secure_client
+from driftline.text import sanitize, sanitize_struct
+
+REQUEST_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 1.0
+FOLLOW_SECONDS: Final = 0.05
+_MAX_REPLY: Final = 32 * 1024 * 1024
+
+_R = TypeVar("_R", bound=msgspec.Struct)
+_stamped: Final[msgspec.msgpack.Decoder[Stamped]] = msgspec.msgpack.Decoder(Stamped)
+
+
+class ClientError(RuntimeError):
+    """The hub cannot be reached or does not follow a request; the message is a whole sentence for the operator."""
+
+
+class RefusedError(ClientError):
+    """The hub has answered, and the answer is no."""
+
+
+class HubSilentError(ClientError):
+    """No answer in time."""
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Newest RunState, EngineState of each engine and FixState of each fix, in the order of their numbers.
+
+    `head` is the newest sequence number of the run, `time` the hub's clock, `role` that of the key that asked.
+    """
+
+    run: str
+    epoch: int
+    head: int
+    time: float
+    states: tuple[Stamped, ...]
+    role: str
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Frames of the journal in order. The next page begins at `next`; there is none (yet) if `next` > `head`.
+
+    `plain` is the newest number that is not a Tokens frame, `base` the head when the hub's epoch began.
+    """
+
+    epoch: int
+    head: int
+    frames: tuple[Stamped, ...]
+    next: int
+    plain: int
+    base: int
+
+
+class Client:
+    """Asks one hub. Every method raises ClientError; requests that get lost are sent again until time runs out."""
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection, self._keys = connection, keys
+        self._lock = threading.Lock()
+        self._context: Context = zmq.Context()
+        self._socket: Socket | None = None
+        self._monitor: Monitor | None = None
+        self._last = secrets.randbits(32)
+        self._closed = False
+
+    def snapshot(self) -> Snapshot:
+        """The newest states."""
+        r = self._ask(wire.SnapshotReply, lambda number: wire.SnapshotRequest(number))
+        return Snapshot(sanitize(r.run), r.epoch, r.head, r.time, _frames(r.states), r.role)
+
+    def page(self, start: int, limit: int = wire.PAGE_FRAMES, *, tokens: bool = True) -> Page:
+        """Frames with seq >= `start`, at most `limit` (256) and about 4 MiB."""
+        r = self._ask(wire.PageReply, lambda number: wire.PageRequest(number, start, limit, tokens))
+        return Page(r.epoch, r.head, _frames(r.records), r.next, r.plain, r.base)
+
+    def ping(self) -> float:
+        """Round trip in seconds."""
+        start = time.perf_counter()
+        self._ask(wire.Pong, lambda number: wire.PingRequest(number))
+        return time.perf_counter() - start
+
+    def command(
+        self, verb: Verb, args: dict[str, str] | None = None, *, generation: int = -1, timeout: float = 30.0
+    ) -> str:
+        """Send a command that must be accepted within `timeout` seconds; return its id once it is durable.
+
+        `generation` is the fix generation that the sender saw; -1 skips the check.
+        """
+        if not timeout > 0 or not math.isfinite(timeout):
+            raise ClientError(f"a command needs a timeout above 0 seconds, not {timeout}")
+        try:
+            made = Command(secrets.token_hex(16), verb, args or {}, generation, time.time() + timeout)
+            command = msgspec.convert(msgspec.to_builtins(made), Command)
+        except msgspec.ValidationError as error:
+            raise ClientError(f"not a command: {error}") from error
+        if len(wire.pack(command)) > wire.REQUEST_BYTES // 2:
+            raise ClientError(f"a command is at most {wire.REQUEST_BYTES // 2} bytes")
+        self._ask(wire.CommandReply, lambda number: wire.CommandRequest(number, command), timeout)
+        return command.id
+
+    def wait(self, command_id: str, timeout: float, on_ack: Callable[[Ack], None] | None = None) -> Ack:
+        """Follow a command to its end; return the terminal ack. A hub that dies meanwhile only costs time."""
+        deadline, seen = time.monotonic() + timeout, 0
+        state: AckState = "queued"
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise ClientError(f"command {command_id} was not done within {timeout:g} s; its state is '{state}'.")
+            try:
+                r = self._acks(command_id, seen, min(left, 2.0))
+            except HubSilentError:
+                continue
+            if not r.known:
+                raise ClientError(f"the hub of run {self._connection.run} knows no command {command_id}.")
+            for ack in map(sanitize_struct, r.acks):
+                seen, state = seen + 1, ack.state
+                if on_ack is not None:
+                    on_ack(ack)
+                if ack.state in TERMINAL:
+                    return ack
+            time.sleep(FOLLOW_SECONDS)
+
+    def _acks(self, command_id: str, after: int, timeout: float) -> wire.AcksReply:
+        return self._ask(wire.AcksReply, lambda number: wire.AcksRequest(number, command_id, after), timeout)
+
+    def close(self) -> None:
+        """Close the socket; a request on another thread ends with ClientError."""
+        self._closed = True
+        with self._lock:
+            self._drop()
+            self._context.destroy(linger=0)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, kind: type[_R], request: Callable[[int], Any], timeout: float = REQUEST_SECONDS) -> _R:
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            self._last += 1
+            number = self._last
+            message = wire.pack(request(number))
+            while True:
+                left = deadline - time.monotonic()
+                if self._closed:
+                    raise ClientError(f"the connection to run {self._connection.run} is closed.")
+                if left <= 0:
+                    raise HubSilentError(
+                        f"the hub of run {self._connection.run} does not answer (waited {timeout:g} s at "
+                        f"{self._connection.rpc})."
+                    )
+                reply = self._try(number, message, min(left, RETRY_SECONDS))
+                if reply is None:
+                    self._drop()  # whatever it was, a fresh connection is the surest way on
+                elif isinstance(reply, wire.Refusal):
+                    raise RefusedError(f"the hub of run {self._connection.run}: {sanitize(reply.reason)}.")
+                elif isinstance(reply, kind):
+                    return reply
+                else:
+                    raise ClientError(f"the hub of run {self._connection.run} answered something else than asked.")
+
+    def _try(self, number: int, message: bytes, seconds: float) -> Any:
+        """Send once and wait for the reply; None if there is none in time."""
+        socket = self._open()
+        deadline = time.monotonic() + seconds
+        sent = False
+        while not self._closed and (left := deadline - time.monotonic()) > 0:
+            if not sent:
+                try:
+                    socket.send(message, zmq.NOBLOCK)
+                    sent = True
+                except zmq.Again:
+                    pass
+            if not socket.poll(int(min(left, 0.05 if sent else 0.005) * 1000) + 1):
+                self._check_key()
+                continue
+            try:
+                reply = wire.reply_decoder.decode(socket.recv(zmq.NOBLOCK))
+            except DECODE_ERRORS as error:
+                raise ClientError(f"the hub of run {self._connection.run} sent something unknown: {error}.") from error
+            if reply.id in (number, 0):
+                return reply
+        return None
+
+    def _check_key(self) -> None:
+        assert self._monitor is not None
+        self._monitor.update()
+        if self._monitor.refused:
+            raise RefusedError(f"the hub of run {self._connection.run} does not know this key.")
+
+    def _open(self) -> Socket:
+        if self._socket is None:
+            self._socket = self._context.socket(zmq.DEALER)
+            configure(self._socket, max_message=_MAX_REPLY, send_frames=64, receive_frames=64)
+            self._socket.immediate = True
+            secure_client(self._socket, self._connection.server, self._keys)
+            self._monitor = Monitor(self._socket)
+            self._socket.connect(self._connection.rpc)
+        return self._socket
+
+    def _drop(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
+        if self._socket is not None:
+            self._socket.close(linger=0)
+        self._socket = self._monitor = None
+
+
+def _frames(records: tuple[msgspec.Raw, ...]) -> tuple[Stamped, ...]:
+    return tuple(_stamped.decode(record) for record in records)

@@ -1,0 +1,226 @@
+"""The probe's thread: numbers frames, sends them, takes acks and commands, and greets the hub anew after a break.
+
+Go-back-N: frames go out in the order of their numbers, a window ahead of the acks; whenever the hub has lost track
+(restart, reconnect, a gap) it asks for a greeting, answers with the last number it has in its journal, and sending
+goes on from the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+import zmq
+
+from driftline import wire
+from driftline.frames import DECODE_ERRORS, SCHEMA, Command
+from driftline.keys import Keys
+from driftline.ring import Ring
+from driftline.rundir import Connection
+from driftline.sockets import Context, Monitor, Socket, configure, secure_client
+
+TICK_MS: Final = 20
+"""How long a frame may wait for the thread to look: there is no wake-up call, which would cost `emit` more."""
+
+PING_SECONDS: Final = 1.0
+SILENT_SECONDS: Final = 4.0
+STALL_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 1.0
+_BURST: Final = 64
+_IDS: Final = 10_000
+
+log = logging.getLogger("driftline.probe")
+
+
+class Sender(threading.Thread):
+    """Sends what is in the ring. `find` says where the hub is; `on_command` gets each command once."""
+
+    def __init__(
+        self,
+        name: str,
+        ring: Ring,
+        find: Callable[[], Connection | None],
+        keys: Keys,
+        on_command: Callable[[Command], None],
+    ) -> None:
+        super().__init__(name=f"probe-{name}", daemon=True)
+        self._producer, self._ring, self._find, self._keys = name, ring, find, keys
+        self._on_command = on_command
+        self._incarnation = secrets.randbits(62) + 1
+        self._ending = threading.Event()
+        self._context: Context = zmq.Context()
+        self._socket: Socket | None = None
+        self._monitor: Monitor | None = None
+        self._where: Connection | None = None
+        self._nonce = 0
+        self._greeted = False
+        self._next = 1
+        self._heard = self._said = self._greeting = self._progress = self._looked = float("-inf")
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._complained = ""
+
+    @property
+    def connected(self) -> bool:
+        """True while the hub knows this producer and has spoken lately."""
+        return self._greeted and time.monotonic() - self._heard < SILENT_SECONDS
+
+    def end(self) -> None:
+        """Stop within a tick or so."""
+        self._ending.set()
+        if threading.current_thread() is not self:
+            self.join(timeout=2.0)
+
+    def run(self) -> None:
+        """Send until told to end."""
+        try:
+            while not self._ending.is_set():
+                self._look()
+                if self._socket is None:
+                    self._ending.wait(0.05)
+                    continue
+                more = self._greeted and self._send()
+                if self._socket.poll(0 if more else TICK_MS):
+                    self._receive()
+                self._keep_up()
+        finally:
+            self._disconnect()
+            self._context.destroy(linger=0)
+
+    def _look(self) -> None:
+        """Find the hub: at first, and again while it is silent, because it may have come back elsewhere."""
+        now = time.monotonic()
+        if self.connected or now - self._looked < (LOOK_SECONDS if self._socket else 0.1):
+            return
+        self._looked = now
+        where = self._find()
+        if where is None or (self._where is not None and _same_place(where, self._where)):
+            return
+        self._disconnect()
+        socket: Socket = self._context.socket(zmq.DEALER)
+        configure(socket, max_message=wire.REQUEST_BYTES, send_frames=1000, receive_frames=1000)
+        socket.immediate = True  # nothing queues for a hub that is away: the ring is the queue
+        secure_client(socket, where.server, self._keys)
+        self._monitor = Monitor(socket)
+        socket.connect(where.ingest)
+        self._socket, self._where = socket, where
+        self._greeting = float("-inf")
+
+    def _disconnect(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
+        if self._socket is not None:
+            self._socket.close(linger=100)
+        self._socket = self._monitor = None
+        self._greeted = False
+
+    def _send(self) -> bool:
+        """Send a burst; True if there may be more to send at once."""
+        assert self._socket is not None
+        highest = self._ring.number()
+        for _ in range(_BURST):
+            if self._next > highest:
+                return False
+            body = self._ring.get(self._next)
+            if body is None:  # acknowledged meanwhile
+                self._next = max(self._next, self._ring.acked) + 1
+                continue
+            head = wire.DATA_HEAD.pack(wire.DATA, self._incarnation, self._next, self._ring.dropped)
+            try:
+                self._socket.send(head + body, zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            self._said = time.monotonic()
+            if self._next == self._ring.acked + 1:
+                self._progress = self._said
+            self._next += 1
+        return True
+
+    def _receive(self) -> None:
+        assert self._socket is not None
+        for _ in range(_BURST):
+            try:
+                message = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                answer = wire.to_producer_decoder.decode(message)
+            except DECODE_ERRORS as error:
+                self._complain(f"the hub sent something unknown: {error}")
+                continue
+            self._heard = time.monotonic()
+            match answer:
+                case wire.Acked(incarnation=incarnation, last=last) if incarnation == self._incarnation:
+                    self._take_ack(last)
+                case wire.Welcome(nonce=nonce, last=last) if nonce == self._nonce:
+                    self._take_ack(last)
+                    self._next = self._ring.acked + 1
+                    self._greeted = True
+                    self._progress = self._heard
+                    self._complained = ""
+                case wire.HelloPlease():
+                    self._greet()
+                case wire.Refused(reason=reason):
+                    self._greeted = False
+                    self._complain(f"the hub refuses: {reason}")
+                case Command():
+                    self._take_command(answer)
+
+    def _take_ack(self, last: int) -> None:
+        if last > self._ring.acked:
+            self._ring.ack(last)
+            self._progress = self._heard
+
+    def _take_command(self, command: Command) -> None:
+        if command.id in self._seen:
+            return  # handed over again after a break
+        self._seen[command.id] = None
+        if len(self._seen) > _IDS:
+            self._seen.popitem(last=False)
+        self._on_command(command)
+
+    def _keep_up(self) -> None:
+        """Greet, ping or greet again, as time goes by."""
+        now = time.monotonic()
+        stalled = self._next > self._ring.acked + 1 and now - self._progress > STALL_SECONDS
+        silent = now - self._heard > 2 * PING_SECONDS
+        if not self._greeted or stalled or silent:
+            if now - self._greeting > STALL_SECONDS / (1 if self._greeted else 4):
+                self._greet()
+        elif now - self._said > PING_SECONDS:
+            self._put(wire.PING_HEAD.pack(wire.PING, self._incarnation, self._ring.dropped))
+        if self._monitor is not None:
+            self._monitor.update()
+            if self._monitor.refused:
+                self._complain("the hub does not know this key")
+
+    def _greet(self) -> None:
+        self._greeting = time.monotonic()
+        self._nonce += 1
+        hello = wire.Hello(
+            self._producer, self._incarnation, self._ring.acked + 1, self._nonce, self._ring.dropped, SCHEMA
+        )
+        self._put(wire.HELLO + wire.pack(hello))
+
+    def _put(self, message: bytes) -> None:
+        assert self._socket is not None
+        try:
+            self._socket.send(message, zmq.NOBLOCK)
+        except zmq.Again:
+            return
+        self._said = time.monotonic()
+
+    def _complain(self, reason: str) -> None:
+        if reason != self._complained:
+            self._complained = reason
+            log.warning("probe '%s': %s", self._producer, reason)
+
+
+def _same_place(one: Connection, other: Connection) -> bool:
+    return (one.ingest, one.server) == (other.ingest, other.server)
+
+

@@ -1,0 +1,73 @@
+"""ZeroMQ sockets with the options that every connection of this project has: CURVE, limits, heartbeats."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from driftline.keys import Keys
+
+HEARTBEAT_MS: Final = 2000
+HEARTBEAT_TIMEOUT_MS: Final = 6000
+HANDSHAKE_MS: Final = 2000
+
+Socket = zmq.Socket[bytes]
+Context = zmq.Context[zmq.Socket[bytes]]
+
+
+def configure(socket: Socket, *, max_message: int, send_frames: int, receive_frames: int) -> None:
+    """Set limits (bytes a message, messages a peer) and heartbeats; nothing lingers when the socket closes."""
+    socket.linger = 0
+    socket.maxmsgsize = max_message
+    socket.sndhwm = send_frames
+    socket.rcvhwm = receive_frames
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+
+
+def secure_client(socket: Socket, server: str, keys: Keys) -> None:
+    """Speak CURVE as `keys`, to nobody but the holder of the `server` key (Z85)."""
+    socket.curve_serverkey = server.encode()
+    socket.curve_publickey = keys.public.encode()
+    socket.curve_secretkey = keys.secret.encode()
+    socket.reconnect_ivl = 50
+    socket.reconnect_ivl_max = 1000
+
+
+class Monitor:
+    """Watches one socket's connections for the one fact a peer cannot be asked for: that it refuses our key."""
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self._events = socket.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_SUCCEEDED
+        )
+        self.refused = False
+        self.succeeded = False
+
+    def update(self) -> None:
+        """Read what has happened since the last call; never blocks."""
+        while self._events.poll(0):
+            event = parse_monitor_message(self._events.recv_multipart(zmq.NOBLOCK))["event"]
+            if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                self.refused = True
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self.succeeded, self.refused = True, False
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._socket.disable_monitor()
+
+
+def wildcard(address: str) -> bool:
+    """True for an address that would listen on every interface."""
+    return address.strip().strip("[]") in {"", "*", "0", "0.0.0.0", "::", "0:0:0:0:0:0:0:0", "::0"}
+
+
+def uint64(value: bytes) -> int:
+    """Eight little-endian bytes as a number."""
+    return int(struct.unpack("<Q", value)[0])
