@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _fail(message: str, code: int) -> int:
     if message:
-        print(f"driftline: {message}", file=sys.stderr)
+        print(f"driftline: {message.rstrip('.')}", file=sys.stderr)
     return code
 
 

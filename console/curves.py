@@ -30,7 +30,9 @@ class Curves:
         self._entropy = 0.9
         self._drift = 0.0
 
-    def step(self, on: Collection[str], *, lag: float, engines: int, sync_s: tuple[float, float, float]) -> dict[str, float]:
+    def step(
+        self, on: Collection[str], *, lag: float, engines: int, sync_s: tuple[float, float, float]
+    ) -> dict[str, float]:
         """Numbers of one step with the fixes `on`; `lag` in versions, `sync_s` seconds of pause, load and resume."""
         mismatch = (FLOOR + sum(size for fix, size in OFFSET.items() if fix not in on)) * self._around(0.12)
         health = math.exp(-mismatch / TOLERANCE)

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from driftline.frames import TERMINAL, Ack, Frame
-
 from console.outcome import FAILED, USAGE, Failure
 from console.story import Story
 from driftline.fixes import ON
+from driftline.frames import TERMINAL, Ack, Frame
 
 SWITCH_AT: Final = 45
 """Steps on vLLM's defaults before the fixes, in the demonstration's 90."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from console.plain import clock, short
-from console.store.text import clean
 from driftline.frames import Ack, Command, EngineState, Event, Frame, Metrics, RunState, Stamped
 from driftline.metrics import health, resolve
+from driftline.text import sanitize
 
 COLUMNS: Final = (
     ("reward", "reward/mean"),
@@ -94,7 +94,7 @@ class Lines:
     @staticmethod
     def _happened(time: float, kind: str, text: str, level: str = "info") -> str:
         sign = {"warn": "!", "error": "!!"}.get(level, "")
-        return f"{clock(time)} {sign:>2} {clean(kind)}: {clean(text)}"
+        return f"{clock(time)} {sign:>2} {sanitize(kind)}: {sanitize(text)}"
 
 
 def _cell(name: str, value: float | None) -> str:

@@ -7,11 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from driftline.client import Client, ClientError
-from driftline.frames import Ack
-
 from console.outcome import TIMEOUT, Failure
 from console.progress import Progress
+from driftline.client import Client, ClientError, HubSilentError
+from driftline.frames import Ack
 from driftline.rundir import RunDir
 
 
@@ -36,10 +35,13 @@ def give(client: Client, args: argparse.Namespace, verb: str, values: dict[str, 
     Raises Failure: 1 refused, failed or expired, 4 no answer in time.
     """
     until = time.monotonic() + args.timeout
-    command = client.command(verb, values, timeout=args.timeout)
+    try:
+        command = client.command(verb, values, timeout=args.timeout)
+    except HubSilentError as error:
+        raise Failure(f"{what}: {error}", TIMEOUT) from error
     if not args.wait:
         return Order(command, None)
-    progress = Progress()
+    progress = Progress(plain=False)
     progress.update(f"{what}: sent")
     try:
         ack = _last(client, command, max(0.1, until - time.monotonic()), progress, what)

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Final, TextIO
 
-from console.store.text import clean
+from driftline.text import sanitize
 
 SPIN: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
@@ -15,7 +15,9 @@ SPIN: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 class Progress:
     """Say what is being waited for. `update` is cheap and may be called at any rate."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, *, plain: bool = True) -> None:
+        """`plain`: also say something where there is no terminal. Default stream: stderr, so that stdout stays data."""
+        self._plain = plain
         self._out = stream or sys.stderr
         self._live = self._out.isatty() and os.environ.get("TERM", "") != "dumb"
         self._text = ""
@@ -25,10 +27,10 @@ class Progress:
 
     def update(self, text: str) -> None:
         """Show `text` and the seconds since it was first shown. Without a terminal a repeated text is not printed."""
-        text = clean(text)
+        text = sanitize(text)
         if text != self._text:
             self._text, self._since = text, time.monotonic()
-            if not self._live:
+            if self._plain and not self._live:
                 print(f"  {text}", file=self._out, flush=True)
         if self._live:
             self._draw()
@@ -48,7 +50,7 @@ class Progress:
             self._out.write("\r\x1b[K")
             self._drawn = False
         if text:
-            print(f"  {clean(text)}", file=self._out)
+            print(f"  {sanitize(text)}", file=self._out)
         self._out.flush()
         self._text = ""
 

@@ -19,10 +19,21 @@ def recent(client: Client, head: int, enough: Callable[[list[Stamped]], bool]) -
     end = head + 1
     while end > max(1, head - REACH) and not enough(found):
         start = max(1, end - PAGE)
-        page = client.page(start, limit=end - start)
-        found = [stamped for stamped in page.frames if stamped.seq < end] + found
+        found = between(client, start, end) + found
         end = start
     return found
+
+
+def between(client: Client, start: int, end: int) -> list[Stamped]:
+    """Frames with start <= seq < end, without Tokens frames."""
+    frames: list[Stamped] = []
+    while start < end:
+        page = client.page(start, tokens=False)
+        frames += [stamped for stamped in page.frames if stamped.seq < end]
+        if page.next <= start:
+            break
+        start = page.next
+    return frames
 
 
 def decoded(stamped: list[Stamped]) -> list[tuple[Stamped, Frame]]:

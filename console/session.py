@@ -12,15 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from driftline.client import ClientError, Feed, attach
-from driftline.frames import Frame, FrameError, RunState, Stamped
-
 from console.launch import Supervisor
 from console.lines import Lines
 from console.outcome import FAILED, OK, Failure
 from console.progress import Progress
 from console.screen import Screen
 from console.signals import Signals
+from driftline.client import ClientError, Feed, attach
+from driftline.frames import Frame, FrameError, RunState, Stamped
 from driftline.rundir import RunDir
 
 Hook = Callable[[Stamped, Frame], None]
@@ -57,7 +56,7 @@ class Session:
         if not self.supervisor.start_hub(bind=bind, cancelled=self.signals.__bool__):
             return False
         try:
-            self._feed = Feed(*attach(self.run, "viewer"), since=1)
+            self._feed = Feed(*attach(self.run, "viewer"), since=1, refresh=self.run.connection)
         except ClientError as error:
             raise Failure(str(error)) from error
         self.progress.update("starting the trainer")

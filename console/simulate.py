@@ -5,10 +5,13 @@ For learning the console and for tests of it. It stands for no engine, and says 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from collections.abc import Callable
 from typing import Final
+
+from msgspec.structs import replace
 
 from console.curves import OFFSET, Curves
 from driftline.fixes import BY_ID, OFF, ON
@@ -34,7 +37,6 @@ class Simulator:
         self._curves = Curves(seed)
         self._step = self._version = 0
         self._synced = dict.fromkeys((f"engine-{i}" for i in range(engines)), 0)
-        self._effective = {fix: dict.fromkeys(self._synced, OFF) for fix in BY_ID}
         self._fixes = {fix: self._first_state(fix) for fix in BY_ID}
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._at_sync: list[Callable[[], None]] = []
@@ -57,10 +59,8 @@ class Simulator:
 
     def turn(self, seconds: float) -> None:
         """Take commands for at most `seconds`, then do what is due."""
-        try:
+        with contextlib.suppress(queue.Empty):
             self._obey(self._probe.commands.get(timeout=seconds))
-        except queue.Empty:
-            pass
         now = time.monotonic()
         due = [action for at, action in self._later if at <= now]
         self._later = [(at, action) for at, action in self._later if at > now]
@@ -85,7 +85,7 @@ class Simulator:
         self._version += 1
         if self._version % SYNC_EVERY == 0:
             self._sync(f"s{self._version}")
-        on = {fix for fix in OFFSET if set(self._effective[fix].values()) == {ON}}
+        on = {fix for fix in OFFSET if self._fixes[fix].effective == ON}
         lag = sum(self._version - version for version in self._synced.values()) / len(self._synced)
         values = self._curves.step(on, lag=lag, engines=len(self._synced), sync_s=self._last_sync)
         labels = {"policy/clip_fraction": "ppo", "policy/entropy": "synthetic"}
@@ -141,7 +141,11 @@ class Simulator:
         if how == "not_available":
             self._probe.ack(command.id, "refused", f"{fix}: not available here: {NOT_HERE}")
             return
-        self._probe.send(self._wanted(command, fix, value))
+        old = self._fixes[fix]
+        self._fixes[fix] = replace(
+            old, requested=value, generation=old.generation + 1, by=command.issuer, time=time.time()
+        )
+        self._probe.send(self._fixes[fix])
         if how == "next_sync":
             self._at_sync.append(lambda: self._report_all(command, fix, value))
         else:
@@ -153,8 +157,7 @@ class Simulator:
             last = engine == names[-1]
 
             def report(engine: str = engine, last: bool = last) -> None:
-                self._effective[fix][engine] = value
-                self._probe.send(self._reported(fix))
+                self._report(fix, engine, value)
                 if last:
                     self._probe.ack(command.id, "applied", f"{value} on {len(names)}/{len(names)} engines")
 
@@ -164,27 +167,16 @@ class Simulator:
         return "not_available" if BY_ID[fix].how == "engine_restart" else BY_ID[fix].how
 
     def _first_state(self, fix: str) -> FixState:
-        detail = NOT_HERE if self._how(fix) == "not_available" else ""
-        return FixState(fix, OFF, 0, "config", time.time(), self._how(fix), self._engines_of(fix, -1), detail)
+        how = self._how(fix)
+        engines = tuple(EngineFix(engine, OFF, how) for engine in self._synced)
+        return FixState(fix, OFF, 0, "config", time.time(), how, engines, NOT_HERE if how == "not_available" else "")
 
-    def _wanted(self, command: Command, fix: str, value: str) -> FixState:
-        generation = self._fixes[fix].generation + 1
-        engines = self._engines_of(fix, self._fixes[fix].engines[0].since_version)
-        state = FixState(fix, value, generation, command.issuer, time.time(), self._how(fix), engines)
-        self._fixes[fix] = state
-        return state
-
-    def _reported(self, fix: str) -> FixState:
+    def _report(self, fix: str, engine: str, value: str) -> None:
         old = self._fixes[fix]
-        engines = self._engines_of(fix, self._version)
-        state = FixState(fix, old.requested, old.generation, old.by, time.time(), old.how, engines, old.detail)
-        self._fixes[fix] = state
-        return state
-
-    def _engines_of(self, fix: str, since: int) -> tuple[EngineFix, ...]:
-        return tuple(
-            EngineFix(engine, value, self._how(fix), since, self._step) for engine, value in self._effective[fix].items()
-        )
+        now = EngineFix(engine, value, old.how, self._version, self._step)
+        engines = tuple(now if one.engine == engine else one for one in old.engines)
+        self._fixes[fix] = replace(old, engines=engines, time=time.time())
+        self._probe.send(self._fixes[fix])
 
     def _send_state(self, status: str = "") -> None:
         now = time.time()

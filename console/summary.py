@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from console.plain import short
-from console.store.text import clean
 from driftline.frames import EngineState, FixState, Frame, Metrics, RunState
 from driftline.metrics import health, resolve
+from driftline.text import sanitize
 
 SERVING = frozenset({"running", "paused", "syncing"})
 """Phases of an engine that is up."""
@@ -82,13 +82,15 @@ def line(run_id: str, summary: Summary, *, live: bool) -> str:
         parts.append(f"{up}/{len(summary.engines)} engines")
     parts.append(word(summary, live=live))
     if state is not None and state.status == "starting" and state.detail:
-        parts.append(f"({clean(state.detail)})")
+        parts.append(f"({sanitize(state.detail)})")
     return " ".join(parts)
 
 
 def word(summary: Summary, *, live: bool) -> str:
     """The run's status in a word. A run whose hub is gone without a last word has "died"."""
-    status = summary.run.status if summary.run is not None else "no trainer yet"
+    if summary.run is None:
+        return "no trainer yet" if live else "ended"
+    status = summary.run.status
     if live or status in ("finished", "failed"):
         return status
     return "died"

@@ -37,15 +37,24 @@ def frames_of(stream: Iterable[Stamped]) -> Iterator[tuple[Stamped, Frame]]:
             continue
 
 
+class _Part(msgspec.Struct):
+    """What one producer said of one step, in one life of the run."""
+
+    life: int
+    row: Row
+
+
 def steps(stream: Iterable[Stamped]) -> tuple[list[Row], bool]:
     """One row a trainer step, ascending.
 
-    Frames of the same step are put together, a later value of the same name winning. Where one producer comes back
-    to a step after a greater one, its run was resumed from a checkpoint: what it said of that step before is dropped
-    as a whole, so that no row mixes two lives of the run.
+    Frames of the same step are put together, a later value of the same name winning. Where a producer comes back to
+    a step before its newest and says again what it has said, its run was resumed from a checkpoint: from there on
+    what it said of a step before is dropped as a whole, so that no row mixes two lives of the run. (A number that
+    only comes late, under a name the step does not have yet, is added to its row.)
     """
-    parts: dict[int, dict[str, Row]] = {}
+    parts: dict[int, dict[str, _Part]] = {}
     newest: dict[str, int] = {}
+    lives: dict[str, int] = {}
     synthetic = False
     for stamped, frame in frames_of(stream):
         if isinstance(frame, RunState):
@@ -53,20 +62,24 @@ def steps(stream: Iterable[Stamped]) -> tuple[list[Row], bool]:
         if not isinstance(frame, Metrics):
             continue
         producer = stamped.producer
+        values: Row = {resolve(name): value for name, value in frame.values.items()}
         # Taken out and put back: the producer that spoke last of a step stands last, so its time and version win.
-        row = parts.setdefault(frame.step, {}).pop(producer, {})
-        if frame.step < newest.get(producer, frame.step):
-            row = {}
-        newest[producer] = frame.step
-        row |= {resolve(name): value for name, value in frame.values.items()}
-        # Last, so that a trainer's own metric of such a name cannot take the place of a key.
-        row |= {"step": frame.step, "time": frame.time, "version": frame.version}
-        parts[frame.step][producer] = row
+        part = parts.setdefault(frame.step, {}).pop(producer, None)
+        back = frame.step < newest.get(producer, frame.step)
+        if back and part is not None and not values.keys().isdisjoint(part.row):
+            lives[producer] = lives.get(producer, 0) + 1
+            newest[producer] = frame.step
+        newest[producer] = max(frame.step, newest.get(producer, frame.step))
+        life = lives.get(producer, 0)
+        row = part.row if part is not None and part.life == life else {}
+        # The keys last, so that a trainer's own metric of such a name cannot take their place.
+        row |= values | {"step": frame.step, "time": frame.time, "version": frame.version}
+        parts[frame.step][producer] = _Part(life, row)
     rows: list[Row] = []
     for _, step in sorted(parts.items()):
         whole: Row = {}
         for part in step.values():
-            whole |= part
+            whole |= part.row
         rows.append(whole)
     return rows, synthetic
 

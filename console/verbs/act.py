@@ -7,13 +7,12 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final
 
-from driftline.client import Client
-
 from console.link import connected, live_run
 from console.orders import give, wait_ended
 from console.outcome import OK, Failure
 from console.plain import to_json
-from console.recent import decoded
+from console.recent import between, decoded
+from driftline.client import Client
 from driftline.frames import Frame, RunState, Span
 
 PHASES: Final = ("pause", "load", "resume", "total")
@@ -31,13 +30,17 @@ def sync(args: argparse.Namespace) -> int:
         if order.ack is None:
             print(to_json(order.document()) if args.json else "sync: queued")
             return OK
-        engines = phases(_since(client, head + 1), str(order.ack.data.get("sync", "")))
-        version = _trainer_version(client)
+        happened = between(client, head + 1, client.snapshot().head + 1)
+        engines = phases((frame for _, frame in decoded(happened)), str(order.ack.data.get("sync", "")))
+        # The run's state comes a few times a second; what the sync itself reported may be newer.
+        reported = int(order.ack.data.get("version", -1))
+        version = max(_trainer_version(client), reported, *(engine["version_after"] for engine in engines))
     if args.json:
         print(to_json(order.document() | {"version": version, "engines": engines}))
         return OK
     for engine in engines:
-        times = "  ".join(f"{phase} {engine[f'{phase}_s']:.3f} s" for phase in PHASES if engine[f"{phase}_s"] is not None)
+        known = [(phase, engine[f"{phase}_s"]) for phase in PHASES if engine[f"{phase}_s"] is not None]
+        times = "  ".join(f"{phase} {seconds:.3f} s" for phase, seconds in known)
         print(f"{engine['engine']}  v{engine['version_before']} -> v{engine['version_after']}  {times}")
     print(f"sync applied{f': {order.ack.detail}' if order.ack.detail else ''}; trainer v{version}")
     return OK
@@ -105,16 +108,6 @@ def _simple(args: argparse.Namespace, verb: str) -> int:
     detail = f": {ack.detail}" if ack is not None and ack.detail else ""
     print(f"{verb}: {'queued' if ack is None else 'applied'}{detail}")
     return OK
-
-
-def _since(client: Client, start: int) -> list[Frame]:
-    frames: list[Frame] = []
-    while True:
-        page = client.page(start, tokens=False)
-        frames += [frame for _, frame in decoded(list(page.frames))]
-        if page.next > page.head:
-            return frames
-        start = page.next
 
 
 def _trainer_version(client: Client) -> int:

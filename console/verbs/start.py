@@ -6,8 +6,6 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from driftline.client import Client, ClientError, attach
-
 from console import demo as play
 from console.outcome import FAILED, OK, Failure
 from console.prepare import check_name, checked, make_run
@@ -15,6 +13,7 @@ from console.screen import Screen, on_terminal
 from console.session import Hook, Session
 from console.signals import Signals
 from console.story import Story, table, verdict
+from driftline.client import Client, ClientError, attach
 from driftline.config import Config
 from driftline.frames import Frame, Stamped
 from driftline.rundir import RunDir, RunError
@@ -59,9 +58,10 @@ def demo(args: argparse.Namespace) -> int:
 
 def _by_hand(made: RunDir, config: Config, args: argparse.Namespace, story: Story) -> int:
     print(
-        "This run starts with vLLM's defaults and goes wrong within a minute: reward sinks, clip fraction, entropy and\n"
-        "mismatch rise. The console opens once the engine is up. There, F switches the fix under the cursor: turn on\n"
-        "processed-logprobs, prefix-cache-off and fp32-lm-head and watch the run come home. S syncs weights, q quits.",
+        "This run starts with vLLM's defaults and goes wrong within a minute: reward sinks; clip fraction, entropy\n"
+        "and mismatch rise. The console opens once the engine is up. There, F switches the fix under the cursor:\n"
+        "turn on processed-logprobs, prefix-cache-off and fp32-lm-head, and watch the run come home.\n"
+        "S syncs weights, q leaves the console.",
         flush=True,
     )
     hints = [f"press F: switch the fixes on and bring run {made.id} home"]
@@ -89,7 +89,7 @@ def _mark(made: RunDir, text: str) -> None:
 def _by_itself(made: RunDir, config: Config, args: argparse.Namespace, story: Story) -> int:
     switch_at = min(play.SWITCH_AT, config.run.steps // 2)
     print(
-        f"{config.run.steps} steps: vLLM's defaults, every available fix switched on at step {switch_at}, one sync by hand",
+        f"{config.run.steps} steps: vLLM's defaults, at step {switch_at} every available fix on, then one sync by hand",
         flush=True,
     )
     clients: list[Client] = []

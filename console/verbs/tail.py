@@ -6,15 +6,14 @@ import argparse
 import time
 from typing import Final
 
+from console.lines import Lines
+from console.link import connected
+from console.outcome import FAILED, OK, Failure
+from console.recent import decoded, recent
 from driftline.client import ClientError, Feed, attach
 from driftline.frames import FrameError, Metrics, RunState, Stamped
 from driftline.journal import read
 from driftline.rundir import RunDir, find
-
-from console.lines import Lines
-from console.link import connected
-from console.outcome import FAILED, OK, Failure
-from console.recent import recent
 
 HISTORY: Final = 10
 """Steps to show from before the start."""
@@ -49,8 +48,13 @@ def _follow(run: RunDir, seconds: float | None) -> int:
         before = recent(client, snapshot.head, lambda found: sum(map(_is_step, found)) >= HISTORY)
     since = _nth_last_step(before) or snapshot.head + 1
     lines = Lines(synthetic=synthetic)
+    for stamped, frame in decoded(list(snapshot.states)):
+        texts = list(lines.of(stamped, frame))
+        # What the engines are doing is known now, and no news when they say it again.
+        if isinstance(frame, RunState):
+            print(*texts, sep="\n", flush=True)
     try:
-        feed = Feed(*attach(run, "viewer"), since=since)
+        feed = Feed(*attach(run, "viewer"), since=since, refresh=run.connection)
     except ClientError as error:
         raise Failure(str(error)) from error
     try:

@@ -1,0 +1,253 @@
+"""Export against the frames that were journaled: every number comes back, in every format, or nothing is left."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import polars as pl
+import pytest
+
+from console.export import FORMATS, ExportError, export
+from console.tables import TABLES
+from driftline.frames import (
+    EngineFix,
+    EngineState,
+    Event,
+    FixState,
+    Frame,
+    Metrics,
+    RunState,
+    Span,
+    encode,
+)
+from driftline.journal import Journal, Record, record_encoder
+from driftline.metrics import METRICS
+from driftline.rundir import RunDir, create
+
+NAMES = [metric.name for metric in METRICS]
+
+
+def journal(run: RunDir, frames: list[Frame], producer: str = "trainer") -> None:
+    """Write frames as a hub would, after those that are there."""
+    log = Journal(run.journal)
+    for frame in frames:
+        seq = log.head + 1
+        record = Record(seq, 1000.0 + seq, producer, msgspec.Raw(encode(frame)), 1, seq)
+        log.append(record_encoder.encode(record), seq, True)
+    log.close()
+
+
+def metrics(step: int, version: int = 0, **values: float) -> Metrics:
+    return Metrics(step, version, 1_790_000_000.25 + step, {name.replace("__", "/"): v for name, v in values.items()})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return create(tmp_path / "runs", "test")
+
+
+def load(path: Path) -> pl.DataFrame:
+    match path.suffix:
+        case ".parquet":
+            return pl.read_parquet(path)
+        case ".csv":
+            return pl.read_csv(path, try_parse_dates=True)
+        case ".ndjson":
+            return pl.read_ndjson(path)
+        case _:
+            return pl.read_ipc(path)
+
+
+def test_every_emitted_number_comes_back(run: RunDir, tmp_path: Path) -> None:
+    emitted = [metrics(s, s // 2, reward__mean=0.1 * s, policy__entropy=math.nan, mine=float(s)) for s in range(1, 40)]
+    journal(run, list(emitted))
+
+    report = export(run, tmp_path / "m.parquet")
+
+    frame = pl.read_parquet(tmp_path / "m.parquet")
+    assert frame.columns == ["step", "time", "version", *NAMES, "mine"]
+    assert (report.rows, report.columns, report.damaged) == (frame.height, frame.width, 0)
+    assert frame.shape == (39, 3 + len(NAMES) + 1)
+    for row, sent in zip(frame.iter_rows(named=True), emitted, strict=True):
+        assert (row["step"], row["version"]) == (sent.step, sent.version)
+        assert row["time"].timestamp() == sent.time
+        assert row["reward/mean"] == sent.values["reward/mean"]
+        assert math.isnan(row["policy/entropy"])
+        assert row["mine"] == sent.values["mine"]
+        assert row["sync/total_s"] is None
+
+
+def test_aliases_land_under_the_canonical_name(run: RunDir, tmp_path: Path) -> None:
+    journal(run, [metrics(1, kl_new_old=0.5)])
+    export(run, tmp_path / "m.parquet")
+    frame = pl.read_parquet(tmp_path / "m.parquet")
+    assert frame["policy/kl_new_old"].to_list() == [0.5]
+    assert "kl_new_old" not in frame.columns
+
+
+def test_parts_of_a_step_are_one_row(run: RunDir, tmp_path: Path) -> None:
+    journal(run, [metrics(1, reward__mean=0.1), metrics(1, policy__entropy=2.0), metrics(2, reward__mean=0.2)])
+    journal(run, [metrics(1, judge=0.9)], producer="judge")
+    export(run, tmp_path / "m.parquet")
+    frame = pl.read_parquet(tmp_path / "m.parquet")
+    assert frame["step"].to_list() == [1, 2]
+    assert frame.row(0, named=True)["reward/mean"] == 0.1
+    assert frame.row(0, named=True)["policy/entropy"] == 2.0
+    assert frame.row(0, named=True)["judge"] == 0.9
+
+
+def test_a_resumed_run_overwrites_whole_rows(run: RunDir, tmp_path: Path) -> None:
+    journal(run, [metrics(s, reward__mean=0.1, policy__entropy=9.0) for s in (1, 2, 3)])
+    journal(run, [metrics(2, 7, reward__mean=0.5), metrics(3, 8, reward__mean=0.6)])
+    export(run, tmp_path / "m.parquet")
+    frame = pl.read_parquet(tmp_path / "m.parquet")
+    assert frame["step"].to_list() == [1, 2, 3]
+    assert frame["reward/mean"].to_list() == [0.1, 0.5, 0.6]
+    assert frame["version"].to_list() == [0, 7, 8]
+    assert frame["policy/entropy"].to_list() == [9.0, None, None], "a row mixes two lives of the run"
+
+
+def test_a_metric_named_like_a_key_does_not_take_its_place(run: RunDir, tmp_path: Path) -> None:
+    journal(run, [Metrics(5, 3, 1.0, {"step": 99.0, "version": 98.0, "time": 97.0})])
+    export(run, tmp_path / "m.parquet")
+    frame = pl.read_parquet(tmp_path / "m.parquet")
+    assert (frame["step"].to_list(), frame["version"].to_list()) == ([5], [3])
+    assert frame["time"][0].timestamp() == 1.0
+
+
+def test_a_number_that_comes_late_is_added_to_its_row(run: RunDir, tmp_path: Path) -> None:
+    journal(run, [metrics(1, reward__mean=0.1), metrics(2, reward__mean=0.2), metrics(1, judge=0.9)])
+    export(run, tmp_path / "m.parquet")
+    frame = pl.read_parquet(tmp_path / "m.parquet")
+    assert frame["reward/mean"].to_list() == [0.1, 0.2]
+    assert frame["judge"].to_list() == [0.9, None]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_formats_hold_the_same_numbers(run: RunDir, tmp_path: Path, suffix: str) -> None:
+    journal(run, [metrics(s, s, reward__mean=s / 7) for s in range(1, 6)])
+    out = tmp_path / f"m{suffix}"
+    export(run, out)
+    frame = load(out)
+    assert frame["step"].to_list() == [1, 2, 3, 4, 5]
+    assert frame["reward/mean"].to_list() == [s / 7 for s in range(1, 6)]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [out.name], "a temporary file is left"
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_synthetic_run_is_labelled_in_every_format(run: RunDir, tmp_path: Path, suffix: str) -> None:
+    journal(run, [RunState("x", "running", 1, 2, 0, 0.0, synthetic=True), metrics(1, reward__mean=0.5)])
+    out = tmp_path / f"m{suffix}"
+    export(run, out)
+    assert load(out)["synthetic"].to_list() == [True]
+
+
+def test_parquet_says_where_it_comes_from(run: RunDir, tmp_path: Path) -> None:
+    run.config.write_text("[run]\nsteps = 3\n")
+    journal(run, [metrics(1, reward__mean=0.5)])
+    export(run, tmp_path / "m.parquet")
+    metadata = pl.read_parquet_metadata(tmp_path / "m.parquet")
+    assert metadata["driftline.run"] == run.id
+    assert metadata["driftline.table"] == "metrics"
+    assert metadata["driftline.synthetic"] == "false"
+    assert len(metadata["driftline.config_digest"]) == 12
+
+
+def test_an_empty_run_is_an_empty_table(run: RunDir, tmp_path: Path) -> None:
+    assert export(run, tmp_path / "m.parquet").rows == 0
+    frame = pl.read_parquet(tmp_path / "m.parquet")
+    assert frame.columns == ["step", "time", "version", *NAMES]
+    assert frame.schema["reward/mean"] == pl.Float64
+
+
+@pytest.mark.parametrize("table", sorted(set(TABLES) - {"metrics"}))
+def test_other_tables(run: RunDir, tmp_path: Path, table: str) -> None:
+    engines = (EngineFix("engine-0", "on", "live", 3, 2), EngineFix("engine-1", "", "live"))
+    journal(
+        run,
+        [
+            Event(1.0, "warn", "sync.slow", "slow", 4, {"seconds": math.inf, "ok": False}),
+            Span("s1", "engine-0", "load", 2.0, 0.25, 3, 4, 4, 1_000),
+            EngineState("engine-0", "running", 4, 3.0, running=7),
+            FixState("prefix-cache-off", "on", 1, "operator local", 4.0, "live", engines),
+        ],
+    )
+    export(run, tmp_path / "t.parquet", table)
+    frame = pl.read_parquet(tmp_path / "t.parquet")
+    assert frame.columns == list(TABLES[table].columns)
+    first = frame.row(0, named=True)
+    match table:
+        case "events":
+            assert (first["kind"], first["level"], first["step"]) == ("sync.slow", "warn", 4)
+            assert json.loads(first["data"]) == {"seconds": "Infinity", "ok": False}
+        case "spans":
+            assert (first["engine"], first["phase"], first["seconds"]) == ("engine-0", "load", 0.25)
+            assert first["bytes"] == 1_000
+        case "engines":
+            assert (first["engine"], first["running"], first["time"].timestamp()) == ("engine-0", 7, 3.0)
+        case "fixes":
+            assert frame["engine"].to_list() == ["engine-0", "engine-1"]
+            assert frame["effective"].to_list() == ["on", ""]
+            assert frame["generation"].to_list() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("out", "table", "said"),
+    [
+        ("m.xlsx", "metrics", "unknown extension '.xlsx'; allowed: .parquet, .csv, .ndjson, .arrow"),
+        ("nowhere/m.parquet", "metrics", "no such directory"),
+        ("folder.parquet", "metrics", "is a directory"),
+        ("m.parquet", "tokens", "unknown table 'tokens'; allowed: metrics,"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    run: RunDir, tmp_path: Path, out: str, table: str, said: str
+) -> None:
+    (tmp_path / "folder.parquet").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ExportError) as caught:
+        export(run, tmp_path / out, table)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from console.export import ExportError, export
+from driftline.rundir import RunDir
+import polars
+resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
+try:
+    export(RunDir(Path(sys.argv[1])), Path(sys.argv[2]))
+except ExportError as error:
+    print(error)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_disk_that_takes_no_more_keeps_the_old_file(run: RunDir, tmp_path: Path, suffix: str) -> None:
+    # A limit on the size of files stands for a full disk: the write fails half way in the same place.
+    journal(run, [metrics(s, s, reward__mean=s / 7, policy__entropy=s / 3) for s in range(1, 200)])
+    out = tmp_path / f"m{suffix}"
+    out.write_text("old")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(run.path), str(out)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"POLARS_MAX_THREADS": "1"},
+    )
+    assert done.returncode == 7, done.stderr
+    assert done.stdout.startswith(f"{out}: cannot be written: ")
+    assert done.stdout.count("\n") == 1
+    assert out.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [out.name]
