@@ -7,6 +7,7 @@ exclude each other through one lock.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import time
@@ -36,9 +37,10 @@ from engine.types import (
 )
 
 if TYPE_CHECKING:
-    from driftline.probe import Probe
     from vllm.outputs import CompletionOutput
     from vllm.v1.engine.async_llm import AsyncLLM
+
+    from driftline.probe import Probe
 
 HEARTBEAT_S: Final = 0.5
 
@@ -81,6 +83,9 @@ class EngineActor:
             state = fixes.describe(self._name, await self._backend())[fix_id]
             if state.how == "live" and state.effective != value:
                 await self._apply(fix_id, value)
+        # The first batch pays for vLLM's lazy set-up; a core that cannot take a step shows here.
+        await self.generate(RolloutRequest(group=-1, prompt_ids=[0], n=1))
+        self._counters.reset()
         self._phase = "running"
         self._info = self._describe(time.perf_counter() - began)
         self._probe = self._open_probe()
@@ -103,20 +108,15 @@ class EngineActor:
         llm = self._require()
         self._requests += 1
         started = time.time()
-        final = None
+        prompt = tokens_input([int(token) for token in request.prompt_ids])
+        outputs = llm.generate(prompt, self._sampling(request.n), f"{self._name}-{self._requests}")
         try:
-            prompt = tokens_input([int(token) for token in request.prompt_ids])
-            async for final in llm.generate(prompt, self._sampling(request.n), f"{self._name}-{self._requests}"):
-                pass
+            final = [output async for output in outputs][-1]
         except EngineDeadError as error:
             raise EngineError(f"{self._name}: vLLM's engine core died; {self._cause()}") from error
         except (EngineGenerateError, ValueError) as error:  # vLLM's own refusals of a request are ValueErrors
             cause = error.__cause__ or error
-            raise EngineError(
-                f"{self._name}: group {request.group} failed: {type(cause).__name__}: {cause}"
-            ) from error
-        if final is None:
-            raise EngineError(f"{self._name}: group {request.group} ended without an output")
+            raise EngineError(f"{self._name}: group {request.group} failed: {type(cause).__name__}: {cause}") from error
         sequences = [self._sequence(output) for output in final.outputs]
         return Group(request.group, self._name, list(request.prompt_ids), sequences, started, time.time())
 
@@ -153,9 +153,8 @@ class EngineActor:
             start, marks = time.time(), [time.perf_counter()]
             before, stay = self._version, self._paused
             if refused := await self._check(llm, manifest):
-                return SyncReport(
-                    self._name, False, before, before, start, 0.0, 0.0, 0.0, time.perf_counter() - marks[0], 0, 0, refused
-                )
+                spent = time.perf_counter() - marks[0]
+                return SyncReport(self._name, False, before, before, start, 0.0, 0.0, 0.0, spent, 0, 0, refused)
             self._phase = "syncing"
             marks = [time.perf_counter()]
             in_flight = llm.get_num_unfinished_requests()
@@ -262,7 +261,7 @@ class EngineActor:
     async def _check(self, llm: AsyncLLM, manifest: dict[str, Any]) -> str:
         try:
             await llm.collective_rpc("driftline_check_weights", args=(manifest,))
-        except Exception as error:  # vLLM hands a worker's failure over as a bare Exception
+        except Exception as error:  # noqa: BLE001  vLLM hands a worker's failure over as a bare Exception
             return f"the weights cannot be read: {error}; version {self._version} serves on"
         return ""
 
@@ -274,7 +273,7 @@ class EngineActor:
             await llm.start_weight_update()
             await llm.update_weights(WeightTransferUpdateRequest(update_info=manifest))
             await llm.finish_weight_update(weight_version=str(version))
-        except Exception as error:  # as above
+        except Exception as error:  # noqa: BLE001  as in _check
             self._damaged = f"the load of version {version} failed half-way: {error}"
             return self._damaged
         self._damaged = ""
@@ -342,10 +341,13 @@ class EngineActor:
             after = await self.sample()
             rate = hit_rate(after.prefix_hits - before.prefix_hits, after.prefix_queries - before.prefix_queries)
             if self._probe is not None:
-                # The frame has no NaN: no lookup in the interval shows as no hit.
-                rate = rate if rate == rate else 0.0
-                state = msgspec.structs.replace(after.state, tokens_per_s=tokens_per_s(before, after), prefix_hit_rate=rate)
-                self._probe.send(state)
+                self._probe.send(
+                    msgspec.structs.replace(
+                        after.state,
+                        tokens_per_s=tokens_per_s(before, after),
+                        prefix_hit_rate=0.0 if math.isnan(rate) else rate,
+                    )
+                )
             before = after
 
     def _quieten(self) -> None:

@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import socket
-from pathlib import Path
 from typing import Final
 
 import psutil
@@ -84,7 +83,7 @@ class Cluster:
         self._joined = True
         try:
             if self.local:
-                # A local Ray counts CPUs only to place actors; engines may share cores. Loopback: nothing outside may join.
+                # A local Ray counts CPUs only to place actors; engines may share cores.
                 cpus = max(os.cpu_count() or 1, math.ceil(config.count * config.cpus))
                 ray.init(
                     address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
@@ -123,8 +122,3 @@ class Cluster:
                     f"engine.count = {config.count} with engine.{key} = {each:g} needs {needed:g} {resource}s; "
                     f"this Ray has {there.get(resource, 0.0):g}"
                 )
-
-
-def log_file(folder: Path, engine: str) -> Path:
-    """Where an engine's process and vLLM's write."""
-    return folder / f"{engine}.log"

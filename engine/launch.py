@@ -18,9 +18,9 @@ GIB: Final = 1 << 30
 
 OURS: Final = frozenset(
     {
-        "model", "dtype", "skip_tokenizer_init", "seed", "worker_extension_cls", "weight_transfer_config", "block_size",
-        "enable_prefix_caching", "max_num_seqs", "max_model_len", "enforce_eager", "gpu_memory_utilization", "logprobs_mode",
-        "hf_overrides", "async_scheduling", "generation_config", "disable_log_stats",
+        "model", "dtype", "skip_tokenizer_init", "seed", "worker_extension_cls", "weight_transfer_config",
+        "block_size", "enable_prefix_caching", "max_num_seqs", "max_model_len", "enforce_eager",
+        "gpu_memory_utilization", "logprobs_mode", "async_scheduling", "generation_config", "disable_log_stats",
     }
 )  # fmt: skip
 """vLLM arguments that `engine.args` may not name: another key of the configuration, or a fix, decides them."""
@@ -48,6 +48,7 @@ def environment(config: EngineConfig) -> dict[str, str]:
     Thread counts follow `engine.cpus`: vLLM would otherwise pin every engine's threads to the same first cores.
     """
     threads = str(max(1, int(config.cpus)))
+    eager_cpu = config.enforce_eager and not config.gpus
     return {
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
@@ -58,6 +59,9 @@ def environment(config: EngineConfig) -> dict[str, str]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
+        # vLLM compiles one small sampler kernel even when eager: half a minute of a C++ compiler before the first token
+        # of a fresh machine, for a fifth more tokens a second of a tiny model.
+        **({"TORCH_COMPILE_DISABLE": "1"} if eager_cpu else {}),
     }
 
 
@@ -87,6 +91,11 @@ def vllm_args(spec: EngineSpec, *, cpu: bool) -> dict[str, Any]:
         args["gpu_memory_utilization"] = config.gpu_memory_utilization
         args["async_scheduling"] = spec.fixes["async-scheduling-off"] == "off"
     return args | config.args
+
+
+def log_file(folder: Path, engine: str) -> Path:
+    """Where an engine's process and vLLM's write."""
+    return folder / f"{engine}.log"
 
 
 def check_model(model: Path) -> None:

@@ -1,7 +1,7 @@
 """The pool: what a trainer holds to get rollouts, push weights and switch fixes on N engines at once.
 
-One background thread runs an event loop that awaits every Ray call; the trainer's thread only hands over and takes,
-and never waits for a single engine longer than it said.
+One background thread awaits every Ray call; the trainer's thread only hands over and takes, and never waits for a
+single engine longer than it said.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import atexit
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +22,11 @@ from driftline.config import EngineConfig, SamplingConfig
 from driftline.frames import EngineFix
 from driftline.keys import Keys
 from driftline.rundir import Connection
-from engine import fixes, launch, stats
-from engine.cluster import Cluster, log_file
+from engine.calls import LoopThread, ask, unwrap
+from engine.cluster import Cluster
+from engine.fixes import refusal, wanted_at_start
+from engine.launch import EngineSpec, check_model, log_file
+from engine.stats import pool_stats
 from engine.types import (
     EngineError,
     EngineInfo,
@@ -46,22 +47,22 @@ T = TypeVar("T")
 CONTROL_S: Final = 30.0
 """Longest wait, in seconds, for an engine to answer a control call other than a sync."""
 STATS_S: Final = 2.0
+CLOSE_S: Final = 10.0
 PROGRESS_S: Final = 5.0
 PENDING_CALLS: Final = 100_000
-"""Calls one actor takes at once: far above any number of groups in flight, so control calls never queue."""
+"""Calls one actor takes at once: far above any number of groups in flight, so that control calls never queue."""
 
 
 @dataclass
 class _Member:
-    """One engine as the pool sees it; only the loop thread writes it once it has started."""
+    """One engine as the pool sees it. `base` is the sample that the last `stats` call ended with."""
 
     name: str
     actor: Any
     load: int = 0
     info: EngineInfo | None = None
-    last: EngineSample | None = None
     base: EngineSample | None = None
-    dead: str = ""
+    dead: bool = False
 
 
 class EnginePool:
@@ -90,9 +91,8 @@ class EnginePool:
         self._log_dir = Path(log_dir).resolve()
         self._say = on_progress
         self._cluster = Cluster()
+        self._loop = LoopThread("engine-pool")
         self._members: list[_Member] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
         self._changed = threading.Condition()
         self._groups: deque[Group] = deque()
         self._in_flight = 0
@@ -106,22 +106,19 @@ class EnginePool:
 
         Call it from the thread that will outlive the pool (see Cluster.start), as a rule the main one.
         """
-        if self._closed or self._members:
+        if self._closed or self._loop.running:
             raise EngineError("an engine pool starts once")
         atexit.register(self.close)
         try:
-            launch.check_model(self._model)
+            check_model(self._model)
             for fix_id, value in self._fixes.items():
-                fix_catalogue.check(fix_id, value)
+                _check_fix(fix_id, value)
             self._log_dir.mkdir(parents=True, exist_ok=True)
             sweep()
             self._say("starting Ray")
             self._cluster.start(self._config)
-            self._start_loop()
+            self._loop.start()
             self._start_engines()
-        except fix_catalogue.UnknownFixError as error:
-            self.close()
-            raise EngineError(str(error)) from error
         except BaseException:
             self.close()
             raise
@@ -135,16 +132,13 @@ class EnginePool:
         with self._changed:
             self._failure = self._failure or EngineError("the engine pool is closed")
             self._changed.notify_all()
-        for member in self._members:
-            if member.info is not None and self._cluster.same_machine(member.info.node):
-                self._cluster.processes.remember(member.info.pid)
         self._cluster.processes.refresh()
-        if self._loop is not None:
+        if self._loop.running:
             try:
-                self._wait(self._end_engines(), 15.0)
-            except (EngineError, FutureTimeoutError) as error:
+                self._loop.wait(self._end_engines(), CLOSE_S + 5.0)
+            except EngineError as error:
                 self._say(f"engines did not end by themselves ({error}); killing them")
-            self._stop_loop()
+            self._loop.stop()
         self._cluster.stop()
 
     @property
@@ -167,12 +161,12 @@ class EnginePool:
                 f"group {request.group}: {request.n} samples of a prompt of {length} tokens; allowed: at least 1 "
                 f"sample, 1 to {limit - 1} tokens (engine.max_model_len = {limit})"
             )
+        self._check_alive()
         with self._changed:
-            self._raise_failure()
             member = min(self._members, key=lambda member: member.load)
             member.load += request.n
             self._in_flight += 1
-        self._schedule(self._roll(member, request))
+        self._loop.schedule(self._roll(member, request))
 
     def take(self, timeout: float) -> list[Group]:
         """Groups completed since the last call; waits for the first one, up to `timeout` seconds.
@@ -219,46 +213,40 @@ class EnginePool:
 
         Raises EngineError where it is not available, or when an engine fails: the others are then set back.
         """
-        try:
-            fix_catalogue.check(fix_id, value)
-        except fix_catalogue.UnknownFixError as error:
-            raise EngineError(str(error)) from error
+        _check_fix(fix_id, value)
         before = self.fix_states(fix_id)[fix_id]
         for state in before:
-            if sentence := fixes.refusal(state, fix_id, value):
+            if sentence := refusal(state, fix_id, value):
                 raise EngineError(sentence)
-        self._check_alive()
         results = self._gather(lambda actor: actor.set_fix.remote(fix_id, value), CONTROL_S)
-        failures = [
-            result if isinstance(result, EngineError) else f"{result.engine}: {fix_id} reads back {result.effective!r}"
-            for result in results
-            if isinstance(result, EngineError) or result.effective != value
-        ]
-        if not failures:
-            return results
-        undone = self._undo(fix_id, before)
-        raise EngineError(f"{fix_id} was not switched {value}: {failures[0]}; {undone}")
+        good = [result for result in results if isinstance(result, EngineFix) and result.effective == value]
+        if len(good) == len(results):
+            return good
+        wrong = next(result for result in results if result not in good)
+        if isinstance(wrong, EngineFix):
+            wrong = f"{wrong.engine}: it reads back '{wrong.effective}'"
+        raise EngineError(f"{fix_id} was not switched {value}: {wrong}; {self._undo(fix_id, before)}")
 
     def fix_states(self, fix_id: str | None = None) -> dict[str, list[EngineFix]]:
         """Every fix of the catalogue (or the one named), per engine, read back from the engines now."""
-        states = self._all(lambda actor: actor.fix_states.remote(), "fix states")
+        states = self._all(lambda actor: actor.fix_states.remote(), "reading fixes back")
         wanted = fix_catalogue.BY_ID if fix_id is None else (fix_id,)
         return {name: [state[name] for state in states] for name in wanted}
 
     def stats(self) -> PoolStats:
-        """Load and rates since the previous call. A slow engine is shown as it last was; this never raises for one."""
+        """Load and rates since the previous call. A slow or dead engine is shown as it last was."""
         results = self._gather(lambda actor: actor.sample.remote(), STATS_S)
         befores, afters = [], []
         for member, result in zip(self._members, results, strict=True):
-            after = member.last if isinstance(result, EngineError) else result
+            after = member.base if isinstance(result, EngineError) else result
             if after is None:
                 continue
             befores.append(member.base or after)
             afters.append(after)
-            member.base = member.last = after
-        return stats.pool_stats(befores, afters)
+            member.base = after
+        return pool_stats(befores, afters)
 
-    # -- the loop thread ----------------------------------------------------------------------------------------
+    # -- on the loop's thread -----------------------------------------------------------------------------------
 
     async def _roll(self, member: _Member, request: RolloutRequest) -> None:
         group = await self._ask(member, lambda actor: actor.generate.remote(request))
@@ -275,25 +263,13 @@ class EnginePool:
         """Hold a call open that ends only when the engine does, so that its death is known without traffic."""
         result = await self._ask(member, lambda actor: actor.watch.remote())
         with self._changed:
-            if isinstance(result, EngineError) and not self._closed:
-                member.dead = str(result)
+            member.dead = True
+            if isinstance(result, EngineError):
                 self._failure = self._failure or result
-                self._changed.notify_all()
+            self._changed.notify_all()
 
     async def _ask(self, member: _Member, call: Callable[[Any], Awaitable[T]]) -> T | EngineError:
-        """Await one actor call; every way it can fail comes back as an EngineError that names the engine."""
-        from ray.exceptions import RayActorError, RayError, RayTaskError
-
-        try:
-            return await call(member.actor)
-        except RayTaskError as error:
-            cause = error.cause
-            return cause if isinstance(cause, EngineError) else EngineError(f"{member.name}: {_last_line(error)}")
-        except RayActorError:
-            where = f"; see {log_file(self._log_dir, member.name)}"
-            return EngineError(f"{member.name}: its process died{where}")
-        except RayError as error:
-            return EngineError(f"{member.name}: {_last_line(error)}")
+        return await ask(member.name, lambda: call(member.actor), log_file(self._log_dir, member.name))
 
     async def _ask_all(self, call: Callable[[Any], Awaitable[T]], timeout: float) -> list[T | EngineError]:
         async def one(member: _Member) -> T | EngineError:
@@ -309,7 +285,7 @@ class EnginePool:
 
         # An engine that is still loading answers nothing; killing it is all that can be done, and is enough.
         ready = [member for member in self._members if member.info is not None and not member.dead]
-        asks = [asyncio.wait_for(self._ask(member, lambda actor: actor.close.remote()), 10.0) for member in ready]
+        asks = [asyncio.wait_for(self._ask(member, lambda actor: actor.close.remote()), CLOSE_S) for member in ready]
         await asyncio.gather(*asks, return_exceptions=True)
         for member in self._members:
             ray.kill(member.actor, no_restart=True)
@@ -321,19 +297,17 @@ class EnginePool:
 
         from engine.actor import EngineActor
 
-        remote = ray.remote(EngineActor)
-        options = {
-            "num_cpus": self._config.cpus, "num_gpus": self._config.gpus, "max_restarts": 0, "max_task_retries": 0,
-            "max_concurrency": PENDING_CALLS,
-        }  # fmt: skip
+        remote = ray.remote(EngineActor).options(
+            num_cpus=self._config.cpus, num_gpus=self._config.gpus, max_restarts=0, max_task_retries=0,
+            max_concurrency=PENDING_CALLS,
+        )  # fmt: skip
         for index, name in enumerate(self.names):
-            log = log_file(self._log_dir, name)
-            spec = launch.EngineSpec(
+            spec = EngineSpec(
                 name=name, index=index, config=self._config, sampling=self._sampling, model=str(self._model),
-                dtype=self._dtype, fixes=fixes.wanted_at_start(self._fixes), log=str(log),
+                dtype=self._dtype, fixes=wanted_at_start(self._fixes), log=str(log_file(self._log_dir, name)),
                 connection=self._connection, keys=self._keys,
             )  # fmt: skip
-            self._members.append(_Member(name, remote.options(**options).remote(spec)))
+            self._members.append(_Member(name, remote.remote(spec)))
         deadline = time.monotonic() + self._config.start_timeout
         for place in self._start_all(lambda actor: actor.place.remote(), "starting its process", deadline):
             if self._cluster.same_machine(place.node):
@@ -342,12 +316,12 @@ class EnginePool:
         for member, info in zip(self._members, infos, strict=True):
             member.info = info
             self._say(f"{info.engine}: vLLM {info.vllm} on {info.backend}, ready in {info.loaded_s:.0f} s")
-            self._schedule(self._watch(member))
+            self._loop.schedule(self._watch(member))
         self.stats()
 
     def _start_all(self, call: Callable[[Any], Awaitable[T]], what: str, deadline: float) -> list[T]:
         began = time.monotonic()
-        future = self._schedule(self._ask_all(call, max(1.0, deadline - began)))
+        future = self._loop.schedule(self._ask_all(call, max(1.0, deadline - began)))
         said = -PROGRESS_S
         while not future.done():
             if (elapsed := time.monotonic() - began) - said >= PROGRESS_S:
@@ -355,87 +329,49 @@ class EnginePool:
                 for name in self.names:
                     self._say(f"{name}: {what} ({elapsed:.0f} s)")
             # A short wait, so that Ctrl-C is heard.
-            with suppress(FutureTimeoutError):
+            with suppress(TimeoutError):
                 future.result(0.2)
-        return _unwrap(future.result())
+        return unwrap(future.result())
 
     def _all(self, call: Callable[[Any], Awaitable[T]], what: str, timeout: float = CONTROL_S) -> list[T]:
         self._check_alive()
         try:
-            return _unwrap(self._gather(call, timeout))
+            return unwrap(self._gather(call, timeout))
         except EngineError as error:
             raise EngineError(f"{what}: {error}") from error
 
     def _gather(self, call: Callable[[Any], Awaitable[T]], timeout: float) -> list[T | EngineError]:
-        return self._wait(self._ask_all(call, timeout), timeout + 5.0)
+        return self._loop.wait(self._ask_all(call, timeout), timeout + 5.0)
 
     def _undo(self, fix_id: str, before: list[EngineFix]) -> str:
         values = {state.engine: state.effective for state in before}
 
-        async def back() -> list[EngineFix | EngineError]:
-            asks = [
-                self._ask(member, lambda actor, value=values[member.name]: actor.set_fix.remote(fix_id, value))
-                for member in self._members
-            ]
-            return await asyncio.wait_for(asyncio.gather(*asks), CONTROL_S)
+        async def back(member: _Member) -> EngineFix | EngineError:
+            return await self._ask(member, lambda actor: actor.set_fix.remote(fix_id, values[member.name]))
+
+        async def everyone() -> list[EngineFix | EngineError]:
+            return await asyncio.gather(*(back(member) for member in self._members))
 
         try:
-            results = self._wait(back(), CONTROL_S + 5.0)
-        except TimeoutError:
-            return "setting the other engines back took too long"
+            results = self._loop.wait(everyone(), CONTROL_S)
+        except EngineError as error:
+            return f"setting the other engines back failed: {error}"
         wrong = [member.name for member, r in zip(self._members, results, strict=True) if isinstance(r, EngineError)]
         return f"{', '.join(wrong)} could not be set back" if wrong else "every engine is as it was"
 
     def _check_alive(self) -> None:
+        if not self._loop.running and not self._closed:
+            raise EngineError("the engine pool is not started")
         with self._changed:
             self._raise_failure()
-        if self._loop is None:
-            raise EngineError("the engine pool is not started")
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise EngineError(str(self._failure)) from self._failure
 
-    def _start_loop(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="engine-pool", daemon=True)
-        self._thread.start()
 
-    def _stop_loop(self) -> None:
-        loop, thread = self._loop, self._thread
-        if loop is None or thread is None:
-            return
-        self._loop = None
-        asyncio.run_coroutine_threadsafe(_stop_current_loop(), loop)
-        thread.join(5.0)
-
-    def _schedule(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        if self._loop is None:
-            work.close()
-            raise EngineError("the engine pool is not running")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def _wait(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
-        return self._schedule(work).result(timeout)
-
-
-async def _stop_current_loop() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    asyncio.get_running_loop().stop()
-
-
-def _unwrap(results: list[T | EngineError]) -> list[T]:
-    good: list[T] = []
-    for result in results:
-        if isinstance(result, EngineError):
-            raise EngineError(str(result)) from result
-        good.append(result)
-    return good
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+def _check_fix(fix_id: str, value: str) -> None:
+    try:
+        fix_catalogue.check(fix_id, value)
+    except fix_catalogue.UnknownFixError as error:
+        raise EngineError(str(error)) from error

@@ -14,6 +14,10 @@ class Counters:
     """Totals since the engine started and the scheduler's latest gauges."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Count from zero again."""
         self.generated = 0
         self.prefix_queries = 0
         self.prefix_hits = 0

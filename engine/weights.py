@@ -26,10 +26,8 @@ SEGMENTS: Final = Path("/dev/shm")
 ALIGNMENT: Final = 64
 """Offsets are multiples of this, in bytes: a cache line, and enough for any dtype."""
 
-DTYPES: Final = {
-    name: getattr(torch, name)
-    for name in ("float64", "float32", "bfloat16", "float16", "float8_e4m3fn", "int64", "int32", "int8", "uint8", "bool")
-}
+_DTYPE_NAMES = ("float64", "float32", "bfloat16", "float16", "float8_e4m3fn", "int64", "int32", "int8", "uint8", "bool")
+DTYPES: Final = {name: getattr(torch, name) for name in _DTYPE_NAMES}
 _NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
 _SEGMENT = re.compile(r"driftline-[0-9a-f]{16}")
 _STALE_S: Final = 60.0

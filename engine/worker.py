@@ -59,7 +59,6 @@ class DriftlineWorker(_Worker):
         for processor in _logits_processors(model):
             processor.head_dtype = dtype
 
-
     def driftline_check_weights(self, manifest: dict[str, Any]) -> int:
         """Open a published segment and look at every tensor of it; returns how many. Raises ValueError."""
         return sum(1 for _ in read(manifest))

@@ -1,0 +1,99 @@
+"""Ray calls from a thread of their own: an event loop that awaits actors, so that the trainer's thread need not."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from engine.types import EngineError
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop on a daemon thread. `stop` cancels what still runs in it."""
+
+    def __init__(self, name: str) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._name = name
+
+    @property
+    def running(self) -> bool:
+        """Between `start` and `stop`."""
+        return self._loop is not None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
+        self._thread.start()
+
+    def schedule(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the loop; does not wait. Raises EngineError when the loop is not running."""
+        if self._loop is None:
+            work.close()
+            raise EngineError("the engine pool is not running")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def wait(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
+        """Run a coroutine on the loop and wait for it. Raises EngineError after `timeout` s, or when stopped."""
+        future = self.schedule(work)
+        try:
+            return future.result(timeout)
+        except CancelledError as error:
+            raise EngineError("the engine pool was closed") from error
+        except TimeoutError as error:
+            future.cancel()
+            raise EngineError(f"no answer within {timeout:g} s") from error
+
+    def stop(self, patience: float = 5.0) -> None:
+        """Cancel every coroutine and end the thread. Idempotent."""
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return
+        self._loop = None
+        asyncio.run_coroutine_threadsafe(_cancel_all(), loop)
+        thread.join(patience)
+
+
+async def ask(name: str, call: Callable[[], Awaitable[T]], log: Path) -> T | EngineError:
+    """Await one call of the engine `name`; every way it can fail comes back as an EngineError that names it."""
+    from ray.exceptions import RayActorError, RayError, RayTaskError
+
+    try:
+        return await call()
+    except RayTaskError as error:
+        cause = error.cause
+        return cause if isinstance(cause, EngineError) else EngineError(f"{name}: {_last_line(error)}; see {log}")
+    except RayActorError:
+        return EngineError(f"{name}: its process died; see {log}")
+    except RayError as error:
+        return EngineError(f"{name}: {_last_line(error)}; see {log}")
+
+
+def unwrap(results: list[T | EngineError]) -> list[T]:
+    """The results, or the first error among them raised."""
+    good: list[T] = []
+    for result in results:
+        if isinstance(result, EngineError):
+            raise result
+        good.append(result)
+    return good
+
+
+async def _cancel_all() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    asyncio.get_running_loop().stop()
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
