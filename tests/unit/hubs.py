@@ -1,0 +1,74 @@
+"""A real hub process for a test: started, killed, stopped, restarted, and always ended by its id."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from driftline import rundir
+from driftline.rundir import Connection, RunDir
+
+PATIENCE = 30.0
+"""Seconds after which a condition that should come within milliseconds counts as failed."""
+
+
+class Hub:
+    """The hub of one run directory."""
+
+    def __init__(self, root: Path, *options: str) -> None:
+        self.run: RunDir = rundir.create(root, "test")
+        self.options = options
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> Connection:
+        self.process = self.popen(*self.options)
+        connection_of = self.process.pid
+        until(lambda: self.process.poll() is not None or self._ready(connection_of), "the hub to come up")
+        assert self.process.poll() is None, self.process.stderr.read() if self.process.stderr else ""
+        return self.run.connection()
+
+    def _ready(self, pid: int) -> bool:
+        try:
+            return self.run.live() and self.run.connection().pid == pid
+        except rundir.RunError:
+            return False
+
+    def popen(self, *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "driftline.hub", str(self.run.path), *options]
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL, text=True)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def stop(self) -> int:
+        """End it as a supervisor would; return its exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+    def freeze(self) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def end(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+
+def until(condition: Callable[[], object], what: str, timeout: float = PATIENCE) -> None:
+    """Wait for a condition; fail with its name."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout:.0f} s for {what}"
+        time.sleep(0.01)

@@ -1,0 +1,261 @@
+"""Hub killed, stopped and restarted under real producers and consoles: nothing lost, nothing double, nobody waits."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from driftline.client import Feed, attach
+from driftline.frames import Metrics
+from driftline.journal import read
+from driftline.keys import load
+from driftline.probe import Probe
+from tests.unit.hubs import PATIENCE, Hub, until
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    hub = Hub(tmp_path)
+    hub.start()
+    yield hub
+    hub.end()
+
+
+def test_kills_under_load_lose_nothing_and_double_nothing(hub: Hub) -> None:
+    kills, frames, rate = 6, 400, 100
+    names = ("trainer", "engine-0")
+    probes = {
+        "trainer": Probe("trainer", hub.run),
+        "engine-0": Probe("engine-0", hub.run, keys="engine"),
+    }
+    connection, keys = attach(hub.run, "viewer")
+    feed = Feed(connection, keys)
+    seen: list[int] = []
+
+    def produce(name: str) -> None:
+        for step in range(frames):
+            probes[name].emit({"reward/mean": step / 7}, step=step)
+            time.sleep(1 / rate)
+
+    threads = [threading.Thread(target=produce, args=(name,)) for name in names]
+    dice = random.Random(11)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(kills):
+            time.sleep(dice.uniform(0.1, 0.6))
+            hub.kill()
+            time.sleep(dice.uniform(0.0, 0.3))
+            hub.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert all(probe.flush(PATIENCE) for probe in probes.values())
+
+        journal = list(read(hub.run.journal))
+        steps = Counter((s.producer, f.step) for s in journal if isinstance(f := s.frame(), Metrics))
+        assert steps == Counter({(name, step): 1 for name in names for step in range(frames)})
+        for name in names:
+            own = [f.step for s in journal if s.producer == name and isinstance(f := s.frame(), Metrics)]
+            assert own == sorted(own), "a producer's frames are in its own order"
+        assert [s.seq for s in journal] == list(range(1, len(journal) + 1))
+
+        def followed() -> bool:
+            seen.extend(s.seq for s in feed.drain())
+            return len(seen) >= len(journal)
+
+        until(followed, "the console to have everything")
+        assert seen == list(range(1, len(journal) + 1))
+        until(lambda: feed.status.epoch == kills + 1, "the console to see the last hub")
+        assert feed.status.rewinds == 0
+    finally:
+        feed.close()
+        for probe in probes.values():
+            probe.close(0.1)
+
+
+def test_acknowledged_is_journaled_at_the_moment_of_the_kill(hub: Hub) -> None:
+    """The durability sentence itself: what the producer saw acknowledged is there after kill -9, before any restart."""
+    probe = Probe("trainer", hub.run)
+    try:
+        dice = random.Random(5)
+        for round_ in range(3):
+            for step in range(dice.randrange(200, 900)):
+                probe.emit({"a": float(step)}, step=round_)
+            until(lambda: probe.stats.acked > 0, "a first ack")
+            time.sleep(dice.uniform(0, 0.05))
+            acked = probe.stats.acked
+            hub.kill()
+            assert sum(1 for s in read(hub.run.journal) if s.producer == "trainer") >= acked
+            hub.start()
+        assert probe.flush(PATIENCE)
+    finally:
+        probe.close(0.1)
+
+
+def test_emit_does_not_wait_for_a_stopped_hub(hub: Hub) -> None:
+    limit = 256 * 1024
+    probe = Probe("trainer", hub.run, ring_bytes=limit)
+    values = {f"m/{i}": i / 3 for i in range(30)}
+
+    def burst(count: int) -> list[float]:
+        taken = []
+        for step in range(count):
+            start = time.perf_counter()
+            probe.emit(values, step=step)
+            taken.append(time.perf_counter() - start)
+        return sorted(taken)
+
+    try:
+        until(lambda: probe.connected, "the probe to connect")
+        burst(200)
+        assert probe.flush(PATIENCE)
+        awake = burst(2000)
+        probe.flush(PATIENCE)
+        hub.freeze()
+        asleep = burst(20_000)
+        # A call that waited for the hub would wait for ever, not a few times longer.
+        assert asleep[len(asleep) // 2] < 20 * awake[len(awake) // 2]
+        assert asleep[-1] < 1.0
+        stats = probe.stats
+        assert stats.queued_bytes <= limit
+        assert stats.dropped > 0
+        hub.thaw()
+        until(lambda: probe.connected, "the probe to be connected again")
+        probe.flush(PATIENCE)
+        stats = probe.stats
+        assert stats.acked + stats.dropped == 200 + 2000 + 20_000, "every frame is acknowledged or counted as dropped"
+
+        def told() -> int:
+            events = [s.frame() for s in read(hub.run.journal) if s.producer == "hub"]
+            return sum(int(e.data["dropped"]) for e in events if getattr(e, "kind", "") == "probe.dropped")
+
+        until(lambda: told() == stats.dropped, "the hub to report every drop")
+        assert sum(1 for s in read(hub.run.journal) if s.producer == "trainer") == stats.acked
+    finally:
+        hub.thaw()
+        probe.close(0.1)
+
+
+def test_frames_wait_for_a_hub_that_comes_later(tmp_path: Path) -> None:
+    hub = Hub(tmp_path)
+    from driftline.keys import make_run_keys
+
+    make_run_keys(hub.run)
+    probe = Probe("trainer", hub.run)
+    try:
+        for step in range(50):
+            probe.emit({"a": 1.0}, step=step)
+        assert not probe.flush(0.1)
+        hub.start()
+        assert probe.flush(PATIENCE)
+        assert [s.frame().step for s in read(hub.run.journal)] == list(range(50))
+    finally:
+        probe.close(0.1)
+        hub.end()
+
+
+def test_a_console_that_was_away_gets_every_number_once(hub: Hub) -> None:
+    probe = Probe("trainer", hub.run)
+    try:
+        connection, keys = attach(hub.run, "viewer")
+        got: list[int] = []
+        for round_ in range(3):
+            for step in range(700):
+                probe.emit({"a": 1.0}, step=round_ * 700 + step)
+            # Joins while frames are on their way, so that live and paged frames overlap.
+            with Feed(connection, keys, since=len(got) + 1) as feed:
+                wanted = (round_ + 1) * 700
+
+                def all_there(feed: Feed = feed, wanted: int = wanted) -> bool:
+                    got.extend(s.seq for s in feed.drain(100))
+                    return len(got) >= wanted
+
+                until(all_there, f"{wanted} frames")
+        assert got == list(range(1, 2101))
+    finally:
+        probe.close(0.1)
+
+
+def test_a_feed_finds_a_hub_that_came_back_elsewhere(hub: Hub) -> None:
+    connection, keys = attach(hub.run, "viewer")
+    probe = Probe("trainer", hub.run)
+    feed = Feed(connection, keys, refresh=hub.run.connection)
+    try:
+        until(lambda: feed.status.connected, "the feed to connect")
+        hub.kill()
+        # The old ports are gone from the file, so the new hub takes others.
+        from msgspec.structs import replace
+
+        elsewhere = replace(connection, ingest="tcp://127.0.0.2:1", live="tcp://127.0.0.2:1", rpc="tcp://127.0.0.2:1")
+        hub.run.write_connection(elsewhere)
+        moved = hub.start()
+        assert (moved.ingest, moved.live, moved.rpc) != (connection.ingest, connection.live, connection.rpc)
+        probe.emit({"a": 1.0}, step=1)
+        assert probe.flush(PATIENCE)
+        assert feed.wait(PATIENCE)
+        assert [s.producer for s in feed.drain()] == ["trainer"]
+        assert feed.status.reconnects >= 1
+    finally:
+        feed.close()
+        probe.close(0.1)
+
+
+def test_a_restarted_hub_takes_its_old_ports_and_keys(hub: Hub) -> None:
+    before, key = hub.run.connection(), load(hub.run, "server")
+    hub.kill()
+    after = hub.start()
+    assert (after.ingest, after.live, after.rpc, after.server) == (before.ingest, before.live, before.rpc, before.server)
+    assert load(hub.run, "server") == key
+
+
+def test_a_feed_says_that_the_hub_is_silent(hub: Hub) -> None:
+    connection, keys = attach(hub.run, "viewer")
+    feed = Feed(connection, keys)
+    try:
+        until(lambda: feed.status.connected, "the feed to connect")
+        assert not feed.status.stale
+        hub.freeze()
+        until(lambda: feed.status.stale and not feed.status.connected, "the feed to call the hub stale")
+        until(lambda: "silent" in feed.status.error, "a sentence about it")
+        hub.thaw()
+        until(lambda: feed.status.connected and not feed.status.error, "the feed to recover")
+    finally:
+        hub.thaw()
+        feed.close()
+
+
+def test_frozen_console_costs_the_others_nothing(hub: Hub) -> None:
+    """A feed that nobody drains stops reading; another follows, and the first catches up once it is drained."""
+    import driftline.feed as module
+
+    probe = Probe("trainer", hub.run)
+    connection, keys = attach(hub.run, "viewer")
+    small, module.QUEUE_FRAMES = module.QUEUE_FRAMES, 50
+    lazy = Feed(connection, keys)
+    try:
+        for step in range(3000):
+            probe.emit({"a": 1.0}, step=step)
+        assert probe.flush(PATIENCE)
+        until(lambda: len(lazy._queue) >= 50, "the lazy feed to be full")
+        time.sleep(0.3)
+        assert len(lazy._queue) < 50 + 512 + 256, "a full feed does not read on"
+        got: list[int] = []
+
+        def all_there() -> bool:
+            got.extend(s.seq for s in lazy.drain())
+            return len(got) >= 3000
+
+        until(all_there, "the lazy feed to catch up")
+        assert got == list(range(1, 3001))
+    finally:
+        module.QUEUE_FRAMES = small
+        lazy.close()
+        probe.close(0.1)
