@@ -28,9 +28,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = 1
 
 
-def save(
-    root: Path, state: State, model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, keep: int
-) -> Path:
+def save(root: Path, state: State, model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, keep: int) -> Path:
     """Write `root/step-<n>` and remove all but the `keep` newest. Returns the new directory."""
     final = root / f"step-{state.step:08d}"
     temporary = root / f".{final.name}.{os.getpid()}"

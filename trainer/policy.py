@@ -59,9 +59,7 @@ class Policy:
     @torch.no_grad()
     def logprobs(self, batch: Batch) -> Tensor:
         """Logprobs alone, float32 [B, R] on the CPU, without gradients."""
-        parts = [
-            self.score(batch.rows(rows).to(self.device))[0].cpu() for rows in batch.micro_batches(BODY_BUDGET)
-        ]
+        parts = [self.score(batch.rows(rows).to(self.device))[0].cpu() for rows in batch.micro_batches(BODY_BUDGET)]
         return torch.cat(parts)
 
     def weights(self) -> dict[str, Tensor]:
@@ -102,7 +100,8 @@ class Policy:
             return self._head_numbers(hidden, tokens)
         parts = [
             # Recomputed in the backward pass, so that only one piece's logits exist at a time.
-            checkpoint(self._head_numbers, h, t, use_reentrant=False) if torch.is_grad_enabled()
+            checkpoint(self._head_numbers, h, t, use_reentrant=False)
+            if torch.is_grad_enabled()
             else self._head_numbers(h, t)
             for h, t in zip(hidden.split(piece), tokens.split(piece), strict=True)
         ]

@@ -42,9 +42,7 @@ class ReverseDigits:
         rng = np.random.default_rng([self._seed, index])
         number = "".join(str(digit) for digit in rng.integers(0, 10, self._digits))
         text = f"{number}="
-        return Prompt(
-            index=index, ids=(*self._prefix, *encode(self._tokenizer, text)), text=text, answer=number[::-1]
-        )
+        return Prompt(index=index, ids=(*self._prefix, *encode(self._tokenizer, text)), text=text, answer=number[::-1])
 
     def answer_ids(self, prompt: Prompt) -> tuple[int, ...]:
         """The right answer as token ids, closed by the end-of-sequence token: what the warm start imitates."""

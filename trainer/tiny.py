@@ -47,4 +47,3 @@ def make_model(config: ModelConfig, *, seed: int, max_length: int) -> Qwen2ForCa
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Qwen2ForCausalLM(shape).float()
-

@@ -61,9 +61,7 @@ class Updater:
             self._policy.model.eval()
         return Update(_values(sums, self.optimizer.param_groups[0]["lr"]), skipped)
 
-    def _pass(
-        self, batch: Batch, advantages: Tensor, ref: Tensor, sums: _Sums, between: Callable[[], None]
-    ) -> bool:
+    def _pass(self, batch: Batch, advantages: Tensor, ref: Tensor, sums: _Sums, between: Callable[[], None]) -> bool:
         config, device = self._config, self._policy.device
         tokens, total = batch.tokens, objective.units(config.objective, batch.mask)
         self.optimizer.zero_grad(set_to_none=True)
@@ -72,8 +70,13 @@ class Updater:
             part = batch.rows(rows).to(device)
             new, entropy = self._policy.score(part)
             terms = objective.OBJECTIVES[config.objective](
-                new, part.rollout, advantages[rows].to(device), part.mask,
-                clip_low=config.clip_low, clip_high=config.clip_high, total=total,
+                new,
+                part.rollout,
+                advantages[rows].to(device),
+                part.mask,
+                clip_low=config.clip_low,
+                clip_high=config.clip_high,
+                total=total,
             )
             penalty = objective.kl_penalty(new, ref[rows].to(device), part.mask, total_tokens=tokens)
             loss = terms.loss + config.kl_coef * penalty if config.kl_coef else terms.loss

@@ -1,0 +1,59 @@
+"""`python -m trainer --run-dir DIR [--steps N] [--resume]`: train as DIR/config.toml says, until done or told to stop.
+
+Exit code 0 for a run that reached its end or was stopped, 1 for one that failed, 2 for a configuration or an
+argument that cannot be run. An error is one sentence on stderr and the detail of the run's state.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from driftline import config
+from driftline.rundir import RunDir, RunError
+
+FAILED, USAGE = 1, 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the trainer; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m trainer", description="Train as RUN_DIR/config.toml says.")
+    parser.add_argument("--run-dir", type=Path, required=True, help="the run directory")
+    parser.add_argument("--steps", type=int, help="steps in all, in place of run.steps")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
+    given = parser.parse_args(arguments)
+    if given.steps is not None and given.steps < 1:
+        parser.error(f"--steps: {given.steps} is not a number of steps; allowed: 1 and more")
+    run = RunDir(given.run_dir.resolve())
+    try:
+        settings = config.load(run.config)
+        digest = config.digest(run.config.read_text(encoding="utf-8"))
+    except config.ConfigError as error:
+        print(f"trainer: {error}", file=sys.stderr)
+        return USAGE
+    # Nothing is ever fetched, and a tokenizer's forked workers are not wanted next to Ray's processes.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        from trainer.session import Session, Signals
+    except ImportError as error:
+        print(f"trainer: {error}; install driftline[cpu] or driftline[cuda]", file=sys.stderr)
+        return FAILED
+    try:
+        signals = Signals()
+        session = Session(settings, run, steps=given.steps or settings.run.steps, digest=digest)
+    except RunError as error:
+        print(f"trainer: {error}", file=sys.stderr)
+        return FAILED
+    failure = session.run(resume=given.resume, signals=signals, say=lambda text: print(text, flush=True))
+    if failure:
+        print(f"trainer: {failure}", file=sys.stderr)
+        return FAILED
+    print(session.summary, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""One process's run: what is started and ended, in the order in which it can be, and what everybody is told."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from driftline import Probe
+from driftline.config import Config
+from driftline.frames import Command, RunState
+from driftline.keys import Keys, load
+from driftline.rundir import Connection, RunDir, RunError
+from engine import EngineError, EnginePool
+from trainer.control import Control
+from trainer.errors import TrainerError
+from trainer.fixboard import FixBoard
+from trainer.loop import Loop
+from trainer.models import dtype_name
+from trainer.report import Reporter
+from trainer.setup import Setup, build
+from trainer.sync import SyncDriver
+
+
+class Stopped(KeyboardInterrupt):
+    """The end was asked for while the run was starting. No Exception, so that no library mistakes it for a failure."""
+
+
+class Signals:
+    """SIGINT and SIGTERM: while the run starts they raise `Stopped`, in the loop they ask for its end."""
+
+    def __init__(self) -> None:
+        self.control: Control | None = None
+        self.closing = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self.closing:
+            return
+        if self.control is None:
+            self.closing = True
+            raise Stopped
+        self.control.stop()
+
+
+class Inbox:
+    """Commands for the trainer. A `stop` must not wait for engines that are still loading: it becomes a SIGTERM."""
+
+    def __init__(self) -> None:
+        self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self.early_stops: list[str] = []
+        self._lock = threading.Lock()
+        self._open = False
+
+    def put(self, command: Command) -> None:
+        """Take a command, on the probe's thread."""
+        with self._lock:
+            if command.verb == "stop" and not self._open:
+                self.early_stops.append(command.id)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            self.commands.put(command)
+
+    def open(self) -> None:
+        """From here on somebody reads the queue."""
+        with self._lock:
+            self._open = True
+
+
+class Session:
+    """A run from its configuration to its last frame."""
+
+    def __init__(self, config: Config, run: RunDir, *, steps: int, digest: str) -> None:
+        """Raises RunError when the run directory cannot be used."""
+        self._config = config
+        self._run = run
+        self._steps = steps
+        self._digest = digest
+        self._inbox = Inbox()
+        self._connection, self._keys = _for_engines(run)
+        self._probe = Probe("trainer", run, on_command=self._inbox.put)
+        self._report = Reporter(self._probe, _first_state(config, run, steps, digest))
+        self._pool: EnginePool | None = None
+        self._control: Control | None = None
+
+    def run(self, *, resume: bool, signals: Signals, say: Callable[[str], None]) -> str:
+        """Start, train, end. Returns the sentence of a failure, or "" for a run that reached its end or was stopped.
+
+        A mistake of this program leaves as the exception it is, once everything started has been ended.
+        """
+        failure = ""
+        try:
+            self._start(resume, signals, lambda text: self._say(text, say))
+            self._loop.run(self._steps)
+            self._loop.save()
+        except Stopped:
+            pass
+        except (TrainerError, EngineError, RunError) as error:
+            failure = str(error)
+        except OSError as error:
+            failure = f"{error.filename or self._run.path}: {error.strerror or error}"
+        except BaseException as error:
+            failure = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            signals.closing = True
+            self._end(failure)
+        return failure
+
+    @property
+    def summary(self) -> str:
+        """How far the run came."""
+        step = self._report.run.step
+        return f"all {self._steps} steps done" if step >= self._steps else f"stopped after step {step} of {self._steps}"
+
+    def _start(self, resume: bool, signals: Signals, say: Callable[[str], None]) -> None:
+        config, report = self._config, self._report
+        setup = build(config, self._run, resume=resume, digest=self._digest, say=say)
+        start = setup.start
+        if start.step >= self._steps:
+            raise TrainerError(f"the checkpoint is at step {start.step} of {self._steps} already; give more --steps")
+        report.tokenizer = setup.tokenizer
+        report.state(step=start.step, version=start.version)
+        self._pool = self._start_pool(setup, say)
+        syncs = SyncDriver(self._pool, setup.store, report, timeout=config.sync.timeout)
+        states = self._pool.fix_states()
+        board = FixBoard(states, config.fixes, time=time.time(), version=start.version, step=start.step)
+        commands, lease = self._inbox.commands, config.hub.pause_lease
+        self._control = Control(commands, self._pool, syncs, board, report, lease=lease)
+        signals.control = self._control
+        self._inbox.open()
+        self._control.start()
+        self._loop = Loop(config, self._run, setup, self._pool, syncs, self._control, report)
+        report.state(status="running", detail="")
+        report.event("run.started" if not start.step else "run.resumed", f"at step {start.step}", step=start.step)
+
+    def _start_pool(self, setup: Setup, say: Callable[[str], None]) -> EnginePool:
+        self._pool = EnginePool(
+            self._config.engine,
+            self._config.sampling,
+            model=setup.model_path,
+            dtype=dtype_name(setup.dtype),
+            fixes=self._config.fixes,
+            connection=self._connection,
+            keys=self._keys,
+            log_dir=self._run.logs,
+            on_progress=say,
+        )
+        self._pool.start()
+        return self._pool
+
+    def _say(self, text: str, say: Callable[[str], None]) -> None:
+        say(text)
+        self._report.state(detail=text)
+
+    def _end(self, failure: str) -> None:
+        report = self._report
+        report.state(status="stopping", detail=failure)
+        try:
+            if self._control is not None:
+                self._control.close()
+            if self._pool is not None:
+                self._pool.close()
+        finally:
+            text, step = failure or self.summary, report.run.step
+            for command in (*self._inbox.early_stops, *(self._control.stop_commands if self._control else ())):
+                report.ack(command, "applied", text)
+            status = "failed" if failure else "finished"
+            report.event(f"run.{status}", text, level="error" if failure else "info", step=step)
+            report.state(status=status, detail=text, paused_by="", lease_until=0.0)
+            self._probe.close()
+
+
+def _first_state(config: Config, run: RunDir, steps: int, digest: str) -> RunState:
+    return RunState(
+        run=run.id,
+        status="starting",
+        step=0,
+        steps=steps,
+        version=0,
+        time=time.time(),
+        objective=config.trainer.objective,
+        model=config.model.path or "tiny Qwen2",
+        temperature=config.sampling.temperature,
+        config_digest=digest,
+    )
+
+
+def _for_engines(run: RunDir) -> tuple[Connection | None, Keys | None]:
+    """How engines reach the hub; nothing where the run has no hub. Raises RunError."""
+    if not run.connection_file.exists():
+        return None, None
+    return run.connection(), load(run, "engine")

@@ -1,0 +1,109 @@
+"""Everything a run needs before its first step: model, policy, reference, task, and what a checkpoint restores."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from driftline.config import Config
+from driftline.rundir import RunDir
+from trainer import checkpoint, models
+from trainer.checkpoint import State
+from trainer.errors import TrainerError
+from trainer.policy import Policy
+from trainer.tasks import ReverseDigits
+from trainer.update import Updater
+from trainer.versions import Scorer, Weights, WeightStore
+from trainer.warmstart import warm_start
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The trainer's own things. Memory: the policy in float32 with AdamW's two moments, a second copy to score
+    with, the reference and `trainer.keep_versions` versions in the body's dtype.
+
+    `model_path` is what the engines load, as version 0; `start` is where the run begins or goes on.
+    """
+
+    policy: Policy
+    updater: Updater
+    scorer: Scorer
+    store: WeightStore
+    reference: Weights
+    task: ReverseDigits
+    tokenizer: PreTrainedTokenizerBase
+    model_path: Path
+    dtype: torch.dtype
+    start: State
+
+
+def threads(configured: int) -> int:
+    """Torch threads: as configured, or every core this process may use."""
+    return configured or len(os.sched_getaffinity(0))
+
+
+def build(config: Config, run: RunDir, *, resume: bool, digest: str, say: Callable[[str], None]) -> Setup:
+    """Make or load the model, warm it, write it for the engines, restore a checkpoint. Raises TrainerError."""
+    torch.set_num_threads(threads(config.trainer.threads))
+    torch.manual_seed(config.run.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = models.resolve_dtype(config.model.dtype, device)
+    path = Path(config.model.path).expanduser().resolve() if config.model.path else run.path / "model"
+    saved = _newest_checkpoint(run) if resume else None
+    say("resuming" if saved else "loading the model" if config.model.path else "making a tiny model")
+    model, tokenizer = models.load_path(path) if saved else models.load(config)
+    model.to(device).eval()
+    policy = Policy(model, temperature=config.sampling.temperature, fp32_head=config.trainer.fp32_head, dtype=dtype)
+    task = ReverseDigits(config.task, tokenizer, config.run.seed)
+    policy.check_head(torch.tensor([task.prompt(0).ids]))
+    if not config.model.path and not saved:
+        _warm(policy, task, tokenizer, config.model.warm_start_batches, say)
+        models.export(model, tokenizer, path, dtype)
+    reference = policy.weights()
+    # The master weights start as what engines load, so that version 0 is the same numbers on both sides.
+    policy.load(reference)
+    store = WeightStore(config.trainer.keep_versions)
+    twin = Policy(copy.deepcopy(model), temperature=policy.temperature, fp32_head=policy.fp32_head, dtype=dtype)
+    updater = Updater(policy, config.trainer)
+    start = State(step=0, version=0, next_prompt=0, config_digest=digest)
+    if saved:
+        start = checkpoint.restore(saved, model, updater.optimizer)
+        for group in updater.optimizer.param_groups:
+            group["lr"] = config.trainer.lr
+    store.publish(start.version, policy.weights())
+    return Setup(
+        policy=policy,
+        updater=updater,
+        scorer=Scorer(twin, store),
+        store=store,
+        reference=reference,
+        task=task,
+        tokenizer=tokenizer,
+        model_path=path,
+        dtype=dtype,
+        start=start,
+    )
+
+
+def _newest_checkpoint(run: RunDir) -> Path:
+    found = checkpoint.complete(run.checkpoints)
+    if not found:
+        raise TrainerError(f"{run.checkpoints}: no checkpoint to resume from; start without --resume")
+    return found[0]
+
+
+def _warm(
+    policy: Policy, task: ReverseDigits, tokenizer: PreTrainedTokenizerBase, batches: int, say: Callable[[str], None]
+) -> None:
+    def progress(batch: int, loss: float) -> None:
+        if batch % 10 == 0 or batch == batches:
+            say(f"warm start: batch {batch} of {batches}, loss {loss:.2f}")
+
+    if batches:
+        warm_start(policy, task, batches, pad_id=tokenizer.pad_token_id, progress=progress)
