@@ -124,7 +124,10 @@ class ConsoleApp(App[None]):
         self.refresh_view()
 
     def refresh_view(self) -> None:
-        """Draw what the model holds now, under any dialog too."""
+        """Draw what the model holds now: the dialog where one is open, else the screen.
+
+        The screen under a dialog stands still: Textual sends the whole of it again for every change below the dim.
+        """
         if not self.live.ready:
             return
         notice = None
@@ -138,9 +141,10 @@ class ConsoleApp(App[None]):
         if notice is None and link.trouble:
             notice = (link.trouble, "warn" if link.state == "live" else "error")
         with self.lock, self.batch_update():
-            self.live.show(self.model, link, notice)
             if isinstance(self.screen, Dialog):
                 self.screen.tick()
+            else:
+                self.live.show(self.model, link, notice)
 
     def say(self, text: str, level: Level = "info") -> None:
         """Answer the operator in the footer for a while."""

@@ -14,7 +14,7 @@ from console.tui.widgets.axis import number
 from console.tui.widgets.cells import Text
 from console.tui.widgets.chart_data import ChartData, Line
 from driftline.fixes import FIXES, ON, Fix
-from driftline.frames import EngineState, FixState, How
+from driftline.frames import EngineFix, EngineState, FixState, How
 from driftline.metrics import BY_NAME, health
 
 Part = tuple[int, tuple[Text, ...]]
@@ -172,6 +172,7 @@ class FixRow:
     state: Text
     since: str
     note: Text
+    engines: tuple[str, ...] = ()
 
 
 def fix_rows(model: RunModel, glyphs: Glyphs) -> list[FixRow]:
@@ -180,32 +181,45 @@ def fix_rows(model: RunModel, glyphs: Glyphs) -> list[FixRow]:
 
 
 def _fix_row(fix: Fix, state: FixState | None, glyphs: Glyphs) -> FixRow:
+    if state is not None:
+        on = sum(engine.effective == ON for engine in state.engines)
+        count = f"{on}/{len(state.engines)}"
+        detail = tuple(_engine_fix(engine) for engine in state.engines)
     if state is None:
-        return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("not reported", Ink.DIM), "", ("", Ink.DIM))
+        return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("", Ink.DIM), "", ("not reported yet", Ink.DIM))
     if not available(state):
-        reason = _reason(state) or "not available here"
-        reason = reason if "not available" in reason else f"not available: {reason}"
-        return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("", Ink.DIM), "", (reason, Ink.DIM))
-    on = sum(engine.effective == ON for engine in state.engines)
-    count = f"{on}/{len(state.engines)}"
+        reason = state.detail or next((engine.detail for engine in state.engines if engine.detail), "")
+        reason = reason if "not available" in reason else f"not available: {reason}" if reason else "not available here"
+        return FixRow(fix, (glyphs.unavailable, Ink.DIM), (state.effective, Ink.DIM), "", (reason, Ink.DIM), detail)
     since = max((engine.since_version for engine in state.engines), default=-1)
     version = f"v{since}" if since >= 0 else ""
     if state.settled:
-        if state.effective == ON:
-            return FixRow(fix, (glyphs.on, Ink.OK), (f"on {count}", Ink.OK), version, (_who(state.by), Ink.DIM))
-        return FixRow(fix, (glyphs.off, Ink.TEXT), (f"off {count}", Ink.TEXT), version, (_who(state.by), Ink.DIM))
-    pending = f"{glyphs.arrow} {state.requested} {_reason(state) or _PENDING[state.how]}"
-    return FixRow(fix, (glyphs.partial, Ink.WARN), (f"on {count}", Ink.WARN), "", (pending, Ink.WARN))
+        on_now = state.effective == ON
+        symbol, ink = (glyphs.on, Ink.OK) if on_now else (glyphs.off, Ink.TEXT)
+        by = (_who(state.by), Ink.DIM)
+        return FixRow(fix, (symbol, ink), (f"{state.effective} {count}", ink), version, by, detail)
+    symbol, pending = (glyphs.partial, Ink.WARN), (_pending(state, glyphs), Ink.WARN)
+    return FixRow(fix, symbol, (f"on {count}", Ink.WARN), "", pending, detail)
+
+
+def _pending(state: FixState, glyphs: Glyphs) -> str:
+    """What an unsettled fix waits for, and which engine where it is one of several."""
+    late = [engine for engine in state.engines if engine.effective != state.requested]
+    who = f"{late[0].engine} " if len(late) == 1 < len(state.engines) else ""
+    how = late[0].how if late else state.how
+    return f"{glyphs.arrow} {state.requested} {who}{state.detail or _PENDING[how]}"
+
+
+def _engine_fix(engine: EngineFix) -> str:
+    since = f" since v{engine.since_version}" if engine.since_version >= 0 else ""
+    detail = f": {engine.detail}" if engine.detail else ""
+    return f"{engine.engine} {engine.effective or 'not reported'}{since}{detail}"
 
 
 def _who(by: str) -> str:
     """The issuer in few cells: `op:ana` for the operator ana."""
     role, _, name = by.partition(" ")
     return f"{role[:2]}:{name}" if name else by
-
-
-def _reason(state: FixState) -> str:
-    return state.detail or next((engine.detail for engine in state.engines if engine.detail), "")
 
 
 def engine_line(engine: EngineState) -> list[Text]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TypeVar
 
 from textual.app import ComposeResult
-from textual.containers import Center, Middle
 from textual.screen import ModalScreen
 
 from console.tui.bindings import bindings
@@ -54,10 +53,10 @@ class Dialog(ModalScreen[Result]):
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__()
         self.glyphs = glyphs
+        self.box = Box(self, glyphs)  # type: ignore[arg-type]
 
     def compose(self) -> ComposeResult:
-        with Middle(), Center():
-            yield Box(self, self.glyphs)  # type: ignore[arg-type]
+        yield self.box
 
     def lines(self, width: int) -> list[list[Text]]:
         """The lines inside the frame; more than fit are scrolled by `top`."""
@@ -79,7 +78,7 @@ class Dialog(ModalScreen[Result]):
 
     def fit_box(self) -> None:
         """Give the box the size of its lines, and paint it."""
-        box = self.query_one(Box)
+        box = self.box
         width = min(self.preferred_width, max(self.app.size.width - 4, 20))
         height = min(len(self.lines(width - 4)) + 2, max(self.app.size.height - 2, 3))
         if (box.styles.width, box.styles.height) != (width, height):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, cast
 
-from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal, Vertical
 from textual.screen import Screen
@@ -55,6 +54,7 @@ class LiveScreen(Screen[None]):
         self.view = ChartView()
         self.logs: dict[str, bool] = {spec.id: spec.log for spec in LIVE_CHARTS}
         self.frozen = False
+        self.enlarged: Widget | None = None
         self.extent = (0, 0)
 
     @property
@@ -83,18 +83,31 @@ class LiveScreen(Screen[None]):
     def on_mount(self) -> None:
         self.set_focus(self.query_one(f"#{LIVE_CHARTS[0].id}"))
 
-    def on_resize(self, event: events.Resize) -> None:
-        self._arrange(event.size.width, event.size.height)
+    def on_screen_resume(self) -> None:
+        self.console_app.refresh_view()
 
-    def _arrange(self, width: int, height: int) -> None:
-        """Give the rows that the panes need to the panes, and all others to the charts."""
-        small = width < SMALLEST[0] or height < SMALLEST[1]
-        self.set_class(small, "small")
-        panes = 5 if height < 20 else 8 if height < 30 else 13 if height < 50 else 16
-        engines = len(self.query_one(EnginePanel).engines)
-        frame = 0 if panes < 6 else 2
-        self.query_one("#panes").styles.height = panes
-        self.query_one("#engines").styles.height = min(max(engines, 1) + frame, panes // 2)
+    def on_resize(self) -> None:
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Give the rows that the panes need to the panes, and all others to the charts; or all to one pane."""
+        width, height = self.size
+        self.set_class(width < SMALLEST[0] or height < SMALLEST[1], "small")
+        rows = 5 if height < 20 else 8 if height < 30 else 13 if height < 50 else 16
+        large = self.enlarged
+        kept = set(large.ancestors_with_self) if large is not None else set()
+        for widget in self.query("#charts, #panes, #right, LineChart, Pane").results(Widget):
+            widget.display = large is None or widget in kept
+        framed = rows > 5 or large is not None
+        for pane in self.query(Pane):
+            pane.framed = framed
+        alone = large is not None
+        engines = min(max(len(self.query_one(EnginePanel).engines), 1) + (2 if framed else 0), rows // 2)
+        self.query_one("#charts").styles.grid_size_columns = 1 if alone else 3
+        self.query_one("#charts").styles.grid_size_rows = 1 if alone else 2
+        self.query_one("#panes").styles.height = "1fr" if alone else rows
+        self.query_one("#engines").styles.height = "1fr" if alone else engines
+        self.query_one("#fixes").styles.width = "1fr" if alone else "55%"
 
     # -- news
 
@@ -118,7 +131,7 @@ class LiveScreen(Screen[None]):
         count = len(engines.engines)
         engines.show([model.engines[name] for name in sorted(model.engines)])
         if count != len(engines.engines):
-            self._arrange(*self.size)
+            self._arrange()
         self.query_one(EventLog).show(tuple(model.events))
 
     def _view(self, chart_id: str) -> ChartView:
@@ -222,26 +235,19 @@ class LiveScreen(Screen[None]):
         return best[1] if best is not None else None
 
     def action_enlarge(self) -> None:
-        if self.focused is None:
-            return
-        self.set_class(True, "enlarged")
-        for pane in self.query(".large"):
-            pane.remove_class("large")
-        for widget in self.focused.ancestors_with_self:
-            if widget is self:
-                break
-            cast("Widget", widget).add_class("large")
-        self.console_app.refresh_view()
+        self._enlarge(self.focused if self.enlarged is None else None)
+
+    def _enlarge(self, pane: Widget | None) -> None:
+        self.enlarged = pane
+        self._arrange()
+        self.call_after_refresh(self.console_app.refresh_view)
 
     def action_back(self) -> None:
         """One level out: crosshair, then enlargement, then zoom."""
         if self.view.cursor is not None:
             self.action_crosshair()
-        elif self.has_class("enlarged"):
-            self.remove_class("enlarged")
-            for pane in self.query(".large"):
-                pane.remove_class("large")
-            self.call_after_refresh(self.console_app.refresh_view)
+        elif self.enlarged is not None:
+            self._enlarge(None)
         elif self.view.x.mode != "all":
             self.action_show_all()
 

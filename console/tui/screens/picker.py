@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 
 from console.tui.glyphs import Glyphs
@@ -27,12 +28,12 @@ class FixPicker(Dialog[str]):
     def lines(self, width: int) -> list[list[Text]]:
         rows = self._rows()
         fix = rows[self.cursor].fix
-        return [
-            *(fix_line(row, width) for row in rows),
-            [],
-            [(f" {fix.summary}", Ink.TEXT)],
-            [(f" why: {fix.why}", Ink.DIM)],
-        ]
+        lines = [*(fix_line(row, width) for row in rows), []]
+        for text, ink in ((fix.summary, Ink.TEXT), (f"why: {fix.why}", Ink.DIM)):
+            # Always two lines, so that the box does not jump from fix to fix.
+            parts = [*textwrap.wrap(text, max(width - 2, 10)), "", ""][:2]
+            lines += [[(f" {part}", ink)] for part in parts]
+        return lines
 
     def selected(self) -> int | None:
         return self.cursor

@@ -186,7 +186,7 @@ class _Plot:
         if self.columns < 1:
             return
         self._limits()
-        labels = [self._mark(mark) for mark in self.data.marks if self.start <= mark.step <= self.stop]
+        labels = self._marks()
         for line, values in zip(self.data.lines, self.values, strict=True):
             if line.reference:
                 self._line(line, values, Ink.REFERENCE)
@@ -204,8 +204,9 @@ class _Plot:
                     with np.errstate(invalid="ignore", divide="ignore"):
                         values = np.where(values > 0, np.log10(values), np.nan)
             self._line(line, values, line.ink)
-        for column, text, ink in labels:
-            self._mark_label(column, text, ink)
+        for column, marks in labels.items():
+            more = f" +{len(marks) - 1}" if len(marks) > 1 else ""
+            self._mark_label(column, marks[0].text + more, _mark_ink(marks[0]))
         if self.view.cursor is not None and self.start <= self.view.cursor <= self.stop:
             self._vertical(self._column(self.view.cursor), Ink.CURSOR)
 
@@ -247,11 +248,16 @@ class _Plot:
         self.cells.chars[rows, at] = ord(self.glyphs.mark)
         self.cells.inks[rows, at] = ink
 
-    def _mark(self, mark: Mark) -> tuple[int, str, Ink]:
-        ink = _MARK_INK.get(mark.kind, Ink.DIM)
-        column = self._column(mark.step)
-        self._vertical(column, ink)
-        return column, mark.text, ink
+    def _marks(self) -> dict[int, list[Mark]]:
+        """Draw the marks in view; returns them by column, those that count most first."""
+        columns: dict[int, list[Mark]] = {}
+        for mark in self.data.marks:
+            if self.start <= mark.step <= self.stop:
+                columns.setdefault(self._column(mark.step), []).append(mark)
+        for column, marks in columns.items():
+            marks.sort(key=lambda mark: list(_MARK_INK).index(mark.kind) if mark.kind in _MARK_INK else len(_MARK_INK))
+            self._vertical(column, _mark_ink(marks[0]))
+        return columns
 
     def _mark_label(self, column: int, text: str, ink: Ink) -> None:
         """Name a mark at its foot where the chart is large and nothing is drawn there."""
@@ -262,6 +268,10 @@ class _Plot:
         stop = start + len(text)
         if stop <= self.left + self.columns and bool((self.cells.chars[row, start:stop] == 32).all()):
             self.cells.text(row, start, text, ink)
+
+
+def _mark_ink(mark: Mark) -> Ink:
+    return _MARK_INK.get(mark.kind, Ink.DIM)
 
 
 def _has_positive(values: Values) -> bool:
@@ -289,4 +299,5 @@ def _title(data: ChartData, view: ChartView, width: int) -> list[Text]:
         values.append((f" {number(value)}{'!' if verdict == 'alarm' else ''}", HEALTH_INK[verdict]))
     room = width - 4 - sum(len(text) for text, _ in values)
     title = data.title if len(data.title) <= room or not data.short else data.short
-    return [(f" {title}", Ink.TITLE), *values, (" ", Ink.FRAME)]
+    head: list[Text] = [(f" {title[: max(room, 0)]}", Ink.TITLE)] if title else []
+    return [*head, *values, (" ", Ink.FRAME)]

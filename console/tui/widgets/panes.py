@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -15,14 +16,13 @@ from console.tui.widgets.cells import Cells, CellWidget, Text
 from console.tui.widgets.frame import draw_frame
 from driftline.frames import EngineState, Level
 
-FRAMED_FROM: Final = 4
-"""A pane of fewer rows gives its frame up for its content."""
-
 
 class Pane(CellWidget, can_focus=True):
     """Lines in a frame. Subclasses say what their lines are."""
 
     title = ""
+    framed = True
+    """False on a screen of few rows, where the content needs those of the frame."""
 
     def lines(self, width: int, height: int) -> list[list[Text]]:
         """At most `height` lines of at most `width` cells."""
@@ -42,7 +42,7 @@ class Pane(CellWidget, can_focus=True):
 
     def _inner(self, cells: Cells) -> tuple[int, int, int]:
         """Offset, width and height of the lines."""
-        if cells.height < FRAMED_FROM:
+        if not self.framed or cells.height < 3:
             return 0, cells.width, cells.height
         return 1, cells.width - 2, cells.height - 2
 
@@ -107,10 +107,18 @@ class FixPanel(Pane):
         spare = height - len(lines)
         # Room to spare explains the fix under the cursor: what it does, and why it is there at all.
         if spare >= 3 and self.rows:
-            fix = self.rows[self.cursor].fix
-            lines += [[], [(f" {fix.summary}", Ink.TEXT)], [(f" {fix.why}", Ink.DIM)]]
-            if spare >= 4:
-                lines.append([(f" layer: {fix.layer}; vLLM's default: {fix.vllm_default}", Ink.DIM)])
+            row = self.rows[self.cursor]
+            fix = row.fix
+            texts = [
+                (f"{fix.title}: {fix.summary}", Ink.TEXT),
+                (f"why: {fix.why}", Ink.DIM),
+                (f"vLLM's default: {fix.vllm_default}", Ink.DIM),
+                *((engine, Ink.DIM) for engine in row.engines),
+            ]
+            lines.append([])
+            for text, ink in texts:
+                parts = textwrap.wrap(text, max(width - 2, 10), subsequent_indent="  ")
+                lines += [[(f" {part}", ink)] for part in parts]
         return lines
 
 
@@ -145,7 +153,7 @@ class EnginePanel(Pane):
     def label(self) -> str:
         return f"{len(self.engines)}" if len(self.engines) > 1 else ""
 
-    def lines(self, width: int, height: int) -> list[list[Text]]:  # noqa: ARG002  the frame clips
+    def lines(self, width: int, height: int) -> list[list[Text]]:  # noqa: ARG002  clipped where painted
         if not self.engines:
             return [[(" no engine has reported yet", Ink.DIM)]]
         # What needs a look comes first where not all engines fit.
