@@ -120,8 +120,10 @@ def test_arrays_of_different_length_are_refused() -> None:
 def test_all_names_are_in_the_catalogue() -> None:
     train, roll = draw(1)
     values = {
-        **mismatch.mismatch(train, roll), **mismatch.staleness(train, roll),
-        **mismatch.version_lag(1, [0]), **mismatch.rewards([[0.0, 1.0]]),
+        **mismatch.mismatch(train, roll),
+        **mismatch.staleness(train, roll),
+        **mismatch.version_lag(1, [0]),
+        **mismatch.rewards([[0.0, 1.0]]),
     }
     assert set(values) <= set(metrics.BY_NAME)
     assert {n for n in metrics.BY_NAME if n.startswith(("mismatch/", "staleness/", "async/", "reward/"))} == set(values)

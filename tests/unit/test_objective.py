@@ -119,9 +119,7 @@ def test_micro_batches_add_up_to_the_whole_batch(name: str) -> None:
     total = objective.units(name, mask)
     whole = compute(new, old, advantages, mask, clip_low=LOW, clip_high=HIGH, total=total)
     cuts = [slice(0, 5), slice(5, 6), slice(6, 12)]
-    parts = [
-        compute(new[c], old[c], advantages[c], mask[c], clip_low=LOW, clip_high=HIGH, total=total) for c in cuts
-    ]
+    parts = [compute(new[c], old[c], advantages[c], mask[c], clip_low=LOW, clip_high=HIGH, total=total) for c in cuts]
     assert sum(float(p.loss) for p in parts) == pytest.approx(float(whole.loss), rel=1e-12)
     assert sum(p.clipped for p in parts) == whole.clipped
     assert sum(p.count for p in parts) == total
@@ -137,7 +135,9 @@ def test_padding_and_garbage_outside_the_mask_change_nothing(name: str) -> None:
     dirty = compute(dirty_new, dirty_old, advantages, mask, clip_low=LOW, clip_high=HIGH, total=total)
     assert float(dirty.loss) == float(clean.loss)
     assert (dirty.clipped, dirty.clipped_low, dirty.clipped_high) == (
-        clean.clipped, clean.clipped_low, clean.clipped_high,
+        clean.clipped,
+        clean.clipped_low,
+        clean.clipped_high,
     )
 
 
@@ -170,10 +170,15 @@ def test_advantages_are_grpo_s(scale: bool) -> None:
 def test_kl_penalty_is_schulman_s_k3_of_new_against_ref(seed: int) -> None:
     new, ref, _, mask = draw(seed)
     tokens = int(mask.sum())
-    want = sum(
-        math.exp(float(ref[b, t] - new[b, t])) - float(ref[b, t] - new[b, t]) - 1
-        for b in range(new.shape[0]) for t in range(new.shape[1]) if mask[b, t]
-    ) / tokens
+    want = (
+        sum(
+            math.exp(float(ref[b, t] - new[b, t])) - float(ref[b, t] - new[b, t]) - 1
+            for b in range(new.shape[0])
+            for t in range(new.shape[1])
+            if mask[b, t]
+        )
+        / tokens
+    )
     got = objective.kl_penalty(new.float(), ref.float(), mask, total_tokens=tokens)
     assert float(got) == pytest.approx(want, rel=1e-5)
 

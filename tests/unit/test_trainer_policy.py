@@ -119,9 +119,7 @@ def test_every_token_is_scored_under_the_weights_that_sampled_it() -> None:
         store.publish(version, policy.weights())
     samples = [
         Sample(s.prompt, s.response, s.logprobs, versions, 0.0, "", "")
-        for s, versions in zip(
-            make_samples([4, 4, 4]), [(2, 2, 3, 4), (4, 4, 4, 4), (1, 1, 2, 2)], strict=True
-        )
+        for s, versions in zip(make_samples([4, 4, 4]), [(2, 2, 3, 4), (4, 4, 4, 4), (1, 1, 2, 2)], strict=True)
     ]
     batch = collate(samples, pad_id=0)
     now = policies[4].logprobs(batch)

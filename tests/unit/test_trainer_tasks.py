@@ -45,9 +45,18 @@ def test_prompts_are_a_function_of_seed_and_index(tokenizer) -> None:
     assert texts(3) != texts(4)
 
 
-@pytest.mark.parametrize(("given", "reward"), [
-    ("654321", 1.0), ("654320", 5 / 6), ("123456", 0.0), ("65", 2 / 6), ("", 0.0), ("6543219", 1.0), ("x54321", 5 / 6),
-])
+@pytest.mark.parametrize(
+    ("given", "reward"),
+    [
+        ("654321", 1.0),
+        ("654320", 5 / 6),
+        ("123456", 0.0),
+        ("65", 2 / 6),
+        ("", 0.0),
+        ("6543219", 1.0),
+        ("x54321", 5 / 6),
+    ],
+)
 def test_reward_is_the_share_of_digits_in_their_places(tokenizer, given: str, reward: float) -> None:
     task = ReverseDigits(TaskConfig(digits=6), tokenizer, seed=0)
     prompt = Prompt(index=0, ids=(), text="123456=", answer="654321")
