@@ -89,7 +89,8 @@ def line(run_id: str, summary: Summary, *, live: bool) -> str:
 def word(summary: Summary, *, live: bool) -> str:
     """The run's status in a word. A run whose hub is gone without a last word has "died"."""
     if summary.run is None:
-        return "no trainer yet" if live else "ended"
+        # A trainer that only emits metrics says nothing of its state.
+        return ("live" if summary.metrics else "no trainer yet") if live else "ended"
     status = summary.run.status
     if live or status in ("finished", "failed"):
         return status

@@ -1,0 +1,77 @@
+"""A stand-in for the trainer's process, for tests of how a supervisor starts, watches and ends processes.
+
+It trains nothing and stands for no engine: it speaks the trainer's part of the wire and leaves processes lying
+about the way Ray does. STANDIN picks its manners, STANDIN_PIDS names a file for the ids of what it starts.
+
+    steps      a few steps, then the end
+    forever    steps until SIGTERM
+    orphans    forever, with a grandchild in a session of its own whose parent is dead and that ignores SIGTERM
+    stubborn   forever, and SIGTERM is ignored
+    slow       never gets past "starting"
+    die        an error after two steps
+    killed     SIGKILL to itself after two steps, with orphans left behind
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from driftline.frames import RunState
+from driftline.probe import Probe
+from driftline.rundir import RunDir
+
+ORPHAN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+# Starts the orphan in a session of its own and ends at once, as a daemon does.
+PARENT = """
+import subprocess, sys
+own = {"start_new_session": True, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], **own)
+child.stdout.readline()
+print(child.pid, flush=True)
+"""
+
+
+def main() -> int:
+    run = RunDir(Path(sys.argv[sys.argv.index("--run-dir") + 1]))
+    manners = os.environ["STANDIN"]
+    note(os.getpid())
+    stopping: list[int] = []
+    if manners == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
+    if manners in ("orphans", "killed"):
+        made = subprocess.run([sys.executable, "-c", PARENT, ORPHAN], capture_output=True, text=True, check=True)
+        note(int(made.stdout))
+    probe = Probe("trainer", run)
+    probe.send(RunState(run.id, "starting", 0, 5, 0, time.time(), detail="starting nothing"))
+    while manners == "slow" and not stopping:
+        time.sleep(0.01)
+    step = 0
+    while not stopping and not (manners == "steps" and step == 5):
+        step += 1
+        probe.send(RunState(run.id, "running", step, 5, step, time.time()))
+        probe.emit({"reward/mean": step / 10}, step=step, version=step)
+        probe.flush()
+        if step == 2 and manners == "die":
+            raise ValueError("the stand-in has had enough")
+        if step == 2 and manners == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.05)
+    probe.send(RunState(run.id, "finished", step, 5, step, time.time()))
+    probe.close()
+    return 0
+
+
+def note(pid: int) -> None:
+    with open(os.environ["STANDIN_PIDS"], "a") as file:
+        print(pid, file=file, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

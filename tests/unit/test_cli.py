@@ -1,0 +1,220 @@
+"""The command line from outside: exit codes, one-sentence errors, and what it does not import."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from console import cli
+from driftline.rundir import RunDir, create
+
+HEAVY = ("textual", "polars", "zmq", "numpy", "torch", "ray", "vllm", "rich", "psutil")
+
+
+def driftline(*args: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "console.cli", *args],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env=clean | {"DRIFTLINE_RUNS": str(cwd / "runs")} | (env or {}),
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of stderr, which is all that a failed command may say."""
+    assert done.stderr.startswith("driftline: "), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> RunDir:
+    return create(tmp_path / "runs", "old")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        ((), 2, "required: VERB"),
+        (("frobnicate",), 2, "invalid choice: 'frobnicate'"),
+        (("run",), 2, "required: CONFIG"),
+        (("run", "nowhere.toml"), 2, "nowhere.toml: cannot be read"),
+        (("run", "x.toml", "--steps", "0"), 2, "'0' is not a whole number from 1 up"),
+        (("simulate", "--rate", "nan"), 2, "'nan' is not a number above 0"),
+        (("simulate", "--engines", "two"), 2, "'two' is not a whole number"),
+        (("tail", "--seconds", "-1"), 2, "'-1' is not a number above 0"),
+        (("sync", "--timeout", "soon"), 2, "'soon' is not a number above 0"),
+        (("fix", "set", "warp-drive", "on"), 2, "unknown fix 'warp-drive'; allowed: processed-logprobs,"),
+        (("fix", "set", "fp32-lm-head", "maybe"), 2, "'maybe' is not a value; allowed: off, on"),
+        (("export",), 2, "required: --out"),
+        (("export", "--out", "m.parquet", "--table", "dreams"), 2, "invalid choice: 'dreams'"),
+        (("hub", "--name", "Not A Name"), 2, "'Not A Name' is not 1 to 31 lower-case letters"),
+        (("status",), 3, "no live run"),
+        (("status", "--run", "ghost"), 3, "no run 'ghost'"),
+        (("attach",), 3, "start one with: driftline run configs/demo.toml"),
+        (("tail",), 3, "no live run"),
+        (("fix", "list"), 3, "no live run"),
+        (("fix", "set", "fp32-lm-head", "on"), 3, "no live run"),
+        (("sync", "--wait"), 3, "no live run"),
+        (("stop",), 3, "no live run"),
+        (("export", "--out", "m.parquet"), 3, "no live run"),
+    ],
+)
+def test_errors_are_one_sentence_with_an_exit_code(tmp_path: Path, args: tuple[str, ...], code: int, said: str) -> None:
+    done = driftline(*args, cwd=tmp_path)
+    assert said in sentence(done)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert not (tmp_path / "runs").exists(), "something was started"
+
+
+@pytest.mark.parametrize("verb", [("attach", "old"), ("sync", "--run", "old"), ("fix", "list", "--run", "old")])
+def test_a_run_that_has_ended_cannot_be_asked(tmp_path: Path, ended: RunDir, verb: tuple[str, ...]) -> None:
+    args = [ended.id if part == "old" else part for part in verb]
+    done = driftline(*args, cwd=tmp_path)
+    assert f"run {ended.id} is not live" in sentence(done)
+    assert done.returncode == 3
+
+
+def test_an_ended_run_can_still_be_read(tmp_path: Path, ended: RunDir) -> None:
+    assert driftline("status", "--run", ended.id, cwd=tmp_path).stdout == f"{ended.id} ended\n"
+    exported = driftline("export", "--run", ended.id, "--out", "m.csv", cwd=tmp_path)
+    assert (exported.returncode, exported.stdout.split(":")[0]) == (0, "m.csv")
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("[run]\nsteps = 'many'\n", "run.steps: expected `int`"),
+        ("[run]\nsteps = 0\n", "run.steps: expected `int` >= 1"),
+        ("[run]\nstesp = 3\n", "unknown key 'run.stesp'; allowed: name, steps, seed"),
+        ("[fixes]\nwarp = 'on'\n", "unknown fix 'warp'"),
+        ("steps =", "not TOML"),
+        ("[model]\npath = '/no/such/model'\n", "model.path: there is no directory /no/such/model"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["run", "demo"])
+def test_a_bad_configuration_starts_nothing(tmp_path: Path, verb: str, toml: str, said: str) -> None:
+    (tmp_path / "bad.toml").write_text(toml)
+    args = ("run", "bad.toml") if verb == "run" else ("demo", "--config", "bad.toml")
+    done = driftline(*args, cwd=tmp_path)
+    if "not installed here" in done.stderr:
+        pytest.skip("the model path is looked at only where an engine is installed")
+    assert "bad.toml: " in sentence(done)
+    assert said in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    assert not (tmp_path / "runs").exists(), "something was started"
+
+
+def test_attach_needs_a_terminal_before_it_needs_a_screen(tmp_path: Path, ended: RunDir) -> None:
+    with open(ended.lock, "w") as lock:  # what a hub does
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = driftline("attach", ended.id, cwd=tmp_path)
+    assert "attach needs a terminal" in sentence(done)
+    assert done.returncode == 2
+
+
+def test_list_says_what_is_live(tmp_path: Path, ended: RunDir) -> None:
+    other = create(tmp_path / "runs", "other")
+    with open(other.lock, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        rows = json.loads(driftline("list", "--json", cwd=tmp_path).stdout)
+        text = driftline("list", cwd=tmp_path).stdout
+    assert {row["run"]: row["live"] for row in rows} == {ended.id: False, other.id: True}
+    assert {line.split()[1] for line in text.splitlines()} == {"live", "ended"}
+
+
+def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
+    for _ in range(40):
+        create(tmp_path / "runs", "run")
+    shell = f"{sys.executable} -P -m console.cli list | head -n 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", shell],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"DRIFTLINE_RUNS": str(tmp_path / "runs"), "PYTHONUNBUFFERED": "1"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+PROBE = """
+import sys
+from console.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+print("\\nMODULES", *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def imported(cwd: Path, *args: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PROBE, *args],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=cwd,
+        env=os.environ | {"DRIFTLINE_RUNS": str(cwd / "runs")},
+    )
+    return set(done.stdout.rpartition("MODULES ")[2].split())
+
+
+@pytest.mark.parametrize("args", [("--help",), ("--version",), ("run", "--help"), ("list",)])
+def test_light_verbs_import_nothing_heavy(tmp_path: Path, args: tuple[str, ...]) -> None:
+    create(tmp_path / "runs", "run")
+    modules = imported(tmp_path, *args)
+    assert "console" in modules
+    assert not modules & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("status",),
+        ("tail",),
+        ("fix", "list"),
+        ("fix", "set", "fp32-lm-head", "on"),
+        ("sync",),
+        ("stop",),
+        ("export", "--out", "m.parquet"),
+        ("run", "nowhere.toml"),
+        ("demo", "--config", "nowhere.toml"),
+        ("simulate", "--rate", "0"),
+    ],
+)
+def test_headless_verbs_import_no_screen_and_no_engine(tmp_path: Path, args: tuple[str, ...]) -> None:
+    modules = imported(tmp_path, *args)
+    assert "console" in modules
+    assert not modules & {"textual", "torch", "ray", "vllm", "transformers"}
+
+
+def test_every_verb_leads_to_a_function_with_a_docstring() -> None:
+    targets = set(_targets(cli.build()))
+    assert len(targets) == 15
+    for target in targets:
+        module, _, function = target.partition(":")
+        assert getattr(importlib.import_module(module), function).__doc__, target
+
+
+def _targets(parser: cli.Parser) -> list[str]:
+    found = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                target = child.get_default("verb")
+                found += [target] if target else _targets(child)
+    return found

@@ -1,0 +1,225 @@
+"""`driftline run` as a parent: whatever is done to it, it ends what it started and says how it went.
+
+The hub is the real one. The trainer's process is a stand-in (tests/standin), for signals and exit codes only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from console import launch
+from driftline.rundir import RunDir, RunError, list_runs
+
+STANDIN = Path(__file__).parent.parent / "standin"
+LIMIT = 60.0
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {LIMIT:.0f} s for: {what}"
+        time.sleep(0.02)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+class Started:
+    """One `driftline run` under test."""
+
+    def __init__(self, folder: Path, manners: str) -> None:
+        self.folder = folder
+        self.pids_file = folder / "pids"
+        (folder / "run.toml").write_text("[run]\nname = 'launched'\nsteps = 5\n")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
+        environment |= {
+            "DRIFTLINE_RUNS": str(folder / "runs"),
+            "PYTHONPATH": str(STANDIN),
+            "STANDIN": manners,
+            "STANDIN_PIDS": str(self.pids_file),
+        }
+        with open(folder / "out", "wb") as out, open(folder / "err", "wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "console.cli", "run", "run.toml", "--headless"],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    @property
+    def run(self) -> RunDir:
+        return list_runs(self.folder / "runs")[0]
+
+    @property
+    def out(self) -> str:
+        return (self.folder / "out").read_text()
+
+    @property
+    def err(self) -> str:
+        return (self.folder / "err").read_text()
+
+    def pids(self) -> list[int]:
+        """Hub and whatever the stand-in has started, itself included."""
+        found = [int(line) for line in self.pids_file.read_text().split()] if self.pids_file.exists() else []
+        with contextlib.suppress(RunError, IndexError):
+            found.append(self.run.connection().pid)
+        return found
+
+    def wait_steps(self) -> None:
+        until(lambda: "reward" in self.out or self.process.poll() is not None, "the first step")
+        assert self.process.poll() is None, self.err
+
+    def end(self) -> int:
+        return self.process.wait(LIMIT)
+
+    def assert_nothing_is_left(self) -> None:
+        pids = self.pids()
+        until(lambda: all(gone(pid) for pid in pids), f"the end of {pids}")
+        assert not self.run.live()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], Started]]:
+    made: list[Started] = []
+
+    def make(manners: str) -> Started:
+        made.append(Started(tmp_path, manners))
+        return made[-1]
+
+    yield make
+    for one in made:
+        for pid in [one.process.pid, *one.pids()]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        one.process.wait()
+
+
+def test_a_run_that_ends_well(start: Callable[[str], Started]) -> None:
+    one = start("steps")
+    assert one.end() == 0, one.err
+    assert "run: finished" in one.out
+    assert [line.split()[1] for line in one.out.splitlines() if ".5" in line.split()[-9:]] == ["5"]
+    assert (one.run.path / "config.toml").read_text() == (one.folder / "run.toml").read_text()
+    one.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("manners", ["forever", "orphans"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_everything(
+    start: Callable[[str], Started], manners: str, number: signal.Signals, code: int
+) -> None:
+    one = start(manners)
+    one.wait_steps()
+    pids = one.pids()
+    assert len(pids) == (3 if manners == "orphans" else 2)
+    one.process.send_signal(number)
+    assert one.end() == code
+    assert "Traceback" not in one.err
+    one.assert_nothing_is_left()
+
+
+def test_ctrl_c_while_the_trainer_starts(start: Callable[[str], Started]) -> None:
+    one = start("slow")
+    until(lambda: "starting nothing" in one.err or one.process.poll() is not None, "progress of the start")
+    one.process.send_signal(signal.SIGINT)
+    assert one.end() == 130
+    one.assert_nothing_is_left()
+
+
+def test_ctrl_c_while_the_hub_starts(start: Callable[[str], Started]) -> None:
+    one = start("forever")
+    until(lambda: "starting the hub" in one.err, "the hub's start")
+    children = psutil.Process(one.process.pid).children(recursive=True)
+    one.process.send_signal(signal.SIGINT)
+    assert one.end() == 130
+    until(lambda: all(gone(child.pid) for child in children), "the end of the hub")
+    one.assert_nothing_is_left()
+
+
+def test_a_second_ctrl_c_does_not_wait(start: Callable[[str], Started]) -> None:
+    one = start("stubborn")
+    one.wait_steps()
+    one.process.send_signal(signal.SIGINT)
+    until(lambda: "ending the trainer" in one.err, "the first ctrl-C")
+    before = time.monotonic()
+    one.process.send_signal(signal.SIGINT)
+    assert one.end() == 130
+    assert time.monotonic() - before < launch.TRAINER_GRACE / 2
+    one.assert_nothing_is_left()
+
+
+def test_a_killed_supervisor_leaves_nothing(start: Callable[[str], Started]) -> None:
+    one = start("forever")
+    one.wait_steps()
+    one.process.kill()
+    one.end()
+    one.assert_nothing_is_left()
+
+
+def test_a_trainer_that_fails_is_one_sentence(start: Callable[[str], Started]) -> None:
+    one = start("die")
+    assert one.end() == 1
+    last = one.err.splitlines()[-1]
+    assert last.startswith("driftline: the trainer has died: ValueError: the stand-in has had enough (exit code 1; ")
+    assert "Traceback" not in one.err
+    assert "ValueError" in Path(last.rpartition("log: ")[2].rstrip(")")).read_text()
+    one.assert_nothing_is_left()
+
+
+def test_what_a_killed_trainer_leaves_is_ended(start: Callable[[str], Started]) -> None:
+    one = start("killed")
+    assert one.end() == 1
+    assert "killed by SIGKILL" in one.err.splitlines()[-1]
+    assert len(one.pids()) == 3
+    one.assert_nothing_is_left()
+
+
+def test_a_hub_that_dies_is_started_again(start: Callable[[str], Started]) -> None:
+    one = start("forever")
+    one.wait_steps()
+    first = one.run.connection().pid
+    os.kill(first, signal.SIGKILL)
+    until(lambda: one.run.live() and one.run.connection().pid != first, "another hub")
+    steps = one.out.count("\n")
+    until(lambda: one.out.count("\n") > steps + 3, "steps over the new hub")
+    assert "the hub has died and is started again" in one.err
+    one.process.send_signal(signal.SIGINT)
+    assert one.end() == 130
+    one.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    ("log", "error"),
+    [
+        ("", ""),
+        ("one\ntwo\n", "two"),
+        ("Traceback (most recent call last):\n  x\nValueError: no\nbye\n", "ValueError: no"),
+        ("ray.exceptions.RayActorError: gone\n[INFO] done\n", "ray.exceptions.RayActorError: gone"),
+        ("driftline trainer: no such model\n", "driftline trainer: no such model"),
+        ("x" * 1000, "x" * 300),
+    ],
+)
+def test_the_error_in_a_log(tmp_path: Path, log: str, error: str) -> None:
+    (tmp_path / "log").write_text(log)
+    assert launch.last_error(tmp_path / "log") == error
+
+
+def test_a_log_that_is_not_there(tmp_path: Path) -> None:
+    assert launch.last_error(tmp_path / "log") == ""
