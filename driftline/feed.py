@@ -160,8 +160,8 @@ class Feed:
                     self._read(socket)
                 if self._at < self._goal:
                     self._page(client)
-                age = time.monotonic() - self._heard
-                if age > STALE_SECONDS:
+                monitor.update()
+                if monitor.refused or time.monotonic() - self._heard > STALE_SECONDS:
                     self._silent(monitor, connection)
                     if self._refresh is not None and time.monotonic() - looked > 1.0:
                         looked = time.monotonic()
@@ -178,8 +178,7 @@ class Feed:
         return len(self._queue) >= QUEUE_FRAMES or self._queued_bytes >= QUEUE_BYTES
 
     def _silent(self, monitor: Monitor, connection: Connection) -> None:
-        self._lost = True
-        monitor.update()
+        self._lost = self._spoke
         if monitor.refused:
             self._error = f"the hub of run {connection.run} does not know this key."
         else:
@@ -227,9 +226,9 @@ class Feed:
         self._deliver(ready)
 
     def _hear(self) -> None:
-        if self._lost:
+        if self._lost or not self._spoke:
+            self._reconnects += self._lost
             self._lost = False
-            self._reconnects += 1
             self._error = ""
         self._heard = time.monotonic()
         self._spoke = True
