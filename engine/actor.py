@@ -162,12 +162,10 @@ class EngineActor:
             marks.append(time.perf_counter())
             detail = await self._load(llm, manifest, version)
             marks.append(time.perf_counter())
-            if self._damaged:
-                self._paused = True
             if not (stay or self._damaged):
                 await llm.resume_generation()
             marks.append(time.perf_counter())
-            self._phase = "paused" if self._paused else "running"
+            self._phase = "paused" if stay or self._damaged else "running"
             return SyncReport(
                 engine=self._name, ok=not detail, version_before=before, version_after=self._version, start=start,
                 pause_s=marks[1] - marks[0], load_s=marks[2] - marks[1], resume_s=marks[3] - marks[2],

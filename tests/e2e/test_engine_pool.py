@@ -1,0 +1,339 @@
+"""The engine pool on the real vLLM in Ray actors. One engine serves most tests; each start costs half a minute."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from driftline import fixes
+from engine import EngineError, EnginePool, RolloutRequest
+from engine.weights import SEGMENTS
+from tests.e2e import engine_support as support
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+CLOSE = 1e-4
+"""Nats. Float32 on both sides differs by 1e-6 here; a wrong temperature, head or version by 1e-2 and more."""
+
+
+class Rig:
+    """A started engine, the weights it holds and their version."""
+
+    def __init__(self, pool: EnginePool, model: Any) -> None:
+        self.pool, self.model, self.version = pool, model, 0
+
+    def sync(self, model: Any) -> Any:
+        self.model, self.version = model, self.version + 1
+        (report,) = self.pool.sync(model.state_dict(), self.version)
+        return report
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    folder = tmp_path_factory.mktemp("engine")
+    model = support.engine_model(folder / "model")
+    pool = support.engine_pool(folder / "model", folder / "logs", [])
+    try:
+        pool.start()
+        yield Rig(pool, model)
+    finally:
+        pool.close()
+
+
+@pytest.fixture
+def rig(started: Rig) -> Rig:
+    """The shared engine with the fixes as they were at its start, nothing in flight and no pause."""
+    started.pool.resume()
+    if started.pool.in_flight:
+        support.engine_collect(started.pool, started.pool.in_flight)
+    for fix_id, value in (("processed-logprobs", "on"), ("fp32-lm-head", "on"), ("prefix-cache-off", "off")):
+        started.pool.set_fix(fix_id, value)
+    return started
+
+
+def moved(model: Any, *, head_only: bool) -> Any:
+    """A copy of the model with clearly other weights."""
+    other = copy.deepcopy(model)
+    torch.manual_seed(int(time.time_ns()) % 2**31)
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            if not head_only or name == "lm_head.weight":
+                parameter.add_(torch.randn_like(parameter) * parameter.std() * 0.5)
+    return other
+
+
+def test_groups_come_back_whole(rig: Rig) -> None:
+    groups = support.engine_rollouts(rig.pool, 16, n=4)
+    assert sorted(group.group for group in groups) == list(range(16))
+    assert rig.pool.in_flight == 0
+    for group in groups:
+        assert group.engine == "engine-0"
+        assert len(group.prompt_ids) == support.PROMPT
+        assert 0 < group.started <= group.finished
+        assert len(group.sequences) == 4
+        for sequence in group.sequences:
+            assert (sequence.ids.dtype, sequence.logprobs.dtype, sequence.versions.dtype) == (
+                np.int32,
+                np.float32,
+                np.int32,
+            )
+            assert len(sequence.ids) == len(sequence.logprobs) == len(sequence.versions)
+            assert np.all(sequence.logprobs <= 0)
+            assert np.all(sequence.versions == rig.version)
+            stopped = sequence.ids[-1] == support.EOS
+            assert sequence.finish == ("stop" if stopped else "length")
+            assert stopped or len(sequence.ids) == support.MAX_TOKENS
+            assert support.EOS not in sequence.ids[:-1]
+
+
+def test_engines_do_not_repeat_themselves(rig: Rig) -> None:
+    (group,) = support.engine_rollouts(rig.pool, 1, n=8)
+    assert len({sequence.ids.tobytes() for sequence in group.sequences}) == 8
+
+
+def test_processed_logprobs_agree_with_a_float32_forward_and_raw_ones_do_not(rig: Rig) -> None:
+    processed = support.engine_gap(rig.model, support.engine_rollouts(rig.pool, 4))
+    (state,) = rig.pool.set_fix("processed-logprobs", "off")
+    assert state.effective == "off"
+    raw = support.engine_gap(rig.model, support.engine_rollouts(rig.pool, 4))
+    (state,) = rig.pool.set_fix("processed-logprobs", "on")
+    assert state.effective == "on"
+    again = support.engine_gap(rig.model, support.engine_rollouts(rig.pool, 4))
+    assert processed.mean() < CLOSE
+    assert again.mean() < CLOSE
+    assert raw.mean() > 5 * processed.mean()
+    assert raw.mean() > 100 * CLOSE
+
+
+def test_a_bfloat16_head_shows_and_goes(rig: Rig) -> None:
+    (state,) = rig.pool.set_fix("fp32-lm-head", "off")
+    assert (state.effective, state.detail) == ("off", "head bfloat16, body float32")
+    rough = support.engine_gap(rig.model, support.engine_rollouts(rig.pool, 4))
+    (state,) = rig.pool.set_fix("fp32-lm-head", "on")
+    assert state.effective == "on"
+    fine = support.engine_gap(rig.model, support.engine_rollouts(rig.pool, 4))
+    assert fine.mean() < CLOSE
+    assert rough.mean() > 5 * fine.mean()
+
+
+def test_requests_stop_reading_the_prefix_cache(rig: Rig) -> None:
+    prompt = list(range(2, 2 + 64))
+
+    def hit_rate() -> float:
+        rig.pool.stats()
+        for group in range(4):
+            rig.pool.submit(RolloutRequest(group, prompt, 2))
+        support.engine_collect(rig.pool, 4)
+        return rig.pool.stats().prefix_hit_rate
+
+    assert hit_rate() > 0
+    rig.pool.set_fix("prefix-cache-off", "on")
+    assert math.isnan(hit_rate())  # nothing is even looked up
+    rig.pool.set_fix("prefix-cache-off", "off")
+    assert hit_rate() > 0
+
+
+def test_every_fix_is_reported_and_the_unavailable_ones_refuse(rig: Rig) -> None:
+    states = rig.pool.fix_states()
+    assert list(states) == [fix.id for fix in fixes.FIXES]
+    assert {name: (s.effective, s.how) for name, (s,) in states.items()} == {
+        "processed-logprobs": ("on", "live"),
+        "prefix-cache-off": ("off", "live"),
+        "async-scheduling-off": ("on", "not_available"),
+        "inflight-keep": ("on", "not_available"),
+        "fp32-lm-head": ("on", "live"),
+    }
+    for fix_id in ("async-scheduling-off", "inflight-keep"):
+        with pytest.raises(EngineError, match=f"engine-0: {fix_id} cannot be switched off here: "):
+            rig.pool.set_fix(fix_id, "off")
+    with pytest.raises(EngineError, match="unknown fix 'nonsense'"):
+        rig.pool.set_fix("nonsense", "on")
+
+
+def test_a_sync_brings_the_new_weights(rig: Rig) -> None:
+    old, before = rig.model, rig.version
+    rig.pool.set_fix("prefix-cache-off", "on")  # cached blocks are the old weights'
+    report = rig.sync(moved(old, head_only=False))
+    assert report.ok, report.detail
+    assert (report.version_before, report.version_after) == (before, rig.version)
+    assert report.bytes >= sum(t.numel() * t.element_size() for t in rig.model.state_dict().values())
+    assert 0 < report.pause_s + report.load_s + report.resume_s <= report.total_s * 1.01
+    assert not list(SEGMENTS.glob("driftline-*"))
+    groups = support.engine_rollouts(rig.pool, 4)
+    assert all(np.all(s.versions == rig.version) for g in groups for s in g.sequences)
+    assert support.engine_gap(rig.model, groups).mean() < CLOSE
+    assert support.engine_gap(old, groups).mean() > 100 * CLOSE
+
+
+def test_every_token_carries_the_version_that_sampled_it(rig: Rig) -> None:
+    """Only the head changes: the cached keys and values of sequences in flight stay right, so each token must agree
+
+    exactly with the body and the head of the version it is stamped with, and with no other.
+    """
+    models = {rig.version: rig.model}
+    rig.pool.stats()
+    support.engine_submit(rig.pool, 24)
+    in_flight = 0
+    for _ in range(2):
+        deadline = time.monotonic() + support.LIMIT_S
+        generated = 0.0
+        while generated < 200 and time.monotonic() < deadline:  # tokens, so that both sides of the sync have some
+            stats = rig.pool.stats()
+            generated += stats.tokens_per_s * stats.interval_s
+        report = rig.sync(moved(rig.model, head_only=True))
+        assert report.ok, report.detail
+        in_flight += report.in_flight
+        models[rig.version] = rig.model
+    groups = support.engine_collect(rig.pool, 24)
+    assert in_flight > 0
+
+    right, wrong, straddling = [], [], 0
+    for group in groups:
+        references = {version: support.engine_reference(model, group) for version, model in models.items()}
+        for index, sequence in enumerate(group.sequences):
+            assert np.all(np.diff(sequence.versions) >= 0)
+            straddling += sequence.versions[0] != sequence.versions[-1]
+            for version, reference in references.items():
+                gap = np.abs(sequence.logprobs - reference[index])
+                right.append(gap[sequence.versions == version])
+                wrong.append(gap[sequence.versions != version])
+    assert straddling > 0
+    assert np.concatenate(right).max() < 10 * CLOSE
+    assert np.concatenate(wrong).mean() > 100 * CLOSE
+
+
+def test_a_pause_holds_everything_and_outlasts_a_sync(rig: Rig) -> None:
+    (first,), (second,) = rig.pool.pause(), rig.pool.pause()
+    assert (first.paused, first.changed, second.paused, second.changed) == (True, True, True, False)
+    support.engine_submit(rig.pool, 2, n=4)
+    report = rig.sync(moved(rig.model, head_only=True))
+    assert report.ok
+    assert rig.pool.stats().engines[0].phase == "paused"
+    assert rig.pool.take(1.0) == []
+    assert rig.pool.in_flight == 2
+    (first,), (second,) = rig.pool.resume(), rig.pool.resume()
+    assert (first.paused, first.changed, second.paused, second.changed) == (False, True, False, False)
+    groups = support.engine_collect(rig.pool, 2)
+    assert all(np.all(s.versions == rig.version) for g in groups for s in g.sequences)
+
+
+def test_incomplete_weights_never_serve_a_token(rig: Rig) -> None:
+    good = rig.model
+    partial = {name: tensor for name, tensor in good.state_dict().items() if "layers.1.mlp" not in name}
+    (report,) = rig.pool.sync(partial, rig.version + 1)
+    assert not report.ok
+    assert report.version_after == rig.version
+    assert "no weights came for" in report.detail
+    support.engine_submit(rig.pool, 1)
+    with pytest.raises(EngineError, match="engine-0: stays paused"):
+        rig.pool.resume()
+    assert rig.pool.take(1.0) == []
+    assert rig.sync(good).ok
+    assert support.engine_gap(good, support.engine_collect(rig.pool, 1)).mean() < CLOSE
+
+
+def test_a_request_that_cannot_be_served_is_refused_at_once(rig: Rig) -> None:
+    for request in (RolloutRequest(7, [2] * 256, 1), RolloutRequest(7, [], 1), RolloutRequest(7, [2], 0)):
+        with pytest.raises(EngineError, match=r"group 7: .* allowed: at least 1 sample, 1 to 255 tokens"):
+            rig.pool.submit(request)
+    assert rig.pool.in_flight == 0
+
+
+def test_two_engines_share_the_work_and_a_dead_one_is_named(tmp_path: Path) -> None:
+    model = support.engine_model(tmp_path / "model")
+    said: list[str] = []
+    pool = support.engine_pool(tmp_path / "model", tmp_path / "logs", said, count=2)
+    outside = set(psutil.Process().children(recursive=True))
+    try:
+        pool.start()
+        assert [line.split(":")[0] for line in said if "ready in" in line] == pool.names == ["engine-0", "engine-1"]
+        groups = support.engine_rollouts(pool, 16)
+        assert {group.engine for group in groups} == set(pool.names)
+        assert support.engine_gap(model, groups).mean() < CLOSE
+        first = {s.ids.tobytes() for g in groups if g.engine == "engine-0" for s in g.sequences}
+        assert not first & {s.ids.tobytes() for g in groups if g.engine == "engine-1" for s in g.sequences}
+
+        other = moved(model, head_only=True)
+        reports = pool.sync(other.state_dict(), 5)
+        assert [(r.engine, r.ok, r.version_after) for r in reports] == [("engine-0", True, 5), ("engine-1", True, 5)]
+        assert [s.effective for s in pool.set_fix("processed-logprobs", "off")] == ["off", "off"]
+        assert [s.effective for s in pool.set_fix("processed-logprobs", "on")] == ["on", "on"]
+        assert support.engine_gap(other, support.engine_rollouts(pool, 8)).mean() < CLOSE
+
+        ours = set(psutil.Process().children(recursive=True)) - outside
+        assert len(ours) > 6  # two actors, cores and workers, and Ray
+        os.kill(pool.infos[1].pid, signal.SIGKILL)
+        with pytest.raises(EngineError, match="engine-1: its process died"):
+            pool.take(support.LIMIT_S)
+        with pytest.raises(EngineError, match="engine-1"):
+            pool.sync(other.state_dict(), 6)
+        with pytest.raises(EngineError, match="engine-1"):
+            pool.submit(RolloutRequest(0, [2, 3], 1))
+        assert pool.stats().engines[0].engine == "engine-0"
+    finally:
+        pool.close()
+    pool.close()
+    assert not [process for process in ours if process.is_running()]
+    assert not set(psutil.Process().children(recursive=True)) - outside
+    with pytest.raises(EngineError):
+        pool.take(0.1)
+
+
+def test_vllm_that_refuses_the_model_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    support.engine_model(tmp_path / "model")
+    outside = set(psutil.Process().children(recursive=True))
+    pool = support.engine_pool(tmp_path / "model", tmp_path / "logs", [], max_model_len=4096)
+    with pytest.raises(EngineError, match=r"engine-0: vLLM did not start: .*max_model_len.*engine-0\.log"):
+        pool.start()
+    assert not set(psutil.Process().children(recursive=True)) - outside
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from tests.e2e import engine_support as support
+
+class Said(list):
+    def append(self, line):
+        print(line, flush=True)
+
+folder = Path(sys.argv[1])
+support.engine_model(folder / "model")
+support.engine_pool(folder / "model", folder / "logs", Said()).start()
+"""
+
+
+def test_ctrl_c_while_loading_leaves_no_process(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    watched: set[psutil.Process] = set()
+    try:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if "loading vLLM and the model (1" in line:  # ten seconds in: vLLM has its own processes by then
+                break
+        watched = set(psutil.Process(child.pid).children(recursive=True))
+        assert watched
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=support.LIMIT_S)
+        assert "KeyboardInterrupt" in errors
+        assert not [process for process in watched if process.is_running()]
+    finally:
+        for process in watched:
+            if process.is_running():
+                process.kill()
+        child.kill()

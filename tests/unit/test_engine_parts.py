@@ -1,0 +1,238 @@
+"""The engine's pure parts: launch arguments, what a fix is on an engine, rates, and the import discipline."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from driftline.config import EngineConfig, SamplingConfig
+from driftline.fixes import BY_ID, FIXES
+from driftline.frames import EngineState
+from engine import fixes, launch
+from engine.stats import Counters, pool_stats
+from engine.types import Backend, EngineError, EngineSample
+
+CPU = Backend(
+    platform="cpu",
+    logprobs_mode="raw_logprobs",
+    model_dtype="float32",
+    head_dtypes=("bfloat16",),
+    prefix_caching=True,
+    skip_prefix_reads=False,
+    async_scheduling=False,
+)
+
+
+def changed(**fields: object) -> Backend:
+    return Backend(**{**vars(CPU), **fields})  # type: ignore[arg-type]
+
+
+def spec(config: EngineConfig, **fields: str) -> launch.EngineSpec:
+    return launch.EngineSpec(
+        name="engine-3",
+        index=3,
+        config=config,
+        sampling=SamplingConfig(),
+        model="/model",
+        dtype="float32",
+        fixes=fixes.wanted_at_start(fields),
+        log="/log",
+    )
+
+
+# -- fixes ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_fix_of_the_catalogue_is_described() -> None:
+    states = fixes.describe("engine-0", CPU)
+    assert list(states) == [fix.id for fix in FIXES]
+    for fix_id, state in states.items():
+        assert state.engine == "engine-0"
+        assert state.effective in BY_ID[fix_id].values
+        assert state.detail
+
+
+@pytest.mark.parametrize(
+    ("fix_id", "backend", "effective"),
+    [
+        ("processed-logprobs", CPU, "off"),
+        ("processed-logprobs", changed(logprobs_mode="processed_logprobs"), "on"),
+        ("prefix-cache-off", CPU, "off"),
+        ("prefix-cache-off", changed(skip_prefix_reads=True), "on"),
+        ("prefix-cache-off", changed(prefix_caching=False), "on"),
+        ("async-scheduling-off", CPU, "on"),
+        ("async-scheduling-off", changed(platform="cuda", async_scheduling=True), "off"),
+        ("inflight-keep", CPU, "on"),
+        ("fp32-lm-head", CPU, "off"),
+        ("fp32-lm-head", changed(head_dtypes=("float32",)), "on"),
+        ("fp32-lm-head", changed(head_dtypes=("float32", "bfloat16")), "mixed"),
+    ],
+)
+def test_effective_is_what_the_backend_holds(fix_id: str, backend: Backend, effective: str) -> None:
+    assert fixes.describe("engine-0", backend)[fix_id].effective == effective
+
+
+def test_a_fix_says_since_which_version() -> None:
+    states = fixes.describe("engine-0", changed(since={"fp32-lm-head": 7}))
+    assert states["fp32-lm-head"].since_version == 7
+    assert states["processed-logprobs"].since_version == -1
+
+
+def test_async_scheduling_is_not_available_on_cpu_and_needs_a_restart_elsewhere() -> None:
+    assert fixes.describe("e", CPU)["async-scheduling-off"].how == "not_available"
+    assert fixes.describe("e", changed(platform="cuda"))["async-scheduling-off"].how == "engine_restart"
+
+
+def test_only_a_change_that_cannot_be_made_is_refused() -> None:
+    states = fixes.describe("engine-0", CPU)
+    assert fixes.refusal(states["processed-logprobs"], "processed-logprobs", "on") == ""
+    assert fixes.refusal(states["async-scheduling-off"], "async-scheduling-off", "on") == ""
+    sentence = fixes.refusal(states["async-scheduling-off"], "async-scheduling-off", "off")
+    assert sentence.startswith("engine-0: async-scheduling-off cannot be switched off here: vLLM's CPU platform")
+
+
+@pytest.mark.parametrize(
+    ("value", "body", "head"),
+    [
+        ("on", "float32", "float32"),
+        ("on", "bfloat16", "float32"),
+        ("off", "float32", "bfloat16"),
+        ("off", "bfloat16", "bfloat16"),
+        ("off", "float16", "float16"),
+    ],
+)
+def test_head_dtype(value: str, body: str, head: str) -> None:
+    assert fixes.head_dtype(value, body) == head
+
+
+def test_unnamed_fixes_start_at_vllms_default() -> None:
+    wanted = fixes.wanted_at_start({"fp32-lm-head": "on"})
+    assert wanted == {fix.id: "on" if fix.id == "fp32-lm-head" else "off" for fix in FIXES}
+
+
+# -- launch ---------------------------------------------------------------------------------------------------------
+
+
+def test_arguments_differ_by_hardware_and_seed_by_index() -> None:
+    config = EngineConfig(kv_cache_gb=0.5, gpu_memory_utilization=0.4)
+    cpu = launch.vllm_args(spec(config), cpu=True)
+    gpu = launch.vllm_args(spec(config, **{"async-scheduling-off": "on"}), cpu=False)
+    assert cpu["kv_cache_memory_bytes"] == 2**29
+    assert "gpu_memory_utilization" not in cpu
+    assert (gpu["gpu_memory_utilization"], gpu["async_scheduling"]) == (0.4, False)
+    assert cpu["seed"] == 3
+    assert cpu["enable_prefix_caching"] is True  # else the fix could not be switched back
+
+
+def test_free_arguments_pass_and_taken_ones_are_named() -> None:
+    passed = launch.vllm_args(spec(EngineConfig(args={"max_num_batched_tokens": 512})), cpu=True)
+    assert passed["max_num_batched_tokens"] == 512
+    with pytest.raises(EngineError, match=r"engine\.args: dtype is decided by another key"):
+        launch.vllm_args(spec(EngineConfig(args={"dtype": "float16"})), cpu=True)
+
+
+def test_threads_follow_cpus() -> None:
+    assert launch.environment(EngineConfig(cpus=0.5))["OMP_NUM_THREADS"] == "1"
+    assert launch.environment(EngineConfig(cpus=4))["OMP_NUM_THREADS"] == "4"
+
+
+def test_stop_ids_come_from_both_files(tmp_path: Path) -> None:
+    assert launch.stop_ids(tmp_path) == []
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 5}))
+    assert launch.stop_ids(tmp_path) == [5]
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [9, 2]}))
+    assert launch.stop_ids(tmp_path) == [2, 5, 9]
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": None}))
+    assert launch.stop_ids(tmp_path) == [2, 9]
+
+
+def test_a_model_path_that_is_none_is_said(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="no such directory"):
+        launch.check_model(tmp_path / "absent")
+    with pytest.raises(EngineError, match=r"holds no config\.json"):
+        launch.check_model(tmp_path)
+
+
+def test_the_cause_is_found_in_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "engine-0.log"
+    assert launch.last_error(log) == ""
+    log.write_text(
+        "INFO starting\n"
+        "(EngineCore pid=1) ERROR 11-23 [core.py:1] Traceback (most recent call last):\n"
+        "(EngineCore pid=1) ERROR 11-23 [core.py:2] ValueError: No common block size for 16\n"
+        "RuntimeError: Engine core initialization failed. See root cause above.\n"
+    )
+    assert launch.last_error(log) == "ValueError: No common block size for 16"
+
+
+# -- statistics -----------------------------------------------------------------------------------------------------
+
+
+def sample(engine: str, when: float, generated: int, queries: int, hits: int, **fields: float) -> EngineSample:
+    state = EngineState(engine, "running", 1, when, **fields)  # type: ignore[arg-type]
+    return EngineSample(state, generated, queries, hits)
+
+
+def test_pool_stats_are_over_the_interval() -> None:
+    before = [sample("engine-0", 10.0, 100, 50, 50), sample("engine-1", 10.0, 0, 0, 0)]
+    after = [
+        sample("engine-0", 12.0, 300, 150, 70, running=3, waiting=1, kv_use=0.25),
+        sample("engine-1", 14.0, 200, 100, 80, running=2, waiting=0, kv_use=0.5),
+    ]
+    stats = pool_stats(before, after)
+    assert stats.tokens_per_s == pytest.approx(200 / 2 + 200 / 4)
+    assert (stats.running, stats.waiting, stats.kv_use, stats.interval_s) == (5, 1, 0.5, 4.0)
+    assert stats.prefix_hit_rate == pytest.approx((20 + 80) / (100 + 100))
+    assert [state.engine for state in stats.engines] == ["engine-0", "engine-1"]
+
+
+def test_an_idle_interval_has_no_hit_rate_and_no_rate() -> None:
+    same = [sample("engine-0", 10.0, 100, 50, 50)]
+    stats = pool_stats(same, same)
+    assert math.isnan(stats.prefix_hit_rate)
+    assert stats.tokens_per_s == 0.0
+    assert pool_stats([], []).kv_use == 0.0
+
+
+def test_counters_add_up_steps() -> None:
+    counters = Counters()
+    prefix = types.SimpleNamespace(queries=10, hits=4, preempted_queries=2, preempted_hits=1)
+    step = types.SimpleNamespace(
+        num_running_reqs=2,
+        num_waiting_reqs=3,
+        num_skipped_waiting_reqs=1,
+        kv_cache_usage=0.5,
+        prefix_cache_stats=prefix,
+    )
+    batch = types.SimpleNamespace(num_generation_tokens=7, num_preempted_reqs=1)
+    for _ in range(2):
+        counters.scheduled(step)  # type: ignore[arg-type]
+        counters.iterated(batch)  # type: ignore[arg-type]
+    assert (counters.running, counters.waiting, counters.kv_use) == (2, 4, 0.5)
+    assert (counters.prefix_queries, counters.prefix_hits) == (24, 10)
+    assert (counters.generated, counters.preemptions) == (14, 2)
+    counters.reset()
+    assert counters.generated == 0
+
+
+# -- imports --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import engine, engine.types, engine.fixes, engine.stats", ("ray", "vllm", "torch")),
+        ("from engine import EnginePool", ("ray", "vllm")),
+        ("import engine.actor", ("ray", "vllm", "torch")),
+    ],
+)
+def test_importing_costs_no_engine(statement: str, absent: tuple[str, ...]) -> None:
+    code = f"import sys; {statement}; print([name for name in {absent!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"
