@@ -150,7 +150,7 @@ def test_a_hub_outlives_its_parent_until_the_producers_are_gone(tmp_path: Path) 
 
 
 def test_unknown_key_is_refused_with_a_sentence(hub: Hub) -> None:
-    with Client(hub.run.connection(), new_pair()) as client, pytest.raises(RefusedError, match="does not know this key"):
+    with Client(hub.run.connection(), new_pair()) as client, pytest.raises(RefusedError, match="not know this key"):
         client.ping()
     feed = Feed(hub.run.connection(), new_pair())
     try:
@@ -377,7 +377,7 @@ def test_command_from_wish_to_applied(hub: Hub, trainer: Probe, operator: Client
         ("mark", {"text": "x" * 100_000}, "at most 32768 bytes"),
     ],
 )
-def test_a_command_that_cannot_be_followed_is_refused(operator: Client, verb: str, args: dict[str, str], text: str) -> None:
+def test_an_unfit_command_is_refused(operator: Client, verb: str, args: dict[str, str], text: str) -> None:
     with pytest.raises(ClientError) as caught:
         operator.command(verb, args)  # type: ignore[arg-type]
     assert text in str(caught.value)
@@ -448,7 +448,7 @@ def test_a_callback_that_raises_fails_the_command_not_the_trainer(own_hub: Hub) 
 
 def test_wait_gives_up_in_time(operator: Client, trainer: Probe) -> None:
     number = operator.command("mark", {"text": "never"}, timeout=60)
-    with pytest.raises(ClientError, match="was not done within 0.2 s; its state is 'sent'"):
+    with pytest.raises(ClientError, match=r"was not done within 0\.2 s; its state is 'sent'"):
         operator.wait(number, 0.2)
     with pytest.raises(ClientError, match="knows no command"):
         operator.wait("f" * 32, 1.0)

@@ -1,0 +1,438 @@
+"""The hub's core under random histories: producers that drop, stall and reconnect, disks that fail, hubs that die.
+
+No process, socket, clock or disk: a history runs in microseconds, and hypothesis shrinks one that breaks a rule.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+
+from driftline import wire
+from driftline.frames import TERMINAL, Ack, Command, Event, Metrics, decode, encode
+from driftline.hub.core import Core
+from driftline.hub.effects import Effect, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
+from driftline.journal import Record, record_decoder
+from driftline.keys import Grant
+
+OPERATOR = Grant("operator", "local", "o")
+
+
+class Machine(RuleBasedStateMachine):
+    """One hub after another over one disk, with producers and an operator who follow the protocol.
+
+    What is on its way between a producer and the hub is in `link`, in order, until it is delivered or cut.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk: list[bytes] = []
+        self.synced = 0
+        self.disk_full = False
+        self.time = 1000.0
+        self.peers = 0
+        self.published: list[int] = []
+        self.producers: dict[str, Producer] = {}
+        self.answers: dict[int, wire.Reply] = {}
+        self.commands: dict[str, Command] = {}
+        self.requests = 0
+        self.asked: dict[int, str] = {}
+        self.boot()
+
+    def boot(self) -> None:
+        self.core = Core("run", getattr(self, "epoch", 0) + 1)
+        self.epoch = self.core.epoch
+        for record in self.disk:
+            self.core.restore(record_decoder.decode(record))
+        self.core.start()
+        self.synced = len(self.disk)  # opening the journal syncs it
+        self.published = self.published[: len(self.disk)]
+
+    def now(self) -> Now:
+        return Now(self.time, self.time)
+
+    def do(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Write():
+                    stamp = self.core.stamp(effect, self.now())
+                    if self.disk_full:
+                        self.do(self.core.on_write_failed(effect, "full"))
+                        continue
+                    self.disk.append(stamp.record)
+                    self.do(self.core.on_written(effect, stamp))
+                case Publish(head=head):
+                    _, seq, _ = wire.LIVE_HEAD.unpack(head)
+                    assert seq == len(self.disk), "published is journaled"
+                    self.published.append(seq)
+                case ToProducer(peer=peer, message=message):
+                    for producer in self.producers.values():
+                        if producer.peer == peer:
+                            producer.inbox.append(message)
+                    answer = wire.to_producer_decoder.decode(message)
+                    if isinstance(answer, Command):
+                        self.durable(answer.id)
+                case ToClient(message=message):
+                    reply = wire.reply_decoder.decode(message)
+                    if isinstance(reply, wire.CommandReply):
+                        self.durable(self.asked[reply.id])
+                    self.answers[reply.id] = reply
+                case Sync(seq=seq):
+                    assert seq == len(self.disk)
+                case SendPage():
+                    raise AssertionError("nobody asked for a page")
+
+    def durable(self, command: str) -> None:
+        found = [r.seq for r in self.records() if isinstance(f := r.frame(), Command) and f.id == command]
+        assert len(found) == 1
+        assert found[0] <= self.synced, "a command is on the disk before anybody hears of it"
+
+    def acknowledged(self, producer: str, incarnation: int, last: int) -> None:
+        journaled = {r.pseq for r in self.records() if (r.producer, r.incarnation) == (producer, incarnation)}
+        assert journaled >= set(range(1, last + 1)), "acknowledged is journaled"
+
+    def records(self) -> list[Record]:
+        return [record_decoder.decode(record) for record in self.disk]
+
+    names = Bundle("names")
+
+    @initialize(target=names)
+    def people(self):  # type: ignore[no-untyped-def]
+        for name in ("trainer", "engine-0"):
+            self.producers[name] = Producer(self, name)
+        return multiple("trainer", "engine-0")
+
+    @rule(name=names, count=st.integers(1, 5))
+    def emit(self, name: str, count: int) -> None:
+        for _ in range(count):
+            self.producers[name].emit()
+
+    @rule(name=names)
+    def drop_oldest(self, name: str) -> None:
+        self.producers[name].drop()
+
+    @rule(name=names, count=st.integers(1, 8))
+    def send(self, name: str, count: int) -> None:
+        self.producers[name].send(count)
+
+    @rule(name=names, count=st.integers(1, 8))
+    def deliver(self, name: str, count: int) -> None:
+        self.producers[name].deliver(count)
+
+    @rule(name=names)
+    def read(self, name: str) -> None:
+        self.producers[name].read()
+
+    @rule(name=names, junk=st.binary(max_size=40))
+    def send_junk(self, name: str, junk: bytes) -> None:
+        """A frame that is no frame still takes its place, as an event."""
+        self.producers[name].emit(junk)
+
+    @rule(name=names)
+    def cut(self, name: str) -> None:
+        self.producers[name].connect()
+
+    @rule(name=names)
+    def crash_producer(self, name: str) -> None:
+        old = self.producers[name]
+        self.producers[name] = Producer(self, name, old.incarnation + 1)
+        self.producers[name].taken_before = old.taken_before | set(old.taken)
+
+    @rule()
+    def kill_hub(self) -> None:
+        for producer in self.producers.values():
+            producer.connect()
+        self.boot()
+
+    @rule(full=st.booleans())
+    def fill_disk(self, full: bool) -> None:
+        self.disk_full = full
+
+    @rule(seconds=st.sampled_from([0.05, 0.5, 3.0, 20.0]))
+    def wait(self, seconds: float) -> None:
+        self.time += seconds
+        self.do(self.core.on_tick(self.now()))
+        self.do(self.core.acks())
+
+    @rule()
+    def sync(self) -> None:
+        self.synced = len(self.disk)
+        self.do(self.core.on_synced(self.synced, self.now()))
+
+    ids = Bundle("ids")
+
+    @rule(target=ids, seconds=st.sampled_from([1.0, 30.0]))
+    def command(self, seconds: float) -> str:
+        number = f"c{len(self.commands)}"
+        self.commands[number] = Command(number, "mark", {"text": "x"}, -1, self.time + seconds)
+        self.ask(number)
+        return number
+
+    @rule(number=ids)
+    def ask_again(self, number: str) -> None:
+        self.ask(number)
+
+    def ask(self, number: str) -> None:
+        self.requests += 1
+        self.asked[self.requests] = number
+        request = wire.CommandRequest(self.requests, self.commands[number])
+        self.do(self.core.on_request(b"client", OPERATOR, wire.pack(request), self.now()))
+
+    @rule(number=consumes(ids))
+    def give_up(self, number: str) -> None:
+        """The operator stops asking; the command lives on without them."""
+
+    @invariant()
+    def numbers_are_contiguous_and_nothing_is_double(self) -> None:
+        records = self.records()
+        assert [r.seq for r in records] == list(range(1, len(records) + 1))
+        origins = [(r.producer, r.incarnation, r.pseq) for r in records if r.incarnation]
+        assert len(set(origins)) == len(origins)
+        assert self.published == [r.seq for r in records][: len(self.published)]
+
+    @invariant()
+    def a_producers_frames_are_in_its_order(self) -> None:
+        last: dict[tuple[str, int], int] = {}
+        for r in self.records():
+            if r.incarnation:
+                assert r.pseq == last.get((r.producer, r.incarnation), 0) + 1, "no hole"
+                last[r.producer, r.incarnation] = r.pseq
+
+    @invariant()
+    def a_command_is_journaled_once_and_ends_once(self) -> None:
+        frames = [record.frame() for record in self.records()]
+        commands = [f.id for f in frames if isinstance(f, Command)]
+        assert len(set(commands)) == len(commands)
+        for number in commands:
+            expired = [f for f in frames if isinstance(f, Ack) and f.id == number and f.state == "expired"]
+            assert len(expired) <= 1
+
+    def teardown(self) -> None:
+        """Let everything settle: then every frame that was not dropped is journaled, every command over."""
+        self.disk_full = False
+        for _ in range(3):
+            for producer in self.producers.values():
+                producer.connect()
+                producer.settle()
+            self.time += 1.0
+            self.sync()
+            self.wait(0.5)
+        for _ in range(2):
+            self.time += 60.0
+            self.wait(0.5)
+        for producer in self.producers.values():
+            assert not producer.pending
+            assert producer.acked == producer.numbered
+            mine = [r for r in self.records() if (r.producer, r.incarnation) == (producer.name, producer.incarnation)]
+            assert len(mine) == producer.numbered == producer.emitted - producer.dropped
+        frames = [record.frame() for record in self.records()]
+        for number in {f.id for f in frames if isinstance(f, Command)}:
+            states = [f.state for f in frames if isinstance(f, Ack) and f.id == number]
+            assert set(states) & TERMINAL, f"command {number} ended in no terminal state: {states}"
+            trainer = self.producers["trainer"]
+            assert trainer.taken.count(number) <= 1
+
+
+class Producer:
+    """The producer's half of the protocol, in its shortest form."""
+
+    def __init__(self, machine: Machine, name: str, incarnation: int = 1) -> None:
+        self.machine, self.name, self.incarnation = machine, name, incarnation
+        self.grant = Grant("producer", name, name)
+        self.pending: deque[bytes] = deque()
+        self.window: dict[int, bytes] = {}
+        self.emitted = self.dropped = self.numbered = self.acked = 0
+        self.next = 1
+        self.nonce = 0
+        self.taken: list[str] = []
+        self.taken_before: set[str] = set()
+        self.connect()
+
+    def connect(self) -> None:
+        self.machine.peers += 1
+        self.peer = str(self.machine.peers).encode()
+        self.link: deque[bytes] = deque()
+        self.inbox: deque[bytes] = deque()
+        self.greeted = False
+
+    def greet(self) -> None:
+        self.nonce += 1
+        hello = wire.Hello(self.name, self.incarnation, self.acked + 1, self.nonce, self.dropped, 1)
+        self.link.append(wire.HELLO + wire.pack(hello))
+
+    def emit(self, body: bytes | None = None) -> None:
+        self.pending.append(encode(Metrics(self.emitted, 1, 1.0, {"a": 1.0})) if body is None else body)
+        self.emitted += 1
+
+    def drop(self) -> None:
+        if self.pending:
+            self.pending.popleft()
+            self.dropped += 1
+
+    def send(self, count: int) -> None:
+        if not self.greeted:
+            self.greet()
+        for _ in range(count):
+            self.next = max(self.next, self.acked + 1)
+            if self.next > self.numbered:
+                if not self.pending:
+                    return
+                self.numbered += 1
+                self.window[self.numbered] = self.pending.popleft()
+            head = wire.DATA_HEAD.pack(wire.DATA, self.incarnation, self.next, self.dropped)
+            self.link.append(head + self.window[self.next])
+            self.next += 1
+
+    def deliver(self, count: int) -> None:
+        machine = self.machine
+        for _ in range(min(count, len(self.link))):
+            machine.do(machine.core.on_ingest(self.peer, self.grant, self.link.popleft(), machine.now()))
+
+    def read(self) -> None:
+        while self.inbox:
+            match wire.to_producer_decoder.decode(self.inbox.popleft()):
+                case wire.Acked(last=last):
+                    self.ack(last)
+                case wire.Welcome(nonce=nonce, last=last) if nonce == self.nonce:
+                    self.ack(last)
+                    self.next = self.acked + 1
+                    self.greeted = True
+                case wire.HelloPlease():
+                    self.greet()
+                case Command(id=number):
+                    if number not in self.taken:
+                        self.taken.append(number)
+                        self.emit(encode(Ack(number, "applied", 1.0)))
+
+    def ack(self, last: int) -> None:
+        self.machine.acknowledged(self.name, self.incarnation, last)
+        for number in range(self.acked + 1, last + 1):
+            del self.window[number]
+        self.acked = max(self.acked, last)
+
+    def settle(self) -> None:
+        for _ in range(200):
+            self.machine.time += 0.3
+            self.greet()
+            self.send(50)
+            self.deliver(100)
+            self.machine.sync()
+            self.machine.do(self.machine.core.acks())
+            self.read()
+            if not self.pending and self.acked == self.numbered and not self.inbox:
+                return
+        raise AssertionError("the producer did not settle")
+
+
+TestCore = Machine.TestCase
+TestCore.settings = settings(
+    max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+def clock(seconds: float) -> Now:
+    return Now(seconds, seconds)
+
+
+def run_effects(core: Core, effects: list[Effect], disk: list[Record], now: Now) -> list[Effect]:
+    """Carry out writes on a list; return the other effects."""
+    others: list[Effect] = []
+    for effect in effects:
+        if isinstance(effect, Write):
+            stamp = core.stamp(effect, now)
+            disk.append(record_decoder.decode(stamp.record))
+            others += run_effects(core, core.on_written(effect, stamp), disk, now)
+        else:
+            others.append(effect)
+    return others
+
+
+def test_a_failed_write_has_happened_to_nobody() -> None:
+    core, now = Core("r", 1), clock(1.0)
+    grant = Grant("producer", "trainer", "k")
+    hello = wire.HELLO + wire.pack(wire.Hello("trainer", 7, 1, 1, 0, 1))
+    core.on_ingest(b"p", grant, hello, now)
+    data = wire.DATA_HEAD.pack(wire.DATA, 7, 1, 0) + encode(Metrics(1, 1, 1.0, {}))
+    (write,) = core.on_ingest(b"p", grant, data, now)
+    assert isinstance(write, Write)
+    assert core.on_write_failed(write, "disk full") == []
+    assert core.head == 0
+    (ack,) = core.acks()
+    assert wire.to_producer_decoder.decode(ack.message) == wire.Acked(7, 0)
+    assert core.on_ingest(b"p", grant, data, now) == [write], "the same frame again is welcome"
+
+
+def test_dropped_frames_become_an_event_with_the_exact_count() -> None:
+    core, disk = Core("r", 1), []
+    grant = Grant("producer", "trainer", "k")
+    core.on_ingest(b"p", grant, wire.HELLO + wire.pack(wire.Hello("trainer", 7, 1, 1, 3, 1)), clock(1.0))
+    run_effects(core, core.on_tick(clock(3.0)), disk, clock(3.0))
+    core.on_ingest(b"p", grant, wire.PING_HEAD.pack(wire.PING, 7, 10), clock(3.1))
+    run_effects(core, core.on_tick(clock(3.2)), disk, clock(3.2))  # at most one a second
+    run_effects(core, core.on_tick(clock(5.0)), disk, clock(5.0))
+    run_effects(core, core.on_tick(clock(9.0)), disk, clock(9.0))
+    events = [record.frame() for record in disk]
+    assert [e.data["dropped"] for e in events if isinstance(e, Event)] == [3, 7]
+    assert {record.producer for record in disk} == {"hub"}
+
+
+def test_a_tail_the_disk_has_lost_does_not_stop_its_producer() -> None:
+    """After a crash of the machine the journal may end before what was acknowledged; the producer goes on."""
+    core, now = Core("r", 2), clock(1.0)
+    grant = Grant("producer", "trainer", "k")
+    (welcome,) = core.on_ingest(b"p", grant, wire.HELLO + wire.pack(wire.Hello("trainer", 7, 41, 1, 0, 1)), now)
+    assert wire.to_producer_decoder.decode(welcome.message) == wire.Welcome(2, 1, 40)
+    data = wire.DATA_HEAD.pack(wire.DATA, 7, 41, 0) + encode(Metrics(1, 1, 1.0, {}))
+    assert isinstance(core.on_ingest(b"p", grant, data, now)[0], Write)
+
+
+@pytest.mark.parametrize(
+    ("schema", "name", "text"), [(2, "trainer", "schema 2, this hub speaks 1"), (1, "engine-0", "may not produce as")]
+)
+def test_a_greeting_can_be_refused(schema: int, name: str, text: str) -> None:
+    core = Core("r", 1)
+    hello = wire.HELLO + wire.pack(wire.Hello(name, 7, 1, 1, 0, schema))
+    (refused,) = core.on_ingest(b"p", Grant("producer", "trainer", "k"), hello, clock(1.0))
+    assert text in wire.to_producer_decoder.decode(refused.message).reason
+    assert not core.sessions
+
+
+def test_a_client_that_wrote_nothing_readable_gets_a_refusal() -> None:
+    core = Core("r", 1)
+    for junk in (b"", b"\xc1", b"\x91\xa7nothing", b"\x95" * 2000, wire.pack(wire.PingRequest(1)) + b"x"):
+        (refusal,) = core.on_request(b"p", OPERATOR, junk, clock(1.0))
+        assert isinstance(wire.reply_decoder.decode(refusal.message), wire.Refusal)
+    extra = msgspec.msgpack.encode(["ping", 1, "more"])
+    (refusal,) = core.on_request(b"p", OPERATOR, extra, clock(1.0))
+    assert isinstance(wire.reply_decoder.decode(refusal.message), wire.Refusal)
+
+
+def test_deadlines_far_away_or_past_are_refused() -> None:
+    core = Core("r", 1)
+    for deadline in (float("nan"), float("inf"), 0.0, 99.0, 100.0 + 25 * 3600):
+        request = wire.CommandRequest(1, Command("c1", "stop", {}, -1, deadline))
+        (reply,) = core.on_request(b"p", OPERATOR, wire.pack(request), clock(100.0))
+        assert isinstance(wire.reply_decoder.decode(reply.message), wire.Refusal)
+    for number in ("", "x" * 65, "a b", "ä", "../x"):
+        request = wire.CommandRequest(1, Command(number, "stop", {}, -1, 160.0))
+        (reply,) = core.on_request(b"p", OPERATOR, wire.pack(request), clock(100.0))
+        assert isinstance(wire.reply_decoder.decode(reply.message), wire.Refusal)
+
+
+def test_a_live_frame_names_the_plain_one_before_it() -> None:
+    from driftline.frames import Tokens
+
+    core, disk = Core("r", 1), []
+    plain = Metrics(1, 1, 1.0, {})
+    tokens = Tokens(1, 1, 1.0, 0, b"", b"", b"", b"", b"", b"")
+    heads = []
+    for frame in (plain, tokens, tokens, plain, plain):
+        others = run_effects(core, [Write(encode(frame), frame)], disk, clock(1.0))
+        heads += [wire.LIVE_HEAD.unpack(e.head)[1:] for e in others if isinstance(e, Publish)]
+    assert heads == [(1, 0), (2, 1), (3, 1), (4, 1), (5, 4)]
+    assert decode(bytes(disk[1].body)) == tokens
