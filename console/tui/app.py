@@ -19,12 +19,14 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.worker import get_current_worker
 
+from console.outcome import NO_RUN, Failure
 from console.store.model import CommandLife, RunModel
 from console.tui import actions, present
 from console.tui.actions import Plan, RefusedError
 from console.tui.bindings import bindings
 from console.tui.driver import ConsoleDriver
 from console.tui.glyphs import GLYPHS
+from console.tui.live_source import LiveSource
 from console.tui.screens.confirm import ConfirmScreen
 from console.tui.screens.dialog import Dialog
 from console.tui.screens.help import HelpScreen
@@ -268,11 +270,12 @@ class ConsoleApp(App[None]):
 def run_console(run: RunDir, operate: bool, marker: str = "braille", fps: float = 4.0) -> int:
     """Show a live run on this terminal until the operator leaves; returns the exit code, not 0 after a crash.
 
-    Raises SourceError when the run cannot be reached.
+    Raises Failure when the run cannot be reached.
     """
-    from console.tui.live_source import LiveSource
-
-    source = LiveSource(run, operate=operate)
+    try:
+        source = LiveSource(run, operate=operate)
+    except SourceError as error:
+        raise Failure(str(error), NO_RUN) from error
     try:
         app = ConsoleApp(source, run=run, marker=marker, fps=fps)
         app.run(mouse=False)

@@ -55,6 +55,11 @@ class ConsoleDriver(LinuxDriver):
         linux_driver.getincrementaldecoder = lambda _encoding: lambda: InputDecoder(self._silence_mouse)  # type: ignore
         super().run_input_thread()
 
+    def stop_application_mode(self) -> None:
+        # tmux 3.3a leaves rows of the alternate screen on the shell's after a resize; blank ones hurt nobody.
+        self.write("\x1b[2J\x1b[H")
+        super().stop_application_mode()
+
     def _silence_mouse(self) -> None:
         if not self._mouse:
             self.write(_MOUSE_OFF)

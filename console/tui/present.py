@@ -189,7 +189,8 @@ def _fix_row(fix: Fix, state: FixState | None, glyphs: Glyphs) -> FixRow:
         return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("", Ink.DIM), "", ("not reported yet", Ink.DIM))
     if not available(state):
         reason = state.detail or next((engine.detail for engine in state.engines if engine.detail), "")
-        reason = reason if "not available" in reason else f"not available: {reason}" if reason else "not available here"
+        # The symbol says that it is not available; the room is for why.
+        reason = reason if "not available" in reason else f"n/a: {reason}" if reason else "not available here"
         return FixRow(fix, (glyphs.unavailable, Ink.DIM), (state.effective, Ink.DIM), "", (reason, Ink.DIM), detail)
     since = max((engine.since_version for engine in state.engines), default=-1)
     version = f"v{since}" if since >= 0 else ""

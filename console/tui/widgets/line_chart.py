@@ -191,9 +191,6 @@ class _Plot:
             if line.reference:
                 self._line(line, values, Ink.REFERENCE)
         for line, values in zip(self.data.lines, self.values, strict=True):
-            if line.secondary:
-                self._line(line, values, line.ink)
-        for line, values in zip(self.data.lines, self.values, strict=True):
             if line.reference or line.secondary:
                 continue
             if self.view.window > 1:
@@ -204,6 +201,9 @@ class _Plot:
                     with np.errstate(invalid="ignore", divide="ignore"):
                         values = np.where(values > 0, np.log10(values), np.nan)
             self._line(line, values, line.ink)
+        for line, values in zip(self.data.lines, self.values, strict=True):
+            if line.secondary:
+                self._line(line, values, line.ink)
         for column, marks in labels.items():
             more = f" +{len(marks) - 1}" if len(marks) > 1 else ""
             self._mark_label(column, marks[0].text + more, _mark_ink(marks[0]))

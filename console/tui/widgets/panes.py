@@ -127,7 +127,7 @@ def fix_line(row: FixRow, width: int) -> list[Text]:
     name = 21 if width >= 40 else 18
     state, ink = row.state
     line = [(" ", Ink.TEXT), row.symbol, (f" {row.fix.title:<{name}.{name}}", Ink.TEXT)]
-    if state:
+    if state and (row.symbol[1] != Ink.DIM or width >= 60):
         line.append((f"{state:<7}", ink))
     if row.since:
         line.append((f" {row.since:<4}", Ink.DIM))
@@ -211,5 +211,7 @@ class EventLog(Pane):
             line.append((f"{f'step {event.step}' if event.step >= 0 else '':<10}", Ink.DIM))
         if width >= 90:
             line.append((f"{logged.producer:<12.12} ", Ink.DIM))
-        line.append((event.text or event.kind, _LEVEL[event.level]))
+        ink = _LEVEL[event.level]
+        line.append((f"{event.kind} ", Ink.DIM if ink is Ink.TEXT else ink))
+        line.append((event.text, ink))
         return line
