@@ -18,6 +18,8 @@ from driftline.frames import TERMINAL, Ack, Frame
 
 SWITCH_AT: Final = 45
 """Steps on vLLM's defaults before the fixes, in the demonstration's 90."""
+LIVE: Final = ("live", "next_sync")
+"""How a fix that is available in a live run takes effect."""
 COMMAND_TIMEOUT: Final = 60.0
 CONFIG: Final = Path("configs") / "demo.toml"
 
@@ -78,9 +80,11 @@ class Operator:
     def _switch(self) -> None:
         self._stage = "fixes"
         for fix, state in self._story.fixes.items():
-            if state.how == "not_available":
-                self._say(f"fix {fix}: not available here: {state.detail or 'no engine of this run can do it'}")
-            elif state.requested != ON:
+            if state.effective == ON:
+                self._say(f"fix {fix}: on from the start")
+            elif state.how not in LIVE:
+                self._say(f"fix {fix}: not to be had in a live run here: {state.detail or state.how}")
+            else:
                 self._send("fix.set", {"fix": fix, "value": ON}, f"fix {fix} on")
         if self._waiting:
             self._story.switched = self._story.step

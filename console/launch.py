@@ -25,12 +25,14 @@ from driftline.rundir import RUN_VARIABLE, RunDir
 
 HUB_START: Final = 30.0
 """Seconds for the hub to bind its sockets."""
-TRAINER_GRACE: Final = 45.0
+TRAINER_GRACE: Final = 90.0
 """Seconds for the trainer to end in order: it finishes its step, writes a checkpoint, shuts vLLM and Ray down."""
 TREE_GRACE: Final = 5.0
 """Seconds for what a dead trainer left behind."""
 HUB_GRACE: Final = 10.0
 """Seconds for the hub to write what it has received."""
+SILENT: Final = 0.5
+"""Seconds of waiting for an end that are no news."""
 HUB_RESTARTS: Final = 3
 TICK: Final = 0.05
 
@@ -150,11 +152,11 @@ class Supervisor:
 
     def _end(self, name: str, child: subprocess.Popen[bytes], grace: float) -> None:
         if child.poll() is None:
-            self._say(f"ending the {name}")
             child.terminate()
-        deadline = time.monotonic() + grace
-        while child.poll() is None and time.monotonic() < deadline and not self._impatient():
-            self._say(f"ending the {name} (at most {grace:.0f} s; ctrl-C again ends it at once)")
+        started = time.monotonic()
+        while child.poll() is None and time.monotonic() < started + grace and not self._impatient():
+            if time.monotonic() > started + SILENT:
+                self._say(f"ending the {name} (at most {grace:.0f} s; ctrl-C again ends it at once)")
             time.sleep(TICK)
         if child.poll() is None:
             # Its descendants first seen now: once it is dead, only adopted ones could still be found.

@@ -20,6 +20,8 @@ COLUMNS: Final = (
     ("sync s", "sync/total_s"),
     ("tok/s", "engine/tokens_per_s"),
 )
+ROUTINE: Final = frozenset({"sync.done"})
+"""Events that come with every step and have their column."""
 HEADER_EVERY: Final = 20
 WIDTH: Final = 9
 
@@ -40,7 +42,7 @@ class Lines:
         match frame:
             case Metrics():
                 yield from self._step(stamped.time, frame)
-            case Event():
+            case Event() if frame.kind not in ROUTINE or frame.level != "info":
                 yield self._happened(stamped.time, frame.kind, frame.text, frame.level)
             case RunState():
                 yield from self._run(stamped.time, frame)

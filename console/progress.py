@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from typing import Final, TextIO
 
 from driftline.text import sanitize
 
+SECONDS: Final = re.compile(r" \(\d+ s\)$")
 SPIN: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
@@ -28,6 +30,9 @@ class Progress:
     def update(self, text: str) -> None:
         """Show `text` and the seconds since it was first shown. Without a terminal a repeated text is not printed."""
         text = sanitize(text)
+        if self._live:
+            # The line counts the seconds itself; a report of somebody else's must not start it anew.
+            text = SECONDS.sub("", text)
         if text != self._text:
             self._text, self._since = text, time.monotonic()
             if self._plain and not self._live:
