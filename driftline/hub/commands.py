@@ -30,7 +30,6 @@ class Life:
         self.state: AckState = "queued"
         self.durable = False
         self.handed = False
-        self.expiring = False
         self.askers: list[tuple[bytes, int]] = []
 
     @property
@@ -121,11 +120,6 @@ class Desk:
                 self._take(ack)
         return []
 
-    def on_write_failed(self, frame: Frame) -> None:
-        """A frame is not in the journal; an expiry will be tried again."""
-        if isinstance(frame, Ack) and frame.id in self._open:
-            self._open[frame.id].expiring = False
-
     def on_synced(self, seq: int, owner: bytes | None, now: Now) -> list[Effect]:
         """Commands up to `seq` are safe on disk: hand them over and answer who asked."""
         ready = [life for written, life in self._unsynced if written <= seq]
@@ -146,7 +140,7 @@ class Desk:
             return []
         effects: list[Effect] = []
         for life in list(self._open.values()):
-            if life.durable and not life.expiring and now.wall <= life.command.deadline:
+            if life.durable and now.wall <= life.command.deadline:
                 effects += self._hand_over(life, peer, now)
         return effects
 
@@ -154,8 +148,7 @@ class Desk:
         """Expire what nobody accepted in time."""
         effects: list[Effect] = []
         for life in self._open.values():
-            if life.waiting and not life.expiring and now.wall > life.command.deadline:
-                life.expiring = True
+            if life.waiting and now.wall > life.command.deadline:
                 text = "handed over, not accepted before the deadline" if life.handed else "nobody was there to take it"
                 effects.append(_ack(life, "expired", text, now))
         return effects

@@ -119,7 +119,6 @@ class Core:
 
     def on_write_failed(self, write: Write, reason: str) -> list[Effect]:
         """The record is not in the journal: the producer keeps it, a client is told."""
-        self._desk.on_write_failed(write.frame)
         if write.asker is None:
             return []
         peer, request = write.asker

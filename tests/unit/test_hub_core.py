@@ -112,6 +112,22 @@ class Machine(RuleBasedStateMachine):
         for _ in range(count):
             self.producers[name].emit()
 
+    @rule(name=names, count=st.integers(1, 5))
+    def exchange(self, name: str, count: int) -> None:
+        """The usual case in one step, without the ack."""
+        producer = self.producers[name]
+        self.emit(name, count)
+        producer.send(count)
+        producer.deliver(100)
+        producer.read()
+        producer.send(count)
+        producer.deliver(100)
+
+    @rule(name=names)
+    def go_back(self, name: str) -> None:
+        """A producer may send again whatever is not acknowledged."""
+        self.producers[name].next = 1
+
     @rule(name=names)
     def drop_oldest(self, name: str) -> None:
         self.producers[name].drop()
@@ -159,9 +175,10 @@ class Machine(RuleBasedStateMachine):
         self.do(self.core.on_tick(self.now()))
         self.do(self.core.acks())
 
-    @rule()
-    def sync(self) -> None:
-        self.synced = len(self.disk)
+    @rule(back=st.integers(0, 3))
+    def sync(self, back: int) -> None:
+        """The disk is behind what is written by the time it answers."""
+        self.synced = max(self.synced, len(self.disk) - back)
         self.do(self.core.on_synced(self.synced, self.now()))
 
     ids = Bundle("ids")
@@ -220,8 +237,10 @@ class Machine(RuleBasedStateMachine):
                 producer.connect()
                 producer.settle()
             self.time += 1.0
-            self.sync()
+            self.sync(0)
             self.wait(0.5)
+        self.numbers_are_contiguous_and_nothing_is_double()
+        self.a_producers_frames_are_in_its_order()
         for _ in range(2):
             self.time += 60.0
             self.wait(0.5)
@@ -321,7 +340,7 @@ class Producer:
             self.greet()
             self.send(50)
             self.deliver(100)
-            self.machine.sync()
+            self.machine.sync(0)
             self.machine.do(self.machine.core.acks())
             self.read()
             if not self.pending and self.acked == self.numbered and not self.inbox:
@@ -389,6 +408,36 @@ def test_a_tail_the_disk_has_lost_does_not_stop_its_producer() -> None:
     assert wire.to_producer_decoder.decode(welcome.message) == wire.Welcome(2, 1, 40)
     data = wire.DATA_HEAD.pack(wire.DATA, 7, 41, 0) + encode(Metrics(1, 1, 1.0, {}))
     assert isinstance(core.on_ingest(b"p", grant, data, now)[0], Write)
+
+
+def test_a_command_without_a_terminal_ack_is_handed_over_at_every_greeting() -> None:
+    core, disk, now = Core("r", 1), [], clock(1.0)
+    grant = Grant("producer", "trainer", "k")
+    request = wire.CommandRequest(1, Command("c1", "stop", {}, -1, 50.0))
+    others = run_effects(core, core.on_request(b"client", OPERATOR, wire.pack(request), now), disk, now)
+    assert [e for e in others if isinstance(e, ToClient)] == [], "no answer before it is on the disk"
+    others = run_effects(core, core.on_synced(1, now), disk, now)
+    assert [wire.reply_decoder.decode(e.message).state for e in others if isinstance(e, ToClient)] == ["queued"]
+
+    def greet(core: Core, incarnation: int, now: Now) -> list[Command]:
+        hello = wire.HELLO + wire.pack(wire.Hello("trainer", incarnation, 1, 1, 0, 1))
+        others = run_effects(core, core.on_ingest(b"p%d" % incarnation, grant, hello, now), disk, now)
+        answers = [wire.to_producer_decoder.decode(e.message) for e in others if isinstance(e, ToProducer)]
+        return [answer for answer in answers if isinstance(answer, Command)]
+
+    assert [command.issuer for command in greet(core, 1, now)] == ["operator local"]
+    assert len(greet(core, 2, now)) == 1
+    later = Core("r", 2)
+    for record in disk:
+        later.restore(record)
+    later.start()
+    assert len(greet(later, 3, now)) == 1
+    states = [f.state for record in disk if isinstance(f := record.frame(), Ack)]
+    assert states == ["queued", "sent"], "handed over again is no news"
+    done = Ack("c1", "applied", 1.0)
+    data = wire.DATA_HEAD.pack(wire.DATA, 3, 1, 0) + encode(done)
+    run_effects(later, later.on_ingest(b"p3", grant, data, now), disk, now)
+    assert greet(later, 4, now) == []
 
 
 @pytest.mark.parametrize(
