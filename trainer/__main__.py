@@ -16,6 +16,14 @@ from driftline.rundir import RunDir, RunError
 
 FAILED, USAGE = 1, 2
 
+# Nothing is ever fetched, no progress bars in a log, no forked workers of a tokenizer next to Ray's processes.
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the trainer; returns the exit code."""
@@ -33,9 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     except config.ConfigError as error:
         print(f"trainer: {error}", file=sys.stderr)
         return USAGE
-    # Nothing is ever fetched, and a tokenizer's forked workers are not wanted next to Ray's processes.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         from trainer.session import Session, Signals
     except ImportError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,14 +44,18 @@ class Setup:
     start: State
 
 
-def threads(configured: int) -> int:
-    """Torch threads: as configured, or every core this process may use."""
-    return configured or len(os.sched_getaffinity(0))
+def threads(config: Config) -> int:
+    """Torch threads: as configured, or the cores of this process that `engine.count * engine.cpus` leave, at least 1.
+
+    Measured on two cores: with both, the trainer starves the engine, and rollouts are still in flight at every sync.
+    """
+    engines = math.ceil(config.engine.count * config.engine.cpus)
+    return config.trainer.threads or max(1, len(os.sched_getaffinity(0)) - engines)
 
 
 def build(config: Config, run: RunDir, *, resume: bool, digest: str, say: Callable[[str], None]) -> Setup:
     """Make or load the model, warm it, write it for the engines, restore a checkpoint. Raises TrainerError."""
-    torch.set_num_threads(threads(config.trainer.threads))
+    torch.set_num_threads(threads(config))
     torch.manual_seed(config.run.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = models.resolve_dtype(config.model.dtype, device)

@@ -1,0 +1,268 @@
+"""The trainer process as it runs: a hub, the real vLLM in a Ray actor, commands, signals, resumption."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from driftline import metrics, rundir
+from driftline.client import Client, attach
+from driftline.frames import Ack, Event, FixState, Metrics, RunState, Span, Tokens
+from driftline.journal import read
+from driftline.rundir import RunDir
+
+REPOSITORY = Path(__file__).parents[2]
+LIMIT_S = 240.0
+
+CONFIG = """
+[run]
+name = "trainer-test"
+steps = 400
+[model]
+warm_start_batches = 60
+[engine]
+max_num_seqs = 32
+max_model_len = 64
+kv_cache_gb = 0.25
+[rollout]
+prompts = 4
+samples = 4
+ahead = 4
+[trainer]
+lr = 1e-4
+passes = 1
+[fixes]
+processed-logprobs = "on"
+prefix-cache-off = "on"
+fp32-lm-head = "on"
+"""
+
+
+class LiveRun:
+    """A run directory with its hub; trainers are started in it one after the other."""
+
+    def __init__(self, root: Path, config: str) -> None:
+        self.run = rundir.create(root, "trainer-test")
+        self.run.config.write_text(config)
+        self._started: list[subprocess.Popen[str]] = []
+        self.hub = self._spawn("driftline.hub", str(self.run.path))
+        rundir.wait_connection(self.run, 60)
+        self.client = Client(*attach(self.run, "operator"))
+
+    def train(self, *arguments: str) -> subprocess.Popen[str]:
+        return self._spawn("trainer", "--run-dir", str(self.run.path), *arguments)
+
+    def _spawn(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+        log = (self.run.logs / f"{module}-{len(self._started)}.log").open("w")
+        with log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                cwd=REPOSITORY,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        self._started.append(process)
+        return process
+
+    def frames(self, kind: type) -> list:
+        return [frame for stamped in read(self.run.journal) if isinstance(frame := stamped.frame(), kind)]
+
+    def steps(self) -> dict[int, dict[str, float]]:
+        return {frame.step: frame.values for frame in self.frames(Metrics)}
+
+    def wait(self, condition: Callable[[], object], trainer: subprocess.Popen[str], limit: float = LIMIT_S) -> None:
+        deadline = time.monotonic() + limit
+        while not condition():
+            assert trainer.poll() is None, f"the trainer ended with {trainer.returncode}: {self.logs()}"
+            assert time.monotonic() < deadline, f"it did not come about within {limit:.0f} s: {self.logs()}"
+            time.sleep(0.1)
+
+    def wait_steps(self, more: int, trainer: subprocess.Popen[str]) -> tuple[int, int]:
+        """Wait for `more` further steps; returns the last step before and the newest one."""
+        first = max(self.steps(), default=0)
+        self.wait(lambda: max(self.steps(), default=0) >= first + more, trainer)
+        return first, max(self.steps())
+
+    def command(self, verb: str, **args: str) -> Ack:
+        return self.client.wait(self.client.command(verb, args), LIMIT_S)
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text()[-1500:] for path in self.run.logs.glob("trainer-*.log"))
+
+    def close(self) -> None:
+        self.client.close()
+        for process in reversed(self._started):
+            if process.poll() is None:
+                process.terminate()
+                process.wait(90)
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    return not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory) -> Iterator[LiveRun]:
+    live = LiveRun(tmp_path_factory.mktemp("runs"), CONFIG)
+    yield live
+    live.close()
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(900)
+def test_a_live_run_from_start_to_stop_and_on_from_its_checkpoint(live: LiveRun) -> None:
+    # One test, because a real engine takes half a minute to start; the parts follow the life of a run.
+    trainer = live.train()
+    live.wait(lambda: len(live.steps()) >= 8, trainer)
+    _every_number_is_there(live)
+    _switching_a_fix_shows_in_the_numbers(live, trainer)
+    _what_cannot_be_switched_says_so(live)
+    _a_sync_by_hand_leaves_every_engine_on_the_trainer_s_version(live)
+    _a_pause_stops_generation_and_training(live, trainer)
+    processes = family(trainer)
+    trainer.send_signal(signal.SIGTERM)
+    assert trainer.wait(90) == 0, live.logs()
+    assert gone(processes), "an engine or Ray process outlived the trainer"
+    last = live.frames(RunState)[-1]
+    assert last.status == "finished"
+    assert "stopped after step" in last.detail
+    _the_run_goes_on_from_its_checkpoint(live, last.step)
+
+
+def _every_number_is_there(live: LiveRun) -> None:
+    values = live.steps()[8]
+    # With prefix-cache-off no prompt token is looked up, so that there is no hit rate.
+    assert set(metrics.BY_NAME) - set(values) <= {"engine/prefix_hit_rate"}
+    # A token sampled over the KV of older weights, after an update in flight, is a real mismatch: hence the median.
+    first = sorted(live.steps()[step]["mismatch/abs_diff_mean"] for step in range(1, 9))
+    assert first[3] < 1e-3
+    token = live.frames(Tokens)[0]
+    assert token.n == len(token.pieces) > 0
+    spans = {(span.engine, span.phase) for span in live.frames(Span)}
+    assert spans == {("engine-0", phase) for phase in ("pause", "load", "resume", "total")}
+    assert {state.fix for state in live.frames(FixState)} >= {"processed-logprobs", "inflight-keep"}
+
+
+def _mean(live: LiveRun, name: str, first: int, last: int) -> float:
+    steps = live.steps()
+    values = [steps[step][name] for step in range(first + 1, last + 1) if name in steps.get(step, {})]
+    return sum(values) / len(values)
+
+
+def _switching_a_fix_shows_in_the_numbers(live: LiveRun, trainer: subprocess.Popen[str]) -> None:
+    name = "mismatch/abs_diff_mean"
+    before = _mean(live, name, 0, max(live.steps()))
+    ack = live.command("fix.set", fix="processed-logprobs", value="off")
+    assert (ack.state, ack.data) == ("applied", {"engine-0.effective": "off"})
+    live.wait_steps(3, trainer)
+    wrong = _mean(live, name, *live.wait_steps(3, trainer))
+    assert wrong > 5 * before
+    assert live.command("fix.set", fix="processed-logprobs", value="on").state == "applied"
+    live.wait_steps(3, trainer)
+    assert _mean(live, name, *live.wait_steps(3, trainer)) < wrong / 5
+    state = [state for state in live.frames(FixState) if state.fix == "processed-logprobs"][-1]
+    assert (state.requested, state.effective, state.generation, state.settled) == ("on", "on", 2, True)
+    assert state.engines[0].since_version > 0
+
+
+def _what_cannot_be_switched_says_so(live: LiveRun) -> None:
+    ack = live.command("fix.set", fix="async-scheduling-off", value="off")
+    assert ack.state == "failed"
+    assert "async-scheduling-off cannot be switched off here" in ack.detail
+
+
+def _a_sync_by_hand_leaves_every_engine_on_the_trainer_s_version(live: LiveRun) -> None:
+    ack = live.command("sync")
+    assert ack.state == "applied", ack.detail
+    assert ack.data["engine-0.total_s"] >= ack.data["engine-0.load_s"] > 0
+    events = [event for event in live.frames(Event) if event.kind == "sync.done" and event.data["by"] != "trainer"]
+    assert events[-1].data["version"] == ack.data["engine-0.version"]
+
+
+def _a_pause_stops_generation_and_training(live: LiveRun, trainer: subprocess.Popen[str]) -> None:
+    assert live.command("pause").state == "applied"
+    assert live.frames(RunState)[-1].lease_until > time.time()
+    deadline = time.monotonic() + LIMIT_S
+    while True:  # what was under way when the pause came still ends
+        before = max(live.steps())
+        time.sleep(2)
+        if max(live.steps()) == before:
+            break
+        assert time.monotonic() < deadline, "the run went on while it was paused"
+    assert live.command("sync").state == "applied"
+    assert max(live.steps()) == before
+    assert live.command("resume").state == "applied"
+    live.wait_steps(2, trainer)
+
+
+def _the_run_goes_on_from_its_checkpoint(live: LiveRun, step: int) -> None:
+    trainer = live.train("--resume", "--steps", str(step + 3))
+    assert trainer.wait(LIMIT_S) == 0, live.logs()
+    assert [s for s in sorted(live.steps()) if s > step] == [step + 1, step + 2, step + 3]
+    # The first tokens after it are sampled by the restored weights: a resume without its sync would be far off.
+    assert live.steps()[step + 1]["mismatch/abs_diff_mean"] < 1e-3
+    assert live.frames(RunState)[-1].detail == f"all {step + 3} steps done"
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", ["signal", "command"])
+def test_a_stop_while_engines_are_loading_ends_everything(tmp_path: Path, how: str) -> None:
+    live = LiveRun(tmp_path, CONFIG.replace("warm_start_batches = 60", "warm_start_batches = 1"))
+    try:
+        trainer = live.train()
+        live.wait(lambda: any("loading vLLM" in state.detail for state in live.frames(RunState)), trainer)
+        processes = family(trainer)
+        if how == "signal":
+            trainer.send_signal(signal.SIGINT)
+        else:
+            assert live.command("stop").state == "applied"
+        assert trainer.wait(90) == 0, live.logs()
+        assert gone(processes)
+        assert live.frames(RunState)[-1].status == "finished"
+    finally:
+        live.close()
+
+
+def test_a_model_path_that_is_not_there_fails_before_anything_starts(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.logs.mkdir()
+    run.config.write_text('[model]\npath = "/no/such/model"\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", "--run-dir", str(tmp_path)],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line.startswith("trainer: ")]
+    assert len(lines) == 1
+    assert "/no/such/model is not a Hugging Face model directory" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("[run]\nsteps = 0\n", "run.steps: expected `int` >= 1"), ("[rum]\n", "unknown key 'rum'")],
+)
+def test_a_wrong_configuration_is_exit_code_2(tmp_path: Path, text: str, says: str) -> None:
+    RunDir(tmp_path).config.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", "--run-dir", str(tmp_path)],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "config.toml" in done.stderr
