@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from driftline import rundir
 from driftline.frames import (
+    TOPIC,
     Ack,
     AckState,
     Command,
@@ -111,12 +112,11 @@ class Probe:
         if self._sender is None:
             return
         try:
-            if set(map(type, values.values())) <= _NUMBERS:
-                body = encode(Metrics(step, version, time.time(), values, labels or {}))  # type: ignore[arg-type]
+            if set(map(type, values.values())) <= _NUMBERS and type(step) is type(version) is int:
+                frame = Metrics(step, version, time.time(), values, labels or {})  # type: ignore[arg-type]
             else:
-                numbers = self._numbers(values)
-                body = encode(Metrics(int(step), int(version), time.time(), numbers, labels or {}))
-            self._ring.put(body)
+                frame = Metrics(int(step), int(version), time.time(), self._numbers(values), labels or {})
+            self._ring.put(encode(frame))
         except Exception as error:  # noqa: BLE001  a trainer must not fall over its telemetry, whatever it passed
             self._refuse("emit", error)
 
@@ -125,6 +125,8 @@ class Probe:
         if self._sender is None:
             return
         try:
+            if type(frame) not in TOPIC:
+                raise FrameError("not a frame")
             try:
                 body = encode(frame)
             except FrameError:

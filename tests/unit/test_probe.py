@@ -1,0 +1,234 @@
+"""The probe without a hub: what it accepts, what it counts, and what it never does to its trainer."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from driftline.frames import Event, Frame, Metrics, RunState, Tokens, decode
+from driftline.keys import make_run_keys
+from driftline.probe import Probe
+from driftline.ring import WINDOW_FRAMES, Ring
+from driftline.rundir import RunDir
+
+
+@pytest.fixture
+def probe(tmp_path: Path):  # type: ignore[no-untyped-def]
+    run = RunDir(tmp_path)
+    make_run_keys(run)
+    probe = Probe("trainer", run)
+    yield probe
+    probe.close(0.0)
+
+
+def sent(probe: Probe) -> list[Frame]:
+    """What waits in the ring of a probe that has no hub."""
+    return [decode(body) for body in probe._ring._pending]
+
+
+class Tensor:
+    """As a zero-dimensional tensor: no float, but float() works."""
+
+    def __float__(self) -> float:
+        return 0.5
+
+
+class Awkward:
+    def __float__(self) -> float:
+        raise RuntimeError("a tensor of more than one element")
+
+    def __str__(self) -> str:
+        raise RuntimeError("not even this")
+
+
+def test_numbers_of_every_kind_arrive_as_floats(probe: Probe) -> None:
+    probe.emit({"f": 1.5, "i": 2}, step=3, version=4, labels={"f": "exact"})
+    kinds = {"f64": np.float64(1.5), "f32": np.float32(0.5), "i": np.int64(7), "bool": True, "zero-d": np.array(2.5)}
+    odd = {"tensor": Tensor(), "nan": float("nan"), "inf": -np.inf}
+    probe.emit({**kinds, **odd}, step=np.int64(5), version=np.int32(1))  # type: ignore[arg-type]
+    first, second = sent(probe)
+    assert isinstance(first, Metrics)
+    assert isinstance(second, Metrics)
+    assert (first.step, first.version, first.values, first.labels) == (3, 4, {"f": 1.5, "i": 2.0}, {"f": "exact"})
+    nan = second.values.pop("nan")
+    assert nan != nan
+    expected = {"f64": 1.5, "f32": 0.5, "i": 7.0, "bool": 1.0, "zero-d": 2.5, "tensor": 0.5, "inf": -float("inf")}
+    assert second.values == expected
+    assert (second.step, second.version) == (5, 1)
+    assert probe.stats.refused == 0
+
+
+def test_unusable_values_are_counted_and_logged_once(probe: Probe, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "driftline.probe"):
+        for _ in range(50):
+            probe.emit({"good": 1.0, "bad": "text", "none": None, "worse": Awkward(), "list": [1, 2]}, step=1)
+            probe.emit({"good": 1.0, "step": 2}, step="one")  # type: ignore[arg-type]
+            probe.emit(None, step=1)  # type: ignore[arg-type]
+            probe.emit({"good": 2.0}, step=2**80)
+            probe.send("no frame at all")  # type: ignore[arg-type]
+            probe.event("kind", "text", odd=Awkward())
+            probe.ack("id", "applied", data={"x": Awkward()})
+            probe.tokens(
+                step=1, version=1, ids=[1, 2], seq=[0], position=[0], token_version=[0], rollout=[0.0], trainer=[0.0]
+            )
+    metrics = [f for f in sent(probe) if isinstance(f, Metrics)]
+    assert [f.values for f in metrics] == [{"good": 1.0}] * 50
+    assert probe.stats.refused >= 50 * 10
+    assert len(caplog.records) < 20
+
+
+def test_events_tokens_and_states_arrive_whole(probe: Probe) -> None:
+    probe.event("sync.done", "all good", "warn", 7, seconds=0.5, engine="engine-0", path=Path("x"), n=np.int64(3))
+    arrays = {k: np.arange(3) for k in ("ids", "seq", "position", "token_version", "rollout", "trainer")}
+    probe.tokens(step=1, version=2, **arrays, pieces=("a", "\ud83d", "c"), rewards=np.array([0.5]))
+    probe.send(RunState("r", "running", 1, 2, 3, 4.0))
+    event, tokens, state = sent(probe)
+    assert isinstance(event, Event)
+    assert event.data == {"seconds": 0.5, "engine": "engine-0", "path": "x", "n": 3}
+    assert isinstance(tokens, Tokens)
+    assert tokens.n == 3
+    assert tokens.pieces == ("a", "?", "c")
+    assert np.frombuffer(tokens.trainer, "<f4").tolist() == [0.0, 1.0, 2.0]
+    assert isinstance(state, RunState)
+
+
+def test_without_a_run_the_probe_is_inert_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_RUNS", str(tmp_path))
+    monkeypatch.delenv("DRIFTLINE_RUN", raising=False)
+    with caplog.at_level(logging.WARNING, "driftline.probe"):
+        probe = Probe()
+        probe.emit({"a": 1.0}, step=1)
+        probe.event("k", "t")
+        probe.ack("x", "applied")
+        probe.tokens(step=1, version=1, ids=[], seq=[], position=[], token_version=[], rollout=[], trainer=[])
+        assert not probe.flush(0.1)
+        probe.close()
+    assert len(caplog.records) == 1
+    assert "inert" in caplog.text
+    assert probe.stats.sent == 0
+    assert not probe.connected
+
+
+def test_the_run_is_taken_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDir(tmp_path / "r")
+    run.journal.mkdir(parents=True)
+    make_run_keys(run)
+    monkeypatch.setenv("DRIFTLINE_RUN", str(run.path))
+    with Probe() as probe:
+        probe.emit({"a": 1.0}, step=1)
+        assert probe.stats.queued_bytes > 0
+
+
+def test_close_without_a_hub_does_not_hold_up_the_end(probe: Probe) -> None:
+    probe.emit({"a": 1.0}, step=1)
+    start = time.monotonic()
+    probe.close(60.0)
+    assert time.monotonic() - start < 30
+    probe.emit({"a": 1.0}, step=2)
+    probe.close()
+
+
+def test_import_of_the_package_is_light() -> None:
+    import subprocess
+
+    code = "import sys, driftline; print({'zmq', 'numpy', 'msgspec'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+# The ring
+
+
+def test_the_ring_keeps_the_newest_within_its_bound_and_counts_the_rest() -> None:
+    ring = Ring(10_000)
+    for number in range(1000):
+        ring.put(b"%0100d" % number)
+        assert ring.bytes <= 10_000
+    kept = list(ring._pending)
+    assert kept == [b"%0100d" % number for number in range(1000 - len(kept), 1000)]
+    assert ring.dropped == 1000 - len(kept)
+
+
+def test_numbered_frames_are_never_dropped_and_leave_room() -> None:
+    ring = Ring(10_000)
+    for number in range(200):
+        ring.put(b"%0100d" % number)
+        ring.number()
+    window = ring.numbered
+    assert 0 < window <= 10_000 // 4 // 100 + 1
+    assert [ring.get(n) for n in range(1, window + 1)] == [b"%0100d" % n for n in range(window)]
+    for number in range(500):
+        ring.put(b"%0100d" % number)
+    assert ring.numbered == window
+    assert ring.get(1) == b"%0100d" % 0
+    ring.ack(window)
+    assert ring.get(1) is None
+    assert ring.number() > window
+
+
+def test_a_frame_larger_than_the_ring_is_dropped_not_kept() -> None:
+    ring = Ring(1000)
+    ring.put(b"x" * 5000)
+    assert (ring.bytes, ring.dropped) == (0, 1)
+    ring.put(b"y")
+    assert ring.number() == 1
+    assert ring.get(1) == b"y"
+
+
+def test_the_window_is_bounded_in_frames() -> None:
+    ring = Ring(1 << 30)
+    for _ in range(WINDOW_FRAMES + 10):
+        ring.put(b"x")
+    assert ring.number() == WINDOW_FRAMES
+
+
+@given(st.lists(st.tuples(st.sampled_from(["put", "number", "ack"]), st.integers(0, 300)), max_size=200))
+def test_the_ring_counts_every_frame_exactly_once(steps: list[tuple[str, int]]) -> None:
+    ring, put = Ring(4000), 0
+    for what, amount in steps:
+        match what:
+            case "put":
+                ring.put(b"x" * amount)
+                put += 1
+            case "number":
+                ring.number()
+            case "ack":
+                ring.ack(ring.acked + amount % 8)
+        waiting = len(ring._pending)
+        assert ring.dropped + ring.numbered + waiting == put == ring.put_count
+        assert ring.taken_count == ring.dropped + ring.numbered
+        assert set(ring._window) == set(range(ring.acked + 1, ring.numbered + 1))
+        held = [*ring._pending, *ring._window.values()]
+        assert ring.bytes == sum(len(body) + 64 for body in held)
+        assert ring.bytes <= 4000
+
+
+def test_the_ring_is_exact_under_threads() -> None:
+    ring, count = Ring(200_000), 5000
+    old = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=lambda: [ring.put(b"x" * 50) for _ in range(count)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            ring.ack(ring.number())
+        for thread in threads:
+            thread.join()
+        while ring._pending:
+            ring.ack(ring.number())
+    finally:
+        sys.setswitchinterval(old)
+    assert ring.put_count == 4 * count == ring.numbered + ring.dropped
+    assert ring.acked == ring.numbered
+    assert ring.bytes == 0
