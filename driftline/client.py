@@ -25,5 +25,5 @@ __all__ = [
 def attach(run: RunDir, role: Literal["viewer", "operator"] = "operator") -> tuple[Connection, Keys]:
     """Connection and keys for a live run. Raises RunError for files that cannot be read, ClientError if it is over."""
     if not run.live():
-        raise ClientError(f"no live hub at {run.path}: the run has ended, or was never started.")
+        raise ClientError(f"no live hub at {run.path}: the run has ended, or was never started")
     return run.connection(), load(run, role)

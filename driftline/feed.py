@@ -24,6 +24,7 @@ from driftline.rundir import Connection, RunError
 from driftline.sockets import Context, Monitor, Socket, configure, secure_client
 
 STALE_SECONDS: Final = 3.0
+PAGE_SECONDS: Final = 1.5
 QUEUE_FRAMES: Final = 20_000
 QUEUE_BYTES: Final = 128 * 1024 * 1024
 _BURST: Final = 512
@@ -180,9 +181,9 @@ class Feed:
     def _silent(self, monitor: Monitor, connection: Connection) -> None:
         self._lost = self._spoke
         if monitor.refused:
-            self._error = f"the hub of run {connection.run} does not know this key."
+            self._error = f"the hub of run {connection.run} does not know this key"
         else:
-            self._error = f"the hub of run {connection.run} is silent at {connection.live}."
+            self._error = f"the hub of run {connection.run} is silent at {connection.live}"
 
     def _moved(self, old: Connection) -> Connection | None:
         assert self._refresh is not None
@@ -201,7 +202,7 @@ class Feed:
             except zmq.Again:
                 break
             if len(parts) != 3 or len(parts[1]) != wire.LIVE_HEAD.size:
-                self._error = "the hub sent something unknown."
+                self._error = "the hub sent something unknown"
                 continue
             topic, head, body = parts
             epoch, seq, previous = wire.LIVE_HEAD.unpack(head)
@@ -220,7 +221,7 @@ class Feed:
                     continue
                 ready.append((_stamped.decode(body), len(body)))
             except DECODE_ERRORS as error:
-                self._error = f"the hub sent something unknown: {error}."
+                self._error = f"the hub sent something unknown: {error}"
                 continue
             self._at = seq
         self._deliver(ready)
@@ -247,13 +248,13 @@ class Feed:
         """A new epoch: what the journal no longer has did not happen, whoever has seen it."""
         if self._at > base and self._head:
             self._rewinds += 1
-            self._error = f"a crash of the hub's machine has taken back {self._at - base} frames."
+            self._error = f"a crash of the hub's machine has taken back {self._at - base} frames"
             self._at = base
         self._head = max(base, 0)
 
     def _page(self, client: Client) -> None:
         try:
-            page = client.page(self._at + 1, tokens=self._tokens)
+            page = client.page(self._at + 1, tokens=self._tokens, timeout=PAGE_SECONDS)
         except ClientError as error:
             self._error = str(error)
             self._ending.wait(0.1)

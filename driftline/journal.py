@@ -45,6 +45,7 @@ _HEAD: Final = struct.Struct("<4sIQ")
 _CRC: Final = struct.Struct("<I")
 _PREFIX: Final = _HEAD.size + _CRC.size
 _CHUNK: Final = 1024 * 1024
+_PAGE_LOOK: Final = 20_000
 
 
 class JournalError(OSError):
@@ -86,6 +87,12 @@ def segments(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX and path.stem.isdigit())
     except OSError:
         return []
+
+
+def next_epoch(folder: Path) -> int:
+    """The epoch of the next hub: the number of the segment that it will begin with."""
+    existing = segments(folder)
+    return int(existing[-1].stem) + 1 if existing else 1
 
 
 def read(folder: Path, start: int = 1, damage: Damage | None = None) -> Iterator[Stamped]:
@@ -201,7 +208,7 @@ class Journal:
                 self._load(path, on_record)
             if existing:
                 self.sync()  # a hub that was killed may not have come to it
-            self.epoch = int(existing[-1].stem) + 1 if existing else 1
+            self.epoch = next_epoch(folder)
             self._start_segment(self.epoch)
         except OSError as error:
             raise JournalError(f"{folder}: {error.strerror or error}") from error
@@ -233,13 +240,18 @@ class Journal:
             raise JournalError(f"{self._segments[-1].path}: {error.strerror}") from error
 
     def page(self, start: int, limit: int, max_bytes: int, tokens: bool) -> tuple[list[bytes], int]:
-        """Records from `start` on, at most `limit` and (but for one) `max_bytes`; and where to go on."""
+        """Records from `start` on, at most `limit` and (but for one) `max_bytes`; and where to go on.
+
+        It looks at no more than _PAGE_LOOK numbers, so that passing over many Tokens frames holds up nobody.
+        """
         records: list[bytes] = []
         seq, taken = max(1, start), 0
         index = max(0, bisect.bisect_right(self._segments, seq, key=lambda s: s.first) - 1)
         for segment in self._segments[index:]:
             for at in range(max(0, seq - segment.first), len(segment.offsets)):
                 seq = segment.first + at
+                if seq - start >= _PAGE_LOOK:
+                    return records, seq
                 if segment.offsets[at] == 0 or not (tokens or segment.plain[at]):
                     continue
                 size = segment.sizes[at]

@@ -20,6 +20,7 @@ from driftline.sockets import Context, Monitor, Socket, configure, secure_client
 from driftline.text import sanitize, sanitize_struct
 
 REQUEST_SECONDS: Final = 5.0
+COMMAND_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 1.0
 FOLLOW_SECONDS: Final = 0.05
 _MAX_REPLY: Final = 32 * 1024 * 1024
@@ -85,9 +86,11 @@ class Client:
         r = self._ask(wire.SnapshotReply, lambda number: wire.SnapshotRequest(number))
         return Snapshot(sanitize(r.run), r.epoch, r.head, r.time, _frames(r.states), r.role)
 
-    def page(self, start: int, limit: int = wire.PAGE_FRAMES, *, tokens: bool = True) -> Page:
+    def page(
+        self, start: int, limit: int = wire.PAGE_FRAMES, *, tokens: bool = True, timeout: float = REQUEST_SECONDS
+    ) -> Page:
         """Frames with seq >= `start`, at most `limit` (256) and about 4 MiB."""
-        r = self._ask(wire.PageReply, lambda number: wire.PageRequest(number, start, limit, tokens))
+        r = self._ask(wire.PageReply, lambda number: wire.PageRequest(number, start, limit, tokens), timeout)
         return Page(r.epoch, r.head, _frames(r.records), r.next, r.plain, r.base)
 
     def ping(self) -> float:
@@ -112,7 +115,8 @@ class Client:
             raise ClientError(f"not a command: {error}") from error
         if len(wire.pack(command)) > wire.REQUEST_BYTES // 2:
             raise ClientError(f"a command is at most {wire.REQUEST_BYTES // 2} bytes")
-        self._ask(wire.CommandReply, lambda number: wire.CommandRequest(number, command), timeout)
+        patience = min(timeout, COMMAND_SECONDS)
+        self._ask(wire.CommandReply, lambda number: wire.CommandRequest(number, command), patience)
         return command.id
 
     def wait(self, command_id: str, timeout: float, on_ack: Callable[[Ack], None] | None = None) -> Ack:
@@ -122,13 +126,13 @@ class Client:
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise ClientError(f"command {command_id} was not done within {timeout:g} s; its state is '{state}'.")
+                raise ClientError(f"command {command_id} was not done within {timeout:g} s; its state is '{state}'")
             try:
                 r = self._acks(command_id, seen, min(left, 2.0))
             except HubSilentError:
                 continue
             if not r.known:
-                raise ClientError(f"the hub of run {self._connection.run} knows no command {command_id}.")
+                raise ClientError(f"the hub of run {self._connection.run} knows no command {command_id}")
             for ack in map(sanitize_struct, r.acks):
                 seen, state = seen + 1, ack.state
                 if on_ack is not None:
@@ -162,21 +166,21 @@ class Client:
             while True:
                 left = deadline - time.monotonic()
                 if self._closed:
-                    raise ClientError(f"the connection to run {self._connection.run} is closed.")
+                    raise ClientError(f"the connection to run {self._connection.run} is closed")
                 if left <= 0:
                     raise HubSilentError(
                         f"the hub of run {self._connection.run} does not answer (waited {timeout:g} s at "
-                        f"{self._connection.rpc})."
+                        f"{self._connection.rpc})"
                     )
                 reply = self._try(number, message, min(left, RETRY_SECONDS))
                 if reply is None:
                     self._drop()  # whatever it was, a fresh connection is the surest way on
                 elif isinstance(reply, wire.Refusal):
-                    raise RefusedError(f"the hub of run {self._connection.run}: {sanitize(reply.reason)}.")
+                    raise RefusedError(f"the hub of run {self._connection.run}: {sanitize(reply.reason)}")
                 elif isinstance(reply, kind):
                     return reply
                 else:
-                    raise ClientError(f"the hub of run {self._connection.run} answered something else than asked.")
+                    raise ClientError(f"the hub of run {self._connection.run} answered something else than asked")
 
     def _try(self, number: int, message: bytes, seconds: float) -> Any:
         """Send once and wait for the reply; None if there is none in time."""
@@ -196,7 +200,7 @@ class Client:
             try:
                 reply = wire.reply_decoder.decode(socket.recv(zmq.NOBLOCK))
             except DECODE_ERRORS as error:
-                raise ClientError(f"the hub of run {self._connection.run} sent something unknown: {error}.") from error
+                raise ClientError(f"the hub of run {self._connection.run} sent something unknown: {error}") from error
             if reply.id in (number, 0):
                 return reply
         return None
@@ -205,7 +209,7 @@ class Client:
         assert self._monitor is not None
         self._monitor.update()
         if self._monitor.refused:
-            raise RefusedError(f"the hub of run {self._connection.run} does not know this key.")
+            raise RefusedError(f"the hub of run {self._connection.run} does not know this key")
 
     def _open(self) -> Socket:
         if self._socket is None:

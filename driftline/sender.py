@@ -222,5 +222,3 @@ class Sender(threading.Thread):
 
 def _same_place(one: Connection, other: Connection) -> bool:
     return (one.ingest, one.server) == (other.ingest, other.server)
-
-

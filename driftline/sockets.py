@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
 import zmq
@@ -43,9 +42,7 @@ class Monitor:
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
-        self._events = socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_SUCCEEDED
-        )
+        self._events = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self.refused = False
         self.succeeded = False
 
@@ -66,8 +63,3 @@ class Monitor:
 def wildcard(address: str) -> bool:
     """True for an address that would listen on every interface."""
     return address.strip().strip("[]") in {"", "*", "0", "0.0.0.0", "::", "0:0:0:0:0:0:0:0", "::0"}
-
-
-def uint64(value: bytes) -> int:
-    """Eight little-endian bytes as a number."""
-    return int(struct.unpack("<Q", value)[0])

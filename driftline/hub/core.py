@@ -8,6 +8,7 @@ nobody: the producer still holds the frame and sends it again.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable
 from typing import Final
@@ -39,6 +40,7 @@ HELLO_EVERY: Final = 0.2
 SESSION_SECONDS: Final = 10.0
 DROP_REPORT_SECONDS: Final = 1.0
 _ACK_EVERY_FRAMES: Final = 256
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Session:
@@ -152,7 +154,7 @@ class Core:
                 case wire.PING:
                     _, incarnation, dropped = wire.PING_HEAD.unpack(message)
                     return self._on_ping(peer, incarnation, dropped, now)
-                case wire.HELLO:
+                case wire.HELLO if len(message) <= wire.REQUEST_BYTES:
                     return self._on_hello(peer, grant, wire.hello_decoder.decode(message[1:]), now)
         except (*DECODE_ERRORS, struct.error):
             pass
@@ -160,6 +162,8 @@ class Core:
         return []
 
     def _on_hello(self, peer: bytes, grant: Grant, hello: wire.Hello, now: Now) -> list[Effect]:
+        if _NAME.fullmatch(hello.producer) is None:
+            return self._refuse(peer, "a producer's name is 1 to 64 letters, digits, '.', '_' or '-'")
         if not grant.may_produce(hello.producer):
             return self._refuse(peer, f"key '{grant.name}' may not produce as '{hello.producer}'")
         if hello.schema != SCHEMA:

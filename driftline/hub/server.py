@@ -23,7 +23,7 @@ from driftline.frames import MAX_BODY
 from driftline.hub.auth import AuthError, Gate, Table, secure_server
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
-from driftline.journal import Journal, JournalError, Record
+from driftline.journal import Journal, JournalError, next_epoch
 from driftline.keys import Grant
 from driftline.rundir import Connection, RunDir, RunError
 from driftline.sockets import Context, Socket, configure
@@ -102,11 +102,8 @@ class Server:
         self.stopping = False
         self._degraded = ""
 
-        records: list[Record] = []
-        self._journal = Journal(run.journal, records.append)
-        self._core = Core(run.id, self._journal.epoch)
-        for record in records:
-            self._core.restore(record)
+        self._core = Core(run.id, next_epoch(run.journal))
+        self._journal = Journal(run.journal, self._core.restore)
         self._core.start()
         if self._journal.damage.bytes:
             log.warning("journal: %d bytes were damaged and left out", self._journal.damage.bytes)
@@ -115,9 +112,11 @@ class Server:
         self._context: Context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 8192)
         self._gate = Gate(self._context, self._table)
+        # The send limits are frames a peer: a console that stops reading costs the hub that much memory and no more,
+        # and finds what it missed in the pages.
         self._ingest = self._socket(zmq.ROUTER, server, MAX_BODY + 4096, send=1000, receive=1000)
-        self._live = self._socket(zmq.XPUB, server, 1024, send=2000, receive=1000)
-        self._rpc = self._socket(zmq.ROUTER, server, wire.REQUEST_BYTES, send=64, receive=256)
+        self._live = self._socket(zmq.XPUB, server, 1024, send=256, receive=1000)
+        self._rpc = self._socket(zmq.ROUTER, server, wire.REQUEST_BYTES, send=8, receive=256)
         self._ingest.router_mandatory = True
         self._rpc.router_mandatory = True
         self._live.setsockopt(zmq.XPUB_MANUAL, 1)

@@ -110,7 +110,7 @@ def test_a_hub_ends_when_asked_and_leaves_the_run_readable(own_hub: Hub) -> None
     assert not own_hub.run.live()
     assert own_hub.run.connection_file.exists()
     assert [s.frame().step for s in read(own_hub.run.journal)] == [1]
-    with pytest.raises(ClientError, match=r"^no live hub at .*\.$"):
+    with pytest.raises(ClientError, match=r"^no live hub at .*ended, or was never started$"):
         attach(own_hub.run, "viewer")
 
 
@@ -184,7 +184,7 @@ def test_viewer_may_watch_but_not_command(hub: Hub) -> None:
     with Client(*attach(hub.run, "viewer")) as client:
         assert client.snapshot().role == "viewer"
         head = client.page(1).head
-        with pytest.raises(RefusedError, match=r"this key may not send commands: role viewer\.$"):
+        with pytest.raises(RefusedError, match=r"this key may not send commands: role viewer$"):
             client.command("stop")
         assert client.page(1).head == head, "a refused command leaves nothing behind"
 

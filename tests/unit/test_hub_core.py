@@ -9,7 +9,7 @@ from collections import deque
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
@@ -441,7 +441,13 @@ def test_a_command_without_a_terminal_ack_is_handed_over_at_every_greeting() -> 
 
 
 @pytest.mark.parametrize(
-    ("schema", "name", "text"), [(2, "trainer", "schema 2, this hub speaks 1"), (1, "engine-0", "may not produce as")]
+    ("schema", "name", "text"),
+    [
+        (2, "trainer", "schema 2, this hub speaks 1"),
+        (1, "engine-0", "may not produce as"),
+        (1, "tra\x1biner", "1 to 64 letters"),
+        (1, "", "1 to 64 letters"),
+    ],
 )
 def test_a_greeting_can_be_refused(schema: int, name: str, text: str) -> None:
     core = Core("r", 1)
@@ -485,3 +491,46 @@ def test_a_live_frame_names_the_plain_one_before_it() -> None:
         heads += [wire.LIVE_HEAD.unpack(e.head)[1:] for e in others if isinstance(e, Publish)]
     assert heads == [(1, 0), (2, 1), (3, 1), (4, 1), (5, 4)]
     assert decode(bytes(disk[1].body)) == tokens
+
+
+BODIES = (
+    wire.DATA_HEAD.pack(wire.DATA, 7, 1, 0) + encode(Metrics(1, 1, 1.0, {"a": 1.0}, {"a": "b"})),
+    wire.DATA_HEAD.pack(wire.DATA, 7, 1, 0) + encode(Ack("c1", "applied", 1.0)),
+    wire.PING_HEAD.pack(wire.PING, 7, 3),
+    wire.HELLO + wire.pack(wire.Hello("trainer", 7, 1, 1, 0, 1)),
+)
+REQUESTS = (
+    wire.PingRequest(1),
+    wire.SnapshotRequest(2),
+    wire.PageRequest(3, 1, 256, True),
+    wire.AcksRequest(4, "c1", 0),
+    wire.CommandRequest(5, Command("c1", "fix.set", {"fix": "fp32-lm-head", "value": "on"}, 3, 40.0)),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    original=st.sampled_from([(b, True) for b in BODIES] + [(wire.pack(r), False) for r in REQUESTS]),
+    edits=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=6),
+    tail=st.one_of(st.just(b""), st.binary(max_size=20)),
+    cut=st.integers(0, 200),
+)
+def test_mutated_messages_never_raise(
+    original: tuple[bytes, bool], edits: list[tuple[int, int]], tail: bytes, cut: int
+) -> None:
+    message = bytearray(original[0])
+    for at, byte in edits:
+        message[at % len(message)] = byte
+    mutated = bytes(message[: max(1, len(message) - cut % len(message))] if cut % 3 == 0 else message) + tail
+    core, disk, now = Core("r", 1), [], clock(10.0)
+    trainer = Grant("producer", "trainer", "k")
+    core.on_ingest(b"p", trainer, BODIES[3], now)
+    ingest = original[1]
+    effects = core.on_ingest(b"p", trainer, mutated, now) if ingest else core.on_request(b"p", OPERATOR, mutated, now)
+    run_effects(core, effects, disk, now)
+    run_effects(core, core.on_synced(core.head, now), disk, now)
+    run_effects(core, core.on_tick(clock(1e4)), disk, now)
+    restored = Core("r", 2)
+    for record in disk:
+        restored.restore(record)
+    assert restored.head == core.head
