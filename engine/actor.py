@@ -221,7 +221,7 @@ class EngineActor:
         try:
             return AsyncLLM.from_engine_args(AsyncEngineArgs(**args), stat_loggers=[stat_logger(self._counters)])
         except Exception as error:  # whatever vLLM raises while it builds, the engine is not there
-            cause = launch.last_error(Path(self._spec.log)) or f"{type(error).__name__}: {error}"
+            cause = launch.last_error(Path(self._spec.log)) or launch.one_line(f"{type(error).__name__}: {error}")
             raise EngineError(f"{self._name}: vLLM did not start: {cause}; see {self._spec.log}") from error
 
     def _sampling(self, n: int) -> Any:

@@ -19,6 +19,10 @@ ENVIRONMENT: Final = {
     # Else Ray warns that a later version will show GPUs to actors that asked for none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+LOCAL: Final = {
+    # Ray's switch for one-machine platforms; on Linux too it keeps every socket of a local Ray on the loopback.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
 
 
 class Processes:
@@ -71,14 +75,15 @@ class Cluster:
         Call it from a thread that lives as long as the engines do: Linux ends Ray's processes with the thread that
         started them.
         """
+        # Ray reads these when it is imported.
+        for name, value in (ENVIRONMENT | LOCAL if self.local else ENVIRONMENT).items():
+            os.environ.setdefault(name, value)
         try:
             import ray
         except ImportError as error:
             raise EngineError(f"Ray does not import: {error}; install driftline[cpu] or driftline[cuda]") from error
         if ray.is_initialized():
             raise EngineError("this process already uses Ray; an engine pool needs it for itself")
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
         before = set(psutil.Process().children(recursive=True))
         self._joined = True
         try:

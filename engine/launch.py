@@ -133,4 +133,10 @@ def last_error(log: Path) -> str:
         return ""
     causes = [match[1] for line in lines if (match := _RAISED.search(line))]
     # "Engine core initialization failed" and its like only point at the cause above them.
-    return next((c for c in reversed(causes) if "See root cause above" not in c and "stack trace" not in c), "")[:500]
+    return one_line(next((c for c in reversed(causes) if "root cause above" not in c and "stack trace" not in c), ""))
+
+
+def one_line(text: str, limit: int = 400) -> str:
+    """`text` without line breaks, and without pydantic's pointer to its web site, at most `limit` characters."""
+    line = " ".join(text.partition("For further information visit")[0].split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -256,7 +256,7 @@ class EnginePool:
             if isinstance(group, EngineError):
                 self._failure = self._failure or group
             else:
-                self._groups.append(group)
+                self._groups.append(_writable(group))
             self._changed.notify_all()
 
     async def _watch(self, member: _Member) -> None:
@@ -368,6 +368,14 @@ class EnginePool:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise EngineError(str(self._failure)) from self._failure
+
+
+def _writable(group: Group) -> Group:
+    """Ray hands arrays over read-only, which torch warns about; these small ones are worth a copy."""
+    sequences = [
+        replace(s, ids=s.ids.copy(), logprobs=s.logprobs.copy(), versions=s.versions.copy()) for s in group.sequences
+    ]
+    return replace(group, sequences=sequences)
 
 
 def _check_fix(fix_id: str, value: str) -> None:

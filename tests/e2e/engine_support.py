@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -14,6 +17,10 @@ from engine import EnginePool, Group, RolloutRequest
 VOCABULARY, EOS, PROMPT = 128, 1, 40
 TEMPERATURE, MAX_TOKENS = 0.7, 48
 LIMIT_S = 120.0
+PROMPTS = np.random.default_rng(0)
+
+CLOSE = 1e-4
+"""Nats. Float32 on both sides differs by 1e-6 here; a wrong temperature, head or version by 1e-2 and more."""
 
 
 def engine_model(path: Path) -> Qwen2ForCausalLM:
@@ -54,11 +61,21 @@ def engine_pool(model: Path, logs: Path, said: list[str], count: int = 1, **opti
     )
 
 
+def engine_moved(model: Qwen2ForCausalLM, *, head_only: bool) -> Qwen2ForCausalLM:
+    """A copy of the model with clearly other weights."""
+    other = copy.deepcopy(model)
+    torch.manual_seed(int(time.time_ns()) % 2**31)
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            if not head_only or name == "lm_head.weight":
+                parameter.add_(torch.randn_like(parameter) * parameter.std() * 0.5)
+    return other
+
+
 def engine_submit(pool: EnginePool, groups: int, n: int = 8) -> None:
-    """Submit groups 0, 1, ... of random prompts."""
-    random = np.random.default_rng(groups)
+    """Submit groups 0, 1, ... of prompts that no test has used: a prefix cache may hold older weights' blocks."""
     for group in range(groups):
-        pool.submit(RolloutRequest(group, random.integers(2, VOCABULARY, PROMPT).tolist(), n))
+        pool.submit(RolloutRequest(group, PROMPTS.integers(2, VOCABULARY, PROMPT).tolist(), n))
 
 
 def engine_collect(pool: EnginePool, groups: int) -> list[Group]:
@@ -80,14 +97,16 @@ def engine_rollouts(pool: EnginePool, groups: int, n: int = 8) -> list[Group]:
 
 def engine_reference(model: Qwen2ForCausalLM, group: Group) -> list[np.ndarray]:
     """Logprob of every response token at the sampling temperature, one array a sequence, from a plain HF forward."""
-    out = []
     start = len(group.prompt_ids)
+    # Padding on the right: what follows a token does not reach it.
+    ids = torch.zeros(len(group.sequences), start + max(len(s.ids) for s in group.sequences), dtype=torch.long)
+    ids[:, :start] = torch.tensor(group.prompt_ids)
+    for row, sequence in zip(ids, group.sequences, strict=True):
+        row[start : start + len(sequence.ids)] = torch.from_numpy(sequence.ids)
     with torch.no_grad():
-        for sequence in group.sequences:
-            ids = torch.tensor([group.prompt_ids + sequence.ids.tolist()])
-            logprobs = torch.log_softmax(model(ids).logits[0] / TEMPERATURE, -1)
-            out.append(logprobs[start - 1 : -1].gather(1, ids[0, start:, None])[:, 0].numpy())
-    return out
+        logprobs = torch.log_softmax(model(ids).logits / TEMPERATURE, -1)
+    chosen = logprobs[:, start - 1 : -1].gather(2, ids[:, start:, None])[:, :, 0].numpy()
+    return [row[: len(sequence.ids)] for row, sequence in zip(chosen, group.sequences, strict=True)]
 
 
 def engine_gap(model: Qwen2ForCausalLM, groups: list[Group]) -> np.ndarray:
@@ -98,3 +117,15 @@ def engine_gap(model: Qwen2ForCausalLM, groups: list[Group]) -> np.ndarray:
         for sequence, reference in zip(group.sequences, engine_reference(model, group), strict=True)
     ]
     return np.concatenate(pairs)
+
+
+def engine_sockets(processes: set[psutil.Process]) -> set[str]:
+    """Addresses other than the loopback on which any of the processes listens."""
+    heard = set()
+    for process in processes:
+        try:
+            connections = process.net_connections(kind="inet")
+        except psutil.NoSuchProcess:
+            continue
+        heard |= {c.laddr.ip.removeprefix("::ffff:") for c in connections if c.status == psutil.CONN_LISTEN}
+    return heard - {"127.0.0.1", "::1"}

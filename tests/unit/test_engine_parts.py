@@ -171,6 +171,13 @@ def test_the_cause_is_found_in_a_log(tmp_path: Path) -> None:
     assert launch.last_error(log) == "ValueError: No common block size for 16"
 
 
+def test_a_sentence_has_one_line_and_an_end() -> None:
+    assert launch.one_line("ValidationError: 1 error\n  no such key\n  For further information visit x") == (
+        "ValidationError: 1 error no such key"
+    )
+    assert len(launch.one_line("x" * 1000)) == 400
+
+
 # -- statistics -----------------------------------------------------------------------------------------------------
 
 
