@@ -210,7 +210,13 @@ class Server:
                 if len(parts) != 2:
                     self._core.bad_frames += 1
                     continue
-                self._do(handle(parts[0].bytes, self._grant(parts[1]), parts[1].bytes, clock()))
+                try:
+                    effects = handle(parts[0].bytes, self._grant(parts[1]), parts[1].bytes, clock())
+                except Exception:  # a message that uncovers a mistake of ours must not end the hub for all others
+                    self._core.bad_frames += 1
+                    log.exception("a message of %d bytes was not handled", len(parts[1]))
+                    continue
+                self._do(effects)
         return busy
 
     def _grant(self, frame: zmq.Frame) -> Grant | None:

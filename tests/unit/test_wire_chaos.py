@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import threading
 import time
 from collections import Counter
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from driftline.client import Feed, attach
+from driftline.client import Client, Feed, RefusedError, attach
 from driftline.frames import Metrics
-from driftline.journal import read
+from driftline.journal import Damage, read
 from driftline.keys import load
 from driftline.probe import Probe
 from tests.unit.hubs import PATIENCE, Hub, until
@@ -141,6 +142,37 @@ def test_emit_does_not_wait_for_a_stopped_hub(hub: Hub) -> None:
         assert sum(1 for s in read(hub.run.journal) if s.producer == "trainer") == stats.acked
     finally:
         hub.thaw()
+        probe.close(0.1)
+
+
+def test_a_full_disk_acknowledges_nothing_and_loses_nothing(hub: Hub) -> None:
+    """The hub's files may grow no further for a while: nothing is acknowledged, consoles are told, then all goes on."""
+    probe = Probe("trainer", hub.run)
+    connection, keys = attach(hub.run, "operator")
+    feed = Feed(connection, keys)
+    assert hub.process is not None
+    try:
+        with Client(connection, keys) as client:
+            probe.emit({"a": 1.0}, step=0)
+            assert probe.flush(PATIENCE)
+            size = max(path.stat().st_size for path in hub.run.journal.iterdir())
+            unlimited = resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE, (size + 200, resource.RLIM_INFINITY))
+            for step in range(1, 100):
+                probe.emit({"a": 1.0}, step=step)
+            until(lambda: feed.status.degraded, "the console to be told")
+            with pytest.raises(RefusedError, match="the journal cannot be written"):
+                client.command("mark", {"text": "x" * 500})
+            assert not probe.flush(0.5)
+            acked = probe.stats.acked
+            assert acked == sum(1 for _ in read(hub.run.journal))
+            resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE, unlimited)
+            assert probe.flush(PATIENCE)
+            until(lambda: not feed.status.degraded, "the all-clear")
+        damage = Damage()
+        assert [s.frame().step for s in read(hub.run.journal, damage=damage)] == list(range(100))
+        assert damage.bytes == 0
+    finally:
+        feed.close()
         probe.close(0.1)
 
 
