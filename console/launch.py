@@ -137,6 +137,11 @@ class Supervisor:
         error = last_error(self.log(name))
         return f"{f'{error} ' if error else ''}({how}; log: {self.log(name)})"
 
+    def clear(self, spare: Sequence[int]) -> None:
+        """End what a dead trainer left behind; the hub and the processes in `spare` go on."""
+        hub = self._children.get("hub")
+        self._sweep([*spare, *([hub.pid] if hub is not None else [])])
+
     def stop(self) -> None:
         """End trainer, its descendants and the hub, in this order. Safe to call again."""
         if self._stopped:
@@ -145,10 +150,10 @@ class Supervisor:
         hub = self._children.pop("hub", None)
         for name, child in self._children.items():
             self._end(name, child, TRAINER_GRACE)
-        self._sweep(hub)
+        self._sweep([hub.pid] if hub is not None else [])
         if hub is not None:
             self._end("hub", hub, HUB_GRACE)
-            self._sweep(None)
+            self._sweep([])
 
     def _end(self, name: str, child: subprocess.Popen[bytes], grace: float) -> None:
         if child.poll() is None:
@@ -166,15 +171,14 @@ class Supervisor:
             child.wait()
             processes.end(tree, 0.0)
 
-    def _sweep(self, hub: subprocess.Popen[bytes] | None) -> None:
+    def _sweep(self, spared: Sequence[int]) -> None:
         # Only with adoption are orphans descendants of ours; without it `_end` has done what can be done.
-        spared = [hub.pid] if hub is not None else []
         left = [process for process in processes.descendants(without=spared) if process.pid not in self._before]
         if left:
             self._say(f"ending {len(left)} processes that the trainer left")
             processes.end(left, 0.0 if self._impatient() else TREE_GRACE)
         if self._adopts:
-            processes.reap([child.pid for child in self._children.values()] + ([hub.pid] if hub else []))
+            processes.reap([*spared, *(child.pid for child in self._children.values())])
 
 
 _ERROR_LINE: Final = re.compile(

@@ -28,6 +28,11 @@ class Screen:
         self._child = subprocess.Popen(self._command)
         return self
 
+    @property
+    def pids(self) -> list[int]:
+        """The console's process, for who ends processes around it."""
+        return [self._child.pid] if self._child is not None else []
+
     def poll(self) -> int | None:
         """The console's exit code, None while it is open."""
         return self._child.poll() if self._child is not None else 0

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
+
+from msgspec.structs import replace
 
 from console.launch import Supervisor
 from console.lines import Lines
@@ -20,9 +22,11 @@ from console.screen import Screen
 from console.signals import Signals
 from driftline.client import ClientError, Feed, attach
 from driftline.frames import Frame, FrameError, RunState, Stamped
+from driftline.probe import Probe
 from driftline.rundir import RunDir
 
 Hook = Callable[[Stamped, Frame], None]
+ENDED: Final = frozenset({"finished", "failed"})
 LAST_WORDS: Final = 3.0
 """Seconds for the last frames of an ended trainer to arrive."""
 
@@ -34,11 +38,13 @@ class Session:
         self.run = run
         self.signals = signals
         self.progress = Progress()
-        self.supervisor = Supervisor(run, say=self.progress.update, impatient=lambda: signals.count > 1)
+        self.supervisor = Supervisor(run, say=self._say, impatient=lambda: signals.count > 1)
         self.state: RunState | None = None
         self._hook = hook
         self._lines = Lines()
         self._quiet = True
+        self._behind = False
+        self._buried = self._said_so = False
         self._feed: Feed | None = None
 
     def __enter__(self) -> Session:
@@ -80,17 +86,27 @@ class Session:
         return self._ended()
 
     def _under(self, screen: Screen) -> None:
-        with screen:
-            while not self.signals and screen.poll() is None:
-                self._take(0.2)
-                # Behind the console nothing may be printed; it shows the hub's absence itself.
-                self.supervisor.keep_hub()
+        self._behind = True
+        try:
+            with screen:
+                while not self.signals and screen.poll() is None:
+                    self._take(0.2)
+                    # Behind the console nothing may be printed; it shows the hub's absence itself.
+                    self.supervisor.keep_hub()
+                    if self.supervisor.poll("trainer") is not None:
+                        self._bury(screen.pids)
+        finally:
+            self._behind = False
         if not self.signals and self.supervisor.poll("trainer") is None:
             print(
                 f"run {self.run.id} goes on; the console again: driftline attach {self.run.path} --operate\n"
                 f"ctrl-C here ends the run",
                 flush=True,
             )
+
+    def _say(self, text: str) -> None:
+        if not self._behind:
+            self.progress.update(text)
 
     def _keep_hub(self) -> None:
         if self.supervisor.poll("hub") is not None:
@@ -120,9 +136,30 @@ class Session:
                 self._hook(stamped, frame)
         return some
 
+    def _bury(self, spare: Sequence[int] = ()) -> None:
+        """Once the trainer has ended: end what it left, and if it had no last word, give it one for everybody."""
+        if self._buried:
+            return
+        self._buried = True
+        while self._take(0.2):
+            pass
+        self.supervisor.clear(spare)
+        self._said_so = self.state is not None and self.state.status in ENDED
+        if self.supervisor.poll("trainer") == 0 or self._said_so:
+            return
+        words = self.supervisor.last_words("trainer")
+        last = self.state or RunState(self.run.id, "failed", 0, 0, 0, 0.0)
+        # With the trainer's own key: whoever watches reads its state, and it cannot say any more how that ended.
+        probe = Probe("trainer", self.run)
+        probe.event("run.died", f"the trainer has died: {words}", "error", last.step)
+        probe.send(replace(last, status="failed", detail=f"the trainer has died: {words}", time=time.time()))
+        probe.flush(LAST_WORDS)
+        probe.close()
+
     def _ended(self) -> int:
         if self.signals:
             return self.signals.exit_code
+        self._bury()
         # The trainer has waited for the hub's acknowledgement of its last frames; they only have to come here.
         deadline = time.monotonic() + LAST_WORDS
         while time.monotonic() < deadline and (self._take(0.2) or self.supervisor.poll("hub") is not None):
@@ -130,6 +167,7 @@ class Session:
         code = self.supervisor.poll("trainer")
         if code == 0:
             return OK
-        if self.state is not None and self.state.status == "failed" and self.state.detail:
-            raise Failure(f"the run has failed: {self.state.detail} (log: {self.supervisor.log('trainer')})", FAILED)
+        if self._said_so:
+            detail = self.state.detail if self.state is not None else ""
+            raise Failure(f"the run has failed: {detail} (log: {self.supervisor.log('trainer')})", FAILED)
         raise Failure(f"the trainer has died: {self.supervisor.last_words('trainer')}", FAILED)
