@@ -81,6 +81,7 @@ class Feed:
         self._heard = time.monotonic()
         self._spoke = False
         self._lost = False
+        self._page_failed = False
         self._error = self._degraded = ""
         self._queue: deque[tuple[Stamped, int]] = deque()
         self._queued_bytes = 0
@@ -256,17 +257,17 @@ class Feed:
         try:
             page = client.page(self._at + 1, tokens=self._tokens, timeout=PAGE_SECONDS)
         except ClientError as error:
-            self._error = str(error)
+            self._error, self._page_failed = str(error), True
             self._ending.wait(0.1)
             return
+        if self._page_failed:
+            self._error, self._page_failed = "", False
         if self._epoch != page.epoch:
             return  # a beacon of that epoch will come and say where it began
         self._head = max(self._head, page.head)
         self._goal = page.head if self._tokens else page.plain
         self._deliver([(stamped, len(stamped.body)) for stamped in page.frames])
         self._at = max(self._at, page.next - 1)
-        if self._error and not self._rewinds:
-            self._error = ""
 
     def _deliver(self, frames: list[tuple[Stamped, int]]) -> None:
         if not frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import threading
@@ -14,7 +15,7 @@ import pytest
 
 from driftline.client import Client, Feed, RefusedError, attach
 from driftline.frames import Metrics
-from driftline.journal import Damage, read
+from driftline.journal import Damage, read, scan, segments
 from driftline.keys import load
 from driftline.probe import Probe
 from tests.unit.hubs import PATIENCE, Hub, until
@@ -171,6 +172,39 @@ def test_a_full_disk_acknowledges_nothing_and_loses_nothing(hub: Hub) -> None:
         damage = Damage()
         assert [s.frame().step for s in read(hub.run.journal, damage=damage)] == list(range(100))
         assert damage.bytes == 0
+    finally:
+        feed.close()
+        probe.close(0.1)
+
+
+def test_frames_that_a_crash_of_the_machine_took_back_are_reported(hub: Hub) -> None:
+    """Only here may a number mean two frames: the disk lost what had been written but not synced."""
+    probe = Probe("trainer", hub.run)
+    feed = Feed(*attach(hub.run, "viewer"))
+    seen: list[int] = []
+
+    def received(count: int) -> bool:
+        seen.extend(s.seq for s in feed.drain())
+        return len(seen) >= count
+
+    try:
+        for step in range(50):
+            probe.emit({"a": 1.0}, step=step)
+        assert probe.flush(PATIENCE)
+        until(lambda: received(50), "the first fifty")
+        hub.kill()
+        (segment,) = segments(hub.run.journal)
+        with segment.open("rb") as file:
+            keep = next(offset for offset, seq, _ in scan(file, Damage()) if seq == 31)
+        os.truncate(segment, keep)
+        hub.start()
+        probe.emit({"a": 1.0}, step=50)
+        assert probe.flush(PATIENCE)
+        until(lambda: received(51), "the frame after the crash")
+        assert seen == [*range(1, 51), 31]
+        assert feed.status.rewinds == 1
+        assert "has taken back 20 frames" in feed.status.error
+        assert [s.frame().step for s in read(hub.run.journal)] == [*range(30), 50]
     finally:
         feed.close()
         probe.close(0.1)
