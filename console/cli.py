@@ -68,7 +68,9 @@ def build() -> Parser:
         prog="driftline",
         description="A terminal console for online RL runs: see, switch and fix the drift between "
         "rollout engine and trainer.",
-        epilog="RUN is an id or a path; default: $DRIFTLINE_RUN, else the newest live run in $DRIFTLINE_RUNS (./runs).",
+        epilog="RUN is an id or a path; default: $DRIFTLINE_RUN, else the newest live run in $DRIFTLINE_RUNS (./runs). "
+        "Exit codes: 0 done, 1 failed or refused, 2 bad arguments or configuration, 3 no such or no live run, "
+        "4 --wait timed out, 130 ctrl-C.",
     )
     parser.add_argument("--version", action="version", version=f"driftline {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)

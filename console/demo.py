@@ -14,7 +14,7 @@ from typing import Final
 from console.outcome import FAILED, USAGE, Failure
 from console.story import Story
 from driftline.fixes import ON
-from driftline.frames import TERMINAL, Ack, Frame
+from driftline.frames import TERMINAL, Ack, Frame, Verb
 
 SWITCH_AT: Final = 45
 """Steps on vLLM's defaults before the fixes, in the demonstration's 90."""
@@ -23,7 +23,7 @@ LIVE: Final = ("live", "next_sync")
 COMMAND_TIMEOUT: Final = 60.0
 CONFIG: Final = Path("configs") / "demo.toml"
 
-Give = Callable[[str, dict[str, str]], str]
+Give = Callable[[Verb, dict[str, str]], str]
 """Sends a command (verb, arguments) and returns its id."""
 
 
@@ -91,7 +91,7 @@ class Operator:
         else:
             raise Failure("the demonstration has no fix to switch on: are they on in its configuration?", FAILED)
 
-    def _send(self, verb: str, values: dict[str, str], what: str) -> None:
+    def _send(self, verb: Verb, values: dict[str, str], what: str) -> None:
         self._waiting[self._give(verb, values)] = what
 
 

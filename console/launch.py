@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Final
 
 from console import leash, processes
-from console.outcome import Failure
+from console.outcome import FAILED, USAGE, Failure
 from driftline.rundir import RUN_VARIABLE, RunDir
 
 HUB_START: Final = 30.0
@@ -73,7 +73,9 @@ class Supervisor:
         deadline = time.monotonic() + HUB_START
         while not self._hub_up(hub):
             if hub.poll() is not None:
-                raise Failure(f"the hub did not start: {self.last_words('hub')}")
+                # Its own exit codes are ours: 2 for an interface that it may not listen on.
+                code = USAGE if hub.returncode == USAGE else FAILED
+                raise Failure(f"the hub did not start: {self.last_words('hub')}", code)
             if time.monotonic() > deadline:
                 raise Failure(f"the hub did not come up within {HUB_START:.0f} s; see {self.log('hub')}")
             if cancelled():
@@ -182,8 +184,11 @@ class Supervisor:
 
 
 _ERROR_LINE: Final = re.compile(
-    r"driftline[\w.-]*: .+|trainer: .+|[\w.]*(?:Error|Exception)\b.*|.*\b(?:ERROR|FATAL|CRITICAL)\b.*"
+    r"driftline(?: \w+)?: .+|trainer: .+|[\w.]*(?:Error|Exception)\b.*|.*\b(?:ERROR|FATAL|CRITICAL)\b.*"
 )
+
+
+_PREFIX: Final = re.compile(r"^(?:driftline(?: \w+)?|trainer): ")
 
 
 def last_error(log: Path, reach: int = 65_536) -> str:
@@ -195,7 +200,7 @@ def last_error(log: Path, reach: int = 65_536) -> str:
     except OSError:
         return ""
     errors = [line for line in lines if _ERROR_LINE.fullmatch(line)]
-    return (errors or lines or [""])[-1].removeprefix("driftline: ")[:300]
+    return _PREFIX.sub("", (errors or lines or [""])[-1])[:300]
 
 
 def _signal_name(number: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from console.outcome import TIMEOUT, Failure
 from console.progress import Progress
 from driftline.client import Client, ClientError, HubSilentError
-from driftline.frames import Ack
+from driftline.frames import Ack, Verb
 from driftline.rundir import RunDir
 
 
@@ -28,7 +28,7 @@ class Order:
         return {"command": self.id, "state": self.ack.state, "detail": self.ack.detail, "data": self.ack.data}
 
 
-def give(client: Client, args: argparse.Namespace, verb: str, values: dict[str, str], what: str) -> Order:
+def give(client: Client, args: argparse.Namespace, verb: Verb, values: dict[str, str], what: str) -> Order:
     """Send one command; with `args.wait` follow it until it is applied.
 
     The deadline of the command is `args.timeout`, so that what timed out here cannot take effect later.

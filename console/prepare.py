@@ -9,7 +9,7 @@ from typing import Final
 
 from console.outcome import USAGE, Failure
 from driftline import config as configuration
-from driftline.rundir import RunDir, create, runs_root
+from driftline.rundir import RunDir, RunError, create, runs_root
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 NEEDED: Final = ("torch", "ray", "vllm", "transformers")
@@ -42,14 +42,18 @@ def check_name(name: str) -> str:
 
 
 def make_run(name: str, config: Path | None = None) -> RunDir:
-    """A fresh run directory, with a copy of the configuration as it is now. Raises Failure, RunError."""
+    """A fresh run directory, with a copy of the configuration as it is now. Raises Failure."""
     text = ""
     if config is not None:
         try:
             text = config.read_text(encoding="utf-8")
         except OSError as error:
             raise Failure(f"{config}: cannot be read: {error.strerror}", USAGE) from error
-    run = create(runs_root(), check_name(name))
+    check_name(name)
+    try:
+        run = create(runs_root(), name)
+    except RunError as error:
+        raise Failure(str(error)) from error
     if config is not None:
         run.config.write_text(text, encoding="utf-8")
     return run

@@ -43,7 +43,7 @@ def descendants(root: int | None = None, *, without: Iterable[int] = ()) -> list
 def alive(process: psutil.Process) -> bool:
     """True for a process that still runs: a zombie has ended and only waits to be collected."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

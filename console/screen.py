@@ -7,7 +7,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 TERMINATE_GRACE: Final = 3.0
 # Leave the alternate screen, show the cursor, reset colours, mouse reports and bracketed paste off.
@@ -20,7 +20,7 @@ class Screen:
     def __init__(self, arguments: Sequence[str]) -> None:
         self._command = [sys.executable, "-P", "-m", "console.cli", "attach", *arguments]
         self._child: subprocess.Popen[bytes] | None = None
-        self._modes: list[object] | None = None
+        self._modes: list[Any] | None = None
 
     def __enter__(self) -> Screen:
         with contextlib.suppress(termios.error):

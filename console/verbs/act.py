@@ -13,7 +13,7 @@ from console.outcome import OK, Failure
 from console.plain import to_json
 from console.recent import between, decoded
 from driftline.client import Client
-from driftline.frames import Frame, RunState, Span
+from driftline.frames import Frame, RunState, Span, Verb
 
 PHASES: Final = ("pause", "load", "resume", "total")
 
@@ -102,7 +102,7 @@ def stop(args: argparse.Namespace) -> int:
     return OK
 
 
-def _simple(args: argparse.Namespace, verb: str) -> int:
+def _simple(args: argparse.Namespace, verb: Verb) -> int:
     with connected(live_run(args.run), "operator") as client:
         ack = give(client, args, verb, {}, verb).ack
     detail = f": {ack.detail}" if ack is not None and ack.detail else ""

@@ -15,7 +15,7 @@ from console.signals import Signals
 from console.story import Story, table, verdict
 from driftline.client import Client, ClientError, attach
 from driftline.config import Config
-from driftline.frames import Frame, Stamped
+from driftline.frames import Frame, Stamped, Verb
 from driftline.rundir import RunDir, RunError
 
 HINT_AT = 15
@@ -59,8 +59,8 @@ def demo(args: argparse.Namespace) -> int:
 def _by_hand(made: RunDir, config: Config, args: argparse.Namespace, story: Story) -> int:
     print(
         "This run starts with vLLM's defaults and goes wrong within a minute: reward sinks; clip fraction, entropy\n"
-        "and mismatch rise. The console opens once the engine is up. There, F switches the fix under the cursor:\n"
-        "turn on processed-logprobs, prefix-cache-off and fp32-lm-head, and watch the run come home.\n"
+        "and mismatch rise. The console opens once the engine is up. There, press F and choose: switch on\n"
+        "processed-logprobs, prefix-cache-off and fp32-lm-head, and watch the run come home.\n"
         "S syncs weights, q leaves the console.",
         flush=True,
     )
@@ -94,7 +94,7 @@ def _by_itself(made: RunDir, config: Config, args: argparse.Namespace, story: St
     )
     clients: list[Client] = []
 
-    def give(verb: str, values: dict[str, str]) -> str:
+    def give(verb: Verb, values: dict[str, str]) -> str:
         try:
             if not clients:
                 clients.append(Client(*attach(made, "operator")))

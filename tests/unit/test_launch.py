@@ -212,13 +212,42 @@ def test_a_hub_that_dies_is_started_again(start: Callable[[str], Started]) -> No
         ("one\ntwo\n", "two"),
         ("Traceback (most recent call last):\n  x\nValueError: no\nbye\n", "ValueError: no"),
         ("ray.exceptions.RayActorError: gone\n[INFO] done\n", "ray.exceptions.RayActorError: gone"),
-        ("driftline trainer: no such model\n", "driftline trainer: no such model"),
+        ("trainer: no such model\n", "no such model"),
+        ("driftline hub: run x: no port\nbye\n", "run x: no port"),
         ("x" * 1000, "x" * 300),
     ],
 )
 def test_the_error_in_a_log(tmp_path: Path, log: str, error: str) -> None:
     (tmp_path / "log").write_text(log)
     assert launch.last_error(tmp_path / "log") == error
+
+
+def test_a_hub_that_may_not_listen_there(tmp_path: Path) -> None:
+    environment = os.environ | {"DRIFTLINE_RUNS": str(tmp_path / "runs")}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "console.cli", "hub", "--bind", "0.0.0.0"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        env=environment,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("driftline: the hub did not start: --bind 0.0.0.0: every interface is not allowed")
+    assert not list_runs(tmp_path / "runs")[0].live()
+
+
+def test_a_place_that_cannot_hold_runs(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "console.cli", "simulate"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        env=os.environ | {"DRIFTLINE_RUNS": str(tmp_path / "runs")},
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot make the run directory" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_log_that_is_not_there(tmp_path: Path) -> None:
