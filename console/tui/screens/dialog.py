@@ -53,6 +53,7 @@ class Dialog(ModalScreen[Result]):
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__()
         self.glyphs = glyphs
+        self._fitted = (0, 0)
         self.box = Box(self, glyphs)  # type: ignore[arg-type]
 
     def compose(self) -> ComposeResult:
@@ -81,7 +82,9 @@ class Dialog(ModalScreen[Result]):
         box = self.box
         width = min(self.preferred_width, max(self.app.size.width - 4, 20))
         height = min(len(self.lines(width - 4)) + 2, max(self.app.size.height - 2, 3))
-        if (box.styles.width, box.styles.height) != (width, height):
+        if self._fitted != (width, height):
+            # Only then: setting a style lays the whole screen out anew, and this is called with every tick.
+            self._fitted = (width, height)
             box.styles.width, box.styles.height = width, height
         box.repaint()
 

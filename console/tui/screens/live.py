@@ -92,12 +92,15 @@ class LiveScreen(Screen[None]):
     def _arrange(self) -> None:
         """Give the rows that the panes need to the panes, and all others to the charts; or all to one pane."""
         width, height = self.size
-        self.set_class(width < SMALLEST[0] or height < SMALLEST[1], "small")
+        small = width < SMALLEST[0] or height < SMALLEST[1]
+        self.query_one(TooSmall).display = small
         rows = 5 if height < 20 else 8 if height < 30 else 13 if height < 50 else 16
         large = self.enlarged
         kept = set(large.ancestors_with_self) if large is not None else set()
         for widget in self.query("#charts, #panes, #right, LineChart, Pane").results(Widget):
-            widget.display = large is None or widget in kept
+            widget.display = not small and (large is None or widget in kept)
+        for bar in ("#header", "#footer"):
+            self.query_one(bar).display = not small
         framed = rows > 5 or large is not None
         for pane in self.query(Pane):
             pane.framed = framed

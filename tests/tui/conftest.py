@@ -1,0 +1,81 @@
+"""A clock and a zone that stand still, and an app that has shown what it was fed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+from textual.pilot import Pilot
+
+from console.tui.app import ConsoleApp
+from tests.tui.synthetic import FakeSource
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run the coroutine tests of this folder; a plugin for these lines is not worth its pins."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
+
+
+@pytest.fixture(autouse=True)
+def fixed_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def make_app(source: FakeSource, **options: object) -> ConsoleApp:
+    """An app of true colours whose notices never time out."""
+    return ConsoleApp(source, **({"fps": 10.0, "clock": lambda: 0.0, "sixteen": False} | options))  # type: ignore[arg-type]
+
+
+async def settle(pilot: Pilot[None]) -> None:
+    """Wait until everything that was fed is in the model and on the screen."""
+    app = pilot.app
+    assert isinstance(app, ConsoleApp)
+    source = app.source
+    assert isinstance(source, FakeSource)
+    for _ in range(1000):
+        if app.model.head == source.head and app.live.ready:
+            break
+        await pilot.pause(0.01)
+    assert app.model.head == source.head
+    await pilot.pause()
+    app.refresh_view()
+    await pilot.pause()
+
+
+Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
+
+
+@pytest.fixture
+def running() -> Running:
+    """`async with running(source, size=(80, 24)) as pilot`: the app in a headless terminal, settled."""
+
+    @asynccontextmanager
+    async def run(
+        source: FakeSource, size: tuple[int, int] = (80, 24), **options: object
+    ) -> AsyncIterator[Pilot[None]]:
+        app = make_app(source, **options)
+        async with app.run_test(size=size) as pilot:
+            await settle(pilot)
+            yield pilot
+
+    return run
+
+
+def screen_text(pilot: Pilot[None]) -> str:
+    """What the terminal shows, line by line."""
+    lines = pilot.app.screen._compositor.render_strips()
+    return "\n".join(strip.text for strip in lines)

@@ -1,0 +1,287 @@
+"""The chart without an app: what is painted into the cells, to the character."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from console.store.decimate import envelope, joined
+from console.store.model import Mark
+from console.tui.celltext import clean
+from console.tui.glyphs import GLYPHS
+from console.tui.theme import SELECTED, Ink, palette
+from console.tui.widgets.axis import Range, nice_max, nice_step, number
+from console.tui.widgets.cells import Cells
+from console.tui.widgets.chart_data import ChartData, Line
+from console.tui.widgets.line_chart import ChartView, paint_chart
+from console.tui.widgets.raster import dots
+from console.tui.widgets.xview import XView
+
+NAN = float("nan")
+
+
+def paint(
+    values: list[float],
+    width: int = 40,
+    height: int = 10,
+    marker: str = "braille",
+    view: ChartView | None = None,
+    **changes: object,
+) -> Cells:
+    cells = Cells(width, height)
+    steps = np.arange(len(values), dtype=np.int64)
+    line = Line(steps, np.array(values, float), 1, metric="mismatch/abs_diff_mean")
+    data = ChartData("mismatch", **({"lines": (line,)} | changes))  # type: ignore[arg-type]
+    extent = (0, max(len(values) - 1, 0))
+    paint_chart(cells, data, view or ChartView(), extent, (Range(), Range()), GLYPHS[marker])
+    return cells
+
+
+def rows(cells: Cells) -> list[str]:
+    return ["".join(map(chr, row)) for row in cells.chars.tolist()]
+
+
+def inked(cells: Cells, ink: Ink) -> str:
+    return "".join(map(chr, cells.chars[cells.inks == ink].tolist()))
+
+
+def test_braille_numbers_its_dots_as_unicode_does():
+    codes = GLYPHS["braille"].marker.codes
+    assert [chr(codes[bits]) for bits in (1, 2, 4, 8, 64, 128, 255)] == list("⠁⠈⠂⠐⡀⢀⣿")
+
+
+def test_a_rising_line_is_drawn_from_corner_to_corner():
+    env = joined(envelope(np.array([0, 1], np.int64), np.array([0.0, 1.0]), 0, 1, 8))
+    bits = dots(env, 0.0, 1.0, 2, GLYPHS["braille"].marker)
+    assert bits.shape == (2, 4)
+    assert bits[1, 0] & 64  # bottom left dot
+    assert bits[0, 3] & 2  # top right dot
+    assert bits[0, 0] == bits[1, 3] == 0
+
+
+def test_a_dot_of_every_marker_is_where_the_value_is():
+    for glyphs in GLYPHS.values():
+        marker = glyphs.marker
+        env = envelope(np.array([0], np.int64), np.array([1.0]), 0, 1, marker.wide)
+        assert dots(env, 0.0, 1.0, 3, marker).tolist() == [[1], [0], [0]]
+        assert dots(env, 1.0, 2.0, 3, marker)[2, 0] == 1 << (marker.wide * (marker.high - 1))
+
+
+def test_what_lies_outside_of_the_range_is_not_drawn_at_its_edge():
+    env = envelope(np.array([0], np.int64), np.array([5.0]), 0, 1, 2)
+    assert dots(env, 0.0, 1.0, 3, GLYPHS["braille"].marker).sum() == 0
+
+
+def test_title_value_health_and_label_stand_in_the_frame():
+    cells = paint([0.4, 0.47], label="gspo")
+    top = rows(cells)[0]
+    assert top.startswith("╭ mismatch 0.47! ")
+    assert top.endswith(" gspo ╮")
+    assert "0.47!" in inked(cells, Ink.ALARM)
+    assert "0.011" in inked(paint([0.4, 0.011]), Ink.OK)
+
+
+def test_the_title_gives_way_to_the_value():
+    cells = Cells(14, 4)
+    line = Line(np.array([1]), np.array([0.0471]), 1)
+    data = ChartData("a long title", "short one", lines=(line,))
+    paint_chart(cells, data, ChartView(), (0, 1), (Range(), Range()), GLYPHS["braille"])
+    assert rows(cells)[0] == "╭ sho 0.0471 ╮"
+
+
+@pytest.mark.parametrize("bad", [NAN, math.inf, -math.inf])
+def test_a_nan_is_a_gap_a_mark_and_an_alarm(bad: float):
+    cells = paint([0.4, 0.4, bad, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4])
+    assert inked(cells, Ink.ALARM).count("×") == 1
+    line = next(row for row in rows(cells)[1:-1] if any("⠁" <= char <= "⣿" for char in row))
+    drawn = line[6:-1].rstrip()
+    assert " " in drawn.strip(), "the line has a hole"
+    assert number(bad) + "!" in inked(paint([0.4, bad]), Ink.ALARM)
+
+
+def test_few_points_are_one_connected_line():
+    cells = paint([0.1, 0.3], view=ChartView(x=XView("fixed", 0, 1)), width=60)
+    drawn = cells.inks[1:-1] == Ink.LINE
+    columns = np.flatnonzero(drawn.any(axis=0))
+    assert np.array_equal(columns, np.arange(columns[0], columns[-1] + 1))
+    assert len(columns) > 45
+
+
+def test_before_the_first_step_the_chart_says_what_it_waits_for():
+    cells = paint([])
+    assert "waiting for the first step" in "".join(rows(cells))
+    assert "loading" in "".join(rows(paint([], empty="loading the model")))
+
+
+def test_log_axis_has_its_decades_and_refuses_where_nothing_is_above_zero():
+    cells = paint([0.47, 0.012], view=ChartView(log=True), height=12)
+    assert " log ╮" in rows(cells)[0]
+    labels = [row[1:6].strip() for row in rows(cells)[1:-1]]
+    assert [label for label in labels if label] == ["0.5", "0.1", "0.01"]
+    cells = paint([0.0, -1.0], view=ChartView(log=True))
+    assert "log: nothing above 0" in rows(cells)[0]
+
+
+def test_zero_on_a_log_axis_is_a_gap_and_not_an_alarm():
+    cells = paint([0.4, 0.4, 0.0, 0.4, 0.04, 0.04], view=ChartView(log=True))
+    assert "×" not in inked(cells, Ink.ALARM)
+
+
+def test_marks_limits_reference_and_ghost_are_drawn_behind_the_line():
+    reference = Line(np.arange(101), np.full(101, 0.2), 1, reference=True)
+    line = Line(np.arange(101), 0.3 + 0.05 * np.sin(np.arange(101.0)), 1)
+    cells = Cells(80, 12)
+    marks = (Mark(50, "fix", "processed-logprobs on"), Mark(50, "fix", "other"), Mark(20, "sync", "sync"))
+    data = ChartData("t", lines=(line, reference), marks=marks, limits=((0.23, Ink.LIMIT_ALARM),))
+    paint_chart(cells, data, ChartView(window=10), (0, 100), (Range(), Range()), GLYPHS["braille"])
+    assert inked(cells, Ink.FIX_MARK).count("┊") >= 5
+    assert inked(cells, Ink.SYNC_MARK).count("┊") >= 5
+    assert "processed-logprobs on +1" in "".join(rows(cells))
+    assert inked(cells, Ink.LIMIT_ALARM).count("┈") > 60
+    assert len(inked(cells, Ink.REFERENCE)) > 60
+    assert len(inked(cells, Ink.GHOST)) > 10
+    assert len(inked(cells, Ink.LINE)) > 60
+    assert "mean of 10" in rows(cells)[-1]
+
+
+def test_the_cursor_shows_the_values_at_its_step():
+    cells = paint([0.1, 0.2, 0.3, 0.4], view=ChartView(cursor=2))
+    assert rows(cells)[0].startswith("╭ mismatch 0.3! ")
+    assert " step 2 " in rows(cells)[-1]
+    assert inked(cells, Ink.CURSOR).count("┊") == 8
+
+
+def test_a_secondary_line_has_a_range_of_its_own_from_zero():
+    big = Line(np.arange(11), np.full(11, 1900.0), 1, Ink.SECOND, short="tok/s", secondary=True)
+    small = Line(np.arange(11), np.full(11, 1.2), 1, short="lag")
+    cells = Cells(50, 10)
+    paint_chart(cells, ChartData("", lines=(small, big)), ChartView(), (0, 10), (Range(), Range()), GLYPHS["braille"])
+    assert rows(cells)[0].startswith("╭ lag 1.2 tok/s 1.9k ")
+    assert "1.9k" not in "".join(rows(cells)[1:])
+    assert len(inked(cells, Ink.SECOND)) > 40
+
+
+@pytest.mark.parametrize("marker", list(GLYPHS))
+@pytest.mark.parametrize("width", [1, 2, 5, 8, 12, 19, 20, 26, 100])
+@pytest.mark.parametrize("height", [1, 2, 3, 4, 7, 25])
+def test_every_size_is_drawn_in_cells_of_its_own(marker: str, width: int, height: int):
+    for values in ([], [0.4], [0.4, NAN, 0.5], [0.0] * 5, [1e300, -1e300], [NAN] * 4):
+        for view in (ChartView(), ChartView(log=True, window=10, cursor=1, x=XView("follow", width=4))):
+            cells = paint(values, width, height, marker, view)
+            strips = cells.strips(palette())
+            assert [strip.cell_length for strip in strips] == [width] * height
+            assert all(len(strip.text) == width for strip in strips)
+            if marker == "ascii":
+                assert all(char.isascii() for char in "".join(rows(cells)))
+
+
+def test_only_cells_that_changed_are_named():
+    before, after = paint([0.1, 0.2] * 20), paint([0.1, 0.2] * 20 + [0.15])
+    regions = after.changed(before)
+    assert 0 < sum(region.area for region in regions) < 40
+    assert after.changed(paint([0.1, 0.2] * 20 + [0.15])) == []
+    for region in regions:
+        rows_differ = after.chars[region.y] != before.chars[region.y]
+        assert rows_differ[region.x : region.right].any() or (after.inks != before.inks)[region.y].any()
+
+
+def test_strips_keep_every_character_and_its_ink():
+    cells = Cells(30, 2)
+    cells.line(0, 1, [("on", Ink.OK), (" a ", Ink.DIM), ("漢字", Ink.ALARM), ("!", Ink.TEXT)])
+    cells.select(0, 0, 30)
+    strips = cells.strips(palette())
+    assert strips[0].text.rstrip() == " on a 漢字!"
+    assert strips[0].cell_length == 30
+    styles = {segment.text.strip(): segment.style for segment in strips[0]}
+    assert styles["on"] == palette()[SELECTED + Ink.OK]
+    assert styles["漢字"] == palette()[SELECTED + Ink.ALARM]
+
+
+def test_a_wide_character_at_the_edge_is_left_out_whole():
+    cells = Cells(4, 1)
+    assert cells.text(0, 0, "a漢字") == 3
+    assert cells.strips(palette())[0].text == "a漢 "
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\x1b[31mred", "a\nb", "\x9b31m", "\u202eevil", "a\u0301" * 3, "\ud800", "\u200d", "\x07", "\U000e0041", "\u2028"],
+)
+def test_hostile_text_becomes_one_printable_line(text: str):
+    safe = clean(text)
+    assert len(safe) == len(text)
+    assert all(char.isprintable() for char in safe)
+    assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for char in safe)
+
+
+def test_the_y_range_holds_still_and_shrinks_late():
+    span = Range()
+    first = span.fit(0.1, 0.9)
+    assert first == (0.0, 1.0)
+    assert span.fit(0.2, 0.8) == first
+    assert span.fit(0.1, 1.3) == (0.0, 1.5)
+    assert span.fit(0.3, 0.9) == (0.0, 1.5)
+    low, high = span.fit(0.30, 0.35)
+    assert high - low < 0.2
+    assert span.fit(NAN, NAN) == (low, high)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 1e-12, 1e12, 0.4])
+@pytest.mark.parametrize("log", [False, True])
+def test_a_flat_line_has_a_range(value: float, log: bool):
+    low, high = Range(log).fit(value, value)
+    assert low <= value <= high
+    assert high > low
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (0.43, "0.43"), (0.4312, "0.431"), (1.0, "1"), (12.34, "12.3"), (812, "812"), (1900, "1.9k"),
+        (10_000, "10k"), (99_960, "100k"), (1.2e6, "1.2M"), (3.4e9, "3.4G"), (1e15, "1e15"), (0.0043, "0.0043"),
+        (4.3e-4, "4.3e-4"), (1e-6, "1e-6"), (-0.25, "-0.25"), (NAN, "NaN"), (math.inf, "Inf"), (-math.inf, "-Inf"),
+    ],
+)
+def test_numbers_are_short(value: float, text: str):
+    assert number(value) == text
+
+
+def test_the_x_axis_grows_in_chunks():
+    assert [nice_max(step) for step in (0, 9, 11, 74, 101, 9_999)] == [10, 10, 12.5, 80, 125, 10_000]
+    for step in range(11, 5_000, 7):
+        assert step <= nice_max(step) <= step * 4 / 3
+    assert nice_step(1.0, 4) == 0.5
+
+
+def test_zoom_pan_and_follow_stay_within_the_run():
+    view = XView()
+    assert view.domain(0, 74) == (0.0, 80.0)
+    near = view.zoom(0.5, 0, 74)
+    assert near.mode == "follow"
+    low, high = near.domain(0, 74)
+    assert high - low == 40
+    assert low < 74 <= high
+    assert near.domain(0, 75) == (low, high), "a chunk, not a crawl"
+    assert near.zoom(2.0, 0, 74).mode == "all"
+    panned = near.pan(-0.25, 0, 74)
+    assert panned.domain(0, 74) == (low - 10, high - 10)
+    for _ in range(20):
+        panned = panned.pan(-0.25, 0, 74)
+    assert panned.domain(0, 74) == (0.0, 40.0)
+    for _ in range(20):
+        panned = panned.pan(0.25, 0, 74)
+    assert panned.domain(0, 74) == (40.0, 80.0)
+    closest = view
+    for _ in range(20):
+        closest = closest.zoom(0.5, 0, 74)
+    low, high = closest.domain(0, 74)
+    assert 4 <= high - low <= 5
+    assert view.follow(0, 1000).domain(0, 1000) == (750.0, 1000.0)
+
+
+def test_a_run_resumed_late_does_not_start_at_zero():
+    low, high = XView().domain(5_000, 5_100)
+    assert 4_900 <= low <= 5_000
+    assert 5_100 <= high <= 5_200

@@ -1,0 +1,511 @@
+"""Every key of the live screen, pressed in a headless terminal; and what each state of a run looks like in words."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from console.tui.app import ConsoleApp
+from console.tui.bindings import KEYS
+from console.tui.screens.confirm import ConfirmScreen
+from console.tui.screens.help import HelpScreen
+from console.tui.screens.live import LiveScreen
+from console.tui.screens.picker import FixPicker
+from console.tui.source import Link
+from console.tui.widgets.line_chart import LineChart
+from console.tui.widgets.panes import EventLog, FixPanel
+from driftline.frames import Event
+from driftline.rundir import create
+from tests.tui.conftest import Running, screen_text, settle
+from tests.tui.synthetic import START, FakeSource, engines, fix_state, history, metrics, run_state
+
+
+def source_with(steps: int = 74, fixed_from: int = 45, *, operator: bool = True) -> FakeSource:
+    source = FakeSource(operator=operator)
+    source.feed(history(steps, fixed_from=fixed_from))
+    return source
+
+
+def live(pilot: Pilot[None]) -> LiveScreen:
+    assert isinstance(pilot.app, ConsoleApp)
+    return pilot.app.live
+
+
+async def press(pilot: Pilot[None], *keys: str) -> str:
+    await pilot.press(*keys)
+    await settle(pilot)
+    return screen_text(pilot)
+
+
+async def test_all_panes_show_the_run(running: Running):
+    async with running(source_with(), (120, 40)) as pilot:
+        text = screen_text(pilot)
+        for words in (
+            "demo-7f3a", "step 74/90", "v36", "2/2 engines", "LIVE 0.3s", "RW",
+            "clip fraction", "gspo", "KL new‖old (k3)", "entropy", "exact", "reward", "mismatch mean|Δlogp|", "log ╮",
+            "lag 1.", "tok/s 1.9k",
+            "● processed logprobs   on 2/2", "– async scheduling off  not available on cpu", "○ in-flight keep",
+            "engine-0 v41 run 16", "engine-1 v40", "sync.done sync v35",
+        ):
+            assert words in text, words
+
+
+async def test_an_empty_run_says_what_it_waits_for(running: Running):
+    source = FakeSource()
+    async with running(source) as pilot:
+        text = screen_text(pilot)
+        assert text.count("waiting for the first step") == 0, "cut at this width, never wrapped"
+        assert text.count("waiting for the first") == 6
+        assert "no engine has reported yet" in text
+        assert "nothing has happened yet" in text
+        source.feed([run_state(0, "starting", detail="loading weights"), *engines(phase="starting", detail="vLLM")])
+        await settle(pilot)
+        text = screen_text(pilot)
+        assert text.count("loading weights") == 6
+        assert "STARTING" in text
+        assert "engine-0 v41 starting vLLM" in text
+
+
+async def test_new_frames_show_without_a_key(running: Running):
+    source = source_with(10, 10**9)
+    async with running(source) as pilot:
+        assert "step 10/90" in screen_text(pilot)
+        source.feed([metrics(11), run_state(11)])
+        async with asyncio.timeout(10):
+            while "step 11/90" not in screen_text(pilot):
+                await pilot.pause(0.02)
+
+
+@pytest.mark.parametrize(
+    ("link", "word"),
+    [
+        (Link(True, 0.3), "LIVE 0.3s"),
+        (Link(False, 0.3), "CONNECTING"),
+        (Link(True, 7.0), "STALE 7s"),
+        (Link(True, 70.0), "LOST 70s"),
+        (Link(True, 0.1, behind=120_000), "LOADING 120k"),
+    ],
+)
+async def test_the_header_says_how_fresh_the_screen_is(running: Running, link: Link, word: str):
+    source = source_with()
+    source.state = link
+    async with running(source) as pilot:
+        assert word in screen_text(pilot).splitlines()[0]
+
+
+async def test_trouble_of_the_link_stands_in_the_footer(running: Running):
+    source = source_with()
+    source.state = Link(True, 7.0, trouble="the hub of run x is silent")
+    async with running(source) as pilot:
+        assert "the hub of run x is silent" in screen_text(pilot).splitlines()[-1]
+
+
+async def test_a_synthetic_run_is_labelled_and_a_real_one_is_not(running: Running):
+    source = source_with()
+    async with running(source, (60, 15)) as pilot:
+        assert "SYNTHETIC" not in screen_text(pilot)
+        source.feed([run_state(74, synthetic=True)])
+        await settle(pilot)
+        assert "SYNTHETIC" in screen_text(pilot).splitlines()[0]
+
+
+# -- acting on the run
+
+
+@pytest.mark.parametrize("key", ["F", "S", "P"])
+async def test_a_read_only_console_refuses_and_says_how(running: Running, key: str):
+    source = source_with(operator=False)
+    async with running(source) as pilot:
+        text = await press(pilot, key)
+        assert "RO" in text.splitlines()[0]
+        assert "--operate" in text.splitlines()[-1]
+        assert isinstance(pilot.app.screen, LiveScreen)
+        assert source.sent == []
+
+
+@pytest.mark.parametrize("key", ["F", "S", "P"])
+@pytest.mark.parametrize("age", [3.5, 100.0])
+async def test_a_stale_console_refuses(running: Running, key: str, age: float):
+    source = source_with()
+    source.state = Link(True, age)
+    async with running(source) as pilot:
+        text = await press(pilot, key)
+        assert "refused: the feed is" in text.splitlines()[-1]
+        assert isinstance(pilot.app.screen, LiveScreen)
+
+
+async def test_a_feed_gone_stale_while_the_dialog_was_open_sends_nothing(running: Running):
+    source = source_with()
+    async with running(source) as pilot:
+        await press(pilot, "S", "right")
+        source.state = Link(True, 9.0)
+        text = await press(pilot, "enter")
+        assert "refused: the feed is 9 s old" in text
+        assert source.sent == []
+
+
+async def test_a_fix_is_chosen_confirmed_sent_and_followed_to_its_end(running: Running):
+    source = source_with(20, 10**9)
+    async with running(source) as pilot:
+        text = await press(pilot, "F")
+        assert isinstance(pilot.app.screen, FixPicker)
+        assert "which fix" in text
+        text = await press(pilot, "down", "enter")
+        assert isinstance(pilot.app.screen, ConfirmScreen)
+        for words in ("switch prefix cache off on", "prefix-cache-off on 2 engines", "now      off", "▸  Cancel"):
+            assert words in text, words
+        text = await press(pilot, "right", "enter")
+        assert source.sent == [("fix.set", {"fix": "prefix-cache-off", "value": "on"}, 0)]
+        assert "queued → sent → accepted → applied" in text
+        source.ack("c1", "accepted")
+        await settle(pilot)
+        dialog = pilot.app.screen
+        assert isinstance(dialog, ConfirmScreen)
+        assert not dialog.over
+        assert "the command goes on" in screen_text(pilot)
+        source.feed([fix_state("prefix-cache-off", "on", ("on", "off"), version=10)])
+        await settle(pilot)
+        assert "○ prefix cache off" in screen_text(pilot) or "◐" not in screen_text(pilot)
+        source.feed([fix_state("prefix-cache-off", "on", ("on", "on"), version=10)])
+        source.ack("c1", "applied", "on 2/2 engines")
+        await settle(pilot)
+        assert dialog.over
+        assert "on 2/2 engines" in screen_text(pilot)
+        text = await press(pilot, "escape")
+        assert isinstance(pilot.app.screen, LiveScreen)
+        assert "● prefix cache off     on 2/2" in text
+
+
+@pytest.mark.parametrize(
+    ("state", "detail"), [("failed", "engine-1 died"), ("refused", "generation 3"), ("expired", "")]
+)
+async def test_a_command_that_ends_badly_says_so(running: Running, state: str, detail: str):
+    source = source_with()
+    async with running(source) as pilot:
+        await press(pilot, "S", "right", "enter")
+        source.ack("c1", "accepted")
+        source.ack("c1", state, detail)  # type: ignore[arg-type]
+        await settle(pilot)
+        text = screen_text(pilot)
+        assert f"→ {state}" in text
+        assert detail in text
+
+
+async def test_a_command_the_hub_does_not_take_says_why(running: Running):
+    source = source_with()
+    source.refuse = "the hub refused: role viewer"
+    async with running(source) as pilot:
+        await press(pilot, "S", "right", "enter")
+        async with asyncio.timeout(10):
+            while "the hub refused: role viewer" not in screen_text(pilot):
+                await pilot.pause(0.02)
+
+
+@pytest.mark.parametrize("keys", [("enter",), ("escape",), ("q",), ("right", "left", "enter"), ("right", "escape")])
+async def test_the_focus_is_on_cancel_and_nothing_else_sends(running: Running, keys: tuple[str, ...]):
+    source = source_with()
+    async with running(source) as pilot:
+        await press(pilot, "S")
+        await pilot.press(*keys)
+        await pilot.pause()
+        assert source.sent == []
+
+
+async def test_sync_and_pause_say_what_they_cost(running: Running):
+    source = source_with()
+    async with running(source) as pilot:
+        text = await press(pilot, "S")
+        assert "trainer v36, engines v40, v41" in text
+        assert "about 0.11 s each" in text
+        await press(pilot, "escape")
+        text = await press(pilot, "P")
+        assert "pause generation" in text
+        assert "tokens/s" in text
+        await press(pilot, "right", "enter", "escape")
+        source.feed([run_state(74, "paused", paused_by="operator ana")])
+        await settle(pilot)
+        assert "PAUSED by operator ana" in screen_text(pilot)
+        assert "resume generation" in await press(pilot, "P")
+        await press(pilot, "right", "enter")
+        assert [verb for verb, _, _ in source.sent] == ["pause", "resume"]
+
+
+async def test_a_fix_that_is_not_available_is_not_offered(running: Running):
+    source = source_with()
+    async with running(source) as pilot:
+        text = await press(pilot, "F", "down", "down", "enter")
+        assert "async scheduling off is not available here: not available on cpu" in text
+        assert isinstance(pilot.app.screen, LiveScreen)
+
+
+async def test_with_the_cursor_in_the_fix_panel_no_choice_is_asked(running: Running):
+    source = source_with()
+    async with running(source) as pilot:
+        pilot.app.set_focus(pilot.app.screen.query_one(FixPanel))
+        text = await press(pilot, "down", "F")
+        assert isinstance(pilot.app.screen, ConfirmScreen)
+        assert "switch prefix cache off off" in text
+
+
+async def test_an_unsettled_fix_is_never_shown_as_on(running: Running):
+    source = source_with(20, 10**9)
+    source.feed([fix_state("fp32-lm-head", "on", ("on", "off"), "next_sync", 10)])
+    source.feed([fix_state("processed-logprobs", "on", ("", ""))])
+    async with running(source, (120, 40)) as pilot:
+        text = screen_text(pilot)
+        assert "◐ fp32 lm_head         on 1/2  → on engine-1 at next sync" in text
+        assert "◐ processed logprobs   on 0/2  → on being applied" in text
+        assert "●" not in text
+
+
+# -- the view
+
+
+async def test_freeze_stops_the_view_and_not_the_model(running: Running):
+    source = source_with(10, 10**9)
+    async with running(source) as pilot:
+        before = (await press(pilot, "space")).splitlines()
+        assert "FROZEN" in before[0]
+        source.feed([metrics(step) for step in range(11, 60)])
+        await settle(pilot)
+        assert screen_text(pilot).splitlines()[1:-1] == before[1:-1]
+        assert pilot.app.model.metrics.last_step() == 59  # type: ignore[attr-defined]
+        after = await press(pilot, "space")
+        assert "LIVE" in after.splitlines()[0]
+        assert after.splitlines()[1:-1] != before[1:-1]
+
+
+async def test_zoom_pan_follow_and_back_move_all_charts(running: Running):
+    async with running(source_with(), (120, 40)) as pilot:
+        screen = live(pilot)
+        assert screen_text(pilot).count(" 80 ─╯") + screen_text(pilot).count(" 80 ╯") == 6
+        text = await press(pilot, "plus")
+        assert screen.view.x.mode == "follow"
+        assert text.count(" follow ") >= 6
+        await press(pilot, "left_square_bracket")
+        assert screen.view.x.mode == "fixed"
+        low = screen.view.x.low
+        await press(pilot, "right_square_bracket")
+        assert screen.view.x.low > low
+        await press(pilot, "minus", "minus")
+        await press(pilot, "f")
+        assert screen.view.x.mode == "follow"
+        await press(pilot, "0")
+        assert screen.view.x.mode == "all"
+        await press(pilot, "plus", "escape")
+        assert screen.view.x.mode == "all"
+
+
+async def test_log_axis_is_of_the_focused_chart(running: Running):
+    async with running(source_with(), (120, 40)) as pilot:
+        assert screen_text(pilot).count(" log ╮") == 1
+        assert (await press(pilot, "y")).count(" log ╮") == 2
+        assert (await press(pilot, "y")).count(" log ╮") == 1
+        pilot.app.set_focus(pilot.app.screen.query_one(EventLog))
+        assert "focus a chart first" in await press(pilot, "y")
+
+
+async def test_smoothing_cycles(running: Running):
+    async with running(source_with(), (120, 40)) as pilot:
+        assert (await press(pilot, "s")).count("mean of 10") == 6
+        assert (await press(pilot, "s")).count("mean of 50") == 6
+        assert "mean of" not in (await press(pilot, "s")).replace("smoothing off", "")
+
+
+async def test_the_crosshair_is_linked_and_moves(running: Running):
+    async with running(source_with(), (120, 40)) as pilot:
+        assert (await press(pilot, "c")).count(" step 74 ") >= 6
+        text = await press(pilot, "left", "left", "h")
+        assert live(pilot).view.cursor is not None
+        assert text.count(f" step {live(pilot).view.cursor} ") >= 6
+        assert live(pilot).view.cursor < 74
+        await press(pilot, "right", "l", "right", "right", "right")
+        assert live(pilot).view.cursor == 74
+        await press(pilot, "escape")
+        assert live(pilot).view.cursor is None
+
+
+async def test_arrows_and_letters_move_the_focus_by_place(running: Running):
+    async with running(source_with(), (120, 40)) as pilot:
+        focused = [pilot.app.focused.id]
+        for key in ("right", "l", "left", "h", "down", "j", "k", "up", "k"):
+            await pilot.press(key)
+            focused.append(pilot.app.focused.id)
+        assert focused == ["clip", "kl", "entropy", "kl", "clip", "reward", "fixes", "reward", "clip", "clip"]
+        await pilot.press("tab")
+        assert pilot.app.focused.id == "kl"
+        await pilot.press("shift+tab")
+        assert pilot.app.focused.id == "clip"
+
+
+async def test_the_fix_panel_hands_arrows_on_at_its_ends(running: Running):
+    async with running(source_with(), (120, 40)) as pilot:
+        panel = pilot.app.screen.query_one(FixPanel)
+        pilot.app.set_focus(panel)
+        await pilot.press("down", "down")
+        assert panel.cursor == 2
+        await pilot.press("up", "up", "up")
+        assert panel.cursor == 0
+        assert isinstance(pilot.app.focused, LineChart)
+
+
+@pytest.mark.parametrize("pane", ["mismatch", "fixes", "engines", "events"])
+async def test_enter_enlarges_any_pane_and_escape_brings_it_back(running: Running, pane: str):
+    async with running(source_with()) as pilot:
+        widget = pilot.app.screen.query_one(f"#{pane}")
+        pilot.app.set_focus(widget)
+        before = widget.size
+        await press(pilot, "enter")
+        assert widget.size == (80, 22)
+        text = await press(pilot, "escape")
+        assert widget.size == before
+        assert text.count("╮") == 9
+
+
+async def test_events_scroll_and_stay_where_they_were_read(running: Running):
+    source = source_with()
+    async with running(source) as pilot:
+        log = pilot.app.screen.query_one(EventLog)
+        pilot.app.set_focus(log)
+        await press(pilot, "up", "up")
+        assert "2 newer below" in screen_text(pilot)
+        shown = log._cells.chars[1].tobytes()
+        source.feed([Event(START, "error", "k", "boom", 75)])
+        await settle(pilot)
+        assert log.back == 3
+        assert log._cells.chars[1].tobytes() == shown
+        await press(pilot, "down", "down", "down")
+        assert "boom" in screen_text(pilot)
+
+
+async def test_help_is_the_table_of_keys(running: Running):
+    async with running(source_with(), (120, 60)) as pilot:
+        text = await press(pilot, "question_mark")
+        assert isinstance(pilot.app.screen, HelpScreen)
+        for key in KEYS:
+            if key.where != "dialog":
+                assert key.shown in text
+                assert key.description in text
+        await press(pilot, "escape")
+        assert isinstance(pilot.app.screen, LiveScreen)
+
+
+async def test_help_scrolls_where_it_does_not_fit(running: Running):
+    async with running(source_with()) as pilot:
+        assert "published alarm limit" not in await press(pilot, "question_mark")
+        text = await press(pilot, *["down"] * 40)
+        assert "published alarm limit" in text
+        assert "Capitals" in await press(pilot, *["up"] * 40)
+
+
+async def test_one_shows_the_live_screen_and_a_dialog_keeps_its_keys(running: Running):
+    async with running(source_with()) as pilot:
+        await press(pilot, "1")
+        assert isinstance(pilot.app.screen, LiveScreen)
+        await press(pilot, "F", "1", "q", "question_mark", "S")
+        assert isinstance(pilot.app.screen, FixPicker)
+
+
+async def test_export_writes_into_the_run_directory(running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    written: list[Path] = []
+    monkeypatch.setattr("console.export.export", lambda run, out: written.append(out))
+    run = create(tmp_path, "demo")
+    async with running(source_with(), run=run) as pilot:
+        await pilot.press("e")
+        async with asyncio.timeout(20):
+            while "exported to" not in screen_text(pilot):
+                await pilot.pause(0.02)
+        assert written == [run.snapshots / "metrics-step74.parquet"]
+
+
+async def test_export_that_fails_says_why(running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(run: object, out: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("console.export.export", full)
+    async with running(source_with(), run=create(tmp_path, "demo")) as pilot:
+        await pilot.press("e")
+        async with asyncio.timeout(20):
+            while "export failed: no space left" not in screen_text(pilot):
+                await pilot.pause(0.02)
+
+
+async def test_q_leaves_with_zero_and_touches_nothing(running: Running):
+    source = source_with()
+    async with running(source) as pilot:
+        await pilot.press("q")
+        await pilot.pause()
+        assert pilot.app.return_code == 0
+    assert source.sent == []
+
+
+# -- sizes
+
+
+@pytest.mark.parametrize("size", [(60, 15), (61, 19), (79, 20), (80, 24), (81, 29), (120, 40), (200, 60), (300, 100)])
+async def test_panes_fill_the_terminal_and_keep_their_content(running: Running, size: tuple[int, int]):
+    async with running(source_with(), size) as pilot:
+        text = screen_text(pilot)
+        lines = text.splitlines()
+        assert len(lines) == size[1]
+        for words in ("clip frac", "processed logprobs", "fp32 lm_head", "engine-0", "engine-1", "sync", "q quit"):
+            assert words in text, words
+        for chart in pilot.app.screen.query(LineChart):
+            assert chart.size.height >= 4
+
+
+@pytest.mark.parametrize("size", [(59, 15), (60, 14), (20, 5), (1, 1)])
+async def test_a_terminal_that_is_too_small_says_so(running: Running, size: tuple[int, int]):
+    async with running(source_with(), size) as pilot:
+        if size[0] > 30:
+            assert f"needs 60x15, has {size[0]}x{size[1]}" in screen_text(pilot)
+        await pilot.resize_terminal(80, 24)
+        await settle(pilot)
+        assert "clip fraction" in screen_text(pilot)
+
+
+async def test_a_storm_of_resizes_is_survived(running: Running):
+    async with running(source_with()) as pilot:
+        for width, height in [(200, 60), (1, 1), (61, 15), (300, 20), (20, 5), (60, 60), (80, 24)] * 3:
+            await pilot.resize_terminal(width, height)
+        await settle(pilot)
+        assert "clip fraction" in screen_text(pilot)
+
+
+@pytest.mark.parametrize(
+    "hostile", ["[red]x[/]", "[@click=app.leave]x[/]", "\x1b[31m\x07x", "\u202ex\u2066", "a\nb\tc", "[/"]
+)
+async def test_text_from_the_wire_is_neither_markup_nor_control(running: Running, hostile: str):
+    source = source_with(operator=True)
+    source.run = hostile
+    source.feed([Event(START, "warn", hostile, hostile, 3)])
+    source.feed([run_state(74, objective=hostile, model=hostile, detail=hostile)])
+    source.feed(engines(detail=hostile, backend=hostile))
+    source.feed([fix_state("fp32-lm-head", "off", ("off", "off"), detail=hostile)])
+    async with running(source, (200, 60)) as pilot:
+        text = screen_text(pilot)
+        assert all(char == "\n" or char.isprintable() for char in text)
+        if hostile.isascii() and hostile.isprintable():
+            assert hostile in text
+
+
+async def test_a_thin_update_sends_few_cells(running: Running):
+    source = source_with(62, 10**9)
+    async with running(source, (140, 40)) as pilot:
+        chart = pilot.app.screen.query_one("#reward", LineChart)
+        sent: list[int] = []
+        original = chart.repaint
+
+        def counting() -> int:
+            sent.append(original())
+            return sent[-1]
+
+        chart.repaint = counting  # type: ignore[method-assign]
+        for step in range(63, 73):
+            source.feed([metrics(step)])
+            await settle(pilot)
+        assert len(sent) == 10
+        assert max(sent) < chart.size.area / 10
