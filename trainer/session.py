@@ -36,8 +36,13 @@ class Signals:
     def __init__(self) -> None:
         self.control: Control | None = None
         self.closing = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
+        self.arm()
+
+    def arm(self) -> None:
+        """Take the signals (again): Ray puts handlers of its own in place, under which a SIGTERM aborts the process."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -96,7 +101,7 @@ class Session:
         """
         failure = ""
         try:
-            self._start(resume, signals, lambda text: self._say(text, say))
+            self._start(resume, signals, lambda text: self._progress(text, say, signals))
             self._loop.run(self._steps)
             self._loop.save()
         except Stopped:
@@ -128,6 +133,7 @@ class Session:
         report.tokenizer = setup.tokenizer
         report.state(step=start.step, version=start.version)
         self._pool = self._start_pool(setup, say)
+        signals.arm()
         syncs = SyncDriver(self._pool, setup.store, report, timeout=config.sync.timeout)
         states = self._pool.fix_states()
         board = FixBoard(states, config.fixes, time=time.time(), version=start.version, step=start.step)
@@ -155,7 +161,9 @@ class Session:
         self._pool.start()
         return self._pool
 
-    def _say(self, text: str, say: Callable[[str], None]) -> None:
+    def _progress(self, text: str, say: Callable[[str], None], signals: Signals) -> None:
+        # Engines report progress from the moment Ray is up.
+        signals.arm()
         say(text)
         self._report.state(detail=text)
 

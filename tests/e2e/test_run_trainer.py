@@ -22,6 +22,9 @@ from driftline.rundir import RunDir
 REPOSITORY = Path(__file__).parents[2]
 LIMIT_S = 240.0
 
+CLOSE = 1e-4
+"""Nats. Two float32 backends on the same weights differ by 1e-6 here."""
+
 CONFIG = """
 [run]
 name = "trainer-test"
@@ -37,7 +40,7 @@ prompts = 4
 samples = 4
 ahead = 4
 [trainer]
-lr = 1e-4
+lr = 1e-5
 passes = 1
 [fixes]
 processed-logprobs = "on"
@@ -148,9 +151,10 @@ def _every_number_is_there(live: LiveRun) -> None:
     values = live.steps()[8]
     # With prefix-cache-off no prompt token is looked up, so that there is no hit rate.
     assert set(metrics.BY_NAME) - set(values) <= {"engine/prefix_hit_rate"}
-    # A token sampled over the KV of older weights, after an update in flight, is a real mismatch: hence the median.
-    first = sorted(live.steps()[step]["mismatch/abs_diff_mean"] for step in range(1, 9))
-    assert first[3] < 1e-3
+    # Nothing of step 1 was in flight across an update: both backends agree as float32 does. Later tokens may have been
+    # sampled over the KV of older weights, which is a real mismatch, small at this learning rate.
+    assert live.steps()[1]["mismatch/abs_diff_mean"] < CLOSE
+    assert max(live.steps()[step]["mismatch/abs_diff_mean"] for step in range(1, 9)) < 5e-3
     token = live.frames(Tokens)[0]
     assert token.n == len(token.pieces) > 0
     spans = {(span.engine, span.phase) for span in live.frames(Span)}
@@ -214,22 +218,23 @@ def _the_run_goes_on_from_its_checkpoint(live: LiveRun, step: int) -> None:
     trainer = live.train("--resume", "--steps", str(step + 3))
     assert trainer.wait(LIMIT_S) == 0, live.logs()
     assert [s for s in sorted(live.steps()) if s > step] == [step + 1, step + 2, step + 3]
-    # The first tokens after it are sampled by the restored weights: a resume without its sync would be far off.
-    assert live.steps()[step + 1]["mismatch/abs_diff_mean"] < 1e-3
+    # The first tokens come from the restored weights: without a sync they would be off by all that was learnt.
+    assert live.steps()[step + 1]["mismatch/abs_diff_mean"] < CLOSE
+    assert live.steps()[step + 1]["policy/kl_ref"] > 0
     assert live.frames(RunState)[-1].detail == f"all {step + 3} steps done"
 
 
 @pytest.mark.engine
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("how", ["signal", "command"])
+@pytest.mark.parametrize("how", ["SIGTERM", "command"])
 def test_a_stop_while_engines_are_loading_ends_everything(tmp_path: Path, how: str) -> None:
     live = LiveRun(tmp_path, CONFIG.replace("warm_start_batches = 60", "warm_start_batches = 1"))
     try:
         trainer = live.train()
         live.wait(lambda: any("loading vLLM" in state.detail for state in live.frames(RunState)), trainer)
         processes = family(trainer)
-        if how == "signal":
-            trainer.send_signal(signal.SIGINT)
+        if how == "SIGTERM":
+            trainer.send_signal(signal.SIGTERM)
         else:
             assert live.command("stop").state == "applied"
         assert trainer.wait(90) == 0, live.logs()
