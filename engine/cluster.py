@@ -11,6 +11,8 @@ from typing import Final
 import psutil
 
 from driftline.config import EngineConfig
+from engine.guard import Guard
+from engine.processes import Processes
 from engine.types import EngineError
 
 ENVIRONMENT: Final = {
@@ -25,42 +27,6 @@ LOCAL: Final = {
 }
 
 
-class Processes:
-    """Processes to be gone in the end. Each is held with its start time, so a re-used pid is never signalled."""
-
-    def __init__(self) -> None:
-        self._held: set[psutil.Process] = set()
-
-    def remember(self, pid: int) -> None:
-        """Hold a process and all its present descendants."""
-        try:
-            process = psutil.Process(pid)
-            self._held.update((process, *process.children(recursive=True)))
-        except psutil.NoSuchProcess:
-            pass
-
-    def refresh(self) -> None:
-        """Hold the present descendants of the held ones too."""
-        for process in list(self._held):
-            if process.is_running():
-                self.remember(process.pid)
-
-    def end(self, patience: float) -> list[int]:
-        """Wait up to `patience` seconds for all to go, then kill what is left; returns the pids that were killed."""
-        self.refresh()
-        _, alive = psutil.wait_procs(self._held, timeout=patience)
-        killed = []
-        for process in alive:
-            try:
-                process.kill()
-                killed.append(process.pid)
-            except psutil.NoSuchProcess:
-                pass
-        psutil.wait_procs(alive, timeout=patience)
-        self._held.clear()
-        return killed
-
-
 class Cluster:
     """A Ray to put engines on: the one $RAY_ADDRESS names, else a local one without a dashboard."""
 
@@ -68,6 +34,7 @@ class Cluster:
         self.processes = Processes()
         self.local = not os.environ.get("RAY_ADDRESS")
         self._joined = False
+        self._guard: Guard | None = None
 
     def start(self, config: EngineConfig) -> None:
         """Join or start Ray. Raises EngineError when Ray does not start or has too little for the engines.
@@ -84,6 +51,7 @@ class Cluster:
             raise EngineError(f"Ray does not import: {error}; install driftline[cpu] or driftline[cuda]") from error
         if ray.is_initialized():
             raise EngineError("this process already uses Ray; an engine pool needs it for itself")
+        self._guard = Guard()
         before = set(psutil.Process().children(recursive=True))
         self._joined = True
         try:
@@ -101,7 +69,16 @@ class Cluster:
         finally:
             for process in set(psutil.Process().children(recursive=True)) - before:
                 self.processes.remember(process.pid)
+            self._guard.tell(self.processes)
         self._check_room(config)
+
+    def hold(self, pid: int | None = None) -> None:
+        """Take note of an actor's process (None: of what the known ones have started since), to end it in the end."""
+        if pid is not None:
+            self.processes.remember(pid)
+        self.processes.refresh()
+        if self._guard is not None:
+            self._guard.tell(self.processes)
 
     def same_machine(self, node: str) -> bool:
         """Whether an actor's host name is this machine's."""
@@ -115,7 +92,11 @@ class Cluster:
 
             ray.shutdown()
             self._joined = False
-        return self.processes.end(patience)
+        killed = self.processes.end(patience)
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
+        return killed
 
     def _check_room(self, config: EngineConfig) -> None:
         import ray

@@ -132,7 +132,7 @@ class EnginePool:
         with self._changed:
             self._failure = self._failure or EngineError("the engine pool is closed")
             self._changed.notify_all()
-        self._cluster.processes.refresh()
+        self._cluster.hold()
         if self._loop.running:
             try:
                 self._loop.wait(self._end_engines(), CLOSE_S + 5.0)
@@ -311,12 +311,13 @@ class EnginePool:
         deadline = time.monotonic() + self._config.start_timeout
         for place in self._start_all(lambda actor: actor.place.remote(), "starting its process", deadline):
             if self._cluster.same_machine(place.node):
-                self._cluster.processes.remember(place.pid)
+                self._cluster.hold(place.pid)
         infos = self._start_all(lambda actor: actor.start.remote(), "loading vLLM and the model", deadline)
         for member, info in zip(self._members, infos, strict=True):
             member.info = info
             self._say(f"{info.engine}: vLLM {info.vllm} on {info.backend}, ready in {info.loaded_s:.0f} s")
             self._loop.schedule(self._watch(member))
+        self._cluster.hold()
         self.stats()
 
     def _start_all(self, call: Callable[[Any], Awaitable[T]], what: str, deadline: float) -> list[T]:

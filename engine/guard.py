@@ -1,0 +1,60 @@
+"""Ends what a killed trainer could not: `python -m engine.guard`, started and fed by `engine.cluster`.
+
+A trainer that is killed with -9 runs no code of its own, and not all of Ray's helpers notice. This small process
+holds the other end of a pipe; when the pipe closes, it waits a little for everything to go by itself and then kills
+what is left. After an orderly close there is nothing left, and it ends at once.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import suppress
+from typing import Final
+
+from engine.processes import Processes
+
+PATIENCE_S: Final = 10.0
+
+
+class Guard:
+    """The trainer's end. `patience`: seconds that everything has to go by itself once the trainer is gone."""
+
+    def __init__(self, patience: float = PATIENCE_S) -> None:
+        # In a session of its own: a Ctrl-C in the trainer's terminal is not for the guard.
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "engine.guard", str(patience)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def tell(self, processes: Processes) -> None:
+        """Say what is to be ended. Never raises: a guard that is gone guards nothing, and the run goes on."""
+        line = json.dumps(processes.dump()) + "\n"
+        assert self._child.stdin is not None
+        with suppress(BrokenPipeError):
+            self._child.stdin.write(line.encode())
+            self._child.stdin.flush()
+
+    def close(self) -> None:
+        """Let the guard see that the trainer is done, and wait for it."""
+        assert self._child.stdin is not None
+        with suppress(BrokenPipeError):
+            self._child.stdin.close()
+        try:
+            self._child.wait(3 * PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+
+def main(patience: float) -> None:
+    """Adopt what comes on stdin; at its end, end it all."""
+    processes = Processes()
+    for line in sys.stdin:
+        processes.adopt(json.loads(line))
+    processes.end(patience)
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))

@@ -1,0 +1,77 @@
+"""Processes and shared-memory segments that must be gone in the end, whoever should have ended them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import psutil
+
+_SEGMENT = re.compile(r"/dev/shm/psm_[0-9a-f]+")
+"""Message queues of vLLM's processes (multiprocessing's shared memory): left behind when those are killed."""
+
+
+class Processes:
+    """Each process is held with its start time, so that a re-used pid is never signalled."""
+
+    def __init__(self) -> None:
+        self._held: set[psutil.Process] = set()
+        self._segments: set[str] = set()
+
+    def remember(self, pid: int, born: float | None = None) -> None:
+        """Hold a process (if it is the one born then), all its present descendants and the segments they map."""
+        try:
+            process = psutil.Process(pid)
+            if born is not None and process.create_time() != born:
+                return
+            family = {process, *process.children(recursive=True)}
+        except psutil.NoSuchProcess:
+            return
+        self._held |= family
+        for member in family:
+            self._segments |= _segments_of(member.pid)
+
+    def refresh(self) -> None:
+        """Hold the present descendants and segments of the held ones too."""
+        for process in list(self._held):
+            if process.is_running():
+                self.remember(process.pid)
+
+    def dump(self) -> dict[str, list[list[float]] | list[str]]:
+        """What is held, as plain values for `adopt` in another process."""
+        born = [[process.pid, process.create_time()] for process in self._held if process.is_running()]
+        return {"processes": born, "segments": sorted(self._segments)}
+
+    def adopt(self, dumped: dict[str, list[list[float]] | list[str]]) -> None:
+        """Hold what another process dumped."""
+        for pid, born in dumped["processes"]:
+            self.remember(int(pid), float(born))
+        self._segments.update(name for name in map(str, dumped["segments"]) if _SEGMENT.fullmatch(name))
+
+    def end(self, patience: float) -> list[int]:
+        """Wait up to `patience` seconds for all to go, kill what is left; returns the pids that were killed."""
+        self.refresh()
+        _, alive = psutil.wait_procs(self._held, timeout=patience)
+        killed = []
+        for process in alive:
+            try:
+                process.kill()
+                killed.append(process.pid)
+            except psutil.NoSuchProcess:
+                pass
+        psutil.wait_procs(alive, timeout=patience)
+        for segment in self._segments:
+            Path(segment).unlink(missing_ok=True)
+        self._held.clear()
+        self._segments.clear()
+        return killed
+
+
+def _segments_of(pid: int) -> set[str]:
+    try:
+        if os.stat(f"/proc/{pid}").st_uid != os.getuid():
+            return set()
+        return set(_SEGMENT.findall(Path(f"/proc/{pid}/maps").read_text()))
+    except OSError:  # gone meanwhile, or a system without /proc
+        return set()

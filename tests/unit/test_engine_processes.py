@@ -1,0 +1,96 @@
+"""Nothing is left behind, also by a trainer that was killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from engine.guard import Guard
+from engine.processes import Processes
+
+LIMIT_S = 60.0
+SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
+PARENT = [
+    sys.executable,
+    "-c",
+    f"import subprocess; c = subprocess.Popen({SLEEP!r}); print(c.pid, flush=True); c.wait()",
+]
+TRAINER = """
+import subprocess, sys, time
+from engine.guard import Guard
+from engine.processes import Processes
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+processes = Processes()
+processes.remember(child.pid)
+guard = Guard(patience=0.1)
+guard.tell(processes)
+print(child.pid, guard._child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def parent() -> Iterator[tuple[psutil.Process, psutil.Process]]:
+    """A process and its child."""
+    started = subprocess.Popen(PARENT, stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    pair = psutil.Process(started.pid), psutil.Process(int(started.stdout.readline()))
+    yield pair
+    for process in pair:
+        if process.is_running():
+            process.kill()
+    started.wait(LIMIT_S)
+    started.stdout.close()
+
+
+def test_descendants_end_too(parent: tuple[psutil.Process, psutil.Process]) -> None:
+    processes = Processes()
+    processes.remember(parent[0].pid)
+    assert sorted(processes.end(0.1)) == sorted(process.pid for process in parent)
+    psutil.wait_procs(parent, timeout=LIMIT_S)
+    assert not parent[1].is_running()
+    assert processes.end(0.1) == []
+
+
+def test_what_went_by_itself_is_not_killed(parent: tuple[psutil.Process, psutil.Process]) -> None:
+    processes = Processes()
+    processes.remember(parent[0].pid)
+    for process in parent:
+        process.kill()
+    assert processes.end(LIMIT_S) == []
+
+
+def test_a_reused_pid_is_spared(parent: tuple[psutil.Process, psutil.Process]) -> None:
+    dumped = {"processes": [[parent[0].pid, parent[0].create_time() - 1]], "segments": ["/etc/passwd"]}
+    processes = Processes()
+    processes.adopt(json.loads(json.dumps(dumped)))
+    assert processes.dump() == {"processes": [], "segments": []}
+    assert processes.end(0.1) == []
+    assert parent[0].is_running()
+
+
+def test_a_killed_trainer_leaves_nothing() -> None:
+    trainer = subprocess.Popen([sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True)
+    assert trainer.stdout is not None
+    left = [psutil.Process(int(pid)) for pid in trainer.stdout.readline().split()]
+    assert len(left) == 2
+    trainer.send_signal(signal.SIGKILL)
+    trainer.wait(LIMIT_S)
+    trainer.stdout.close()
+    _, alive = psutil.wait_procs(left, timeout=LIMIT_S)
+    for process in alive:
+        process.kill()
+    assert not alive
+
+
+def test_a_guard_ends_with_an_orderly_close() -> None:
+    guard = Guard()
+    guard.tell(Processes())
+    guard.close()
+    assert guard._child.returncode == 0
