@@ -249,7 +249,7 @@ def test_numbers_are_short(value: float, text: str):
 
 
 def test_the_x_axis_grows_in_chunks():
-    assert [nice_max(step) for step in (0, 9, 11, 74, 101, 9_999)] == [10, 10, 12.5, 80, 125, 10_000]
+    assert [nice_max(step) for step in (0, 9, 11, 74, 101, 9_999)] == [10, 10, 12, 80, 120, 10_000]
     for step in range(11, 5_000, 7):
         assert step <= nice_max(step) <= step * 4 / 3
     assert nice_step(1.0, 4) == 0.5

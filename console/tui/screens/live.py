@@ -38,8 +38,9 @@ class TooSmall(CellWidget):
     """What is shown instead of panes that would have no room."""
 
     def paint(self, cells: Cells) -> None:
-        text = f"needs {SMALLEST[0]}x{SMALLEST[1]}, has {cells.width}x{cells.height}"
-        cells.text(cells.height // 2, max((cells.width - len(text)) // 2, 0), text, Ink.WARN)
+        lines = [f"needs {SMALLEST[0]}x{SMALLEST[1]}", f"has {cells.width}x{cells.height}"]
+        for row, text in enumerate(lines, max((cells.height - len(lines)) // 2, 0)):
+            cells.text(row, max((cells.width - len(text)) // 2, 0), text, Ink.WARN)
 
 
 class LiveScreen(Screen[None]):

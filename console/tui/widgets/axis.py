@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-_NICE: Final = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+_NICE: Final = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 _HEADROOM: Final = 0.06
 _SHRINK_BELOW: Final = 0.3
 """A range is drawn tighter only once the data uses less than this much of it."""

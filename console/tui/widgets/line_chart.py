@@ -7,6 +7,7 @@ one ink, so a row stays a few segments; merging dots of two lines in one cell wo
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
@@ -97,8 +98,9 @@ def paint_chart(
         label = "log: nothing above 0"
     draw_frame(cells, glyphs, title, [(f" {label} ", Ink.DIM)] if label else [], footer, right, focused=focused)
     if data.extent() is None:
-        text = data.empty[: width - 2]
-        cells.text(height // 2, max((width - len(text)) // 2, 1), text, Ink.DIM)
+        parts = textwrap.wrap(data.empty, max(width - 4, 1))[: height - 2]
+        for row, part in enumerate(parts, (height - len(parts)) // 2):
+            cells.text(row, max((width - len(part)) // 2, 1), part, Ink.DIM)
         return
     _Plot(cells, data, view, domain, ranges, glyphs, log).draw()
 
@@ -282,7 +284,11 @@ def _title(data: ChartData, view: ChartView, width: int) -> list[Text]:
     """Title and the values at the newest step or at the cursor; shortened before anything is cut."""
     values: list[Text] = []
     for line in data.lines:
-        if line.reference or len(line.steps) == 0:
+        if line.reference:
+            continue
+        if len(line.steps) == 0:
+            if line.short:
+                values.append((f" {line.short}", Ink.TITLE))
             continue
         at = len(line.steps) - 1
         if view.cursor is not None:
