@@ -23,6 +23,9 @@ from trainer.sync import SyncDriver
 TAKE_S = 0.1
 """How long the loop waits for rollouts before it looks for a pause or a stop again."""
 
+STALL_S = 60.0
+"""After so long without a batch the loop says so: an engine that a failed sync left paused looks like this."""
+
 
 @dataclass(frozen=True)
 class _Measured:
@@ -107,11 +110,18 @@ class Loop:
         self._report.event("checkpoint.saved", path.name, step=self._step)
 
     def _collect(self) -> list[Rollout] | None:
+        stalled = time.monotonic() + STALL_S
         while not self._control.stopping:
-            self._control.gate()
+            if self._control.paused:
+                self._control.gate()
+                stalled = time.monotonic() + STALL_S
             rollouts = self._rollouts.poll(TAKE_S)
             if rollouts is not None:
                 return rollouts
+            if time.monotonic() > stalled:
+                stalled = float("inf")
+                text = f"no full batch of rollouts for {STALL_S:.0f} s: {self._rollouts.waiting} groups are complete"
+                self._report.event("rollouts.stalled", text, level="warn", step=self._step)
         return None
 
     def _train(self, rollouts: list[Rollout], began: float, waited: float) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -26,9 +27,9 @@ HEAD_TOLERANCE = 1e-3
 class Policy:
     """A causal model read as a distribution at temperature T.
 
-    `dtype` is the body's arithmetic: float32 runs as it is, other types run the body under autocast over
-    float32 master weights. With `fp32_head` the last projection multiplies in float32; its weight is first
-    rounded to `dtype`, because that rounded weight is what an engine holds.
+    `dtype` is the body's arithmetic: other types than float32 run on weights rounded to them from the float32
+    master weights, which take the gradient; so the policy is what an engine of that dtype holds. With `fp32_head`
+    the last projection, its weight rounded in the same way, multiplies in float32.
     """
 
     def __init__(self, model: PreTrainedModel, *, temperature: float, fp32_head: bool, dtype: torch.dtype) -> None:
@@ -50,8 +51,7 @@ class Policy:
         Positions outside the mask hold numbers without a meaning. Padding on the right cannot be attended to by
         what comes before it, so a sequence's numbers do not depend on what it is batched with.
         """
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            hidden = self._body(input_ids=batch.input_ids, attention_mask=batch.attention, use_cache=False)[0]
+        hidden = self._hidden(input_ids=batch.input_ids, attention_mask=batch.attention, use_cache=False)
         picked = hidden.gather(1, batch.index[:, :, None].expand(-1, -1, hidden.shape[-1]))
         logprobs, entropy = self._head_in_pieces(picked.flatten(0, 1), batch.response.flatten())
         return logprobs.view(batch.response.shape), entropy.view(batch.response.shape)
@@ -93,6 +93,13 @@ class Policy:
                 f"model.path: {name} changes its logits after the last projection (by up to {error:.3g} nats), "
                 "which this trainer does not reproduce"
             )
+
+    def _hidden(self, **inputs: Tensor | bool) -> Tensor:
+        if self.dtype == torch.float32:
+            return self._body(**inputs)[0]
+        # Not autocast, which leaves embeddings, norms and the residual stream in float32 where an engine rounds them.
+        rounded = {name: parameter.to(self.dtype) for name, parameter in self._body.named_parameters()}
+        return functional_call(self._body, rounded, kwargs=inputs)[0]
 
     def _head_in_pieces(self, hidden: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         piece = max(1, LOGIT_BUDGET // self._head.weight.shape[0])

@@ -7,7 +7,7 @@ import threading
 from driftline.frames import Span
 from engine import EngineError, EnginePool, SyncReport
 from trainer.report import Reporter, plural
-from trainer.versions import WeightStore
+from trainer.versions import Weights, WeightStore
 
 PHASES = ("pause", "load", "resume")
 
@@ -31,7 +31,7 @@ class SyncDriver:
             self._count += 1
             name = f"sync-{self._count}"
             try:
-                reports = self._pool.sync(weights, version, timeout=self._timeout)
+                reports = self._send(weights, version)
             except EngineError as error:
                 self._report.event("sync.failed", f"v{version}: {error}", level="error", step=step, sync=name, by=by)
                 raise
@@ -56,6 +56,14 @@ class SyncDriver:
                 in_flight=sum(r.in_flight for r in reports),
             )
         return reports
+
+    def _send(self, weights: Weights, version: int) -> list[SyncReport]:
+        try:
+            return self._pool.sync(weights, version, timeout=self._timeout)
+        except TimeoutError as error:
+            raise EngineError(
+                f"an engine did not take its weights within {self._timeout:g} s (sync.timeout)"
+            ) from error
 
     def take_latest(self) -> dict[str, float]:
         """`sync/*` of the latest sync since the previous call; empty when there was none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -40,6 +41,7 @@ def make_samples(lengths, seed: int = 0, version: int = 0) -> list[Sample]:
     return [Sample(ids(5 + n % 3), ids(n), (-1.0,) * n, (version,) * n, 0.5, "engine-0", "") for n in lengths]
 
 
+@torch.no_grad()
 def reference(model, sample: Sample) -> tuple[torch.Tensor, torch.Tensor]:
     """Logprobs and entropy from the model's own logits, one sequence alone, in float64."""
     double = copy.deepcopy(model).double()
@@ -84,6 +86,19 @@ def test_a_bfloat16_head_is_visibly_not_a_float32_head() -> None:
     right, rough = make_policy().logprobs(batch), make_policy(fp32_head=False).logprobs(batch)
     difference = (right - rough).abs().mean()
     assert 1e-4 < difference < 0.1
+
+
+def test_a_bfloat16_body_sends_and_scores_bfloat16_weights_and_learns_in_float32() -> None:
+    policy = make_policy(dtype=torch.bfloat16)
+    weights = policy.weights()
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    batch = collate(make_samples([6] * 6), pad_id=0)
+    exact, rounded = make_policy().logprobs(batch), make_policy(dtype=torch.bfloat16)
+    rounded.load(weights)
+    assert torch.equal(rounded.logprobs(batch), policy.logprobs(batch)), "master and sent weights are one policy"
+    assert 1e-4 < (exact - policy.logprobs(batch)).abs().mean() < 0.2
+    policy.score(batch)[0].sum().backward()
+    assert {p.grad.dtype for p in policy.model.parameters()} == {torch.float32}
 
 
 def test_the_head_check_knows_a_model_that_bends_its_logits() -> None:
@@ -167,6 +182,52 @@ def test_an_update_raises_the_probability_of_what_was_rewarded(name: str) -> Non
     assert len(pauses) == 2
     assert update.values["policy/kl_ref"] > 0, "the second pass is not at the reference any more"
     assert update.values["policy/lr"] == 1e-3
+
+
+def test_the_policy_s_numbers_agree_with_a_float64_reference() -> None:
+    policy, reference_policy = make_policy(), make_policy(3)
+    samples = make_samples([5, 2, 7, 1, 6, 3])
+    batch = collate(samples, pad_id=0)
+    generator = torch.Generator().manual_seed(4)
+    noise = 0.4 * torch.randn(batch.rollout.shape, generator=generator)
+    batch = type(batch)(**{**batch.__dict__, "rollout": (policy.logprobs(batch) + noise) * batch.mask})
+    advantages = torch.randn(len(samples), generator=generator)
+    double = copy.deepcopy(policy.model).double()
+    loss, low, high, outside, k3_old, k3_ref, entropies, tokens = 0.0, 0, 0, 0, 0.0, 0.0, 0.0, 0
+    for row, sample in enumerate(samples):
+        new, entropy = reference(policy.model, sample)
+        ref, _ = reference(reference_policy.model, sample)
+        logits = double(input_ids=torch.tensor([sample.prompt + sample.response])).logits[0] / T
+        at = torch.arange(len(sample.prompt) - 1, len(sample.prompt) + len(sample.response) - 1)
+        live = torch.log_softmax(logits, -1)[at, torch.tensor(sample.response)]
+        a = float(advantages[row])
+        for t in range(len(sample.response)):
+            old = float(batch.rollout[row, t])
+            ratio, r = torch.exp(live[t] - old), math.exp(float(new[t]) - old)
+            loss = loss - torch.minimum(ratio * a, ratio.clamp(0.8, 1.2) * a)
+            low, high, outside = low + (r < 0.8 and a < 0), high + (r > 1.2 and a > 0), outside + (not 0.8 <= r <= 1.2)
+            k3_old += r - 1 - math.log(r)
+            k3_ref += math.exp(float(ref[t] - new[t])) - 1 - float(ref[t] - new[t])
+            entropies, tokens = entropies + float(entropy[t]), tokens + 1
+    (loss / tokens).backward()
+    want = {
+        "policy/clip_fraction": outside / tokens,
+        "policy/clip_fraction_low": low / tokens,
+        "policy/clip_fraction_high": high / tokens,
+        "policy/kl_new_old": k3_old / tokens,
+        "policy/kl_ref": k3_ref / tokens,
+        "policy/entropy": entropies / tokens,
+        "policy/grad_norm": math.sqrt(sum(float(p.grad.square().sum()) for p in double.parameters())),
+        "policy/lr": 1e-3,
+    }
+    config = TrainerConfig(passes=1, lr=1e-3, grad_clip=1e9)
+    ref_logprobs = reference_policy.logprobs(batch)
+    got = Updater(policy, config).step(batch, advantages, ref_logprobs, between=lambda: None).values
+    assert got.keys() == want.keys()
+    for name, value in want.items():
+        assert got[name] == pytest.approx(value, rel=1e-5), name
+    assert 0 < low < outside
+    assert 0 < high < outside
 
 
 def test_an_update_with_a_gradient_that_is_not_finite_leaves_the_weights_alone() -> None:

@@ -1,0 +1,116 @@
+"""The edges of a session: early stops, rollouts that are not what was asked for, and syncs that fail."""
+
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+import pytest
+
+from driftline.config import RolloutConfig, TaskConfig
+from driftline.frames import Command, Event
+from engine import EngineError, Group, Sequence, SyncReport
+from tests.unit.trainer_fakes import RecordingProbe, first_state
+from trainer import session, tiny
+from trainer.errors import TrainerError
+from trainer.report import Reporter
+from trainer.rollouts import Rollouts
+from trainer.sync import SyncDriver
+from trainer.tasks import ReverseDigits
+from trainer.versions import WeightStore
+
+
+class Answers:
+    """A pool whose answers are given in advance."""
+
+    def __init__(self, *answers: object) -> None:
+        self.answers = list(answers)
+
+    def _next(self) -> object:
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def sync(self, weights, version, *, timeout) -> object:
+        return self._next()
+
+    def take(self, timeout) -> object:
+        return self._next()
+
+    def submit(self, request) -> None:
+        pass
+
+
+def driver(*answers: object) -> tuple[SyncDriver, RecordingProbe]:
+    probe, store = RecordingProbe(), WeightStore(2)
+    store.publish(3, {})
+    return SyncDriver(Answers(*answers), store, Reporter(probe, first_state()), timeout=5.0), probe
+
+
+def test_a_stop_before_the_engines_are_up_becomes_a_sigterm_and_later_ones_a_command(monkeypatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(session.os, "kill", lambda pid, number: sent.append(number))
+    inbox = session.Inbox()
+    inbox.put(Command("a", "sync"))
+    inbox.put(Command("b", "stop"))
+    inbox.open()
+    inbox.put(Command("c", "stop"))
+    assert sent == [signal.SIGTERM]
+    assert inbox.early_stops == ["b"]
+    assert [inbox.commands.get_nowait().id for _ in range(2)] == ["a", "c"]
+
+
+def test_an_engine_that_refused_its_weights_is_an_error_event_and_the_run_goes_on() -> None:
+    good = SyncReport("engine-0", True, 2, 3, 10.0, 0.1, 0.2, 0.1, 0.4, 8, 0)
+    bad = SyncReport("engine-1", False, 2, 2, 10.0, 0.3, 0.0, 0.0, 0.3, 8, 0, "no room; version 2 serves on")
+    syncs, probe = driver([good, bad])
+    assert syncs.sync(3, "trainer") == [good, bad]
+    event = probe.of(Event)[-1]
+    assert (event.kind, event.level) == ("sync.failed", "error")
+    assert "engine-1: no room; version 2 serves on" in event.text
+    assert syncs.take_latest() == {
+        "sync/pause_s": 0.3, "sync/load_s": 0.2, "sync/resume_s": 0.1, "sync/total_s": 0.4,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [(EngineError("engine-0: its process died"), "its process died"), (TimeoutError(), "within 5 s")],
+)
+def test_a_dead_or_silent_engine_is_one_sentence(error: BaseException, says: str) -> None:
+    syncs, probe = driver(error)
+    with pytest.raises(EngineError, match=says):
+        syncs.sync(3, "trainer")
+    assert probe.of(Event)[-1].kind == "sync.failed"
+    assert syncs.take_latest() == {}
+
+
+def group(number: int, samples: int) -> Group:
+    one = Sequence(np.array([5, 1], np.int32), np.zeros(2, np.float32), np.zeros(2, np.int32), "stop")
+    return Group(number, "engine-0", [1], [one] * samples, 0.0, 0.0)
+
+
+def test_the_oldest_completed_groups_come_first_and_the_rest_waits() -> None:
+    task = ReverseDigits(TaskConfig(), tiny.make_tokenizer(), seed=0)
+    pool = Answers([group(2, 2)], [group(0, 2), group(1, 2)])
+    rollouts = Rollouts(pool, task, RolloutConfig(prompts=2, samples=2, ahead=1), next_prompt=0)
+    rollouts.fill()
+    assert rollouts.next_prompt == 3
+    assert rollouts.poll(0.0) is None
+    assert [rollout.prompt.index for rollout in rollouts.poll(0.0)] == [2, 0]
+    assert rollouts.waiting == 1
+    rollouts.fill()
+    assert rollouts.next_prompt == 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [(group(9, 2), "group 9, which is not in flight"), (group(0, 1), "1 samples for group 0, 2 were asked for")],
+)
+def test_a_group_that_was_not_asked_for_is_one_sentence(wrong: Group, says: str) -> None:
+    task = ReverseDigits(TaskConfig(), tiny.make_tokenizer(), seed=0)
+    rollouts = Rollouts(Answers([wrong]), task, RolloutConfig(prompts=1, samples=2, ahead=0), next_prompt=0)
+    rollouts.fill()
+    with pytest.raises(TrainerError, match=says):
+        rollouts.poll(0.0)
