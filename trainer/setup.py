@@ -62,6 +62,7 @@ def build(config: Config, run: RunDir, *, resume: bool, digest: str, say: Callab
     path = Path(config.model.path).expanduser().resolve() if config.model.path else run.path / "model"
     saved = _newest_checkpoint(run) if resume else None
     say("resuming" if saved else "loading the model" if config.model.path else "making a tiny model")
+    # A resumed run's reference is the model that its first process began with.
     model, tokenizer = models.load_path(path) if saved else models.load(config)
     model.to(device).eval()
     policy = Policy(model, temperature=config.sampling.temperature, fp32_head=config.trainer.fp32_head, dtype=dtype)

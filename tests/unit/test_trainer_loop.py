@@ -11,13 +11,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 from driftline import metrics
 from driftline.config import Config, ModelConfig, RolloutConfig, SamplingConfig, TaskConfig, TrainerConfig
 from driftline.frames import Command, Event, RunState
 from driftline.rundir import RunDir
 from tests.unit.trainer_fakes import PolicySampler, RecordingProbe, first_state
-from trainer import checkpoint
+from trainer import checkpoint, models, tiny
 from trainer.control import Control
 from trainer.errors import TrainerError
 from trainer.fixboard import FixBoard
@@ -138,6 +139,21 @@ def test_a_resumed_run_goes_on_where_it_was_with_the_engines_on_its_version(tmp_
     assert again.pool.syncs == [3, 4, 5]
     assert [m.step for m in again.probe.metrics] == [4, 5]
     assert again.probe.metrics[0].values["mismatch/abs_diff_max"] < 1e-4
+
+
+def test_a_local_model_directory_is_trained_as_it_is_and_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "some-model"
+    models.export(tiny.make_model(CONFIG.model, seed=4, max_length=64), tiny.make_tokenizer(), path, torch.float32)
+    config = msgspec.structs.replace(CONFIG, model=ModelConfig(path=str(path)))
+    run = Run(tmp_path / "run", config)
+    assert run.setup.model_path == path
+    assert not (tmp_path / "run" / "model").exists()
+    assert not any("warm start" in text for text in run.said), "somebody's own model is not warmed up unasked"
+    run.loop.run(2)
+    run.loop.save()
+    again = Run(tmp_path / "run", config, resume=True)
+    assert again.setup.start.step == 2
+    assert all(np.array_equal(again.setup.reference[n], w) for n, w in run.setup.reference.items())
 
 
 def test_checkpoints_come_every_so_many_steps_and_at_the_end(tmp_path: Path) -> None:
