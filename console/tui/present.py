@@ -181,12 +181,11 @@ def fix_rows(model: RunModel, glyphs: Glyphs) -> list[FixRow]:
 
 
 def _fix_row(fix: Fix, state: FixState | None, glyphs: Glyphs) -> FixRow:
-    if state is not None:
-        on = sum(engine.effective == ON for engine in state.engines)
-        count = f"{on}/{len(state.engines)}"
-        detail = tuple(_engine_fix(engine) for engine in state.engines)
     if state is None:
         return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("", Ink.DIM), "", ("not reported yet", Ink.DIM))
+    on = sum(engine.effective == ON for engine in state.engines)
+    count = f"{on}/{len(state.engines)}"
+    detail = tuple(_engine_fix(engine) for engine in state.engines)
     if not available(state):
         reason = state.detail or next((engine.detail for engine in state.engines if engine.detail), "")
         # The symbol says that it is not available; the room is for why.
@@ -199,8 +198,8 @@ def _fix_row(fix: Fix, state: FixState | None, glyphs: Glyphs) -> FixRow:
         symbol, ink = (glyphs.on, Ink.OK) if on_now else (glyphs.off, Ink.TEXT)
         by = (_who(state.by), Ink.DIM)
         return FixRow(fix, (symbol, ink), (f"{state.effective} {count}", ink), version, by, detail)
-    symbol, pending = (glyphs.partial, Ink.WARN), (_pending(state, glyphs), Ink.WARN)
-    return FixRow(fix, symbol, (f"on {count}", Ink.WARN), "", pending, detail)
+    pending = (_pending(state, glyphs), Ink.WARN)
+    return FixRow(fix, (glyphs.partial, Ink.WARN), (f"on {count}", Ink.WARN), "", pending, detail)
 
 
 def _pending(state: FixState, glyphs: Glyphs) -> str:

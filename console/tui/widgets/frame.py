@@ -23,8 +23,9 @@ def draw_frame(
     """Draw a frame around all of `cells`. A label that does not fit beside the title is left out."""
     width, height = cells.width, cells.height
     ink = Ink.FOCUS if focused else Ink.FRAME
-    for row, (left, right) in ((0, glyphs.corners[:2]), (height - 1, glyphs.corners[2:])):
-        cells.text(row, 0, left + glyphs.horizontal * (width - 2) + right, ink)
+    for row, corner in ((0, 0), (height - 1, 2)):
+        edge = glyphs.horizontal * (width - 2)
+        cells.text(row, 0, glyphs.corners[corner] + edge + glyphs.corners[corner + 1], ink)
     for row in range(1, height - 1):
         cells.text(row, 0, glyphs.vertical, ink)
         cells.text(row, width - 1, glyphs.vertical, ink)

@@ -130,7 +130,7 @@ def fix_line(row: FixRow, width: int) -> list[Text]:
     if state and (row.symbol[1] != Ink.DIM or width >= 60):
         line.append((f"{state:<7}", ink))
     if row.since:
-        line.append((f" {row.since:<4}", Ink.DIM))
+        line.append((f" {row.since:<3}", Ink.DIM))
     text, note_ink = row.note
     line.append((f" {text}" if text else "", note_ink))
     return line
