@@ -76,6 +76,9 @@ class EngineActor:
         self._quieten()
         os.environ.update(launch.environment(self._spec.config))
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would overrule engine.kv_cache_gb
+        self._probe = self._open_probe()
+        if self._probe is not None:
+            self._probe.send((await self.sample()).state)  # the next one comes only once vLLM has loaded
         self._llm = self._build()
         # Weights as loaded from the model path are version 0.
         await self._llm.update_weight_version(str(self._version))
@@ -88,7 +91,6 @@ class EngineActor:
         self._counters.reset()
         self._phase = "running"
         self._info = self._describe(time.perf_counter() - began)
-        self._probe = self._open_probe()
         self._beat = asyncio.create_task(self._heartbeat())
         return self._info
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from driftline import fixes
 from engine import EngineError, EnginePool, RolloutRequest
-from engine.weights import SEGMENTS
+from engine.weights import SEGMENTS, publish
 from tests.e2e import engine_support as support
 from tests.e2e.engine_support import CLOSE
 
@@ -141,7 +142,17 @@ def test_every_fix_is_reported_and_the_unavailable_ones_refuse(rig: Rig) -> None
         rig.pool.set_fix("nonsense", "on")
 
 
-def test_a_sync_brings_the_new_weights(rig: Rig) -> None:
+def test_a_sync_brings_the_new_weights(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    segments = []  # of this test: another run on the machine has its own
+
+    @contextmanager
+    def noted(weights: Any) -> Iterator[Any]:
+        with publish(weights) as manifest:
+            segments.append(SEGMENTS / manifest["segment"])
+            assert segments[0].exists()
+            yield manifest
+
+    monkeypatch.setattr("engine.pool.publish", noted)
     old, before = rig.model, rig.version
     rig.pool.set_fix("prefix-cache-off", "on")  # cached blocks are the old weights'
     report = rig.sync(support.engine_moved(old, head_only=False))
@@ -149,7 +160,7 @@ def test_a_sync_brings_the_new_weights(rig: Rig) -> None:
     assert (report.version_before, report.version_after) == (before, rig.version)
     assert report.bytes >= sum(t.numel() * t.element_size() for t in rig.model.state_dict().values())
     assert 0 < report.pause_s + report.load_s + report.resume_s <= report.total_s * 1.01
-    assert not list(SEGMENTS.glob("driftline-*"))
+    assert [path.exists() for path in segments] == [False]
     groups = support.engine_rollouts(rig.pool, 4)
     assert all(np.all(s.versions == rig.version) for g in groups for s in g.sequences)
     assert support.engine_gap(rig.model, groups).mean() < CLOSE
