@@ -45,14 +45,14 @@ def check(operator: bool, link: Link, model: RunModel) -> None:
     """Raise RefusedError unless this console may act on what it shows."""
     if not operator:
         raise RefusedError(READ_ONLY)
+    if model.run is not None and model.run.status in ("stopping", "finished", "failed"):
+        raise RefusedError(f"refused: the run is {model.run.status}")
     if link.state == "connecting":
         raise RefusedError("refused: the hub has not been heard yet")
     if link.state != "live":
         raise RefusedError(f"refused: the feed is {link.age:.0f} s old, what is on screen may not be so any more")
     if model.run is None:
         raise RefusedError("refused: the run has not reported its state yet")
-    if model.run.status in ("stopping", "finished", "failed"):
-        raise RefusedError(f"refused: the run is {model.run.status}")
 
 
 def _engines(model: RunModel) -> str:

@@ -140,8 +140,7 @@ class ConsoleApp(App[None]):
             else:
                 self._notice = None
         link = self.source.link()
-        if notice is None and link.trouble:
-            notice = (link.trouble, "warn" if link.state == "live" else "error")
+        notice = notice or present.trouble(self.model, link)
         with self.lock, self.batch_update():
             if isinstance(self.screen, Dialog):
                 self.screen.tick()

@@ -14,7 +14,7 @@ from console.tui.widgets.axis import number
 from console.tui.widgets.cells import Text
 from console.tui.widgets.chart_data import ChartData, Line
 from driftline.fixes import FIXES, ON, Fix
-from driftline.frames import EngineFix, EngineState, FixState, How
+from driftline.frames import EngineFix, EngineState, FixState, How, Level
 from driftline.metrics import BY_NAME, health
 
 Part = tuple[int, tuple[Text, ...]]
@@ -129,8 +129,27 @@ def _metric_part(parts: list[Part], model: RunModel, rank: int, word: str, metri
         parts.append((rank, ((f" {word} ", Ink.DIM), (number(value), ink))))
 
 
-def link_text(link: Link, *, frozen: bool) -> Text:
-    """The state of the feed in a word: what is on screen is LIVE, STALE, LOST, loading or FROZEN by the operator."""
+def ended(model: RunModel, link: Link) -> bool:
+    """True when the silence of the hub is the end of the run, which takes its hub with it."""
+    return link.state in ("stale", "lost") and model.run is not None and model.run.status in ("finished", "failed")
+
+
+def trouble(model: RunModel, link: Link) -> tuple[str, Level] | None:
+    """What the operator must know about the link, for the footer."""
+    if ended(model, link) and model.run is not None:
+        why = f": {model.run.detail}" if model.run.detail else ""
+        bad = model.run.status == "failed"
+        text = f"the run has {'failed' if bad else 'finished'}{why}; this is its last state"
+        return text, "error" if bad else "info"
+    if link.trouble:
+        return link.trouble, "warn" if link.state == "live" else "error"
+    return None
+
+
+def link_text(model: RunModel, link: Link, *, frozen: bool) -> Text:
+    """The state of the feed in a word: what is on screen is LIVE, STALE, LOST, ENDED, loading or FROZEN by hand."""
+    if ended(model, link):
+        return "ENDED", Ink.WARN
     if link.state == "connecting":
         return "CONNECTING", Ink.DIM
     if link.state == "lost":

@@ -12,7 +12,7 @@ import pytest
 from textual.pilot import Pilot
 
 from console.tui.app import ConsoleApp
-from tests.tui.synthetic import FakeSource
+from tests.tui.synthetic import FakeSource, history
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -79,3 +79,15 @@ def screen_text(pilot: Pilot[None]) -> str:
     """What the terminal shows, line by line."""
     lines = pilot.app.screen._compositor.render_strips()
     return "\n".join(strip.text for strip in lines)
+
+
+def source_with(steps: int = 74, fixed_from: int = 45, *, operator: bool = True) -> FakeSource:
+    source = FakeSource(operator=operator)
+    source.feed(history(steps, fixed_from=fixed_from))
+    return source
+
+
+async def press(pilot: Pilot[None], *keys: str) -> str:
+    await pilot.press(*keys)
+    await settle(pilot)
+    return screen_text(pilot)

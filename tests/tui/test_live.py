@@ -10,7 +10,6 @@ from textual.pilot import Pilot
 
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS
-from console.tui.screens.confirm import ConfirmScreen
 from console.tui.screens.help import HelpScreen
 from console.tui.screens.live import LiveScreen
 from console.tui.screens.picker import FixPicker
@@ -19,25 +18,13 @@ from console.tui.widgets.line_chart import LineChart
 from console.tui.widgets.panes import EventLog, FixPanel
 from driftline.frames import Event
 from driftline.rundir import create
-from tests.tui.conftest import Running, screen_text, settle
-from tests.tui.synthetic import START, FakeSource, engines, fix_state, history, metrics, run_state
-
-
-def source_with(steps: int = 74, fixed_from: int = 45, *, operator: bool = True) -> FakeSource:
-    source = FakeSource(operator=operator)
-    source.feed(history(steps, fixed_from=fixed_from))
-    return source
+from tests.tui.conftest import Running, press, screen_text, settle, source_with
+from tests.tui.synthetic import START, FakeSource, engines, fix_state, metrics, run_state
 
 
 def live(pilot: Pilot[None]) -> LiveScreen:
     assert isinstance(pilot.app, ConsoleApp)
     return pilot.app.live
-
-
-async def press(pilot: Pilot[None], *keys: str) -> str:
-    await pilot.press(*keys)
-    await settle(pilot)
-    return screen_text(pilot)
 
 
 async def test_all_panes_show_the_run(running: Running):
@@ -103,6 +90,20 @@ async def test_trouble_of_the_link_stands_in_the_footer(running: Running):
         assert "the hub of run x is silent" in screen_text(pilot).splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("status", "word"), [("finished", "the run has finished"), ("failed", "the run has failed: oom")]
+)
+async def test_the_end_of_a_run_is_not_a_lost_link(running: Running, status: str, word: str):
+    source = source_with()
+    source.feed([run_state(74, status, detail="oom" if status == "failed" else "")])  # type: ignore[arg-type]
+    source.state = Link(True, 20.0, trouble="the hub of run x is silent")
+    async with running(source) as pilot:
+        lines = screen_text(pilot).splitlines()
+        assert "ENDED" in lines[0]
+        assert status.upper() in lines[0]
+        assert word in lines[-1]
+
+
 async def test_a_synthetic_run_is_labelled_and_a_real_one_is_not(running: Running):
     source = source_with()
     async with running(source, (60, 15)) as pilot:
@@ -110,155 +111,6 @@ async def test_a_synthetic_run_is_labelled_and_a_real_one_is_not(running: Runnin
         source.feed([run_state(74, synthetic=True)])
         await settle(pilot)
         assert "SYNTHETIC" in screen_text(pilot).splitlines()[0]
-
-
-# -- acting on the run
-
-
-@pytest.mark.parametrize("key", ["F", "S", "P"])
-async def test_a_read_only_console_refuses_and_says_how(running: Running, key: str):
-    source = source_with(operator=False)
-    async with running(source) as pilot:
-        text = await press(pilot, key)
-        assert "RO" in text.splitlines()[0]
-        assert "--operate" in text.splitlines()[-1]
-        assert isinstance(pilot.app.screen, LiveScreen)
-        assert source.sent == []
-
-
-@pytest.mark.parametrize("key", ["F", "S", "P"])
-@pytest.mark.parametrize("age", [3.5, 100.0])
-async def test_a_stale_console_refuses(running: Running, key: str, age: float):
-    source = source_with()
-    source.state = Link(True, age)
-    async with running(source) as pilot:
-        text = await press(pilot, key)
-        assert "refused: the feed is" in text.splitlines()[-1]
-        assert isinstance(pilot.app.screen, LiveScreen)
-
-
-async def test_a_feed_gone_stale_while_the_dialog_was_open_sends_nothing(running: Running):
-    source = source_with()
-    async with running(source) as pilot:
-        await press(pilot, "S", "right")
-        source.state = Link(True, 9.0)
-        text = await press(pilot, "enter")
-        assert "refused: the feed is 9 s old" in text
-        assert source.sent == []
-
-
-async def test_a_fix_is_chosen_confirmed_sent_and_followed_to_its_end(running: Running):
-    source = source_with(20, 10**9)
-    async with running(source) as pilot:
-        text = await press(pilot, "F")
-        assert isinstance(pilot.app.screen, FixPicker)
-        assert "which fix" in text
-        text = await press(pilot, "down", "enter")
-        assert isinstance(pilot.app.screen, ConfirmScreen)
-        for words in ("switch prefix cache off on", "prefix-cache-off on 2 engines", "now      off", "▸  Cancel"):
-            assert words in text, words
-        text = await press(pilot, "right", "enter")
-        assert source.sent == [("fix.set", {"fix": "prefix-cache-off", "value": "on"}, 0)]
-        assert "queued → sent → accepted → applied" in text
-        source.ack("c1", "accepted")
-        await settle(pilot)
-        dialog = pilot.app.screen
-        assert isinstance(dialog, ConfirmScreen)
-        assert not dialog.over
-        assert "the command goes on" in screen_text(pilot)
-        source.feed([fix_state("prefix-cache-off", "on", ("on", "off"), version=10)])
-        await settle(pilot)
-        assert "○ prefix cache off" in screen_text(pilot) or "◐" not in screen_text(pilot)
-        source.feed([fix_state("prefix-cache-off", "on", ("on", "on"), version=10)])
-        source.ack("c1", "applied", "on 2/2 engines")
-        await settle(pilot)
-        assert dialog.over
-        assert "on 2/2 engines" in screen_text(pilot)
-        text = await press(pilot, "escape")
-        assert isinstance(pilot.app.screen, LiveScreen)
-        assert "● prefix cache off     on 2/2" in text
-
-
-@pytest.mark.parametrize(
-    ("state", "detail"), [("failed", "engine-1 died"), ("refused", "generation 3"), ("expired", "")]
-)
-async def test_a_command_that_ends_badly_says_so(running: Running, state: str, detail: str):
-    source = source_with()
-    async with running(source) as pilot:
-        await press(pilot, "S", "right", "enter")
-        source.ack("c1", "accepted")
-        source.ack("c1", state, detail)  # type: ignore[arg-type]
-        await settle(pilot)
-        text = screen_text(pilot)
-        assert f"→ {state}" in text
-        assert detail in text
-
-
-async def test_a_command_the_hub_does_not_take_says_why(running: Running):
-    source = source_with()
-    source.refuse = "the hub refused: role viewer"
-    async with running(source) as pilot:
-        await press(pilot, "S", "right", "enter")
-        async with asyncio.timeout(10):
-            while "the hub refused: role viewer" not in screen_text(pilot):
-                await pilot.pause(0.02)
-
-
-@pytest.mark.parametrize("keys", [("enter",), ("escape",), ("q",), ("right", "left", "enter"), ("right", "escape")])
-async def test_the_focus_is_on_cancel_and_nothing_else_sends(running: Running, keys: tuple[str, ...]):
-    source = source_with()
-    async with running(source) as pilot:
-        await press(pilot, "S")
-        await pilot.press(*keys)
-        await pilot.pause()
-        assert source.sent == []
-
-
-async def test_sync_and_pause_say_what_they_cost(running: Running):
-    source = source_with()
-    async with running(source) as pilot:
-        text = await press(pilot, "S")
-        assert "trainer v36, engines v40, v41" in text
-        assert "about 0.11 s each" in text
-        await press(pilot, "escape")
-        text = await press(pilot, "P")
-        assert "pause generation" in text
-        assert "tokens/s" in text
-        await press(pilot, "right", "enter", "escape")
-        source.feed([run_state(74, "paused", paused_by="operator ana")])
-        await settle(pilot)
-        assert "PAUSED by operator ana" in screen_text(pilot)
-        assert "resume generation" in await press(pilot, "P")
-        await press(pilot, "right", "enter")
-        assert [verb for verb, _, _ in source.sent] == ["pause", "resume"]
-
-
-async def test_a_fix_that_is_not_available_is_not_offered(running: Running):
-    source = source_with()
-    async with running(source) as pilot:
-        text = await press(pilot, "F", "down", "down", "enter")
-        assert "async scheduling off is not available here: not available on cpu" in text
-        assert isinstance(pilot.app.screen, LiveScreen)
-
-
-async def test_with_the_cursor_in_the_fix_panel_no_choice_is_asked(running: Running):
-    source = source_with()
-    async with running(source) as pilot:
-        pilot.app.set_focus(pilot.app.screen.query_one(FixPanel))
-        text = await press(pilot, "down", "F")
-        assert isinstance(pilot.app.screen, ConfirmScreen)
-        assert "switch prefix cache off off" in text
-
-
-async def test_an_unsettled_fix_is_never_shown_as_on(running: Running):
-    source = source_with(20, 10**9)
-    source.feed([fix_state("fp32-lm-head", "on", ("on", "off"), "next_sync", 10)])
-    source.feed([fix_state("processed-logprobs", "on", ("", ""))])
-    async with running(source, (120, 40)) as pilot:
-        text = screen_text(pilot)
-        assert "◐ fp32 lm_head         on 1/2  → on engine-1 at next sync" in text
-        assert "◐ processed logprobs   on 0/2  → on being applied" in text
-        assert "●" not in text
 
 
 # -- the view
@@ -396,9 +248,9 @@ async def test_help_is_the_table_of_keys(running: Running):
 async def test_help_scrolls_where_it_does_not_fit(running: Running):
     async with running(source_with()) as pilot:
         assert "published alarm limit" not in await press(pilot, "question_mark")
-        text = await press(pilot, *["down"] * 40)
+        text = await press(pilot, *["down"] * 24)
         assert "published alarm limit" in text
-        assert "Capitals" in await press(pilot, *["up"] * 40)
+        assert "Capitals" in await press(pilot, *["up"] * 24)
 
 
 async def test_one_shows_the_live_screen_and_a_dialog_keeps_its_keys(running: Running):

@@ -137,3 +137,13 @@ def test_a_command_lives_until_a_terminal_state(end: str):
     assert life.done
     assert [ack.state for ack in life.acks] == ["queued", "accepted", end]
     assert [mark.kind for mark in model.marks] == (["sync"] if end == "applied" else [])
+
+
+def test_after_a_rewind_the_numbers_that_were_taken_back_are_taken_again():
+    model = RunModel()
+    for seq, text in ((1, "a"), (2, "b"), (3, "lost")):
+        model.apply(stamped(seq, Event(1.0, "info", "k", text)))
+    model.rewind(2)
+    model.apply(stamped(3, Event(1.0, "info", "k", "c")))
+    assert model.head == 3
+    assert [logged.event.text for logged in model.events] == ["a", "b", "lost", "c"]

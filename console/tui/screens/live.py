@@ -120,7 +120,7 @@ class LiveScreen(Screen[None]):
         app = self.console_app
         operator = app.source.operator
         self.query_one(HeaderBar).show(
-            present.header(model, app.source.run), present.link_text(link, frozen=self.frozen), operator=operator
+            present.header(model, app.source.run), present.link_text(model, link, frozen=self.frozen), operator=operator
         )
         self.query_one(FooterBar).show(operator=operator, notice=notice)
         if self.frozen:

@@ -1,0 +1,174 @@
+"""Acting on the run: what is refused, what is asked, what is sent, and how a command's life is shown."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from console.tui.screens.confirm import ConfirmScreen
+from console.tui.screens.live import LiveScreen
+from console.tui.screens.picker import FixPicker
+from console.tui.source import Link
+from console.tui.widgets.panes import FixPanel
+from tests.tui.conftest import Running, press, screen_text, settle, source_with
+from tests.tui.synthetic import FakeSource, fix_state, run_state
+
+
+@pytest.mark.parametrize("key", ["F", "S", "P"])
+async def test_a_read_only_console_refuses_and_says_how(running: Running, key: str):
+    source = source_with(operator=False)
+    async with running(source) as pilot:
+        text = await press(pilot, key)
+        assert "RO" in text.splitlines()[0]
+        assert "--operate" in text.splitlines()[-1]
+        assert isinstance(pilot.app.screen, LiveScreen)
+        assert source.sent == []
+
+
+@pytest.mark.parametrize("key", ["F", "S", "P"])
+@pytest.mark.parametrize("age", [3.5, 100.0])
+async def test_a_stale_console_refuses(running: Running, key: str, age: float):
+    source = source_with()
+    source.state = Link(True, age)
+    async with running(source) as pilot:
+        text = await press(pilot, key)
+        assert "refused: the feed is" in text.splitlines()[-1]
+        assert isinstance(pilot.app.screen, LiveScreen)
+
+
+async def test_a_feed_gone_stale_while_the_dialog_was_open_sends_nothing(running: Running):
+    source = source_with()
+    async with running(source) as pilot:
+        await press(pilot, "S", "right")
+        source.state = Link(True, 9.0)
+        text = await press(pilot, "enter")
+        assert "refused: the feed is 9 s old" in text
+        assert source.sent == []
+
+
+async def test_a_fix_is_chosen_confirmed_sent_and_followed_to_its_end(running: Running):
+    source = source_with(20, 10**9)
+    async with running(source) as pilot:
+        text = await press(pilot, "F")
+        assert isinstance(pilot.app.screen, FixPicker)
+        assert "which fix" in text
+        text = await press(pilot, "down", "enter")
+        assert isinstance(pilot.app.screen, ConfirmScreen)
+        for words in ("switch prefix cache off on", "prefix-cache-off on 2 engines", "now      off", "▸  Cancel"):
+            assert words in text, words
+        text = await press(pilot, "right", "enter")
+        assert source.sent == [("fix.set", {"fix": "prefix-cache-off", "value": "on"}, 0)]
+        assert "queued → sent → accepted → applied" in text
+        source.ack("c1", "accepted")
+        await settle(pilot)
+        dialog = pilot.app.screen
+        assert isinstance(dialog, ConfirmScreen)
+        assert not dialog.over
+        assert "the command goes on" in screen_text(pilot)
+        source.feed([fix_state("prefix-cache-off", "on", ("on", "off"), version=10)])
+        await settle(pilot)
+        assert "○ prefix cache off" in screen_text(pilot) or "◐" not in screen_text(pilot)
+        source.feed([fix_state("prefix-cache-off", "on", ("on", "on"), version=10)])
+        source.ack("c1", "applied", "on 2/2 engines")
+        await settle(pilot)
+        assert dialog.over
+        assert "on 2/2 engines" in screen_text(pilot)
+        text = await press(pilot, "escape")
+        assert isinstance(pilot.app.screen, LiveScreen)
+        assert "● prefix cache off     on 2/2" in text
+
+
+@pytest.mark.parametrize(
+    ("state", "detail"), [("failed", "engine-1 died"), ("refused", "generation 3"), ("expired", "")]
+)
+async def test_a_command_that_ends_badly_says_so(running: Running, state: str, detail: str):
+    source = source_with()
+    async with running(source) as pilot:
+        await press(pilot, "S", "right", "enter")
+        source.ack("c1", "accepted")
+        source.ack("c1", state, detail)  # type: ignore[arg-type]
+        await settle(pilot)
+        text = screen_text(pilot)
+        assert f"→ {state}" in text
+        assert detail in text
+
+
+async def test_a_command_the_hub_does_not_take_says_why(running: Running):
+    source = source_with()
+    source.refuse = "the hub refused: role viewer"
+    async with running(source) as pilot:
+        await press(pilot, "S", "right", "enter")
+        async with asyncio.timeout(10):
+            while "the hub refused: role viewer" not in screen_text(pilot):
+                await pilot.pause(0.02)
+
+
+@pytest.mark.parametrize("keys", [("enter",), ("escape",), ("q",), ("right", "left", "enter"), ("right", "escape")])
+async def test_the_focus_is_on_cancel_and_nothing_else_sends(running: Running, keys: tuple[str, ...]):
+    source = source_with()
+    async with running(source) as pilot:
+        await press(pilot, "S")
+        await pilot.press(*keys)
+        await pilot.pause()
+        assert source.sent == []
+
+
+async def test_sync_and_pause_say_what_they_cost(running: Running):
+    source = source_with()
+    async with running(source) as pilot:
+        text = await press(pilot, "S")
+        assert "trainer v36, engines v40, v41" in text
+        assert "about 0.11 s each" in text
+        await press(pilot, "escape")
+        text = await press(pilot, "P")
+        assert "pause generation" in text
+        assert "tokens/s" in text
+        await press(pilot, "right", "enter", "escape")
+        source.feed([run_state(74, "paused", paused_by="operator ana")])
+        await settle(pilot)
+        assert "PAUSED by operator ana" in screen_text(pilot)
+        assert "resume generation" in await press(pilot, "P")
+        await press(pilot, "right", "enter")
+        assert [verb for verb, _, _ in source.sent] == ["pause", "resume"]
+
+
+async def test_a_fix_that_is_not_available_is_not_offered(running: Running):
+    source = source_with()
+    async with running(source) as pilot:
+        text = await press(pilot, "F", "down", "down", "enter")
+        assert "async scheduling off is not available here: not available on cpu" in text
+        assert isinstance(pilot.app.screen, LiveScreen)
+
+
+async def test_with_the_cursor_in_the_fix_panel_no_choice_is_asked(running: Running):
+    source = source_with()
+    async with running(source) as pilot:
+        pilot.app.set_focus(pilot.app.screen.query_one(FixPanel))
+        text = await press(pilot, "down", "F")
+        assert isinstance(pilot.app.screen, ConfirmScreen)
+        assert "switch prefix cache off off" in text
+
+
+async def test_an_unsettled_fix_is_never_shown_as_on(running: Running):
+    source = source_with(20, 10**9)
+    source.feed([fix_state("fp32-lm-head", "on", ("on", "off"), "next_sync", 10)])
+    source.feed([fix_state("processed-logprobs", "on", ("", ""))])
+    async with running(source, (120, 40)) as pilot:
+        text = screen_text(pilot)
+        assert "◐ fp32 lm_head         on 1/2  → on engine-1 at next sync" in text
+        assert "◐ processed logprobs   on 0/2  → on being applied" in text
+        assert "●" not in text
+
+
+@pytest.mark.parametrize("status", ["stopping", "finished", "failed"])
+async def test_a_run_that_ends_is_not_acted_on(running: Running, status: str):
+    source = source_with()
+    source.feed([run_state(74, status)])  # type: ignore[arg-type]
+    async with running(source) as pilot:
+        assert f"refused: the run is {status}" in await press(pilot, "P")
+
+
+async def test_before_the_first_state_nothing_can_be_done(running: Running):
+    async with running(FakeSource()) as pilot:
+        assert "refused: the run has not reported its state yet" in await press(pilot, "S")
