@@ -15,7 +15,7 @@ COLUMNS: Final = (
     ("clip", "policy/clip_fraction"),
     ("KL", "policy/kl_new_old"),
     ("entropy", "policy/entropy"),
-    ("mismatch", "mismatch/abs_diff_mean"),
+    ("mism", "mismatch/abs_diff_mean"),
     ("lag", "async/version_lag_mean"),
     ("sync s", "sync/total_s"),
     ("tok/s", "engine/tokens_per_s"),
@@ -23,7 +23,8 @@ COLUMNS: Final = (
 ROUTINE: Final = frozenset({"sync.done"})
 """Events that come with every step and have their column."""
 HEADER_EVERY: Final = 20
-WIDTH: Final = 9
+WIDTH: Final = 6
+"""Cells of a number at least; with eight columns a line fits into 80."""
 
 
 class Lines:
@@ -65,11 +66,12 @@ class Lines:
         if not any(name in values for _, name in COLUMNS):
             return
         if self._rows % HEADER_EVERY == 0:
-            label = "  SYNTHETIC" if self._synthetic else ""
-            yield f"{'time':8} {'step':>6} {'ver':>5} " + " ".join(f"{head:>{WIDTH}}" for head, _ in COLUMNS) + label
+            if self._synthetic:
+                yield "SYNTHETIC: no engine, no trainer, no model behind these numbers"
+            yield f"{'time':8} {'step':>5} {'ver':>4} " + " ".join(f"{head:>{WIDTH}}" for head, _ in COLUMNS)
         self._rows += 1
-        cells = " ".join(f"{_cell(name, values.get(name)):>{WIDTH}}" for _, name in COLUMNS)
-        yield f"{clock(time)} {frame.step:>6} {frame.version:>5} {cells}"
+        cells = (f"{_cell(name, values.get(name)):>{max(WIDTH, len(head))}}" for head, name in COLUMNS)
+        yield f"{clock(time)} {frame.step:>5} {frame.version:>4} {' '.join(cells)}"
 
     def _run(self, time: float, frame: RunState) -> Iterator[str]:
         if frame.synthetic and not self._synthetic:

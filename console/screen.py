@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import termios
@@ -59,5 +60,13 @@ class Screen:
 
 
 def on_terminal() -> bool:
-    """True where a console can be opened: a person in front of it, for reading and for writing."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    """True where a console can be opened: a terminal to read from and to write to, and it is ours to use.
+
+    A job in the background (`&`, or under `timeout`) has a terminal too, and would be stopped by touching it.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:
+        return False

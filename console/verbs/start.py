@@ -58,9 +58,10 @@ def demo(args: argparse.Namespace) -> int:
 
 def _by_hand(made: RunDir, config: Config, args: argparse.Namespace, story: Story) -> int:
     print(
-        "This run starts with vLLM's defaults and goes wrong within a minute: reward sinks; clip fraction, entropy\n"
-        "and mismatch rise. The console opens once the engine is up. There, press F and choose: switch on\n"
-        "processed-logprobs, prefix-cache-off and fp32-lm-head, and watch the run come home.\n"
+        "This run starts with vLLM's defaults and goes wrong within a minute: reward\n"
+        "sinks; clip fraction, entropy and mismatch rise. The console opens once the\n"
+        "engine is up. There, press F and choose: switch on processed-logprobs,\n"
+        "prefix-cache-off and fp32-lm-head, and watch the run come home.\n"
         "S syncs weights, q leaves the console.",
         flush=True,
     )

@@ -171,3 +171,19 @@ def test_ctrl_c_before_the_console_opens(terminal: Callable[..., Terminal]) -> N
     assert one.code == 130
     assert ALTERNATE not in one.seen
     one.assert_nothing_is_left()
+
+
+def test_the_demonstration_says_which_key_to_press(terminal: Callable[..., Terminal]) -> None:
+    one = terminal("forever", "demo", "--config", "run.toml")
+    one.until_seen(ALTERNATE)
+    assert b"press F and choose" in one.seen.partition(ALTERNATE)[0]
+    one.until_seen(b"press F", after=one.seen.index(ALTERNATE))
+    one.send(b"q")
+    one.until_seen(b"goes on; the console again: driftline attach")
+    one.send(b"\x03")
+    one.until(one.ended, "the end of the run")
+    one.read(0.2)
+    assert one.code == 130
+    assert b"before the switch" in one.seen
+    assert b"snapshot: " in one.seen
+    one.assert_nothing_is_left()

@@ -134,6 +134,7 @@ def test_columns_stay_aligned_and_their_heads_come_again() -> None:
     heads = [text for text in found if text.startswith("time")]
     assert len(heads) == 2
     assert {len(text) for text in found} == {len(heads[0])}
+    assert len(heads[0]) <= 80
     for row in (text for text in found if not text.startswith("time")):
         assert row[: heads[0].index("reward") + len("reward")].split()[-1] == ".43"
 
@@ -166,7 +167,7 @@ def test_events_and_commands() -> None:
 
 
 def test_a_synthetic_feed_is_labelled_in_the_head() -> None:
-    assert lines_of([NUMBERS], synthetic=True)[0].endswith("SYNTHETIC")
+    assert lines_of([NUMBERS], synthetic=True)[0].startswith("SYNTHETIC")
     assert "SYNTHETIC" in lines_of([state(synthetic=True)])[0]
 
 

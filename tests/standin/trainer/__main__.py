@@ -58,6 +58,10 @@ def main() -> int:
         probe.send(RunState(run.id, "running", step, 5, step, time.time()))
         probe.emit({"reward/mean": step / 10}, step=step, version=step)
         probe.flush()
+        while not probe.commands.empty():
+            command = probe.commands.get()
+            probe.event("mark", command.args.get("text", command.verb))
+            probe.ack(command.id, "applied")
         if step == 2 and manners == "die":
             raise ValueError("the stand-in has had enough")
         if step == 2 and manners == "killed":
