@@ -65,6 +65,11 @@ def available(state: FixState) -> bool:
     return state.how != "not_available"
 
 
+def reason(state: FixState) -> str:
+    """Why a fix is not available: the pool's words, else those of the first engine that has any."""
+    return state.detail or next((engine.detail for engine in state.engines if engine.detail), "no engine supports it")
+
+
 def plan_fix(model: RunModel, fix_id: str) -> Plan:
     """Switch a fix to the other value than the wanted one. Raises RefusedError."""
     fix = BY_ID[fix_id]
@@ -72,7 +77,7 @@ def plan_fix(model: RunModel, fix_id: str) -> Plan:
     if state is None:
         raise RefusedError(f"refused: {fix.title} has not been reported yet")
     if not available(state):
-        raise RefusedError(f"{fix.title} is not available here: {state.detail or 'no engine supports it'}")
+        raise RefusedError(f"{fix.title} is not available here: {reason(state)}")
     value = OFF if state.requested == ON else ON
     effective = state.effective or "not reported yet"
     wanted = "" if state.settled else f", wanted {state.requested}"

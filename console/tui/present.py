@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from console.store.model import RunModel
-from console.tui.actions import available
+from console.tui.actions import available, reason
 from console.tui.glyphs import Glyphs
 from console.tui.source import Link
 from console.tui.theme import HEALTH_INK, Ink
@@ -206,10 +206,10 @@ def _fix_row(fix: Fix, state: FixState | None, glyphs: Glyphs) -> FixRow:
     count = f"{on}/{len(state.engines)}"
     detail = tuple(_engine_fix(engine) for engine in state.engines)
     if not available(state):
-        reason = state.detail or next((engine.detail for engine in state.engines if engine.detail), "")
+        why = reason(state)
         # The symbol says that it is not available; the room is for why.
-        reason = reason if "not available" in reason else f"n/a: {reason}" if reason else "not available here"
-        return FixRow(fix, (glyphs.unavailable, Ink.DIM), (state.effective, Ink.DIM), "", (reason, Ink.DIM), detail)
+        note = why if "not available" in why else f"n/a: {why}"
+        return FixRow(fix, (glyphs.unavailable, Ink.DIM), (state.effective, Ink.DIM), "", (note, Ink.DIM), detail)
     since = max((engine.since_version for engine in state.engines), default=-1)
     version = f"v{since}" if since >= 0 else ""
     if state.settled:
