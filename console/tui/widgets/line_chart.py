@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import textwrap
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import Final
 
 import numpy as np
 
@@ -41,8 +41,6 @@ class ChartView:
 
 class LineChart(CellWidget, can_focus=True):
     """Several series over the steps, in a frame with title, newest values and label."""
-
-    COMPONENT_CLASSES: ClassVar[set[str]] = set()
 
     def __init__(self, data: ChartData, *, id: str | None = None, glyphs: Glyphs = GLYPHS["braille"]) -> None:
         super().__init__(id=id, glyphs=glyphs)
