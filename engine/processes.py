@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
+from typing import Final
 
 import psutil
+
+POLL_S: Final = 0.05
 
 _SEGMENT = re.compile(r"/dev/shm/psm_[0-9a-f]+")
 """Message queues of vLLM's processes (multiprocessing's shared memory): left behind when those are killed."""
@@ -35,12 +39,12 @@ class Processes:
     def refresh(self) -> None:
         """Hold the present descendants and segments of the held ones too."""
         for process in list(self._held):
-            if process.is_running():
+            if _runs(process):
                 self.remember(process.pid)
 
     def dump(self) -> dict[str, list[list[float]] | list[str]]:
         """What is held, as plain values for `adopt` in another process."""
-        born = [[process.pid, process.create_time()] for process in self._held if process.is_running()]
+        born = [[process.pid, process.create_time()] for process in self._held if _runs(process)]
         return {"processes": born, "segments": sorted(self._segments)}
 
     def adopt(self, dumped: dict[str, list[list[float]] | list[str]]) -> None:
@@ -52,20 +56,35 @@ class Processes:
     def end(self, patience: float) -> list[int]:
         """Wait up to `patience` seconds for all to go, kill what is left; returns the pids that were killed."""
         self.refresh()
-        _, alive = psutil.wait_procs(self._held, timeout=patience)
         killed = []
-        for process in alive:
+        for process in _wait(self._held, patience):
             try:
                 process.kill()
                 killed.append(process.pid)
             except psutil.NoSuchProcess:
                 pass
-        psutil.wait_procs(alive, timeout=patience)
+        _wait(self._held, patience)
         for segment in self._segments:
             Path(segment).unlink(missing_ok=True)
         self._held.clear()
         self._segments.clear()
         return killed
+
+
+def _wait(processes: set[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait for all to end, up to `seconds`; returns those that still run."""
+    deadline = time.monotonic() + seconds
+    while (alive := [process for process in processes if _runs(process)]) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return alive
+
+
+def _runs(process: psutil.Process) -> bool:
+    # Orphans of a killed actor belong to whoever adopts them, who may collect them late: a zombie has ended.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _segments_of(pid: int) -> set[str]:

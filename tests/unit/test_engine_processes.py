@@ -49,6 +49,20 @@ def parent() -> Iterator[tuple[psutil.Process, psutil.Process]]:
     started.stdout.close()
 
 
+@pytest.mark.timeout(LIMIT_S)
+def test_an_ended_process_that_nobody_has_collected_is_not_waited_for() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    try:
+        processes = Processes()
+        processes.remember(child.pid)
+        while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+            pass
+        assert processes.end(LIMIT_S) == []  # the test's own time limit is shorter than two such waits
+    finally:
+        child.kill()
+        child.wait(LIMIT_S)
+
+
 def test_descendants_end_too(parent: tuple[psutil.Process, psutil.Process]) -> None:
     processes = Processes()
     processes.remember(parent[0].pid)
