@@ -83,8 +83,8 @@ def plan_fix(model: RunModel, fix_id: str) -> Plan:
     wanted = "" if state.settled else f", wanted {state.requested}"
     what = fix.summary if value == ON else fix.vllm_default
     return Plan(
-        title=f"switch {fix.title} {value}",
-        target=f"{fix.id} on {_engines(model)}",
+        title=f"set {fix.id} to {value}",
+        target=f"{fix.title}, on {_engines(model)}",
         now=f"{effective}{wanted}",
         effect=what,
         cost=_WHEN[state.how],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from console.store.model import RunModel
+from console.store.model import Logged, RunModel
 from console.tui.actions import available, reason
 from console.tui.glyphs import Glyphs
 from console.tui.source import Link
@@ -239,6 +240,25 @@ def _who(by: str) -> str:
     """The issuer in few cells: `op:ana` for the operator ana."""
     role, _, name = by.partition(" ")
     return f"{role[:2]}:{name}" if name else by
+
+
+def notable(events: Iterable[Logged]) -> list[Logged]:
+    """The events without the loop's own weight syncs but the newest of each row of them.
+
+    A sync after every step would push what an operator looks for out of a short list.
+    """
+    kept: list[Logged] = []
+    for logged in events:
+        if kept and _routine(logged) and _routine(kept[-1]):
+            kept[-1] = logged
+        else:
+            kept.append(logged)
+    return kept
+
+
+def _routine(logged: Logged) -> bool:
+    event = logged.event
+    return event.kind == "sync.done" and event.level == "info" and event.data.get("by") == "trainer"
 
 
 def engine_line(engine: EngineState) -> list[Text]:

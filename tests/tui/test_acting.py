@@ -55,7 +55,7 @@ async def test_a_fix_is_chosen_confirmed_sent_and_followed_to_its_end(running: R
         assert "which fix" in text
         text = await press(pilot, "down", "enter")
         assert isinstance(pilot.app.screen, ConfirmScreen)
-        for words in ("switch prefix cache off on", "prefix-cache-off on 2 engines", "now      off", "▸  Cancel"):
+        for words in ("set prefix-cache-off to on", "prefix cache off, on 2 engines", "now      off", "▸  Cancel"):
             assert words in text, words
         text = await press(pilot, "right", "enter")
         assert source.sent == [("fix.set", {"fix": "prefix-cache-off", "value": "on"}, 0)]
@@ -147,7 +147,7 @@ async def test_with_the_cursor_in_the_fix_panel_no_choice_is_asked(running: Runn
         pilot.app.set_focus(pilot.app.screen.query_one(FixPanel))
         text = await press(pilot, "down", "F")
         assert isinstance(pilot.app.screen, ConfirmScreen)
-        assert "switch prefix cache off off" in text
+        assert "set prefix-cache-off to off" in text
 
 
 async def test_an_unsettled_fix_is_never_shown_as_on(running: Running):

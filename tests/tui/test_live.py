@@ -233,6 +233,22 @@ async def test_events_scroll_and_stay_where_they_were_read(running: Running):
         assert "boom" in screen_text(pilot)
 
 
+async def test_syncs_after_every_step_do_not_push_other_events_out(running: Running):
+    source = source_with()
+    async with running(source) as pilot:
+        log = pilot.app.screen.query_one(EventLog)
+        source.feed([Event(START, "info", "mark", "look here", 75)])
+        for version in range(100, 130):
+            source.feed([Event(START, "info", "sync.done", f"v{version}", 75, {"by": "trainer"})])
+        await settle(pilot)
+        assert [logged.event.text for logged in log.events][-2:] == ["look here", "v129"]
+        assert "look here" in screen_text(pilot)
+        source.feed([Event(START, "info", "sync.done", "by hand", 75, {"by": "operator local"})])
+        source.feed([Event(START, "info", "sync.done", "v130", 75, {"by": "trainer"})])
+        await settle(pilot)
+        assert [logged.event.text for logged in log.events][-4:] == ["look here", "v129", "by hand", "v130"]
+
+
 async def test_help_is_the_table_of_keys(running: Running):
     async with running(source_with(), (120, 60)) as pilot:
         text = await press(pilot, "question_mark")

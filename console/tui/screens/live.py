@@ -136,7 +136,7 @@ class LiveScreen(Screen[None]):
         engines.show([model.engines[name] for name in sorted(model.engines)])
         if count != len(engines.engines):
             self._arrange()
-        self.query_one(EventLog).show(tuple(model.events))
+        self.query_one(EventLog).show(present.notable(model.events))
 
     def _view(self, chart_id: str) -> ChartView:
         return replace(self.view, log=self.logs[chart_id])

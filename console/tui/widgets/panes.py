@@ -180,8 +180,8 @@ class EventLog(Pane):
     def show(self, events: Sequence[Logged]) -> None:
         """Take the events to show, oldest first. A view that is scrolled back stays where it is."""
         if self.back and self.events and events:
-            last = self.events[-1].seq
-            self.back += sum(1 for event in events if event.seq > last)
+            lowest = self.events[len(self.events) - 1 - self.back].seq
+            self.back = sum(1 for event in events if event.seq > lowest)
         self.events = events
         self.repaint()
 
