@@ -232,9 +232,12 @@ class Probe:
             return
         self._closed = True
         atexit.unregister(self.close)
-        # Waiting for a hub that has never answered would only hold up the end of the trainer.
+        # A script that emits and ends at once has not met its hub yet; one that is away for good is not waited for.
+        deadline = time.monotonic() + (timeout if self._ring.bytes else 0.0)
+        while sender.hopeful and not sender.connected and time.monotonic() < deadline:
+            time.sleep(0.002)
         if sender.connected:
-            self.flush(timeout)
+            self.flush(deadline - time.monotonic())
         self._sender = None
         sender.end()
 

@@ -59,6 +59,8 @@ class Sender(threading.Thread):
         self._where: Connection | None = None
         self._nonce = 0
         self._greeted = False
+        self._met = False
+        self._born = time.monotonic()
         self._next = 1
         self._heard = self._said = self._greeting = self._progress = self._looked = float("-inf")
         self._seen: OrderedDict[str, None] = OrderedDict()
@@ -68,6 +70,11 @@ class Sender(threading.Thread):
     def connected(self) -> bool:
         """True while the hub knows this producer and has spoken lately."""
         return self._greeted and time.monotonic() - self._heard < SILENT_SECONDS
+
+    @property
+    def hopeful(self) -> bool:
+        """True while it is worth waiting for an answer: connected, or too young to know."""
+        return self.connected or (not self._met and time.monotonic() - self._born < SILENT_SECONDS)
 
     def end(self) -> None:
         """Stop within a tick or so."""
@@ -159,7 +166,7 @@ class Sender(threading.Thread):
                 case wire.Welcome(nonce=nonce, last=last) if nonce == self._nonce:
                     self._take_ack(last)
                     self._next = self._ring.acked + 1
-                    self._greeted = True
+                    self._greeted = self._met = True
                     self._progress = self._heard
                     self._complained = ""
                 case wire.HelloPlease():

@@ -56,6 +56,15 @@ def operator(hub: Hub) -> Iterator[Client]:
         yield client
 
 
+def test_a_script_that_emits_and_ends_at_once_loses_nothing(own_hub: Hub) -> None:
+    for step in range(5):
+        probe = Probe("trainer", own_hub.run)
+        probe.emit({"reward/mean": 0.5}, step=step)
+        probe.close(PATIENCE)
+    frames = [stamped.frame() for stamped in read(own_hub.run.journal)]
+    assert [frame.step for frame in frames if isinstance(frame, Metrics)] == list(range(5))
+
+
 # The hub process
 
 
