@@ -32,7 +32,7 @@ demo: $(STAMP)
 	@$(BIN)/driftline demo
 
 lint: $(STAMP)
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

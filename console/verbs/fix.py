@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 
-from driftline.client import Client
-
 from console.link import connected, live_run
 from console.orders import give
 from console.outcome import FAILED, OK, USAGE, Failure
 from console.plain import to_json
 from console.recent import decoded
 from console.summary import fix_document
+from driftline.client import Client
 from driftline.fixes import BY_ID, FIXES, UnknownFixError, check
 from driftline.frames import FixState
 
