@@ -52,6 +52,11 @@ class Grant(msgspec.Struct, frozen=True):
         return self.role == "producer" and fnmatch.fnmatchcase(producer, self.name)
 
     @property
+    def who(self) -> str:
+        """Role and name: how the holder is called in frames and in the audit log."""
+        return f"{self.role} {self.name}"
+
+    @property
     def may_watch(self) -> bool:
         return self.role in ("viewer", "operator")
 

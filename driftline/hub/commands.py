@@ -11,9 +11,11 @@ import math
 from typing import Final
 
 from driftline import wire
+from driftline.audit import INTENT, RESULT, Entry
 from driftline.fixes import UnknownFixError, check
 from driftline.frames import TERMINAL, Ack, AckState, Command, Frame, FrameError, encode
-from driftline.hub.effects import Effect, Now, Sync, ToClient, ToProducer, Write
+from driftline.hub.effects import HUB, Effect, Now, Sync, ToClient, ToProducer, Write
+from driftline.hub.refusals import Refusals
 from driftline.keys import Grant
 
 OWNER: Final = "trainer"
@@ -53,7 +55,8 @@ class Desk:
 
     owner = OWNER
 
-    def __init__(self) -> None:
+    def __init__(self, refusals: Refusals) -> None:
+        self._refusals = refusals
         self._lives: dict[str, Life] = {}
         self._open: dict[str, Life] = {}
         self._unsynced: list[tuple[int, Life]] = []
@@ -94,7 +97,7 @@ class Desk:
         """A client asks for a command."""
         life = self._lives.get(command.id)
         if not grant.may_command:
-            return [_refusal(asker, f"this key may not send commands: role {grant.role}")]
+            return self._refuse(asker, grant, "role", f"this key may not send commands: role {grant.role}", now)
         if life is not None:
             if life.durable:
                 return [_reply(asker, life)]
@@ -102,11 +105,24 @@ class Desk:
             return []
         reason = _unfit(command, generations, now)
         if reason:
-            return [_refusal(asker, reason)]
-        stamped = Command(
-            command.id, command.verb, command.args, command.generation, command.deadline, f"{grant.role} {grant.name}"
-        )
-        return [Write(encode(stamped), stamped, asker=asker)]
+            return self._refuse(asker, grant, "unfit", reason, now)
+        stamped = Command(command.id, command.verb, command.args, command.generation, command.deadline, grant.who)
+        return [Write(encode(stamped), stamped, asker=asker, audit=_intent(stamped, now))]
+
+    def _refuse(self, asker: tuple[bytes, int], grant: Grant, kind: str, reason: str, now: Now) -> list[Effect]:
+        return [*self._refusals.note(kind, grant.who, reason, now), _refusal(asker, reason)]
+
+    def unrecorded(self, open_intents: set[str], now: Now) -> list[Entry]:
+        """Results that a hub before this one did not come to record, of intents that it did."""
+        found = []
+        for number in sorted(open_intents):
+            life = self._lives.get(number)
+            if life is None:
+                text = "failed: the hub ended before the command was journaled"
+                found.append(Entry(RESULT, now.wall, HUB, number, text))
+            elif life.over:
+                found.append(Entry(RESULT, now.wall, HUB, number, f"{life.state}: as journaled"))
+        return found
 
     def on_written(self, write: Write, seq: int) -> list[Effect]:
         """A frame is in the journal."""
@@ -165,7 +181,20 @@ class Desk:
 
 def _ack(life: Life, state: AckState, detail: str, now: Now) -> Write:
     ack = Ack(life.command.id, state, now.wall, detail)
-    return Write(encode(ack), ack)
+    return Write(encode(ack), ack, audit=result(ack, HUB, now))
+
+
+def result(ack: Ack, who: str, now: Now) -> Entry | None:
+    """What the audit log has to say of an ack: nothing, unless it ends its command."""
+    if ack.state not in TERMINAL:
+        return None
+    return Entry(RESULT, now.wall, who, ack.id, f"{ack.state}: {ack.detail}" if ack.detail else ack.state)
+
+
+def _intent(command: Command, now: Now) -> Entry:
+    data: dict[str, str | int | float] = {f"args.{key}": value for key, value in command.args.items()}
+    data |= {"generation": command.generation, "deadline": command.deadline}
+    return Entry(INTENT, now.wall, command.issuer, command.id, command.verb, data)
 
 
 def _reply(asker: tuple[bytes, int], life: Life) -> ToClient:

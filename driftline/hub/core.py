@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from driftline import wire
+from driftline.audit import RESULT, Entry
 from driftline.frames import (
     DECODE_ERRORS,
     SCHEMA,
@@ -31,8 +32,9 @@ from driftline.frames import (
     decode,
     encode,
 )
-from driftline.hub.commands import Desk
-from driftline.hub.effects import Effect, Now, Publish, SendPage, Stamp, ToClient, ToProducer, Write
+from driftline.hub.commands import Desk, result
+from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Stamp, ToClient, ToProducer, Write
+from driftline.hub.refusals import Refusals
 from driftline.journal import Record, kind, record_encoder
 from driftline.keys import Grant
 
@@ -69,12 +71,12 @@ class Core:
         self.sessions: dict[bytes, Session] = {}
         self.producer_seen = float("-inf")
         self.bad_frames = 0
-        self.refused = 0
+        self.refusals = Refusals()
         self._tails: dict[tuple[str, int], int] = {}
         self._states: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._fix_generations: dict[str, int] = {}
         self._asked: dict[bytes, float] = {}
-        self._desk = Desk()
+        self._desk = Desk(self.refusals)
 
     # Start
 
@@ -119,12 +121,15 @@ class Core:
         effects += self._desk.on_written(write, stamp.seq)
         return effects
 
-    def on_write_failed(self, write: Write, reason: str) -> list[Effect]:
+    def on_write_failed(self, write: Write, reason: str, now: Now) -> list[Effect]:
         """The record is not in the journal: the producer keeps it, a client is told."""
         if write.asker is None:
             return []
         peer, request = write.asker
-        return [ToClient(peer, wire.pack(wire.Refusal(request, f"the journal cannot be written: {reason}")))]
+        effects: list[Effect] = []
+        if isinstance(write.frame, Command):
+            effects.append(Note(Entry(RESULT, now.wall, HUB, write.frame.id, "refused: the journal cannot be written")))
+        return [*effects, ToClient(peer, wire.pack(wire.Refusal(request, f"the journal cannot be written: {reason}")))]
 
     def on_synced(self, seq: int, now: Now) -> list[Effect]:
         """Everything up to `seq` is on the disk: commands among it may go out."""
@@ -145,7 +150,7 @@ class Core:
     def on_ingest(self, peer: bytes, grant: Grant | None, message: bytes, now: Now) -> list[Effect]:
         """One message of a producer's connection."""
         if grant is None or grant.role != "producer":
-            return self._refuse(peer, "this key may not produce")
+            return self._refuse(peer, grant, "this key may not produce", now)
         try:
             match message[:1]:
                 case wire.DATA:
@@ -158,19 +163,21 @@ class Core:
                     return self._on_hello(peer, grant, wire.hello_decoder.decode(message[1:]), now)
         except (*DECODE_ERRORS, struct.error):
             pass
+        return self._malformed(grant, "a message to ingest", now)
+
+    def _malformed(self, grant: Grant | None, what: str, now: Now) -> list[Effect]:
         self.bad_frames += 1
-        return []
+        return [*self.refusals.note("malformed", grant.who if grant else "unknown", what, now)]
 
     def _on_hello(self, peer: bytes, grant: Grant, hello: wire.Hello, now: Now) -> list[Effect]:
         if _NAME.fullmatch(hello.producer) is None:
-            return self._refuse(peer, "a producer's name is 1 to 64 letters, digits, '.', '_' or '-'")
+            return self._refuse(peer, grant, "a producer's name is 1 to 64 letters, digits, '.', '_' or '-'", now)
         if not grant.may_produce(hello.producer):
-            return self._refuse(peer, f"key '{grant.name}' may not produce as '{hello.producer}'")
+            return self._refuse(peer, grant, f"key '{grant.name}' may not produce as '{hello.producer}'", now)
         if hello.schema != SCHEMA:
-            return self._refuse(peer, f"schema {hello.schema}, this hub speaks {SCHEMA}")
+            return self._refuse(peer, grant, f"schema {hello.schema}, this hub speaks {SCHEMA}", now)
         if not 0 < hello.incarnation < 2**63 or hello.first < 1:
-            self.bad_frames += 1
-            return []
+            return self._malformed(grant, "a greeting without an incarnation", now)
         for old in [s.peer for s in self.sessions.values() if s.key == (hello.producer, hello.incarnation)]:
             if old != peer:
                 del self.sessions[old]
@@ -194,7 +201,7 @@ class Core:
         if session is None or session.incarnation != incarnation:
             return self._ask_hello(peer, now)
         if not grant.may_produce(session.producer):
-            return self._refuse(peer, f"key '{grant.name}' may not produce as '{session.producer}'")
+            return self._refuse(peer, grant, f"key '{grant.name}' may not produce as '{session.producer}'", now)
         session.seen = self.producer_seen = now.mono
         session.dropped = max(session.dropped, dropped)
         session.due = True
@@ -206,7 +213,8 @@ class Core:
         session.unacked += 1
         body = message[wire.DATA_HEAD.size :]
         frame, body = self._checked(session.producer, body, now)
-        write = Write(body, frame, session.producer, incarnation, pseq)
+        audit = result(frame, session.producer, now) if isinstance(frame, Ack) else None
+        write = Write(body, frame, session.producer, incarnation, pseq, audit=audit)
         return [write, *self._acks([session])] if session.unacked >= _ACK_EVERY_FRAMES else [write]
 
     def _checked(self, producer: str, body: bytes, now: Now) -> tuple[Frame, bytes]:
@@ -238,10 +246,22 @@ class Core:
         self._asked[peer] = now.mono
         return [ToProducer(peer, wire.pack(wire.HelloPlease()))]
 
-    def _refuse(self, peer: bytes, reason: str) -> list[Effect]:
-        self.refused += 1
+    def _refuse(self, peer: bytes, grant: Grant | None, reason: str, now: Now) -> list[Effect]:
         self.sessions.pop(peer, None)
-        return [ToProducer(peer, wire.pack(wire.Refused(reason)))]
+        notes = self.refusals.note("role", grant.who if grant else "unknown", reason, now)
+        return [*notes, ToProducer(peer, wire.pack(wire.Refused(reason)))]
+
+    def on_stranger(self, address: str, now: Now) -> list[Effect]:
+        """A key that nobody has granted anything knocked."""
+        return [*self.refusals.note("key", "unknown", f"an unknown key from {address}", now)]
+
+    def on_refused_subscription(self, grant: Grant | None, topic: str, now: Now) -> list[Effect]:
+        """A key asked for a topic that it may not have."""
+        return [*self.refusals.note("role", grant.who if grant else "unknown", f"subscription to '{topic}'", now)]
+
+    def unrecorded(self, open_intents: set[str], now: Now) -> list[Entry]:
+        """What a hub before this one did not come to record in the audit log."""
+        return self._desk.unrecorded(open_intents, now)
 
     def _owner(self, now: Now) -> bytes | None:
         """Connection of the producer that carries commands out, if it is there."""
@@ -274,7 +294,7 @@ class Core:
             del self.sessions[peer]
         for peer in [p for p, asked in self._asked.items() if now.mono - asked > SESSION_SECONDS]:
             del self._asked[peer]
-        effects: list[Effect] = []
+        effects: list[Effect] = [*self.refusals.due(now)]
         for session in self.sessions.values():
             lost = session.dropped - session.dropped_reported
             if lost > 0 and now.mono - session.reported >= DROP_REPORT_SECONDS:
@@ -302,12 +322,12 @@ class Core:
         try:
             request = wire.request_decoder.decode(message)
         except DECODE_ERRORS as error:
-            self.bad_frames += 1
-            return [ToClient(peer, wire.pack(wire.Refusal(0, f"not a request: {str(error)[:200]}")))]
+            malformed = self._malformed(grant, "a request", now)
+            return [*malformed, ToClient(peer, wire.pack(wire.Refusal(0, f"not a request: {str(error)[:200]}")))]
         if grant is None or not grant.may_watch:
-            self.refused += 1
-            role = "none" if grant is None else grant.role
-            return [ToClient(peer, wire.pack(wire.Refusal(request.id, f"this key may not watch: role {role}")))]
+            reason = f"this key may not watch: role {'none' if grant is None else grant.role}"
+            notes = self.refusals.note("role", grant.who if grant else "unknown", reason, now)
+            return [*notes, ToClient(peer, wire.pack(wire.Refusal(request.id, reason)))]
         match request:
             case wire.PingRequest(id=number):
                 reply: wire.Reply = wire.Pong(number, now.wall)

@@ -19,10 +19,11 @@ import zmq
 
 from driftline import keys as run_keys
 from driftline import wire
+from driftline.audit import AuditError, AuditLog, Entry
 from driftline.frames import MAX_BODY
 from driftline.hub.auth import AuthError, Gate, Table, secure_server
 from driftline.hub.core import Core
-from driftline.hub.effects import Effect, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
+from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
 from driftline.journal import Journal, JournalError, next_epoch
 from driftline.keys import Grant
 from driftline.rundir import Connection, RunDir, RunError
@@ -48,11 +49,12 @@ def clock() -> Now:
 
 
 class Syncer(threading.Thread):
-    """Forces the journal to disk each SYNC_SECONDS, at once when a command waits; then wakes the loop."""
+    """Forces audit log and journal to disk each SYNC_SECONDS, at once when a command waits; then wakes the loop."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, audit: AuditLog) -> None:
         super().__init__(name="journal-sync", daemon=True)
-        self._journal = journal
+        self._journal, self._audit = journal, audit
+        self._audited = 0
         self._wanted = threading.Event()
         self._ended = False
         self.synced = journal.head
@@ -64,12 +66,16 @@ class Syncer(threading.Thread):
         while not self._ended:
             asked = self._wanted.wait(SYNC_SECONDS)
             self._wanted.clear()
-            head = self._journal.head
-            if head == self.synced and not asked:
+            # The server writes a command's intent before the command: with the head, its intent is there.
+            head, audited = self._journal.head, self._audit.size
+            if (head, audited) == (self.synced, self._audited) and not asked:
                 continue
             try:
+                if audited != self._audited:
+                    self._audit.sync()
+                    self._audited = audited
                 self._journal.sync()
-            except JournalError as error:
+            except (JournalError, AuditError) as error:
                 self.error = str(error)
                 time.sleep(SYNC_SECONDS)
                 self._wanted.set()
@@ -107,7 +113,8 @@ class Server:
         self._core.start()
         if self._journal.damage.bytes:
             log.warning("journal: %d bytes were damaged and left out", self._journal.damage.bytes)
-        self._syncer = Syncer(self._journal)
+        self._audit = self._open_audit()
+        self._syncer = Syncer(self._journal, self._audit)
 
         self._context: Context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 8192)
@@ -170,7 +177,7 @@ class Server:
                 self._do([self._core.beacon(now, self._degraded or self._syncer.error)])
             if now.mono >= next_table:
                 next_table = now.mono + TABLE_SECONDS
-                self._table.refresh()
+                self._do([Note(change.entry(now)) for change in self._table.refresh()])
             if self._orphaned(now.mono):
                 log.info("the process that started this hub has gone, and so have its producers")
                 self.stopping = True
@@ -181,6 +188,8 @@ class Server:
         self._syncer.end()
         with contextlib.suppress(JournalError):
             self._journal.close()
+        with contextlib.suppress(AuditError):
+            self._audit.close()
         self._context.destroy(linger=200)
 
     def _orphaned(self, mono: float) -> bool:
@@ -192,10 +201,13 @@ class Server:
         while self._turn() and time.monotonic() < deadline:
             pass
         self._do(self._core.acks())
+        self._do([*self._core.refusals.rest(clock())])
 
     def _turn(self) -> bool:
         """Handle what is waiting on every socket, a bounded amount of each; True if there was something."""
         self._gate.serve()
+        while self._gate.strangers:
+            self._do(self._core.on_stranger(self._gate.strangers.pop(), clock()))
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._syncer.wake)
         self._do(self._core.on_synced(self._syncer.synced, clock()))
@@ -240,6 +252,9 @@ class Server:
             if option == zmq.UNSUBSCRIBE or (grant is not None and grant.may_watch):
                 with contextlib.suppress(zmq.ZMQError):  # the subscriber has gone meanwhile
                     self._live.setsockopt(option, message[1:])
+            else:
+                topic = message[1:33].decode("ascii", "replace")
+                self._do(self._core.on_refused_subscription(grant, topic, clock()))
 
     def _do(self, effects: list[Effect]) -> None:
         """Carry effects out in order; what a write leads to comes before what follows it."""
@@ -259,22 +274,44 @@ class Server:
                     self._syncer.want()
                 case SendPage():
                     self._send_page(effect)
+                case Note(entry=entry):
+                    self._note(entry)
 
     def _write(self, write: Write) -> None:
         now = clock()
         stamp = self._core.stamp(write, now)
         try:
+            if write.audit is not None:
+                self._audit.append(write.audit)
             self._journal.append(stamp.record, stamp.seq, stamp.plain)
-        except JournalError as error:
+        except (JournalError, AuditError) as error:
             if not self._degraded:
                 log.error("the journal cannot be written: %s", error)
             self._degraded = str(error)
-            self._do(self._core.on_write_failed(write, self._degraded))
+            self._do(self._core.on_write_failed(write, self._degraded, now))
             return
         if self._degraded:
             log.info("the journal can be written again")
             self._degraded = ""
         self._do(self._core.on_written(write, stamp))
+
+    def _note(self, entry: Entry) -> None:
+        try:
+            self._audit.append(entry)
+        except AuditError as error:
+            # What it is about has happened already, and refusing is safe; the next command will find the log broken.
+            log.error("not in the audit log: %s %s: %s", entry.kind, entry.who, error)
+            return
+        self._syncer.want()
+
+    def _open_audit(self) -> AuditLog:
+        audit = AuditLog(self._run.audit)
+        if audit.damage:
+            log.error("audit log: %s; it is continued", audit.damage)
+        for entry in self._core.unrecorded(audit.open, clock()):
+            audit.append(entry)
+        audit.append(Entry("hub.started", time.time(), text=f"epoch {self._core.epoch}"))
+        return audit
 
     def _to_producer(self, peer: bytes, message: bytes) -> None:
         try:
