@@ -335,6 +335,10 @@ class Core:
                 states = tuple(msgspec.Raw(record) for _, record in sorted(self._states.values()))
                 reply = wire.SnapshotReply(number, self.run, self.epoch, self.head, now.wall, grant.role, states)
             case wire.PageRequest(id=number, start=start, limit=limit, tokens=tokens):
+                if tokens and not grant.tokens:
+                    reason = "this key may not read raw tokens"
+                    notes = self.refusals.note("role", grant.who, reason, now)
+                    return [*notes, ToClient(peer, wire.pack(wire.Refusal(number, reason)))]
                 limit = min(max(limit, 1), wire.PAGE_FRAMES)
                 return [SendPage(peer, number, max(start, 1), limit, tokens)]
             case wire.AcksRequest(id=number, command=command, after=after):
