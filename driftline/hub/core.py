@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -42,6 +42,7 @@ HELLO_EVERY: Final = 0.2
 SESSION_SECONDS: Final = 10.0
 DROP_REPORT_SECONDS: Final = 1.0
 _ACK_EVERY_FRAMES: Final = 256
+_TOPICS: Final = frozenset(topic.decode() for topic in TOPIC.values())
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -50,16 +51,23 @@ class Session:
 
     def __init__(self, peer: bytes, producer: str, incarnation: int, now: Now) -> None:
         self.peer, self.producer, self.incarnation = peer, producer, incarnation
-        self.seen = now.mono
+        self.seen = self.greeted = now.mono
         self.unacked = 0
         self.due = False
         self.dropped = 0
-        self.dropped_reported = 0
+        self.topics: dict[str, int] = {}
         self.reported = 0.0
 
     @property
     def key(self) -> tuple[str, int]:
         return self.producer, self.incarnation
+
+
+class Told(NamedTuple):
+    """What the journal already says of an incarnation's dropped frames: how many, and of which topics."""
+
+    total: int = 0
+    topics: dict[str, int] = {}  # noqa: RUF012  never changed in place
 
 
 class Core:
@@ -72,6 +80,7 @@ class Core:
         self.producer_seen = float("-inf")
         self.bad_frames = 0
         self.refusals = Refusals()
+        self._told: dict[tuple[str, int], Told] = {}
         self._tails: dict[tuple[str, int], int] = {}
         self._states: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._fix_generations: dict[str, int] = {}
@@ -88,12 +97,13 @@ class Core:
         self.head = record.seq
         if letter != b"t":
             self.plain = record.seq
-        if letter in b"rgfca":
+        if letter in b"rgfca" or (letter == b"e" and record.producer == HUB):
             try:
                 frame = record.frame()
             except FrameError:
                 return  # journaled by another version; it stays in the journal and counts as an unknown frame
             self._remember(frame, record.seq, record_encoder.encode(record))
+            self._remember_drops(record.producer, frame)
             self._desk.restore(frame)
 
     def start(self) -> None:
@@ -116,6 +126,7 @@ class Core:
         if write.incarnation:
             self._tails[write.producer, write.incarnation] = write.pseq
         self._remember(write.frame, stamp.seq, stamp.record)
+        self._remember_drops(write.producer, write.frame)
         head = wire.LIVE_HEAD.pack(self.epoch, stamp.seq, stamp.previous)
         effects: list[Effect] = [Publish(TOPIC[type(write.frame)], head, stamp.record)]
         effects += self._desk.on_written(write, stamp.seq)
@@ -145,6 +156,19 @@ class Core:
                 self._states["fix", fix] = seq, record
                 self._fix_generations[fix] = generation
 
+    def _remember_drops(self, producer: str, frame: Frame) -> None:
+        match frame:
+            case Event(kind="probe.dropped", data={"producer": str(name), "incarnation": str(number), **data}) if (
+                producer == HUB
+            ):
+                key = name, int(number)
+                topics = dict(self._told.get(key, Told()).topics)
+                for topic, n in data.items():
+                    if topic.startswith("topic."):
+                        topic = topic.removeprefix("topic.")
+                        topics[topic] = topics.get(topic, 0) + int(n)
+                self._told[key] = Told(int(data["total"]), topics)
+
     # Producers
 
     def on_ingest(self, peer: bytes, grant: Grant | None, message: bytes, now: Now) -> list[Effect]:
@@ -159,6 +183,8 @@ class Core:
                 case wire.PING:
                     _, incarnation, dropped = wire.PING_HEAD.unpack(message)
                     return self._on_ping(peer, incarnation, dropped, now)
+                case wire.LOST if len(message) <= wire.REQUEST_BYTES:
+                    return self._on_lost(peer, wire.lost_decoder.decode(message[1:]), now)
                 case wire.HELLO if len(message) <= wire.REQUEST_BYTES:
                     return self._on_hello(peer, grant, wire.hello_decoder.decode(message[1:]), now)
         except (*DECODE_ERRORS, struct.error):
@@ -240,6 +266,13 @@ class Core:
         session.due = True
         return []
 
+    def _on_lost(self, peer: bytes, lost: wire.Lost, now: Now) -> list[Effect]:
+        effects = self._on_ping(peer, lost.incarnation, sum(lost.topics.values()), now)
+        session = self.sessions.get(peer)
+        if session is not None and session.incarnation == lost.incarnation:
+            session.topics = {topic: n for topic, n in lost.topics.items() if topic in _TOPICS}
+        return effects
+
     def _ask_hello(self, peer: bytes, now: Now) -> list[Effect]:
         if now.mono - self._asked.get(peer, float("-inf")) < HELLO_EVERY:
             return []
@@ -296,16 +329,13 @@ class Core:
             del self._asked[peer]
         effects: list[Effect] = [*self.refusals.due(now)]
         for session in self.sessions.values():
-            lost = session.dropped - session.dropped_reported
-            if lost > 0 and now.mono - session.reported >= DROP_REPORT_SECONDS:
-                session.dropped_reported, session.reported = session.dropped, now.mono
-                text = f"{session.producer} dropped {lost} frames before sending them ({session.dropped} in all)"
-                data: dict[str, str | float | int | bool] = {
-                    "producer": session.producer,
-                    "dropped": lost,
-                    "total": session.dropped,
-                }
-                event = Event(now.wall, "warn", "probe.dropped", text, data=data)
+            told = self._told.get(session.key, Told())
+            # A count that has run ahead of the topics waits for them, but not for ever: not every producer says them.
+            known = sum(session.topics.values()) >= session.dropped
+            patience = DROP_REPORT_SECONDS if known else 3 * DROP_REPORT_SECONDS
+            if session.dropped > told.total and now.mono - max(session.reported, session.greeted) >= patience:
+                session.reported = now.mono
+                event = _dropped(session, told, now)
                 effects.append(Write(encode(event), event))
         return effects + self._desk.on_tick(now)
 
@@ -346,3 +376,20 @@ class Core:
             case wire.CommandRequest(id=number, command=command):
                 return self._desk.on_request((peer, number), grant, command, self._fix_generations, now)
         return [ToClient(peer, wire.pack(reply))]
+
+
+def _dropped(session: Session, told: Told, now: Now) -> Event:
+    """What a producer has dropped since it was last told; the journal sums up to the exact counts."""
+    lost = session.dropped - told.total
+    topics = {topic: n - told.topics.get(topic, 0) for topic, n in session.topics.items()}
+    topics = {topic: n for topic, n in topics.items() if n > 0}
+    which = ", ".join(f"{n} {topic}" for topic, n in topics.items())
+    text = f"{session.producer} dropped {lost} frames before sending them ({session.dropped} in all)"
+    data: dict[str, str | float | int | bool] = {
+        "producer": session.producer,
+        "dropped": lost,
+        "total": session.dropped,
+        "incarnation": str(session.incarnation),
+        **{f"topic.{topic}": n for topic, n in topics.items()},
+    }
+    return Event(now.wall, "warn", "probe.dropped", f"{text}: {which}" if which else text, data=data)

@@ -401,14 +401,43 @@ def test_dropped_frames_become_an_event_with_the_exact_count() -> None:
     core, disk = Core("r", 1), []
     grant = Grant("producer", "trainer", "k")
     core.on_ingest(b"p", grant, wire.HELLO + wire.pack(wire.Hello("trainer", 7, 1, 1, 3, 1)), clock(1.0))
-    run_effects(core, core.on_tick(clock(3.0)), disk, clock(3.0))
-    core.on_ingest(b"p", grant, wire.PING_HEAD.pack(wire.PING, 7, 10), clock(3.1))
-    run_effects(core, core.on_tick(clock(3.2)), disk, clock(3.2))  # at most one a second
     run_effects(core, core.on_tick(clock(5.0)), disk, clock(5.0))
+    core.on_ingest(b"p", grant, wire.PING_HEAD.pack(wire.PING, 7, 10), clock(5.1))
+    run_effects(core, core.on_tick(clock(5.2)), disk, clock(5.2))  # at most one a second
+    run_effects(core, core.on_tick(clock(8.1)), disk, clock(8.1))
     run_effects(core, core.on_tick(clock(9.0)), disk, clock(9.0))
     events = [record.frame() for record in disk]
     assert [e.data["dropped"] for e in events if isinstance(e, Event)] == [3, 7]
     assert {record.producer for record in disk} == {"hub"}
+
+    # Neither another connection nor another hub reports them again.
+    later = Core("r", 2)
+    for record in disk:
+        later.restore(record)
+    again: list[Record] = []
+    hello = wire.HELLO + wire.pack(wire.Hello("trainer", 7, 1, 1, 12, 1))
+    for at, (peer, hub) in enumerate([(b"q", core), (b"q", later), (b"r", later)]):
+        hub.on_ingest(peer, grant, hello, clock(10.0 + 10 * at))
+        run_effects(hub, hub.on_tick(clock(18.0 + 10 * at)), again, clock(18.0 + 10 * at))
+    assert [record.frame().data["dropped"] for record in again] == [2, 2], "one report by each of the two hubs"
+
+
+def test_drops_are_reported_by_topic() -> None:
+    core, disk = Core("r", 1), []
+    grant = Grant("producer", "trainer", "k")
+    core.on_ingest(b"p", grant, wire.HELLO + wire.pack(wire.Hello("trainer", 7, 1, 1, 0, 1)), clock(1.0))
+    for at, topics in ((2.0, {"tokens": 5, "metrics": 2}), (4.0, {"tokens": 9, "metrics": 2, "forged\x1b": 0})):
+        core.on_ingest(b"p", grant, wire.LOST + wire.pack(wire.Lost(7, topics)), clock(at))
+        run_effects(core, core.on_tick(clock(at + 0.5)), disk, clock(at + 0.5))
+    events = [record.frame() for record in disk]
+    assert [e.data for e in events if isinstance(e, Event)] == [
+        {"producer": "trainer", "dropped": 7, "total": 7, "incarnation": "7", "topic.tokens": 5, "topic.metrics": 2},
+        {"producer": "trainer", "dropped": 4, "total": 11, "incarnation": "7", "topic.tokens": 4},
+    ]
+    before = core.bad_frames
+    for junk in (wire.pack(wire.Lost(7, {"tokens": -1})), b"", b"\xc1", wire.pack({"a": 1})):
+        core.on_ingest(b"p", grant, wire.LOST + junk, clock(9.0))
+    assert core.bad_frames == before + 4
 
 
 def test_a_tail_the_disk_has_lost_does_not_stop_its_producer() -> None:
