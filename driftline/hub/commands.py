@@ -15,6 +15,7 @@ from driftline.audit import INTENT, RESULT, Entry
 from driftline.fixes import UnknownFixError, check
 from driftline.frames import TERMINAL, Ack, AckState, Command, Frame, FrameError, encode
 from driftline.hub.effects import HUB, Effect, Now, Sync, ToClient, ToProducer, Write
+from driftline.hub.limits import Buckets, Limits, limit_text
 from driftline.hub.refusals import Refusals
 from driftline.keys import Grant
 
@@ -43,9 +44,10 @@ class Life:
         """Durable, and nobody has accepted it."""
         return self.durable and self.state in ("queued", "sent")
 
-    def take(self, ack: Ack) -> None:
-        """Count one ack; after a terminal one nothing changes any more."""
-        self.acks.append(ack)
+    def take(self, ack: Ack, most: int) -> None:
+        """Count one ack; after a terminal one nothing changes any more. More than `most` are in the journal alone."""
+        if len(self.acks) < most or (ack.state in TERMINAL and not self.over):
+            self.acks.append(ack)
         if not self.over:
             self.state = ack.state
 
@@ -55,8 +57,9 @@ class Desk:
 
     owner = OWNER
 
-    def __init__(self, refusals: Refusals) -> None:
-        self._refusals = refusals
+    def __init__(self, refusals: Refusals, limits: Limits) -> None:
+        self._refusals, self._limits = refusals, limits
+        self._rate = Buckets(limits.commands)
         self._lives: dict[str, Life] = {}
         self._open: dict[str, Life] = {}
         self._unsynced: list[tuple[int, Life]] = []
@@ -73,7 +76,7 @@ class Desk:
     def _take(self, ack: Ack) -> None:
         life = self._lives.get(ack.id)
         if life is not None:
-            life.take(ack)
+            life.take(ack, self._limits.acks_kept)
             if life.over:
                 self._open.pop(ack.id, None)
 
@@ -103,11 +106,25 @@ class Desk:
                 return [_reply(asker, life)]
             life.askers.append(asker)
             return []
+        if not self._rate.take(grant.public, now.mono):
+            reason = f"too many commands from one key: {limit_text(self._limits.commands)}; try again later"
+            return self._refuse(asker, grant, "rate", reason, now)
+        if len(self._lives) >= self._limits.commands_kept and not self._forget(now):
+            reason = f"{len(self._lives)} commands are not over or may still be repeated; try again later"
+            return self._refuse(asker, grant, "rate", reason, now)
         reason = _unfit(command, generations, now)
         if reason:
             return self._refuse(asker, grant, "unfit", reason, now)
         stamped = Command(command.id, command.verb, command.args, command.generation, command.deadline, grant.who)
         return [Write(encode(stamped), stamped, asker=asker, audit=_intent(stamped, now))]
+
+    def _forget(self, now: Now) -> bool:
+        """Forget the older half of what is over and past its deadline, so that repeating it has no effect; False if
+        there is nothing to forget."""
+        past = [number for number, life in self._lives.items() if life.over and now.wall > life.command.deadline]
+        for number in past[: (len(past) + 1) // 2]:
+            del self._lives[number]
+        return bool(past)
 
     def _refuse(self, asker: tuple[bytes, int], grant: Grant, kind: str, reason: str, now: Now) -> list[Effect]:
         return [*self._refusals.note(kind, grant.who, reason, now), _refusal(asker, reason)]
@@ -163,6 +180,8 @@ class Desk:
     def on_tick(self, now: Now) -> list[Effect]:
         """Expire what nobody accepted in time."""
         effects: list[Effect] = []
+        while len(self._lives) > self._limits.commands_kept and self._forget(now):
+            pass  # a journal may hold more than a hub keeps
         for life in self._open.values():
             if life.waiting and now.wall > life.command.deadline:
                 text = "handed over, not accepted before the deadline" if life.handed else "nobody was there to take it"

@@ -34,6 +34,7 @@ from driftline.frames import (
 )
 from driftline.hub.commands import Desk, result
 from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Stamp, ToClient, ToProducer, Write
+from driftline.hub.limits import Buckets, Limits, limit_text
 from driftline.hub.refusals import Refusals
 from driftline.journal import Record, kind, record_encoder
 from driftline.keys import Grant
@@ -73,8 +74,10 @@ class Told(NamedTuple):
 class Core:
     """State of one hub. Feed it the records of the journal by `restore`, then `start`, then what arrives."""
 
-    def __init__(self, run: str, epoch: int) -> None:
+    def __init__(self, run: str, epoch: int, limits: Limits = Limits()) -> None:  # noqa: B008  it is frozen
         self.run, self.epoch = run, epoch
+        self._limits = limits
+        self._requests = Buckets(limits.requests)
         self.head = self.plain = self.base = 0
         self.sessions: dict[bytes, Session] = {}
         self.producer_seen = float("-inf")
@@ -85,7 +88,7 @@ class Core:
         self._states: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._fix_generations: dict[str, int] = {}
         self._asked: dict[bytes, float] = {}
-        self._desk = Desk(self.refusals)
+        self._desk = Desk(self.refusals, limits)
 
     # Start
 
@@ -151,10 +154,17 @@ class Core:
             case RunState():
                 self._states["run", ""] = seq, record
             case EngineState(engine=engine):
-                self._states["engine", engine] = seq, record
+                self._keep("engine", engine, seq, record)
             case FixState(fix=fix, generation=generation):
-                self._states["fix", fix] = seq, record
-                self._fix_generations[fix] = generation
+                if self._keep("fix", fix, seq, record):
+                    self._fix_generations[fix] = generation
+
+    def _keep(self, what: str, name: str, seq: int, record: bytes) -> bool:
+        """Keep a newest state; false once there are too many, which no honest pool of engines has."""
+        if (what, name) not in self._states and len(self._states) >= self._limits.states_kept:
+            return False
+        self._states[what, name] = seq, record
+        return True
 
     def _remember_drops(self, producer: str, frame: Frame) -> None:
         match frame:
@@ -358,6 +368,12 @@ class Core:
             reason = f"this key may not watch: role {'none' if grant is None else grant.role}"
             notes = self.refusals.note("role", grant.who if grant else "unknown", reason, now)
             return [*notes, ToClient(peer, wire.pack(wire.Refusal(request.id, reason)))]
+        if not self._requests.take(grant.public, now.mono):
+            reason = f"too many requests from one key: {limit_text(self._limits.requests)}; try again later"
+            return [
+                *self.refusals.note("rate", grant.who, reason, now),
+                ToClient(peer, wire.pack(wire.Refusal(request.id, reason))),
+            ]
         match request:
             case wire.PingRequest(id=number):
                 reply: wire.Reply = wire.Pong(number, now.wall)
