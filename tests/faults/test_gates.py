@@ -1,4 +1,4 @@
-"""Faults 3, 8, 10, 12, 16, 18, 19 and 25: who is let in, who is slow, and clocks and disks that misbehave."""
+"""Faults 3, 6, 8, 10, 12, 16, 18, 19 and 25: who is let in, who is slow, and clocks and disks that misbehave."""
 
 from __future__ import annotations
 
@@ -84,6 +84,47 @@ def test_f03_consoles_killed_and_stopped_get_every_number_once(hub: Hub, tmp_pat
         console.kill()
         console.wait()
         probe.close(0.1)
+
+
+def test_f06_ten_consoles_that_stopped_reading_cost_a_bound_and_the_others_nothing(hub: Hub) -> None:
+    frames, size, per_peer, stopped = scaled(3000, 20_000), 20_000, 256, 10
+    connection, keys = attach(hub.run, "viewer")
+    context: Context = zmq.Context()
+    lags: list[float] = []
+    with Probe("trainer", hub.run) as probe, Feed(connection, keys) as feed:
+        try:
+            for _ in range(stopped):
+                one = context.socket(zmq.SUB)
+                configure(one, max_message=1 << 24, send_frames=10, receive_frames=1)
+                one.rcvbuf = 65_536
+                secure_client(one, connection.server, keys)
+                one.subscribe(b"")
+                one.connect(connection.live)
+            until(lambda: feed.status.connected, "the feed")
+            process = psutil.Process(hub.process.pid)
+            rss = process.memory_info().rss
+            got: list[int] = []
+
+            def take() -> bool:
+                for stamped in feed.drain():
+                    got.append(stamped.seq)
+                    lags.append(time.time() - stamped.time)
+                return len(got) >= step + 1
+
+            for step in range(frames):
+                probe.event("k", "x" * size)
+                if step % 20 == 19:
+                    until(take, "the healthy console to be up to date")
+            until(take, "the healthy console to have everything")
+            assert got == list(range(1, frames + 1))
+            grown = process.memory_info().rss - rss
+            lags.sort()
+            print(f"f06: lag p99 {lags[len(lags) * 99 // 100] * 1e3:.1f} ms, hub grew by {grown / 2**20:.1f} MiB")
+            # The queues of all peers share one copy of a frame; without a limit it would be all of them.
+            bound = 2 * per_peer * (size + 200) + 12 * 2**20
+            assert grown <= bound < frames * size / 2
+        finally:
+            context.destroy(linger=0)
 
 
 def test_f08_a_client_that_asks_and_does_not_read_holds_up_nobody(hub: Hub) -> None:
