@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -80,11 +81,15 @@ def _wait(processes: set[psutil.Process], seconds: float) -> list[psutil.Process
 
 
 def _runs(process: psutil.Process) -> bool:
-    # Orphans of a killed actor belong to whoever adopts them, who may collect them late: a zombie has ended.
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return process.is_running()
+        # It has ended. Our own child is collected here; an orphan's adopter may take its time.
+        with suppress(psutil.TimeoutExpired):
+            process.wait(0)
     except psutil.NoSuchProcess:
-        return False
+        pass
+    return False
 
 
 def _segments_of(pid: int) -> set[str]:

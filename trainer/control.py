@@ -178,7 +178,7 @@ class Control:
         self._report.send(state)
         self._report.event(
             "fix.applied",
-            f"{fix_id} {value} on {plural(len(engines), 'engine')}, by {by}",
+            f"{fix_id}: {value}, {plural(len(engines), 'engine')}, by {by}",
             step=run.step,
             fix=fix_id,
             value=value,

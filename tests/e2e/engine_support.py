@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,16 @@ PROMPTS = np.random.default_rng(0)
 
 CLOSE = 1e-4
 """Nats. Float32 on both sides differs by 1e-6 here; a wrong temperature, head or version by 1e-2 and more."""
+
+
+def engine_left(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run. An orphan that has ended belongs to init until init collects it."""
+    left = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE and process.is_running():
+                left.append(process)
+    return left
 
 
 def engine_model(path: Path) -> Qwen2ForCausalLM:

@@ -53,7 +53,7 @@ def test_two_engines_share_the_work_and_a_dead_one_is_named(tmp_path: Path) -> N
     finally:
         pool.close()
     pool.close()
-    assert not [process for process in ours if process.is_running()]
+    assert not support.engine_left(ours)
     assert not set(psutil.Process().children(recursive=True)) - outside
     with pytest.raises(EngineError):
         pool.take(0.1)
@@ -98,7 +98,7 @@ def test_ctrl_c_while_loading_leaves_no_process(tmp_path: Path) -> None:
         child.send_signal(signal.SIGINT)
         _, errors = child.communicate(timeout=support.LIMIT_S)
         assert "KeyboardInterrupt" in errors
-        assert not [process for process in watched if process.is_running()]
+        assert not support.engine_left(watched)
     finally:
         for process in watched:
             if process.is_running():
