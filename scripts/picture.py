@@ -1,6 +1,6 @@
-"""Draw the console as it looked over a recorded run.
+"""Draw the console as it looked over a recorded run: `python scripts/picture.py RUN OUT.svg [--step N]`.
 
-`python scripts/picture.py RUN OUT.svg [--step N] [--size 120x40]`. The real app over the run's own journal, up to the given step; nothing in the picture is made up.
+The real app over the run's own journal, up to the given step; nothing in the picture is made up.
 """
 
 from __future__ import annotations
