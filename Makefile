@@ -2,6 +2,7 @@
 #
 #   make demo    the article's story on this machine: a real vLLM, a real trainer, the console on top
 #   make test    lint, types, import contracts and all tests, the ones on the real vLLM included
+#   make faults  every fault and bad input of the wire at its full scale (under 30 minutes; seeds are printed)
 #
 # TORCH_INDEX: where pip finds the CPU build of torch, if it does not find one by itself (see README, "Install").
 
@@ -17,7 +18,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
 
-.PHONY: help venv demo test lint bench clean
+.PHONY: help venv demo test faults lint bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -38,6 +39,9 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+faults: $(STAMP)
+	DRIFTLINE_FAULTS=full $(BIN)/python -m pytest tests/faults -s --durations=0 $(PYTEST_ARGS)
 
 $(BENCH)/.installed: constraints.txt pyproject.toml tests/bench/requirements.txt
 	@echo "bench: making $(BENCH) with what it compares with (a minute)"

@@ -22,6 +22,7 @@ from driftline import __version__
 from driftline.rundir import RunError
 
 MARKERS = ("braille", "block", "ascii")
+ROLES = ("viewer", "operator", "producer")
 TABLES = ("metrics", "events", "spans", "fixes", "engines")
 WAIT = 60.0
 
@@ -77,6 +78,7 @@ def build() -> Parser:
     _starting(verbs)
     _watching(verbs)
     _acting(verbs)
+    _guarding(verbs)
     return parser
 
 
@@ -144,6 +146,24 @@ def _acting(verbs: argparse._SubParsersAction[Parser]) -> None:
         verb = _verb(verbs, name, f"console.verbs.act:{name}", text)
         _run(verb)
         _wait(verb, "until the run has ended" if name == "stop" else "until it has taken effect")
+
+
+def _guarding(verbs: argparse._SubParsersAction[Parser]) -> None:
+    keys = _verb(verbs, "keys", "", "who may watch and steer a run").add_subparsers(metavar="VERB", required=True)
+    new = _verb(keys, "new", "console.verbs.keys:new", "make a key pair and grant it a role")
+    new.add_argument("name", metavar="NAME", help="whose key it is; also its file in the run's keys folder")
+    new.add_argument("--role", choices=ROLES, default=ROLES[0], help=f"what it may do (default {ROLES[0]})")
+    new.add_argument(
+        "--produces", metavar="PATTERN", help="producer names a producer's key may use (default NAME)"
+    )
+    new.add_argument("--no-tokens", action="store_true", help="no raw tokens: the text that the model wrote")
+    _run(new)
+    listing = _verb(keys, "list", "console.verbs.keys:listing", "every key that is granted something")
+    _run(listing)
+    _json(listing)
+    revoking = _verb(keys, "revoke", "console.verbs.keys:withdraw", "take a key's rights away, at once")
+    revoking.add_argument("key", metavar="KEY", help="name of its file, or its public half; see: driftline keys list")
+    _run(revoking)
 
 
 def _verb(group: argparse._SubParsersAction[Parser], name: str, target: str, text: str) -> Parser:

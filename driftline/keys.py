@@ -2,14 +2,19 @@
 
 `keys/<who>.key` (0600, folder 0700) holds a pair; `keys/authorized` says what each public key may do, one line a
 key: `role name public`. A role is `producer` (may ingest as a name that matches `name`, a shell pattern),
-`viewer` (may watch) or `operator` (may watch and command).
+`viewer` (may watch) or `operator` (may watch and command). A fourth word `no-tokens` takes raw tokens (with the text
+of what the model wrote) out of what a key may watch. The hub reads the file again when it changes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import fnmatch
 import os
+import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -19,6 +24,7 @@ import zmq
 from driftline.rundir import RunDir, RunError, write_private
 
 Role = Literal["producer", "viewer", "operator"]
+NO_TOKENS: Final = "no-tokens"
 
 RUN_KEYS: Final[tuple[tuple[str, Role | None, str], ...]] = (
     ("server", None, ""),
@@ -28,6 +34,9 @@ RUN_KEYS: Final[tuple[tuple[str, Role | None, str], ...]] = (
     ("operator", "operator", "local"),
 )
 """Key file, role and name of the pairs that every run starts with."""
+
+_WHO: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+_NAME: Final = re.compile(r"[A-Za-z0-9_*?-][A-Za-z0-9._*?-]{0,63}")
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -46,10 +55,16 @@ class Grant(msgspec.Struct, frozen=True):
     role: Role
     name: str
     public: str
+    tokens: bool = True
 
     def may_produce(self, producer: str) -> bool:
         """True if this key may ingest under that name."""
         return self.role == "producer" and fnmatch.fnmatchcase(producer, self.name)
+
+    @property
+    def who(self) -> str:
+        """Role and name: how the holder is called in frames and in the audit log."""
+        return f"{self.role} {self.name}"
 
     @property
     def may_watch(self) -> bool:
@@ -108,12 +123,80 @@ def read_authorized(path: Path) -> dict[str, Grant]:
         if not line.strip() or line.startswith("#"):
             continue
         match line.split():
-            case [role, name, public] if role in get_args(Role) and len(public) == 40:
-                grants[public] = msgspec.convert({"role": role, "name": name, "public": public}, Grant)
+            case [role, name, public, *rest] if (
+                role in get_args(Role) and len(public) == 40 and rest in ([], [NO_TOKENS])
+            ):
+                grants[public] = msgspec.convert(
+                    {"role": role, "name": name, "public": public, "tokens": not rest}, Grant
+                )
             case _:
                 roles = ", ".join(get_args(Role))
                 raise RunError(f"{path}: line {number}: expected 'role name public-key' with a role of {roles}")
     return grants
+
+
+def add(run: RunDir, who: str, role: Role, name: str, tokens: bool = True) -> Path:
+    """Make a pair, grant it a role, and return where it was written: `keys/<who>.key`, mode 0600. Raises RunError."""
+    for what, text, allowed in (("key", who, _WHO), ("name", name, _NAME)):
+        if allowed.fullmatch(text) is None:
+            raise RunError(f"'{text[:80]}' is not a {what}: 1 to 64 letters, digits, '.', '_' or '-', no '.' in front")
+    path = _path(run, who)
+    with _editing(run):
+        table = run.keys / "authorized"
+        read_authorized(table)
+        if path.exists():
+            raise RunError(f"{path}: there is a key of that name already; revoke it first: driftline keys revoke {who}")
+        keys = new_pair()
+        _write_once(path, keys)
+        line = f"{role} {name} {keys.public}{'' if tokens else f' {NO_TOKENS}'}\n"
+        text = table.read_text(encoding="ascii")
+        write_private(table, (text + ("" if text.endswith("\n") or not text else "\n") + line).encode())
+    return path
+
+
+def revoke(run: RunDir, key: str) -> Grant:
+    """Take away the grant of a key, named by its file or its public half; return what it was. Raises RunError.
+
+    The hub notices within a second and cuts the holder off. The files of keys that every run has stay, so that who
+    uses one is told that it is refused, not that it is missing.
+    """
+    with _editing(run):
+        table = run.keys / "authorized"
+        grants = read_authorized(table)
+        public = key if key in grants else load(run, key).public
+        grant = grants.get(public)
+        if grant is None:
+            raise RunError(f"key '{key}' has no grant in {table}; see: driftline keys list")
+        lines = table.read_text(encoding="ascii").splitlines(keepends=True)
+        write_private(table, "".join(line for line in lines if public not in line.split()).encode())
+        if key != public and key not in {who for who, _, _ in RUN_KEYS}:
+            _path(run, key).unlink(missing_ok=True)
+    return grant
+
+
+def key_files(run: RunDir) -> dict[str, str]:
+    """Names of the key files of a run by public key; files that cannot be read are left out."""
+    found = {}
+    for path in sorted(run.keys.glob("*.key")):
+        with contextlib.suppress(RunError):
+            found[load(run, path.stem).public] = path.stem
+    return found
+
+
+@contextlib.contextmanager
+def _editing(run: RunDir) -> Iterator[None]:
+    """One editor of the table at a time. Raises RunError."""
+    try:
+        fd = os.open(run.keys, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise RunError(f"{run.keys}: no keys here: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    except OSError as error:
+        raise RunError(f"{run.keys}: cannot be changed: {error.strerror}") from error
+    finally:
+        os.close(fd)
 
 
 def _path(run: RunDir, who: str) -> Path:

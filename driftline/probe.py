@@ -2,8 +2,8 @@
 
 `emit` packs a frame and appends it to a ring in memory; a thread of the probe's own sends it. There is no system
 call and no waiting on that path, whatever the hub does: away, stopped or killed, frames wait in the ring, and when
-the ring is full the oldest unsent ones are dropped and counted. A frame the producer saw acknowledged is in the
-journal after any kill -9 of the hub.
+the ring is full the least important unsent ones are dropped and counted (raw tokens first, acks last). A frame the
+producer saw acknowledged is in the journal after any kill -9 of the hub.
 """
 
 from __future__ import annotations

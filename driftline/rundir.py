@@ -1,8 +1,8 @@
 """The run directory and the connection file: where a run keeps its things, and how others find it.
 
 `runs/<id>/` holds `config.toml` (as run), `connection.json` (0600: endpoints and the hub's public key),
-`keys/` (0700), `journal/`, `snapshots/`, `logs/` and `hub.lock`. A run is live exactly while its hub holds the
-lock on `hub.lock`: a lock ends with its process however that dies, a file's existence does not.
+`keys/` (0700), `journal/`, `audit.log`, `snapshots/`, `logs/` and `hub.lock`. A run is live exactly while its hub
+holds the lock on `hub.lock`: a lock ends with its process however that dies, a file's existence does not.
 """
 
 from __future__ import annotations
@@ -62,6 +62,10 @@ class RunDir(msgspec.Struct, frozen=True):
     @property
     def journal(self) -> Path:
         return self.path / "journal"
+
+    @property
+    def audit(self) -> Path:
+        return self.path / "audit.log"
 
     @property
     def snapshots(self) -> Path:

@@ -65,6 +65,7 @@ class Sender(threading.Thread):
         self._heard = self._said = self._greeting = self._progress = self._looked = float("-inf")
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._complained = ""
+        self._told, self._told_at = 0, float("-inf")
 
     @property
     def connected(self) -> bool:
@@ -167,6 +168,7 @@ class Sender(threading.Thread):
                     self._take_ack(last)
                     self._next = self._ring.acked + 1
                     self._greeted = self._met = True
+                    self._told = 0  # a hub that is new here has heard no topics
                     self._progress = self._heard
                     self._complained = ""
                 case wire.HelloPlease():
@@ -198,6 +200,8 @@ class Sender(threading.Thread):
         if not self._greeted or stalled or silent:
             if now - self._greeting > STALL_SECONDS / (1 if self._greeted else 4):
                 self._greet()
+        elif self._ring.dropped != self._told and now - self._told_at > PING_SECONDS / 2:
+            self._tell_lost(now)
         elif now - self._said > PING_SECONDS:
             self._put(wire.PING_HEAD.pack(wire.PING, self._incarnation, self._ring.dropped))
         if self._monitor is not None:
@@ -213,13 +217,20 @@ class Sender(threading.Thread):
         )
         self._put(wire.HELLO + wire.pack(hello))
 
-    def _put(self, message: bytes) -> None:
+    def _tell_lost(self, now: float) -> None:
+        drops = self._ring.drops
+        self._told_at = now
+        if self._put(wire.LOST + wire.pack(wire.Lost(self._incarnation, drops))):
+            self._told = sum(drops.values())
+
+    def _put(self, message: bytes) -> bool:
         assert self._socket is not None
         try:
             self._socket.send(message, zmq.NOBLOCK)
         except zmq.Again:
-            return
+            return False
         self._said = time.monotonic()
+        return True
 
     def _complain(self, reason: str) -> None:
         if reason != self._complained:

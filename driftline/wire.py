@@ -5,6 +5,7 @@ Ingest (producer DEALER to hub ROUTER), one part a message, told apart by the fi
     b"D" incarnation u64 | pseq u64 | dropped u64 | body     a frame; `pseq` counts from 1 per incarnation
     b"P" incarnation u64 | dropped u64                        keep-alive, answered with Acked
     b"H" Hello                                                greeting, answered with Welcome or Refused
+    b"L" Lost                                                 what the producer had to drop, by topic, since its start
 
 Live (hub XPUB): topic | epoch u64, seq u64, previous u64 | record, where `previous` is the sequence number of the
 last frame before this one that is not a Tokens frame: a subscriber without the tokens topic has missed nothing
@@ -16,7 +17,7 @@ Rpc (client DEALER to hub ROUTER): one Request, one Reply with the same id. Inte
 from __future__ import annotations
 
 import struct
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -25,6 +26,7 @@ from driftline.frames import Ack, AckState, Command
 DATA: Final = b"D"
 PING: Final = b"P"
 HELLO: Final = b"H"
+LOST: Final = b"L"
 DATA_HEAD: Final = struct.Struct("<cQQQ")
 PING_HEAD: Final = struct.Struct("<cQQ")
 LIVE_HEAD: Final = struct.Struct("<QQQ")
@@ -53,6 +55,13 @@ class Hello(_Message, frozen=True):
     nonce: int
     dropped: int
     schema: int
+
+
+class Lost(_Message, frozen=True):
+    """What an incarnation has dropped so far, by topic; their sum is what its other messages call `dropped`."""
+
+    incarnation: int
+    topics: dict[str, Annotated[int, msgspec.Meta(ge=0, le=2**62)]]
 
 
 class Welcome(_Message, tag="w", frozen=True):
@@ -194,6 +203,7 @@ pack = msgspec.msgpack.Encoder().encode
 """Encode any message of this file."""
 
 hello_decoder: Final[msgspec.msgpack.Decoder[Hello]] = msgspec.msgpack.Decoder(Hello)
+lost_decoder: Final[msgspec.msgpack.Decoder[Lost]] = msgspec.msgpack.Decoder(Lost)
 to_producer_decoder: Final[msgspec.msgpack.Decoder[Any]] = msgspec.msgpack.Decoder(ToProducer)
 beacon_decoder: Final[msgspec.msgpack.Decoder[Beacon]] = msgspec.msgpack.Decoder(Beacon)
 request_decoder: Final[msgspec.msgpack.Decoder[Any]] = msgspec.msgpack.Decoder(Request)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import zmq
 import zmq.utils.z85
 
+from driftline.audit import Entry
+from driftline.hub.effects import Now
 from driftline.keys import Grant, Keys, new_pair, read_authorized
 from driftline.rundir import RunError
 from driftline.sockets import Context, Monitor, Socket, secure_client
@@ -21,12 +23,27 @@ from driftline.sockets import Context, Monitor, Socket, secure_client
 DOMAIN: Final = b"driftline"
 _ENDPOINT: Final = "inproc://zeromq.zap.01"
 _SELF_TEST_SECONDS: Final = 5.0
+_STRANGERS_KEPT: Final = 256
 
 log = logging.getLogger("driftline.hub")
 
 
 class AuthError(RuntimeError):
     """The hub cannot tell friend from stranger and must not run."""
+
+
+class Change(NamedTuple):
+    """What one key could do before and what it can do now; None is nothing. At least one of them is a grant."""
+
+    old: Grant | None
+    new: Grant | None
+
+    def entry(self, now: Now) -> Entry:
+        """The change for the audit log."""
+        kind = "added" if self.old is None else "removed" if self.new is None else "changed"
+        grant = self.new or self.old
+        assert grant is not None
+        return Entry(f"key.{kind}", now.wall, grant.who, data={"public": grant.public})
 
 
 class Table:
@@ -41,16 +58,20 @@ class Table:
         """What the holder of this key (Z85) may do; None for a stranger."""
         return self._grants.get(public)
 
-    def refresh(self) -> None:
-        """Read the file again if it has changed."""
+    def refresh(self) -> list[Change]:
+        """Read the file again if it has changed; return what is different now."""
         stamp = self._stat()
         if stamp == self._stamp:
-            return
+            return []
         self._stamp = stamp
+        old = self._grants
         try:
             self._grants = read_authorized(self._path)
         except RunError as error:
             log.error("%s; the grants read before stay in force", error)
+        publics = sorted(old.keys() | self._grants.keys())
+        changes = [Change(old.get(public), self._grants.get(public)) for public in publics]
+        return [change for change in changes if change.old != change.new]
 
     def _stat(self) -> tuple[int, int, int]:
         try:
@@ -61,11 +82,15 @@ class Table:
 
 
 class Gate:
-    """The ZAP handler: accepts the keys of a Table (and, during the self-test, one made for it)."""
+    """The ZAP handler: accepts the keys of a Table (and, during the self-test, one made for it).
+
+    `strangers` are the addresses of those it has refused, for the server to take.
+    """
 
     def __init__(self, context: Context, table: Table) -> None:
         self._table = table
         self._probe_key = ""
+        self.strangers: list[str] = []
         self.socket: Socket = context.socket(zmq.REP)
         self.socket.linger = 0
         self.socket.bind(_ENDPOINT)
@@ -78,8 +103,14 @@ class Gate:
             except zmq.Again:
                 return
             number = request[1] if len(request) > 1 else b""
-            user = self._user(request)
+            try:
+                user = self._user(request)
+            except Exception:  # a mistake of ours must neither let anybody in nor end the only one who can
+                log.exception("a key could not be looked up; refused")
+                user = ""
             status = (b"200", b"OK") if user else (b"400", b"no such key")
+            if not user and len(self.strangers) < _STRANGERS_KEPT:
+                self.strangers.append(request[3].decode("ascii", "replace")[:64] if len(request) > 3 else "?")
             self.socket.send_multipart((b"1.0", number, *status, user.encode(), b""))
 
     def _user(self, request: list[bytes]) -> str:
@@ -106,6 +137,7 @@ class Gate:
                     raise AuthError(f"{endpoint}: an unknown key was accepted in the self-test")
         finally:
             self._probe_key = ""
+            self.strangers.clear()
 
     def _accepted(self, endpoint: str, kind: int, server: str, keys: Keys) -> bool:
         context: Context = zmq.Context()

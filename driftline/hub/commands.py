@@ -11,9 +11,12 @@ import math
 from typing import Final
 
 from driftline import wire
+from driftline.audit import INTENT, RESULT, Entry
 from driftline.fixes import UnknownFixError, check
 from driftline.frames import TERMINAL, Ack, AckState, Command, Frame, FrameError, encode
-from driftline.hub.effects import Effect, Now, Sync, ToClient, ToProducer, Write
+from driftline.hub.effects import HUB, Effect, Now, Sync, ToClient, ToProducer, Write
+from driftline.hub.limits import Buckets, Limits, limit_text
+from driftline.hub.refusals import Refusals
 from driftline.keys import Grant
 
 OWNER: Final = "trainer"
@@ -41,9 +44,10 @@ class Life:
         """Durable, and nobody has accepted it."""
         return self.durable and self.state in ("queued", "sent")
 
-    def take(self, ack: Ack) -> None:
-        """Count one ack; after a terminal one nothing changes any more."""
-        self.acks.append(ack)
+    def take(self, ack: Ack, most: int) -> None:
+        """Count one ack; after a terminal one nothing changes any more. More than `most` are in the journal alone."""
+        if len(self.acks) < most or (ack.state in TERMINAL and not self.over):
+            self.acks.append(ack)
         if not self.over:
             self.state = ack.state
 
@@ -53,7 +57,9 @@ class Desk:
 
     owner = OWNER
 
-    def __init__(self) -> None:
+    def __init__(self, refusals: Refusals, limits: Limits) -> None:
+        self._refusals, self._limits = refusals, limits
+        self._rate = Buckets(limits.commands)
         self._lives: dict[str, Life] = {}
         self._open: dict[str, Life] = {}
         self._unsynced: list[tuple[int, Life]] = []
@@ -70,7 +76,7 @@ class Desk:
     def _take(self, ack: Ack) -> None:
         life = self._lives.get(ack.id)
         if life is not None:
-            life.take(ack)
+            life.take(ack, self._limits.acks_kept)
             if life.over:
                 self._open.pop(ack.id, None)
 
@@ -94,19 +100,46 @@ class Desk:
         """A client asks for a command."""
         life = self._lives.get(command.id)
         if not grant.may_command:
-            return [_refusal(asker, f"this key may not send commands: role {grant.role}")]
+            return self._refuse(asker, grant, "role", f"this key may not send commands: role {grant.role}", now)
         if life is not None:
             if life.durable:
                 return [_reply(asker, life)]
             life.askers.append(asker)
             return []
+        if not self._rate.take(grant.public, now.mono):
+            reason = f"too many commands from one key: {limit_text(self._limits.commands)}; try again later"
+            return self._refuse(asker, grant, "rate", reason, now)
+        if len(self._lives) >= self._limits.commands_kept and not self._forget(now):
+            reason = f"{len(self._lives)} commands are not over or may still be repeated; try again later"
+            return self._refuse(asker, grant, "rate", reason, now)
         reason = _unfit(command, generations, now)
         if reason:
-            return [_refusal(asker, reason)]
-        stamped = Command(
-            command.id, command.verb, command.args, command.generation, command.deadline, f"{grant.role} {grant.name}"
-        )
-        return [Write(encode(stamped), stamped, asker=asker)]
+            return self._refuse(asker, grant, "unfit", reason, now)
+        stamped = Command(command.id, command.verb, command.args, command.generation, command.deadline, grant.who)
+        return [Write(encode(stamped), stamped, asker=asker, audit=_intent(stamped, now))]
+
+    def _forget(self, now: Now) -> bool:
+        """Forget the older half of what is over and past its deadline, so that repeating it has no effect; False if
+        there is nothing to forget."""
+        past = [number for number, life in self._lives.items() if life.over and now.wall > life.command.deadline]
+        for number in past[: (len(past) + 1) // 2]:
+            del self._lives[number]
+        return bool(past)
+
+    def _refuse(self, asker: tuple[bytes, int], grant: Grant, kind: str, reason: str, now: Now) -> list[Effect]:
+        return [*self._refusals.note(kind, grant.who, reason, now), _refusal(asker, reason)]
+
+    def unrecorded(self, open_intents: set[str], now: Now) -> list[Entry]:
+        """Results that a hub before this one did not come to record, of intents that it did."""
+        found = []
+        for number in sorted(open_intents):
+            life = self._lives.get(number)
+            if life is None:
+                text = "failed: the hub ended before the command was journaled"
+                found.append(Entry(RESULT, now.wall, HUB, number, text))
+            elif life.over:
+                found.append(Entry(RESULT, now.wall, HUB, number, f"{life.state}: as journaled"))
+        return found
 
     def on_written(self, write: Write, seq: int) -> list[Effect]:
         """A frame is in the journal."""
@@ -147,6 +180,8 @@ class Desk:
     def on_tick(self, now: Now) -> list[Effect]:
         """Expire what nobody accepted in time."""
         effects: list[Effect] = []
+        while len(self._lives) > self._limits.commands_kept and self._forget(now):
+            pass  # a journal may hold more than a hub keeps
         for life in self._open.values():
             if life.waiting and now.wall > life.command.deadline:
                 text = "handed over, not accepted before the deadline" if life.handed else "nobody was there to take it"
@@ -165,7 +200,20 @@ class Desk:
 
 def _ack(life: Life, state: AckState, detail: str, now: Now) -> Write:
     ack = Ack(life.command.id, state, now.wall, detail)
-    return Write(encode(ack), ack)
+    return Write(encode(ack), ack, audit=result(ack, HUB, now))
+
+
+def result(ack: Ack, who: str, now: Now) -> Entry | None:
+    """What the audit log has to say of an ack: nothing, unless it ends its command."""
+    if ack.state not in TERMINAL:
+        return None
+    return Entry(RESULT, now.wall, who, ack.id, f"{ack.state}: {ack.detail}" if ack.detail else ack.state)
+
+
+def _intent(command: Command, now: Now) -> Entry:
+    data: dict[str, str | int | float] = {f"args.{key}": value for key, value in command.args.items()}
+    data |= {"generation": command.generation, "deadline": command.deadline}
+    return Entry(INTENT, now.wall, command.issuer, command.id, command.verb, data)
 
 
 def _reply(asker: tuple[bytes, int], life: Life) -> ToClient:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from driftline import wire
+from driftline.audit import RESULT, Entry
 from driftline.frames import (
     DECODE_ERRORS,
     SCHEMA,
@@ -31,8 +32,10 @@ from driftline.frames import (
     decode,
     encode,
 )
-from driftline.hub.commands import Desk
-from driftline.hub.effects import Effect, Now, Publish, SendPage, Stamp, ToClient, ToProducer, Write
+from driftline.hub.commands import Desk, result
+from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Stamp, ToClient, ToProducer, Write
+from driftline.hub.limits import Buckets, Limits, limit_text
+from driftline.hub.refusals import Refusals
 from driftline.journal import Record, kind, record_encoder
 from driftline.keys import Grant
 
@@ -40,6 +43,7 @@ HELLO_EVERY: Final = 0.2
 SESSION_SECONDS: Final = 10.0
 DROP_REPORT_SECONDS: Final = 1.0
 _ACK_EVERY_FRAMES: Final = 256
+_TOPICS: Final = frozenset(topic.decode() for topic in TOPIC.values())
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -48,11 +52,11 @@ class Session:
 
     def __init__(self, peer: bytes, producer: str, incarnation: int, now: Now) -> None:
         self.peer, self.producer, self.incarnation = peer, producer, incarnation
-        self.seen = now.mono
+        self.seen = self.greeted = now.mono
         self.unacked = 0
         self.due = False
         self.dropped = 0
-        self.dropped_reported = 0
+        self.topics: dict[str, int] = {}
         self.reported = 0.0
 
     @property
@@ -60,21 +64,31 @@ class Session:
         return self.producer, self.incarnation
 
 
+class Told(NamedTuple):
+    """What the journal already says of an incarnation's dropped frames: how many, and of which topics."""
+
+    total: int = 0
+    topics: dict[str, int] = {}  # noqa: RUF012  never changed in place
+
+
 class Core:
     """State of one hub. Feed it the records of the journal by `restore`, then `start`, then what arrives."""
 
-    def __init__(self, run: str, epoch: int) -> None:
+    def __init__(self, run: str, epoch: int, limits: Limits = Limits()) -> None:  # noqa: B008  it is frozen
         self.run, self.epoch = run, epoch
+        self._limits = limits
+        self._requests = Buckets(limits.requests)
         self.head = self.plain = self.base = 0
         self.sessions: dict[bytes, Session] = {}
         self.producer_seen = float("-inf")
         self.bad_frames = 0
-        self.refused = 0
+        self.refusals = Refusals()
+        self._told: dict[tuple[str, int], Told] = {}
         self._tails: dict[tuple[str, int], int] = {}
         self._states: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._fix_generations: dict[str, int] = {}
         self._asked: dict[bytes, float] = {}
-        self._desk = Desk()
+        self._desk = Desk(self.refusals, limits)
 
     # Start
 
@@ -86,12 +100,13 @@ class Core:
         self.head = record.seq
         if letter != b"t":
             self.plain = record.seq
-        if letter in b"rgfca":
+        if letter in b"rgfca" or (letter == b"e" and record.producer == HUB):
             try:
                 frame = record.frame()
             except FrameError:
                 return  # journaled by another version; it stays in the journal and counts as an unknown frame
             self._remember(frame, record.seq, record_encoder.encode(record))
+            self._remember_drops(record.producer, frame)
             self._desk.restore(frame)
 
     def start(self) -> None:
@@ -114,17 +129,21 @@ class Core:
         if write.incarnation:
             self._tails[write.producer, write.incarnation] = write.pseq
         self._remember(write.frame, stamp.seq, stamp.record)
+        self._remember_drops(write.producer, write.frame)
         head = wire.LIVE_HEAD.pack(self.epoch, stamp.seq, stamp.previous)
         effects: list[Effect] = [Publish(TOPIC[type(write.frame)], head, stamp.record)]
         effects += self._desk.on_written(write, stamp.seq)
         return effects
 
-    def on_write_failed(self, write: Write, reason: str) -> list[Effect]:
+    def on_write_failed(self, write: Write, reason: str, now: Now) -> list[Effect]:
         """The record is not in the journal: the producer keeps it, a client is told."""
         if write.asker is None:
             return []
         peer, request = write.asker
-        return [ToClient(peer, wire.pack(wire.Refusal(request, f"the journal cannot be written: {reason}")))]
+        effects: list[Effect] = []
+        if isinstance(write.frame, Command):
+            effects.append(Note(Entry(RESULT, now.wall, HUB, write.frame.id, "refused: the journal cannot be written")))
+        return [*effects, ToClient(peer, wire.pack(wire.Refusal(request, f"the journal cannot be written: {reason}")))]
 
     def on_synced(self, seq: int, now: Now) -> list[Effect]:
         """Everything up to `seq` is on the disk: commands among it may go out."""
@@ -135,17 +154,37 @@ class Core:
             case RunState():
                 self._states["run", ""] = seq, record
             case EngineState(engine=engine):
-                self._states["engine", engine] = seq, record
+                self._keep("engine", engine, seq, record)
             case FixState(fix=fix, generation=generation):
-                self._states["fix", fix] = seq, record
-                self._fix_generations[fix] = generation
+                if self._keep("fix", fix, seq, record):
+                    self._fix_generations[fix] = generation
+
+    def _keep(self, what: str, name: str, seq: int, record: bytes) -> bool:
+        """Keep a newest state; false once there are too many, which no honest pool of engines has."""
+        if (what, name) not in self._states and len(self._states) >= self._limits.states_kept:
+            return False
+        self._states[what, name] = seq, record
+        return True
+
+    def _remember_drops(self, producer: str, frame: Frame) -> None:
+        match frame:
+            case Event(kind="probe.dropped", data={"producer": str(name), "incarnation": str(number), **data}) if (
+                producer == HUB
+            ):
+                key = name, int(number)
+                topics = dict(self._told.get(key, Told()).topics)
+                for topic, n in data.items():
+                    if topic.startswith("topic."):
+                        topic = topic.removeprefix("topic.")
+                        topics[topic] = topics.get(topic, 0) + int(n)
+                self._told[key] = Told(int(data["total"]), topics)
 
     # Producers
 
     def on_ingest(self, peer: bytes, grant: Grant | None, message: bytes, now: Now) -> list[Effect]:
         """One message of a producer's connection."""
         if grant is None or grant.role != "producer":
-            return self._refuse(peer, "this key may not produce")
+            return self._refuse(peer, grant, "this key may not produce", now)
         try:
             match message[:1]:
                 case wire.DATA:
@@ -154,23 +193,27 @@ class Core:
                 case wire.PING:
                     _, incarnation, dropped = wire.PING_HEAD.unpack(message)
                     return self._on_ping(peer, incarnation, dropped, now)
+                case wire.LOST if len(message) <= wire.REQUEST_BYTES:
+                    return self._on_lost(peer, wire.lost_decoder.decode(message[1:]), now)
                 case wire.HELLO if len(message) <= wire.REQUEST_BYTES:
                     return self._on_hello(peer, grant, wire.hello_decoder.decode(message[1:]), now)
         except (*DECODE_ERRORS, struct.error):
             pass
+        return self._malformed(grant, "a message to ingest", now)
+
+    def _malformed(self, grant: Grant | None, what: str, now: Now) -> list[Effect]:
         self.bad_frames += 1
-        return []
+        return [*self.refusals.note("malformed", grant.who if grant else "unknown", what, now)]
 
     def _on_hello(self, peer: bytes, grant: Grant, hello: wire.Hello, now: Now) -> list[Effect]:
         if _NAME.fullmatch(hello.producer) is None:
-            return self._refuse(peer, "a producer's name is 1 to 64 letters, digits, '.', '_' or '-'")
+            return self._refuse(peer, grant, "a producer's name is 1 to 64 letters, digits, '.', '_' or '-'", now)
         if not grant.may_produce(hello.producer):
-            return self._refuse(peer, f"key '{grant.name}' may not produce as '{hello.producer}'")
+            return self._refuse(peer, grant, f"key '{grant.name}' may not produce as '{hello.producer}'", now)
         if hello.schema != SCHEMA:
-            return self._refuse(peer, f"schema {hello.schema}, this hub speaks {SCHEMA}")
+            return self._refuse(peer, grant, f"schema {hello.schema}, this hub speaks {SCHEMA}", now)
         if not 0 < hello.incarnation < 2**63 or hello.first < 1:
-            self.bad_frames += 1
-            return []
+            return self._malformed(grant, "a greeting without an incarnation", now)
         for old in [s.peer for s in self.sessions.values() if s.key == (hello.producer, hello.incarnation)]:
             if old != peer:
                 del self.sessions[old]
@@ -194,7 +237,7 @@ class Core:
         if session is None or session.incarnation != incarnation:
             return self._ask_hello(peer, now)
         if not grant.may_produce(session.producer):
-            return self._refuse(peer, f"key '{grant.name}' may not produce as '{session.producer}'")
+            return self._refuse(peer, grant, f"key '{grant.name}' may not produce as '{session.producer}'", now)
         session.seen = self.producer_seen = now.mono
         session.dropped = max(session.dropped, dropped)
         session.due = True
@@ -206,7 +249,8 @@ class Core:
         session.unacked += 1
         body = message[wire.DATA_HEAD.size :]
         frame, body = self._checked(session.producer, body, now)
-        write = Write(body, frame, session.producer, incarnation, pseq)
+        audit = result(frame, session.producer, now) if isinstance(frame, Ack) else None
+        write = Write(body, frame, session.producer, incarnation, pseq, audit=audit)
         return [write, *self._acks([session])] if session.unacked >= _ACK_EVERY_FRAMES else [write]
 
     def _checked(self, producer: str, body: bytes, now: Now) -> tuple[Frame, bytes]:
@@ -232,16 +276,35 @@ class Core:
         session.due = True
         return []
 
+    def _on_lost(self, peer: bytes, lost: wire.Lost, now: Now) -> list[Effect]:
+        effects = self._on_ping(peer, lost.incarnation, sum(lost.topics.values()), now)
+        session = self.sessions.get(peer)
+        if session is not None and session.incarnation == lost.incarnation:
+            session.topics = {topic: n for topic, n in lost.topics.items() if topic in _TOPICS}
+        return effects
+
     def _ask_hello(self, peer: bytes, now: Now) -> list[Effect]:
         if now.mono - self._asked.get(peer, float("-inf")) < HELLO_EVERY:
             return []
         self._asked[peer] = now.mono
         return [ToProducer(peer, wire.pack(wire.HelloPlease()))]
 
-    def _refuse(self, peer: bytes, reason: str) -> list[Effect]:
-        self.refused += 1
+    def _refuse(self, peer: bytes, grant: Grant | None, reason: str, now: Now) -> list[Effect]:
         self.sessions.pop(peer, None)
-        return [ToProducer(peer, wire.pack(wire.Refused(reason)))]
+        notes = self.refusals.note("role", grant.who if grant else "unknown", reason, now)
+        return [*notes, ToProducer(peer, wire.pack(wire.Refused(reason)))]
+
+    def on_stranger(self, address: str, now: Now) -> list[Effect]:
+        """A key that nobody has granted anything knocked."""
+        return [*self.refusals.note("key", "unknown", f"an unknown key from {address}", now)]
+
+    def on_refused_subscription(self, grant: Grant | None, topic: str, now: Now) -> list[Effect]:
+        """A key asked for a topic that it may not have."""
+        return [*self.refusals.note("role", grant.who if grant else "unknown", f"subscription to '{topic}'", now)]
+
+    def unrecorded(self, open_intents: set[str], now: Now) -> list[Entry]:
+        """What a hub before this one did not come to record in the audit log."""
+        return self._desk.unrecorded(open_intents, now)
 
     def _owner(self, now: Now) -> bytes | None:
         """Connection of the producer that carries commands out, if it is there."""
@@ -274,18 +337,15 @@ class Core:
             del self.sessions[peer]
         for peer in [p for p, asked in self._asked.items() if now.mono - asked > SESSION_SECONDS]:
             del self._asked[peer]
-        effects: list[Effect] = []
+        effects: list[Effect] = [*self.refusals.due(now)]
         for session in self.sessions.values():
-            lost = session.dropped - session.dropped_reported
-            if lost > 0 and now.mono - session.reported >= DROP_REPORT_SECONDS:
-                session.dropped_reported, session.reported = session.dropped, now.mono
-                text = f"{session.producer} dropped {lost} frames before sending them ({session.dropped} in all)"
-                data: dict[str, str | float | int | bool] = {
-                    "producer": session.producer,
-                    "dropped": lost,
-                    "total": session.dropped,
-                }
-                event = Event(now.wall, "warn", "probe.dropped", text, data=data)
+            told = self._told.get(session.key, Told())
+            # A count that has run ahead of the topics waits for them, but not for ever: not every producer says them.
+            known = sum(session.topics.values()) >= session.dropped
+            patience = DROP_REPORT_SECONDS if known else 3 * DROP_REPORT_SECONDS
+            if session.dropped > told.total and now.mono - max(session.reported, session.greeted) >= patience:
+                session.reported = now.mono
+                event = _dropped(session, told, now)
                 effects.append(Write(encode(event), event))
         return effects + self._desk.on_tick(now)
 
@@ -302,12 +362,18 @@ class Core:
         try:
             request = wire.request_decoder.decode(message)
         except DECODE_ERRORS as error:
-            self.bad_frames += 1
-            return [ToClient(peer, wire.pack(wire.Refusal(0, f"not a request: {str(error)[:200]}")))]
+            malformed = self._malformed(grant, "a request", now)
+            return [*malformed, ToClient(peer, wire.pack(wire.Refusal(0, f"not a request: {str(error)[:200]}")))]
         if grant is None or not grant.may_watch:
-            self.refused += 1
-            role = "none" if grant is None else grant.role
-            return [ToClient(peer, wire.pack(wire.Refusal(request.id, f"this key may not watch: role {role}")))]
+            reason = f"this key may not watch: role {'none' if grant is None else grant.role}"
+            notes = self.refusals.note("role", grant.who if grant else "unknown", reason, now)
+            return [*notes, ToClient(peer, wire.pack(wire.Refusal(request.id, reason)))]
+        if not self._requests.take(grant.public, now.mono):
+            reason = f"too many requests from one key: {limit_text(self._limits.requests)}; try again later"
+            return [
+                *self.refusals.note("rate", grant.who, reason, now),
+                ToClient(peer, wire.pack(wire.Refusal(request.id, reason))),
+            ]
         match request:
             case wire.PingRequest(id=number):
                 reply: wire.Reply = wire.Pong(number, now.wall)
@@ -315,6 +381,10 @@ class Core:
                 states = tuple(msgspec.Raw(record) for _, record in sorted(self._states.values()))
                 reply = wire.SnapshotReply(number, self.run, self.epoch, self.head, now.wall, grant.role, states)
             case wire.PageRequest(id=number, start=start, limit=limit, tokens=tokens):
+                if tokens and not grant.tokens:
+                    reason = "this key may not read raw tokens"
+                    notes = self.refusals.note("role", grant.who, reason, now)
+                    return [*notes, ToClient(peer, wire.pack(wire.Refusal(number, reason)))]
                 limit = min(max(limit, 1), wire.PAGE_FRAMES)
                 return [SendPage(peer, number, max(start, 1), limit, tokens)]
             case wire.AcksRequest(id=number, command=command, after=after):
@@ -322,3 +392,20 @@ class Core:
             case wire.CommandRequest(id=number, command=command):
                 return self._desk.on_request((peer, number), grant, command, self._fix_generations, now)
         return [ToClient(peer, wire.pack(reply))]
+
+
+def _dropped(session: Session, told: Told, now: Now) -> Event:
+    """What a producer has dropped since it was last told; the journal sums up to the exact counts."""
+    lost = session.dropped - told.total
+    topics = {topic: n - told.topics.get(topic, 0) for topic, n in session.topics.items()}
+    topics = {topic: n for topic, n in topics.items() if n > 0}
+    which = ", ".join(f"{n} {topic}" for topic, n in topics.items())
+    text = f"{session.producer} dropped {lost} frames before sending them ({session.dropped} in all)"
+    data: dict[str, str | float | int | bool] = {
+        "producer": session.producer,
+        "dropped": lost,
+        "total": session.dropped,
+        "incarnation": str(session.incarnation),
+        **{f"topic.{topic}": n for topic, n in topics.items()},
+    }
+    return Event(now.wall, "warn", "probe.dropped", f"{text}: {which}" if which else text, data=data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from driftline.audit import Entry
 from driftline.frames import Frame
 
 HUB = "hub"
@@ -20,7 +21,8 @@ class Now(NamedTuple):
 class Write(NamedTuple):
     """Stamp this frame, append it to the journal, then report `on_written` (or `on_write_failed`).
 
-    `frame` is the decoded `body`. `asker` is the client to answer, where a request led to it.
+    `frame` is the decoded `body`. `asker` is the client to answer, where a request led to it. `audit`, where there is
+    one, goes into the audit log first: what cannot be recorded there does not happen.
     """
 
     body: bytes
@@ -29,6 +31,7 @@ class Write(NamedTuple):
     incarnation: int = 0
     pseq: int = 0
     asker: tuple[bytes, int] | None = None
+    audit: Entry | None = None
 
 
 class Stamp(NamedTuple):
@@ -68,6 +71,12 @@ class Sync(NamedTuple):
     seq: int
 
 
+class Note(NamedTuple):
+    """Add this to the audit log."""
+
+    entry: Entry
+
+
 class SendPage(NamedTuple):
     """Read a page from the journal and send it to a client."""
 
@@ -78,4 +87,4 @@ class SendPage(NamedTuple):
     tokens: bool
 
 
-Effect = Write | Publish | ToProducer | ToClient | Sync | SendPage
+Effect = Write | Publish | ToProducer | ToClient | Sync | SendPage | Note

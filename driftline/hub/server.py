@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import threading
 import time
 from typing import Final
@@ -19,10 +18,13 @@ import zmq
 
 from driftline import keys as run_keys
 from driftline import wire
+from driftline.audit import AuditError, AuditLog, Entry
 from driftline.frames import MAX_BODY
+from driftline.hub import ports
 from driftline.hub.auth import AuthError, Gate, Table, secure_server
 from driftline.hub.core import Core
-from driftline.hub.effects import Effect, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
+from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
+from driftline.hub.live import Live
 from driftline.journal import Journal, JournalError, next_epoch
 from driftline.keys import Grant
 from driftline.rundir import Connection, RunDir, RunError
@@ -35,10 +37,6 @@ TABLE_SECONDS: Final = 1.0
 ORPHAN_SECONDS: Final = 5.0
 _MESSAGES_A_TURN: Final = 256
 
-# Outside the range from which Linux takes ports for outgoing connections: a producer that reconnects while the hub
-# is away could otherwise be given the hub's own port, connect to itself and keep the new hub from binding it.
-_PORTS: Final = range(15000, 32000)
-
 log = logging.getLogger("driftline.hub")
 
 
@@ -48,11 +46,12 @@ def clock() -> Now:
 
 
 class Syncer(threading.Thread):
-    """Forces the journal to disk each SYNC_SECONDS, at once when a command waits; then wakes the loop."""
+    """Forces audit log and journal to disk each SYNC_SECONDS, at once when a command waits; then wakes the loop."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, audit: AuditLog) -> None:
         super().__init__(name="journal-sync", daemon=True)
-        self._journal = journal
+        self._journal, self._audit = journal, audit
+        self._audited = 0
         self._wanted = threading.Event()
         self._ended = False
         self.synced = journal.head
@@ -64,12 +63,16 @@ class Syncer(threading.Thread):
         while not self._ended:
             asked = self._wanted.wait(SYNC_SECONDS)
             self._wanted.clear()
-            head = self._journal.head
-            if head == self.synced and not asked:
+            # The server writes a command's intent before the command: with the head, its intent is there.
+            head, audited = self._journal.head, self._audit.size
+            if (head, audited) == (self.synced, self._audited) and not asked:
                 continue
             try:
+                if audited != self._audited:
+                    self._audit.sync()
+                    self._audited = audited
                 self._journal.sync()
-            except JournalError as error:
+            except (JournalError, AuditError) as error:
                 self.error = str(error)
                 time.sleep(SYNC_SECONDS)
                 self._wanted.set()
@@ -107,7 +110,8 @@ class Server:
         self._core.start()
         if self._journal.damage.bytes:
             log.warning("journal: %d bytes were damaged and left out", self._journal.damage.bytes)
-        self._syncer = Syncer(self._journal)
+        self._audit = self._open_audit()
+        self._syncer = Syncer(self._journal, self._audit)
 
         self._context: Context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 8192)
@@ -115,18 +119,22 @@ class Server:
         # The send limits are frames a peer: a console that stops reading costs the hub that much memory and no more,
         # and finds what it missed in the pages.
         self._ingest = self._socket(zmq.ROUTER, server, MAX_BODY + 4096, send=1000, receive=1000)
-        self._live = self._socket(zmq.XPUB, server, 1024, send=256, receive=1000)
         self._rpc = self._socket(zmq.ROUTER, server, wire.REQUEST_BYTES, send=8, receive=256)
         self._ingest.router_mandatory = True
         self._rpc.router_mandatory = True
-        self._live.setsockopt(zmq.XPUB_MANUAL, 1)
-        self._live.setsockopt(zmq.XPUB_VERBOSER, 1)
         old = _old_connection(run)
+        self._live = Live(
+            lambda: self._socket(zmq.XPUB, server, 1024, send=256, receive=1000),
+            self._grant,
+            bind,
+            old.live if old else "",
+        )
         endpoints = [
-            _bind(self._ingest, bind, old.ingest if old else ""),
-            _bind(self._live, bind, old.live if old else ""),
-            _bind(self._rpc, bind, old.rpc if old else ""),
+            ports.bind(self._ingest, bind, old.ingest if old else ""),
+            self._live.endpoint,
+            ports.bind(self._rpc, bind, old.rpc if old else ""),
         ]
+        self._poller = zmq.Poller()
         self._gate.self_test(list(zip(endpoints, (zmq.DEALER, zmq.SUB, zmq.DEALER), strict=True)), server.public)
         # The sockets are bound to the address that was asked for; consoles elsewhere dial the same one.
         self._connection = Connection(
@@ -146,8 +154,8 @@ class Server:
         self._run.write_connection(self._connection)
         core = self._core
         log.info("run %s: epoch %d, head %d, ingest at %s", core.run, core.epoch, core.head, self._connection.ingest)
-        poller = zmq.Poller()
-        for socket in (self._gate.socket, self._ingest, self._live, self._rpc):
+        poller = self._poller
+        for socket in (self._gate.socket, self._ingest, self._live.socket, self._rpc):
             poller.register(socket, zmq.POLLIN)
         poller.register(self._syncer.wake, zmq.POLLIN)
         if self._parent_fd is not None:
@@ -170,7 +178,7 @@ class Server:
                 self._do([self._core.beacon(now, self._degraded or self._syncer.error)])
             if now.mono >= next_table:
                 next_table = now.mono + TABLE_SECONDS
-                self._table.refresh()
+                self._refresh(now)
             if self._orphaned(now.mono):
                 log.info("the process that started this hub has gone, and so have its producers")
                 self.stopping = True
@@ -181,6 +189,8 @@ class Server:
         self._syncer.end()
         with contextlib.suppress(JournalError):
             self._journal.close()
+        with contextlib.suppress(AuditError):
+            self._audit.close()
         self._context.destroy(linger=200)
 
     def _orphaned(self, mono: float) -> bool:
@@ -192,10 +202,13 @@ class Server:
         while self._turn() and time.monotonic() < deadline:
             pass
         self._do(self._core.acks())
+        self._do([*self._core.refusals.rest(clock())])
 
     def _turn(self) -> bool:
         """Handle what is waiting on every socket, a bounded amount of each; True if there was something."""
         self._gate.serve()
+        while self._gate.strangers:
+            self._do(self._core.on_stranger(self._gate.strangers.pop(), clock()))
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._syncer.wake)
         self._do(self._core.on_synced(self._syncer.synced, clock()))
@@ -226,20 +239,22 @@ class Server:
             return None  # made by the library itself, such as the unsubscriptions of a peer that has gone
 
     def _subscriptions(self) -> bool:
-        """Allow each subscription by the role of the key that asks."""
-        busy = False
-        while True:
-            try:
-                frame = self._live.recv(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return busy
-            busy = True
-            message = frame.bytes
-            grant = self._grant(frame)
-            option = zmq.SUBSCRIBE if message[:1] == b"\x01" else zmq.UNSUBSCRIBE
-            if option == zmq.UNSUBSCRIBE or (grant is not None and grant.may_watch):
-                with contextlib.suppress(zmq.ZMQError):  # the subscriber has gone meanwhile
-                    self._live.setsockopt(option, message[1:])
+        busy, refused = self._live.subscriptions()
+        for grant, topic in refused:
+            self._do(self._core.on_refused_subscription(grant, topic, clock()))
+        return busy
+
+    def _refresh(self, now: Now) -> None:
+        """Look whether the table of grants has changed, and let nobody keep what was taken away."""
+        changes = self._table.refresh()
+        self._do([Note(change.entry(now)) for change in changes])
+        self._poller.unregister(self._live.socket)
+        if self._live.cut(changes):
+            log.info("a key has lost rights: every console is cut off and must show its key again")
+            if self._live.endpoint != self._connection.live:
+                self._connection = msgspec.structs.replace(self._connection, live=self._live.endpoint)
+                self._run.write_connection(self._connection)
+        self._poller.register(self._live.socket, zmq.POLLIN)
 
     def _do(self, effects: list[Effect]) -> None:
         """Carry effects out in order; what a write leads to comes before what follows it."""
@@ -247,8 +262,8 @@ class Server:
             match effect:
                 case Write():
                     self._write(effect)
-                case Publish(topic=topic, head=head, body=body):
-                    self._live.send_multipart((topic, head, body), zmq.NOBLOCK)
+                case Publish():
+                    self._live.publish(effect)
                 case ToProducer(peer=peer, message=message):
                     self._to_producer(peer, message)
                 case ToClient(peer=peer, message=message):
@@ -259,22 +274,44 @@ class Server:
                     self._syncer.want()
                 case SendPage():
                     self._send_page(effect)
+                case Note(entry=entry):
+                    self._note(entry)
 
     def _write(self, write: Write) -> None:
         now = clock()
         stamp = self._core.stamp(write, now)
         try:
+            if write.audit is not None:
+                self._audit.append(write.audit)
             self._journal.append(stamp.record, stamp.seq, stamp.plain)
-        except JournalError as error:
+        except (JournalError, AuditError) as error:
             if not self._degraded:
                 log.error("the journal cannot be written: %s", error)
             self._degraded = str(error)
-            self._do(self._core.on_write_failed(write, self._degraded))
+            self._do(self._core.on_write_failed(write, self._degraded, now))
             return
         if self._degraded:
             log.info("the journal can be written again")
             self._degraded = ""
         self._do(self._core.on_written(write, stamp))
+
+    def _note(self, entry: Entry) -> None:
+        try:
+            self._audit.append(entry)
+        except AuditError as error:
+            # What it is about has happened already, and refusing is safe; the next command will find the log broken.
+            log.error("not in the audit log: %s %s: %s", entry.kind, entry.who, error)
+            return
+        self._syncer.want()
+
+    def _open_audit(self) -> AuditLog:
+        audit = AuditLog(self._run.audit)
+        if audit.damage:
+            log.error("audit log: %s; it is continued", audit.damage)
+        for entry in self._core.unrecorded(audit.open, clock()):
+            audit.append(entry)
+        audit.append(Entry("hub.started", time.time(), text=f"epoch {self._core.epoch}"))
+        return audit
 
     def _to_producer(self, peer: bytes, message: bytes) -> None:
         try:
@@ -298,26 +335,6 @@ class Server:
         configure(socket, max_message=max_message, send_frames=send, receive_frames=receive)
         secure_server(socket, server)
         return socket
-
-
-def _bind(socket: Socket, address: str, old: str) -> str:
-    """Bind, to the endpoint of the hub before this one if that is free; return the endpoint."""
-    host = f"[{address}]" if ":" in address else address
-    if ":" in address:
-        socket.ipv6 = True
-    wanted = [old] if old.rpartition(":")[0] == f"tcp://{host}" else []
-    wanted += [f"tcp://{host}:{port}" for port in random.sample(_PORTS, 50)]
-    reason = ""
-    for endpoint in wanted:
-        try:
-            socket.bind(endpoint)
-        except zmq.ZMQError as error:
-            reason = error.strerror or str(error)
-            if error.errno != zmq.EADDRINUSE:
-                break
-        else:
-            return endpoint
-    raise RunError(f"the hub cannot listen on {address}: {reason}")
 
 
 def _old_connection(run: RunDir) -> Connection | None:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from driftline import wire
+from driftline.audit import Entry
 from driftline.frames import TERMINAL, Ack, Command, Event, Metrics, decode, encode
 from driftline.hub.core import Core
-from driftline.hub.effects import Effect, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
+from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
 from driftline.journal import Record, record_decoder
 from driftline.keys import Grant
 
@@ -42,6 +43,7 @@ class Machine(RuleBasedStateMachine):
         self.commands: dict[str, Command] = {}
         self.requests = 0
         self.asked: dict[int, str] = {}
+        self.notes: list[Entry] = []
         self.boot()
 
     def boot(self) -> None:
@@ -61,8 +63,10 @@ class Machine(RuleBasedStateMachine):
             match effect:
                 case Write():
                     stamp = self.core.stamp(effect, self.now())
+                    if effect.audit is not None:
+                        self.notes.append(effect.audit)
                     if self.disk_full:
-                        self.do(self.core.on_write_failed(effect, "full"))
+                        self.do(self.core.on_write_failed(effect, "full", self.now()))
                         continue
                     self.disk.append(stamp.record)
                     self.do(self.core.on_written(effect, stamp))
@@ -84,6 +88,8 @@ class Machine(RuleBasedStateMachine):
                     self.answers[reply.id] = reply
                 case Sync(seq=seq):
                     assert seq == len(self.disk)
+                case Note(entry=entry):
+                    self.notes.append(entry)
                 case SendPage():
                     raise AssertionError("nobody asked for a page")
 
@@ -358,6 +364,11 @@ def clock(seconds: float) -> Now:
     return Now(seconds, seconds)
 
 
+def told(effects: list[Effect]) -> list[Effect]:
+    """The effects that somebody outside hears of: without the notes for the audit log."""
+    return [effect for effect in effects if not isinstance(effect, Note)]
+
+
 def run_effects(core: Core, effects: list[Effect], disk: list[Record], now: Now) -> list[Effect]:
     """Carry out writes on a list; return the other effects."""
     others: list[Effect] = []
@@ -379,7 +390,7 @@ def test_a_failed_write_has_happened_to_nobody() -> None:
     data = wire.DATA_HEAD.pack(wire.DATA, 7, 1, 0) + encode(Metrics(1, 1, 1.0, {}))
     (write,) = core.on_ingest(b"p", grant, data, now)
     assert isinstance(write, Write)
-    assert core.on_write_failed(write, "disk full") == []
+    assert core.on_write_failed(write, "disk full", now) == []
     assert core.head == 0
     (ack,) = core.acks()
     assert wire.to_producer_decoder.decode(ack.message) == wire.Acked(7, 0)
@@ -390,14 +401,43 @@ def test_dropped_frames_become_an_event_with_the_exact_count() -> None:
     core, disk = Core("r", 1), []
     grant = Grant("producer", "trainer", "k")
     core.on_ingest(b"p", grant, wire.HELLO + wire.pack(wire.Hello("trainer", 7, 1, 1, 3, 1)), clock(1.0))
-    run_effects(core, core.on_tick(clock(3.0)), disk, clock(3.0))
-    core.on_ingest(b"p", grant, wire.PING_HEAD.pack(wire.PING, 7, 10), clock(3.1))
-    run_effects(core, core.on_tick(clock(3.2)), disk, clock(3.2))  # at most one a second
     run_effects(core, core.on_tick(clock(5.0)), disk, clock(5.0))
+    core.on_ingest(b"p", grant, wire.PING_HEAD.pack(wire.PING, 7, 10), clock(5.1))
+    run_effects(core, core.on_tick(clock(5.2)), disk, clock(5.2))  # at most one a second
+    run_effects(core, core.on_tick(clock(8.1)), disk, clock(8.1))
     run_effects(core, core.on_tick(clock(9.0)), disk, clock(9.0))
     events = [record.frame() for record in disk]
     assert [e.data["dropped"] for e in events if isinstance(e, Event)] == [3, 7]
     assert {record.producer for record in disk} == {"hub"}
+
+    # Neither another connection nor another hub reports them again.
+    later = Core("r", 2)
+    for record in disk:
+        later.restore(record)
+    again: list[Record] = []
+    hello = wire.HELLO + wire.pack(wire.Hello("trainer", 7, 1, 1, 12, 1))
+    for at, (peer, hub) in enumerate([(b"q", core), (b"q", later), (b"r", later)]):
+        hub.on_ingest(peer, grant, hello, clock(10.0 + 10 * at))
+        run_effects(hub, hub.on_tick(clock(18.0 + 10 * at)), again, clock(18.0 + 10 * at))
+    assert [record.frame().data["dropped"] for record in again] == [2, 2], "one report by each of the two hubs"
+
+
+def test_drops_are_reported_by_topic() -> None:
+    core, disk = Core("r", 1), []
+    grant = Grant("producer", "trainer", "k")
+    core.on_ingest(b"p", grant, wire.HELLO + wire.pack(wire.Hello("trainer", 7, 1, 1, 0, 1)), clock(1.0))
+    for at, topics in ((2.0, {"tokens": 5, "metrics": 2}), (4.0, {"tokens": 9, "metrics": 2, "forged\x1b": 0})):
+        core.on_ingest(b"p", grant, wire.LOST + wire.pack(wire.Lost(7, topics)), clock(at))
+        run_effects(core, core.on_tick(clock(at + 0.5)), disk, clock(at + 0.5))
+    events = [record.frame() for record in disk]
+    assert [e.data for e in events if isinstance(e, Event)] == [
+        {"producer": "trainer", "dropped": 7, "total": 7, "incarnation": "7", "topic.tokens": 5, "topic.metrics": 2},
+        {"producer": "trainer", "dropped": 4, "total": 11, "incarnation": "7", "topic.tokens": 4},
+    ]
+    before = core.bad_frames
+    for junk in (wire.pack(wire.Lost(7, {"tokens": -1})), b"", b"\xc1", wire.pack({"a": 1})):
+        core.on_ingest(b"p", grant, wire.LOST + junk, clock(9.0))
+    assert core.bad_frames == before + 4
 
 
 def test_a_tail_the_disk_has_lost_does_not_stop_its_producer() -> None:
@@ -452,7 +492,7 @@ def test_a_command_without_a_terminal_ack_is_handed_over_at_every_greeting() -> 
 def test_a_greeting_can_be_refused(schema: int, name: str, text: str) -> None:
     core = Core("r", 1)
     hello = wire.HELLO + wire.pack(wire.Hello(name, 7, 1, 1, 0, schema))
-    (refused,) = core.on_ingest(b"p", Grant("producer", "trainer", "k"), hello, clock(1.0))
+    (refused,) = told(core.on_ingest(b"p", Grant("producer", "trainer", "k"), hello, clock(1.0)))
     assert text in wire.to_producer_decoder.decode(refused.message).reason
     assert not core.sessions
 
@@ -460,7 +500,7 @@ def test_a_greeting_can_be_refused(schema: int, name: str, text: str) -> None:
 def test_a_client_that_wrote_nothing_readable_gets_a_refusal() -> None:
     core = Core("r", 1)
     for junk in (b"", b"\xc1", b"\x91\xa7nothing", b"\x95" * 2000, wire.pack(wire.PingRequest(1)) + b"x"):
-        (refusal,) = core.on_request(b"p", OPERATOR, junk, clock(1.0))
+        (refusal,) = told(core.on_request(b"p", OPERATOR, junk, clock(1.0)))
         assert isinstance(wire.reply_decoder.decode(refusal.message), wire.Refusal)
     extra = msgspec.msgpack.encode(["ping", 1, "more"])
     (refusal,) = core.on_request(b"p", OPERATOR, extra, clock(1.0))
@@ -471,11 +511,11 @@ def test_deadlines_far_away_or_past_are_refused() -> None:
     core = Core("r", 1)
     for deadline in (float("nan"), float("inf"), 0.0, 99.0, 100.0 + 25 * 3600):
         request = wire.CommandRequest(1, Command("c1", "stop", {}, -1, deadline))
-        (reply,) = core.on_request(b"p", OPERATOR, wire.pack(request), clock(100.0))
+        (reply,) = told(core.on_request(b"p", OPERATOR, wire.pack(request), clock(100.0)))
         assert isinstance(wire.reply_decoder.decode(reply.message), wire.Refusal)
     for number in ("", "x" * 65, "a b", "ä", "../x"):
         request = wire.CommandRequest(1, Command(number, "stop", {}, -1, 160.0))
-        (reply,) = core.on_request(b"p", OPERATOR, wire.pack(request), clock(100.0))
+        (reply,) = told(core.on_request(b"p", OPERATOR, wire.pack(request), clock(100.0)))
         assert isinstance(wire.reply_decoder.decode(reply.message), wire.Refusal)
 
 

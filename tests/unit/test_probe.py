@@ -13,7 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.frames import Event, Frame, Metrics, RunState, Tokens, decode
+from driftline.frames import (
+    Ack,
+    EngineState,
+    Event,
+    FixState,
+    Frame,
+    Metrics,
+    RunState,
+    Span,
+    Tokens,
+    decode,
+    encode,
+)
 from driftline.keys import make_run_keys
 from driftline.probe import Probe
 from driftline.ring import WINDOW_FRAMES, Ring
@@ -31,7 +43,7 @@ def probe(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 def sent(probe: Probe) -> list[Frame]:
     """What waits in the ring of a probe that has no hub."""
-    return [decode(body) for body in probe._ring._pending]
+    return [decode(body) for body in probe._ring.pending]
 
 
 class Tensor:
@@ -154,7 +166,7 @@ def test_the_ring_keeps_the_newest_within_its_bound_and_counts_the_rest() -> Non
     for number in range(1000):
         ring.put(b"%0100d" % number)
         assert ring.bytes <= 10_000
-    kept = list(ring._pending)
+    kept = ring.pending
     assert kept == [b"%0100d" % number for number in range(1000 - len(kept), 1000)]
     assert ring.dropped == 1000 - len(kept)
 
@@ -192,6 +204,51 @@ def test_the_window_is_bounded_in_frames() -> None:
     assert ring.number() == WINDOW_FRAMES
 
 
+FRAMES: dict[str, Frame] = {
+    "tokens": Tokens(1, 1, 1.0, 0, b"", b"", b"", b"", b"", b""),
+    "metrics": Metrics(1, 1, 1.0, {"a": 1.0}),
+    "span": Span("s", "e", "load", 1.0, 1.0, 1, 2, 3),
+    "state": EngineState("engine-0", "running", 1, 1.0),
+    "event": Event(1.0, "info", "k", "t"),
+    "ack": Ack("id", "applied", 1.0),
+}
+
+
+def test_what_matters_least_goes_first_and_is_counted_by_topic() -> None:
+    """Put in the order that is worst for it: the most important first, so that by age it would go first."""
+    bodies = {topic: encode(frame) for topic, frame in FRAMES.items()}
+    ring = Ring(sum(10 * (len(body) + 64) for body in bodies.values()))
+    for topic in reversed(FRAMES):
+        for _ in range(10):
+            ring.put(bodies[topic])
+    assert (ring.drops, ring.dropped) == ({}, 0)
+    order = [encode(frame) for topic, frame in reversed(FRAMES.items()) for _ in range(10)]
+    assert ring.pending == order, "what is not dropped keeps its order"
+    while ring.drops.get("event", 0) < 10:
+        ring.put(bodies["ack"])
+        drops = ring.drops
+        gone = [topic for topic in FRAMES if drops.get(topic, 0) == 10]
+        assert gone == list(FRAMES)[: len(gone)], "a topic is touched once all below it are gone"
+        assert set(drops) <= set(list(FRAMES)[: len(gone) + 1])
+        assert sum(drops.values()) == ring.dropped
+    assert "ack" not in ring.drops
+    assert {body for body in ring.pending} == {bodies["ack"]}
+    ring.number()
+    for _ in range(500):
+        ring.put(bodies["ack"])
+    assert ring.drops["ack"] > 0, "an endless flood of acks is bounded too"
+
+
+def test_a_wanted_fix_state_outlives_engine_states() -> None:
+    fix = encode(FixState("f", "on", 1, "operator local", 1.0, "live", ()))
+    ring = Ring(2000)
+    ring.put(fix)
+    for _ in range(100):
+        ring.put(encode(FRAMES["state"]))
+        ring.put(encode(FRAMES["event"]))
+    assert fix in ring.pending
+
+
 @given(st.lists(st.tuples(st.sampled_from(["put", "number", "ack"]), st.integers(0, 300)), max_size=200))
 def test_the_ring_counts_every_frame_exactly_once(steps: list[tuple[str, int]]) -> None:
     ring, put = Ring(4000), 0
@@ -204,11 +261,11 @@ def test_the_ring_counts_every_frame_exactly_once(steps: list[tuple[str, int]]) 
                 ring.number()
             case "ack":
                 ring.ack(ring.acked + amount % 8)
-        waiting = len(ring._pending)
+        waiting = len(ring.pending)
         assert ring.dropped + ring.numbered + waiting == put == ring.put_count
         assert ring.taken_count == ring.dropped + ring.numbered
         assert set(ring._window) == set(range(ring.acked + 1, ring.numbered + 1))
-        held = [*ring._pending, *ring._window.values()]
+        held = [*ring.pending, *ring._window.values()]
         assert ring.bytes == sum(len(body) + 64 for body in held)
         assert ring.bytes <= 4000
 
@@ -225,7 +282,7 @@ def test_the_ring_is_exact_under_threads() -> None:
             ring.ack(ring.number())
         for thread in threads:
             thread.join()
-        while ring._pending:
+        while ring.pending:
             ring.ack(ring.number())
     finally:
         sys.setswitchinterval(old)

@@ -1,0 +1,57 @@
+"""`driftline keys`: who may do what with a run. Prints public halves only; a secret stays in its 0600 file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from console.outcome import OK
+from driftline.keys import Grant, add, key_files, read_authorized, revoke
+from driftline.rundir import find
+
+
+def new(args: argparse.Namespace) -> int:
+    """Make a key pair and grant it a role; prints where it is and what it may do. Works on a live run at once."""
+    run = find(args.run)
+    name = args.produces if args.role == "producer" and args.produces else args.name
+    path = add(run, args.name, args.role, name, tokens=not args.no_tokens)
+    print(f"{path}  {args.role} {name}{'' if not args.no_tokens else ', no raw tokens'}")
+    print("the holder needs this file and the run's connection.json; move both over a channel that you trust")
+    return OK
+
+
+def listing(args: argparse.Namespace) -> int:
+    """Every granted key. With --json one array of {"key", "role", "name", "tokens", "public"}."""
+    run = find(args.run)
+    files = key_files(run)
+    grants = list(read_authorized(run.keys / "authorized").values())
+    if args.json:
+        print(json.dumps([_document(grant, files) for grant in grants]))
+        return OK
+    rows = [(files.get(grant.public, "-"), grant.role, _name(grant), grant.public) for grant in grants]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
+    for row in rows:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    return OK
+
+
+def withdraw(args: argparse.Namespace) -> int:
+    """Take a key's rights away; a live hub cuts its holder off within about a second."""
+    run = find(args.run)
+    grant = revoke(run, args.key)
+    print(f"revoked: {grant.role} {grant.name}  {grant.public}")
+    return OK
+
+
+def _document(grant: Grant, files: dict[str, str]) -> dict[str, object]:
+    return {
+        "key": files.get(grant.public),
+        "role": grant.role,
+        "name": grant.name,
+        "tokens": grant.tokens,
+        "public": grant.public,
+    }
+
+
+def _name(grant: Grant) -> str:
+    return grant.name if grant.tokens else f"{grant.name} (no raw tokens)"

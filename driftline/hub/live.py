@@ -1,0 +1,97 @@
+"""The socket that everybody watches: each subscription is allowed or refused by the key that asks.
+
+libzmq cannot end one subscriber's connection, nor take a subscription back later. When a key loses what it had, the
+socket is closed and opened again at the same place: everybody is cut off for a moment, must show a key again, and
+fetches the frames of that moment as a page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+import zmq
+
+from driftline import wire
+from driftline.frames import TOPIC, Tokens
+from driftline.hub.auth import Change
+from driftline.hub.effects import Publish
+from driftline.hub.ports import bind, rebind
+from driftline.keys import Grant
+from driftline.sockets import Socket
+
+TOKENS: Final = TOPIC[Tokens]
+TOPICS: Final = frozenset({*TOPIC.values(), wire.BEACON, b""})
+"""All that can be subscribed to; anything else would only cost the hub memory."""
+
+
+def may_subscribe(grant: Grant | None, topic: bytes) -> bool:
+    """Whether the holder of a key may have a topic. The empty topic is all of them."""
+    if grant is None or not grant.may_watch or topic not in TOPICS:
+        return False
+    return grant.tokens or topic not in (TOKENS, b"")
+
+
+class Live:
+    """Publishes to whoever may see it. `make` gives a fresh XPUB socket, `grant` what the sender of a frame may do."""
+
+    def __init__(
+        self, make: Callable[[], Socket], grant: Callable[[zmq.Frame], Grant | None], address: str, old: str
+    ) -> None:
+        self._make, self._grant, self._address = make, grant, address
+        self._watching: set[str] = set()
+        self.socket = self._fresh()
+        self.endpoint = bind(self.socket, address, old)
+
+    def publish(self, effect: Publish) -> None:
+        """Send to every subscriber of the topic; one that does not read misses it and asks for a page."""
+        self.socket.send_multipart((effect.topic, effect.head, effect.body), zmq.NOBLOCK)
+
+    def subscriptions(self) -> tuple[bool, list[tuple[Grant | None, str]]]:
+        """Answer what is waiting; True if there was something, and who was refused what."""
+        busy = False
+        refused: list[tuple[Grant | None, str]] = []
+        while True:
+            try:
+                frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return busy, refused
+            busy = True
+            message = frame.bytes
+            topic = message[1:]
+            if message[:1] == b"\x00":
+                self._set(zmq.UNSUBSCRIBE, topic)
+                continue
+            grant = self._grant(frame)
+            if message[:1] == b"\x01" and grant is not None and may_subscribe(grant, topic):
+                self._watching.add(grant.public)
+                self._set(zmq.SUBSCRIBE, topic)
+            else:
+                refused.append((grant, topic[:32].decode("ascii", "replace")))
+
+    def cut(self, changes: list[Change]) -> bool:
+        """Cut everybody off if one who may be watching has lost a right; True if so."""
+        lost = [c.old.public for c in changes if c.old is not None and _less(c.old, c.new)]
+        if self._watching.isdisjoint(lost):
+            return False
+        self._watching.clear()
+        self.socket.close(linger=0)
+        self.socket = self._fresh()
+        self.endpoint = rebind(self.socket, self._address, self.endpoint)
+        return True
+
+    def _fresh(self) -> Socket:
+        socket = self._make()
+        socket.setsockopt(zmq.XPUB_MANUAL, 1)
+        socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        return socket
+
+    def _set(self, option: int, topic: bytes) -> None:
+        with contextlib.suppress(zmq.ZMQError):  # the subscriber has gone meanwhile
+            self.socket.setsockopt(option, topic)
+
+
+def _less(old: Grant, new: Grant | None) -> bool:
+    """True if `new` may not see something that `old` might."""
+    return any(may_subscribe(old, topic) and not may_subscribe(new, topic) for topic in TOPICS)
