@@ -154,12 +154,25 @@ class CellWidget(Widget):
         return sum(region.area for region in regions)
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
-        if self._cells is None or self._cells.width != width or len(self._strips) != self.size.height:
-            self.repaint()
+        # Rows below the first trust its look at the size: asking costs more than the row itself.
+        if y == 0 or y >= len(self._strips):
+            width, height = self.size
+            if self._cells is None or self._cells.width != width or len(self._strips) != height:
+                self.repaint()
         if 0 <= y < len(self._strips):
             return self._strips[y]
-        return Strip.blank(width)
+        return Strip.blank(self.size.width)
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        # A pane has no border, padding or tint: what Textual would add to each row costs as much as painting it.
+        strips = [self.render_line(y) for y in crop.line_range]
+        if filters := self.get_line_filters():
+            background = self.background_colors[1]
+            for line_filter in filters:
+                strips = [strip.apply_filter(line_filter, background) for strip in strips]
+        if crop.column_span != (0, self.size.width):
+            strips = [strip.crop(*crop.column_span) for strip in strips]
+        return strips
 
     def on_resize(self) -> None:
         self.repaint()

@@ -240,7 +240,9 @@ class _Plot:
             if not self.low < y < self.high:
                 continue
             row = round((self.high - y) / (self.high - self.low) * (self.rows - 1))
-            self.cells.text(1 + row, self.left, self.glyphs.limit * self.columns, ink)
+            columns = slice(self.left, self.left + self.columns)
+            self.cells.chars[1 + row, columns] = ord(self.glyphs.limit)
+            self.cells.inks[1 + row, columns] = ink
 
     def _vertical(self, column: int, ink: Ink) -> None:
         at = self.left + column
