@@ -2,7 +2,7 @@
 #
 #   make demo    the article's story on this machine: a real vLLM, a real trainer, the console on top
 #   make test    lint, types, import contracts and all tests, the ones on the real vLLM included
-#   make faults  every fault and bad input of the wire at its full scale (under 30 minutes; seeds are printed)
+#   make faults  every fault and bad input of the wire at its full scale (seeds are printed)
 #
 # TORCH_INDEX: where pip finds the CPU build of torch, if it does not find one by itself (see README, "Install").
 

@@ -23,6 +23,7 @@ from typing import Final
 
 import msgspec
 
+from driftline import disk
 from driftline.frames import DECODE_ERRORS
 
 INTENT: Final = "command.intent"
@@ -144,15 +145,8 @@ class AuditLog:
         return len(whole), number, last
 
     def _write(self, data: bytes) -> None:
-        try:
-            if os.pwrite(self._fd, data, self._size) == len(data):
-                return
-            reason = "the disk took only a part of a line"
-        except OSError as error:
-            reason = error.strerror or str(error)
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._fd, self._size)
-        raise AuditError(f"{self.path}: {reason}")
+        if reason := disk.put(self._fd, data, self._size):
+            raise AuditError(f"{self.path}: {reason}")
 
 
 def verify(path: Path) -> Verdict:

@@ -31,6 +31,7 @@ from typing import BinaryIO, Final
 import google_crc32c
 import msgspec
 
+from driftline import disk
 from driftline.frames import DECODE_ERRORS, MAX_BODY, SCHEMA, Stamped
 
 FORMAT: Final = 1
@@ -332,17 +333,8 @@ class Journal:
 
     def _write(self, data: bytes) -> None:
         segment = self._segments[-1]
-        try:
-            written = os.pwrite(segment.fd, data, self._size)
-            if written == len(data):
-                return
-            reason = "the disk took only a part of a record"
-        except OSError as error:
-            reason = error.strerror or str(error)
-        # A short write is no error to the system; a half record must not stay before the next one.
-        with contextlib.suppress(OSError):
-            os.ftruncate(segment.fd, self._size)
-        raise JournalError(f"{segment.path}: {reason}")
+        if reason := disk.put(segment.fd, data, self._size):
+            raise JournalError(f"{segment.path}: {reason}")
 
     def _read(self, segment: _Segment, seq: int, offset: int, size: int) -> bytes | None:
         data = os.pread(segment.fd, _PREFIX + size, offset)

@@ -42,6 +42,6 @@ pip() { "$VENV/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 [ -x "$VENV/bin/python" ] || step "making $VENV" "$PYTHON" -m venv "$VENV"
 extra=()
 [ -n "${TORCH_INDEX:-}" ] && extra=(--extra-index-url "$TORCH_INDEX")
-step "installing the pinned environment (torch, vLLM, Ray: about 1.5 GB, some minutes)" \
+step "installing the pinned environment (torch, vLLM, Ray: some minutes)" \
     pip install --no-deps ${extra[@]+"${extra[@]}"} -r constraints.txt
 step "installing driftline" pip install --no-deps --no-build-isolation -e .

@@ -52,7 +52,7 @@ class ConsoleDriver(LinuxDriver):
     def run_input_thread(self) -> None:
         # The driver's module looks the decoder up by this name for every input thread it starts; replacing the name is
         # the smallest change that does not copy the method. Textual is pinned, and a pty test watches over it.
-        linux_driver.getincrementaldecoder = lambda _encoding: lambda: InputDecoder(self._silence_mouse)  # type: ignore
+        linux_driver.getincrementaldecoder = lambda _encoding: lambda: InputDecoder(self._silence_mouse)  # type: ignore[assignment, attr-defined]
         super().run_input_thread()
 
     def stop_application_mode(self) -> None:

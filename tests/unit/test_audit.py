@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -123,14 +122,6 @@ def test_ten_thousand_refusals_are_two_lines_with_the_exact_count() -> None:
     for number in range(5000):
         refusals.note("role", f"viewer {number}", "no", Now(30.0, 30.0))
     assert len(refusals._told) <= 1026, "who is refused cannot fill the memory either"
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    hub = Hub(tmp_path)
-    hub.start()
-    yield hub
-    hub.end()
 
 
 def test_a_hub_remembers_orders_ends_refusals_and_key_changes(hub: Hub) -> None:

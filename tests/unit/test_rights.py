@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +21,6 @@ from driftline.rundir import RunDir, RunError
 from tests.unit.hubs import PATIENCE, Hub, until
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    hub = Hub(tmp_path)
-    hub.start()
-    yield hub
-    hub.end()
 
 
 @pytest.fixture

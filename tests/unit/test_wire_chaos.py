@@ -8,7 +8,6 @@ import resource
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,14 +20,6 @@ from driftline.probe import Probe
 from tests.unit.hubs import PATIENCE, Hub, until
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    hub = Hub(tmp_path)
-    hub.start()
-    yield hub
-    hub.end()
 
 
 def test_kills_under_load_lose_nothing_and_double_nothing(hub: Hub) -> None:

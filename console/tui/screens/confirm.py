@@ -44,7 +44,7 @@ class ConfirmScreen(Dialog[None]):
         self._life = life
 
     @property
-    def hint(self) -> str:  # type: ignore[override]
+    def hint(self) -> str:  # type: ignore[override]  # fixed words elsewhere, here they follow the stage
         if self.stage == "asking":
             return "← → choose  enter  esc cancel"
         return "esc close" if self.over else "esc close; the command goes on"

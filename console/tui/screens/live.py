@@ -55,6 +55,7 @@ class LiveScreen(Screen[None]):
         self.view = ChartView()
         self.logs: dict[str, bool] = {spec.id: spec.log for spec in LIVE_CHARTS}
         self.frozen = False
+        self._newest_event = 0
         self.enlarged: Widget | None = None
         self.extent = (0, 0)
 
@@ -136,7 +137,10 @@ class LiveScreen(Screen[None]):
         engines.show([model.engines[name] for name in sorted(model.engines)])
         if count != len(engines.engines):
             self._arrange()
-        self.query_one(EventLog).show(present.notable(model.events))
+        newest = model.events[-1].seq if model.events else 0
+        if newest != self._newest_event:
+            self._newest_event = newest
+            self.query_one(EventLog).show(present.notable(model.events))
 
     def _view(self, chart_id: str) -> ChartView:
         return replace(self.view, log=self.logs[chart_id])

@@ -129,7 +129,7 @@ class CellWidget(Widget):
 
     def paint(self, cells: Cells) -> None:
         """Fill the grid, which is blank."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: a Textual class has no room for the ABC metaclass
 
     def repaint(self) -> int:
         """Paint anew and refresh what changed; returns the number of cells that are sent."""

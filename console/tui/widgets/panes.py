@@ -26,7 +26,7 @@ class Pane(CellWidget, can_focus=True):
 
     def lines(self, width: int, height: int) -> list[list[Text]]:
         """At most `height` lines of at most `width` cells."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: a Textual class has no room for the ABC metaclass
 
     def label(self) -> str:
         """What stands on the right of the upper edge."""

@@ -1,4 +1,4 @@
-"""Every fault has a hub of its own."""
+"""Fixtures of more than one folder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.unit.hubs import Hub
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
+    """A hub process of the test's own, ended with it."""
     hub = Hub(tmp_path)
     hub.start()
     yield hub
