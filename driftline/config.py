@@ -62,7 +62,11 @@ class TaskConfig(_Section, frozen=True):
 
 
 class EngineConfig(_Section, frozen=True):
-    """`count` engines, each one Ray actor with one vLLM inside. Extra vLLM arguments go into `args` as they are."""
+    """`count` engines, each one Ray actor with one vLLM inside. Extra vLLM arguments go into `args` as they are.
+
+    `replacements`: how many times in a run a dead engine may be replaced before the run fails. `transport`: how
+    weights travel; "auto" takes CUDA IPC or NCCL where there are GPUs, else shared memory on this machine.
+    """
 
     count: Annotated[int, Meta(ge=1, le=256)] = 1
     max_num_seqs: Positive = 64
@@ -74,6 +78,8 @@ class EngineConfig(_Section, frozen=True):
     cpus: Weight = 1.0
     gpus: Weight = 0.0
     start_timeout: Seconds = 600.0
+    replacements: Natural = 8
+    transport: Literal["auto", "shm", "ipc", "nccl"] = "auto"
     args: dict[str, str | int | float | bool] = {}
 
 
@@ -85,15 +91,25 @@ class SamplingConfig(_Section, frozen=True):
 
 
 class RolloutConfig(_Section, frozen=True):
-    """`ahead` is how many groups may be in flight or waiting beyond those that the next step needs."""
+    """`ahead` is how many groups may be in flight or waiting beyond those that the next step needs.
+
+    A group with a token more than `max_lag` versions behind the trainer is stale (-1: none ever is); `stale` says
+    whether it is dropped or kept. Both are counted.
+    """
 
     prompts: Positive = 16
     samples: Annotated[int, Meta(ge=2)] = 8
     ahead: Natural = 8
+    max_lag: Annotated[int, Meta(ge=-1)] = -1
+    stale: Literal["keep", "drop"] = "keep"
 
 
 class TrainerConfig(_Section, frozen=True):
-    """`objective`: "ppo" clips token ratios, "gspo" the length-normalised sequence ratio."""
+    """`objective`: "ppo" clips token ratios, "gspo" the length-normalised sequence ratio.
+
+    `head`: dtype of the trainer's last projection: "fix" follows the fix `fp32-lm-head` together with the engines,
+    "float32" and "model" (the body's dtype, bfloat16 for a float32 body) stay what they are.
+    """
 
     objective: Literal["ppo", "gspo"] = "ppo"
     clip_low: Rate = 0.2
@@ -104,16 +120,22 @@ class TrainerConfig(_Section, frozen=True):
     passes: Positive = 2
     kl_coef: Weight = 0.0
     advantage_std: bool = True
-    fp32_head: bool = True
+    head: Literal["fix", "float32", "model"] = "fix"
     keep_versions: Annotated[int, Meta(ge=2, le=64)] = 8
     threads: Natural = 0
 
 
 class SyncConfig(_Section, frozen=True):
-    """`every` trainer steps (0: only when an operator asks). `timeout` bounds one engine's whole sync."""
+    """`every` trainer steps (0: only when an operator asks). `timeout` bounds one engine's whole sync.
+
+    `resume`: "each" lets an engine go on as soon as it holds the new weights, "barrier" all engines together.
+    A failed load is tried again `retries` times; until one succeeds its engine stays paused.
+    """
 
     every: Natural = 1
     timeout: Seconds = 120.0
+    resume: Literal["each", "barrier"] = "each"
+    retries: Natural = 2
 
 
 class CheckpointConfig(_Section, frozen=True):

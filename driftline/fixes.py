@@ -14,10 +14,17 @@ from driftline.frames import How
 
 ON: Final = "on"
 OFF: Final = "off"
+REMOVED: Final = "removed"
+"""Of `prefix-cache-off`: engines built without a prefix cache, by a restart."""
+WAIT: Final = "wait"
+"""Of `inflight-keep`: a pause lets requests in flight finish, then clears the caches."""
 
 
 class Fix(msgspec.Struct, frozen=True):
-    """One backend fix. `values[0]` is vLLM's default behaviour, "off" in the words of this console."""
+    """One backend fix. `values[0]` is vLLM's default behaviour, "off" in the words of this console.
+
+    `repairs` are the values under which the cause is gone; `how` is how `repairs[0]` takes effect.
+    """
 
     id: str
     title: str
@@ -27,6 +34,7 @@ class Fix(msgspec.Struct, frozen=True):
     vllm_default: str
     summary: str
     why: str
+    repairs: tuple[str, ...] = (ON,)
 
 
 FIXES: Final[tuple[Fix, ...]] = (
@@ -44,11 +52,12 @@ FIXES: Final[tuple[Fix, ...]] = (
         id="prefix-cache-off",
         title="prefix cache off",
         layer="inference path",
-        values=(OFF, ON),
+        values=(OFF, ON, REMOVED),
         how="live",
         vllm_default="prefix caching on: blocks are reused across requests",
-        summary="requests stop reading cached prefix blocks",
+        summary="requests stop reading cached prefix blocks; 'removed' rebuilds the engines without a prefix cache",
         why="blocks computed with older weights serve requests that count as newer ones",
+        repairs=(ON, REMOVED),
     ),
     Fix(
         id="async-scheduling-off",
@@ -64,10 +73,10 @@ FIXES: Final[tuple[Fix, ...]] = (
         id="inflight-keep",
         title="in-flight keep",
         layer="weight-update path",
-        values=(OFF, ON),
+        values=(OFF, ON, WAIT),
         how="next_sync",
         vllm_default="pause aborts requests in flight and clears caches",
-        summary="pause keeps requests in flight and clears no cache",
+        summary="pause keeps requests in flight and clears no cache; 'wait' lets them finish first",
         why="aborting throws rollouts away; clearing recomputes them under other weights than sampled them",
     ),
     Fix(
@@ -75,9 +84,9 @@ FIXES: Final[tuple[Fix, ...]] = (
         title="fp32 lm_head",
         layer="numerics",
         values=(OFF, ON),
-        how="live",
+        how="next_sync",
         vllm_default="lm_head in the model's own dtype (bfloat16)",
-        summary="the last projection runs in float32, as in the trainer",
+        summary="the last projection runs in float32, in the engines and in the trainer, from one weight sync on",
         why="bfloat16 logits round away differences that the ratio is made of",
     ),
 )

@@ -85,7 +85,12 @@ class Tokens(_Frame, tag="t", frozen=True):
 
 
 class Span(_Frame, tag="p", frozen=True):
-    """One phase of one weight sync on one engine: pause, load, resume or total."""
+    """One phase of one weight sync on one engine: pause, load, verify, reset, resume or total.
+
+    `bytes` is what was loaded, `in_flight` the sequences held at the pause and `straddling` the tokens that those
+    had been given before it. `result` is what the phase came back with: the digest for verify, "freed", "refused"
+    (requests hold blocks) or "kept" for reset.
+    """
 
     sync: str
     engine: str
@@ -99,6 +104,8 @@ class Span(_Frame, tag="p", frozen=True):
     in_flight: int = 0
     ok: bool = True
     detail: str = ""
+    straddling: int = 0
+    result: str = ""
 
 
 class Event(_Frame, tag="e", frozen=True):
@@ -188,6 +195,41 @@ class FixState(_Frame, tag="f", frozen=True):
         return self.effective == self.requested
 
 
+class Measure(_Frame, frozen=True):
+    """One number on both sides of a change, as means over tokens.
+
+    `low`, `high`: 95 % bootstrap interval of `after - before`, drawn over sequences; NaN while a side has too few.
+    """
+
+    metric: str
+    before: float
+    after: float
+    low: float
+    high: float
+    tokens_before: int
+    tokens_after: int
+
+
+class Effect(_Frame, tag="x", frozen=True):
+    """The measured effect of a change of fixes, over tokens sampled wholly under the state before and after it.
+
+    `changes` holds (fix, value before, value after); more than one where they followed each other so closely that
+    nothing was sampled between them. Sent again with the same `id` as tokens come in, until `done`.
+    """
+
+    id: str
+    changes: tuple[tuple[str, str, str], ...]
+    step: int
+    version: int
+    time: float
+    by: str = ""
+    steps_before: int = 0
+    steps_after: int = 0
+    measures: tuple[Measure, ...] = ()
+    done: bool = False
+    detail: str = ""
+
+
 class Command(_Frame, tag="c", frozen=True):
     """An operator's wish. `issuer` is filled in by the hub from the key that sent it, never by the sender.
 
@@ -213,7 +255,7 @@ class Ack(_Frame, tag="a", frozen=True):
     data: dict[str, str | float | int | bool] = {}
 
 
-Frame = Metrics | Tokens | Span | Event | RunState | EngineState | FixState | Command | Ack
+Frame = Metrics | Tokens | Span | Event | RunState | EngineState | FixState | Effect | Command | Ack
 
 TOPIC: Final[dict[type, bytes]] = {
     Metrics: b"metrics",
@@ -223,6 +265,7 @@ TOPIC: Final[dict[type, bytes]] = {
     RunState: b"state",
     EngineState: b"state",
     FixState: b"state",
+    Effect: b"state",
     Command: b"command",
     Ack: b"ack",
 }

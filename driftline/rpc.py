@@ -42,7 +42,7 @@ class HubSilentError(ClientError):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Newest RunState, EngineState of each engine and FixState of each fix, in the order of their numbers.
+    """Newest RunState, EngineState of each engine, FixState and Effect of each fix, in the order of their numbers.
 
     `head` is the newest sequence number of the run, `time` the hub's clock, `role` that of the key that asked.
     """

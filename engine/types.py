@@ -9,9 +9,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from driftline.frames import EngineState
+from driftline.frames import EngineFix, EngineState
 
-Finish = Literal["stop", "length"]
+Finish = Literal["stop", "length", "abort"]
+Reset = Literal["kept", "freed", "refused"]
+"""What became of the prefix cache: left alone, emptied, or not emptied because requests hold blocks."""
+
+IN_BETWEEN = -1
+"""The epoch of a token sampled while a fix was being switched: it belongs to neither state."""
 
 
 class EngineError(RuntimeError):
@@ -33,18 +38,24 @@ class Sequence:
 
     `logprobs` are the engine's own (natural logarithm) of the sampled tokens, raw or processed as the fix
     `processed-logprobs` says. `versions[i]` is the version of the weights that sampled token i, as vLLM's core
-    recorded it in the step that sampled it.
+    recorded it in the step that sampled it; `epochs[i]` is the engine's fix epoch at that step (see Group.states).
+    "abort" is a response that a pause cut short, with what it had.
     """
 
     ids: npt.NDArray[np.int32]
     logprobs: npt.NDArray[np.float32]
     versions: npt.NDArray[np.int32]
+    epochs: npt.NDArray[np.int32]
     finish: Finish
 
 
 @dataclass(frozen=True)
 class Group:
-    """A completed request. `started` and `finished` are Unix times on the engine's clock."""
+    """A completed request. `started` and `finished` are Unix times on the engine's clock.
+
+    `states` maps each epoch that occurs in `epochs` (but IN_BETWEEN) to the value that every fix had on this engine
+    in it. An engine counts its epochs from 0, so they mean nothing beside another engine's, or another process's.
+    """
 
     group: int
     engine: str
@@ -52,6 +63,12 @@ class Group:
     sequences: list[Sequence]
     started: float
     finished: float
+    states: dict[int, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def aborted(self) -> bool:
+        """Whether any response was cut short: the group has to be run again."""
+        return any(sequence.finish == "abort" for sequence in self.sequences)
 
 
 @dataclass(frozen=True)
@@ -59,7 +76,10 @@ class SyncReport:
     """One weight sync on one engine. Seconds, bytes, Unix start time.
 
     `ok` false means that the engine does not hold the new weights: `version_after` then is the old version, and
-    `detail` says why and whether the engine stays paused.
+    `detail` says why and whether the engine stays paused. `held_s` is how long generation stood still. `digest` is
+    of the weights that the engine holds, as `engine.weights.digest` has it; `straddling` counts the tokens that the
+    sequences in flight had been given before the update, `aborted` the sequences that the pause cut short.
+    `fixes` are the states of all fixes, read back after the load.
     """
 
     engine: str
@@ -74,6 +94,26 @@ class SyncReport:
     bytes: int
     in_flight: int
     detail: str = ""
+    verify_s: float = 0.0
+    reset_s: float = 0.0
+    held_s: float = 0.0
+    reset: Reset = "kept"
+    digest: str = ""
+    straddling: int = 0
+    aborted: int = 0
+    attempts: int = 1
+    fixes: tuple[EngineFix, ...] = ()
+
+
+@dataclass(frozen=True)
+class RestartReport:
+    """One engine of a rolling restart: seconds without it, groups that others took over or that were run again."""
+
+    engine: str
+    down_s: float
+    moved: int
+    version: int
+    fixes: tuple[EngineFix, ...] = ()
 
 
 @dataclass(frozen=True)

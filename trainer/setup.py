@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from driftline.config import Config
+from driftline.fixes import ON
 from driftline.rundir import RunDir
 from trainer import checkpoint, models
 from trainer.checkpoint import State
@@ -65,7 +66,7 @@ def build(config: Config, run: RunDir, *, resume: bool, digest: str, say: Callab
     # A resumed run's reference is the model that its first process began with.
     model, tokenizer = models.load_path(path) if saved else models.load(config)
     model.to(device).eval()
-    policy = Policy(model, temperature=config.sampling.temperature, fp32_head=config.trainer.fp32_head, dtype=dtype)
+    policy = Policy(model, temperature=config.sampling.temperature, fp32_head=_fp32_head(config), dtype=dtype)
     task = ReverseDigits(config.task, tokenizer, config.run.seed)
     policy.check_head(torch.tensor([task.prompt(0).ids]))
     if not config.model.path and not saved:
@@ -95,6 +96,11 @@ def build(config: Config, run: RunDir, *, resume: bool, digest: str, say: Callab
         dtype=dtype,
         start=start,
     )
+
+
+def _fp32_head(config: Config) -> bool:
+    head = config.trainer.head
+    return head == "float32" or (head == "fix" and config.fixes.get("fp32-lm-head") == ON)
 
 
 def _newest_checkpoint(run: RunDir) -> Path:

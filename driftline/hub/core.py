@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from driftline import wire
+from driftline import frames, wire
 from driftline.audit import RESULT, Entry
 from driftline.frames import (
     DECODE_ERRORS,
@@ -100,7 +100,7 @@ class Core:
         self.head = record.seq
         if letter != b"t":
             self.plain = record.seq
-        if letter in b"rgfca" or (letter == b"e" and record.producer == HUB):
+        if letter in b"rgfxca" or (letter == b"e" and record.producer == HUB):
             try:
                 frame = record.frame()
             except FrameError:
@@ -158,6 +158,9 @@ class Core:
             case FixState(fix=fix, generation=generation):
                 if self._keep("fix", fix, seq, record):
                     self._fix_generations[fix] = generation
+            case frames.Effect(changes=changes):
+                for fix, _, _ in changes:
+                    self._keep("effect", fix, seq, record)
 
     def _keep(self, what: str, name: str, seq: int, record: bytes) -> bool:
         """Keep a newest state; false once there are too many, which no honest pool of engines has."""
@@ -378,7 +381,7 @@ class Core:
             case wire.PingRequest(id=number):
                 reply: wire.Reply = wire.Pong(number, now.wall)
             case wire.SnapshotRequest(id=number):
-                states = tuple(msgspec.Raw(record) for _, record in sorted(self._states.values()))
+                states = tuple(msgspec.Raw(record) for _, record in sorted(set(self._states.values())))
                 reply = wire.SnapshotReply(number, self.run, self.epoch, self.head, now.wall, grant.role, states)
             case wire.PageRequest(id=number, start=start, limit=limit, tokens=tokens):
                 if tokens and not grant.tokens:
