@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from driftline import metrics, rundir
-from driftline.client import Client, attach
-from driftline.frames import Ack, Event, FixState, Metrics, RunState, Span, Tokens
-from driftline.journal import read
+from driftline import metrics
+from driftline.frames import Event, FixState, RunState, Span, Tokens
 from driftline.rundir import RunDir
-
-REPOSITORY = Path(__file__).parents[2]
-LIMIT_S = 240.0
+from tests.e2e.live_run import LIMIT_S, REPOSITORY, LiveRun, family, gone
 
 CLOSE = 1e-4
 """Nats. Two float32 backends on the same weights differ by 1e-6 here."""
@@ -47,76 +41,6 @@ processed-logprobs = "on"
 prefix-cache-off = "on"
 fp32-lm-head = "on"
 """
-
-
-class LiveRun:
-    """A run directory with its hub; trainers are started in it one after the other."""
-
-    def __init__(self, root: Path, config: str) -> None:
-        self.run = rundir.create(root, "trainer-test")
-        self.run.config.write_text(config)
-        self._started: list[subprocess.Popen[str]] = []
-        self.hub = self._spawn("driftline.hub", str(self.run.path))
-        rundir.wait_connection(self.run, 60)
-        self.client = Client(*attach(self.run, "operator"))
-
-    def train(self, *arguments: str) -> subprocess.Popen[str]:
-        return self._spawn("trainer", "--run-dir", str(self.run.path), *arguments)
-
-    def _spawn(self, module: str, *arguments: str) -> subprocess.Popen[str]:
-        log = (self.run.logs / f"{module}-{len(self._started)}.log").open("w")
-        with log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
-                cwd=REPOSITORY,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
-        self._started.append(process)
-        return process
-
-    def frames(self, kind: type) -> list:
-        return [frame for stamped in read(self.run.journal) if isinstance(frame := stamped.frame(), kind)]
-
-    def steps(self) -> dict[int, dict[str, float]]:
-        return {frame.step: frame.values for frame in self.frames(Metrics)}
-
-    def wait(self, condition: Callable[[], object], trainer: subprocess.Popen[str], limit: float = LIMIT_S) -> None:
-        deadline = time.monotonic() + limit
-        while not condition():
-            assert trainer.poll() is None, f"the trainer ended with {trainer.returncode}: {self.logs()}"
-            assert time.monotonic() < deadline, f"it did not come about within {limit:.0f} s: {self.logs()}"
-            time.sleep(0.1)
-
-    def wait_steps(self, more: int, trainer: subprocess.Popen[str]) -> tuple[int, int]:
-        """Wait for `more` further steps; returns the last step before and the newest one."""
-        first = max(self.steps(), default=0)
-        self.wait(lambda: max(self.steps(), default=0) >= first + more, trainer)
-        return first, max(self.steps())
-
-    def command(self, verb: str, **args: str) -> Ack:
-        return self.client.wait(self.client.command(verb, args), LIMIT_S)
-
-    def logs(self) -> str:
-        return "\n".join(path.read_text()[-1500:] for path in self.run.logs.glob("trainer-*.log"))
-
-    def close(self) -> None:
-        self.client.close()
-        for process in reversed(self._started):
-            if process.poll() is None:
-                process.terminate()
-                process.wait(90)
-
-
-def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
-
-
-def gone(processes: list[psutil.Process]) -> bool:
-    _, alive = psutil.wait_procs(processes, timeout=30)
-    return not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture(scope="module")
