@@ -34,6 +34,7 @@ CONFIG = Config(
     rollout=RolloutConfig(prompts=3, samples=4, ahead=2),
     sampling=SamplingConfig(temperature=0.7, max_tokens=4),
     trainer=TrainerConfig(threads=1, keep_versions=2),
+    fixes={"fp32-lm-head": "on"},
 )
 
 
@@ -49,6 +50,7 @@ class Run:
         )
         twin.load(self.setup.reference)
         self.pool = PolicySampler(twin, max_tokens=4, eos=self.setup.tokenizer.eos_token_id)
+        self.pool.fixes.update(config.fixes)
         self.probe = RecordingProbe()
         self.report = Reporter(self.probe, first_state(), self.setup.tokenizer)
         self.syncs = SyncDriver(self.pool, self.setup.store, self.report, timeout=1.0)

@@ -87,7 +87,7 @@ def test_a_dead_or_silent_engine_is_one_sentence(error: BaseException, says: str
 
 
 def group(number: int, samples: int) -> Group:
-    one = Sequence(np.array([5, 1], np.int32), np.zeros(2, np.float32), np.zeros(2, np.int32), "stop")
+    one = Sequence(np.array([5, 1], np.int32), np.zeros(2, np.float32), *np.zeros((2, 2), np.int32), "stop")
     return Group(number, "engine-0", [1], [one] * samples, 0.0, 0.0)
 
 

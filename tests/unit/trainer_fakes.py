@@ -76,6 +76,7 @@ class PolicySampler:
         self._generator = torch.Generator().manual_seed(seed)
         self._ready: deque[Group] = deque()
         self.version = 0
+        self.epoch = 0
         self.paused = False
         self.syncs: list[int] = []
         self.fixes = {fix: "off" for fix in BY_ID}
@@ -105,10 +106,11 @@ class PolicySampler:
                     ids=tokens[:n].astype(np.int32),
                     logprobs=values[row, :n].astype(np.float32) + np.float32(self.offset),
                     versions=np.full(n, self.version, np.int32),
+                    epochs=np.full(n, self.epoch, np.int32),
                     finish="stop" if ends.size else "length",
                 )
             )
-        self._ready.append(Group(request.group, NAME, request.prompt_ids, sequences, 0.0, 0.0))
+        self._ready.append(Group(request.group, NAME, request.prompt_ids, sequences, 0.0, 0.0, {self.epoch: dict(self.fixes)}))
 
     def take(self, timeout: float) -> list[Group]:
         if self.paused:
@@ -136,6 +138,7 @@ class PolicySampler:
         if self.fail_fix:
             raise EngineError(self.fail_fix)
         self.fixes[fix_id] = value
+        self.epoch += 1
         return self.fix_states()[fix_id]
 
     def fix_states(self) -> dict[str, list[EngineFix]]:
