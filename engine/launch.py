@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from driftline.config import EngineConfig, SamplingConfig
+from driftline.fixes import REMOVED
 from driftline.keys import Keys
 from driftline.rundir import Connection
+from engine.transport import BACKENDS, Kind
 from engine.types import EngineError
 
 GIB: Final = 1 << 30
@@ -28,7 +30,11 @@ OURS: Final = frozenset(
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """All that one actor needs to build its engine. `index` seeds its sampler, so that no two draw the same noise."""
+    """All that one actor needs to build its engine. `index` seeds its sampler, so that no two draw the same noise.
+
+    `version` is the label of the weights that the model path holds: a replacement starts with that of its
+    predecessor's last and gets the weights in its first sync. `transport` is `Transport.kind`.
+    """
 
     name: str
     index: int
@@ -40,6 +46,8 @@ class EngineSpec:
     log: str
     connection: Connection | None = None
     keys: Keys | None = None
+    version: int = 0
+    transport: Kind = "shm"
 
 
 def environment(config: EngineConfig) -> dict[str, str]:
@@ -79,10 +87,10 @@ def vllm_args(spec: EngineSpec, *, cpu: bool) -> dict[str, Any]:
         "max_num_seqs": config.max_num_seqs,
         "block_size": config.block_size,
         "enforce_eager": config.enforce_eager,
-        "enable_prefix_caching": True,
+        "enable_prefix_caching": spec.fixes["prefix-cache-off"] != REMOVED,
         "generation_config": "vllm",
         "worker_extension_cls": "engine.worker.DriftlineWorker",
-        "weight_transfer_config": {"backend": "driftline_shm"},
+        "weight_transfer_config": {"backend": BACKENDS[spec.transport]},
         "disable_log_stats": True,
     }
     if cpu:

@@ -156,7 +156,10 @@ class PoolStats:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What an engine says of itself once it is up. `loaded_s`: seconds from the first import to ready."""
+    """What an engine says of itself once it is up. `loaded_s`: seconds from the first import to ready.
+
+    `workers` is the number of vLLM's worker processes: tensor-parallel size times pipeline-parallel size.
+    """
 
     engine: str
     pid: int
@@ -165,6 +168,7 @@ class EngineInfo:
     vllm: str
     async_scheduling: bool
     loaded_s: float
+    workers: int = 1
 
 
 @dataclass(frozen=True)
