@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from driftline import disk
+from driftline.disk import DISK, Disk
 from driftline.frames import DECODE_ERRORS
 
 INTENT: Final = "command.intent"
@@ -69,10 +69,12 @@ _decoder: Final[msgspec.json.Decoder[Line]] = msgspec.json.Decoder(Line)
 class AuditLog:
     """The one writer, which holds the run's `hub.lock`. `append` only writes; `sync` (any thread) makes it durable."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk = DISK) -> None:
         self.path = path
+        self._disk = disk
         self.damage = ""
         self._open: set[str] = set()
+        self._synced, self._sync_failed = 0, False
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             self._size, self._n, self._last = self._load()
@@ -95,10 +97,15 @@ class AuditLog:
 
     def sync(self) -> None:
         """Force what was written to the disk. Raises AuditError."""
+        size = self._size
         try:
-            os.fdatasync(self._fd)
+            if self._sync_failed:
+                self._disk.again(self._fd, self._synced, size)
+            self._disk.sync(self._fd)
         except OSError as error:
-            raise AuditError(f"{self.path}: {error.strerror}") from error
+            self._sync_failed = True
+            raise AuditError(f"{self.path}: {error.strerror or error}") from error
+        self._synced, self._sync_failed = size, False
 
     @property
     def size(self) -> int:
@@ -145,7 +152,7 @@ class AuditLog:
         return len(whole), number, last
 
     def _write(self, data: bytes) -> None:
-        if reason := disk.put(self._fd, data, self._size):
+        if reason := self._disk.put(self._fd, data, self._size):
             raise AuditError(f"{self.path}: {reason}")
 
 

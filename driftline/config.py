@@ -146,10 +146,17 @@ class CheckpointConfig(_Section, frozen=True):
 
 
 class HubConfig(_Section, frozen=True):
-    """`bind` is the interface the hub listens on; every socket is CURVE, also on loopback."""
+    """`bind` is the interface the hub listens on; every socket is CURVE, also on loopback.
+
+    The journal keeps at most `keep_gb` GB and `keep_hours` hours (0: everything). `compact` turns its closed segments
+    into Parquet while the run goes on; then nothing is deleted before that.
+    """
 
     bind: str = "127.0.0.1"
     pause_lease: Seconds = 600.0
+    keep_gb: Weight = 0.0
+    keep_hours: Weight = 0.0
+    compact: bool = False
 
 
 class Config(_Section, frozen=True):

@@ -1,22 +1,76 @@
-"""Appending to a file so that a full disk leaves either the whole of a record or nothing of it."""
+"""The disk as the hub uses it: appending whole or not at all, forcing to disk, and little files that appear whole.
+
+Journal and audit log take a `Disk`, so that a test can give them one that fails as real ones do.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
+from typing import Final
+
+_COPY: Final = 1024 * 1024
 
 
-def put(fd: int, data: bytes, at: int) -> str:
-    """Write `data` at offset `at`, the end of the file; returns "", or why it could not be written.
+class Disk:
+    """The real one."""
 
-    A short write is no error to the system; half a record must not stay before the next one.
-    """
+    def put(self, fd: int, data: bytes, at: int) -> str:
+        """Write `data` at offset `at`, the end of the file; returns "", or why it could not be written.
+
+        A short write is no error to the system; half a record must not stay before the next one.
+        """
+        try:
+            if os.pwrite(fd, data, at) == len(data):
+                return ""
+            reason = "the disk took only a part of a record"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, at)
+        return reason
+
+    def sync(self, fd: int) -> None:
+        """Force a file's data to the disk. Raises OSError."""
+        os.fdatasync(fd)
+
+    def again(self, fd: int, start: int, end: int) -> None:
+        """Write what is at [start, end) once more, in place. Raises OSError.
+
+        After a failed sync the kernel takes the pages for clean: another sync would succeed without writing them.
+        """
+        while start < end:
+            data = os.pread(fd, min(_COPY, end - start), start)
+            if not data:
+                return
+            start += os.pwrite(fd, data, start)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Give `path` this content, mode 0600, whole or not at all; not forced to the disk. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        if os.pwrite(fd, data, at) == len(data):
-            return ""
-        reason = "the disk took only a part of a record"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    with contextlib.suppress(OSError):
-        os.ftruncate(fd, at)
-    return reason
+        try:
+            written = os.write(fd, data)
+        finally:
+            os.close(fd)
+        if written != len(data):
+            raise OSError(f"the disk took {written} of {len(data)} bytes")
+        os.rename(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def sync_path(path: Path) -> None:
+    """Force a file or a folder to the disk. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+DISK: Final = Disk()

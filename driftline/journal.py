@@ -4,339 +4,381 @@ What it promises, with the hub: a frame the producer saw acknowledged is in the 
 console that comes back sees every sequence number once. (After a crash of the whole machine, what was written
 since the last fdatasync, 100 ms as a rule, may be gone; commands are synced before anybody acts on them.)
 
-A journal is a folder of segments `000001.rlj`, `000002.rlj`, ...; every start of the hub opens a new one, and its
-number is the epoch. A segment is a 64-byte header and records:
-
-    header  magic 8 | format u32 | schema u32 | epoch u64 | first seq u64 | created f64 | zeros | crc32c u32
-    record  magic 4 | length u32 | seq u64 | crc32c u32 | body          (crc over the rest of the record)
-
-A body is a `Record`: the `Stamped` frame that clients see, then where it came from. Integers are little-endian. A
-reader that meets damage searches for the next magic with a record that checks out, and counts what it skipped. An
-end that a crash tore off is moved to `<segment>.torn` by the next hub, never silently cut.
+Its folder holds segments (`records.py` has their format), closed ones with an index and the newest with a checkpoint
+(`index.py`). Every start of the hub opens a new segment, and its number is the epoch; a segment that has grown too
+large or too old is followed by the next. An end that a crash tore off is moved to `<segment>.torn`, never silently
+cut. Retention, where it is asked for, takes away whole closed segments, the oldest first.
 """
 
 from __future__ import annotations
 
-import array
 import bisect
 import contextlib
-import errno
+import logging
 import os
-import struct
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final, Protocol
 
-import google_crc32c
-import msgspec
+from driftline.disk import DISK, Disk, sync_path
+from driftline.index import CHECKPOINT, INDEX, Index, Shelf, build, load_checkpoint, look, read_one, save_checkpoint
+from driftline.records import (
+    HEADER,
+    SUFFIX,
+    Damage,
+    Record,
+    first_seq,
+    kind,
+    next_epoch,
+    pack_head,
+    pack_header,
+    read,
+    read_segment,
+    record_decoder,
+    record_encoder,
+    scan,
+    segments,
+)
 
-from driftline import disk
-from driftline.frames import DECODE_ERRORS, MAX_BODY, SCHEMA, Stamped
+SEGMENT_BYTES: Final = 64 * 1024 * 1024
+SEGMENT_RECORDS: Final = 65_536
+SEGMENT_SECONDS: Final = 600.0
+"""A segment is followed by the next at the first of these: what a restart has to read stays a fraction of a second,
+the index in memory under a megabyte, and what retention takes away at once, little."""
 
-FORMAT: Final = 1
-SUFFIX: Final = ".rlj"
-SEGMENT_BYTES: Final = 256 * 1024 * 1024
-MAX_RECORD: Final = MAX_BODY + 4096
-
-_HEADER_MAGIC: Final = b"\xd7DRIFTJ\n"
-_HEADER: Final = struct.Struct("<8sIIQQd20xI")
-_MAGIC: Final = b"\xd7DRL"
-_HEAD: Final = struct.Struct("<4sIQ")
-_CRC: Final = struct.Struct("<I")
-_PREFIX: Final = _HEAD.size + _CRC.size
-_CHUNK: Final = 1024 * 1024
+_CHECKPOINTS_KEPT: Final = 2
 _PAGE_LOOK: Final = 20_000
+
+log = logging.getLogger("driftline.hub")
 
 
 class JournalError(OSError):
     """The journal cannot be written; the message is a clause that says why."""
 
 
-class Record(Stamped, frozen=True, array_like=True, gc=False):
-    """A stamped frame and its origin: the producer's incarnation and that incarnation's own sequence number."""
+class Memory(Protocol):
+    """What the journal's records add up to, for whoever has to know it again after a restart."""
 
-    incarnation: int = 0
-    pseq: int = 0
+    def restore(self, record: Record) -> None:
+        """Take over one record, in order."""
 
+    def save(self) -> bytes:
+        """Everything that `restore` has taken over, bounded in size."""
 
-class Damage:
-    """What a reader had to skip: bytes that are no record, and sequence numbers that no record had."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.torn = 0
-
-    def __repr__(self) -> str:
-        return f"Damage(bytes={self.bytes}, torn={self.torn})"
+    def load(self, saved: bytes) -> None:
+        """Start from what `save` gave; raises ValueError, with nothing changed, for what another version saved."""
 
 
-def kind(body: bytes | msgspec.Raw) -> bytes:
-    """The one-letter tag of an encoded frame, without decoding the frame."""
-    head = bytes(memoryview(body)[:5])
-    return head[2:3] if head[:1] < b"\xdc" else head[4:5]
+class Forgetful:
+    """Remembers nothing between hubs: every record is handed to `on_record` again."""
+
+    def __init__(self, on_record: Callable[[Record], None] | None) -> None:
+        self._on_record = on_record
+
+    def restore(self, record: Record) -> None:
+        if self._on_record is not None:
+            self._on_record(record)
+
+    def save(self) -> bytes:
+        return b""
+
+    def load(self, saved: bytes) -> None:
+        if self._on_record is not None or saved:
+            raise ValueError("every record is wanted")
 
 
-record_encoder: Final = msgspec.msgpack.Encoder()
-record_decoder: Final[msgspec.msgpack.Decoder[Record]] = msgspec.msgpack.Decoder(Record)
-_stamped_decoder: Final[msgspec.msgpack.Decoder[Stamped]] = msgspec.msgpack.Decoder(Stamped)
+class Segment:
+    """A closed segment: numbers from `first` to before `end` in `size` bytes, complete since Unix time `closed`."""
 
-
-def segments(folder: Path) -> list[Path]:
-    """The segments of a journal, oldest first."""
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX and path.stem.isdigit())
-    except OSError:
-        return []
-
-
-def next_epoch(folder: Path) -> int:
-    """The epoch of the next hub: the number of the segment that it will begin with."""
-    existing = segments(folder)
-    return int(existing[-1].stem) + 1 if existing else 1
-
-
-def read(folder: Path, start: int = 1, damage: Damage | None = None) -> Iterator[Stamped]:
-    """Yield every intact frame with seq >= `start`, in order; `damage`, if given, counts what was skipped."""
-    damage = damage if damage is not None else Damage()
-    for segment in segments(folder):
-        with contextlib.suppress(FileNotFoundError), segment.open("rb") as file:
-            for _, seq, body in scan(file, damage):
-                if seq < start:
-                    continue
-                try:
-                    yield _stamped_decoder.decode(body)
-                except DECODE_ERRORS:
-                    damage.bytes += len(body)  # intact, but no record of this version
-
-
-def scan(file: BinaryIO, damage: Damage) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (offset, seq, body) of every intact record of an open segment.
-
-    `damage.torn` is left at the number of bytes after the last intact record: an end that is still being written,
-    or was torn off.
-    """
-    file.seek(_HEADER.size)
-    buffer, base, at, last, lost_from = b"", _HEADER.size, 0, 0, -1
-    ended = False
-    damage.torn = 0
-    while True:
-        size, body = _record_at(buffer, at, last)
-        if size > 0:
-            if lost_from >= 0:
-                damage.bytes += base + at - lost_from
-                lost_from = -1
-            _, _, seq = _HEAD.unpack_from(buffer, at)
-            last = seq
-            yield base + at, seq, body
-            at += size
-        elif not ended and len(buffer) - at < _PREFIX + MAX_RECORD:
-            more = file.read(_CHUNK)
-            ended = not more
-            buffer, base, at = buffer[at:] + more, base + at, 0
-        elif at >= len(buffer):
-            break
-        else:
-            # Damage, or the torn end: go on from the next place that could begin a record.
-            lost_from = base + at if lost_from < 0 else lost_from
-            following = buffer.find(_MAGIC, at + 1)
-            at = following if following >= 0 else (len(buffer) if ended else max(at + 1, len(buffer) - len(_MAGIC) + 1))
-    if lost_from >= 0:
-        damage.torn = base + at - lost_from
-
-
-def _record_at(buffer: bytes, at: int, last: int) -> tuple[int, bytes]:
-    """Size and body of the intact record at `at`, or (0, b"") if none is (or it is not all there yet)."""
-    if len(buffer) - at < _PREFIX:
-        return 0, b""
-    magic, length, seq = _HEAD.unpack_from(buffer, at)
-    if magic != _MAGIC or length > MAX_RECORD or seq <= last or len(buffer) - at < _PREFIX + length:
-        return 0, b""
-    body = buffer[at + _PREFIX : at + _PREFIX + length]
-    if _crc(buffer[at : at + _HEAD.size], body) != _CRC.unpack_from(buffer, at + _HEAD.size)[0]:
-        return 0, b""
-    return _PREFIX + length, body
-
-
-def _crc(head: bytes, body: bytes) -> int:
-    return int(google_crc32c.extend(google_crc32c.value(head), body))
-
-
-class _Segment:
-    """One open segment and where its records are; `offsets[i]` belongs to sequence number `first + i`, 0 if lost."""
-
-    def __init__(self, path: Path, fd: int, first: int) -> None:
-        self.path, self.fd, self.first = path, fd, first
-        self.offsets = array.array("Q")
-        self.sizes = array.array("I")
-        self.plain = bytearray()
-
-    def add(self, seq: int, offset: int, size: int, plain: bool) -> None:
-        """Remember a record; numbers that were skipped are lost."""
-        if not self.offsets:
-            self.first = seq
-        for _ in range(seq - self.first - len(self.offsets)):
-            self.offsets.append(0)
-            self.sizes.append(0)
-            self.plain.append(1)
-        self.offsets.append(offset)
-        self.sizes.append(size)
-        self.plain.append(plain)
+    def __init__(self, path: Path, first: int, end: int, size: int, closed: float) -> None:
+        self.path, self.first, self.end, self.size, self.closed = path, first, end, size, closed
 
     @property
-    def end(self) -> int:
-        """First sequence number after this segment."""
-        return self.first + len(self.offsets)
+    def number(self) -> int:
+        return int(self.path.stem)
 
 
 class Journal:
     """The one writer of a journal; whoever makes one must hold the run's `hub.lock`.
 
-    Opening it moves a torn end aside, gives every record that is there to `on_record` and starts a new segment.
-    Attributes: `epoch`, `head` (newest seq), `damage`. Raises JournalError.
+    Opening it moves a torn end aside, gives `memory` the newest checkpoint and the records since (or, with
+    `on_record`, every record there is), and starts a new segment. Attributes: `epoch`, `head` (newest seq),
+    `damage`, `scanned` (bytes that had to be read at the start). Raises JournalError.
     """
 
-    def __init__(self, folder: Path, on_record: Callable[[Record], None] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        on_record: Callable[[Record], None] | None = None,
+        *,
+        memory: Memory | None = None,
+        disk: Disk = DISK,
+    ) -> None:
         self.folder = folder
         self.head = 0
+        self.scanned = 0
         self.damage = Damage()
-        self._segments: list[_Segment] = []
-        self._size = 0
+        self._memory: Memory = memory or Forgetful(on_record)
+        self._disk = disk
+        self._closed: list[Segment] = []
+        self._shelf = Shelf()
+        self._checkpointed = 0
+        # Of the segment being written; there is one from the end of this method on.
+        self._fd, self._path, self._index, self._size, self._until = -1, folder, Index(1), 0, 0.0
+        self._syncing = threading.Lock()
+        self._synced, self._sync_failed = 0, False
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            existing = segments(folder)
-            for path in existing:
-                self._load(path, on_record)
-            if existing:
-                self.sync()  # a hub that was killed may not have come to it
+            self._open_existing(segments(folder))
             self.epoch = next_epoch(folder)
             self._start_segment(self.epoch)
         except OSError as error:
             raise JournalError(f"{folder}: {error.strerror or error}") from error
 
     @property
-    def fd(self) -> int:
-        """Descriptor of the segment being written."""
-        return self._segments[-1].fd
+    def first(self) -> int:
+        """Oldest sequence number that is still here; those before it were taken away by retention."""
+        return self._closed[0].first if self._closed else self._index.first
 
     def append(self, record: bytes, seq: int, plain: bool) -> None:
         """Write one record, the next in sequence, whole or not at all. Raises JournalError.
 
         `plain` is false for Tokens frames, which pages can leave out.
         """
-        if self._size >= SEGMENT_BYTES:
+        index = self._index
+        if self._size >= SEGMENT_BYTES or len(index.plain) >= SEGMENT_RECORDS or time.monotonic() >= self._until:
             self._rotate()
-        head = _HEAD.pack(_MAGIC, len(record), seq)
-        data = head + _CRC.pack(_crc(head, record)) + record
-        self._write(data)
-        self._segments[-1].add(seq, self._size, len(record), plain)
-        self._size += len(data)
+            index = self._index
+        data = pack_head(record, seq) + record
+        size = self._size
+        if reason := self._disk.put(self._fd, data, size):
+            raise JournalError(f"{self._path}: {reason}")
+        index.add(seq, size, len(record), plain)
+        self._size = size + len(data)
         self.head = seq
 
     def sync(self) -> None:
-        """Force what was written to the disk. Raises JournalError."""
-        try:
-            os.fdatasync(self.fd)
-        except OSError as error:
-            raise JournalError(f"{self._segments[-1].path}: {error.strerror}") from error
+        """Force what was written to the disk. Safe from another thread. Raises JournalError."""
+        with self._syncing:
+            end = self._size
+            try:
+                if self._sync_failed:
+                    self._disk.again(self._fd, self._synced, end)
+                self._disk.sync(self._fd)
+            except OSError as error:
+                self._sync_failed = True
+                raise JournalError(f"{self._path}: {error.strerror or error}") from error
+            self._synced, self._sync_failed = end, False
 
     def page(self, start: int, limit: int, max_bytes: int, tokens: bool) -> tuple[list[bytes], int]:
         """Records from `start` on, at most `limit` and (but for one) `max_bytes`; and where to go on.
 
         It looks at no more than _PAGE_LOOK numbers, so that passing over many Tokens frames holds up nobody.
         """
+        start = max(start, self.first)
         records: list[bytes] = []
-        seq, taken = max(1, start), 0
-        index = max(0, bisect.bisect_right(self._segments, seq, key=lambda s: s.first) - 1)
-        for segment in self._segments[index:]:
-            for at in range(max(0, seq - segment.first), len(segment.offsets)):
-                seq = segment.first + at
+        seq, taken = start, 0
+        at_segment = max(0, bisect.bisect_right(self._closed, seq, key=lambda s: s.first) - 1)
+        for segment in [*self._closed[at_segment:], None]:
+            if segment is not None and segment.end <= seq:
+                continue
+            try:
+                fd, index = (
+                    (self._fd, self._index) if segment is None else self._shelf.index(segment.path, segment.first - 1)
+                )
+            except OSError as error:
+                log.error("a page leaves out a segment that cannot be read: %s", error)
+                seq = segment.end if segment is not None else seq
+                continue
+            for at in range(max(0, seq - index.first), len(index)):
+                seq = index.first + at
                 if seq - start >= _PAGE_LOOK:
                     return records, seq
-                if segment.offsets[at] == 0 or not (tokens or segment.plain[at]):
+                size = index.sizes[at]
+                if index.offsets[at] == 0 or not (tokens or index.plain[at]):
                     continue
-                size = segment.sizes[at]
                 if len(records) == limit or (records and taken + size > max_bytes):
                     return records, seq
-                body = self._read(segment, seq, segment.offsets[at], size)
+                body = read_one(fd, index.offsets[at], size, seq)
                 if body is not None:
                     records.append(body)
                     taken += size
-            seq = max(seq, segment.end)
+            seq = max(seq, index.first + len(index))
         return records, max(start, self.head + 1)
 
+    def expired(self, keep_bytes: int, oldest: float, spared: Callable[[int], bool]) -> list[Path]:
+        """Give up the oldest closed segments while the journal is over `keep_bytes` (0: no limit) or they were
+        complete before Unix time `oldest`; return their paths, for `delete`.
+
+        One that no checkpoint covers, or whose number is `spared`, stays, and so does everything after it.
+        """
+        total = sum(segment.size for segment in self._closed) + self._size
+        gone = []
+        while self._closed:
+            segment = self._closed[0]
+            over = 0 < keep_bytes < total or segment.closed < oldest
+            if not over or segment.number > self._checkpointed or spared(segment.number):
+                break
+            total -= segment.size
+            gone.append(segment.path)
+            self._shelf.forget(segment.path)
+            del self._closed[0]
+        return gone
+
+    def delete(self, paths: list[Path]) -> None:
+        """Delete segments that were given up, once the checkpoint that stands for them is on the disk.
+
+        Safe from another thread. Raises OSError.
+        """
+        for checkpoint in self.folder.glob(f"*{CHECKPOINT}"):
+            sync_path(checkpoint)
+        sync_path(self.folder)
+        for path in paths:
+            path.unlink(missing_ok=True)
+            path.with_suffix(INDEX).unlink(missing_ok=True)
+
     def close(self) -> None:
-        """Sync and close."""
+        """Sync, leave an index and a checkpoint for the next hub, and close."""
+        if self._fd < 0:
+            return
         try:
             self.sync()
+            self._keep(self._path, self._index, self._size)
         finally:
-            for segment in self._segments:
-                os.close(segment.fd)
-            self._segments = []
+            os.close(self._fd)
+            self._fd = -1
+            self._shelf.close()
 
-    def _load(self, path: Path, on_record: Callable[[Record], None] | None) -> None:
-        segment = _Segment(path, os.open(path, os.O_RDWR), self.head + 1)
-        self._segments.append(segment)
-        end = _HEADER.size
-        with path.open("rb") as file:
-            for offset, seq, body in scan(file, self.damage):
-                end = offset + _PREFIX + len(body)
-                if seq <= self.head:
-                    continue
-                try:
-                    record = record_decoder.decode(body)
-                except DECODE_ERRORS:
-                    self.damage.bytes += len(body)
-                    continue
-                segment.add(seq, offset, len(body), kind(record.body) != b"t")
-                self.head = seq
-                if on_record is not None:
-                    on_record(record)
+    # Start
+
+    def _open_existing(self, paths: list[Path]) -> None:
+        numbers = [int(path.stem) for path in paths]
+        known = self._load_checkpoint(paths)
+        for path, number in zip(paths, numbers, strict=True):
+            after = self._closed[-1].end - 1 if self._closed else max(first_seq(path) - 1, 0)
+            extent = look(path) if number <= known else None
+            if extent is not None and extent.first > after:
+                first, end, size = extent
+            else:
+                index = self._rebuild(path, after, restoring=number > known)
+                first, end, size = index.first, index.first + len(index), path.stat().st_size
+            self._closed.append(Segment(path, first, end, size, path.stat().st_mtime))
+            self.head = max(self.head, end - 1)
+        if paths:
+            sync_path(paths[-1])  # a hub that was killed may not have come to it
+            if numbers[-1] > known:
+                self._checkpoint(self._closed[-1])
+        self._checkpointed = max(self._checkpointed, known)
+
+    def _load_checkpoint(self, paths: list[Path]) -> int:
+        """Give the newest checkpoint that can be believed to the memory; return the number of its segment, or 0."""
+        for path in reversed(paths):
+            found = load_checkpoint(path)
+            if found is None:
+                continue
+            try:
+                self._memory.load(found[1])
+            except ValueError as error:
+                log.info("%s: not used: %s", path.with_suffix(CHECKPOINT), error)
+                continue
+            self.head = found[0]
+            return int(path.stem)
+        return 0
+
+    def _rebuild(self, path: Path, after: int, *, restoring: bool) -> Index:
+        """Read a segment that has no index to be believed, cut a torn end off, and leave an index beside it."""
+        index, end = build(path, after, self.damage, self._memory.restore if restoring else None)
         if self.damage.torn:
-            self._move_aside(segment, end)
+            _move_aside(path, end)
+        size = path.stat().st_size
+        self.scanned += size
+        with contextlib.suppress(OSError):  # the disk may be full; the next hub will read the segment again
+            index.save(path)
+        return index
 
-    def _move_aside(self, segment: _Segment, end: int) -> None:
-        side = segment.path.with_name(f"{segment.path.name}.torn")
-        torn = os.pread(segment.fd, os.fstat(segment.fd).st_size - end, end)
-        with side.open("ab") as file:
-            file.write(torn)
-            file.flush()
-            os.fsync(file.fileno())
-        os.ftruncate(segment.fd, end)
+    # Segments
 
     def _start_segment(self, number: int) -> None:
         path = self.folder / f"{number:06d}{SUFFIX}"
-        fields = (_HEADER_MAGIC, FORMAT, SCHEMA, self.epoch, self.head + 1, time.time())
-        crc = int(google_crc32c.value(_HEADER.pack(*fields, 0)[: -_CRC.size]))
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            if os.write(fd, _HEADER.pack(*fields, crc)) != _HEADER.size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            if reason := self._disk.put(fd, pack_header(self.epoch, self.head + 1, time.time()), 0):
+                raise OSError(f"{path.name}: {reason}")
+            sync_path(self.folder)
         except OSError:
             os.close(fd)
             path.unlink(missing_ok=True)
             raise
-        self._segments.append(_Segment(path, fd, self.head + 1))
-        self._size = _HEADER.size
+        with self._syncing:  # the other thread may be at the old one
+            old, self._fd, self._path = self._fd, fd, path
+            self._size, self._synced, self._sync_failed = HEADER, 0, False
+        if old >= 0:
+            os.close(old)
+        self._index = Index(self.head + 1)
+        self._until = time.monotonic() + SEGMENT_SECONDS
 
     def _rotate(self) -> None:
+        """Begin the next segment. Raises JournalError, and then the old one is still the one being written."""
+        if not self._index:
+            self._until = time.monotonic() + SEGMENT_SECONDS
+            return
         self.sync()
+        path, index, size = self._path, self._index, self._size
         try:
-            self._start_segment(int(self._segments[-1].path.stem) + 1)
+            self._start_segment(int(path.stem) + 1)
         except OSError as error:
             raise JournalError(f"{self.folder}: {error.strerror or error}") from error
+        self._keep(path, index, size)
 
-    def _write(self, data: bytes) -> None:
-        segment = self._segments[-1]
-        if reason := disk.put(segment.fd, data, self._size):
-            raise JournalError(f"{segment.path}: {reason}")
+    def _keep(self, path: Path, index: Index, size: int) -> None:
+        """Count a segment as closed. Its sidecars can be made again, so that failing to write them is no error."""
+        segment = Segment(path, index.first, index.first + len(index), size, time.time())
+        self._closed.append(segment)
+        try:
+            index.save(path)
+        except OSError as error:
+            log.warning("%s: %s; it will be made again", path.with_suffix(INDEX), error.strerror or error)
+        self._checkpoint(segment)
 
-    def _read(self, segment: _Segment, seq: int, offset: int, size: int) -> bytes | None:
-        data = os.pread(segment.fd, _PREFIX + size, offset)
-        found, body = _record_at(data, 0, seq - 1)
-        return body if found else None
+    def _checkpoint(self, segment: Segment) -> None:
+        try:
+            save_checkpoint(segment.path, self.head, self._memory.save())
+        except OSError as error:
+            log.warning("%s: %s", segment.path.with_suffix(CHECKPOINT), error.strerror or error)
+            return
+        self._checkpointed = segment.number
+        for old in sorted(self.folder.glob(f"*{CHECKPOINT}"))[:-_CHECKPOINTS_KEPT]:
+            old.unlink(missing_ok=True)
+
+
+def _move_aside(path: Path, end: int) -> None:
+    fd = os.open(path, os.O_RDWR)
+    try:
+        torn = os.pread(fd, os.fstat(fd).st_size - end, end)
+        with path.with_name(f"{path.name}.torn").open("ab") as file:
+            file.write(torn)
+            file.flush()
+            os.fsync(file.fileno())
+        os.ftruncate(fd, end)
+    finally:
+        os.close(fd)
+
+
+__all__ = [
+    "SUFFIX",
+    "Damage",
+    "Journal",
+    "JournalError",
+    "Memory",
+    "Record",
+    "kind",
+    "next_epoch",
+    "read",
+    "read_segment",
+    "record_decoder",
+    "record_encoder",
+    "scan",
+    "segments",
+]

@@ -156,7 +156,10 @@ class SnapshotReply(_Message, tag="snapshot", frozen=True):
 
 
 class PageReply(_Message, tag="page", frozen=True):
-    """Records of a page; every number from the asked start up to `next` (exclusive) has been looked at."""
+    """Records of a page; every number from the asked start up to `next` (exclusive) has been looked at.
+
+    `first` is the oldest number that the journal still has: a page asked for from before it begins there.
+    """
 
     id: int
     epoch: int
@@ -165,6 +168,7 @@ class PageReply(_Message, tag="page", frozen=True):
     base: int
     next: int
     records: tuple[msgspec.Raw, ...]
+    first: int = 1
 
 
 class CommandReply(_Message, tag="command", frozen=True):

@@ -1,4 +1,4 @@
-"""Command line of the hub: `python -m driftline.hub RUN_DIR [--bind ADDRESS] [--parent-pid N] [--synthetic]`.
+"""Command line of the hub: `python -m driftline.hub RUN_DIR [options]`, see --help.
 
 Exit codes: 0 ended as asked, 1 could not run, 2 wrong arguments, 3 the run already has a hub.
 """
@@ -26,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="interface to listen on")
     parser.add_argument("--parent-pid", type=int, metavar="N", help="end once this process and all producers are gone")
+    parser.add_argument("--keep-gb", type=float, default=0.0, metavar="N", help="journal: only the newest N GB stay")
+    parser.add_argument("--keep-hours", type=float, default=0.0, metavar="N", help="journal: only N hours stay")
+    parser.add_argument("--keep-until-compacted", action="store_true", help="nothing goes that is not in Parquet")
     parser.add_argument("--synthetic", action="store_true", help="label the run as synthetic")
     options = parser.parse_args(arguments)
     run = RunDir(options.run.resolve())
@@ -35,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(lock, 3)
 
     from driftline.hub.auth import AuthError
+    from driftline.hub.keep import Keep
     from driftline.hub.server import Server
     from driftline.journal import JournalError
     from driftline.rundir import RunError
@@ -42,11 +46,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     if wildcard(options.bind):
         return _fail(f"--bind {options.bind}: every interface is not allowed; name one, such as 127.0.0.1", 2)
+    if not (options.keep_gb >= 0 and options.keep_hours >= 0):
+        return _fail("--keep-gb and --keep-hours are 0 (keep everything) or more", 2)
+    keep = Keep(options.keep_gb, options.keep_hours, options.keep_until_compacted)
     if options.parent_pid:
         # Ctrl-C reaches the whole process group; a hub with a parent must outlive the trainer's last frames.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        server = Server(run, options.bind, options.synthetic, options.parent_pid)
+        server = Server(run, options.bind, options.synthetic, options.parent_pid, keep=keep)
     except (RunError, AuthError, JournalError, OSError) as error:
         return _fail(f"run {run.id}: {error}", 1)
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from typing import Final
 
+import msgspec
+
 from driftline import wire
 from driftline.audit import INTENT, RESULT, Entry
 from driftline.fixes import UnknownFixError, check
-from driftline.frames import TERMINAL, Ack, AckState, Command, Frame, FrameError, encode
+from driftline.frames import TERMINAL, Ack, AckState, Command, Frame, FrameError, decode, encode
 from driftline.hub.effects import HUB, Effect, Now, Sync, ToClient, ToProducer, Write
 from driftline.hub.limits import Buckets, Limits, limit_text
 from driftline.hub.refusals import Refusals
@@ -52,14 +54,32 @@ class Life:
             self.state = ack.state
 
 
+class SavedLife(msgspec.Struct, array_like=True, frozen=True):
+    """A life in a checkpoint: frames as they are packed in the journal."""
+
+    command: bytes
+    state: AckState
+    acks: tuple[bytes, ...]
+
+    def life(self) -> Life:
+        """The life again, as the journal would give it. Raises FrameError."""
+        command, acks = decode(self.command), [decode(ack) for ack in self.acks]
+        if not isinstance(command, Command):
+            raise FrameError("not a command")
+        life = Life(command)
+        life.acks = [ack for ack in acks if isinstance(ack, Ack)]
+        life.state, life.durable = self.state, True
+        return life
+
+
 class Desk:
     """All commands of a run."""
 
     owner = OWNER
 
-    def __init__(self, refusals: Refusals, limits: Limits) -> None:
+    def __init__(self, refusals: Refusals, limits: Limits, full: float = 1.0) -> None:
         self._refusals, self._limits = refusals, limits
-        self._rate = Buckets(limits.commands)
+        self._rate = Buckets(limits.commands, full)
         self._lives: dict[str, Life] = {}
         self._open: dict[str, Life] = {}
         self._unsynced: list[tuple[int, Life]] = []
@@ -72,6 +92,17 @@ class Desk:
                 life.durable = True
             case Ack():
                 self._take(frame)
+
+    def save(self) -> list[SavedLife]:
+        """What `restore` would add up to. A life is saved as journaled: that is when its segment is synced."""
+        return [
+            SavedLife(encode(life.command), life.state, tuple(map(encode, life.acks))) for life in self._lives.values()
+        ]
+
+    def load(self, lives: list[Life]) -> None:
+        """Start from what was saved."""
+        self._lives = {life.command.id: life for life in lives}
+        self._open = {number: life for number, life in self._lives.items() if not life.over}
 
     def _take(self, ack: Ack) -> None:
         life = self._lives.get(ack.id)

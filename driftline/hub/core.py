@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -32,17 +32,19 @@ from driftline.frames import (
     decode,
     encode,
 )
-from driftline.hub.commands import Desk, result
+from driftline.hub.commands import Desk, SavedLife, result
 from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Stamp, ToClient, ToProducer, Write
-from driftline.hub.limits import Buckets, Limits, limit_text
+from driftline.hub.limits import AFTER_RESTART, Buckets, Limits, limit_text
 from driftline.hub.refusals import Refusals
-from driftline.journal import Record, kind, record_encoder
+from driftline.hub.tails import Key, Tail, Tails
 from driftline.keys import Grant
+from driftline.records import Record, kind, record_encoder
 
 HELLO_EVERY: Final = 0.2
 SESSION_SECONDS: Final = 10.0
 DROP_REPORT_SECONDS: Final = 1.0
 _ACK_EVERY_FRAMES: Final = 256
+_SAVED: Final = 1
 _TOPICS: Final = frozenset(topic.decode() for topic in TOPIC.values())
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -60,15 +62,23 @@ class Session:
         self.reported = 0.0
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> Key:
         return self.producer, self.incarnation
 
 
-class Told(NamedTuple):
-    """What the journal already says of an incarnation's dropped frames: how many, and of which topics."""
+class Saved(msgspec.Struct, array_like=True, frozen=True):
+    """What a Core knows at the end of a segment; of another `version`, the journal is read instead."""
 
-    total: int = 0
-    topics: dict[str, int] = {}  # noqa: RUF012  never changed in place
+    version: int
+    head: int
+    plain: int
+    tails: list[tuple[str, int, Tail]]
+    states: list[tuple[str, str, int, bytes]]
+    generations: dict[str, int]
+    commands: list[SavedLife]
+
+
+_saved: Final = msgspec.msgpack.Decoder(Saved)
 
 
 class Core:
@@ -77,25 +87,25 @@ class Core:
     def __init__(self, run: str, epoch: int, limits: Limits = Limits()) -> None:  # noqa: B008  it is frozen
         self.run, self.epoch = run, epoch
         self._limits = limits
-        self._requests = Buckets(limits.requests)
+        full = 1.0 if epoch == 1 else AFTER_RESTART
+        self._requests = Buckets(limits.requests, full)
         self.head = self.plain = self.base = 0
         self.sessions: dict[bytes, Session] = {}
         self.producer_seen = float("-inf")
         self.bad_frames = 0
         self.refusals = Refusals()
-        self._told: dict[tuple[str, int], Told] = {}
-        self._tails: dict[tuple[str, int], int] = {}
+        self._tails = Tails(self._connected)
         self._states: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._fix_generations: dict[str, int] = {}
         self._asked: dict[bytes, float] = {}
-        self._desk = Desk(self.refusals, limits)
+        self._desk = Desk(self.refusals, limits, full)
 
     # Start
 
     def restore(self, record: Record) -> None:
         """Take over one record of the journal, in order."""
         if record.incarnation:
-            self._tails[record.producer, record.incarnation] = record.pseq
+            self._tails.of((record.producer, record.incarnation)).last = record.pseq
         letter = kind(record.body)
         self.head = record.seq
         if letter != b"t":
@@ -109,9 +119,36 @@ class Core:
             self._remember_drops(record.producer, frame)
             self._desk.restore(frame)
 
+    def save(self) -> bytes:
+        """Everything that `restore` would add up to, for a checkpoint. Bounded, as all that it is made of."""
+        states = [(what, name, seq, record) for (what, name), (seq, record) in self._states.items()]
+        return record_encoder.encode(
+            Saved(
+                _SAVED, self.head, self.plain, self._tails.save(), states, self._fix_generations, self._desk.save()
+            )
+        )
+
+    def load(self, saved: bytes) -> None:
+        """Start from what `save` gave. Raises ValueError, with nothing changed, for what another version saved."""
+        try:
+            known = _saved.decode(saved)
+            lives = [life.life() for life in known.commands]
+        except (*DECODE_ERRORS, FrameError) as error:
+            raise ValueError(f"not a checkpoint: {error}") from error
+        if known.version != _SAVED:
+            raise ValueError(f"a checkpoint of version {known.version}, this hub reads {_SAVED}")
+        self.head, self.plain = known.head, known.plain
+        self._tails.load(known.tails)
+        self._states = {(what, name): (seq, record) for what, name, seq, record in known.states}
+        self._fix_generations = dict(known.generations)
+        self._desk.load(lives)
+
     def start(self) -> None:
         """The journal is read: this is where the epoch begins."""
         self.base = self.head
+
+    def _connected(self, key: Key) -> bool:
+        return any(session.key == key for session in self.sessions.values())
 
     # Writing
 
@@ -127,7 +164,7 @@ class Core:
         if stamp.plain:
             self.plain = stamp.seq
         if write.incarnation:
-            self._tails[write.producer, write.incarnation] = write.pseq
+            self._tails.of((write.producer, write.incarnation)).last = write.pseq
         self._remember(write.frame, stamp.seq, stamp.record)
         self._remember_drops(write.producer, write.frame)
         head = wire.LIVE_HEAD.pack(self.epoch, stamp.seq, stamp.previous)
@@ -174,13 +211,13 @@ class Core:
             case Event(kind="probe.dropped", data={"producer": str(name), "incarnation": str(number), **data}) if (
                 producer == HUB
             ):
-                key = name, int(number)
-                topics = dict(self._told.get(key, Told()).topics)
+                tail = self._tails.of((name, int(number)))
+                topics = dict(tail.topics)
                 for topic, n in data.items():
                     if topic.startswith("topic."):
                         topic = topic.removeprefix("topic.")
                         topics[topic] = topics.get(topic, 0) + int(n)
-                self._told[key] = Told(int(data["total"]), topics)
+                tail.dropped, tail.topics = int(data["total"]), topics
 
     # Producers
 
@@ -228,8 +265,8 @@ class Core:
         self._asked.pop(peer, None)
         # What the producer was told is journaled it no longer has. If the disk has lost that since (a crash of the
         # machine), going on is all that is left; otherwise `first - 1` is never above the tail.
-        last = max(self._tails.get(session.key, 0), hello.first - 1)
-        self._tails[session.key] = last
+        tail = self._tails.newest(session.key)
+        last = tail.last = max(tail.last, hello.first - 1)
         effects: list[Effect] = [ToProducer(peer, wire.pack(wire.Welcome(self.epoch, hello.nonce, last)))]
         return effects + self._desk.on_hello(session.producer, peer, now)
 
@@ -244,7 +281,7 @@ class Core:
         session.seen = self.producer_seen = now.mono
         session.dropped = max(session.dropped, dropped)
         session.due = True
-        tail = self._tails[session.key]
+        tail = self._tails.of(session.key).last
         if pseq > tail + 1:
             return self._ask_hello(peer, now)
         if pseq <= tail:
@@ -330,7 +367,7 @@ class Core:
         effects: list[Effect] = []
         for session in sessions:
             session.due, session.unacked = False, 0
-            acked = wire.Acked(session.incarnation, self._tails[session.key])
+            acked = wire.Acked(session.incarnation, self._tails.of(session.key).last)
             effects.append(ToProducer(session.peer, wire.pack(acked)))
         return effects
 
@@ -342,11 +379,11 @@ class Core:
             del self._asked[peer]
         effects: list[Effect] = [*self.refusals.due(now)]
         for session in self.sessions.values():
-            told = self._told.get(session.key, Told())
+            told = self._tails.of(session.key)
             # A count that has run ahead of the topics waits for them, but not for ever: not every producer says them.
             known = sum(session.topics.values()) >= session.dropped
             patience = DROP_REPORT_SECONDS if known else 3 * DROP_REPORT_SECONDS
-            if session.dropped > told.total and now.mono - max(session.reported, session.greeted) >= patience:
+            if session.dropped > told.dropped and now.mono - max(session.reported, session.greeted) >= patience:
                 session.reported = now.mono
                 event = _dropped(session, told, now)
                 effects.append(Write(encode(event), event))
@@ -397,9 +434,9 @@ class Core:
         return [ToClient(peer, wire.pack(reply))]
 
 
-def _dropped(session: Session, told: Told, now: Now) -> Event:
+def _dropped(session: Session, told: Tail, now: Now) -> Event:
     """What a producer has dropped since it was last told; the journal sums up to the exact counts."""
-    lost = session.dropped - told.total
+    lost = session.dropped - told.dropped
     topics = {topic: n - told.topics.get(topic, 0) for topic, n in session.topics.items()}
     topics = {topic: n for topic, n in topics.items() if n > 0}
     which = ", ".join(f"{n} {topic}" for topic, n in topics.items())

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+AFTER_RESTART: Final = 0.5
 _BUCKETS_KEPT: Final = 4096
 
 
@@ -33,15 +34,20 @@ def limit_text(rate: Rate) -> str:
 
 
 class Buckets:
-    """One bucket a key, all of one rate."""
+    """One bucket a key, all of one rate.
 
-    def __init__(self, rate: Rate) -> None:
+    `full` is the share of the burst that a key not seen before has. What the keys had used up ends with their hub;
+    one that was started again gives half a burst, so that crashes are no way around a limit and no punishment.
+    """
+
+    def __init__(self, rate: Rate, full: float = 1.0) -> None:
         self.rate = rate
+        self._start = max(1.0, full * rate.burst)
         self._levels: dict[str, tuple[float, float]] = {}
 
     def take(self, key: str, mono: float) -> bool:
         """True if `key` may go on; false if it has used up what it had."""
-        level, at = self._levels.get(key, (self.rate.burst, mono))
+        level, at = self._levels.get(key, (self._start, mono))
         level = min(self.rate.burst, level + max(0.0, mono - at) * self.rate.per_second)
         allowed = level >= 1.0
         if key not in self._levels and len(self._levels) >= _BUCKETS_KEPT:

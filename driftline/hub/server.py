@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -19,11 +21,13 @@ import zmq
 from driftline import keys as run_keys
 from driftline import wire
 from driftline.audit import AuditError, AuditLog, Entry
+from driftline.disk import DISK, Disk
 from driftline.frames import MAX_BODY
 from driftline.hub import ports
 from driftline.hub.auth import AuthError, Gate, Table, secure_server
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
+from driftline.hub.keep import Keep
 from driftline.hub.live import Live
 from driftline.journal import Journal, JournalError, next_epoch
 from driftline.keys import Grant
@@ -56,6 +60,7 @@ class Syncer(threading.Thread):
         self._ended = False
         self.synced = journal.head
         self.error = ""
+        self._chores: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def run(self) -> None:
@@ -63,6 +68,7 @@ class Syncer(threading.Thread):
         while not self._ended:
             asked = self._wanted.wait(SYNC_SECONDS)
             self._wanted.clear()
+            self._work()
             # The server writes a command's intent before the command: with the head, its intent is there.
             head, audited = self._journal.head, self._audit.size
             if (head, audited) == (self.synced, self._audited) and not asked:
@@ -81,6 +87,18 @@ class Syncer(threading.Thread):
             if asked:
                 os.eventfd_write(self.wake, 1)
 
+    def later(self, chore: Callable[[], None]) -> None:
+        """Do something slow with the disk on this thread, some time; its OSError is logged."""
+        self._chores.put(chore)
+
+    def _work(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                try:
+                    self._chores.get_nowait()()
+                except OSError as error:
+                    log.error("on the disk: %s", error)
+
     def want(self) -> None:
         """Sync now rather than soon."""
         self._wanted.set()
@@ -95,8 +113,17 @@ class Syncer(threading.Thread):
 class Server:
     """One hub. The caller holds the run's lock. Raises RunError, AuthError, JournalError before it is ready."""
 
-    def __init__(self, run: RunDir, bind: str, synthetic: bool, parent: int | None) -> None:
-        self._run = run
+    def __init__(
+        self,
+        run: RunDir,
+        bind: str = "127.0.0.1",
+        synthetic: bool = False,
+        parent: int | None = None,
+        *,
+        keep: Keep = Keep(),  # noqa: B008  it is frozen
+        disk: Disk = DISK,
+    ) -> None:
+        self._run, self._keep, self._disk = run, keep, disk
         run_keys.make_run_keys(run)
         server = run_keys.load(run, "server")
         self._table = Table(run.keys / "authorized")
@@ -106,8 +133,9 @@ class Server:
         self._degraded = ""
 
         self._core = Core(run.id, next_epoch(run.journal))
-        self._journal = Journal(run.journal, self._core.restore)
+        self._journal = Journal(run.journal, memory=self._core, disk=disk)
         self._core.start()
+        log.info("journal: %d of its bytes had to be read", self._journal.scanned)
         if self._journal.damage.bytes:
             log.warning("journal: %d bytes were damaged and left out", self._journal.damage.bytes)
         self._audit = self._open_audit()
@@ -245,7 +273,10 @@ class Server:
         return busy
 
     def _refresh(self, now: Now) -> None:
-        """Look whether the table of grants has changed, and let nobody keep what was taken away."""
+        """Look whether the table of grants has changed, and let nobody keep what was taken away; likewise retention."""
+        if gone := self._keep.expired(self._journal, self._run, now.wall):
+            log.info("retention: segments up to %s go, frames from %d on stay", gone[-1].stem, self._journal.first)
+            self._syncer.later(lambda: self._journal.delete(gone))
         changes = self._table.refresh()
         self._do([Note(change.entry(now)) for change in changes])
         self._poller.unregister(self._live.socket)
@@ -305,7 +336,7 @@ class Server:
         self._syncer.want()
 
     def _open_audit(self) -> AuditLog:
-        audit = AuditLog(self._run.audit)
+        audit = AuditLog(self._run.audit, self._disk)
         if audit.damage:
             log.error("audit log: %s; it is continued", audit.damage)
         for entry in self._core.unrecorded(audit.open, clock()):
@@ -325,7 +356,14 @@ class Server:
         records, following = self._journal.page(page.start, page.limit, wire.PAGE_BYTES, page.tokens)
         core = self._core
         reply = wire.PageReply(
-            page.id, core.epoch, core.head, core.plain, core.base, following, tuple(map(msgspec.Raw, records))
+            page.id,
+            core.epoch,
+            core.head,
+            core.plain,
+            core.base,
+            following,
+            tuple(map(msgspec.Raw, records)),
+            self._journal.first,
         )
         with contextlib.suppress(zmq.ZMQError):
             self._rpc.send_multipart((page.peer, wire.pack(reply)), zmq.NOBLOCK)

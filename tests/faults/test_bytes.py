@@ -118,7 +118,7 @@ def mutated(rolls, seed: bytes) -> bytes:  # type: ignore[no-untyped-def]
 
 def in_turn(core: Core, body: bytes) -> bytes:
     """A body in a message whose head is right, so that it is looked at."""
-    return wire.DATA_HEAD.pack(wire.DATA, 7, core._tails["trainer", 7] + 1, 0) + body
+    return wire.DATA_HEAD.pack(wire.DATA, 7, core._tails.of(("trainer", 7)).last + 1, 0) + body
 
 
 def test_f15_mutated_frames_on_both_endpoints_raise_nothing() -> None:

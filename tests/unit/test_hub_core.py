@@ -16,8 +16,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from driftline import wire
 from driftline.audit import Entry
 from driftline.frames import TERMINAL, Ack, Command, Event, Metrics, decode, encode
-from driftline.hub.core import Core
+from driftline.hub.core import Core, Saved
 from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
+from driftline.hub.tails import LIVES, MOST
 from driftline.journal import Record, record_decoder
 from driftline.keys import Grant
 
@@ -44,13 +45,24 @@ class Machine(RuleBasedStateMachine):
         self.requests = 0
         self.asked: dict[int, str] = {}
         self.notes: list[Entry] = []
+        self.checkpoint: tuple[int, bytes] | None = None
+        self.epoch = 0
         self.boot()
 
     def boot(self) -> None:
-        self.core = Core("run", getattr(self, "epoch", 0) + 1)
-        self.epoch = self.core.epoch
-        for record in self.disk:
+        self.epoch += 1
+        self.core = Core("run", self.epoch)
+        start = 0
+        if self.checkpoint is not None:
+            start, saved = self.checkpoint
+            self.core.load(saved)
+        for record in self.disk[start:]:
             self.core.restore(record_decoder.decode(record))
+        if start:
+            reader = Core("run", self.epoch)
+            for record in self.disk:
+                reader.restore(record_decoder.decode(record))
+            assert knowledge(self.core) == knowledge(reader), "a checkpoint stands for what it covers"
         self.core.start()
         self.synced = len(self.disk)  # opening the journal syncs it
         self.published = self.published[: len(self.disk)]
@@ -171,6 +183,12 @@ class Machine(RuleBasedStateMachine):
             producer.connect()
         self.boot()
 
+    @rule()
+    def close_segment(self) -> None:
+        """The journal goes on in a new segment: the old one is synced and a checkpoint left."""
+        self.sync(0)
+        self.checkpoint = len(self.disk), self.core.save()
+
     @rule(full=st.booleans())
     def fill_disk(self, full: bool) -> None:
         self.disk_full = full
@@ -261,6 +279,13 @@ class Machine(RuleBasedStateMachine):
             assert set(states) & TERMINAL, f"command {number} ended in no terminal state: {states}"
             trainer = self.producers["trainer"]
             assert trainer.taken.count(number) <= 1
+
+
+def knowledge(core: Core) -> object:
+    """What a core has from the journal, in an order that does not depend on who greeted last."""
+    saved = msgspec.msgpack.decode(core.save(), type=Saved)
+    tails = sorted((name, number, tail) for name, number, tail in saved.tails if tail.last or tail.dropped)
+    return msgspec.structs.replace(saved, tails=tails, states=sorted(saved.states))
 
 
 class Producer:
@@ -380,6 +405,49 @@ def run_effects(core: Core, effects: list[Effect], disk: list[Record], now: Now)
         else:
             others.append(effect)
     return others
+
+
+def test_a_checkpoint_of_another_version_is_refused_and_changes_nothing() -> None:
+    core, other = Core("r", 2), Core("r", 1)
+    saved = msgspec.msgpack.decode(other.save())
+    for wrong in (b"", b"\xc1", msgspec.msgpack.encode([*saved[:3], [["p", 1]], *saved[4:]]), b"\x97" + b"\xff" * 7):
+        with pytest.raises(ValueError, match="not a checkpoint"):
+            core.load(wrong)
+    with pytest.raises(ValueError, match="version 99"):
+        core.load(msgspec.msgpack.encode([99, *saved[1:]]))
+    assert core.head == 0
+
+
+def test_tails_are_bounded_and_the_connected_ones_stay() -> None:
+    """A thousand lives of one producer, one of which stays connected all the time; and a thousand names."""
+    core, now = Core("r", 1), clock(1.0)
+    grant = Grant("producer", "*", "k")
+
+    def greet(name: str, incarnation: int, peer: bytes, first: int = 1) -> int:
+        hello = wire.HELLO + wire.pack(wire.Hello(name, incarnation, first, 1, 0, 1))
+        (welcome,) = told(core.on_ingest(peer, grant, hello, now))
+        return wire.to_producer_decoder.decode(welcome.message).last
+
+    def frame(incarnation: int, pseq: int, peer: bytes) -> int:
+        data = wire.DATA_HEAD.pack(wire.DATA, incarnation, pseq, 0) + encode(Metrics(1, 1, 1.0, {}))
+        disk: list[Record] = []
+        run_effects(core, core.on_ingest(peer, grant, data, now), disk, now)
+        return len(disk)
+
+    greet("trainer", 1, b"first")
+    assert frame(1, 1, b"first") == 1
+    for incarnation in range(2, 1000):
+        greet("trainer", incarnation, b"p")
+        assert frame(incarnation, 1, b"p") == 1
+    assert len(core._tails) == LIVES
+    assert frame(1, 1, b"first") == 0, "what is connected is never forgotten: no frame twice"
+    for incarnation in range(1000 - LIVES + 1, 1000):
+        assert greet("trainer", incarnation, b"q") == 1, "nor are the newest"
+    assert greet("trainer", 500, b"q", first=8) == 7, "one long gone goes on where it says it is"
+    for number in range(2 * MOST):
+        greet(f"engine-{number}", 1, b"r")
+    assert len(core._tails) <= MOST
+    assert frame(1, 1, b"first") == 0
 
 
 def test_a_failed_write_has_happened_to_nobody() -> None:

@@ -9,7 +9,7 @@ from driftline import wire
 from driftline.frames import Ack, Command, EngineState, encode
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Note, Now, ToClient, ToProducer, Write
-from driftline.hub.limits import Buckets, Limits, Rate
+from driftline.hub.limits import AFTER_RESTART, Buckets, Limits, Rate
 from driftline.journal import record_decoder
 from driftline.keys import Grant
 
@@ -88,6 +88,20 @@ def test_a_flood_of_requests_is_refused_with_its_id() -> None:
     assert [reply.id for reply in replies] == list(range(1000))
     assert sum(isinstance(reply, wire.Pong) for reply in replies) == 200
     assert isinstance(desk.ask(wire.PingRequest(1), OTHER), wire.Pong)
+
+
+def test_a_restart_gives_half_a_burst_not_a_whole_one() -> None:
+    rate = Rate(10.0, 50.0)
+    first, later = Buckets(rate), Buckets(rate, AFTER_RESTART)
+    assert sum(first.take("k", 1.0) for _ in range(100)) == 50
+    assert sum(later.take("k", 1.0) for _ in range(100)) == 25
+    assert sum(later.take("k", 2.0) for _ in range(100)) == 10
+    for epoch, allowed in ((1, 8), (2, 4)):
+        core = Core("r", epoch, Limits(requests=Rate(1.0, 8.0)))
+        now = Now(1.0, 1.0)
+        replies = [core.on_request(b"c", OPERATOR, wire.pack(wire.PingRequest(n)), now)[-1] for n in range(20)]
+        pongs = [r for r in replies if isinstance(wire.reply_decoder.decode(r.message), wire.Pong)]
+        assert len(pongs) == allowed
 
 
 @given(st.lists(st.floats(-5.0, 5.0), max_size=200))
