@@ -35,7 +35,8 @@ _stamped: Final[msgspec.msgpack.Decoder[Stamped]] = msgspec.msgpack.Decoder(Stam
 class FeedStatus(msgspec.Struct, frozen=True):
     """How fresh a feed is. `age` is seconds since the hub last spoke, `received` the number up to which the feed has
     everything it asked for, `error` a sentence while something is wrong, `degraded` the hub's own complaint,
-    `rewinds` how often a crash of the hub's machine has taken back frames that were already delivered."""
+    `rewinds` how often a crash of the hub's machine has taken back frames that were already delivered, `skipped` how
+    many of the numbers asked for retention had deleted before they could be read."""
 
     connected: bool
     head: int
@@ -46,6 +47,7 @@ class FeedStatus(msgspec.Struct, frozen=True):
     error: str
     degraded: str = ""
     rewinds: int = 0
+    skipped: int = 0
 
     @property
     def behind(self) -> int:
@@ -77,7 +79,7 @@ class Feed:
         self._connection, self._keys, self._tokens, self._refresh = connection, keys, tokens, refresh
         self._at = max(since, 1) - 1
         self._goal = -1
-        self._head = self._epoch = self._reconnects = self._rewinds = 0
+        self._head = self._epoch = self._reconnects = self._rewinds = self._skipped = 0
         self._heard = time.monotonic()
         self._spoke = False
         self._lost = False
@@ -119,6 +121,7 @@ class Feed:
             error=self._error,
             degraded=self._degraded,
             rewinds=self._rewinds,
+            skipped=self._skipped,
         )
 
     def close(self) -> None:
@@ -266,6 +269,7 @@ class Feed:
             return  # a beacon of that epoch will come and say where it began
         self._head = max(self._head, page.head)
         self._goal = page.head if self._tokens else page.plain
+        self._skipped += max(0, page.first - 1 - self._at)
         self._deliver([(stamped, len(stamped.body)) for stamped in page.frames])
         self._at = max(self._at, page.next - 1)
 

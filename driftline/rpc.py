@@ -58,7 +58,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 class Page(msgspec.Struct, frozen=True):
     """Frames of the journal in order. The next page begins at `next`; there is none (yet) if `next` > `head`.
 
-    `plain` is the newest number that is not a Tokens frame, `base` the head when the hub's epoch began.
+    `plain` is the newest number that is not a Tokens frame, `base` the head when the hub's epoch began,
+    `first` the oldest number that the journal still has: retention has taken away what was before.
     """
 
     epoch: int
@@ -67,6 +68,7 @@ class Page(msgspec.Struct, frozen=True):
     next: int
     plain: int
     base: int
+    first: int = 1
 
 
 class Client:
@@ -91,7 +93,7 @@ class Client:
     ) -> Page:
         """Frames with seq >= `start`, at most `limit` (256) and about 4 MiB."""
         r = self._ask(wire.PageReply, lambda number: wire.PageRequest(number, start, limit, tokens), timeout)
-        return Page(r.epoch, r.head, _frames(r.records), r.next, r.plain, r.base)
+        return Page(r.epoch, r.head, _frames(r.records), r.next, r.plain, r.base, r.first)
 
     def ping(self) -> float:
         """Round trip in seconds."""

@@ -76,6 +76,15 @@ class RunDir(msgspec.Struct, frozen=True):
         return self.path / "checkpoints"
 
     @property
+    def parquet(self) -> Path:
+        """Closed segments of the journal as tables: `parquet/<table>/<segment>.parquet`."""
+        return self.path / "parquet"
+
+    def compacted(self, segment: int) -> Path:
+        """The note that all tables of a segment are written; there is none before."""
+        return self.parquet / f"{segment:06d}.json"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 
