@@ -135,7 +135,6 @@ class Server:
         self._core = Core(run.id, next_epoch(run.journal))
         self._journal = Journal(run.journal, memory=self._core, disk=disk)
         self._core.start()
-        log.info("journal: %d of its bytes had to be read", self._journal.scanned)
         if self._journal.damage.bytes:
             log.warning("journal: %d bytes were damaged and left out", self._journal.damage.bytes)
         self._audit = self._open_audit()
@@ -181,7 +180,14 @@ class Server:
         self._syncer.start()
         self._run.write_connection(self._connection)
         core = self._core
-        log.info("run %s: epoch %d, head %d, ingest at %s", core.run, core.epoch, core.head, self._connection.ingest)
+        log.info(
+            "run %s: epoch %d, head %d, %d bytes of the journal read, ingest at %s",
+            core.run,
+            core.epoch,
+            core.head,
+            self._journal.scanned,
+            self._connection.ingest,
+        )
         poller = self._poller
         for socket in (self._gate.socket, self._ingest, self._live.socket, self._rpc):
             poller.register(socket, zmq.POLLIN)
