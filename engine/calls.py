@@ -14,6 +14,10 @@ from engine.types import EngineError
 T = TypeVar("T")
 
 
+class GoneError(EngineError):
+    """The actor behind a call is dead, or has not answered in time and counts as dead."""
+
+
 class LoopThread:
     """An event loop on a daemon thread. `stop` cancels what still runs in it."""
 
@@ -40,8 +44,17 @@ class LoopThread:
             raise EngineError("the engine pool is not running")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def wait(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
+    def post(self, call: Callable[[], object]) -> None:
+        """Make a plain call on the loop, soon. Raises EngineError when the loop is not running."""
+        if self._loop is None:
+            raise EngineError("the engine pool is not running")
+        self._loop.call_soon_threadsafe(call)
+
+    def wait(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run a coroutine on the loop and wait for it. Raises EngineError after `timeout` s, or when stopped."""
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise EngineError("the pool's own thread cannot wait for the pool; call it from another thread")
         future = self.schedule(work)
         try:
             return future.result(timeout)
@@ -61,19 +74,24 @@ class LoopThread:
         thread.join(patience)
 
 
-async def ask(name: str, call: Callable[[], Awaitable[T]], log: Path) -> T | EngineError:
-    """Await one call of the engine `name`; every way it can fail comes back as an EngineError that names it."""
+async def ask(name: str, call: Callable[[], Awaitable[T]], log: Path, timeout: float | None = None) -> T | EngineError:
+    """Await one call of the engine `name`; every way it can fail comes back as an EngineError that names it.
+
+    GoneError: its process is dead, or gave no answer within `timeout` seconds.
+    """
     from ray.exceptions import RayActorError, RayError, RayTaskError
 
     try:
-        return await call()
+        return await asyncio.wait_for(call(), timeout)
     except RayTaskError as error:
         cause = error.cause
         return cause if isinstance(cause, EngineError) else EngineError(f"{name}: {_last_line(error)}; see {log}")
     except RayActorError:
-        return EngineError(f"{name}: its process died; see {log}")
+        return GoneError(f"{name}: its process died; see {log}")
     except RayError as error:
         return EngineError(f"{name}: {_last_line(error)}; see {log}")
+    except TimeoutError:
+        return GoneError(f"{name}: no answer within {timeout:g} s; see {log}")
 
 
 def unwrap(results: list[T | EngineError]) -> list[T]:

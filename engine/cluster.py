@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import socket
+import threading
 from typing import Final
 
 import psutil
@@ -32,6 +33,9 @@ class Cluster:
 
     def __init__(self) -> None:
         self.processes = Processes()
+        self._families: dict[int, Processes] = {}
+        # Actors come and go on the pool's threads while the trainer's closes, perhaps from a signal handler.
+        self._lock = threading.RLock()
         self.local = not os.environ.get("RAY_ADDRESS")
         self._joined = False
         self._guard: Guard | None = None
@@ -74,11 +78,20 @@ class Cluster:
 
     def hold(self, pid: int | None = None) -> None:
         """Take note of an actor's process (None: of what the known ones have started since), to end it in the end."""
-        if pid is not None:
-            self.processes.remember(pid)
-        self.processes.refresh()
-        if self._guard is not None:
-            self._guard.tell(self.processes)
+        with self._lock:
+            if pid is not None:
+                self.processes.remember(pid)
+                self._families.setdefault(pid, Processes()).remember(pid)
+            for family in (self.processes, *self._families.values()):
+                family.refresh()
+            if self._guard is not None:
+                self._guard.tell(self.processes)
+
+    def end(self, pid: int) -> list[int]:
+        """Kill what is left of a held actor and of the processes it started; returns the pids."""
+        with self._lock:
+            family = self._families.pop(pid, None)
+        return family.end(0.0) if family is not None else []
 
     def same_machine(self, node: str) -> bool:
         """Whether an actor's host name is this machine's."""
@@ -86,13 +99,16 @@ class Cluster:
 
     def stop(self, patience: float = 10.0) -> list[int]:
         """Leave or end Ray, and every held process; returns the pids that had to be killed. Idempotent."""
-        self.processes.refresh()
+        with self._lock:
+            self.processes.refresh()
         if self._joined:
             import ray
 
             ray.shutdown()
             self._joined = False
-        killed = self.processes.end(patience)
+        with self._lock:
+            killed = self.processes.end(patience)
+            self._families.clear()
         if self._guard is not None:
             self._guard.close()
             self._guard = None

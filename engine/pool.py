@@ -1,72 +1,70 @@
 """The pool: what a trainer holds to get rollouts, push weights and switch fixes on N engines at once.
 
-One background thread awaits every Ray call; the trainer's thread only hands over and takes, and never waits for a
-single engine longer than it said.
+One background thread awaits every Ray call and owns all state; the parts that live on it are members (who serves),
+dispatch (requests), syncing (weights), steering (fixes), recovery (deaths) and rolling (restarts). The caller's
+thread only hands over and takes, and never waits for a single engine longer than it said.
 """
 
 from __future__ import annotations
 
-import asyncio
 import atexit
-import threading
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from driftline import fixes as fix_catalogue
+import msgspec
+
 from driftline.config import EngineConfig, SamplingConfig
-from driftline.frames import EngineFix
+from driftline.frames import EngineFix, How, Level
 from driftline.keys import Keys
 from driftline.rundir import Connection
-from engine.calls import LoopThread, ask, unwrap
+from engine.admission import Admission
+from engine.calls import LoopThread, unwrap
 from engine.cluster import Cluster
-from engine.fixes import refusal, wanted_at_start
-from engine.launch import EngineSpec, check_model, log_file
+from engine.dispatch import Dispatch
+from engine.fixes import wanted_at_start
+from engine.launch import EngineSpec, check_model
+from engine.members import CONTROL_S, Fleet
+from engine.recovery import Recovery
+from engine.rolling import Rolling
+from engine.spawn import CLOSE_S, Spawner
 from engine.stats import pool_stats
+from engine.steering import Steering, check_fix
+from engine.syncing import RETRIES, Syncs
+from engine.transport import Transport, open_transport
 from engine.types import (
     EngineError,
     EngineInfo,
     EngineSample,
-    Group,
     PauseReport,
     PoolStats,
+    RestartReport,
     RolloutRequest,
     SyncReport,
 )
-from engine.weights import publish, sweep
+from engine.types import Group as Group
+from engine.weights import sweep
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+EventData = dict[str, str | int | float | bool]
 
-CONTROL_S: Final = 30.0
-"""Longest wait, in seconds, for an engine to answer a control call other than a sync."""
 STATS_S: Final = 2.0
-CLOSE_S: Final = 10.0
 PROGRESS_S: Final = 5.0
-PENDING_CALLS: Final = 100_000
-"""Calls one actor takes at once: far above any number of groups in flight, so that control calls never queue."""
-
-
-@dataclass
-class _Member:
-    """One engine as the pool sees it. `base` is the sample that the last `stats` call ended with."""
-
-    name: str
-    actor: Any
-    load: int = 0
-    info: EngineInfo | None = None
-    base: EngineSample | None = None
-    dead: bool = False
 
 
 class EnginePool:
-    """N engines. Every method raises EngineError with a sentence that names the engine."""
+    """N engines. Every method may be called from any thread and raises EngineError with a sentence.
+
+    A dead engine is replaced in the background, with the wanted fixes and the newest weights, at most
+    `config.replacements` times; after that every call raises. `on_event(kind, text, level, data)` tells of it, from
+    the pool's own thread, in which the pool's methods must not be called.
+    """
 
     def __init__(
         self,
@@ -80,6 +78,7 @@ class EnginePool:
         keys: Keys | None,
         log_dir: Path,
         on_progress: Callable[[str], None],
+        on_event: Callable[[str, str, Level, EventData], None] | None = None,
     ) -> None:
         self._config = config
         self._sampling = sampling
@@ -90,13 +89,12 @@ class EnginePool:
         self._keys = keys
         self._log_dir = Path(log_dir).resolve()
         self._say = on_progress
+        self._on_event = on_event
         self._cluster = Cluster()
         self._loop = LoopThread("engine-pool")
-        self._members: list[_Member] = []
-        self._changed = threading.Condition()
-        self._groups: deque[Group] = deque()
-        self._in_flight = 0
-        self._failure: EngineError | None = None
+        self._fleet = Fleet(self.names, wanted_at_start(self._fixes), self._tell)
+        self._dispatch = Dispatch(self._fleet, self._loop)
+        self._started = False
         self._closed = False
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -112,12 +110,18 @@ class EnginePool:
         try:
             check_model(self._model)
             for fix_id, value in self._fixes.items():
-                _check_fix(fix_id, value)
+                check_fix(fix_id, value)
             self._log_dir.mkdir(parents=True, exist_ok=True)
             sweep()
+            transport = open_transport(self._config)
             self._say("starting Ray")
             self._cluster.start(self._config)
-            self._loop.start()
+            template = EngineSpec(
+                name="", index=0, config=self._config, sampling=self._sampling, model=str(self._model),
+                dtype=self._dtype, fixes={}, log="", connection=self._connection, keys=self._keys,
+                transport=transport.kind,
+            )  # fmt: skip
+            self._assemble(transport, Spawner(self._fleet, self._cluster, transport, template, self._log_dir))
             self._start_engines()
         except BaseException:
             self.close()
@@ -129,16 +133,17 @@ class EnginePool:
             return
         self._closed = True
         atexit.unregister(self.close)
-        with self._changed:
-            self._failure = self._failure or EngineError("the engine pool is closed")
-            self._changed.notify_all()
+        closed = EngineError("the engine pool is closed")
+        self._dispatch.fail(closed)
         self._cluster.hold()
         if self._loop.running:
             try:
-                self._loop.wait(self._end_engines(), CLOSE_S + 5.0)
+                self._loop.wait(self._end_engines(closed), CLOSE_S + 5.0)
             except EngineError as error:
                 self._say(f"engines did not end by themselves ({error}); killing them")
             self._loop.stop()
+        if self._started:
+            self._transport.close()
         self._cluster.stop()
 
     @property
@@ -148,239 +153,214 @@ class EnginePool:
 
     @property
     def infos(self) -> list[EngineInfo]:
-        """What each started engine is and where it runs."""
-        return [member.info for member in self._members if member.info is not None]
+        """What each engine that has come up is and where it runs; also of one that has died since."""
+        members = [self._fleet.members[name] for name in self.names if name in self._fleet.members]
+        return [member.info for member in members if member.info is not None]
 
     # -- rollouts -----------------------------------------------------------------------------------------------
 
     def submit(self, request: RolloutRequest) -> None:
-        """Hand a request to the engine with the fewest sequences in flight. Does not wait."""
+        """Hand a request to the engine with the fewest sequences in flight, or to the first to come up. No wait.
+
+        It comes back from `take` exactly once, whatever happens to the engine that has it.
+        """
         length, limit = len(request.prompt_ids), self._config.max_model_len
         if request.n < 1 or not 0 < length < limit:
             raise EngineError(
                 f"group {request.group}: {request.n} samples of a prompt of {length} tokens; allowed: at least 1 "
                 f"sample, 1 to {limit - 1} tokens (engine.max_model_len = {limit})"
             )
-        self._check_alive()
-        with self._changed:
-            member = min(self._members, key=lambda member: member.load)
-            member.load += request.n
-            self._in_flight += 1
-        self._loop.schedule(self._roll(member, request))
+        self._check()
+        self._dispatch.submit(request)
 
     def take(self, timeout: float) -> list[Group]:
         """Groups completed since the last call; waits for the first one, up to `timeout` seconds.
 
-        Raises EngineError as soon as an engine is dead: its groups in flight are lost.
+        Raises EngineError once a dead engine cannot be replaced any more.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._groups or self._failure, timeout)
-            self._raise_failure()
-            groups = list(self._groups)
-            self._groups.clear()
-            return groups
+        return self._dispatch.take(timeout)
 
     @property
     def in_flight(self) -> int:
         """Groups submitted and not yet completed."""
-        return self._in_flight
+        return self._dispatch.in_flight
 
     # -- steering -----------------------------------------------------------------------------------------------
 
-    def sync(self, weights: Mapping[str, torch.Tensor], version: int, *, timeout: float = 120.0) -> list[SyncReport]:
-        """Give every engine these weights (Hugging Face names): pause, load, resume, side by side.
+    def sync(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        version: int,
+        *,
+        timeout: float = 120.0,
+        barrier: bool = False,
+        retries: int = RETRIES,
+    ) -> list[SyncReport]:
+        """Give every engine these weights (Hugging Face names): pause, load, verify, resume, side by side.
 
-        Requests in flight are kept and go on with the new weights. A report with `ok` false is an engine that has
-        kept its old version or stays paused; a dead or silent engine raises.
+        Staged fixes change in it. The tensors must not be changed afterwards: engines that come up later get them
+        too. `timeout` s bound one engine's sync, and the wait for an engine when none is up; a silent engine counts
+        as dead then. A failed load is repeated `retries` times. `barrier`: no engine resumes before all have loaded.
+
+        One report for each engine that lived through it; `ok` false is one that kept its old version or stays paused.
         """
-        self._check_alive()
-        far = [info.engine for info in self.infos if not self._cluster.same_machine(info.node)]
-        if far:
-            raise EngineError(f"{far[0]} is on another machine: weights travel by shared memory, on one machine only")
-        with publish(weights) as manifest:
-            return self._all(lambda actor: actor.sync.remote(manifest, version), "sync", timeout)
+        self._check()
+        work = self._syncs.sync(weights, version, timeout=timeout, barrier=barrier, retries=retries)
+        return self._loop.wait(work)
 
-    def pause(self) -> list[PauseReport]:
-        """Hold every sequence where it is. A sync meanwhile leaves the engines paused."""
-        return self._all(lambda actor: actor.pause.remote(), "pause")
+    def pause(self, lease_until: float = 0.0) -> list[PauseReport]:
+        """Hold every sequence where it is, until `resume`, or `lease_until` (Unix time; 0: no lease) and a second.
+
+        A sync meanwhile leaves the engines paused, and one that comes up meanwhile joins paused.
+        """
+        self._fleet.hold(lease_until)
+        return self._each(lambda actor: actor.pause.remote(lease_until), "pause")
 
     def resume(self) -> list[PauseReport]:
         """Let held sequences go on."""
-        return self._all(lambda actor: actor.resume.remote(), "resume")
+        self._fleet.release()
+        return self._each(lambda actor: actor.resume.remote(), "resume")
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """The fix values that the pool aims for."""
+        return dict(self._fleet.wanted)
+
+    @property
+    def staged(self) -> dict[str, str]:
+        """Fix values that the next sync brings."""
+        return dict(self._syncs.staged) if self._started else {}
+
+    def how(self, fix_id: str, value: str) -> How:
+        """How the value would take effect now, by what the engines last reported; does not ask them.
+
+        Raises EngineError for an unknown fix or value, and with the reason where it is not available.
+        """
+        self._check()
+        return self._steering.how(fix_id, value)
 
     def set_fix(self, fix_id: str, value: str) -> list[EngineFix]:
-        """Switch a fix on every engine, live, or on none; returns the states read back.
+        """Switch a live fix on every engine, or on none; returns the states read back.
 
-        Raises EngineError where it is not available, or when an engine fails: the others are then set back.
+        Raises EngineError where it is not live here, or when an engine refuses or dies: the others are then set
+        back, and one that cannot be is built anew.
         """
-        _check_fix(fix_id, value)
-        before = self.fix_states(fix_id)[fix_id]
-        for state in before:
-            if sentence := refusal(state, fix_id, value):
-                raise EngineError(sentence)
-        results = self._gather(lambda actor: actor.set_fix.remote(fix_id, value), CONTROL_S)
-        good = [result for result in results if isinstance(result, EngineFix) and result.effective == value]
-        if len(good) == len(results):
-            return good
-        wrong = next(result for result in results if result not in good)
-        if isinstance(wrong, EngineFix):
-            wrong = f"{wrong.engine}: it reads back '{wrong.effective}'"
-        raise EngineError(f"{fix_id} was not switched {value}: {wrong}; {self._undo(fix_id, before)}")
+        self._check()
+        return self._loop.wait(self._steering.set_fix(fix_id, value))
+
+    def stage_fix(self, fix_id: str, value: str) -> None:
+        """Let a fix change at the next sync, in all engines; takes the place of an earlier stage."""
+        self._check()
+        self._steering.stage(fix_id, value)
+
+    def restart_fix(self, fix_id: str, value: str) -> Future[list[RestartReport]]:
+        """Build one engine after the other anew with another value, while the rest serve on. Does not wait.
+
+        Engines that have the value already are left alone. Requests of the engine that is out are run by the others,
+        or wait for it. The Future raises EngineError when an engine did not come up: all are back at the old value.
+        """
+        self._check()
+        how = self.how(fix_id, value)
+        if how not in ("engine_restart", "live"):
+            raise EngineError(f"{fix_id} {value} takes effect at the next weight sync, not by a restart")
+        self._rolling.begin(fix_id)
+        return self._loop.schedule(self._rolling.run(fix_id, value))
 
     def fix_states(self, fix_id: str | None = None) -> dict[str, list[EngineFix]]:
-        """Every fix of the catalogue (or the one named), per engine, read back from the engines now."""
-        states = self._all(lambda actor: actor.fix_states.remote(), "reading fixes back")
-        wanted = fix_catalogue.BY_ID if fix_id is None else (fix_id,)
-        return {name: [state[name] for state in states] for name in wanted}
+        """Every fix of the catalogue (or the one named), per engine, read back from the engines now.
+
+        One that is dead or restarting has effective "" and says so in its detail.
+        """
+        self._check()
+        return self._loop.wait(self._steering.states(fix_id))
 
     def stats(self) -> PoolStats:
-        """Load and rates since the previous call. A slow or dead engine is shown as it last was."""
-        results = self._gather(lambda actor: actor.sample.remote(), STATS_S)
-        befores, afters = [], []
-        for member, result in zip(self._members, results, strict=True):
-            after = member.base if isinstance(result, EngineError) else result
-            if after is None:
-                continue
-            befores.append(member.base or after)
-            afters.append(after)
-            member.base = after
-        return pool_stats(befores, afters)
+        """Load and rates since the previous call. A slow engine is shown as it last was, an absent one as absent."""
+        return self._loop.wait(self._stats(), STATS_S + 5.0)
 
     # -- on the loop's thread -----------------------------------------------------------------------------------
 
-    async def _roll(self, member: _Member, request: RolloutRequest) -> None:
-        group = await self._ask(member, lambda actor: actor.generate.remote(request))
-        with self._changed:
-            member.load -= request.n
-            self._in_flight -= 1
-            if isinstance(group, EngineError):
-                self._failure = self._failure or group
-            else:
-                self._groups.append(_writable(group))
-            self._changed.notify_all()
+    async def _stats(self) -> PoolStats:
+        samples = dict(await self._fleet.ask_all(lambda actor: actor.sample.remote(), STATS_S, fatal=False))
+        befores, afters = [], []
+        for name in self.names:
+            member = self._fleet.members[name]
+            sample = samples.get(member, member.base)
+            if isinstance(sample, EngineError):
+                sample = member.base
+            if not member.serves or sample is None:
+                if member.shown is None:
+                    continue
+                phase = "dead" if member.status == "dead" else "restarting"
+                state = msgspec.structs.replace(member.shown, phase=phase, running=0, waiting=0, kv_use=0.0)
+                befores.append(absent := EngineSample(state, 0, 0, 0))
+                afters.append(absent)
+                continue
+            befores.append(member.base or sample)
+            afters.append(sample)
+            member.base, member.shown = sample, sample.state
+        return pool_stats(befores, afters)
 
-    async def _watch(self, member: _Member) -> None:
-        """Hold a call open that ends only when the engine does, so that its death is known without traffic."""
-        result = await self._ask(member, lambda actor: actor.watch.remote())
-        with self._changed:
-            member.dead = True
-            if isinstance(result, EngineError):
-                self._failure = self._failure or result
-            self._changed.notify_all()
-
-    async def _ask(self, member: _Member, call: Callable[[Any], Awaitable[T]]) -> T | EngineError:
-        return await ask(member.name, lambda: call(member.actor), log_file(self._log_dir, member.name))
-
-    async def _ask_all(self, call: Callable[[Any], Awaitable[T]], timeout: float) -> list[T | EngineError]:
-        async def one(member: _Member) -> T | EngineError:
-            try:
-                return await asyncio.wait_for(self._ask(member, call), timeout)
-            except TimeoutError:
-                return EngineError(f"{member.name}: no answer within {timeout:g} s")
-
-        return await asyncio.gather(*(one(member) for member in self._members))
-
-    async def _end_engines(self) -> None:
-        import ray
-
-        # An engine that is still loading answers nothing; killing it is all that can be done, and is enough.
-        ready = [member for member in self._members if member.info is not None and not member.dead]
-        asks = [asyncio.wait_for(self._ask(member, lambda actor: actor.close.remote()), CLOSE_S) for member in ready]
-        await asyncio.gather(*asks, return_exceptions=True)
-        for member in self._members:
-            ray.kill(member.actor, no_restart=True)
+    async def _end_engines(self, closed: EngineError) -> None:
+        self._fleet.fail(closed)
+        self._recovery.stop()
+        await self._spawner.end_all()
 
     # -- between the threads ------------------------------------------------------------------------------------
 
+    def _assemble(self, transport: Transport, spawner: Spawner) -> None:
+        """Put the parts together and start the thread that they live on."""
+        fleet, dispatch = self._fleet, self._dispatch
+        self._transport, self._spawner = transport, spawner
+        self._syncs = Syncs(fleet, transport, dispatch)
+        self._admission = Admission(fleet, spawner, self._syncs, self._config.start_timeout)
+        self._recovery = Recovery(fleet, dispatch, spawner, self._admission, self._config.replacements)
+        self._rolling = Rolling(fleet, dispatch, spawner, self._admission, self._recovery)
+        self._steering = Steering(fleet, self._syncs, self._rolling)
+        self._loop.start()
+        self._started = True
+
     def _start_engines(self) -> None:
-        import ray
-
-        from engine.actor import EngineActor
-
-        remote = ray.remote(EngineActor).options(
-            num_cpus=self._config.cpus, num_gpus=self._config.gpus, max_restarts=0, max_task_retries=0,
-            max_concurrency=PENDING_CALLS,
-        )  # fmt: skip
-        for index, name in enumerate(self.names):
-            spec = EngineSpec(
-                name=name, index=index, config=self._config, sampling=self._sampling, model=str(self._model),
-                dtype=self._dtype, fixes=wanted_at_start(self._fixes), log=str(log_file(self._log_dir, name)),
-                connection=self._connection, keys=self._keys,
-            )  # fmt: skip
-            self._members.append(_Member(name, remote.remote(spec)))
-        deadline = time.monotonic() + self._config.start_timeout
-        for place in self._start_all(lambda actor: actor.place.remote(), "starting its process", deadline):
-            if self._cluster.same_machine(place.node):
-                self._cluster.hold(place.pid)
-        infos = self._start_all(lambda actor: actor.start.remote(), "loading vLLM and the model", deadline)
-        for member, info in zip(self._members, infos, strict=True):
-            member.info = info
-            self._say(f"{info.engine}: vLLM {info.vllm} on {info.backend}, ready in {info.loaded_s:.0f} s")
-            self._loop.schedule(self._watch(member))
-        self._cluster.hold()
-        self.stats()
-
-    def _start_all(self, call: Callable[[Any], Awaitable[T]], what: str, deadline: float) -> list[T]:
-        began = time.monotonic()
-        future = self._loop.schedule(self._ask_all(call, max(1.0, deadline - began)))
-        said = -PROGRESS_S
-        while not future.done():
+        starts = [self._loop.schedule(self._admission.bring_in(name)) for name in self.names]
+        began, said = time.monotonic(), -PROGRESS_S
+        while not all(start.done() for start in starts):
+            if failed := [s for s in starts if s.done() and s.exception()]:
+                failed[0].result()
             if (elapsed := time.monotonic() - began) - said >= PROGRESS_S:
                 said = elapsed
-                for name in self.names:
-                    self._say(f"{name}: {what} ({elapsed:.0f} s)")
+                for member in list(self._fleet.members.values()):
+                    self._say(f"{member.name}: {member.stage or 'starting its process'} ({elapsed:.0f} s)")
             # A short wait, so that Ctrl-C is heard.
             with suppress(TimeoutError):
-                future.result(0.2)
-        return unwrap(future.result())
+                next(start for start in starts if not start.done()).result(0.2)
+        for start in starts:
+            info = start.result().info
+            assert info is not None
+            self._say(f"{info.engine}: vLLM {info.vllm} on {info.backend}, ready in {info.loaded_s:.0f} s")
+        self.stats()
 
-    def _all(self, call: Callable[[Any], Awaitable[T]], what: str, timeout: float = CONTROL_S) -> list[T]:
-        self._check_alive()
-        try:
-            return unwrap(self._gather(call, timeout))
-        except EngineError as error:
-            raise EngineError(f"{what}: {error}") from error
+    def _each(self, call: Callable[[Any], Awaitable[T]], what: str) -> list[T]:
+        self._check()
 
-    def _gather(self, call: Callable[[Any], Awaitable[T]], timeout: float) -> list[T | EngineError]:
-        return self._loop.wait(self._ask_all(call, timeout), timeout + 5.0)
+        async def each() -> list[T]:
+            found: list[T | EngineError] = []
+            for member, result in await self._fleet.ask_all(call, CONTROL_S):
+                if isinstance(result, EngineError):
+                    if not await self._fleet.still_serves(member):
+                        continue  # dead: its replacement joins as the pool then is
+                    result = EngineError(f"{what}: {result}")
+                found.append(result)
+            return unwrap(found)
 
-    def _undo(self, fix_id: str, before: list[EngineFix]) -> str:
-        values = {state.engine: state.effective for state in before}
+        return self._loop.wait(each())
 
-        async def back(member: _Member) -> EngineFix | EngineError:
-            return await self._ask(member, lambda actor: actor.set_fix.remote(fix_id, values[member.name]))
+    def _tell(self, kind: str, text: str, level: Level, data: EventData) -> None:
+        if self._on_event is not None and self._loop.running:
+            tell = self._on_event
+            # After what is going on now: a listener that raises must not tear it.
+            self._loop.post(lambda: tell(kind, text, level, data))
 
-        async def everyone() -> list[EngineFix | EngineError]:
-            return await asyncio.gather(*(back(member) for member in self._members))
-
-        try:
-            results = self._loop.wait(everyone(), CONTROL_S)
-        except EngineError as error:
-            return f"setting the other engines back failed: {error}"
-        wrong = [member.name for member, r in zip(self._members, results, strict=True) if isinstance(r, EngineError)]
-        return f"{', '.join(wrong)} could not be set back" if wrong else "every engine is as it was"
-
-    def _check_alive(self) -> None:
-        if not self._loop.running and not self._closed:
+    def _check(self) -> None:
+        if not self._started and not self._closed:
             raise EngineError("the engine pool is not started")
-        with self._changed:
-            self._raise_failure()
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise EngineError(str(self._failure)) from self._failure
-
-
-def _writable(group: Group) -> Group:
-    """Ray hands arrays over read-only, which torch warns about; these small ones are worth a copy."""
-    sequences = [
-        replace(s, ids=s.ids.copy(), logprobs=s.logprobs.copy(), versions=s.versions.copy()) for s in group.sequences
-    ]
-    return replace(group, sequences=sequences)
-
-
-def _check_fix(fix_id: str, value: str) -> None:
-    try:
-        fix_catalogue.check(fix_id, value)
-    except fix_catalogue.UnknownFixError as error:
-        raise EngineError(str(error)) from error
+        self._dispatch.check()

@@ -12,6 +12,8 @@ from typing import Final
 import psutil
 
 POLL_S: Final = 0.05
+KILLED_S: Final = 5.0
+"""Longest wait, in seconds, for a killed process to be gone, with the memory and the devices that it held."""
 
 _SEGMENT = re.compile(r"/dev/shm/psm_[0-9a-f]+")
 """Message queues of vLLM's processes (multiprocessing's shared memory): left behind when those are killed."""
@@ -38,10 +40,10 @@ class Processes:
             self._segments |= _segments_of(member.pid)
 
     def refresh(self) -> None:
-        """Hold the present descendants and segments of the held ones too."""
+        """Hold the present descendants and segments of the held ones too, and forget those that have ended."""
+        self._held = {process for process in self._held if _runs(process)}
         for process in list(self._held):
-            if _runs(process):
-                self.remember(process.pid)
+            self.remember(process.pid)
 
     def dump(self) -> dict[str, list[list[float]] | list[str]]:
         """What is held, as plain values for `adopt` in another process."""
@@ -64,7 +66,7 @@ class Processes:
                 killed.append(process.pid)
             except psutil.NoSuchProcess:
                 pass
-        _wait(self._held, patience)
+        _wait(self._held, max(patience, KILLED_S))
         for segment in self._segments:
             Path(segment).unlink(missing_ok=True)
         self._held.clear()

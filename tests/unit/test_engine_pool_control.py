@@ -4,177 +4,197 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from driftline.config import EngineConfig, SamplingConfig
-from driftline.frames import EngineFix
 from engine.calls import LoopThread, unwrap
-from engine.pool import EnginePool, _Member
-from engine.types import EngineError, Group, RolloutRequest
+from engine.pool import EnginePool
+from engine.types import EngineError, RolloutRequest
+from tests.unit.pool_fakes import ScriptedPool
 
 PROMPT = [1, 2, 3]
 
 
-class Remote:
-    """Gives a coroutine method the `.remote(...)` that the pool calls."""
-
-    def __init__(self, method: Callable[..., Awaitable[Any]]) -> None:
-        self._method = method
-
-    def remote(self, *args: Any) -> Awaitable[Any]:
-        return self._method(*args)
-
-
-class Scripted:
-    """Stands in for an actor handle in the pool's bookkeeping; it is not an engine and samples nothing."""
-
-    def __init__(self, name: str, *, broken: bool = False) -> None:
-        self.name, self.value, self.broken = name, "off", broken
-        self.served = 0
-        self.hold = asyncio.Event()
-        for method in ("generate", "set_fix", "fix_states"):
-            setattr(self, method, Remote(getattr(self, f"_{method}")))
-
-    async def _generate(self, request: RolloutRequest) -> Group | EngineError:
-        if self.broken:
-            return EngineError(f"{self.name}: its process died")
-        await self.hold.wait()
-        self.served += 1
-        return Group(request.group, self.name, request.prompt_ids, [], 0.0, 0.0)
-
-    async def _set_fix(self, fix_id: str, value: str) -> EngineFix | EngineError:
-        if self.broken and value == "on":
-            return EngineError(f"{self.name}: refused")
-        self.value = value
-        return EngineFix(self.name, self.value, "live")
-
-    async def _fix_states(self) -> dict[str, EngineFix]:
-        return {"processed-logprobs": EngineFix(self.name, self.value, "live")}
-
-
-def make_pool(tmp_path: Path, *actors: Scripted) -> EnginePool:
-    """A pool over scripted handles, with its real thread, queues and checks, but no Ray."""
-    pool = EnginePool(
-        EngineConfig(count=max(1, len(actors))),
-        SamplingConfig(),
-        model=tmp_path,
-        dtype="float32",
-        fixes={},
-        connection=None,
-        keys=None,
-        log_dir=tmp_path,
-        on_progress=lambda _: None,
-    )
-    pool._members = [_Member(actor.name, actor) for actor in actors]
-    if actors:
-        pool._loop.start()
-    return pool
-
-
 @pytest.fixture
-def two(tmp_path: Path) -> Any:
-    actors = (Scripted("engine-0"), Scripted("engine-1"))
-    pool = make_pool(tmp_path, *actors)
-    yield pool, *actors
-    pool._loop.stop()
+def two(tmp_path: Path) -> Iterator[ScriptedPool]:
+    scripted = ScriptedPool(tmp_path, 2)
+    yield scripted
+    scripted.pool.close()
 
 
-def release(pool: EnginePool, *actors: Scripted) -> None:
-    async def let_go() -> None:
-        for actor in actors:
-            actor.hold.set()
+def unstarted(folder: Path) -> EnginePool:
+    return EnginePool(
+        EngineConfig(), SamplingConfig(), model=folder, dtype="float32", fixes={}, connection=None, keys=None,
+        log_dir=folder, on_progress=lambda _: None,
+    )  # fmt: skip
 
-    pool._loop.wait(let_go(), 10)
 
-
-def test_requests_go_to_the_engine_with_the_fewest_sequences(two: Any) -> None:
-    pool, first, second = two
-    pool.submit(RolloutRequest(0, PROMPT, 8))
+def test_requests_go_to_the_engine_with_the_fewest_sequences(two: ScriptedPool) -> None:
+    first, second = two.actor("engine-0"), two.actor("engine-1")
+    two.run(lambda: (first.answers.clear(), second.answers.clear()))
+    two.pool.submit(RolloutRequest(0, PROMPT, 8))
     for group in (1, 2):
-        pool.submit(RolloutRequest(group, PROMPT, 4))
-    assert pool.in_flight == 3
-    assert pool.take(0.0) == []
-    release(pool, first, second)
-    engines = {}
-    while len(engines) < 3:
-        engines |= {group.group: group.engine for group in pool.take(10)}
-    assert engines == {0: "engine-0", 1: "engine-1", 2: "engine-1"}
-    assert pool.in_flight == 0
+        two.pool.submit(RolloutRequest(group, PROMPT, 4))
+    assert two.pool.in_flight == 3
+    assert two.pool.take(0.0) == []
+    two.run(lambda: (first.answers.set(), second.answers.set()))
+    assert two.groups(3) == {0: "engine-0", 1: "engine-1", 2: "engine-1"}
+    assert two.pool.in_flight == 0
 
 
-def test_a_dead_engine_ends_a_waiting_take_at_once(two: Any) -> None:
-    pool, first, _ = two
-    first.broken = True
-    pool.submit(RolloutRequest(0, PROMPT, 1))
-    with pytest.raises(EngineError, match="engine-0: its process died"):
-        pool.take(60)
-    with pytest.raises(EngineError, match="engine-0: its process died"):
-        pool.submit(RolloutRequest(1, PROMPT, 1))
+def test_a_request_that_a_living_engine_cannot_serve_ends_a_waiting_take(two: ScriptedPool) -> None:
+    async def refuses(request: RolloutRequest) -> Any:
+        return EngineError(f"engine-0: group {request.group} failed: no")
+
+    two.actor("engine-0").do_generate = refuses
+    two.pool.submit(RolloutRequest(0, PROMPT, 1))
+    with pytest.raises(EngineError, match="engine-0: group 0 failed: no"):
+        two.pool.take(60)
+    with pytest.raises(EngineError, match="engine-0: group 0 failed: no"):
+        two.pool.submit(RolloutRequest(1, PROMPT, 1))
 
 
-def test_a_fix_is_switched_on_all_engines_or_none(two: Any) -> None:
-    pool, first, second = two
-    assert [state.effective for state in pool.set_fix("processed-logprobs", "on")] == ["on", "on"]
-    pool.set_fix("processed-logprobs", "off")
-    second.broken = True
-    with pytest.raises(EngineError, match=r"not switched on: engine-1: refused; every engine is as it was"):
-        pool.set_fix("processed-logprobs", "on")
-    assert (first.value, second.value) == ("off", "off")
+def test_a_fix_is_switched_on_all_engines_or_none(two: ScriptedPool) -> None:
+    first, second = two.actor("engine-0"), two.actor("engine-1")
+    assert [state.effective for state in two.pool.set_fix("processed-logprobs", "on")] == ["on", "on"]
+    assert two.pool.wanted["processed-logprobs"] == "on"
+    two.pool.set_fix("processed-logprobs", "off")
+    second.refuse_fix = ("on",)
+    with pytest.raises(EngineError, match=r"not switched on: engine-1: refused; engine-0, engine-1 as before"):
+        two.pool.set_fix("processed-logprobs", "on")
+    assert (first.values["processed-logprobs"], second.values["processed-logprobs"]) == ("off", "off")
+    assert two.pool.wanted["processed-logprobs"] == "off"
 
 
-def test_a_fix_that_reads_back_otherwise_is_an_error_and_undone(two: Any) -> None:
-    pool, first, second = two
-
-    async def lies(fix_id: str, value: str) -> EngineFix:
-        return EngineFix("engine-1", "off", "live")
-
-    second.set_fix = Remote(lies)
+def test_a_fix_that_reads_back_otherwise_is_an_error_and_undone(two: ScriptedPool) -> None:
+    two.actor("engine-1").lie_fix = "off"
     with pytest.raises(EngineError, match="engine-1: it reads back 'off'"):
-        pool.set_fix("processed-logprobs", "on")
-    assert first.value == "off"
+        two.pool.set_fix("processed-logprobs", "on")
+    assert two.actor("engine-0").values["processed-logprobs"] == "off"
+
+
+def test_a_fix_change_asks_every_engine_once(two: ScriptedPool) -> None:
+    two.pool.set_fix("processed-logprobs", "on")
+    for name in two.pool.names:
+        assert two.actor(name).calls == ["set_fix processed-logprobs on"]
+
+
+def test_an_engine_that_cannot_be_set_back_is_built_anew(two: ScriptedPool) -> None:
+    first, second = two.actor("engine-0"), two.actor("engine-1")
+    first.refuse_fix, second.refuse_fix = ("off",), ("on",)
+    with pytest.raises(EngineError, match=r"engine-1: refused; engine-1 as before; engine-0 built anew"):
+        two.pool.set_fix("processed-logprobs", "on")
+    two.until(lambda: two.of("engine.replaced"))
+    (told,) = two.of("fix.set-back")
+    assert (told["engine"], told["fix"], told["value"]) == ("engine-0", "processed-logprobs", "off")
+    assert two.actor("engine-0") is not first
+    assert [s.effective for s in two.pool.fix_states("processed-logprobs")["processed-logprobs"]] == ["off", "off"]
+
+
+def test_an_engine_that_dies_in_a_fix_change_undoes_it(two: ScriptedPool) -> None:
+    second = two.actor("engine-1")
+
+    async def dies(fix_id: str, value: str) -> None:
+        second.dead.set()
+        await asyncio.sleep(60)
+
+    second.do_set_fix = dies
+    with pytest.raises(EngineError, match=r"engine-1: its process died.*; engine-0 as before; engine-1 built anew"):
+        two.pool.set_fix("processed-logprobs", "on")
+    two.until(lambda: two.of("engine.replaced"))
+    assert {two.actor(name).values["processed-logprobs"] for name in two.pool.names} == {"off"}
+
+
+def test_how_a_fix_takes_effect_is_known_without_asking(two: ScriptedPool) -> None:
+    ways = {
+        ("processed-logprobs", "on"): "live",
+        ("prefix-cache-off", "removed"): "engine_restart",
+        ("async-scheduling-off", "on"): "engine_restart",
+        ("inflight-keep", "wait"): "next_sync",
+        ("fp32-lm-head", "on"): "next_sync",
+    }
+    assert {key: two.pool.how(*key) for key in ways} == ways
+    assert [two.actor(name).calls for name in two.pool.names] == [[], []]
+    for fix_id, value, why in (
+        ("fp32-lm-head", "on", "takes effect with the next weight sync, not at once"),
+        ("prefix-cache-off", "removed", "takes effect with a restart of the engine, not at once"),
+        ("nonsense", "on", "unknown fix 'nonsense'"),
+        ("fp32-lm-head", "maybe", "'maybe' is not a value"),
+    ):
+        with pytest.raises(EngineError, match=why):
+            two.pool.set_fix(fix_id, value)
+    with pytest.raises(EngineError, match="does not take effect at a weight sync"):
+        two.pool.stage_fix("processed-logprobs", "on")
+    with pytest.raises(EngineError, match="not by a restart"):
+        two.pool.restart_fix("fp32-lm-head", "on")
+
+
+def test_a_staged_fix_comes_with_the_next_sync(two: ScriptedPool) -> None:
+    two.pool.stage_fix("fp32-lm-head", "off")
+    two.pool.stage_fix("fp32-lm-head", "on")
+    assert two.pool.staged == {"fp32-lm-head": "on"}
+    assert two.pool.wanted["fp32-lm-head"] == "off"
+    two.pool.sync({"w": torch.ones(2)}, 1)
+    assert two.pool.staged == {}
+    assert two.pool.wanted["fp32-lm-head"] == "on"
+    assert {two.actor(name).values["fp32-lm-head"] for name in two.pool.names} == {"on"}
+
+
+def test_the_pools_own_thread_is_told_not_to_wait_for_itself(two: ScriptedPool) -> None:
+    async def reentrant() -> str:
+        try:
+            two.pool.pause()
+        except EngineError as error:
+            return str(error)
+        return ""
+
+    assert "cannot wait" in two.pool._loop.wait(reentrant(), 10)
 
 
 def test_a_pool_that_is_not_started_or_closed_says_so(tmp_path: Path) -> None:
-    pool = make_pool(tmp_path)
-    for use in (lambda: pool.submit(RolloutRequest(0, PROMPT, 1)), lambda: pool.pause(), lambda: pool.sync({}, 1)):
+    pool = unstarted(tmp_path)
+    uses = (
+        lambda: pool.submit(RolloutRequest(0, PROMPT, 1)),
+        lambda: pool.pause(),
+        lambda: pool.sync({}, 1),
+        lambda: pool.how("fp32-lm-head", "on"),
+        lambda: pool.restart_fix("prefix-cache-off", "removed"),
+        lambda: pool.fix_states(),
+    )
+    for use in uses:
         with pytest.raises(EngineError, match="not started"):
             use()
     pool.close()
     pool.close()
-    for use in (lambda: pool.take(60), lambda: pool.resume(), lambda: pool.submit(RolloutRequest(0, PROMPT, 1))):
+    for use in (*uses, lambda: pool.take(60), lambda: pool.resume()):
         with pytest.raises(EngineError, match="closed"):
             use()
 
 
 def test_a_missing_model_starts_nothing(tmp_path: Path) -> None:
-    pool = make_pool(tmp_path)
+    pool = unstarted(tmp_path)
     with pytest.raises(EngineError, match=r"holds no config\.json"):
         pool.start()
     assert not pool._loop.running
 
 
-def test_closing_wakes_a_waiting_take(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool, *_ = two
-
-    async def nothing() -> None:
-        pass
-
-    monkeypatch.setattr(pool, "_end_engines", nothing)
+def test_closing_wakes_a_waiting_take(two: ScriptedPool) -> None:
     errors: list[EngineError] = []
 
     def wait() -> None:
         try:
-            pool.take(60)
+            two.pool.take(60)
         except EngineError as error:
             errors.append(error)
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    pool.close()
+    two.pool.close()
     waiter.join(30)
     assert not waiter.is_alive()
     assert [str(error) for error in errors] == ["the engine pool is closed"]

@@ -1,0 +1,209 @@
+"""Who is in the pool, who of them serves, and what every one of them should be. Lives on the pool's own thread.
+
+A name such as engine-1 outlives its actor: each new actor under it is a new `Member`. Only members that serve get
+requests, syncs and fix changes; one that is starting is brought up to date by `engine.admission` before it serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+from driftline.frames import EngineFix, EngineState, Level
+from engine.calls import GoneError, ask
+from engine.types import EngineError, EngineInfo, EngineSample, RolloutRequest
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+Status = Literal["starting", "serving", "restarting", "dead"]
+Tell = Callable[[str, str, Level, dict[str, str | int | float | bool]], None]
+
+CONTROL_S: Final = 30.0
+"""Longest wait, in seconds, for an engine to answer a control call other than a sync; then it counts as dead."""
+GRACE_S: Final = 1.5
+"""An actor tells the death of its vLLM core within 0.5 s; so long a failed call waits to learn whether that was it."""
+
+
+@dataclass(eq=False)
+class Flight:
+    """A request on its way through the pool. `aborts`: how often a pause has cut it short."""
+
+    request: RolloutRequest
+    aborts: int = 0
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The weights that every engine must hold before it serves; told apart by identity, also under one version."""
+
+    version: int
+    weights: Mapping[str, torch.Tensor]
+    digest: str
+
+
+@dataclass(eq=False)
+class Member:
+    """One actor as the pool sees it.
+
+    `took` is the newest weights that it was seen to hold, None for those of the model path; `healthy` whether its
+    latest sync succeeded; `states` the fixes it last read back; `base` the sample that the last `stats` ended with.
+    """
+
+    name: str
+    actor: Any
+    log: Path
+    status: Status = "starting"
+    detail: str = ""
+    stage: str = ""
+    pid: int | None = None
+    info: EngineInfo | None = None
+    states: dict[str, EngineFix] = field(default_factory=dict)
+    took: Newest | None = None
+    healthy: bool = True
+    base: EngineSample | None = None
+    shown: EngineState | None = None
+    flights: dict[Flight, None] = field(default_factory=dict)
+
+    @property
+    def serves(self) -> bool:
+        """In rotation."""
+        return self.status == "serving"
+
+    @property
+    def load(self) -> int:
+        """Sequences in flight."""
+        return sum(flight.request.n for flight in self.flights)
+
+
+class Fleet:
+    """The members, what is wanted of them, and calls to them. `gate` is held by whoever changes what they hold:
+
+    a sync, a fix change, or a member's way into rotation; so nobody enters with older weights or other fixes.
+    """
+
+    def __init__(self, names: list[str], wanted: dict[str, str], tell: Tell) -> None:
+        self.names = names
+        self.members: dict[str, Member] = {}
+        self.gate = asyncio.Lock()
+        self.wanted = wanted
+        self.newest: Newest | None = None
+        self.failure: EngineError | None = None
+        self.tell = tell
+        self.on_lost: Callable[[Member, EngineError], None] = lambda _member, _error: None
+        self.on_entered: Callable[[Member], None] = lambda _member: None
+        self._own: dict[str, dict[str, str]] = {}
+        self._lease: float | None = None
+        self._changed = asyncio.Event()
+
+    # -- who serves -----------------------------------------------------------------------------------------------
+
+    @property
+    def serving(self) -> list[Member]:
+        """Members in rotation, in the order of their names."""
+        return [self.members[name] for name in self.names if name in self.members and self.members[name].serves]
+
+    def least_loaded(self) -> Member | None:
+        """Where the next request goes; one whose latest sync failed, and which may be held for it, comes last."""
+        return min(self.serving, key=lambda member: (not member.healthy, member.load), default=None)
+
+    def enter(self, member: Member) -> None:
+        """Take a member into rotation."""
+        member.status, member.detail = "serving", ""
+        self._notify()
+        self.on_entered(member)
+
+    def leave(self, member: Member, status: Status, detail: str) -> None:
+        """Take a member out of rotation."""
+        member.status, member.detail = status, detail
+        self._notify()
+
+    def lose(self, member: Member, error: EngineError) -> None:
+        """A member in rotation is dead, or counts as dead. Nothing happens for one that is not in rotation."""
+        if member.serves:
+            self.leave(member, "dead", str(error))
+            if self.failure is None:
+                self.on_lost(member, error)
+
+    def fail(self, error: EngineError) -> None:
+        """The pool cannot go on: whoever waits for an engine learns it."""
+        self.failure = self.failure or error
+        self._notify()
+
+    async def until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait until a condition on the members holds; False after `timeout` s. Raises EngineError on failure."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not condition():
+                    if self.failure is not None:
+                        raise EngineError(str(self.failure))
+                    await self._changed.wait()
+                return True
+        return False
+
+    # -- what is wanted -------------------------------------------------------------------------------------------
+
+    def wanted_of(self, name: str) -> dict[str, str]:
+        """Fix values that an engine of this name is to have: those of all, but for a rolling restart's progress."""
+        return self.wanted | self._own.get(name, {})
+
+    def want_of(self, name: str, fix_id: str, value: str | None) -> None:
+        """One engine is to differ from the others (None: no longer)."""
+        own = {key: other for key, other in self._own.get(name, {}).items() if key != fix_id}
+        self._own[name] = own if value is None else own | {fix_id: value}
+
+    def hold(self, lease_until: float) -> None:
+        """The pool is paused from now, until `lease_until` (Unix time; 0: until it is resumed)."""
+        self._lease = lease_until
+
+    def release(self) -> None:
+        """The pool is not paused."""
+        self._lease = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether an operator's pause is on, by the lease that it carries."""
+        return self._lease is not None and (not self._lease or time.time() < self._lease)
+
+    @property
+    def lease_until(self) -> float:
+        """Of the pause that is on; 0 without a lease."""
+        return self._lease or 0.0
+
+    # -- calls ----------------------------------------------------------------------------------------------------
+
+    async def ask(
+        self, member: Member, call: Callable[[Any], Awaitable[T]], timeout: float | None = None, *, fatal: bool = True
+    ) -> T | EngineError:
+        """One call of one member. A dead one is lost by it, as is one silent for `timeout` s (if `fatal`)."""
+        result = await ask(member.name, lambda: call(member.actor), member.log, timeout)
+        if fatal and isinstance(result, GoneError):
+            self.lose(member, result)
+        return result
+
+    async def ask_all(
+        self, call: Callable[[Any], Awaitable[T]], timeout: float, *, fatal: bool = True
+    ) -> list[tuple[Member, T | EngineError]]:
+        """One call of every member in rotation, side by side."""
+        members = self.serving
+        results = await asyncio.gather(*(self.ask(member, call, timeout, fatal=fatal) for member in members))
+        return list(zip(members, results, strict=True))
+
+    async def still_serves(self, member: Member) -> bool:
+        """Of a member whose call has failed: whether it lives on, which a dead core shows only a moment later."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S):
+                while member.serves:
+                    await self._changed.wait()
+        return member.serves
+
+    def _notify(self) -> None:
+        # Whoever waits holds the old one; the next to wait gets a new one.
+        happened, self._changed = self._changed, asyncio.Event()
+        happened.set()

@@ -1,0 +1,104 @@
+"""A dead engine does not end the run: its requests go to the others, and a new one takes its name."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from engine.admission import Admission
+from engine.dispatch import Dispatch
+from engine.members import Fleet, Member
+from engine.spawn import Spawner
+from engine.types import EngineError
+
+PAUSE_S: Final = 1.0
+PAUSE_MAX_S: Final = 30.0
+"""Wait, in seconds, before the second try at a replacement; doubled for each more, up to the longest."""
+
+
+class Recovery:
+    """On the pool's own thread. `bound` is how many starts of replacements a run may have."""
+
+    def __init__(self, fleet: Fleet, dispatch: Dispatch, spawner: Spawner, admission: Admission, bound: int) -> None:
+        self._fleet = fleet
+        self._dispatch = dispatch
+        self._spawner = spawner
+        self._admission = admission
+        self._bound = bound
+        self._used = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        fleet.on_lost = self.lost
+        fleet.on_entered = self.entered
+
+    def entered(self, member: Member) -> None:
+        """Watch a member that has come into rotation, and give it what waits."""
+        self.background(self._watch(member))
+        self._dispatch.pump()
+
+    def lost(self, member: Member, error: EngineError) -> None:
+        """Move what a dead member had in flight, end what is left of it, and replace it in the background."""
+        version = member.took.version if member.took else 0
+        data: dict[str, str | int | float | bool] = {"engine": member.name, "version": version}
+        self._fleet.tell("engine.died", str(error), "error", data)
+        self._dispatch.move(member)
+        self.background(self._replace(member, error))
+
+    def replace(self, name: str, error: EngineError) -> None:
+        """Bring an engine back that did not come up again by itself."""
+        self.background(self._come_back(name, error, time.monotonic()))
+
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine that nobody waits for; should it break, the pool fails and says so."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def stop(self) -> None:
+        """Give up every replacement under way."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._give_up(EngineError(f"the engine pool broke: {type(error).__name__}: {error}"))
+
+    async def _watch(self, member: Member) -> None:
+        """Hold a call open that ends only when the engine does, so that its death is known without traffic."""
+        result = await self._fleet.ask(member, lambda actor: actor.watch.remote())
+        if isinstance(result, EngineError):
+            self._fleet.lose(member, result)
+
+    async def _replace(self, member: Member, error: EngineError) -> None:
+        began = time.monotonic()
+        await self._spawner.end(member, politely=False)
+        await self._come_back(member.name, error, began)
+
+    async def _come_back(self, name: str, error: EngineError, began: float) -> None:
+        pause = 0.0
+        while self._fleet.failure is None:
+            if self._used >= self._bound:
+                self._give_up(EngineError(f"{error} (engine.replacements = {self._bound} are used up)"), name)
+                return
+            self._used += 1
+            await asyncio.sleep(pause)
+            pause = min(PAUSE_MAX_S, 2 * pause or PAUSE_S)
+            try:
+                member = await self._admission.bring_in(name)
+            except EngineError as again:
+                error = again
+                text = f"{name} did not come back: {again}"
+                self._fleet.tell("engine.died", text, "error", {"engine": name, "replacement": True})
+                continue
+            down, version = time.monotonic() - began, member.took.version if member.took else 0
+            text = f"{name} is back after {down:.1f} s, with version {version}"
+            data: dict[str, str | int | float | bool] = {"engine": name, "down_s": down, "version": version}
+            self._fleet.tell("engine.replaced", text, "info", data)
+            return
+
+    def _give_up(self, error: EngineError, name: str = "") -> None:
+        self._fleet.tell("engine.gave-up", str(error), "error", {"engine": name} if name else {})
+        self._dispatch.fail(error)
+        self._fleet.fail(error)

@@ -1,0 +1,142 @@
+"""Actors of engines: started, brought up until vLLM has loaded, and ended with every process that came of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from engine.calls import GoneError
+from engine.cluster import Cluster
+from engine.launch import EngineSpec, log_file
+from engine.members import Fleet, Member
+from engine.transport import Transport
+from engine.types import EngineError
+
+T = TypeVar("T")
+
+CLOSE_S: Final = 10.0
+"""Longest wait, in seconds, for an engine to end by itself."""
+NOTE_S: Final = 5.0
+"""While an engine loads, its new processes are noted so often: vLLM starts some, and they must end with the actor."""
+PENDING_CALLS: Final = 100_000
+"""Calls one actor takes at once: far above any number of groups in flight, so that control calls never queue."""
+
+
+class Spawner:
+    """`template` is the spec of every engine but for its name, sampler seed, log, fixes and version."""
+
+    def __init__(
+        self, fleet: Fleet, cluster: Cluster, transport: Transport, template: EngineSpec, log_dir: Path
+    ) -> None:
+        self._fleet = fleet
+        self._cluster = cluster
+        self._transport = transport
+        self._template = template
+        self._log_dir = log_dir
+        self._starts = 0
+        self._starts_of: dict[str, int] = {}
+        self._members: set[Member] = set()
+        self._closed = False
+
+    def spawn(self, name: str) -> Member:
+        """A new actor under a name, with the fixes wanted of it now; Ray starts it in the background."""
+        if self._closed:
+            raise EngineError("the engine pool is closed")
+        count = self._starts_of[name] = self._starts_of.get(name, 0) + 1
+        log = log_file(self._log_dir, name if count == 1 else f"{name}-{count}")
+        newest = self._fleet.newest
+        spec = replace(
+            self._template, name=name, index=self._starts, fixes=self._fleet.wanted_of(name), log=str(log),
+            version=newest.version if newest else 0,
+        )  # fmt: skip
+        self._starts += 1
+        member = Member(name, self._actor(spec), log)
+        self._members.add(member)
+        return member
+
+    async def bring_up(self, member: Member, timeout: float) -> None:
+        """Wait until vLLM has loaded and the fixes are read back. Raises EngineError; the caller then ends the member.
+
+        Its processes are held by the cluster from the first moment at which they are known.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                member.stage = "starting its process"
+                place = await self._must(member, lambda actor: actor.place.remote())
+                if self._cluster.same_machine(place.node):
+                    member.pid = place.pid
+                    await asyncio.to_thread(self._cluster.hold, place.pid)
+                member.stage = "loading vLLM and the model"
+                noting = asyncio.create_task(self._note())
+                try:
+                    member.info = await self._must(member, lambda actor: actor.start.remote())
+                finally:
+                    noting.cancel()
+                await asyncio.to_thread(self._cluster.hold)
+                await asyncio.to_thread(self._transport.join, member.info, self._init_of(member))
+                if sentence := self._transport.unreachable(member.info):
+                    raise EngineError(sentence)
+                member.states = await self._must(member, lambda actor: actor.fix_states.remote())
+        except TimeoutError as error:
+            raise GoneError(f"{member.name}: not up within {timeout:g} s ({member.stage}); see {member.log}") from error
+
+    async def end(self, member: Member, *, politely: bool) -> None:
+        """End an actor and its processes; `politely` lets it close vLLM and its telemetry first."""
+        self._transport.leave(member.name)
+        if politely:
+            await self._fleet.ask(member, lambda actor: actor.close.remote(), CLOSE_S, fatal=False)
+        self._kill(member)
+        if member.pid is not None:
+            await asyncio.to_thread(self._cluster.end, member.pid)
+
+    async def end_all(self) -> None:
+        """End every actor that was ever spawned and not ended yet; their processes are left to the cluster."""
+        self._closed = True
+        # An engine that is still loading answers nothing; killing it is all that can be done, and is enough.
+        ready = [member for member in self._members if member.info is not None and member.status != "dead"]
+        close = [self._fleet.ask(member, lambda actor: actor.close.remote(), CLOSE_S, fatal=False) for member in ready]
+        await asyncio.gather(*close)
+        for member in list(self._members):
+            self._kill(member)
+
+    def _actor(self, spec: EngineSpec) -> Any:
+        import ray
+
+        from engine.actor import EngineActor
+
+        # On several nodes engines go where there is room, evenly; on one it makes no difference.
+        remote = ray.remote(EngineActor).options(
+            num_cpus=spec.config.cpus, num_gpus=spec.config.gpus, max_restarts=0, max_task_retries=0,
+            max_concurrency=PENDING_CALLS, scheduling_strategy="SPREAD",
+        )  # fmt: skip
+        return remote.remote(spec)
+
+    def _kill(self, member: Member) -> None:
+        import ray
+
+        self._members.discard(member)
+        ray.kill(member.actor, no_restart=True)
+
+    async def _must(self, member: Member, call: Callable[[Any], Awaitable[T]]) -> T:
+        result = await self._fleet.ask(member, call)
+        if isinstance(result, EngineError):
+            raise result
+        return result
+
+    async def _note(self) -> None:
+        while True:
+            await asyncio.sleep(NOTE_S)
+            await asyncio.to_thread(self._cluster.hold)
+
+    def _init_of(self, member: Member) -> Callable[[dict[str, Any]], None]:
+        """`init` of `Transport.join`: blocks the thread that it is called on, never the pool's own."""
+        loop = asyncio.get_running_loop()
+
+        def init(settings: dict[str, Any]) -> None:
+            call = self._must(member, lambda actor: actor.init_transfer.remote(settings))
+            asyncio.run_coroutine_threadsafe(call, loop).result()
+
+        return init

@@ -1,0 +1,121 @@
+"""Fix changes over the whole pool: all engines or none, read back from each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final, get_args
+
+from driftline import fixes as fix_catalogue
+from driftline.frames import EngineFix, How
+from engine.fixes import not_live, path, refusal
+from engine.members import CONTROL_S, Fleet, Member
+from engine.rolling import Rolling
+from engine.syncing import Syncs
+from engine.types import EngineError
+
+WEIGHT: Final[Mapping[How, int]] = {how: weight for weight, how in enumerate(get_args(How))}
+"""The further right in `How`, the more a change costs: engines that differ change by the way that suits all."""
+
+
+class Steering:
+    """`how` and `stage` for any thread, the rest on the pool's own."""
+
+    def __init__(self, fleet: Fleet, syncs: Syncs, rolling: Rolling) -> None:
+        self._fleet = fleet
+        self._syncs = syncs
+        self._rolling = rolling
+
+    def how(self, fix_id: str, value: str) -> How:
+        """How the value would take effect on the engines that serve, by the states that they last reported."""
+        check_fix(fix_id, value)
+        members = self._fleet.serving
+        if not members:
+            raise EngineError(f"{fix_id}: no engine is up; try again when one is back")
+        states = [member.states[fix_id] for member in members]
+        for state in states:
+            if sentence := refusal(state, fix_id, value):
+                raise EngineError(sentence)
+        return max((path(state, fix_id, value) for state in states), key=WEIGHT.__getitem__)
+
+    async def set_fix(self, fix_id: str, value: str) -> list[EngineFix]:
+        """See EnginePool.set_fix."""
+        async with self._fleet.gate:
+            if self._rolling.fix == fix_id:
+                raise EngineError(f"a rolling restart for {fix_id} is under way; wait for its end")
+            self.how(fix_id, value)
+            for member in self._fleet.serving:
+                if sentence := not_live(member.states[fix_id], fix_id, value):
+                    raise EngineError(sentence)
+            before = {member: member.states[fix_id] for member in self._fleet.serving}
+            results = await self._fleet.ask_all(lambda actor: actor.set_fix.remote(fix_id, value), CONTROL_S)
+            wrong = ""
+            for member, result in results:
+                if isinstance(result, EngineFix):
+                    member.states[fix_id] = result
+                    if result.effective != value:
+                        wrong = wrong or f"{member.name}: it reads back '{result.effective}'"
+                else:
+                    wrong = wrong or str(result)
+            if wrong:
+                raise EngineError(f"{fix_id} was not switched {value}: {wrong}; {await self._set_back(fix_id, before)}")
+            self._fleet.wanted = self._fleet.wanted | {fix_id: value}
+            return [member.states[fix_id] for member, _ in results]
+
+    def stage(self, fix_id: str, value: str) -> None:
+        """See EnginePool.stage_fix."""
+        self.how(fix_id, value)
+        if fix_catalogue.BY_ID[fix_id].how != "next_sync":
+            raise EngineError(f"{fix_id} {value} does not take effect at a weight sync")
+        self._syncs.staged = self._syncs.staged | {fix_id: value}
+
+    async def states(self, fix_id: str | None) -> dict[str, list[EngineFix]]:
+        """See EnginePool.fix_states."""
+        if fix_id is not None and fix_id not in fix_catalogue.BY_ID:
+            check_fix(fix_id, "")
+        for member, result in await self._fleet.ask_all(lambda actor: actor.fix_states.remote(), CONTROL_S):
+            if not isinstance(result, EngineError):
+                member.states = result
+            elif member.serves:
+                raise EngineError(f"reading fixes back: {result}")
+        wanted = tuple(fix_catalogue.BY_ID) if fix_id is None else (fix_id,)
+        return {fix: [self._state(name, fix) for name in self._fleet.names] for fix in wanted}
+
+    def _state(self, name: str, fix_id: str) -> EngineFix:
+        member = self._fleet.members[name]
+        if member.serves:
+            return member.states[fix_id]
+        last = member.states.get(fix_id)
+        how = last.how if last else fix_catalogue.BY_ID[fix_id].how
+        detail = f"dead: {member.detail}" if member.status == "dead" else "restarting"
+        return EngineFix(engine=name, effective="", how=how, detail=detail)
+
+    async def _set_back(self, fix_id: str, before: dict[Member, EngineFix]) -> str:
+        """Undo a change on the engines that are left; one that will not is built anew. Returns what came of it."""
+
+        async def one(member: Member, value: str) -> str:
+            result = await self._fleet.ask(member, lambda actor: actor.set_fix.remote(fix_id, value), CONTROL_S)
+            if isinstance(result, EngineFix):
+                member.states[fix_id] = result
+                return "" if result.effective == value else f"{member.name}: reads back '{result.effective}'"
+            return str(result)
+
+        left = {member: state.effective for member, state in before.items() if member.serves}
+        outcomes = await asyncio.gather(*(one(member, value) for member, value in left.items()))
+        for member, value, why in zip(left, left.values(), outcomes, strict=True):
+            if why:
+                text = f"{member.name} is restarted: {fix_id} could not be set back to {value}: {why}"
+                self._fleet.tell("fix.set-back", text, "warn", {"engine": member.name, "fix": fix_id, "value": value})
+                self._fleet.lose(member, EngineError(text))
+        anew = [member.name for member in before if not member.serves]
+        same = [member.name for member in before if member.serves]
+        parts = [f"{', '.join(same)} as before"] if same else []
+        return "; ".join([*parts, *([f"{', '.join(anew)} built anew"] if anew else [])])
+
+
+def check_fix(fix_id: str, value: str) -> None:
+    """Raise EngineError for a fix or value outside the catalogue."""
+    try:
+        fix_catalogue.check(fix_id, value)
+    except fix_catalogue.UnknownFixError as error:
+        raise EngineError(str(error)) from error
