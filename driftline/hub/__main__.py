@@ -14,13 +14,14 @@ import sys
 import time
 from pathlib import Path
 
+from driftline.disk import DISK, Disk
 from driftline.rundir import RunDir
 
 # `driftline status` and others try the lock for a moment to see whether a hub holds it.
 _LOCK_TRIES, _LOCK_PAUSE = 10, 0.03
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, disk: Disk = DISK) -> int:
     """Run one hub; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m driftline.hub", description="Hub of one run.")
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Ctrl-C reaches the whole process group; a hub with a parent must outlive the trainer's last frames.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        server = Server(run, options.bind, options.synthetic, options.parent_pid, keep=keep)
+        server = Server(run, options.bind, options.synthetic, options.parent_pid, keep=keep, disk=disk)
     except (RunError, AuthError, JournalError, OSError) as error:
         return _fail(f"run {run.id}: {error}", 1)
 

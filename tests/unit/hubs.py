@@ -24,12 +24,13 @@ class Hub:
         self.run: RunDir = rundir.create(root, "test")
         self.options = options
         self.process: subprocess.Popen[str] | None = None
+        self.log = self.run.logs / "hub.log"
 
     def start(self) -> Connection:
         self.process = self.popen(*self.options)
         connection_of = self.process.pid
         until(lambda: self.process.poll() is not None or self._ready(connection_of), "the hub to come up")
-        assert self.process.poll() is None, self.process.stderr.read() if self.process.stderr else ""
+        assert self.process.poll() is None, self.log.read_text() if self.log.exists() else ""
         return self.run.connection()
 
     def _ready(self, pid: int) -> bool:
@@ -40,7 +41,8 @@ class Hub:
 
     def popen(self, *options: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "driftline.hub", str(self.run.path), *options]
-        return subprocess.Popen(command, stderr=subprocess.DEVNULL, text=True)
+        with self.log.open("a") as log:
+            return subprocess.Popen(command, stderr=log, text=True)
 
     def kill(self) -> None:
         assert self.process is not None

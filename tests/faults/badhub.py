@@ -1,0 +1,40 @@
+"""A hub whose disk fails on demand: `python -m tests.faults.badhub FLAGS RUN_DIR`.
+
+While FLAGS/sync exists every sync fails, while FLAGS/write does every write, while FLAGS/short does every write after
+half of its bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+from driftline.disk import Disk
+from driftline.hub.__main__ import main
+
+
+class FaultyDisk(Disk):
+    """Obeys the files in a folder."""
+
+    def __init__(self, flags: Path) -> None:
+        self.flags = flags
+
+    def put(self, fd: int, data: bytes, at: int) -> str:
+        if (self.flags / "write").exists():
+            return os.strerror(errno.EIO)
+        if (self.flags / "short").exists():
+            os.pwrite(fd, data[: len(data) // 2], at)
+            os.ftruncate(fd, at)
+            return "the disk took only a part of a record"
+        return super().put(fd, data, at)
+
+    def sync(self, fd: int) -> None:
+        if (self.flags / "sync").exists():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().sync(fd)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[2:], FaultyDisk(Path(sys.argv[1]))))
