@@ -1,7 +1,7 @@
 """One engine: an async Ray actor hosting vLLM's `AsyncLLM`. Driven by `engine.pool`, never by anything else.
 
-Rollouts and control calls share one event loop, so that a pause is never queued behind a generation; control calls
-exclude each other through one lock.
+Rollouts and control calls share one event loop, so that a pause is never queued behind a generation. Control calls
+exclude each other through one lock: each finds the engine as the one before left it, and waits for it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import os
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,12 +19,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from driftline.fixes import ON
 from driftline.frames import EngineFix, EngineState, Phase
-from engine import fixes, launch
+from engine import epochs, fixes, launch
+from engine.core import Core
+from engine.holds import Holds
 from engine.stats import Counters, stat_logger, tokens_per_s
+from engine.switches import Switches
+from engine.transport import Update
 from engine.types import (
-    Backend,
     EngineError,
     EngineInfo,
     EngineSample,
@@ -35,6 +38,7 @@ from engine.types import (
     SyncReport,
     hit_rate,
 )
+from engine.updating import Order, Updating
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput
@@ -51,17 +55,16 @@ class EngineActor:
     def __init__(self, spec: launch.EngineSpec) -> None:
         self._spec = spec
         self._name = spec.name
-        self._llm: AsyncLLM | None = None
+        self._core: Core | None = None
         self._probe: Probe | None = None
         self._counters = Counters()
         self._lock = asyncio.Lock()
         self._phase: Phase = "starting"
-        self._version = 0
         self._requests = 0
-        self._skip_prefix_reads = False
-        self._paused = False
-        self._damaged = ""
-        self._fix_since: dict[str, int] = {}
+        self._aborted = 0
+        self._epochs = epochs.Epochs(spec.version)
+        self._holds = Holds()
+        self._lease: asyncio.Task[None] | None = None
         self._stop_ids: list[int] = []
         self._info: EngineInfo | None = None
         self._beat: asyncio.Task[None] | None = None
@@ -79,13 +82,11 @@ class EngineActor:
         self._probe = self._open_probe()
         if self._probe is not None:
             self._probe.send((await self.sample()).state)  # the next one comes only once vLLM has loaded
-        self._llm = self._build()
-        # Weights as loaded from the model path are version 0.
-        await self._llm.update_weight_version(str(self._version))
-        for fix_id, value in fixes.wanted_at_start(self._spec.fixes).items():
-            state = fixes.describe(self._name, await self._backend())[fix_id]
-            if state.how == "live" and state.effective != value:
-                await self._apply(fix_id, value)
+        self._core = Core(self._name, self._build())
+        wanted = fixes.wanted_at_start(self._spec.fixes)
+        self._switches = Switches(self._core, self._epochs, wanted)
+        self._updating = Updating(self._core, self._switches, self._epochs, self._holds, lambda: self._aborted)
+        await self._switches.start(wanted)
         # The first batch pays for vLLM's lazy set-up; a core that cannot take a step shows here.
         await self.generate(RolloutRequest(group=-1, prompt_ids=[0], n=1))
         self._counters.reset()
@@ -94,120 +95,153 @@ class EngineActor:
         self._beat = asyncio.create_task(self._heartbeat())
         return self._info
 
+    async def init_transfer(self, init_info: dict[str, Any]) -> None:
+        """Let the workers meet the trainer, for a transport that needs it: see `Transport.join`."""
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
+
+        await self._require().llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info=init_info))
+
     async def watch(self) -> None:
         """Return never; raise EngineError once vLLM's core is dead. The pool holds this call open."""
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            if self._llm is not None and self._llm.errored:
+            if self._core is not None and self._core.llm.errored:
                 self._phase = "dead"
                 raise EngineError(f"{self._name}: vLLM's engine core died; {self._cause()}")
 
     async def generate(self, request: RolloutRequest) -> Group:
-        """Sample one group to its end; it lives through pauses and weight syncs."""
+        """Sample one group to its end; it lives through pauses and weight syncs that keep it.
+
+        One that a sync or `drain` cuts short comes back with sequences whose `finish` is "abort".
+        """
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        llm = self._require()
+        core = self._require()
         self._requests += 1
-        started = time.time()
+        number, started = self._requests, time.time()
         prompt = tokens_input([int(token) for token in request.prompt_ids])
-        outputs = llm.generate(prompt, self._sampling(request.n), f"{self._name}-{self._requests}")
+        own = {"prefix-cache-off": self._switches.prefix_cache_off}
+        self._epochs.began(number)
         try:
+            outputs = core.llm.generate(prompt, self._sampling(request.n), f"{self._name}-{number}")
             final = [output async for output in outputs][-1]
+            sequences = [self._sequence(output) for output in final.outputs]
+            found = self._epochs.states(int(epoch) for s in sequences for epoch in np.unique(s.epochs))
         except EngineDeadError as error:
             raise EngineError(f"{self._name}: vLLM's engine core died; {self._cause()}") from error
         except (EngineGenerateError, ValueError) as error:  # vLLM's own refusals of a request are ValueErrors
             cause = error.__cause__ or error
             raise EngineError(f"{self._name}: group {request.group} failed: {type(cause).__name__}: {cause}") from error
-        sequences = [self._sequence(output) for output in final.outputs]
-        return Group(request.group, self._name, list(request.prompt_ids), sequences, started, time.time())
+        finally:
+            self._epochs.ended(number)
+        self._aborted += sum(sequence.finish == "abort" for sequence in sequences)
+        states = {epoch: fixed | own for epoch, fixed in found.items()}
+        ids = list(request.prompt_ids)
+        return Group(request.group, self._name, ids, sequences, started, time.time(), states)
 
-    async def pause(self) -> PauseReport:
-        """Hold every sequence where it is, until `resume`. Pausing twice changes nothing."""
+    async def drain(self) -> int:
+        """Cut short what is in flight, so that its `generate` calls return now; returns how many sequences.
+
+        Does not wait for other control calls: it also ends a sync's waiting for requests.
+        """
+        return await self._require().abort_all()
+
+    async def pause(self, lease_until: float = 0.0) -> PauseReport:
+        """Hold every sequence where it is, until `resume`, or until the lease (a Unix time; 0: none) runs out.
+
+        Pausing a paused engine renews the lease and changes nothing else. The end of the lease resumes within a
+        second, but never half-loaded weights.
+        """
         async with self._lock:
-            llm = self._require()
             began = time.perf_counter()
-            changed = not self._paused
-            await llm.pause_generation(mode="keep", clear_cache=False)
-            self._paused, self._phase = True, "paused"
+            if not self._holds.standing:
+                await self._require().pause("keep")
+            changed = self._holds.pause(lease_until)
+            if lease_until and (self._lease is None or self._lease.done()):
+                self._lease = asyncio.create_task(self._expire())
             return self._pause_report(changed, began)
 
     async def resume(self) -> PauseReport:
-        """Let held sequences go on. Raises EngineError while the engine holds half-loaded weights."""
-        async with self._lock:
-            llm = self._require()
-            if self._damaged:
-                raise EngineError(f"{self._name}: stays paused: {self._damaged}; sync again")
-            began = time.perf_counter()
-            changed = self._paused
-            await llm.resume_generation()
-            self._paused, self._phase = False, "running"
-            return self._pause_report(changed, began)
+        """Let held sequences go on; nothing changes on an engine that is not paused.
 
-    async def sync(self, manifest: dict[str, Any], version: int) -> SyncReport:
-        """Pause, load the manifest's weights, resume. An operator's pause outlasts it.
-
-        Weights that the workers cannot read are refused before the pause, and the old ones serve on. A load that
-        fails later leaves the engine paused: no token may come from half-loaded weights. Both return `ok` false.
+        Raises EngineError while the engine holds half-loaded weights. One that a sync holds goes on at `release`.
         """
         async with self._lock:
-            llm = self._require()
-            start, marks = time.time(), [time.perf_counter()]
-            before, stay = self._version, self._paused
-            if refused := await self._check(llm, manifest):
-                spent = time.perf_counter() - marks[0]
-                return SyncReport(self._name, False, before, before, start, 0.0, 0.0, 0.0, spent, 0, 0, refused)
+            if self._holds.damaged:
+                raise EngineError(f"{self._name}: stays paused: {self._holds.damaged}; sync again")
+            began = time.perf_counter()
+            return self._pause_report(await self._end(self._holds.resume()), began)
+
+    async def release(self) -> PauseReport:
+        """End the hold of a sync that was asked not to resume; an operator's pause outlasts it."""
+        async with self._lock:
+            began = time.perf_counter()
+            return self._pause_report(await self._end(self._holds.release()), began)
+
+    async def sync(
+        self,
+        update: Update,
+        version: int,
+        expected: str,
+        *,
+        resume: bool = True,
+        fixes: Mapping[str, str] | None = None,
+    ) -> SyncReport:
+        """Pause, load, hold the digest of what the model now has against `expected`, reset caches, resume.
+
+        `inflight-keep` decides what the pause does with requests in flight. `fixes` change at this boundary, with
+        generation standing still: `fp32-lm-head`, and `inflight-keep` for this pause already. `resume` false leaves
+        the engine held until `release`. An operator's pause outlasts a sync (one that waits for requests lets those
+        that were held finish); a sync during a sync waits for its turn.
+
+        A segment that is not what `expected` says is refused before the pause, and the old weights serve on. A load
+        that fails, or leaves other weights than expected, leaves the engine paused under its old version until a
+        sync succeeds: no token comes from half-loaded weights. Both return `ok` false.
+        """
+        async with self._lock:
+            self._require()
             self._phase = "syncing"
-            marks = [time.perf_counter()]
-            in_flight = llm.get_num_unfinished_requests()
-            await llm.pause_generation(mode="keep", clear_cache=False)
-            marks.append(time.perf_counter())
-            detail = await self._load(llm, manifest, version)
-            marks.append(time.perf_counter())
-            if not (stay or self._damaged):
-                await llm.resume_generation()
-            marks.append(time.perf_counter())
-            self._phase = "paused" if stay or self._damaged else "running"
-            return SyncReport(
-                engine=self._name, ok=not detail, version_before=before, version_after=self._version, start=start,
-                pause_s=marks[1] - marks[0], load_s=marks[2] - marks[1], resume_s=marks[3] - marks[2],
-                total_s=marks[3] - marks[0], bytes=manifest["size"], in_flight=in_flight, detail=detail,
-            )  # fmt: skip
+            try:
+                return await self._updating.run(Order(update, version, expected, resume, dict(fixes or {})))
+            finally:
+                if self._phase == "syncing":  # not "dead"
+                    self._phase = "running"
 
     async def set_fix(self, fix_id: str, value: str) -> EngineFix:
         """Make a live fix so; returns the state read back. Raises EngineError where it cannot be."""
         async with self._lock:
-            state = fixes.describe(self._name, await self._backend())[fix_id]
-            if sentence := fixes.refusal(state, fix_id, value):
-                raise EngineError(sentence)
-            if state.effective != value:
-                await self._apply(fix_id, value)
-            return fixes.describe(self._name, await self._backend())[fix_id]
+            self._require()
+            return await self._switches.switch(fix_id, value, running=not self._holds.standing)
 
     async def fix_states(self) -> dict[str, EngineFix]:
         """Every fix of the catalogue, read back now."""
-        return fixes.describe(self._name, await self._backend())
+        self._require()
+        return await self._switches.read()
 
     async def sample(self) -> EngineSample:
         """State and totals now; `tokens_per_s` and `prefix_hit_rate` of the state are left to the reader."""
-        counters, info = self._counters, self._info
+        counters, info, holds = self._counters, self._info, self._holds
+        standing = self._phase == "running" and holds.standing
+        phase: Phase = self._phase if not standing else "syncing" if holds.held else "paused"
         state = EngineState(
-            engine=self._name, phase=self._phase, version=self._version, time=time.time(), running=counters.running,
+            engine=self._name, phase=phase, version=self._epochs.version, time=time.time(), running=counters.running,
             waiting=counters.waiting, kv_use=counters.kv_use, preemptions=counters.preemptions, pid=os.getpid(),
             node=info.node if info else "", backend=info.backend if info else "", vllm=info.vllm if info else "",
-            detail=self._damaged,
+            detail=holds.damaged,
         )  # fmt: skip
         return EngineSample(state, counters.generated, counters.prefix_queries, counters.prefix_hits)
 
     async def close(self) -> None:
         """End vLLM's processes. The pool ends this one."""
-        if self._beat is not None:
-            self._beat.cancel()
+        for task in (self._beat, self._lease):
+            if task is not None:
+                task.cancel()
         if self._probe is not None:
             self._probe.close(timeout=1.0)
-        if self._llm is not None:
-            llm, self._llm = self._llm, None
-            llm.shutdown()
+        if self._core is not None:
+            core, self._core = self._core, None
+            core.llm.shutdown()
 
     def _build(self) -> AsyncLLM:
         try:
@@ -242,89 +276,44 @@ class EngineActor:
             flat_logprobs=True,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
-            skip_reading_prefix_cache=self._skip_prefix_reads,
+            skip_reading_prefix_cache=self._switches.skip_prefix_reads,
         )
 
     def _sequence(self, output: CompletionOutput) -> Sequence:
         ids = np.asarray(output.token_ids, dtype=np.int32)
-        logprobs = np.asarray(output.logprobs.logprobs, dtype=np.float32)
-        versions = np.full(ids.shape, -1, dtype=np.int32)
-        for span in output.weight_versions or ():
-            versions[span.start : span.end] = int(span.version)
-        if logprobs.shape != ids.shape or (versions < 0).any() or output.finish_reason not in ("stop", "length"):
+        found = output.logprobs.logprobs if len(ids) else []  # none at all for a response cut short before it began
+        logprobs = np.asarray(found, dtype=np.float32)
+        versions, stamped = epochs.stamps(output.weight_versions or (), len(ids))
+        if logprobs.shape != ids.shape or output.finish_reason not in ("stop", "length", "abort"):
             raise EngineError(
-                f"{self._name}: vLLM returned {len(ids)} tokens with {len(logprobs)} logprobs, weight versions "
-                f"{output.weight_versions} and finish reason {output.finish_reason!r}"
+                f"{self._name}: vLLM returned {len(ids)} tokens with {len(logprobs)} logprobs and finish reason "
+                f"{output.finish_reason!r}"
             )
-        return Sequence(ids, logprobs, versions, output.finish_reason)
+        return Sequence(ids, logprobs, versions, stamped, output.finish_reason)
 
-    async def _check(self, llm: AsyncLLM, manifest: dict[str, Any]) -> str:
-        try:
-            await llm.collective_rpc("driftline_check_weights", args=(manifest,))
-        except Exception as error:  # noqa: BLE001  vLLM hands a worker's failure over as a bare Exception
-            return f"the weights cannot be read: {error}; version {self._version} serves on"
-        return ""
+    async def _end(self, changed: bool) -> bool:
+        """Go on if nothing holds the engine any more; hands `changed` through."""
+        if changed and not self._holds.standing:
+            await self._require().resume(self._epochs.label)
+        return changed
 
-    async def _load(self, llm: AsyncLLM, manifest: dict[str, Any], version: int) -> str:
-        """Load while paused; returns "" or why it failed, which `_damaged` then says too."""
-        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
-
-        try:
-            await llm.start_weight_update()
-            await llm.update_weights(WeightTransferUpdateRequest(update_info=manifest))
-            await llm.finish_weight_update(weight_version=str(version))
-        except Exception as error:  # noqa: BLE001  as in _check
-            self._damaged = f"the load of version {version} failed half-way: {error}"
-            return self._damaged
-        self._damaged = ""
-        self._version = version
-        return ""
-
-    async def _apply(self, fix_id: str, value: str) -> None:
-        llm = self._require()
-        try:
-            if fix_id == "processed-logprobs":
-                await llm.collective_rpc("driftline_set_logprobs_mode", args=(fixes.logprobs_mode(value),))
-            elif fix_id == "fp32-lm-head":
-                dtype = fixes.head_dtype(value, (await self._backend()).model_dtype)
-                await llm.collective_rpc("driftline_set_head_dtype", args=(dtype,))
-            elif fix_id == "prefix-cache-off":
-                self._skip_prefix_reads = value == ON
-            else:
-                raise EngineError(f"{self._name}: {fix_id} is not a live fix")
-        except EngineError:
-            raise
-        except Exception as error:  # vLLM hands a worker's failure over as a bare Exception
-            raise EngineError(f"{self._name}: {fix_id} {value} failed: {error}") from error
-        self._fix_since[fix_id] = self._version
-
-    async def _backend(self) -> Backend:
-        from vllm.platforms import current_platform
-
-        llm = self._require()
-        facts = await llm.collective_rpc("driftline_facts")
-        if any(other != facts[0] for other in facts[1:]):
-            raise EngineError(f"{self._name}: its workers disagree: {facts}")
-        config = llm.vllm_config
-        return Backend(
-            platform=current_platform.device_type,
-            logprobs_mode=facts[0]["logprobs_mode"],
-            model_dtype=facts[0]["model_dtype"],
-            head_dtypes=tuple(facts[0]["head_dtypes"]),
-            prefix_caching=bool(config.cache_config.enable_prefix_caching),
-            skip_prefix_reads=self._skip_prefix_reads,
-            async_scheduling=bool(config.scheduler_config.async_scheduling),
-            since=dict(self._fix_since),
-        )
+    async def _expire(self) -> None:
+        """Resume when the lease of the pause has run out, however often it is renewed until then."""
+        while (left := self._holds.left(time.time())) is not None:
+            if left:
+                await asyncio.sleep(min(left, HEARTBEAT_S))
+                continue
+            async with self._lock:
+                if self._holds.left(time.time()) == 0:  # not renewed while the lock was another's
+                    await self._end(self._holds.resume())
 
     def _describe(self, seconds: float) -> EngineInfo:
         import vllm
-        from vllm.platforms import current_platform
 
-        config = self._require().vllm_config
+        core = self._require()
         return EngineInfo(
-            engine=self._name, pid=os.getpid(), node=socket.gethostname(), backend=current_platform.device_type,
-            vllm=vllm.__version__, async_scheduling=bool(config.scheduler_config.async_scheduling), loaded_s=seconds,
+            engine=self._name, pid=os.getpid(), node=socket.gethostname(), backend=core.platform,
+            vllm=vllm.__version__, async_scheduling=core.async_scheduling, loaded_s=seconds, workers=core.workers,
         )  # fmt: skip
 
     def _open_probe(self) -> Probe | None:
@@ -359,13 +348,13 @@ class EngineActor:
             os.close(fd)
 
     def _pause_report(self, changed: bool, began: float) -> PauseReport:
-        in_flight = self._require().get_num_unfinished_requests()
-        return PauseReport(self._name, self._paused, changed, time.perf_counter() - began, in_flight)
+        seconds = time.perf_counter() - began
+        return PauseReport(self._name, self._holds.standing, changed, seconds, self._require().in_flight)
 
-    def _require(self) -> AsyncLLM:
-        if self._llm is None:
+    def _require(self) -> Core:
+        if self._core is None:
             raise EngineError(f"{self._name}: not started, or closed")
-        return self._llm
+        return self._core
 
     def _cause(self) -> str:
         return f"{launch.last_error(Path(self._spec.log)) or 'no cause in its log'}; see {self._spec.log}"

@@ -1,14 +1,13 @@
 """The shared-memory transport, as one of vLLM's own weight-transfer engines.
 
-Imported in every vLLM worker process (by `engine.worker`), where importing it registers the transport. NCCL and
-CUDA IPC are vLLM's own and need nothing here. Loading goes through vLLM's layerwise reload: plain `load_weights`
+Imported in every vLLM worker process (by `engine.worker`), where importing it registers our transports; NCCL is
+vLLM's own. Loading goes through vLLM's layerwise reload: plain `load_weights`
 is wrong on a CPU, where vLLM packs linear weights and drops the originals.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Final
 
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
@@ -18,9 +17,8 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
+from engine.transport import BACKENDS
 from engine.weights import read
-
-BACKEND: Final = "driftline_shm"
 
 
 @dataclass
@@ -54,18 +52,10 @@ class SharedMemoryTransferEngine(WeightTransferEngine[SharedMemoryInitInfo, Shar
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
-        """Load every tensor of the segment. Raises RuntimeError if that left a parameter without weights.
-
-        However it ends, the layers leave the reloading state: a model half in it cannot run at all.
-        """
+        """Load every tensor of the segment. Raises RuntimeError if that left a parameter without weights."""
         expected = {name for name, _ in self.model.named_parameters()}
-        try:
-            loaded = self.model.load_weights(read(asdict(update_info)))
-        except BaseException:
-            self.finish_weight_update()
-            raise
+        loaded = self.model.load_weights(read(asdict(update_info)))
         if self.model_config.quantization is None and loaded is not None and (missing := expected - loaded):
-            self.finish_weight_update()
             raise RuntimeError(f"no weights came for {len(missing)} parameters, among them {min(missing)}")
 
     def finish_weight_update(self) -> None:
@@ -76,5 +66,6 @@ class SharedMemoryTransferEngine(WeightTransferEngine[SharedMemoryInitInfo, Shar
         """Nothing to release: segments belong to the trainer."""
 
 
-if BACKEND not in WeightTransferEngineFactory._registry:
-    WeightTransferEngineFactory.register_engine(BACKEND, SharedMemoryTransferEngine)
+if BACKENDS["shm"] not in WeightTransferEngineFactory._registry:
+    WeightTransferEngineFactory.register_engine(BACKENDS["shm"], SharedMemoryTransferEngine)
+    WeightTransferEngineFactory.register_engine(BACKENDS["ipc"], "engine.transfer_ipc", "PlainIPCTransferEngine")

@@ -54,7 +54,8 @@ class Group:
     """A completed request. `started` and `finished` are Unix times on the engine's clock.
 
     `states` maps each epoch that occurs in `epochs` (but IN_BETWEEN) to the value that every fix had on this engine
-    in it. An engine counts its epochs from 0, so they mean nothing beside another engine's, or another process's.
+    in it; `prefix-cache-off` is a request's own from its submission on, so it is the group's value in all of them.
+    An engine counts its epochs from 0, so they mean nothing beside another engine's, or another process's.
     """
 
     group: int
@@ -79,7 +80,9 @@ class SyncReport:
     `detail` says why and whether the engine stays paused. `held_s` is how long generation stood still. `digest` is
     of the weights that the engine holds, as `engine.weights.digest` has it; `straddling` counts the tokens that the
     sequences in flight had been given before the update, `aborted` the sequences that the pause cut short.
-    `fixes` are the states of all fixes, read back after the load.
+    `fixes` are the states of all fixes, read back after the load. `verified` is "held" when the digest is of the
+    parameters that serve, "received" when some could only be checked as they arrived (see engine.verify), "" when
+    nothing was loaded.
     """
 
     engine: str
@@ -103,6 +106,7 @@ class SyncReport:
     aborted: int = 0
     attempts: int = 1
     fixes: tuple[EngineFix, ...] = ()
+    verified: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,8 @@ class PoolStats:
 class EngineInfo:
     """What an engine says of itself once it is up. `loaded_s`: seconds from the first import to ready.
 
-    `workers` is the number of vLLM's worker processes: tensor-parallel size times pipeline-parallel size.
+    `workers` is the number of vLLM's worker processes: tensor-parallel size times pipeline-parallel size. `node` is
+    the machine's host name, `node_id` Ray's id of its node: a machine may have several.
     """
 
     engine: str
@@ -169,6 +174,7 @@ class EngineInfo:
     async_scheduling: bool
     loaded_s: float
     workers: int = 1
+    node_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,10 @@ class Place:
 class Backend:
     """Read-back facts that decide what each fix is doing on an engine. Dtypes are torch names without `torch.`.
 
-    `head_dtypes` holds the projection dtype of every logits processor of the model.
+    `head_dtypes` holds the projection dtype of every logits processor of the model. `inflight` is the value of
+    `inflight-keep` with which the last sync paused (before the first: the value at start), `freed` what the reset of
+    the prefix cache returned at the last switch to "on", None when there was none. `since` has the weight version at
+    which each fix was last switched.
     """
 
     platform: str
@@ -193,6 +202,8 @@ class Backend:
     prefix_caching: bool
     skip_prefix_reads: bool
     async_scheduling: bool
+    inflight: str = "on"
+    freed: bool | None = None
     since: dict[str, int] = field(default_factory=dict)
 
 

@@ -1,13 +1,14 @@
-"""Weights from the trainer's memory to the engines' on one machine: one shared-memory segment, written once.
+"""Weights from the trainer's memory to the engines' on one machine, and the digest by which both know what they hold.
 
-A segment is an unlinked-after-use file of mode 0600 in /dev/shm. Engines get a manifest of plain values (segment
-name, tensor names, dtypes, shapes, offsets); no pickle and no path travels. Engines on other machines need
-another transport: `engine.transfer` is where vLLM is told which one.
+One shared-memory segment, written once. It is an unlinked-after-use file of mode 0600 in /dev/shm. Engines get a
+manifest of plain values (segment name, tensor names, dtypes, shapes, offsets); no pickle and no path travels.
+`engine.transport` has the ways to engines on other machines.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import mmap
 import os
 import re
@@ -16,8 +17,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+import google_crc32c
 import torch
 
 from engine.types import EngineError
@@ -31,6 +33,7 @@ DTYPES: Final = {name: getattr(torch, name) for name in _DTYPE_NAMES}
 _NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
 _SEGMENT = re.compile(r"driftline-[0-9a-f]{16}")
 _STALE_S: Final = 60.0
+_PIECE: Final = 8 << 20
 
 Manifest = dict[str, Any]
 """{"segment": str, "size": int, "names": [str], "dtypes": [str], "shapes": [[int]], "offsets": [int]}"""
@@ -107,6 +110,56 @@ def read(manifest: Manifest) -> Iterator[tuple[str, torch.Tensor]]:
     columns = zip(manifest["names"], manifest["dtypes"], manifest["shapes"], manifest["offsets"], strict=True)
     for name, dtype, shape, offset in columns:
         yield name, _view(whole, DTYPES[dtype], shape, offset)
+
+
+class Entry(NamedTuple):
+    """One tensor of a digest: dtype without `torch.`, shape, crc32c of its bytes in row-major order."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    crc: int
+
+
+def digest(weights: Mapping[str, torch.Tensor]) -> str:
+    """64 hex digits that two sets of weights share only when names, dtypes, shapes and bytes are the same.
+
+    crc32c for each tensor, SHA-256 over those: it guards against accidents, at the speed of memory, not forgery.
+    """
+    return combine({name: entry(tensor) for name, tensor in weights.items()})
+
+
+def combine(entries: Mapping[str, Entry]) -> str:
+    """The digest of weights whose tensors have these entries, in whatever order they come."""
+    total = hashlib.sha256()
+    for name, (dtype, shape, value) in sorted(entries.items()):
+        total.update(f"{name} {dtype} {'x'.join(map(str, shape))} {value:08x}\n".encode())
+    return total.hexdigest()
+
+
+def check(manifest: Manifest, expected: str) -> dict[str, Entry]:
+    """The entries of a published segment. Raises ValueError when it does not hold what `digest` said, OSError when
+
+    it cannot be opened.
+    """
+    entries = {name: entry(tensor) for name, tensor in read(manifest)}
+    if (found := combine(entries)) != expected:
+        raise ValueError(f"the segment's digest is {found[:12]}, the trainer's {expected[:12]}")
+    return entries
+
+
+def entry(tensor: torch.Tensor) -> Entry:
+    """The entry of one tensor, on whatever device it is."""
+    return Entry(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), crc(tensor))
+
+
+def crc(tensor: torch.Tensor) -> int:
+    """crc32c of a tensor's bytes in row-major order."""
+    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    value = 0
+    # In pieces: the checksum keeps the interpreter to itself, and an actor's event loop runs beside it.
+    for start in range(0, len(raw), _PIECE):
+        value = google_crc32c.extend(value, raw[start : start + _PIECE])
+    return int(value)
 
 
 def _plan(weights: Mapping[str, torch.Tensor]) -> Manifest:

@@ -1,4 +1,4 @@
-"""What Driftline adds to a vLLM worker: reading and switching the two fixes that live inside it.
+"""What Driftline adds to a vLLM worker: the two fixes that live inside it, and loading weights with a look at them.
 
 vLLM mixes this class into its worker (`worker_extension_cls`); the methods are reached by name through
 `collective_rpc`, which the engine core runs between two steps, so a switch never splits a batch.
@@ -12,9 +12,10 @@ import torch
 from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod, VocabParallelEmbedding
+from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
-import engine.transfer  # noqa: F401  (registers the shared-memory transport in this process)
-from engine.weights import read
+import engine.transfer  # noqa: F401  (registers our transports in this process)
+from engine.verify import Load
 
 if TYPE_CHECKING:
     from vllm.v1.worker.worker_base import WorkerBase as _Worker
@@ -35,7 +36,51 @@ class DriftlineWorker(_Worker):
             "head_dtypes": [_name(dtype) for dtype in heads],
         }
 
-    def driftline_set_logprobs_mode(self, mode: str) -> None:
+    def driftline_apply(self, logprobs_mode: str = "", head_dtype: str = "") -> dict[str, Any]:
+        """Switch what is named, and read everything back: one call, between the same two steps."""
+        if logprobs_mode:
+            self._driftline_logprobs_mode(logprobs_mode)
+        if head_dtype:
+            self._driftline_head_dtype(head_dtype)
+        return self.driftline_facts()
+
+    def driftline_load(self, update: dict[str, Any], expected: str, head_dtype: str = "") -> dict[str, Any]:
+        """Load an update through vLLM's transfer engine, look at what the model then holds, switch the head.
+
+        Returns the digest, how it was verified, the entries when it is not the expected one (name -> dtype, shape,
+        crc), what went wrong ("" for nothing), the bytes that came, the seconds of the look, and the facts. The head
+        is switched only with weights as they should be. Raises what the load raises; the layers then hold a mixture
+        but can run.
+        """
+        config = self.vllm_config
+        exact = config.parallel_config.world_size == 1 and self.model_runner.model_config.quantization is None
+        model = self.model_runner.get_model()
+        load = Load(model, exact)
+        try:
+            self.start_weight_update()
+            with load.watched():
+                self.update_weights(update)
+                self.finish_weight_update()
+        except BaseException:
+            # A model left in the reloading state cannot run at all, nor be loaded again. Finishing twice does no harm.
+            finalize_layerwise_reload(model, self.model_runner.model_config)
+            self._weight_update_active = False
+            raise
+        held = load.result()
+        digest = held.digest
+        good = digest == expected and not held.problem
+        return {
+            "digest": digest,
+            "verified": held.verified,
+            "loose": held.loose,
+            "entries": {} if good else {name: list(entry) for name, entry in held.entries.items()},
+            "problem": held.problem,
+            "bytes": load.bytes,
+            "seconds": load.seconds,
+            "facts": self.driftline_apply(head_dtype=head_dtype if good else ""),
+        }
+
+    def _driftline_logprobs_mode(self, mode: str) -> None:
         """Return logprobs before ("raw_logprobs") or after ("processed_logprobs") temperature."""
         runner = self.model_runner
         runner.model_config.logprobs_mode = mode
@@ -46,7 +91,7 @@ class DriftlineWorker(_Worker):
         else:
             sampler.logprobs_mode = mode
 
-    def driftline_set_head_dtype(self, name: str) -> None:
+    def _driftline_head_dtype(self, name: str) -> None:
         """Compute the last projection in this dtype. Raises ValueError for a quantized lm_head."""
         model = self.model_runner.get_model()
         dtype = getattr(torch, name)
@@ -58,10 +103,6 @@ class DriftlineWorker(_Worker):
                     raise ValueError(f"{path} is quantized; its projection stays in the model's dtype")
         for processor in _logits_processors(model):
             processor.head_dtype = dtype
-
-    def driftline_check_weights(self, manifest: dict[str, Any]) -> int:
-        """Open a published segment and look at every tensor of it; returns how many. Raises ValueError."""
-        return sum(1 for _ in read(manifest))
 
 
 def _logits_processors(model: torch.nn.Module) -> list[LogitsProcessor]:

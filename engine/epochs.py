@@ -1,0 +1,118 @@
+"""Which weights and which fixes sampled a token, exactly.
+
+vLLM's core stamps the outputs of every step with one string. Driftline's is "VERSION.EPOCH": an epoch is a stretch
+of an engine's life in which no fix changed. Around a live switch the core is told "VERSION.-1", then to switch, then
+"VERSION.NEXT"; it does one thing after another between steps, so a token that carries an epoch was sampled under
+that epoch's states and no other, and the few that a step sampled in the middle say so (IN_BETWEEN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.types import IN_BETWEEN
+
+States = Mapping[str, str]
+"""Fix id to value."""
+
+
+class Span(Protocol):
+    """vLLM's `WeightVersionSpan`: tokens [start, end) of a response carry the label `version`."""
+
+    version: str
+    start: int
+    end: int
+
+
+def label(version: int, epoch: int) -> str:
+    """The string for vLLM's core."""
+    return f"{version}.{epoch}"
+
+
+def stamps(spans: Iterable[Span], length: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Versions and epochs of a response's tokens, each int32 [length].
+
+    Raises ValueError for a label that is not ours, or a token without one.
+    """
+    versions = np.full(length, -1, dtype=np.int32)
+    epochs = np.full(length, IN_BETWEEN, dtype=np.int32)
+    for span in spans:
+        version, dot, epoch = span.version.partition(".")
+        if not dot:
+            raise ValueError(f"{span.version!r} is not a VERSION.EPOCH label")
+        versions[span.start : span.end] = int(version)
+        epochs[span.start : span.end] = int(epoch)
+    if (versions < 0).any():
+        raise ValueError(f"{int((versions < 0).sum())} of {length} tokens carry no label")
+    return versions, epochs
+
+
+class Epochs:
+    """The epochs that a token may still come back with, and what the fixes were in them.
+
+    A request can only carry epochs from the one it began in on, so older ones than any request's in flight are
+    dropped: memory grows with the switches during the longest request, not with the run.
+    """
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self.epoch = 0
+        self._states: dict[int, dict[str, str]] = {0: {}}
+        self._began: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    @property
+    def label(self) -> str:
+        """What the core should stamp now."""
+        return label(self.version, self.epoch)
+
+    @property
+    def between(self) -> str:
+        """What the core should stamp while a fix is being switched."""
+        return label(self.version, IN_BETWEEN)
+
+    @property
+    def following(self) -> str:
+        """What the core should stamp from the coming `enter` on."""
+        return label(self.version, self.epoch + 1)
+
+    def describe(self, states: States) -> None:
+        """Say what the fixes are in the current epoch."""
+        self._states[self.epoch] = dict(states)
+
+    def enter(self, states: States) -> None:
+        """Begin the next epoch."""
+        self.epoch += 1
+        self.describe(states)
+        self._forget()
+
+    def moved(self, states: States) -> bool:
+        """Begin the next epoch if the fixes are other than in this one; whether they were."""
+        changed = dict(states) != self._states[self.epoch]
+        if changed:
+            self.enter(states)
+        return changed
+
+    def began(self, request: int) -> None:
+        """A request may bring tokens of this epoch and later ones, until it has `ended`."""
+        self._began[request] = self.epoch
+
+    def ended(self, request: int) -> None:
+        """Nothing more comes of a request."""
+        del self._began[request]
+        self._forget()
+
+    def states(self, epochs: Iterable[int]) -> dict[int, dict[str, str]]:
+        """What the fixes were in these epochs; IN_BETWEEN has no states and is left out."""
+        return {epoch: dict(self._states[epoch]) for epoch in sorted(set(epochs)) if epoch != IN_BETWEEN}
+
+    def _forget(self) -> None:
+        oldest = min(self._began.values(), default=self.epoch)
+        for epoch in [epoch for epoch in self._states if epoch < oldest]:
+            del self._states[epoch]

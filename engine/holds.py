@@ -1,0 +1,44 @@
+"""Why an engine stands still. Three reasons, each with its own end; it runs only when none is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Holds:
+    """`paused` is an operator's, ended by a resume or by its lease; `held` a sync's that waits for `release`;
+
+    `damaged` says which load left half-loaded weights behind, and is ended by nothing but a good sync.
+    `lease_until` is a Unix time; 0 is a pause without a lease.
+    """
+
+    paused: bool = False
+    lease_until: float = 0.0
+    held: bool = False
+    damaged: str = ""
+
+    @property
+    def standing(self) -> bool:
+        """Whether any reason is left."""
+        return self.paused or self.held or bool(self.damaged)
+
+    def pause(self, lease_until: float) -> bool:
+        """An operator pauses, or renews the lease; whether that is a new pause."""
+        new = not self.paused
+        self.paused, self.lease_until = True, lease_until
+        return new
+
+    def resume(self) -> bool:
+        """The operator's pause ends; whether there was one."""
+        was, self.paused, self.lease_until = self.paused, False, 0.0
+        return was
+
+    def release(self) -> bool:
+        """The sync's hold ends; whether there was one."""
+        was, self.held = self.held, False
+        return was
+
+    def left(self, now: float) -> float | None:
+        """Seconds until the lease runs out, 0 when it has; None without a lease."""
+        return max(0.0, self.lease_until - now) if self.paused and self.lease_until else None

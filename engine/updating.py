@@ -1,0 +1,154 @@
+"""One weight sync on one engine: pause, load, verify, reset, resume, each with its time and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from engine.core import Core
+from engine.epochs import Epochs
+from engine.fixes import PAUSES
+from engine.holds import Holds
+from engine.switches import Switches
+from engine.transport import Update
+from engine.types import EngineError, Reset, SyncReport
+
+if TYPE_CHECKING:
+    from engine.weights import Entry
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to load and how: see `EngineActor.sync`."""
+
+    update: Update
+    version: int
+    expected: str
+    resume: bool = True
+    fixes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Loaded:
+    """What a load left behind. `detail` is "" only for weights that are as the trainer has them."""
+
+    detail: str = ""
+    digest: str = ""
+    verified: str = ""
+    bytes: int = 0
+    load_s: float = 0.0
+    verify_s: float = 0.0
+    facts: dict[str, Any] | None = None
+
+
+class Updating:
+    """The parts of an engine that a sync moves. `aborted` tells how many sequences have ever ended in an abort."""
+
+    def __init__(
+        self, core: Core, switches: Switches, epochs: Epochs, holds: Holds, aborted: Callable[[], int]
+    ) -> None:
+        self._core, self._switches, self._epochs, self._holds, self._aborted = core, switches, epochs, holds, aborted
+
+    async def run(self, order: Order) -> SyncReport:
+        """See `EngineActor.sync`. The caller holds the actor's lock."""
+        core, holds = self._core, self._holds
+        start, began, before = time.time(), time.perf_counter(), self._epochs.version
+        try:
+            published = await self._published(order)
+        except (OSError, ValueError) as error:
+            return SyncReport(
+                engine=core.name, ok=False, version_before=before, version_after=before, start=start, pause_s=0.0,
+                load_s=0.0, resume_s=0.0, total_s=time.perf_counter() - began, bytes=0, in_flight=core.in_flight,
+                detail=f"the weights cannot be read: {error}; version {before} serves on",
+            )  # fmt: skip
+        in_flight, aborted, asked = core.in_flight, self._aborted(), time.perf_counter()
+        mode = await self._pause(order)
+        paused = time.perf_counter()
+        straddling = core.sampled
+        loaded = await self._load(order, published)
+        holds.damaged = loaded.detail
+        holds.held = not (order.resume or loaded.detail)
+        reset_at = time.perf_counter()
+        reset = await self._reset(mode, loaded)
+        resume_at = time.perf_counter()
+        await self._resume(order, loaded)
+        end = time.perf_counter()
+        return SyncReport(
+            engine=core.name, ok=not loaded.detail, version_before=before, version_after=self._epochs.version,
+            start=start, pause_s=paused - asked, load_s=loaded.load_s, verify_s=loaded.verify_s,
+            reset_s=resume_at - reset_at, resume_s=end - resume_at, total_s=end - began,
+            # While it waits for requests to finish, an engine generates.
+            held_s=end - (paused if mode == "wait" else asked),
+            bytes=loaded.bytes, in_flight=in_flight, detail=loaded.detail, reset=reset, digest=loaded.digest,
+            verified=loaded.verified, straddling=straddling, aborted=self._aborted() - aborted,
+            fixes=tuple(self._switches.seen().values()),
+        )  # fmt: skip
+
+    async def _published(self, order: Order) -> dict[str, Entry]:
+        """Look through a segment while generation goes on; other transports can be looked at only as they arrive."""
+        if "segment" not in order.update:
+            return {}
+        from engine.weights import check
+
+        return await asyncio.to_thread(check, order.update, order.expected)
+
+    async def _pause(self, order: Order) -> str:
+        inflight = order.fixes.get("inflight-keep", self._switches.inflight)
+        mode = PAUSES[inflight]
+        if mode == "wait" and self._holds.damaged:
+            mode = "abort"  # what is in flight must neither go on with damaged weights nor cross the update
+        await self._core.pause(mode)
+        self._switches.inflight = inflight
+        return mode
+
+    async def _load(self, order: Order, published: Mapping[str, Entry]) -> Loaded:
+        head, began = self._switches.head_dtype(order.fixes.get("fp32-lm-head")), time.perf_counter()
+        failed = f"the load of version {order.version} failed half-way: "
+        try:
+            answers = await self._core.ask("driftline_load", dict(order.update), order.expected, head_dtype=head)
+            looked = max(answer.pop("seconds") for answer in answers)
+            answer = self._core.agreed(answers)
+        except EngineError as error:
+            return Loaded(failed + str(error).removeprefix(f"{self._core.name}: "), load_s=time.perf_counter() - began)
+        wrong = answer["problem"] or _differs(answer["entries"], published, answer["digest"], order.expected)
+        return Loaded(
+            detail=f"{failed}{wrong}" if wrong else "",
+            digest=answer["digest"],
+            verified=answer["verified"],
+            bytes=answer["bytes"],
+            load_s=time.perf_counter() - began - looked,
+            verify_s=looked,
+            facts=answer["facts"],
+        )
+
+    async def _reset(self, mode: str, loaded: Loaded) -> Reset:
+        if mode == "keep" or loaded.detail:
+            return "kept"
+        # The pause has cleared the caches already, as vLLM does by default; this is what the cache says to it.
+        return "freed" if await self._core.reset_prefix_cache() else "refused"
+
+    async def _resume(self, order: Order, loaded: Loaded) -> None:
+        if not loaded.detail:
+            self._epochs.version = order.version
+        self._switches.synced(loaded.facts, self._epochs.version)
+        if self._holds.standing:
+            await self._core.stamp(self._epochs.label)
+        else:
+            await self._core.resume(self._epochs.label)
+
+
+def _differs(held: Mapping[str, Any], published: Mapping[str, Entry], digest: str, expected: str) -> str:
+    """What is wrong with the digest, by name where the published entries are known; "" for nothing."""
+    if digest == expected:
+        return ""
+    sentence = f"the engine's digest is {digest[:12]}, the trainer's {expected[:12]}"
+    names = [name for name, entry in published.items() if name not in held or _tuples(held[name]) != tuple(entry)]
+    return f"{sentence}: {len(names)} tensors differ, among them {min(names)}" if names else sentence
+
+
+def _tuples(entry: list[Any]) -> tuple[Any, ...]:
+    dtype, shape, crc = entry
+    return dtype, tuple(shape), crc
