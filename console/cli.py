@@ -69,7 +69,8 @@ def build() -> Parser:
         prog="driftline",
         description="A terminal console for online RL runs: see, switch and fix the drift between "
         "rollout engine and trainer.",
-        epilog="RUN is an id or a path; default: $DRIFTLINE_RUN, else the newest live run in $DRIFTLINE_RUNS (./runs). "
+        epilog="RUN is an id, a path, ssh://[user@]host[:port]/path/to/run, or a connection file (with a key in "
+        "$DRIFTLINE_KEY); default: $DRIFTLINE_RUN, else the newest live run in $DRIFTLINE_RUNS (./runs). "
         "Exit codes: 0 done, 1 failed or refused, 2 bad arguments or configuration, 3 no such or no live run, "
         "4 --wait timed out, 130 ctrl-C.",
     )
@@ -106,16 +107,20 @@ def _starting(verbs: argparse._SubParsersAction[Parser]) -> None:
 
 def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
     attach = _verb(verbs, "attach", "console.verbs.attach:attach", "open the console on a live run")
-    attach.add_argument("run", nargs="?", metavar="RUN")
+    attach.add_argument("run", nargs="?", metavar="RUN", help="also ssh://[user@]host[:port]/path/to/run")
+    attach.add_argument("--connection", metavar="FILE", help="a connection file from elsewhere (needs --key)")
+    _key(attach)
     attach.add_argument("--operate", action="store_true", help="allow acting on the run (needs the operator's key)")
     _screen(attach)
     listing = _verb(verbs, "list", "console.verbs.listing:runs", "the runs here, newest first")
     _json(listing)
     status = _verb(verbs, "status", "console.verbs.status:status", "one line about a run, fit for a status bar")
     _run(status)
+    _key(status)
     _json(status)
     tail = _verb(verbs, "tail", "console.verbs.tail:tail", "one line for each step and event, as they come")
     _run(tail)
+    _key(tail)
     tail.add_argument("--seconds", type=_above_zero, metavar="N", help="end after N seconds")
     export = _verb(verbs, "export", "console.verbs.export:export", "write a table of a run, live or ended, to a file")
     _run(export)
@@ -174,7 +179,13 @@ def _verb(group: argparse._SubParsersAction[Parser], name: str, target: str, tex
 
 
 def _run(parser: Parser) -> None:
-    parser.add_argument("--run", metavar="RUN", help="id or path (default: $DRIFTLINE_RUN, else the newest live run)")
+    parser.add_argument(
+        "--run", metavar="RUN", help="id, path or ssh://... (default: $DRIFTLINE_RUN, else the newest live run)"
+    )
+
+
+def _key(parser: Parser) -> None:
+    parser.add_argument("--key", metavar="FILE", help="a key file instead of the run's own (default $DRIFTLINE_KEY)")
 
 
 def _json(parser: Parser) -> None:

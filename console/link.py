@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 from console.outcome import FAILED, NO_RUN, Failure
-from driftline.client import Client, ClientError, attach
-from driftline.rundir import RunDir, find
-
-Role = Literal["viewer", "operator"]
+from console.place import Place, Role, place
+from driftline.client import Client, ClientError
 
 
-def live_run(name: str | None) -> RunDir:
+def live_run(name: str | None, *, key: str | None = None, connection: str | None = None) -> Place:
     """The run named, which must be live. Raises RunError or Failure."""
-    run = find(name)
+    run = place(name, key=key, connection=connection)
     if not run.live():
-        raise Failure(f"run {run.id} is not live (its hub has ended); see: driftline list", NO_RUN)
+        run.close()
+        known = "its hub has ended" if run.directory is not None else "no hub answers at the address of its connection"
+        raise Failure(f"run {run.id} is not live ({known}); see: driftline list", NO_RUN)
     return run
 
 
 @contextmanager
-def connected(run: RunDir, role: Role) -> Iterator[Client]:
+def reached(args: argparse.Namespace) -> Iterator[Place]:
+    """The run that a verb's `--run` (and `--key`, where it has one) names; let go of at the end."""
+    run = place(args.run, key=getattr(args, "key", None), connection=getattr(args, "connection", None))
+    try:
+        yield run
+    finally:
+        run.close()
+
+
+@contextmanager
+def connected(run: Place, role: Role) -> Iterator[Client]:
     """A client of a live run, closed at the end. A ClientError inside becomes a Failure."""
     try:
-        client = Client(*attach(run, role))
+        client = Client(run.connection(), run.credentials(role))
         try:
             yield client
         finally:

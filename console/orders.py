@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from console.outcome import TIMEOUT, Failure
+from console.place import Place
 from console.progress import Progress
 from driftline.client import Client, ClientError, HubSilentError
 from driftline.frames import Ack, Verb
-from driftline.rundir import RunDir
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _last(client: Client, command: str, timeout: float, progress: Progress, what
         raise
 
 
-def wait_ended(run: RunDir, timeout: float) -> None:
+def wait_ended(run: Place, timeout: float) -> None:
     """Wait until no hub holds the run. Raises Failure with code 4."""
     deadline = time.monotonic() + timeout
     while run.live():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from driftline.feed import Feed, FeedStatus
+from driftline.feed import Feed, FeedStatus, pulse
 from driftline.keys import Keys, load
 from driftline.rpc import Client, ClientError, HubSilentError, Page, RefusedError, Snapshot
 from driftline.rundir import Connection, RunDir
@@ -19,6 +19,7 @@ __all__ = [
     "RefusedError",
     "Snapshot",
     "attach",
+    "pulse",
 ]
 
 

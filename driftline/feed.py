@@ -7,6 +7,7 @@ because the subscription was slow, overrun or cut, shows as a hole before the ne
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -19,9 +20,10 @@ import zmq
 from driftline import wire
 from driftline.frames import DECODE_ERRORS, MAX_BODY, TOPIC, Stamped, Tokens
 from driftline.keys import Keys
-from driftline.rpc import Client, ClientError
+from driftline.rpc import Client, ClientError, unknown_key
 from driftline.rundir import Connection, RunError
 from driftline.sockets import Context, Monitor, Socket, configure, secure_client
+from driftline.text import sanitize, sanitize_struct
 
 STALE_SECONDS: Final = 3.0
 PAGE_SECONDS: Final = 1.5
@@ -58,6 +60,28 @@ class FeedStatus(msgspec.Struct, frozen=True):
     def stale(self) -> bool:
         """True when the hub has not spoken for STALE_SECONDS."""
         return self.age > STALE_SECONDS
+
+
+def pulse(connection: Connection, keys: Keys, timeout: float) -> wire.Beacon | None:
+    """The next beat of a hub's pulse, None if there is none within `timeout` seconds."""
+    context: Context = zmq.Context()
+    try:
+        socket: Socket = context.socket(zmq.SUB)
+        configure(socket, max_message=MAX_BODY + 8192, send_frames=16, receive_frames=16)
+        secure_client(socket, connection.server, keys)
+        socket.subscribe(wire.BEACON)
+        socket.connect(connection.live)
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            if not socket.poll(int(left * 1000) + 1):
+                continue
+            parts = socket.recv_multipart()
+            if len(parts) == 3 and parts[0] == wire.BEACON:
+                with contextlib.suppress(*DECODE_ERRORS):
+                    return sanitize_struct(wire.beacon_decoder.decode(parts[2]))
+        return None
+    finally:
+        context.destroy(linger=0)
 
 
 class Feed:
@@ -185,7 +209,7 @@ class Feed:
     def _silent(self, monitor: Monitor, connection: Connection) -> None:
         self._lost = self._spoke
         if monitor.refused:
-            self._error = f"the hub of run {connection.run} does not know this key"
+            self._error = unknown_key(connection)
         else:
             self._error = f"the hub of run {connection.run} is silent at {connection.live}"
 
@@ -245,7 +269,7 @@ class Feed:
             self._epoch = beacon.epoch
             self._check_base(beacon.base)
         self._head = beacon.head
-        self._degraded = beacon.degraded
+        self._degraded = sanitize(beacon.degraded)
         self._goal = beacon.head if self._tokens else beacon.plain
 
     def _check_base(self, base: int) -> None:

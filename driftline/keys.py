@@ -98,16 +98,28 @@ def make_run_keys(run: RunDir) -> None:
 
 def load(run: RunDir, who: str) -> Keys:
     """Read one pair of the run. Raises RunError."""
-    path = _path(run, who)
+    return load_file(_path(run, who))
+
+
+def load_file(path: Path) -> Keys:
+    """Read the pair in a key file, wherever it was brought. Raises RunError."""
     try:
-        fields = dict(line.split(" ", 1) for line in path.read_text(encoding="ascii").splitlines() if " " in line)
+        return parse_pair(path.read_text(encoding="ascii"))
+    except OSError as error:
+        raise RunError(f"{path}: the key cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RunError(f"{path}: not a key file of this project") from error
+
+
+def parse_pair(text: str) -> Keys:
+    """The pair that a key file holds. Raises ValueError."""
+    fields = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+    try:
         keys = Keys(fields["public"], fields["secret"])
         if zmq.curve_public(keys.secret.encode()).decode() != keys.public:
             raise ValueError("the two halves do not belong together")
-    except OSError as error:
-        raise RunError(f"{path}: the key cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, zmq.ZMQError) as error:
-        raise RunError(f"{path}: not a key file of this project") from error
+    except (KeyError, zmq.ZMQError) as error:
+        raise ValueError("not a key pair") from error
     return keys
 
 

@@ -95,11 +95,18 @@ class Client:
         r = self._ask(wire.PageReply, lambda number: wire.PageRequest(number, start, limit, tokens), timeout)
         return Page(r.epoch, r.head, _frames(r.records), r.next, r.plain, r.base, r.first)
 
-    def ping(self) -> float:
+    def ping(self, timeout: float = REQUEST_SECONDS) -> float:
         """Round trip in seconds."""
         start = time.perf_counter()
-        self._ask(wire.Pong, lambda number: wire.PingRequest(number))
+        self._ask(wire.Pong, lambda number: wire.PingRequest(number), timeout)
         return time.perf_counter() - start
+
+    def clock(self, timeout: float = REQUEST_SECONDS) -> tuple[float, float]:
+        """How far the hub's clock is ahead of ours, and how sure that is: half of the round trip. Seconds."""
+        before = time.time()
+        reply = self._ask(wire.Pong, lambda number: wire.PingRequest(number), timeout)
+        after = time.time()
+        return reply.time - (before + after) / 2, (after - before) / 2
 
     def command(
         self, verb: Verb, args: dict[str, str] | None = None, *, generation: int = -1, timeout: float = 30.0
@@ -211,7 +218,7 @@ class Client:
         assert self._monitor is not None
         self._monitor.update()
         if self._monitor.refused:
-            raise RefusedError(f"the hub of run {self._connection.run} does not know this key")
+            raise RefusedError(unknown_key(self._connection))
 
     def _open(self) -> Socket:
         if self._socket is None:
@@ -229,6 +236,11 @@ class Client:
         if self._socket is not None:
             self._socket.close(linger=0)
         self._socket = self._monitor = None
+
+
+def unknown_key(connection: Connection) -> str:
+    """The hub cuts off who has been revoked and who was never granted anything alike; it tells no stranger which."""
+    return f"the hub of run {connection.run} does not know this key: it was revoked, or is another run's"
 
 
 def _frames(records: tuple[msgspec.Raw, ...]) -> tuple[Stamped, ...]:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from driftline.text import sanitize_struct
+
 RUNS_VARIABLE = "DRIFTLINE_RUNS"
 RUN_VARIABLE = "DRIFTLINE_RUN"
 
@@ -109,16 +111,29 @@ class RunDir(msgspec.Struct, frozen=True):
 
     def connection(self) -> Connection:
         """Read the connection file. Raises RunError."""
-        try:
-            return msgspec.json.decode(self.connection_file.read_bytes(), type=Connection)
-        except OSError as error:
-            raise RunError(f"{self.connection_file}: cannot be read: {error.strerror}") from error
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise RunError(f"{self.connection_file}: not a connection file: {error}") from error
+        return read_connection(self.connection_file)
 
     def write_connection(self, connection: Connection) -> None:
         """Write the connection file at 0600, complete or not at all."""
         write_private(self.connection_file, msgspec.json.format(msgspec.json.encode(connection)))
+
+
+def read_connection(path: Path) -> Connection:
+    """Read a connection file, wherever it was brought. Raises RunError."""
+    try:
+        return parse_connection(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RunError(f"{path}: not a connection file: {error}") from error
+
+
+def parse_connection(data: bytes) -> Connection:
+    """What a connection file holds, with text made safe to show. Raises ValueError."""
+    try:
+        return sanitize_struct(msgspec.json.decode(data, type=Connection))
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
 
 
 def write_private(path: Path, data: bytes) -> None:

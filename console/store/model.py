@@ -12,11 +12,13 @@ from typing import Final
 import msgspec
 
 from console.store.series import SeriesStore
+from console.trouble import DROPS_SECONDS, Drop
 from driftline.frames import (
     TERMINAL,
     Ack,
     AckState,
     Command,
+    Effect,
     EngineState,
     Event,
     FixState,
@@ -33,6 +35,8 @@ EVENTS_KEPT: Final = 5_000
 SPANS_KEPT: Final = 20_000
 COMMANDS_KEPT: Final = 1_000
 MARKS_KEPT: Final = 2_000
+DROPPED: Final = "probe.dropped"
+"""Kind of the event by which the hub says that a producer had to drop frames."""
 
 
 class Logged(msgspec.Struct, frozen=True):
@@ -85,6 +89,10 @@ class RunModel:
         self.head = 0
         self.first_time: float | None = None
         self.last_time: float | None = None
+        self.effects: dict[str, Effect] = {}
+        """By fix: the measured effect of its newest change."""
+        self.drops: dict[str, Drop] = {}
+        """By producer: frames that it had to drop before sending them."""
         self.damaged = 0
         """Frames that could not be decoded."""
         self.step = -1
@@ -127,6 +135,11 @@ class RunModel:
                 self._fix(frame)
             case Event():
                 self.events.append(Logged(stamped.seq, stamped.time, stamped.producer, frame))
+                if frame.kind == DROPPED:
+                    self._dropped(stamped.time, frame)
+            case Effect():
+                for fix, _, _ in frame.changes:
+                    self.effects[fix] = frame
             case Span():
                 self.spans.append(frame)
             case Command():
@@ -156,6 +169,16 @@ class RunModel:
         reported = [engine.since_step for engine in frame.engines if engine.since_step >= 0]
         step = max(reported, default=max(self.step, 0))
         self._mark(Mark(step, "fix", f"{frame.fix} {value}"))
+
+    def _dropped(self, time: float, event: Event) -> None:
+        producer = str(event.data.get("producer", "a producer"))
+        lost, total = event.data.get("dropped", 0), event.data.get("total", 0)
+        lost, total = (int(lost) if isinstance(lost, int) else 0), (int(total) if isinstance(total, int) else 0)
+        before = self.drops.get(producer)
+        if before is None or time - before.time > DROPS_SECONDS:
+            self.drops[producer] = Drop(producer, lost, total, time, time)
+        else:
+            self.drops[producer] = Drop(producer, before.frames + lost, total, before.first, time)
 
     def _command(self, frame: Command) -> None:
         known = self.commands.get(frame.id)

@@ -20,6 +20,7 @@ from textual.message import Message
 from textual.worker import get_current_worker
 
 from console.outcome import NO_RUN, Failure
+from console.place import Place
 from console.store.model import CommandLife, RunModel
 from console.tui import actions, present
 from console.tui.actions import Plan, RefusedError
@@ -140,7 +141,6 @@ class ConsoleApp(App[None]):
             else:
                 self._notice = None
         link = self.source.link()
-        notice = notice or present.trouble(self.model, link)
         with self.lock, self.batch_update():
             if isinstance(self.screen, Dialog):
                 self.screen.tick()
@@ -247,7 +247,7 @@ class ConsoleApp(App[None]):
     def export(self) -> None:
         """Write the metrics of the run as Parquet into its snapshots."""
         if self.run_dir is None:
-            self.say("nothing to export from: this source has no run directory", "warn")
+            self.say("the run's journal is not on this machine; in a shell here: driftline export --run RUN", "warn")
             return
         out = self.run_dir.snapshots / f"metrics-step{max(self.model.step, 0)}.parquet"
         self.say(f"exporting to {out}")
@@ -266,17 +266,17 @@ class ConsoleApp(App[None]):
             self.call_from_thread(self.say, f"exported to {out}")
 
 
-def run_console(run: RunDir, operate: bool, marker: str = "braille", fps: float = 4.0) -> int:
+def run_console(run: Place, operate: bool, marker: str = "braille", fps: float = 4.0) -> int:
     """Show a live run on this terminal until the operator leaves; returns the exit code, not 0 after a crash.
 
-    Raises Failure when the run cannot be reached.
+    Raises Failure when the run cannot be reached. The place stays the caller's to close.
     """
     try:
         source = LiveSource(run, operate=operate)
     except SourceError as error:
         raise Failure(str(error), NO_RUN) from error
     try:
-        app = ConsoleApp(source, run=run, marker=marker, fps=fps)
+        app = ConsoleApp(source, run=run.directory, marker=marker, fps=fps)
         app.run(mouse=False)
     finally:
         source.close()

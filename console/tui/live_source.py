@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from typing import Final
 
-from console.tui.source import Link, SourceError
-from driftline.client import Client, ClientError, Feed, attach
+from console.outcome import Failure
+from console.place import Place
+from console.tui.source import STALE_AFTER, Link, SourceError
+from driftline.client import Client, ClientError, Feed
 from driftline.frames import Stamped, Verb
-from driftline.rundir import RunDir, RunError
+from driftline.rundir import RunError
 
 COMMAND_TIMEOUT: Final = 30.0
 """Seconds after which a command that was not applied must not take effect any more."""
 
 
 class LiveSource:
-    """A live run, through its hub."""
+    """A live run, through its hub, wherever that is."""
 
-    def __init__(self, run: RunDir, *, operate: bool) -> None:
-        """Connect with the local viewer's or operator's key. Raises SourceError."""
+    def __init__(self, run: Place, *, operate: bool) -> None:
+        """Connect with the viewer's or operator's key of the place. Raises SourceError."""
         try:
-            connection, keys = attach(run, "operator" if operate else "viewer")
+            connection, keys = run.connection(), run.credentials("operator" if operate else "viewer")
             self._client = Client(connection, keys)
             self._feed = Feed(connection, keys, refresh=run.connection)
-        except (ClientError, RunError) as error:
+        except (ClientError, RunError, Failure) as error:
             raise SourceError(str(error)) from error
+        self._place = run
         self.run = run.id
         self.operator = operate
 
@@ -35,8 +38,17 @@ class LiveSource:
 
     def link(self) -> Link:
         status = self._feed.status
-        heard = status.connected or status.head > 0
-        return Link(heard, status.age, status.behind, status.error or status.degraded)
+        # Only a hub on this machine can be seen to have ended; its lock is looked at once it is silent.
+        gone = status.age > STALE_AFTER and self._place.directory is not None and not self._place.live()
+        return Link(
+            heard=status.connected or status.head > 0,
+            age=status.age,
+            behind=status.behind,
+            trouble=status.error,
+            degraded=status.degraded,
+            way=self._place.note(),
+            gone=gone,
+        )
 
     def command(self, verb: Verb, args: dict[str, str], generation: int) -> str:
         try:

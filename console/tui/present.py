@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from console.store.model import Logged, RunModel
+from console.trouble import BEHIND_FRAMES, Banner, banner, ended
 from console.tui.actions import available, reason
 from console.tui.glyphs import Glyphs
 from console.tui.source import Link
@@ -15,7 +16,7 @@ from console.tui.widgets.axis import number
 from console.tui.widgets.cells import Text
 from console.tui.widgets.chart_data import ChartData, Line
 from driftline.fixes import FIXES, ON, Fix
-from driftline.frames import EngineFix, EngineState, FixState, How, Level
+from driftline.frames import EngineFix, EngineState, FixState, How
 from driftline.metrics import BY_NAME, health
 
 Part = tuple[int, tuple[Text, ...]]
@@ -130,26 +131,14 @@ def _metric_part(parts: list[Part], model: RunModel, rank: int, word: str, metri
         parts.append((rank, ((f" {word} ", Ink.DIM), (number(value), ink))))
 
 
-def ended(model: RunModel, link: Link) -> bool:
-    """True when the silence of the hub is the end of the run, which takes its hub with it."""
-    return link.state in ("stale", "lost") and model.run is not None and model.run.status in ("finished", "failed")
-
-
-def trouble(model: RunModel, link: Link) -> tuple[str, Level] | None:
-    """What the operator must know about the link, for the footer."""
-    if ended(model, link) and model.run is not None:
-        why = f": {model.run.detail}" if model.run.detail else ""
-        bad = model.run.status == "failed"
-        text = f"the run has {'failed' if bad else 'finished'}{why}; this is its last state"
-        return text, "error" if bad else "info"
-    if link.trouble:
-        return link.trouble, "warn" if link.state == "live" else "error"
-    return None
+def trouble(model: RunModel, link: Link) -> Banner | None:
+    """What the operator must know before he believes the figures, for the banner."""
+    return banner(model.run, link, list(model.drops.values()), model.last_time)
 
 
 def link_text(model: RunModel, link: Link, *, frozen: bool) -> Text:
     """The state of the feed in a word: what is on screen is LIVE, STALE, LOST, ENDED, loading or FROZEN by hand."""
-    if ended(model, link):
+    if ended(model.run, link):
         return "ENDED", Ink.WARN
     if link.state == "connecting":
         return "CONNECTING", Ink.DIM
@@ -159,7 +148,7 @@ def link_text(model: RunModel, link: Link, *, frozen: bool) -> Text:
         return f"STALE {link.age:.0f}s", Ink.ALARM
     if frozen:
         return "FROZEN", Ink.WARN
-    if link.behind > 1000:
+    if link.behind > BEHIND_FRAMES:
         return f"LOADING {number(link.behind)}", Ink.WARN
     return f"LIVE {link.age:.1f}s", Ink.OK
 

@@ -5,42 +5,16 @@ A live hub, a replay and the tests stand behind the same protocol, so no screen 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Protocol
 
+from console.trouble import LOST_AFTER, STALE_AFTER, Link, LinkState
 from driftline.frames import Stamped, Verb
 
-STALE_AFTER: Final = 3.0
-"""Seconds without a beacon after which what is on screen may no longer be so."""
-
-LOST_AFTER: Final = 15.0
-"""Seconds of silence after which nobody should wait for the next beacon any more."""
-
-LinkState = Literal["connecting", "live", "stale", "lost"]
+__all__ = ["LOST_AFTER", "STALE_AFTER", "Link", "LinkState", "Source", "SourceError"]
 
 
 class SourceError(RuntimeError):
     """A source that cannot be opened, or a command that was not taken; a whole sentence for the operator."""
-
-
-@dataclass(frozen=True)
-class Link:
-    """How well the console hears the run.
-
-    `heard` is False until the first sign of life, `age` the seconds since the last one, `behind` the frames that the
-    hub has and the console has not; `trouble` is a sentence about what is wrong with the link or the journal.
-    """
-
-    heard: bool
-    age: float
-    behind: int = 0
-    trouble: str = ""
-
-    @property
-    def state(self) -> LinkState:
-        if self.age <= STALE_AFTER:
-            return "live" if self.heard else "connecting"
-        return "stale" if self.age <= LOST_AFTER else "lost"
 
 
 class Source(Protocol):

@@ -10,10 +10,17 @@ from console.screen import on_terminal
 
 
 def attach(args: argparse.Namespace) -> int:
-    """Open the console; `q` leaves it, and the run goes on. Without a terminal it is refused: see `tail`, `status`."""
-    run = live_run(args.run)
-    if not on_terminal():
-        raise Failure("attach needs a terminal; without one: driftline tail, driftline status --json", USAGE)
-    from console.tui.app import run_console
+    """Open the console; `q` leaves it, and the run goes on. Without a terminal it is refused: see `tail`, `status`.
 
-    return int(run_console(run, operate=args.operate, marker=args.marker, fps=args.fps))
+    RUN may be on another machine (`ssh://[user@]host[:port]/path/to/run`: OpenSSH asks what it has to before the
+    console opens), or be a connection file from elsewhere, which needs --key.
+    """
+    run = live_run(args.run, key=args.key, connection=args.connection)
+    try:
+        if not on_terminal():
+            raise Failure("attach needs a terminal; without one: driftline tail, driftline status --json", USAGE)
+        from console.tui.app import run_console
+
+        return int(run_console(run, operate=args.operate, marker=args.marker, fps=args.fps))
+    finally:
+        run.close()

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Final
 
-from console.link import connected
-from console.outcome import OK
+from console.link import connected, reached
+from console.outcome import NO_RUN, OK, Failure
+from console.place import Place
 from console.plain import to_json
 from console.recent import decoded, recent
 from console.summary import Summary, document, line, summarise
-from driftline.client import Client
+from console.trouble import STALE_AFTER, Banner, Link, banner
+from driftline.client import Client, pulse
 from driftline.frames import Frame, FrameError, Metrics, Stamped
 from driftline.journal import read
-from driftline.rundir import RunDir, find
+from driftline.rundir import RunDir
+
+PULSE_SECONDS: Final = 2.0
+"""How long to wait for a beat of the hub's pulse, which comes five times a second."""
 
 
 def status(args: argparse.Namespace) -> int:
@@ -27,20 +34,33 @@ def status(args: argparse.Namespace) -> int:
     `detail`, `synthetic` (bool), `step`, `steps`, `version`, `time` (Unix), `objective`, `model`, `temperature`,
     `paused_by`, `lease_until`, `config_digest`, `metrics` {`step`, `version`, `values` {name: number}}, `engines`
     (array of objects with the fields of EngineState), `fixes` (array of {`id`, `requested`, `effective`, `settled`,
-    `how`, `generation`, `by`, `time`, `detail`, `engines`}). NaN and infinities are strings.
+    `how`, `generation`, `by`, `time`, `detail`, `engines`}), `trouble` (null, or {`word`, `text`, `level`} as the
+    console's banner). NaN and infinities are strings.
     """
-    run = find(args.run)
-    live = run.live()
-    if live:
-        with connected(run, "viewer") as client:
-            summary = of_live(client)
-    else:
-        summary = of_journal(run)
+    with reached(args) as run:
+        live, found = run.live(), None
+        if live:
+            with connected(run, "viewer") as client:
+                summary = of_live(client)
+            found = trouble(run, summary)
+        elif run.directory is not None:
+            summary = of_journal(run.directory)
+        else:
+            raise Failure(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
+        path = str(run.directory.path) if run.directory is not None else str(args.run)
     if args.json:
-        print(to_json(document(run.id, str(run.path), summary, live=live)))
+        words = {"word": found.word, "text": found.text, "level": found.level} if found is not None else None
+        print(to_json(document(run.id, path, summary, live=live) | {"trouble": words}))
     else:
-        print(line(run.id, summary, live=live))
+        print(line(run.id, summary, live=live) + (f"  {found.word}" if found is not None else ""))
     return OK
+
+
+def trouble(run: Place, summary: Summary) -> Banner | None:
+    """What is wrong with the hub now, from one beat of its pulse."""
+    beacon = pulse(run.connection(), run.credentials("viewer"), PULSE_SECONDS)
+    link = Link(True, 0.0 if beacon is not None else PULSE_SECONDS + STALE_AFTER)
+    return banner(summary.run, link if beacon is None else replace(link, degraded=beacon.degraded), [], None)
 
 
 def of_live(client: Client) -> Summary:

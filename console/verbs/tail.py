@@ -7,13 +7,17 @@ import time
 from typing import Final
 
 from console.lines import Lines
-from console.link import connected
-from console.outcome import FAILED, OK, Failure
+from console.link import connected, reached
+from console.outcome import FAILED, NO_RUN, OK, Failure
+from console.place import Place
+from console.plain import clock
 from console.recent import decoded, recent
-from driftline.client import ClientError, Feed, attach
+from console.trouble import Link, banner
+from driftline.client import ClientError, Feed, FeedStatus
 from driftline.frames import FrameError, Metrics, RunState, Stamped
 from driftline.journal import read
-from driftline.rundir import RunDir, find
+from driftline.rundir import RunDir
+from driftline.text import sanitize
 
 HISTORY: Final = 10
 """Steps to show from before the start."""
@@ -27,10 +31,12 @@ def tail(args: argparse.Namespace) -> int:
 
     Exit code 0; 1 when the run ended as failed or its hub went away without a last word.
     """
-    run = find(args.run)
-    if run.live():
-        return _follow(run, args.seconds)
-    return _whole(run)
+    with reached(args) as run:
+        if run.live():
+            return _follow(run, args.seconds)
+        if run.directory is None:
+            raise Failure(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
+        return _whole(run.directory)
 
 
 def _whole(run: RunDir) -> int:
@@ -41,7 +47,7 @@ def _whole(run: RunDir) -> int:
     return OK if status in ("finished", "") else FAILED
 
 
-def _follow(run: RunDir, seconds: float | None) -> int:
+def _follow(run: Place, seconds: float | None) -> int:
     with connected(run, "viewer") as client:
         snapshot = client.snapshot()
         synthetic = run.connection().synthetic
@@ -54,7 +60,7 @@ def _follow(run: RunDir, seconds: float | None) -> int:
         if isinstance(frame, RunState):
             print(*texts, sep="\n", flush=True)
     try:
-        feed = Feed(*attach(run, "viewer"), since=since, refresh=run.connection)
+        feed = Feed(run.connection(), run.credentials("viewer"), since=since, refresh=run.connection)
     except ClientError as error:
         raise Failure(str(error)) from error
     try:
@@ -63,23 +69,37 @@ def _follow(run: RunDir, seconds: float | None) -> int:
         feed.close()
 
 
-def _print(run: RunDir, feed: Feed, lines: Lines, until: float | None) -> int:
-    status, gone_at = "", None
+def _print(run: Place, feed: Feed, lines: Lines, until: float | None) -> int:
+    status, gone_at, word = "", None, ""
     while until is None or time.monotonic() < until:
         feed.wait(0.2)
         for stamped in feed.drain():
             status = show(lines, stamped) or status
         if status in ENDED:
             return OK if status == "finished" else FAILED
-        if run.live():
+        word = _say_trouble(run, feed.status, word)
+        # A hub that has just spoken is alive; asking one that is far away costs a round trip.
+        if not feed.status.stale or run.live():
             gone_at = None
             continue
         gone_at = gone_at or time.monotonic()
         if time.monotonic() - gone_at > GONE:
             if not status:
                 return OK
-            raise Failure(f"run {run.id} has ended without a last word: its hub is gone; see {run.logs}")
+            logs = f"; see {run.directory.logs}" if run.directory is not None else ""
+            raise Failure(f"run {run.id} has ended without a last word: its hub is gone{logs}")
     return OK
+
+
+def _say_trouble(run: Place, status: FeedStatus, before: str) -> str:
+    """Print the word of what is wrong with the way to the run when it changes; return it."""
+    link = Link(True, status.age, status.behind, status.error, status.degraded, run.note())
+    found = banner(None, link, [], None)
+    word = found.word if found is not None else ""
+    if word != before:
+        text = f"!! {found.word}: {found.text}" if found is not None else "   hub: heard again, nothing was missed"
+        print(f"{clock(time.time())} {sanitize(text)}", flush=True)
+    return word
 
 
 def show(lines: Lines, stamped: Stamped) -> str:

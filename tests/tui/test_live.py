@@ -83,11 +83,11 @@ async def test_the_header_says_how_fresh_the_screen_is(running: Running, link: L
         assert word in screen_text(pilot).splitlines()[0]
 
 
-async def test_trouble_of_the_link_stands_in_the_footer(running: Running):
+async def test_trouble_of_the_link_stands_below_the_header(running: Running):
     source = source_with()
     source.state = Link(True, 7.0, trouble="the hub of run x is silent")
-    async with running(source) as pilot:
-        assert "the hub of run x is silent" in screen_text(pilot).splitlines()[-1]
+    async with running(source, (120, 40)) as pilot:
+        assert "the hub of run x is silent" in screen_text(pilot).splitlines()[1]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ async def test_the_end_of_a_run_is_not_a_lost_link(running: Running, status: str
         lines = screen_text(pilot).splitlines()
         assert "ENDED" in lines[0]
         assert status.upper() in lines[0]
-        assert word in lines[-1]
+        assert word in lines[1]
 
 
 async def test_a_synthetic_run_is_labelled_and_a_real_one_is_not(running: Running):

@@ -17,7 +17,7 @@ from console.tui.glyphs import Glyphs
 from console.tui.present import LIVE_CHARTS
 from console.tui.source import Link
 from console.tui.theme import Ink
-from console.tui.widgets.bars import FooterBar, HeaderBar
+from console.tui.widgets.bars import BannerBar, FooterBar, HeaderBar
 from console.tui.widgets.cells import Cells, CellWidget
 from console.tui.widgets.line_chart import ChartView, LineChart
 from console.tui.widgets.panes import EnginePanel, EventLog, FixPanel, Pane
@@ -71,6 +71,7 @@ class LiveScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield HeaderBar(id="header", glyphs=self.glyphs)
+        yield BannerBar(id="banner", glyphs=self.glyphs)
         with Container(id="charts"):
             for spec in LIVE_CHARTS:
                 yield LineChart(present.chart(RunModel(), spec), id=spec.id, glyphs=self.glyphs)
@@ -103,6 +104,8 @@ class LiveScreen(Screen[None]):
             widget.display = not small and (large is None or widget in kept)
         for bar in ("#header", "#footer"):
             self.query_one(bar).display = not small
+        banner = self.query_one(BannerBar)
+        banner.display = not small and banner.banner is not None
         framed = rows > 5 or large is not None
         for pane in self.query(Pane):
             pane.framed = framed
@@ -118,6 +121,10 @@ class LiveScreen(Screen[None]):
 
     def show(self, model: RunModel, link: Link, notice: tuple[str, Level] | None) -> None:
         """Draw the model. While the view is frozen only the bars go on, so that nobody takes it for live."""
+        bar = self.query_one(BannerBar)
+        bar.show(present.trouble(model, link))
+        if bar.display != (bar.banner is not None):
+            self._arrange()
         app = self.console_app
         operator = app.source.operator
         self.query_one(HeaderBar).show(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from console.trouble import Banner
 from console.tui.bindings import KEYS
 from console.tui.glyphs import Glyphs
 from console.tui.present import Part, fit
@@ -31,6 +32,30 @@ class HeaderBar(CellWidget):
         room = cells.width - sum(len(text) for text, _ in right)
         cells.line(0, 0, fit(self.parts, room), max(room, 0))
         cells.line(0, max(room, 0), right)
+
+
+class BannerBar(CellWidget):
+    """The one thing that is wrong, below the header and above all figures; takes no room while nothing is."""
+
+    def __init__(self, *, id: str, glyphs: Glyphs) -> None:
+        super().__init__(id=id, glyphs=glyphs)
+        self.banner: Banner | None = None
+
+    def show(self, banner: Banner | None) -> None:
+        """Take what to show."""
+        self.banner = banner
+        self.repaint()
+
+    def paint(self, cells: Cells) -> None:
+        banner = self.banner
+        if banner is None:
+            return
+        # Never colour alone: the word is in capitals and the sign says how bad it is.
+        sign = {"info": "", "warn": "! ", "error": "!! "}[banner.level]
+        ink = _NOTICE[banner.level]
+        used = cells.line(0, 1, [(f"{sign}{banner.word}", ink), (f"  {banner.text}", Ink.BRIGHT)])
+        if banner.more and used + len(banner.more) + 3 < cells.width:
+            cells.text(0, used + 3, banner.more, Ink.DIM)
 
 
 _NOTICE: dict[Level, Ink] = {"info": Ink.BRIGHT, "warn": Ink.WARN, "error": Ink.ALARM}

@@ -1,0 +1,121 @@
+"""What can be wrong between a run and whoever watches it, in one word and one line. Pure.
+
+Every console shows the same words: the screen as a banner, `tail` as lines, `status` as a word. Worst first, one at a
+time: what makes the rest meaningless is said before the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from driftline.frames import Level, RunState
+
+STALE_AFTER: Final = 3.0
+"""Seconds without a beacon after which what is on screen may no longer be so."""
+
+LOST_AFTER: Final = 15.0
+"""Seconds of silence after which nobody should wait for the next beacon any more."""
+
+BEHIND_FRAMES: Final = 1000
+"""Frames still to come that are more than the next moment's."""
+
+DROPS_SECONDS: Final = 60.0
+"""How long frames that a producer had to drop are news, on the hub's clock."""
+
+LinkState = Literal["connecting", "live", "stale", "lost"]
+
+# Of the system and of driftline.disk, however they are wrapped.
+_FULL: Final = ("No space left", "File too large", "quota exceeded", "took only a part")
+_UNKNOWN_KEY: Final = "does not know this key"
+
+
+@dataclass(frozen=True)
+class Link:
+    """How well a console hears the run.
+
+    `heard` is False until the first sign of life, `age` the seconds since the last one, `behind` the frames that the
+    hub has and the console has not; `trouble` is a sentence about what is wrong with the link, `degraded` the hub's
+    own complaint about its journal, `way` a clause about a tunnel that is down; `gone` is True once it is known that
+    the hub's process has ended.
+    """
+
+    heard: bool
+    age: float
+    behind: int = 0
+    trouble: str = ""
+    degraded: str = ""
+    way: str = ""
+    gone: bool = False
+
+    @property
+    def state(self) -> LinkState:
+        if self.age <= STALE_AFTER:
+            return "live" if self.heard else "connecting"
+        return "stale" if self.age <= LOST_AFTER and not self.gone else "lost"
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Frames that a producer had to drop before sending them: since `first` (hub's clock), and since its start."""
+
+    producer: str
+    frames: int
+    total: int
+    first: float
+    time: float
+
+
+@dataclass(frozen=True)
+class Banner:
+    """`word` names the trouble, `text` says what it means and what is being done, `more` what else might fit."""
+
+    word: str
+    text: str
+    level: Level
+    more: str = ""
+
+
+def ended(run: RunState | None, link: Link) -> bool:
+    """True when the silence of the hub is the end of the run, which takes its hub with it."""
+    return link.state in ("stale", "lost") and run is not None and run.status in ("finished", "failed")
+
+
+def banner(run: RunState | None, link: Link, drops: list[Drop], now: float | None) -> Banner | None:
+    """The worst of what is wrong, None if nothing is. `now` is the hub's clock as of the newest frame."""
+    if run is not None and ended(run, link):
+        why = f": {run.detail}" if run.detail else ""
+        bad = run.status == "failed"
+        text = f"the run has {'failed' if bad else 'finished'}{why}; this is its last state"
+        return Banner("ENDED", text, "error" if bad else "info")
+    if link.way:
+        return Banner("TUNNEL LOST", f"{link.way}; the run goes on", "error")
+    if _UNKNOWN_KEY in link.trouble:
+        return Banner("KEY REFUSED", link.trouble, "error")
+    if link.state == "lost":
+        who = "the hub has ended" if link.gone else f"nothing heard for {link.age:.0f} s"
+        return Banner("HUB LOST", f"{who}; old figures, no acting; reconnecting by itself", "error", link.trouble)
+    if link.state == "stale":
+        text = f"nothing heard for {link.age:.0f} s; figures may be old, no acting until it speaks"
+        return Banner("HUB STALE", text, "error", link.trouble)
+    if link.degraded:
+        return _degraded(link.degraded)
+    if link.behind > BEHIND_FRAMES:
+        text = f"{link.behind:,} frames to come; figures are old until they are here"
+        return Banner("BEHIND", text, "warn", link.trouble)
+    recent = [drop for drop in drops if now is not None and now - drop.time <= DROPS_SECONDS]
+    if recent:
+        worst = max(recent, key=lambda drop: drop.frames)
+        others = f" and {len(recent) - 1} more" if len(recent) > 1 else ""
+        text = f"{worst.producer}{others} dropped {worst.frames:,} frames lately; figures have gaps"
+        return Banner("DROPS", text, "warn", f"{worst.total:,} since its start")
+    if link.trouble:
+        return Banner("LINK", link.trouble, "warn")
+    return None
+
+
+def _degraded(reason: str) -> Banner:
+    if any(words in reason for words in _FULL):
+        text = "nothing is recorded, producers hold their frames; make room on the hub's disk"
+        return Banner("DISK FULL", text, "error", reason)
+    return Banner("JOURNAL DEGRADED", f"{reason}; nothing is recorded, producers hold frames", "error")

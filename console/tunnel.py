@@ -1,0 +1,251 @@
+"""One OpenSSH connection to a run's machine, kept alive: files are read and the hub is forwarded through it.
+
+The operator authenticates once: a process of OpenSSH holds the connection, everything else is a channel of it. The
+hub's endpoints appear as Unix sockets in a private folder, so that no port has to be guessed and nobody else of this
+machine can reach them; what passes is encrypted and authenticated by the hub's own keys as well. When the connection
+dies it is made again with growing pauses, without questions, because by then a screen may own the terminal.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from msgspec.structs import replace
+
+from console import leash, ssh
+from console.ssh import Address, AddressError, last_words
+from driftline.rundir import Connection
+from driftline.text import sanitize
+
+PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds before each attempt to connect again; the last one for ever."""
+STEADY_SECONDS: Final = 20.0
+"""A connection that held this long makes the next pause short again."""
+SILENT_START: Final = 60.0
+"""Seconds for a connection that asks nothing; with questions the operator takes the time he needs."""
+CHANNEL_SECONDS: Final = 20.0
+MAX_FILE: Final = 64 * 1024
+_TICK: Final = 0.02
+
+
+class TunnelError(RuntimeError):
+    """The other machine could not be reached or did not follow; the message is a clause for the operator."""
+
+
+class Tunnel:
+    """The connection to one machine. Opens on construction. Raises TunnelError; `close` ends every process of it."""
+
+    def __init__(self, address: Address, *, prompts: bool, ssh_program: str | None = None) -> None:
+        """`prompts`: OpenSSH may ask on the terminal, this once. `ssh_program`: another one than the PATH's."""
+        program = ssh_program or shutil.which("ssh")
+        if program is None:
+            raise TunnelError("there is no 'ssh' on this machine's PATH")
+        self.address = address
+        self._program = program
+        self._folder = Path(tempfile.mkdtemp(prefix="driftline-"))  # mode 0700
+        self._control = self._folder / "control"
+        self._prompts = prompts
+        self._child: subprocess.Popen[bytes] | None = None
+        self._forwarded: Connection | None = None
+        self._renew: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+        """One at a time who changes the forwards."""
+        self._ending = threading.Event()
+        self._decided = threading.Event()
+        self._failure = ""
+        self._up = False
+        self._retry_at = 0.0
+        self.restarts = 0
+        """How often the connection was made again."""
+        atexit.register(self.close)
+        # All children are this thread's: the kernel ties their leash to it, and it ends only after them.
+        self._thread = threading.Thread(target=self._keep, name="tunnel", daemon=True)
+        self._thread.start()
+        try:
+            while not self._decided.wait(0.1):
+                pass
+        except BaseException:
+            self.close()
+            raise
+        if not self._up:
+            self.close()
+            raise TunnelError(self._failure)
+
+    @property
+    def up(self) -> bool:
+        """True while the connection stands."""
+        return self._up
+
+    @property
+    def pid(self) -> int | None:
+        """Process that holds the connection."""
+        return self._child.pid if self._child is not None else None
+
+    @property
+    def note(self) -> str:
+        """What an operator must know while the connection is down, else ""."""
+        if self._up:
+            return ""
+        left = math.ceil(max(0.0, self._retry_at - time.monotonic()))
+        when = f"retrying in {left} s" if left else "connecting again"
+        return f"{self._failure}; {when}"
+
+    def read(self, path: str) -> bytes:
+        """A small file of the other machine. Raises TunnelError with the far side's words."""
+        done = self._channel(ssh.read_file(self.address, self._control, path))
+        if done.returncode != 0:
+            raise TunnelError(_clean(done.stderr))
+        if len(done.stdout) > MAX_FILE:
+            raise TunnelError(f"{path}: more than {MAX_FILE} bytes")
+        return done.stdout
+
+    def forward(self, connection: Connection) -> Connection:
+        """Forward that hub; return the same connection with this side's addresses, the same each time.
+
+        Raises TunnelError.
+        """
+        with self._lock:
+            self._forward(connection)
+            self._forwarded = connection
+        return replace(
+            connection, ingest="", live=f"ipc://{self._folder / 'live'}", rpc=f"ipc://{self._folder / 'rpc'}"
+        )
+
+    def on_renewed(self, renew: Callable[[], None]) -> None:
+        """Call this on every new connection, before it counts as up, to forward what then has to be."""
+        self._renew = renew
+
+    def close(self) -> None:
+        """End the connection and every process of it, and remove the folder."""
+        atexit.unregister(self.close)
+        self._ending.set()
+        self._thread.join(timeout=10.0)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Tunnel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- the thread
+
+    def _keep(self) -> None:
+        """Connect, watch, connect again, until closed."""
+        attempt = 0
+        try:
+            while not self._ending.is_set():
+                since = time.monotonic()
+                if self._connect(prompts=self._prompts and self.restarts == 0):
+                    self._up = True
+                    self._decided.set()
+                    since = time.monotonic()
+                    self._watch()
+                    self._up = False
+                if not self._decided.is_set():
+                    return  # the first attempt is the operator's: he is told, and nothing goes on behind his back
+                attempt = 0 if time.monotonic() - since > STEADY_SECONDS else attempt
+                pause = PAUSES[min(attempt, len(PAUSES) - 1)]
+                self._retry_at = time.monotonic() + pause
+                attempt += 1
+                self._end_child()
+                self._ending.wait(pause)
+                self.restarts += 1
+        finally:
+            self._end_child()
+            self._decided.set()
+
+    def _connect(self, *, prompts: bool) -> bool:
+        """Start the process that holds the connection and wait until it does."""
+        for stale in ("control", "live", "rpc"):
+            (self._folder / stale).unlink(missing_ok=True)
+        command = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(int(signal.SIGTERM))]
+        command += [self._program, *ssh.master(self.address, self._control, prompts=prompts)]
+        # A file, not a pipe: nobody has to read it, and nothing of it lands on a screen.
+        with open(self._folder / "log", "wb") as log:
+            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = math.inf if prompts else time.monotonic() + SILENT_START
+        while not self._control.exists():
+            if self._child.poll() is not None:
+                self._failure = self._words()
+                return False
+            if self._ending.wait(_TICK) or time.monotonic() > deadline:
+                self._failure = f"{self.address.host} has not let us in within {SILENT_START:.0f} s"
+                self._end_child()
+                return False
+        try:
+            if self._renew is not None:
+                self._renew()
+        except TunnelError as error:
+            self._failure = str(error)
+            self._end_child()
+            return False
+        return True
+
+    def _watch(self) -> None:
+        assert self._child is not None
+        while not self._ending.is_set():
+            try:
+                self._child.wait(0.1)
+            except subprocess.TimeoutExpired:
+                continue
+            self._failure = self._words()
+            return
+
+    def _words(self) -> str:
+        with contextlib.suppress(OSError):
+            data = (self._folder / "log").read_bytes()
+            if data.strip():
+                return _clean(data)
+        code = self._child.returncode if self._child is not None else None
+        return "the ssh process was killed" if code is not None and code < 0 else "the ssh connection has ended"
+
+    def _end_child(self) -> None:
+        child = self._child
+        if child is None or child.poll() is not None:
+            return
+        child.terminate()
+        try:
+            child.wait(3.0)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+    # -- channels
+
+    def _forward(self, connection: Connection) -> None:
+        try:
+            if self._forwarded is not None:
+                # Fails where the connection is a new one, which has no forwards yet.
+                self._channel(ssh.forward(self.address, self._control, self._forwarded, self._folder, cancel=True))
+            done = self._channel(ssh.forward(self.address, self._control, connection, self._folder))
+        except AddressError as error:
+            raise TunnelError(str(error)) from error
+        if done.returncode != 0:
+            raise TunnelError(f"{self.address.host} does not forward the hub: {_clean(done.stderr)}")
+
+    def _channel(self, arguments: list[str]) -> subprocess.CompletedProcess[bytes]:
+        command = [self._program, *arguments]
+        try:
+            return subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=CHANNEL_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise TunnelError(f"{self.address.host} did not answer within {CHANNEL_SECONDS:.0f} s") from error
+
+
+def _clean(data: bytes) -> str:
+    return sanitize(last_words(data.decode("utf-8", "replace")))[:300]
