@@ -185,7 +185,7 @@ class Feed:
                 if self._full():
                     self._ending.wait(0.02)
                     continue
-                if socket.poll(50):
+                if socket.poll(0 if self._at < self._goal else 50):
                     self._read(socket)
                 if self._at < self._goal:
                     self._page(client)
