@@ -201,12 +201,7 @@ class EngineActor:
         """
         async with self._lock:
             self._require()
-            self._phase = "syncing"
-            try:
-                return await self._updating.run(Order(update, version, expected, resume, dict(fixes or {})))
-            finally:
-                if self._phase == "syncing":  # not "dead"
-                    self._phase = "running"
+            return await self._updating.run(Order(update, version, expected, resume, dict(fixes or {})))
 
     async def set_fix(self, fix_id: str, value: str) -> EngineFix:
         """Make a live fix so; returns the state read back. Raises EngineError where it cannot be."""
@@ -222,13 +217,11 @@ class EngineActor:
     async def sample(self) -> EngineSample:
         """State and totals now; `tokens_per_s` and `prefix_hit_rate` of the state are left to the reader."""
         counters, info, holds = self._counters, self._info, self._holds
-        standing = self._phase == "running" and holds.standing
-        phase: Phase = self._phase if not standing else "syncing" if holds.held else "paused"
         state = EngineState(
-            engine=self._name, phase=phase, version=self._epochs.version, time=time.time(), running=counters.running,
-            waiting=counters.waiting, kv_use=counters.kv_use, preemptions=counters.preemptions, pid=os.getpid(),
-            node=info.node if info else "", backend=info.backend if info else "", vllm=info.vllm if info else "",
-            detail=holds.damaged,
+            engine=self._name, phase=self._phase_now(), version=self._epochs.version, time=time.time(),
+            running=counters.running, waiting=counters.waiting, kv_use=counters.kv_use,
+            preemptions=counters.preemptions, pid=os.getpid(), node=info.node if info else "",
+            backend=info.backend if info else "", vllm=info.vllm if info else "", detail=holds.damaged,
         )  # fmt: skip
         return EngineSample(state, counters.generated, counters.prefix_queries, counters.prefix_hits)
 
@@ -308,12 +301,14 @@ class EngineActor:
                     await self._end(self._holds.resume())
 
     def _describe(self, seconds: float) -> EngineInfo:
+        import ray
         import vllm
 
         core = self._require()
         return EngineInfo(
             engine=self._name, pid=os.getpid(), node=socket.gethostname(), backend=core.platform,
             vllm=vllm.__version__, async_scheduling=core.async_scheduling, loaded_s=seconds, workers=core.workers,
+            node_id=ray.get_runtime_context().get_node_id(),
         )  # fmt: skip
 
     def _open_probe(self) -> Probe | None:
@@ -346,6 +341,13 @@ class EngineActor:
             os.dup2(fd, 1)
             os.dup2(fd, 2)
             os.close(fd)
+
+    def _phase_now(self) -> Phase:
+        if self._phase != "running":
+            return self._phase
+        if self._updating.active or self._holds.held:
+            return "syncing"
+        return "paused" if self._holds.standing else "running"
 
     def _pause_report(self, changed: bool, began: float) -> PauseReport:
         seconds = time.perf_counter() - began

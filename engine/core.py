@@ -62,7 +62,10 @@ class Core:
 
         the caches as well, which is vLLM's own default.
         """
-        await self.llm.pause_generation(mode=mode, clear_cache=mode != "keep")
+        try:
+            await self.llm.pause_generation(mode=mode, clear_cache=mode != "keep")
+        except Exception as error:  # as in `ask`
+            raise EngineError(f"{self.name}: pausing failed: {one_line(str(error))}") from error
 
     async def resume(self, label: str) -> None:
         """Schedule again, the first step already under this label."""

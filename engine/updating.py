@@ -51,10 +51,12 @@ class Updating:
         self, core: Core, switches: Switches, epochs: Epochs, holds: Holds, aborted: Callable[[], int]
     ) -> None:
         self._core, self._switches, self._epochs, self._holds, self._aborted = core, switches, epochs, holds, aborted
+        self.active = False
+        """Whether generation is about to stop, or stands still, for an update."""
 
     async def run(self, order: Order) -> SyncReport:
         """See `EngineActor.sync`. The caller holds the actor's lock."""
-        core, holds = self._core, self._holds
+        core = self._core
         start, began, before = time.time(), time.perf_counter(), self._epochs.version
         try:
             published = await self._published(order)
@@ -64,6 +66,14 @@ class Updating:
                 load_s=0.0, resume_s=0.0, total_s=time.perf_counter() - began, bytes=0, in_flight=core.in_flight,
                 detail=f"the weights cannot be read: {error}; version {before} serves on",
             )  # fmt: skip
+        self.active = True
+        try:
+            return await self._update(order, published, start, began)
+        finally:
+            self.active = False
+
+    async def _update(self, order: Order, published: Mapping[str, Entry], start: float, began: float) -> SyncReport:
+        core, holds, before = self._core, self._holds, self._epochs.version
         in_flight, aborted, asked = core.in_flight, self._aborted(), time.perf_counter()
         mode = await self._pause(order)
         paused = time.perf_counter()
@@ -100,7 +110,12 @@ class Updating:
         mode = PAUSES[inflight]
         if mode == "wait" and self._holds.damaged:
             mode = "abort"  # what is in flight must neither go on with damaged weights nor cross the update
-        await self._core.pause(mode)
+        try:
+            await self._core.pause(mode)
+        except EngineError:
+            if not self._holds.standing:
+                await self._core.resume(self._epochs.label)  # a pause that failed half-way would last for ever
+            raise
         self._switches.inflight = inflight
         return mode
 

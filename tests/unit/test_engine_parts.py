@@ -13,7 +13,7 @@ import pytest
 
 from driftline.config import EngineConfig, SamplingConfig
 from driftline.fixes import BY_ID, FIXES
-from driftline.frames import EngineState
+from driftline.frames import EngineFix, EngineState
 from engine import fixes, launch
 from engine.stats import Counters, pool_stats
 from engine.types import Backend, EngineError, EngineSample
@@ -65,10 +65,11 @@ def test_every_fix_of_the_catalogue_is_described() -> None:
         ("processed-logprobs", changed(logprobs_mode="processed_logprobs"), "on"),
         ("prefix-cache-off", CPU, "off"),
         ("prefix-cache-off", changed(skip_prefix_reads=True), "on"),
-        ("prefix-cache-off", changed(prefix_caching=False), "on"),
+        ("prefix-cache-off", changed(prefix_caching=False), "removed"),
         ("async-scheduling-off", CPU, "on"),
         ("async-scheduling-off", changed(platform="cuda", async_scheduling=True), "off"),
         ("inflight-keep", CPU, "on"),
+        ("inflight-keep", changed(inflight="wait"), "wait"),
         ("fp32-lm-head", CPU, "off"),
         ("fp32-lm-head", changed(head_dtypes=("float32",)), "on"),
         ("fp32-lm-head", changed(head_dtypes=("float32", "bfloat16")), "mixed"),
@@ -89,12 +90,57 @@ def test_async_scheduling_is_not_available_on_cpu_and_needs_a_restart_elsewhere(
     assert fixes.describe("e", changed(platform="cuda"))["async-scheduling-off"].how == "engine_restart"
 
 
+@pytest.mark.parametrize(
+    ("fix_id", "backend", "value", "path"),
+    [
+        ("processed-logprobs", CPU, "on", "live"),
+        ("prefix-cache-off", CPU, "on", "live"),
+        ("prefix-cache-off", CPU, "removed", "engine_restart"),
+        ("prefix-cache-off", changed(prefix_caching=False), "off", "engine_restart"),
+        ("prefix-cache-off", changed(prefix_caching=False), "on", "engine_restart"),
+        ("prefix-cache-off", changed(prefix_caching=False), "removed", "live"),
+        ("async-scheduling-off", CPU, "off", "not_available"),
+        ("async-scheduling-off", CPU, "on", "live"),
+        ("async-scheduling-off", changed(platform="cuda"), "off", "engine_restart"),
+        ("inflight-keep", CPU, "wait", "next_sync"),
+        ("inflight-keep", CPU, "on", "next_sync"),  # it may have to replace a staged value
+        ("fp32-lm-head", CPU, "on", "next_sync"),
+    ],
+)
+def test_each_value_has_its_path(fix_id: str, backend: Backend, value: str, path: str) -> None:
+    assert fixes.path(fixes.describe("e", backend)[fix_id], fix_id, value) == path
+
+
+@pytest.mark.parametrize(("value", "path"), [("on", "live"), ("removed", "engine_restart")])
+def test_an_engine_that_reports_nothing_has_the_catalogues_path(value: str, path: str) -> None:
+    absent = EngineFix("engine-0", "", "live", detail="restarting")
+    assert fixes.path(absent, "prefix-cache-off", value) == path
+
+
 def test_only_a_change_that_cannot_be_made_is_refused() -> None:
     states = fixes.describe("engine-0", CPU)
     assert fixes.refusal(states["processed-logprobs"], "processed-logprobs", "on") == ""
     assert fixes.refusal(states["async-scheduling-off"], "async-scheduling-off", "on") == ""
     sentence = fixes.refusal(states["async-scheduling-off"], "async-scheduling-off", "off")
     assert sentence.startswith("engine-0: async-scheduling-off cannot be switched off here: vLLM's CPU platform")
+    assert fixes.not_live(states["async-scheduling-off"], "async-scheduling-off", "off") == sentence
+
+
+def test_what_takes_effect_later_is_said_to() -> None:
+    states = fixes.describe("engine-0", CPU)
+    assert fixes.not_live(states["processed-logprobs"], "processed-logprobs", "on") == ""
+    head = fixes.not_live(states["fp32-lm-head"], "fp32-lm-head", "on")
+    assert head == "engine-0: fp32-lm-head on takes effect with the next weight sync, not at once"
+    cache = fixes.not_live(states["prefix-cache-off"], "prefix-cache-off", "removed")
+    assert cache == "engine-0: prefix-cache-off removed takes effect with a restart of the engine, not at once"
+
+
+@pytest.mark.parametrize(("freed", "words"), [(True, "returned true"), (False, "returned false"), (None, "")])
+def test_the_cache_resets_answer_is_shown(freed: bool | None, words: str) -> None:
+    detail = fixes.describe("e", changed(skip_prefix_reads=True, freed=freed))["prefix-cache-off"].detail
+    assert detail.startswith("requests submitted since then read no cached block")
+    assert words in detail
+    assert ("reset_prefix_cache" in detail) == (freed is not None)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +159,9 @@ def test_head_dtype(value: str, body: str, head: str) -> None:
 
 def test_unnamed_fixes_start_at_vllms_default() -> None:
     wanted = fixes.wanted_at_start({"fp32-lm-head": "on"})
-    assert wanted == {fix.id: "on" if fix.id == "fp32-lm-head" else "off" for fix in FIXES}
+    kept = ("fp32-lm-head", "inflight-keep")  # trainers have always kept requests in flight unless told otherwise
+    assert wanted == {fix.id: "on" if fix.id in kept else "off" for fix in FIXES}
+    assert fixes.wanted_at_start({"inflight-keep": "off"})["inflight-keep"] == "off"
 
 
 # -- launch ---------------------------------------------------------------------------------------------------------
@@ -128,6 +176,13 @@ def test_arguments_differ_by_hardware_and_seed_by_index() -> None:
     assert (gpu["gpu_memory_utilization"], gpu["async_scheduling"]) == (0.4, False)
     assert cpu["seed"] == 3
     assert cpu["enable_prefix_caching"] is True  # else the fix could not be switched back
+
+
+def test_a_removed_prefix_cache_and_the_transport_are_arguments() -> None:
+    assert launch.vllm_args(spec(EngineConfig(), **{"prefix-cache-off": "on"}), cpu=True)["enable_prefix_caching"]
+    removed = launch.vllm_args(spec(EngineConfig(), **{"prefix-cache-off": "removed"}), cpu=True)
+    assert removed["enable_prefix_caching"] is False
+    assert removed["weight_transfer_config"] == {"backend": "driftline_shm"}
 
 
 def test_free_arguments_pass_and_taken_ones_are_named() -> None:
