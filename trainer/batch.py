@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainer.states import UNKNOWN
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One finished response. `logprobs` and `versions` are per response token, as the engine reported them."""
+    """One finished response. `logprobs` and `versions` are per response token, as the engine reported them, and
+    `states` the number of the fix state (`trainer.states`) that each was sampled under."""
 
     prompt: tuple[int, ...]
     response: tuple[int, ...]
@@ -20,6 +23,7 @@ class Sample:
     reward: float
     engine: str
     text: str
+    states: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Batch:
     """B sequences, right padded. Shapes: `input_ids`, `attention` [B, L]; the rest [B, R], R response positions.
 
     `index` is the position in `input_ids` whose hidden state predicts a response token. `mask` is true on
-    tokens that count. Integers are int64, `rollout` float32.
+    tokens that count, `states` is as in Sample. Integers are int64, `rollout` float32.
     """
 
     input_ids: Tensor
@@ -37,6 +41,7 @@ class Batch:
     mask: Tensor
     rollout: Tensor
     versions: Tensor
+    states: Tensor
 
     @property
     def size(self) -> int:
@@ -75,6 +80,7 @@ def collate(samples: list[Sample], pad_id: int) -> Batch:
     mask = torch.zeros(shape, dtype=torch.bool)
     rollout = torch.zeros(shape, dtype=torch.float32)
     versions = torch.zeros(shape, dtype=torch.int64)
+    states = torch.full(shape, UNKNOWN, dtype=torch.int64)
     for row, sample in enumerate(samples):
         length, count = len(sample.prompt) + len(sample.response), len(sample.response)
         input_ids[row, :length] = torch.tensor(sample.prompt + sample.response)
@@ -86,6 +92,8 @@ def collate(samples: list[Sample], pad_id: int) -> Batch:
         rollout[row, :count] = torch.tensor(sample.logprobs)
         versions[row, :count] = torch.tensor(sample.versions)
         mask[row, :count] = True
+        if sample.states:
+            states[row, :count] = torch.tensor(sample.states)
     finite = torch.isfinite(rollout)
     return Batch(
         input_ids=input_ids,
@@ -95,4 +103,5 @@ def collate(samples: list[Sample], pad_id: int) -> Batch:
         mask=mask & finite,
         rollout=rollout.masked_fill(~finite, 0.0),
         versions=versions,
+        states=states,
     )

@@ -5,3 +5,11 @@ from __future__ import annotations
 
 class TrainerError(RuntimeError):
     """A run that cannot start or go on; the message is one whole sentence for the operator."""
+
+
+class RefusedError(Exception):
+    """A command that must not be carried out; the message is a whole sentence for its sender."""
+
+
+class ExpiredError(Exception):
+    """A command whose deadline passed before it could take effect."""

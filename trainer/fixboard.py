@@ -17,7 +17,11 @@ _SEVERITY: tuple[How, ...] = ("live", "next_sync", "engine_restart", "not_availa
 
 
 class FixBoard:
-    """Holds one FixState per fix of the catalogue. Not thread-safe: its owner serialises."""
+    """Holds one FixState per fix of the catalogue. Not thread-safe: its owner serialises.
+
+    `wanted` is what the configuration says and `defaults` what it means where it says nothing; `notes` are sentences
+    that belong to a fix for the whole run.
+    """
 
     def __init__(
         self,
@@ -27,14 +31,17 @@ class FixBoard:
         time: float,
         version: int,
         step: int,
+        defaults: Mapping[str, str] | None = None,
+        notes: Mapping[str, str] | None = None,
     ) -> None:
+        self._notes = dict(notes or {})
         self._states: dict[str, FixState] = {}
         for fix_id, fix in BY_ID.items():
             engines = tuple(states.get(fix_id, ()))
             how = _how(engines)
             # What cannot be switched and was not asked for is wanted as it is.
             fixed = {engine.effective for engine in engines} if how in ("engine_restart", "not_available") else set()
-            default = fixed.pop() if len(fixed) == 1 else fix.values[0]
+            default = fixed.pop() if len(fixed) == 1 else (defaults or {}).get(fix_id, fix.values[0])
             self._states[fix_id] = FixState(
                 fix=fix_id,
                 requested=wanted.get(fix_id, default),
@@ -43,7 +50,7 @@ class FixBoard:
                 time=time,
                 how=how,
                 engines=tuple(_stamp(engine, None, version, step) for engine in engines),
-                detail=_detail(engines, how),
+                detail=self._detail(fix_id, engines, how),
             )
 
     def state(self, fix_id: str) -> FixState:
@@ -57,9 +64,8 @@ class FixBoard:
     def request(self, fix_id: str, value: str, *, by: str, time: float) -> FixState:
         """Somebody wants `value`; nothing is effective yet."""
         old = self._states[fix_id]
-        return self._put(
-            msgspec.structs.replace(old, requested=value, generation=old.generation + 1, by=by, time=time, detail="")
-        )
+        changes = {"requested": value, "generation": old.generation + 1, "by": by, "time": time}
+        return self._put(msgspec.structs.replace(old, **changes, detail=self._notes.get(fix_id, "")))
 
     def withdraw(self, before: FixState, *, time: float, detail: str) -> FixState:
         """The request made after `before` could not be met: want what was wanted then, and say why."""
@@ -71,18 +77,28 @@ class FixBoard:
         )
 
     def observe(self, fix_id: str, engines: Sequence[EngineFix], *, time: float, version: int, step: int) -> FixState:
-        """Take what the engines report; "since" moves only for an engine whose value changed."""
+        """Take what some engines report; "since" moves only for an engine whose value changed.
+
+        An engine that is not among them keeps what it has reported before.
+        """
         old = self._states[fix_id]
-        before = {engine.engine: engine for engine in old.engines}
-        how = _how(engines)
-        stamped = tuple(_stamp(engine, before.get(engine.engine), version, step) for engine in engines)
-        return self._put(
-            msgspec.structs.replace(old, engines=stamped, how=how, time=time, detail=_detail(stamped, how))
-        )
+        known = {engine.engine: engine for engine in old.engines}
+        new = {engine.engine: _stamp(engine, known.get(engine.engine), version, step) for engine in engines}
+        merged = tuple({**known, **new}.values())
+        how = _how(merged)
+        detail = self._detail(fix_id, merged, how)
+        return self._put(msgspec.structs.replace(old, engines=merged, how=how, time=time, detail=detail))
 
     def _put(self, state: FixState) -> FixState:
         self._states[state.fix] = state
         return state
+
+    def _detail(self, fix_id: str, engines: Sequence[EngineFix], how: How) -> str:
+        """What the run says of this fix, and why it cannot be switched; nothing to explain where it can."""
+        said = [note] if (note := self._notes.get(fix_id, "")) else []
+        if how in ("engine_restart", "not_available"):
+            said += [engine.detail for engine in engines if engine.how == how and engine.effective and engine.detail]
+        return "; ".join(dict.fromkeys(said))
 
 
 def _stamp(new: EngineFix, old: EngineFix | None, version: int, step: int) -> EngineFix:
@@ -93,11 +109,6 @@ def _stamp(new: EngineFix, old: EngineFix | None, version: int, step: int) -> En
 
 
 def _how(engines: Sequence[EngineFix]) -> How:
-    return max((engine.how for engine in engines), key=_SEVERITY.index, default="not_available")
-
-
-def _detail(engines: Sequence[EngineFix], how: How) -> str:
-    """Why a fix cannot be switched; nothing to explain where it can."""
-    if how in ("live", "next_sync"):
-        return ""
-    return "; ".join(dict.fromkeys(engine.detail for engine in engines if engine.how == how and engine.detail))
+    """The slowest way that any engine needs; one that is down does not say."""
+    up = [engine for engine in engines if engine.effective] or engines
+    return max((engine.how for engine in up), key=_SEVERITY.index, default="not_available")

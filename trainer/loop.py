@@ -10,15 +10,19 @@ import torch
 from driftline.config import Config
 from driftline.rundir import RunDir
 from engine import EnginePool
-from trainer import checkpoint, mismatch
+from trainer import checkpoint, effects, mismatch
 from trainer.batch import Batch, Sample, collate
 from trainer.checkpoint import State
 from trainer.control import Control
+from trainer.fixdesk import FixDesk
 from trainer.objective import group_advantages
-from trainer.report import Reporter
-from trainer.rollouts import Rollout, Rollouts
+from trainer.report import Reporter, plural
+from trainer.rollouts import Rollouts, Taken
 from trainer.setup import Setup
+from trainer.states import States
 from trainer.sync import SyncDriver
+from trainer.update import Update
+from trainer.versions import Scores
 
 TAKE_S = 0.1
 """How long the loop waits for rollouts before it looks for a pause or a stop again."""
@@ -29,12 +33,13 @@ STALL_S = 60.0
 
 @dataclass(frozen=True)
 class _Measured:
-    """A batch with the trainer's logprobs of it, all [B, R]: under each token's own weights, and the reference's."""
+    """A batch with the trainer's logprobs of it, all [B, R]: under each token's own weights and head, and the
+    reference's; `heads` tells which tokens were scored with a float32 head."""
 
     samples: list[Sample]
     batch: Batch
-    own: torch.Tensor
-    scored: torch.Tensor
+    scores: Scores
+    heads: torch.Tensor
     reference: torch.Tensor
     values: dict[str, float]
 
@@ -51,6 +56,7 @@ class Loop:
         pool: EnginePool,
         syncs: SyncDriver,
         control: Control,
+        desk: FixDesk,
         report: Reporter,
     ) -> None:
         self._config = config
@@ -59,10 +65,12 @@ class Loop:
         self._pool = pool
         self._syncs = syncs
         self._control = control
+        self._desk = desk
+        self._states = States()
         self._report = report
         self._step = setup.start.step
         self._version = setup.start.version
-        self._rollouts = Rollouts(pool, setup.task, config.rollout, setup.start.next_prompt)
+        self._rollouts = Rollouts(pool, setup.task, config.rollout, setup.start.next_prompt, self._states)
         self._saved = setup.start.step
         self._labels = {"policy/clip_fraction": config.trainer.objective, "policy/entropy": "exact"}
 
@@ -74,16 +82,16 @@ class Loop:
     def run(self, steps: int) -> None:
         """Train until `steps` are completed or somebody asks for the end. Raises EngineError, TrainerError."""
         if self._version:
-            self._syncs.sync(self._step, "resume")
+            self._syncs.sync(self._step, "resume", boundary=True)
         self._rollouts.fill()
         while self._step < steps and not self._control.stopping:
             began = time.monotonic()
-            rollouts = self._collect()
-            if rollouts is None:
+            taken = self._collect()
+            if taken is None:
                 break
             waited = time.monotonic() - began
             self._rollouts.fill()
-            self._train(rollouts, began, waited)
+            self._train(taken, began, waited)
             every = self._config.checkpoint.every
             if every and self._step % every == 0:
                 self.save()
@@ -109,24 +117,33 @@ class Loop:
         self._saved = self._step
         self._report.event("checkpoint.saved", path.name, step=self._step)
 
-    def _collect(self) -> list[Rollout] | None:
+    def _collect(self) -> Taken | None:
         stalled = time.monotonic() + STALL_S
         while not self._control.stopping:
             if self._control.paused:
-                self._control.gate()
-                stalled = time.monotonic() + STALL_S
-            rollouts = self._rollouts.poll(TAKE_S)
-            if rollouts is not None:
-                return rollouts
+                stalled = float("inf")
+            self._control.rest()
+            stalled = min(stalled, time.monotonic() + STALL_S)
+            taken = self._rollouts.poll(TAKE_S, self._version)
+            if taken is not None:
+                return taken
+            # Groups that were too old have made room for new ones.
+            self._rollouts.fill()
             if time.monotonic() > stalled:
                 stalled = float("inf")
-                text = f"no full batch of rollouts for {STALL_S:.0f} s: {self._rollouts.waiting} groups are complete"
-                self._report.event("rollouts.stalled", text, level="warn", step=self._step)
+                self._tell_stalled()
         return None
 
-    def _train(self, rollouts: list[Rollout], began: float, waited: float) -> None:
-        step, version = self._step + 1, self._version
-        measured = self._measure(rollouts, step)
+    def _tell_stalled(self) -> None:
+        away = [f"{e.engine} is {e.phase}" for e in self._pool.stats().engines if e.phase != "running"]
+        text = f"no full batch of rollouts for {STALL_S:.0f} s: {self._rollouts.waiting} groups are complete"
+        text += f"; {', '.join(away)}" if away else ""
+        self._report.event("rollouts.stalled", text, level="warn", step=self._step)
+
+    def _train(self, taken: Taken, began: float, waited: float) -> None:
+        step, version, rollouts = self._step + 1, self._version, taken.rollouts
+        self._tell_stale(taken, step)
+        measured = self._measure([sample for rollout in rollouts for sample in rollout.samples], step)
         scored_at = time.monotonic()
         rewards = torch.tensor([[sample.reward for sample in rollout.samples] for rollout in rollouts])
         advantages = group_advantages(rewards, scale=self._config.trainer.advantage_std).flatten()
@@ -139,17 +156,20 @@ class Loop:
                 step=step,
             )
         trained_at = time.monotonic()
+        self._note_effect(measured, update, step)
         self._step, self._version = step, version + 1
         self._setup.store.publish(self._version, self._setup.policy.weights())
         every = self._config.sync.every
         if every and step % every == 0:
-            self._syncs.sync(step, "trainer")
+            self._syncs.sync(step, "trainer", boundary=True)
         values = {
             **mismatch.rewards(rewards.numpy()),
             **update.values,
             **measured.values,
             **self._syncs.take_latest(),
             **self._engine_values(),
+            "async/stale_groups": float(taken.stale),
+            "async/stale_dropped": float(taken.dropped),
             "rollout/length_mean": measured.batch.tokens / measured.batch.size,
             "rollout/waiting_groups": float(self._rollouts.waiting),
             "time/wait_s": waited,
@@ -158,25 +178,53 @@ class Loop:
             "time/step_s": time.monotonic() - began,
         }
         self._report.metrics(values, step=step, version=version, labels=self._labels)
-        self._report.tokens(
-            measured.samples, measured.batch, measured.own.numpy(), measured.scored.numpy(), step=step, version=version
-        )
+        own, scored = measured.scores.own.numpy(), measured.scores.scored.numpy()
+        self._report.tokens(measured.samples, measured.batch, own, scored, step=step, version=version)
         self._report.state(step=step, version=self._version)
 
-    def _measure(self, rollouts: list[Rollout], step: int) -> _Measured:
+    def _measure(self, samples: list[Sample], step: int) -> _Measured:
         setup, version = self._setup, self._version
-        samples = [sample for rollout in rollouts for sample in rollout.samples]
         batch = collate(samples, setup.tokenizer.pad_token_id or 0)
-        now = setup.scorer.under(setup.store.newest()[1], batch)
-        own, scored = setup.scorer.own(batch, version, now)
-        reference = setup.scorer.under(setup.reference, batch)
+        heads = setup.head.scoring(batch.states, self._states)
+        scores = setup.scorer.score(batch, version, heads)
+        reference = setup.scorer.under(setup.reference, batch, float32_head=setup.head.float32)
+        own, scored = scores.own, scores.scored
         self._tell_lost(samples, batch, scored, step)
         values = {
             **mismatch.mismatch(own[scored].numpy(), batch.rollout[scored].numpy()),
-            **mismatch.staleness(now[scored].numpy(), own[scored].numpy()),
+            **mismatch.staleness(scores.now[scored].numpy(), own[scored].numpy()),
             **mismatch.version_lag(version, batch.versions[batch.mask].numpy()),
         }
-        return _Measured(samples, batch, own, scored, reference, values)
+        return _Measured(samples, batch, scores, heads, reference, values)
+
+    def _note_effect(self, measured: _Measured, update: Update, step: int) -> None:
+        """Give the step's numbers by fix state to whoever measures what a change of a fix does."""
+        batch, scores = measured.batch, measured.scores
+        rows = effects.rows(
+            (scores.own - batch.rollout).numpy(),
+            scores.scored.numpy(),
+            batch.mask.numpy(),
+            batch.states.numpy(),
+            batch.versions.numpy(),
+            update.rows,
+            # A ratio of another head than the token's is the switch's doing, not the state's.
+            comparable=((measured.heads == self._setup.head.float32) | ~batch.mask).all(dim=1).numpy(),
+        )
+        self._desk.measured(step, {self._states[number]: row for number, row in rows.items()})
+
+    def _tell_stale(self, taken: Taken, step: int) -> None:
+        if not taken.stale:
+            return
+        limit, kept = self._config.rollout.max_lag, taken.stale - taken.dropped
+        what = f"{taken.dropped} dropped and asked for anew" if taken.dropped else f"{kept} kept"
+        self._report.event(
+            "rollouts.stale",
+            f"{plural(taken.stale, 'group')} with a token more than {limit} versions old (rollout.max_lag): {what}",
+            level="warn",
+            step=step,
+            groups=taken.stale,
+            dropped=taken.dropped,
+        )
 
     def _tell_lost(self, samples: list[Sample], batch: Batch, scored: torch.Tensor, step: int) -> None:
         """Nothing is left out in silence: tokens without a finite logprob, and tokens older than what is kept."""

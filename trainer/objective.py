@@ -28,7 +28,8 @@ class Terms:
 
     `clipped`, `clipped_low` and `clipped_high` are counts, `count` what they are counted over: tokens (PPO) or
     sequences (GSPO). "low" and "high" count only where the clip acts on the gradient (TRL); `clipped` counts a
-    ratio outside the range whatever the advantage's sign (PipelineRL).
+    ratio outside the range whatever the advantage's sign (PipelineRL). `row_clipped` and `row_counted` [B] are the
+    same two by sequence: `clipped` and `count` are their sums.
     """
 
     loss: Tensor
@@ -36,6 +37,8 @@ class Terms:
     clipped_low: float
     clipped_high: float
     count: int
+    row_clipped: Tensor
+    row_counted: Tensor
 
 
 def group_advantages(rewards: Tensor, *, scale: bool) -> Tensor:
@@ -104,10 +107,18 @@ def _clipped_surrogate(
     surrogate = torch.minimum(ratio * advantages, ratio.clamp(low, high) * advantages)
     loss = -(surrogate * counted).sum() / max(total, 1)
     below, above = (ratio < low) & counted, (ratio > high) & counted
+    row_clipped, row_counted = _by_row(below | above), _by_row(counted)
     return Terms(
         loss=loss,
-        clipped=float((below | above).sum()),
+        clipped=float(row_clipped.sum()),
         clipped_low=float((below & (advantages < 0)).sum()),
         clipped_high=float((above & (advantages > 0)).sum()),
-        count=int(counted.sum()),
+        count=int(row_counted.sum()),
+        row_clipped=row_clipped,
+        row_counted=row_counted,
     )
+
+
+def _by_row(hits: Tensor) -> Tensor:
+    """Counts [B] of a mask [B, R] over tokens or [B] over sequences."""
+    return hits.flatten(1).sum(dim=1) if hits.dim() > 1 else hits.long()

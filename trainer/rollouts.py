@@ -9,6 +9,7 @@ from driftline.config import RolloutConfig
 from engine import EnginePool, Group, RolloutRequest
 from trainer.batch import Sample
 from trainer.errors import TrainerError
+from trainer.states import UNKNOWN, States
 from trainer.tasks import Prompt, ReverseDigits
 
 
@@ -19,16 +20,38 @@ class Rollout:
     prompt: Prompt
     samples: tuple[Sample, ...]
 
+    @property
+    def oldest(self) -> int | None:
+        """Version of its oldest token; None without any token."""
+        return min((version for sample in self.samples for version in sample.versions), default=None)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The groups of one step. `stale` were found too old for it since the step before, `dropped` of them left out."""
+
+    rollouts: list[Rollout]
+    stale: int
+    dropped: int
+
 
 class Rollouts:
-    """`prompts + ahead` groups are in flight or waiting at any time: generation goes on while the trainer trains."""
+    """`prompts + ahead` groups are in flight or waiting at any time: generation goes on while the trainer trains.
 
-    def __init__(self, pool: EnginePool, task: ReverseDigits, config: RolloutConfig, next_prompt: int) -> None:
+    A group with a token more than `rollout.max_lag` versions behind the weights that the step starts from is stale:
+    it is dropped, and `fill` asks for a new prompt in its place, or kept, as `rollout.stale` says.
+    """
+
+    def __init__(
+        self, pool: EnginePool, task: ReverseDigits, config: RolloutConfig, next_prompt: int, states: States
+    ) -> None:
         self._pool = pool
         self._task = task
         self._config = config
         self._asked: dict[int, Prompt] = {}
         self._ready: deque[Rollout] = deque()
+        self._states = states
+        self._dropped = 0
         self.next_prompt = next_prompt
 
     @property
@@ -45,17 +68,29 @@ class Rollouts:
             request = RolloutRequest(group=prompt.index, prompt_ids=list(prompt.ids), n=self._config.samples)
             self._pool.submit(request)
 
-    def poll(self, timeout: float) -> list[Rollout] | None:
+    def poll(self, timeout: float, version: int) -> Taken | None:
         """The `prompts` oldest completed groups, or None when there are not enough after `timeout` seconds.
 
-        Raises EngineError when an engine is dead, TrainerError for a group that is not what was asked for.
+        `version` is the one that the step starts from. Raises EngineError when no engine can go on, TrainerError for
+        a group that is not what was asked for.
         """
         if len(self._ready) < self._config.prompts:
             for group in self._pool.take(timeout):
                 self._ready.append(self._finish(group))
+        if self._config.stale == "drop":
+            fresh = [rollout for rollout in self._ready if not self._stale(rollout, version)]
+            self._dropped += len(self._ready) - len(fresh)
+            self._ready = deque(fresh)
         if len(self._ready) < self._config.prompts:
             return None
-        return [self._ready.popleft() for _ in range(self._config.prompts)]
+        rollouts = [self._ready.popleft() for _ in range(self._config.prompts)]
+        dropped, self._dropped = self._dropped, 0
+        kept = sum(self._stale(rollout, version) for rollout in rollouts)
+        return Taken(rollouts, stale=dropped + kept, dropped=dropped)
+
+    def _stale(self, rollout: Rollout, version: int) -> bool:
+        limit, oldest = self._config.max_lag, rollout.oldest
+        return limit >= 0 and oldest is not None and version - oldest > limit
 
     def _finish(self, group: Group) -> Rollout:
         prompt = self._asked.pop(group.group, None)
@@ -66,7 +101,7 @@ class Rollouts:
                 f"{group.engine} returned {len(group.sequences)} samples for group {group.group}, "
                 f"{self._config.samples} were asked for"
             )
-        samples = []
+        samples, states = [], self._states.of_group(group)
         for sequence in group.sequences:
             ids = tuple(int(token) for token in sequence.ids)
             count = self._task.length(ids)
@@ -79,6 +114,7 @@ class Rollouts:
                     reward=self._task.reward(prompt, ids[:count]),
                     engine=group.engine,
                     text=prompt.text,
+                    states=tuple(states.get(int(epoch), UNKNOWN) for epoch in sequence.epochs[:count]),
                 )
             )
         return Rollout(prompt=prompt, samples=tuple(samples))

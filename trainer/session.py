@@ -7,23 +7,30 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 
 from driftline import Probe
 from driftline.config import Config
-from driftline.frames import Command, RunState
+from driftline.frames import Command, Level, RunState
 from driftline.keys import Keys, load
 from driftline.rundir import Connection, RunDir, RunError
 from engine import EngineError, EnginePool
+from engine.fixes import wanted_at_start
 from trainer.control import Control
 from trainer.errors import TrainerError
-from trainer.fixboard import FixBoard
+from trainer.fixdesk import FixDesk
 from trainer.loop import Loop
 from trainer.models import dtype_name
-from trainer.report import Reporter
+from trainer.report import Reporter, Scalar
 from trainer.setup import Setup, build
 from trainer.sync import SyncDriver
+
+JOIN_S = 10.0
+"""How long an order that was going on may take to notice that the engines are gone."""
+
+FIXES_CHANGED = frozenset({"engine.died", "engine.replaced", "engine.restarting", "engine.restarted", "fix.set-back"})
+"""Events of the pool after which an engine's fixes are read back."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -93,6 +100,7 @@ class Session:
         self._report = Reporter(self._probe, _first_state(config, run, steps, digest))
         self._pool: EnginePool | None = None
         self._control: Control | None = None
+        self._desk: FixDesk | None = None
 
     def run(self, *, resume: bool, signals: Signals, say: Callable[[str], None]) -> str:
         """Start, train, end. Returns the sentence of a failure, or "" for a run that reached its end or was stopped.
@@ -134,15 +142,22 @@ class Session:
         report.state(step=start.step, version=start.version)
         self._pool = self._start_pool(setup, say)
         signals.arm()
-        syncs = SyncDriver(self._pool, setup.store, report, timeout=config.sync.timeout)
-        states = self._pool.fix_states()
-        board = FixBoard(states, config.fixes, time=time.time(), version=start.version, step=start.step)
+        self._desk = FixDesk(
+            self._pool.fix_states(),
+            config.fixes,
+            wanted_at_start(config.fixes),
+            setup.head,
+            report,
+            version=start.version,
+            step=start.step,
+        )
+        syncs = SyncDriver(self._pool, setup.store, report, self._desk, setup.head, config.sync)
         commands, lease = self._inbox.commands, config.hub.pause_lease
-        self._control = Control(commands, self._pool, syncs, board, report, lease=lease)
+        self._control = Control(commands, self._pool, syncs, self._desk, report, lease=lease)
         signals.control = self._control
         self._inbox.open()
         self._control.start()
-        self._loop = Loop(config, self._run, setup, self._pool, syncs, self._control, report)
+        self._loop = Loop(config, self._run, setup, self._pool, syncs, self._control, self._desk, report)
         report.state(status="running", detail="")
         report.event("run.started" if not start.step else "run.resumed", f"at step {start.step}", step=start.step)
 
@@ -157,9 +172,16 @@ class Session:
             keys=self._keys,
             log_dir=self._run.logs,
             on_progress=say,
+            on_event=self._engine_event,
         )
         self._pool.start()
         return self._pool
+
+    def _engine_event(self, kind: str, text: str, level: Level, data: Mapping[str, Scalar]) -> None:
+        # On the pool's own thread, which must not wait for the pool.
+        self._report.event(kind, text, level=level, step=self._report.run.step, **data)
+        if self._control is not None and kind in FIXES_CHANGED:
+            self._control.look_again()
 
     def _progress(self, text: str, say: Callable[[str], None], signals: Signals) -> None:
         # Engines report progress from the moment Ray is up.
@@ -173,8 +195,12 @@ class Session:
         try:
             if self._control is not None:
                 self._control.close()
+            if self._desk is not None:
+                self._desk.close()
             if self._pool is not None:
                 self._pool.close()
+            if self._control is not None:
+                self._control.join(JOIN_S)
         finally:
             text, step = failure or self.summary, report.run.step
             for command in (*self._inbox.early_stops, *(self._control.stop_commands if self._control else ())):

@@ -13,11 +13,11 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from driftline.config import Config
-from driftline.fixes import ON
 from driftline.rundir import RunDir
 from trainer import checkpoint, models
 from trainer.checkpoint import State
 from trainer.errors import TrainerError
+from trainer.head import Head, float32_at_start
 from trainer.policy import Policy
 from trainer.tasks import ReverseDigits
 from trainer.update import Updater
@@ -34,6 +34,7 @@ class Setup:
     """
 
     policy: Policy
+    head: Head
     updater: Updater
     scorer: Scorer
     store: WeightStore
@@ -66,7 +67,7 @@ def build(config: Config, run: RunDir, *, resume: bool, digest: str, say: Callab
     # A resumed run's reference is the model that its first process began with.
     model, tokenizer = models.load_path(path) if saved else models.load(config)
     model.to(device).eval()
-    policy = Policy(model, temperature=config.sampling.temperature, fp32_head=_fp32_head(config), dtype=dtype)
+    policy = Policy(model, temperature=config.sampling.temperature, fp32_head=float32_at_start(config), dtype=dtype)
     task = ReverseDigits(config.task, tokenizer, config.run.seed)
     policy.check_head(torch.tensor([task.prompt(0).ids]))
     if not config.model.path and not saved:
@@ -86,6 +87,7 @@ def build(config: Config, run: RunDir, *, resume: bool, digest: str, say: Callab
     store.publish(start.version, policy.weights())
     return Setup(
         policy=policy,
+        head=Head(policy, config.trainer.head),
         updater=updater,
         scorer=Scorer(twin, store),
         store=store,
@@ -96,11 +98,6 @@ def build(config: Config, run: RunDir, *, resume: bool, digest: str, say: Callab
         dtype=dtype,
         start=start,
     )
-
-
-def _fp32_head(config: Config) -> bool:
-    head = config.trainer.head
-    return head == "float32" or (head == "fix" and config.fixes.get("fp32-lm-head") == ON)
 
 
 def _newest_checkpoint(run: RunDir) -> Path:

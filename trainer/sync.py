@@ -1,69 +1,116 @@
-"""The sync driver: sends the newest weights to every engine, one sync or fix change at a time, and reports it."""
+"""The sync driver: sends the newest weights to every engine, one sync at a time, with the fixes that wait for one."""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
-from driftline.frames import Span
+from driftline.config import SyncConfig
+from driftline.fixes import BY_ID, OFF, ON
+from driftline.frames import AckState, EngineFix, FixState
 from engine import EngineError, EnginePool, SyncReport
+from trainer.fixdesk import FixDesk
+from trainer.head import Head
 from trainer.report import Reporter, plural
+from trainer.spans import gb_per_s, slowest, spans
+from trainer.states import HEAD
 from trainer.versions import Weights, WeightStore
 
-PHASES = ("pause", "load", "resume")
+
+@dataclass(frozen=True)
+class Staged:
+    """A fix that takes effect at a sync: who wants it by which command, until when, and what was wanted before."""
+
+    command: str
+    fix: str
+    value: str
+    by: str
+    deadline: float
+    before: FixState
+
+
+@dataclass(frozen=True)
+class Synced:
+    """One sync over the pool."""
+
+    name: str
+    version: int
+    reports: list[SyncReport]
+
+    @property
+    def failed(self) -> str:
+        """Why some engines do not hold the weights, as one sentence; empty when all do."""
+        bad = [report for report in self.reports if not report.ok]
+        return "; ".join(f"{report.engine}: {report.detail or 'not loaded'}" for report in bad)
 
 
 class SyncDriver:
-    """`lock` is what keeps syncs, pauses and fix changes from overlapping; its holder may act on the pool."""
+    """`lock` keeps syncs and fix changes from overlapping; a second sync waits its turn and is then carried out, for
+    an operator syncs by hand to repair. Pauses take no lock: they must be served while a sync waits for an engine.
 
-    def __init__(self, pool: EnginePool, store: WeightStore, report: Reporter, *, timeout: float) -> None:
+    A change of the head that the trainer follows goes along only with a sync at a `boundary`, which the loop makes
+    between two steps in its own thread: there the engines and the trainer change together.
+    """
+
+    def __init__(
+        self, pool: EnginePool, store: WeightStore, report: Reporter, desk: FixDesk, head: Head, config: SyncConfig
+    ) -> None:
         self.lock = threading.RLock()
         self._pool = pool
         self._store = store
         self._report = report
-        self._timeout = timeout
+        self._desk = desk
+        self._head = head
+        self._config = config
         self._count = 0
         self._latest: dict[str, float] = {}
+        self._staged: dict[str, Staged] = {}
 
-    def sync(self, step: int, by: str) -> list[SyncReport]:
-        """Pause, load the newest weights, resume, on every engine. Raises EngineError when one is dead or silent."""
+    # -- fixes that take effect at a sync ------------------------------------------------------------------------------
+
+    def stage(self, staged: Staged) -> None:
+        """Let the next sync carry this change. What was staged for the same fix before is answered and forgotten."""
+        with self.lock:
+            replaced = self._staged.get(staged.fix)
+            self._staged[staged.fix] = staged
+        if replaced is not None:
+            text = f"replaced by {staged.by}, who set {staged.fix} to {staged.value} before a sync came"
+            self._report.ack(replaced.command, "failed", text)
+
+    @property
+    def needs_boundary(self) -> bool:
+        """Whether the next sync has to be made by the loop between two steps."""
+        with self.lock:
+            return self._head.follows and HEAD in self._staged
+
+    def drop_staged(self, reason: str) -> None:
+        """No sync will come any more: answer everything that waits for one."""
+        with self.lock:
+            for staged in list(self._staged.values()):
+                self._give_up(staged, "failed", reason)
+
+    # -- syncs ---------------------------------------------------------------------------------------------------------
+
+    def sync(self, step: int, by: str, *, boundary: bool = False) -> Synced:
+        """Pause, load, verify, resume, on every engine. Raises EngineError when none takes the weights in time."""
         with self.lock:
             version, weights = self._store.newest()
             self._count += 1
             name = f"sync-{self._count}"
+            self._hand_over(boundary)
             try:
                 reports = self._send(weights, version)
             except EngineError as error:
                 self._report.event("sync.failed", f"v{version}: {error}", level="error", step=step, sync=name, by=by)
                 raise
             self._latest = slowest(reports)
-        for report in reports:
-            for span in spans(name, report, step):
-                self._report.send(span)
-        failed = [report for report in reports if not report.ok]
-        if failed:
-            text = "; ".join(f"{report.engine}: {report.detail or 'not loaded'}" for report in failed)
-            self._report.event("sync.failed", f"v{version}: {text}", level="error", step=step, sync=name, by=by)
-        else:
-            text = f"v{version} on {plural(len(reports), 'engine')} in {slowest(reports)['sync/total_s']:.3f} s"
-            self._report.event(
-                "sync.done",
-                text,
-                step=step,
-                sync=name,
-                by=by,
-                version=version,
-                bytes=max(r.bytes for r in reports),
-                in_flight=sum(r.in_flight for r in reports),
-            )
-        return reports
-
-    def _send(self, weights: Weights, version: int) -> list[SyncReport]:
-        try:
-            return self._pool.sync(weights, version, timeout=self._timeout)
-        except TimeoutError as error:
-            raise EngineError(
-                f"an engine did not take its weights within {self._timeout:g} s (sync.timeout)"
-            ) from error
+            synced = Synced(name, version, reports)
+            self._tell(synced, step, by)
+            self._take_fixes(synced, step, boundary)
+            return synced
 
     def take_latest(self) -> dict[str, float]:
         """`sync/*` of the latest sync since the previous call; empty when there was none."""
@@ -71,45 +118,105 @@ class SyncDriver:
             latest, self._latest = self._latest, {}
             return latest
 
-
-def slowest(reports: list[SyncReport]) -> dict[str, float]:
-    """`sync/*` of the catalogue: each phase of the engine that took longest over it, in seconds."""
-    return {f"sync/{phase}_s": max(getattr(report, f"{phase}_s") for report in reports) for phase in (*PHASES, "total")}
-
-
-def spans(sync: str, report: SyncReport, step: int) -> list[Span]:
-    """One span per phase, laid end to end from the engine's start time, and one over all of them."""
-    result, start = [], report.start
-    for phase in (*PHASES, "total"):
-        seconds = getattr(report, f"{phase}_s")
-        result.append(
-            Span(
-                sync=sync,
-                engine=report.engine,
-                phase=phase,
-                start=report.start if phase == "total" else start,
-                seconds=seconds,
-                version_before=report.version_before,
-                version_after=report.version_after,
-                step=step,
-                bytes=report.bytes,
-                in_flight=report.in_flight,
-                ok=report.ok,
-                detail=report.detail,
+    def _send(self, weights: Weights, version: int) -> list[SyncReport]:
+        config = self._config
+        try:
+            return self._pool.sync(
+                weights,
+                version,
+                timeout=config.timeout,
+                barrier=config.resume == "barrier",
+                retries=config.retries,
             )
-        )
-        start += seconds
-    return result
+        except TimeoutError as error:
+            raise EngineError(
+                f"an engine did not take its weights within {config.timeout:g} s (sync.timeout)"
+            ) from error
+
+    def _hand_over(self, boundary: bool) -> None:
+        for staged in list(self._staged.values()):
+            if 0 < staged.deadline < time.time():
+                self._give_up(staged, "expired", "its deadline passed before a sync came")
+            elif boundary or staged.fix != HEAD or not self._head.follows:
+                # Refused while no engine is up: it stays staged here, for the sync after this one.
+                with suppress(EngineError):
+                    self._pool.stage_fix(staged.fix, staged.value)
+
+    def _give_up(self, staged: Staged, state: AckState, reason: str) -> None:
+        del self._staged[staged.fix]
+        if staged.fix in self._pool.staged:
+            # A sync that failed has left it there; without an engine up there is nothing to take back.
+            with suppress(EngineError):
+                self._pool.stage_fix(staged.fix, staged.before.requested)
+        self._desk.withdraw(staged.before, reason)
+        self._report.ack(staged.command, state, reason)
+
+    def _take_fixes(self, synced: Synced, step: int, boundary: bool) -> None:
+        """Take what the engines say of their fixes now; the trainer's head follows, and who waited is answered."""
+        good = [report for report in synced.reports if report.ok and report.fixes]
+        seen = by_fix(report.fixes for report in synced.reports if report.fixes)
+        heads = {dict(zip(BY_ID, report.fixes, strict=True))[HEAD].effective for report in good}
+        if boundary and self._head.follows and len(heads) == 1 and heads <= {ON, OFF}:
+            self._head.follow(*heads)
+        self._desk.observe(seen, version=synced.version, step=step)
+        for staged in list(self._staged.values()):
+            reached = [dict(zip(BY_ID, report.fixes, strict=True))[staged.fix] for report in good]
+            if good and len(good) == len(synced.reports) and all(e.effective == staged.value for e in reached):
+                self._settle(staged, reached, synced, step)
+
+    def _settle(self, staged: Staged, engines: Sequence[EngineFix], synced: Synced, step: int) -> None:
+        del self._staged[staged.fix]
+        tell_applied(self._report, staged.fix, staged.value, staged.by, len(engines), version=synced.version, step=step)
+        data = {f"{engine.engine}.effective": engine.effective for engine in self._desk.state(staged.fix).engines}
+        self._report.ack(staged.command, "applied", data={"sync": synced.name, "version": synced.version, **data})
+
+    def _tell(self, synced: Synced, step: int, by: str) -> None:
+        name, version, reports = synced.name, synced.version, synced.reports
+        for report in reports:
+            for span in spans(name, report, step):
+                self._report.send(span)
+            if report.attempts > 1:
+                text = f"{report.engine}: v{version} took {report.attempts} attempts"
+                text += f": {report.detail}" if report.detail else ""
+                data = {"engine": report.engine, "attempts": report.attempts, "ok": report.ok}
+                self._report.event("sync.retried", text, level="warn", step=step, sync=name, **data)
+        if synced.failed:
+            text = f"v{version}: {synced.failed}"
+            self._report.event("sync.failed", text, level="error", step=step, sync=name, by=by)
+        elif reports:
+            self._report.event(
+                "sync.done",
+                f"v{version} on {plural(len(reports), 'engine')} in {slowest(reports)['sync/total_s']:.3f} s",
+                step=step,
+                sync=name,
+                by=by,
+                version=version,
+                bytes=max(r.bytes for r in reports),
+                gb_per_s=min(gb_per_s(r) for r in reports),
+                held_s=max(r.held_s for r in reports),
+                in_flight=sum(r.in_flight for r in reports),
+                straddling=sum(r.straddling for r in reports),
+                digest=reports[0].digest,
+            )
 
 
-def phases(reports: list[SyncReport]) -> dict[str, str | float | int | bool]:
-    """The reports as the flat data of an Ack: `engine-0.pause_s` and so on."""
-    data: dict[str, str | float | int | bool] = {}
-    for report in reports:
-        for phase in (*PHASES, "total"):
-            data[f"{report.engine}.{phase}_s"] = getattr(report, f"{phase}_s")
-        data[f"{report.engine}.version"] = report.version_after
-        data[f"{report.engine}.bytes"] = report.bytes
-        data[f"{report.engine}.in_flight"] = report.in_flight
-        data[f"{report.engine}.ok"] = report.ok
-    return data
+def tell_applied(report: Reporter, fix: str, value: str, by: str, engines: int, *, version: int, step: int) -> None:
+    """The event of a fix that every engine has reported."""
+    report.event(
+        "fix.applied",
+        f"{fix}: {value}, {plural(engines, 'engine')}, by {by}",
+        step=step,
+        fix=fix,
+        value=value,
+        by=by,
+        version=version,
+    )
+
+
+def by_fix(engines: Iterable[Sequence[EngineFix]]) -> dict[str, list[EngineFix]]:
+    """The fixes of several engines, each in the catalogue's order, as fix id to one EngineFix an engine."""
+    seen: dict[str, list[EngineFix]] = {}
+    for fixes in engines:
+        for fix_id, state in zip(BY_ID, fixes, strict=True):
+            seen.setdefault(fix_id, []).append(state)
+    return seen

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -16,8 +18,9 @@ from trainer.policy import BODY_BUDGET, Policy
 
 @dataclass
 class _Sums:
-    """Sums over micro-batches and passes, in float64 by way of Python floats."""
+    """Sums over micro-batches and passes, in float64 by way of Python floats; `rows` as in Update."""
 
+    rows: npt.NDArray[np.float64]
     kl_new_old: float = 0.0
     kl_ref: float = 0.0
     entropy: float = 0.0
@@ -32,10 +35,15 @@ class _Sums:
 @dataclass(frozen=True)
 class Update:
     """`values` under the catalogue's `policy/*` names, means over the passes; `skipped` passes had a gradient that
-    was not finite and left the weights alone."""
+    was not finite and left the weights alone.
+
+    `rows` float64 [B, 3] is the same by sequence, so that it can be summed over any of them: what the clip fraction is
+    counted over and what was clipped, summed over the passes, and the sum of k3 over the tokens, mean over the passes.
+    """
 
     values: dict[str, float]
     skipped: int
+    rows: npt.NDArray[np.float64]
 
 
 class Updater:
@@ -52,14 +60,15 @@ class Updater:
 
         `between` is called before every micro-batch: the place where a pause may wait.
         """
-        sums, skipped = _Sums(), 0
+        sums, skipped = _Sums(rows=np.zeros((batch.size, 3))), 0
         self._policy.model.train()
         try:
             for _ in range(self._config.passes):
                 skipped += not self._pass(batch, advantages, ref, sums, between)
         finally:
             self._policy.model.eval()
-        return Update(_values(sums, self.optimizer.param_groups[0]["lr"]), skipped)
+        sums.rows[:, 2] /= self._config.passes
+        return Update(_values(sums, self.optimizer.param_groups[0]["lr"]), skipped, sums.rows)
 
     def _pass(self, batch: Batch, advantages: Tensor, ref: Tensor, sums: _Sums, between: Callable[[], None]) -> bool:
         config, device = self._config, self._policy.device
@@ -81,7 +90,7 @@ class Updater:
             penalty = objective.kl_penalty(new, ref[rows].to(device), part.mask, total_tokens=tokens)
             loss = terms.loss + config.kl_coef * penalty if config.kl_coef else terms.loss
             loss.backward()
-            _accumulate(sums, terms, new, entropy, penalty, part, tokens)
+            _accumulate(sums, rows, terms, new, entropy, penalty, part, tokens)
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, config.grad_clip))
         sums.grad_norms.append(norm)
         if not torch.isfinite(torch.tensor(norm)):
@@ -91,11 +100,20 @@ class Updater:
 
 
 def _accumulate(
-    sums: _Sums, terms: objective.Terms, new: Tensor, entropy: Tensor, penalty: Tensor, part: Batch, tokens: int
+    sums: _Sums,
+    rows: slice,
+    terms: objective.Terms,
+    new: Tensor,
+    entropy: Tensor,
+    penalty: Tensor,
+    part: Batch,
+    tokens: int,
 ) -> None:
     with torch.no_grad():
-        log_ratio = (new - part.rollout)[part.mask].double()
-        sums.kl_new_old += float((torch.expm1(log_ratio) - log_ratio).sum())
+        log_ratio = (new - part.rollout).masked_fill(~part.mask, 0.0).double()
+        by_row = torch.stack([terms.row_counted, terms.row_clipped, (torch.expm1(log_ratio) - log_ratio).sum(dim=1)], 1)
+        sums.rows[rows] += by_row.double().cpu().numpy()
+        sums.kl_new_old += float(by_row[:, 2].sum())
         sums.kl_ref += float(penalty) * tokens
         sums.entropy += float(entropy[part.mask].double().sum())
     sums.tokens += int(part.mask.sum())

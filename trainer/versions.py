@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,40 +47,57 @@ class WeightStore:
             return self._versions.get(version)
 
 
+@dataclass(frozen=True)
+class Scores:
+    """The trainer's logprobs of a batch, float32 [B, R], each token's with the head that sampled it.
+
+    `own` under the token's own weights where `scored`, `now` under the newest ones.
+    """
+
+    now: Tensor
+    own: Tensor
+    scored: Tensor
+
+
 class Scorer:
-    """A second copy of the model that takes on any kept version. Costs one model of memory."""
+    """A second copy of the model that takes on any kept version and either head. Costs one model of memory."""
 
     def __init__(self, policy: Policy, store: WeightStore) -> None:
         self._policy = policy
         self._store = store
         self._policy.model.requires_grad_(False).eval()
 
-    def under(self, weights: Weights, batch: Batch) -> Tensor:
-        """Logprobs float32 [B, R] under some weights."""
+    def under(self, weights: Weights, batch: Batch, *, float32_head: bool) -> Tensor:
+        """Logprobs float32 [B, R] under some weights and one head."""
         self._policy.load(weights)
+        self._policy.fp32_head = float32_head
         return self._policy.logprobs(batch)
 
-    def own(self, batch: Batch, now: int, now_logprobs: Tensor) -> tuple[Tensor, Tensor]:
-        """Logprobs [B, R] of each token under its own version, and a mask [B, R] of those that could be scored.
+    def score(self, batch: Batch, now: int, float32_head: Tensor) -> Scores:
+        """Score every token under the weights and with the head that sampled it.
 
-        One forward for each distinct version in the batch; `now_logprobs` serves for version `now`.
+        `now` is the newest version, `float32_head` bool [B, R]. With one head it is a forward over the batch for the
+        newest version and one over the rows concerned for each older one; around a switch of the head, tokens of both
+        come together for a few steps and cost one set of forwards each. Versions that are not kept any more are left
+        out of `scored`.
         """
-        scored = torch.zeros_like(batch.mask)
-        result = torch.zeros_like(batch.rollout)
-        for version in np.unique(batch.versions[batch.mask].numpy()).tolist():
-            here = batch.mask & (batch.versions == version)
-            if version == now:
-                result[here] = now_logprobs[here]
-                scored |= here
-                continue
-            weights = self._store.get(version)
-            if weights is None:
-                continue
-            rows = here.any(dim=1).nonzero()[:, 0]
-            # In one piece for the whole row: a token of this version may follow tokens of an older one, whose
-            # text, not whose cached hidden states, is what the trainer's own forward is conditioned on.
-            part = torch.zeros_like(result)
-            part[rows] = self.under(weights, batch.rows(rows))
-            result[here] = part[here]
-            scored |= here
-        return result, scored
+        scores = Scores(torch.zeros_like(batch.rollout), torch.zeros_like(batch.rollout), torch.zeros_like(batch.mask))
+        for head in (False, True):
+            of_head = batch.mask & (float32_head == head)
+            versions = batch.versions[of_head].unique().tolist()
+            for version in sorted({*versions, now}) if versions else ():
+                weights = self._store.get(version)
+                here = of_head if version == now else of_head & (batch.versions == version)
+                if weights is None:
+                    continue
+                rows = here.any(dim=1).nonzero()[:, 0]
+                # In one piece for the whole row: a token of this version may follow tokens of an older one, whose
+                # text, not whose cached hidden states, is what the trainer's own forward is conditioned on.
+                part = torch.zeros_like(batch.rollout)
+                part[rows] = self.under(weights, batch.rows(rows), float32_head=head)
+                if version == now:
+                    scores.now[here] = part[here]
+                    here = here & (batch.versions == version)
+                scores.own[here] = part[here]
+                scores.scored[here] = True
+        return scores

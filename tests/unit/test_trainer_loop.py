@@ -17,16 +17,14 @@ from driftline import metrics
 from driftline.config import Config, ModelConfig, RolloutConfig, SamplingConfig, TaskConfig, TrainerConfig
 from driftline.frames import Command, Event, RunState
 from driftline.rundir import RunDir
-from tests.unit.trainer_fakes import PolicySampler, RecordingProbe, first_state
+from tests.unit.trainer_fakes import PolicySampler, RecordingProbe, desk, first_state
 from trainer import checkpoint, models, tiny
 from trainer.control import Control
 from trainer.errors import TrainerError
-from trainer.fixboard import FixBoard
 from trainer.loop import Loop
 from trainer.policy import Policy
 from trainer.report import Reporter, pick
 from trainer.setup import build
-from trainer.sync import SyncDriver
 
 CONFIG = Config(
     model=ModelConfig(hidden=32, layers=1, heads=2, warm_start_batches=2),
@@ -53,11 +51,11 @@ class Run:
         self.pool.fixes.update(config.fixes)
         self.probe = RecordingProbe()
         self.report = Reporter(self.probe, first_state(), self.setup.tokenizer)
-        self.syncs = SyncDriver(self.pool, self.setup.store, self.report, timeout=1.0)
-        board = FixBoard(self.pool.fix_states(), {}, time=0.0, version=0, step=0)
+        self.desk = desk(self.pool, self.setup.store, self.report, self.setup.head, config.fixes)
         self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self.control = Control(self.commands, self.pool, self.syncs, board, self.report, lease=60.0)
-        self.loop = Loop(config, RunDir(path), self.setup, self.pool, self.syncs, self.control, self.report)
+        parts = self.pool, self.desk.syncs
+        self.control = Control(self.commands, *parts, self.desk.fixes, self.report, lease=60.0)
+        self.loop = Loop(config, RunDir(path), self.setup, *parts, self.control, self.desk.fixes, self.report)
 
 
 @pytest.fixture(scope="module")

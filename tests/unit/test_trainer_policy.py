@@ -137,8 +137,9 @@ def test_every_token_is_scored_under_the_weights_that_sampled_it() -> None:
         for s, versions in zip(make_samples([4, 4, 4]), [(2, 2, 3, 4), (4, 4, 4, 4), (1, 1, 2, 2)], strict=True)
     ]
     batch = collate(samples, pad_id=0)
-    now = policies[4].logprobs(batch)
-    own, scored = Scorer(make_policy(9), store).own(batch, 4, now)
+    scores = Scorer(make_policy(9), store).score(batch, 4, torch.ones_like(batch.mask))
+    own, scored = scores.own, scores.scored
+    assert torch.allclose(scores.now[batch.mask], policies[4].logprobs(batch)[batch.mask], atol=1e-5)
     assert scored.tolist() == [[True] * 4, [True] * 4, [False, False, True, True]], "version 1 is not kept any more"
     for version in (2, 3, 4):
         here = scored & (batch.versions == version)

@@ -5,15 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from driftline.fixes import BY_ID
-from driftline.frames import Ack, EngineFix, EngineState, Event, FixState, Metrics, RunState, Span
+from driftline.config import SyncConfig
+from driftline.fixes import BY_ID, OFF
+from driftline.frames import Ack, Effect, EngineFix, EngineState, Event, FixState, How, Metrics, RunState, Span
 from engine import EngineError, Group, PauseReport, PoolStats, RolloutRequest, Sequence, SyncReport
+from engine.types import RestartReport
+from trainer.fixdesk import FixDesk
+from trainer.head import Head
+from trainer.policy import Policy
+from trainer.report import Reporter
+from trainer.sync import SyncDriver
+from trainer.versions import WeightStore
 
 NAME = "policy-sampler"
+SYNC = SyncConfig(timeout=1.0)
 
 
 class RecordingProbe:
@@ -65,11 +76,15 @@ def first_state(steps: int = 10) -> RunState:
 
 
 class PolicySampler:
-    """Answers like an engine pool by sampling from a copy of a policy, at once, in the caller's thread."""
+    """Answers like an engine pool by sampling from a copy of a policy, at once, in the caller's thread.
+
+    `hows` says how each fix takes effect, `held` the rolling restart that is under way; `offset` is added to every
+    logprob and `fix_offsets` where that fix is off.
+    """
 
     names = (NAME,)
 
-    def __init__(self, policy, *, max_tokens: int, eos: int, seed: int = 0) -> None:
+    def __init__(self, policy: Policy, *, max_tokens: int, eos: int, seed: int = 0) -> None:
         self._policy = policy
         self._max_tokens = max_tokens
         self._eos = eos
@@ -79,8 +94,18 @@ class PolicySampler:
         self.epoch = 0
         self.paused = False
         self.syncs: list[int] = []
-        self.fixes = {fix: "off" for fix in BY_ID}
+        self.fixes = dict.fromkeys(BY_ID, OFF)
+        self.hows: dict[str, How] = {fix_id: fix.how for fix_id, fix in BY_ID.items()}
+        self.staged: dict[str, str] = {}
+        self.held: tuple[str, str, Future[list[RestartReport]]] | None = None
+        self.lease_until = 0.0
+        self.sync_calls: list[dict[str, object]] = []
+        self.broken_syncs: deque[object] = deque()
+        self.syncing = threading.Event()
+        self.may_sync = threading.Event()
+        self.may_sync.set()
         self.offset = 0.0
+        self.fix_offsets: dict[str, float] = {}
         self.fail_fix = ""
         self.submitted = 0
 
@@ -90,12 +115,12 @@ class PolicySampler:
         ids = torch.tensor([request.prompt_ids] * request.n)
         start, logprobs = ids.shape[1], []
         for _ in range(self._max_tokens):
-            logits = self._policy.model(input_ids=ids, use_cache=False).logits[:, -1].float()
-            distribution = torch.log_softmax(logits / self._policy.temperature, -1)
+            distribution = self._next(ids)
             token = torch.multinomial(distribution.exp(), 1, generator=self._generator)
             logprobs.append(distribution.gather(1, token))
             ids = torch.cat([ids, token], 1)
-        values = torch.cat(logprobs, 1).numpy()
+        off = sum(offset for fix, offset in self.fix_offsets.items() if self.fixes[fix] == OFF)
+        values = torch.cat(logprobs, 1).numpy() + np.float32(self.offset + off)
         sequences = []
         for row in range(request.n):
             tokens = ids[row, start:].numpy()
@@ -104,13 +129,20 @@ class PolicySampler:
             sequences.append(
                 Sequence(
                     ids=tokens[:n].astype(np.int32),
-                    logprobs=values[row, :n].astype(np.float32) + np.float32(self.offset),
+                    logprobs=values[row, :n].astype(np.float32),
                     versions=np.full(n, self.version, np.int32),
                     epochs=np.full(n, self.epoch, np.int32),
                     finish="stop" if ends.size else "length",
                 )
             )
-        self._ready.append(Group(request.group, NAME, request.prompt_ids, sequences, 0.0, 0.0, {self.epoch: dict(self.fixes)}))
+        states = {self.epoch: dict(self.fixes)}
+        self._ready.append(Group(request.group, NAME, request.prompt_ids, sequences, 0.0, 0.0, states))
+
+    def _next(self, ids: torch.Tensor) -> torch.Tensor:
+        """Logprobs [n, V] of the next token, with the head that the fix says."""
+        self._policy.fp32_head = self.fixes["fp32-lm-head"] == "on"
+        hidden = self._policy._hidden(input_ids=ids, use_cache=False)[:, -1]
+        return torch.log_softmax(self._policy._logits(hidden) / self._policy.temperature, -1)
 
     def take(self, timeout: float) -> list[Group]:
         if self.paused:
@@ -120,14 +152,34 @@ class PolicySampler:
         self._ready.clear()
         return groups
 
-    def sync(self, weights, version: int, *, timeout: float = 0.0) -> list[SyncReport]:
+    def sync(self, weights, version: int, **policy: object) -> list[SyncReport]:
+        self.syncing.set()
+        assert self.may_sync.wait(30)
+        self.sync_calls.append(policy)
+        if self.broken_syncs:
+            broken = self.broken_syncs.popleft()
+            if isinstance(broken, BaseException):
+                raise broken
+            return [broken]
         before, self.version = self.version, version
         self._policy.load(weights)
         self.syncs.append(version)
-        return [SyncReport(NAME, True, before, version, 100.0, 0.1, 0.2, 0.3, 0.6, 1000, 3)]
+        if self.staged:
+            self._switch(self.staged)
+            self.staged = {}
+        return [self.report(version_before=before, version_after=version)]
 
-    def pause(self) -> list[PauseReport]:
-        self.paused = True
+    def report(self, **changes: object) -> SyncReport:
+        """A sync as it should be; 200 ms for 1,000 bytes."""
+        fixes = tuple(states[0] for states in self.fix_states().values())
+        report = SyncReport(
+            NAME, True, 0, 0, 100.0, 0.1, 0.2, 0.3, 0.7, 1000, 3, verify_s=0.06, reset_s=0.04, held_s=0.65,
+            reset="freed", digest="d1", straddling=5, fixes=fixes,
+        )  # fmt: skip
+        return replace(report, **changes)
+
+    def pause(self, lease_until: float = 0.0) -> list[PauseReport]:
+        self.paused, self.lease_until = True, lease_until
         return [PauseReport(NAME, True, True, 0.0, 2)]
 
     def resume(self) -> list[PauseReport]:
@@ -137,16 +189,68 @@ class PolicySampler:
     def set_fix(self, fix_id: str, value: str) -> list[EngineFix]:
         if self.fail_fix:
             raise EngineError(self.fail_fix)
-        self.fixes[fix_id] = value
-        self.epoch += 1
+        self._switch({fix_id: value})
         return self.fix_states()[fix_id]
 
+    def _switch(self, values: dict[str, str]) -> None:
+        self.fixes |= values
+        self.epoch += 1
+
+    def how(self, fix_id: str, value: str) -> How:
+        if self.hows[fix_id] == "not_available":
+            raise EngineError(f"{NAME}: {fix_id} cannot be switched {value} here")
+        return self.hows[fix_id]
+
+    def stage_fix(self, fix_id: str, value: str) -> None:
+        self.staged[fix_id] = value
+
+    def restart_fix(self, fix_id: str, value: str) -> Future[list[RestartReport]]:
+        if self.held is not None:
+            raise EngineError(f"a rolling restart for {self.held[0]} is under way; wait for its end")
+        self.held = fix_id, value, Future()
+        return self.held[2]
+
+    def end_restart(self, error: str = "") -> None:
+        """The rolling restart that is under way ends, well or not."""
+        fix_id, value, future = self.held
+        self.held = None
+        if error:
+            future.set_exception(EngineError(error))
+            return
+        self._switch({fix_id: value})
+        future.set_result([RestartReport(NAME, 12.5, 3, self.version)])
+
     def fix_states(self) -> dict[str, list[EngineFix]]:
-        return {fix: [EngineFix(NAME, value, "live")] for fix, value in self.fixes.items()}
+        return {fix: [EngineFix(NAME, value, self.hows[fix])] for fix, value in self.fixes.items()}
 
     def stats(self) -> PoolStats:
         state = EngineState(NAME, "running", self.version, 0.0)
         return PoolStats(1.0, 2, 3, 0.4, 0.5, 1.0, (state,))
 
 
-__all__ = ["NAME", "FixState", "PolicySampler", "RecordingProbe", "Span", "first_state"]
+@dataclass
+class Desk:
+    """What stands between a pool and the loop: the desk of the fixes, the sync driver and the trainer's head."""
+
+    fixes: FixDesk
+    syncs: SyncDriver
+    head: Head
+
+
+def desk(
+    pool: PolicySampler,
+    store: WeightStore,
+    report: Reporter,
+    head: Head,
+    wanted: dict[str, str] | None = None,
+    *,
+    version: int = 0,
+    step: int = 0,
+    config: SyncConfig = SYNC,
+) -> Desk:
+    """The trainer's own parts over a pool, as a session puts them together."""
+    fixes = FixDesk(pool.fix_states(), wanted or {}, {}, head, report, version=version, step=step)
+    return Desk(fixes, SyncDriver(pool, store, report, fixes, head, config), head)
+
+
+__all__ = ["NAME", "Effect", "FixState", "PolicySampler", "RecordingProbe", "Span", "desk", "first_state"]

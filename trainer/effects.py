@@ -1,0 +1,238 @@
+"""The measured effect of every change of a fix: the same numbers over tokens sampled under the state before and after.
+
+A token belongs to the vector of all fix values that its engine had when it sampled it, which the engine records
+exactly. So "before" are tokens sampled under the vector before the change and "after" those under the vector after
+it, whenever they arrive, and whatever else changes later. Sequences whose tokens are of several states give each
+state its tokens' mismatch; their clip fraction and KL, which are one sequence's, count for none.
+
+Only what lies close in time is compared, because the policy moves while it is measured: up to N_BEFORE steps
+before and N_AFTER after it. What learning changes within that window is in the difference all the same.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from driftline.frames import Effect, Measure
+from trainer import cells as sums
+from trainer.cells import Cell, Rows, Sampler, Side
+from trainer.states import UNKNOWN, Vector
+
+N_BEFORE: Final = 20
+"""Steps before a change that count: some thousand tokens at 16 prompts x 8 samples, and recent enough that the policy
+is still nearly the one that is measured after the change."""
+N_AFTER: Final = 20
+"""Steps after a change that count, for the same reasons; then the effect is done."""
+
+Changes = tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """The pool went from one state to another. `changes`: (fix, value before, value after).
+
+    `before` and `after` are the vectors of the engines, `since` and `until` the oldest and newest weight version at
+    which an engine changed: it takes one version at a live switch or a sync, several in a rolling restart. `note` is
+    for the operator.
+    """
+
+    changes: Changes
+    before: Set[Vector]
+    after: Set[Vector]
+    since: int
+    until: int
+    step: int
+    version: int
+    time: float
+    by: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Open:
+    """An effect whose window after the change still grows; `begin` is the step of the first of its changes."""
+
+    id: str
+    change: Change
+    begin: int
+
+
+class Effects:
+    """Keeps the recent past of every state and measures one change after the other. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._sampler = Sampler()
+        self._past: dict[Vector, deque[tuple[int, list[Cell]]]] = {}
+        self._open: _Open | None = None
+        self._count = 0
+
+    def step(self, step: int, rows: Mapping[Vector, Rows], *, time: float) -> list[Effect]:
+        """Take in one step's rows; returns the effect that they changed, if any."""
+        for salt, (vector, new) in enumerate(sorted(rows.items())):
+            past = self._past.setdefault(vector, deque(maxlen=max(N_BEFORE, N_AFTER)))
+            past.append((step, self._sampler.cells(new, step, salt)))
+        if self._open is None or not rows.keys() & (self._open.change.before ^ self._open.change.after):
+            return []
+        effect = self._measure(self._open, time)
+        if effect.steps_after >= N_AFTER:
+            return self.finish(time=time)
+        return [effect]
+
+    def change(self, change: Change) -> list[Effect]:
+        """The pool has changed: begin to measure; what was being measured is closed, or merged where it has too few."""
+        closed: list[Effect] = []
+        opened = self._open
+        if opened is not None and self._side_after(opened).sequences < sums.MIN_SEQUENCES:
+            merged = _merge(opened.change, change)
+            self._open = replace(opened, change=merged)
+            if not merged.changes:
+                return [self._close_undone(opened, change)]
+        else:
+            closed = self.finish(time=change.time)
+            self._count += 1
+            self._open = _Open(f"{change.step}-{self._count}-{int(change.time * 1000):x}", change, change.step)
+        return [*closed, self._measure(self._open, change.time)]
+
+    def finish(self, *, time: float) -> list[Effect]:
+        """Close what is being measured, with what it has."""
+        opened, self._open = self._open, None
+        return [self._measure(opened, time, done=True)] if opened is not None else []
+
+    def _close_undone(self, opened: _Open, change: Change) -> Effect:
+        self._open = None
+        effect = self._measure(replace(opened, change=replace(change, changes=opened.change.changes)), change.time)
+        reason = "it was switched back before enough tokens were sampled in between: nothing to compare"
+        return msgspec.structs.replace(effect, measures=(), done=True, detail=reason)
+
+    def _measure(self, opened: _Open, time: float, *, done: bool = False) -> Effect:
+        change = opened.change
+        before, after = self._side_before(opened), self._side_after(opened)
+        return Effect(
+            id=opened.id,
+            changes=change.changes,
+            step=change.step,
+            version=change.version,
+            time=time,
+            by=change.by,
+            steps_before=before.steps,
+            steps_after=after.steps,
+            measures=tuple(_measures(before, after)),
+            done=done,
+            detail=_detail(change, before, after, done),
+        )
+
+    def _side_before(self, opened: _Open) -> Side:
+        change, steps = opened.change, _by_step(self._past, opened.change.before - opened.change.after)
+        near = sorted(step for step in steps if step > opened.begin - N_BEFORE)[-N_BEFORE:]
+        return sums.add([cell for cell in steps[step] if cell.last <= change.until] for step in near)
+
+    def _side_after(self, opened: _Open) -> Side:
+        change, steps = opened.change, _by_step(self._past, opened.change.after - opened.change.before)
+        held = ([cell for cell in steps[step] if cell.first >= change.since] for step in sorted(steps))
+        return sums.add([cells for cells in held if cells][:N_AFTER])
+
+
+def rows(
+    d: npt.NDArray[np.floating],
+    scored: npt.NDArray[np.bool_],
+    mask: npt.NDArray[np.bool_],
+    states: npt.NDArray[np.integer],
+    versions: npt.NDArray[np.integer],
+    policy: npt.NDArray[np.float64],
+    comparable: npt.NDArray[np.bool_],
+) -> dict[int, Rows]:
+    """Rows of one step by the number of their state.
+
+    `d` [B, R] trainer - rollout under each token's own weights where `scored`; `mask`, `states`, `versions` [B, R];
+    `policy` [B, 3]: per sequence what its clip fraction is counted over, what was clipped, and its sum of k3;
+    `comparable` [B]: whether those are the sequence's own (its tokens sampled with the head that the trainer has).
+    """
+    found: dict[int, Rows] = {}
+    size = np.abs(d, dtype=np.float64)
+    for number in np.unique(states[mask]).tolist():
+        if number == UNKNOWN:
+            continue
+        here = mask & (states == number)
+        counted = here & scored
+        whole = ((states == number) | ~mask).all(axis=1) & comparable
+        numbers = np.zeros((len(mask), sums.COLUMNS))
+        numbers[:, sums.TOKENS] = counted.sum(axis=1)
+        numbers[:, sums.ABS_DIFF] = np.where(counted, size, 0.0).sum(axis=1)
+        numbers[:, sums.WHOLE_TOKENS] = np.where(whole, mask.sum(axis=1), 0)
+        numbers[:, (sums.COUNTED, sums.CLIPPED, sums.KL)] = np.where(whole[:, None], policy, 0.0)
+        present = here.any(axis=1)
+        wide = versions.astype(np.int64)
+        first = np.where(here, wide, np.iinfo(np.int64).max).min(axis=1)
+        last = np.where(here, wide, -1).max(axis=1)
+        found[number] = Rows(numbers[present], first[present], last[present])
+    return found
+
+
+def _by_step(past: Mapping[Vector, deque[tuple[int, list[Cell]]]], vectors: Set[Vector]) -> dict[int, list[Cell]]:
+    steps: dict[int, list[Cell]] = {}
+    for vector in vectors:
+        for step, cells in past.get(vector, ()):
+            steps.setdefault(step, []).extend(cells)
+    return steps
+
+
+def _measures(before: Side, after: Side) -> list[Measure]:
+    result = []
+    for ratio in sums.RATIOS:
+        low, high = sums.interval(before, after, ratio)
+        result.append(
+            Measure(
+                metric=ratio.metric,
+                before=sums.mean(before, ratio),
+                after=sums.mean(after, ratio),
+                low=low,
+                high=high,
+                tokens_before=_tokens(before, ratio.tokens),
+                tokens_after=_tokens(after, ratio.tokens),
+            )
+        )
+    return result
+
+
+def _tokens(side: Side, column: int) -> int:
+    return int(side.total[column]) if side.total is not None else 0
+
+
+def _merge(old: Change, new: Change) -> Change:
+    """Two changes as one: from the state before the first to the state after the second."""
+    values: dict[str, tuple[str, str]] = {}
+    for fix, before, after in (*old.changes, *new.changes):
+        values[fix] = (values[fix][0] if fix in values else before, after)
+    changes = tuple((fix, *pair) for fix, pair in values.items() if pair[0] != pair[1])
+    notes = dict.fromkeys(note for note in (old.note, new.note) if note)
+    return replace(new, changes=changes, before=old.before, until=old.until, note="; ".join(notes))
+
+
+def _detail(change: Change, before: Side, after: Side, done: bool) -> str:
+    """What the reader of the numbers must know, in one line; empty where there is nothing to say."""
+    said = [change.note] if change.note else []
+    if len(change.changes) > 1:
+        said.append(f"{len(change.changes)} changes, with too few tokens sampled in between to tell them apart")
+    if not before.sequences:
+        said.append("no token was sampled under the state before the change")
+    elif not after.sequences:
+        said.append("no token was sampled under the state after it" if done else "no token of the state after it yet")
+    elif min(before.sequences, after.sequences) < sums.MIN_SEQUENCES:
+        said.append(
+            f"{before.sequences} sequences before and {after.sequences} after: "
+            f"an interval needs {sums.MIN_SEQUENCES} on each side"
+        )
+    parts = max(0, before.sequences - before.whole), max(0, after.sequences - after.whole)
+    if any(parts):
+        said.append(
+            f"{parts[0]} sequences before and {parts[1]} after count for the mismatch only: "
+            "their tokens are of several states, or their trainer's head has changed since"
+        )
+    return "; ".join(said)

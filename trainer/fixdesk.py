@@ -1,0 +1,163 @@
+"""Everything that is known of the fixes of a run, in one place with one lock: board, measured effects, and who is told.
+
+A change is what the engines have reported: when all that are up agree on a value that they did not agree on before,
+whoever asked for it and however it came about, its effect begins to be measured.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from driftline.fixes import BY_ID
+from driftline.frames import Effect, EngineFix, FixState
+from trainer.cells import Rows
+from trainer.effects import Change, Effects
+from trainer.fixboard import FixBoard
+from trainer.head import TRAINER, Head
+from trainer.report import Reporter
+from trainer.states import HEAD, Vector, vector
+
+Seen = Mapping[str, Sequence[EngineFix]]
+"""What engines report: fix id to one EngineFix an engine."""
+
+
+class FixDesk:
+    """Thread-safe: the loop measures and observes its syncs, the operator's threads request and observe."""
+
+    def __init__(
+        self,
+        seen: Seen,
+        wanted: Mapping[str, str],
+        defaults: Mapping[str, str],
+        head: Head,
+        report: Reporter,
+        *,
+        version: int,
+        step: int,
+    ) -> None:
+        self._lock = threading.RLock()
+        self._report = report
+        self._head = head
+        self._effects = Effects()
+        self._board = FixBoard(
+            self._with_trainer(seen),
+            wanted,
+            time=time.time(),
+            version=version,
+            step=step,
+            defaults=defaults,
+            notes={HEAD: head.note},
+        )
+        self._agreed, self._vectors = self._agreement()
+
+    def announce(self) -> None:
+        """Tell the state of every fix."""
+        with self._lock:
+            for state in self._board.states():
+                self._report.send(state)
+
+    def state(self, fix_id: str) -> FixState:
+        """The present state of one fix."""
+        with self._lock:
+            return self._board.state(fix_id)
+
+    def request(self, fix_id: str, value: str, by: str) -> FixState:
+        """Somebody wants `value`; returns the state before."""
+        with self._lock:
+            before = self._board.state(fix_id)
+            self._report.send(self._board.request(fix_id, value, by=by, time=time.time()))
+            return before
+
+    def withdraw(self, before: FixState, reason: str) -> None:
+        """What was asked for after `before` could not be met."""
+        with self._lock:
+            state = self._board.withdraw(before, time=time.time(), detail=reason)
+            self._report.send(state)
+        text, step = f"{state.fix}: {reason}", self._report.run.step
+        self._report.event("fix.failed", text, level="warn", step=step, fix=state.fix)
+
+    def observe(self, seen: Seen, *, version: int, step: int) -> None:
+        """Take what engines report, tell what is new, and begin to measure what has changed."""
+        with self._lock:
+            now = time.time()
+            for fix_id, engines in self._with_trainer(seen).items():
+                old = self._board.state(fix_id)
+                new = self._board.observe(fix_id, engines, time=now, version=version, step=step)
+                if msgspec.structs.replace(new, time=old.time) != old:
+                    self._report.send(new)
+            self._note_changes(now, version, step)
+
+    def measured(self, step: int, rows: Mapping[Vector, Rows]) -> None:
+        """Take in the rows of one step, and tell the effect that is being measured."""
+        with self._lock:
+            self._tell(self._effects.step(step, rows, time=time.time()))
+
+    def close(self) -> None:
+        """The run ends: close what is being measured, with what it has."""
+        with self._lock:
+            self._tell(self._effects.finish(time=time.time()))
+
+    def _note_changes(self, now: float, version: int, step: int) -> None:
+        agreed, vectors = self._agreement()
+        changes = tuple(
+            (fix_id, self._agreed[fix_id], value)
+            for fix_id, value in agreed.items()
+            if fix_id in self._agreed and self._agreed[fix_id] != value
+        )
+        if not agreed:
+            return
+        if changes:
+            changed = [self._board.state(fix_id) for fix_id, _, _ in changes]
+            since = [engine.since_version for state in changed for engine in state.engines if engine.effective]
+            change = Change(
+                changes=changes,
+                before=self._vectors,
+                after=vectors,
+                since=min(since, default=version),
+                until=max(since, default=version),
+                step=step,
+                version=version,
+                time=now,
+                by=", ".join(dict.fromkeys(state.by for state in changed)),
+                note=self._head.note if any(state.fix == HEAD for state in changed) else "",
+            )
+            self._tell(self._effects.change(change))
+        self._agreed, self._vectors = agreed, vectors
+
+    def _agreement(self) -> tuple[dict[str, str], frozenset[Vector]]:
+        """The value of every fix and the vectors over the engines that are up; nothing while they differ."""
+        engines: dict[str, dict[str, str]] = {}
+        for state in self._board.states():
+            for engine in state.engines:
+                if engine.engine != TRAINER:
+                    engines.setdefault(engine.engine, {})[state.fix] = engine.effective
+        up = [values for values in engines.values() if len(values) == len(BY_ID) and all(values.values())]
+        if not up or any(values != up[0] for values in up):
+            return {}, frozenset()
+        return up[0], frozenset(vector(values) for values in up)
+
+    def _with_trainer(self, seen: Seen) -> dict[str, Sequence[EngineFix]]:
+        return {fix: [*engines, *self._head.state()] if fix == HEAD else engines for fix, engines in seen.items()}
+
+    def _tell(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            self._report.send(effect)
+            if effect.done:
+                self._report.event(
+                    "fix.measured", _sentence(effect), step=effect.step, effect=effect.id, version=effect.version
+                )
+
+
+def _sentence(effect: Effect) -> str:
+    what = ", ".join(f"{fix} {before} -> {after}" for fix, before, after in effect.changes) or "nothing changed"
+    if not effect.measures:
+        return f"{what}: {effect.detail}"
+    first = effect.measures[0]
+    return (
+        f"{what}: {first.metric} {first.before:.3g} -> {first.after:.3g} "
+        f"(95 % {first.low:+.3g} to {first.high:+.3g}; {first.tokens_before}/{first.tokens_after} tokens)"
+    )
