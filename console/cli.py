@@ -126,6 +126,9 @@ def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
     _run(export)
     export.add_argument("--out", required=True, metavar="FILE", help=".parquet, .csv, .ndjson or .arrow")
     export.add_argument("--table", choices=TABLES, default="metrics")
+    compact = _verb(verbs, "compact", "console.verbs.compact:compact", "write the closed part of a journal as Parquet")
+    _run(compact)
+    compact.add_argument("--check", action="store_true", help="read what is written back, checksums and all, instead")
 
 
 def _acting(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -154,6 +157,10 @@ def _acting(verbs: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _guarding(verbs: argparse._SubParsersAction[Parser]) -> None:
+    doctor = _verb(verbs, "doctor", "console.verbs.doctor:examine", "keys, clock, disk, doors: is all well?")
+    doctor.add_argument("run", nargs="?", metavar="RUN", help="id, path or ssh://... (default: the newest live run)")
+    _key(doctor)
+    _json(doctor)
     keys = _verb(verbs, "keys", "", "who may watch and steer a run").add_subparsers(metavar="VERB", required=True)
     new = _verb(keys, "new", "console.verbs.keys:new", "make a key pair and grant it a role")
     new.add_argument("name", metavar="NAME", help="whose key it is; also its file in the run's keys folder")

@@ -83,9 +83,7 @@ def test_the_connection_forwards_nothing_of_its_own_and_asks_nothing_behind_a_sc
 
 def test_both_endpoints_go_over_one_connection() -> None:
     def connection(live: str) -> Connection:
-        return Connection(
-            run="r", ingest="", live=live, rpc="tcp://[::1]:2", server="k" * 40, pid=1, started=0.0
-        )
+        return Connection(run="r", ingest="", live=live, rpc="tcp://[::1]:2", server="k" * 40, pid=1, started=0.0)
 
     address = ssh.parse("ssh://box/r")
     arguments = ssh.forward(address, CONTROL, connection("tcp://127.0.0.1:15001"), Path("/d"))

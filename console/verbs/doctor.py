@@ -1,0 +1,99 @@
+"""`driftline doctor`: is this machine, and a run on it, as it should be?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+
+import zmq
+
+from console import doctor, probes
+from console.doctor import ClockFact, Finding
+from console.outcome import FAILED, OK, Failure
+from console.place import Place, place
+from console.plain import to_json
+from driftline.client import Client, ClientError, pulse
+from driftline.rundir import RunError, runs_root
+from driftline.text import sanitize
+
+PULSE_SECONDS = 2.0
+
+
+def examine(args: argparse.Namespace) -> int:
+    """Look at a run (named, or the newest live one if there is any) and at this machine; change nothing.
+
+    One line a check: `ok`, `warn` or `fail`, what was seen, and what to do. Exit code 1 if anything fails, else 0.
+    --json prints {`run` (null: none looked at), `verdict`, `checks` [{`check`, `verdict` (ok, warn, fail), `text`,
+    `todo`}]}. Checks: keys, hub, clock, gate (an unknown key must be refused), disk, filesystem, libzmq, ray, vllm,
+    terminal, colours, utf-8, run.
+    """
+    run = _run(args)
+    try:
+        findings = [*(of_run(run) if run is not None else no_run()), *of_machine()]
+    finally:
+        if run is not None:
+            run.close()
+    if args.json:
+        print(to_json(doctor.document(run.id if run is not None else None, findings)))
+    else:
+        for finding in findings:
+            print(sanitize(f"{finding.verdict:4}  {finding.check:10}  {finding.text}"))
+            if finding.todo:
+                print(sanitize(f"{'':16}  -> {finding.todo}"))
+    return FAILED if doctor.worst(findings) == "fail" else OK
+
+
+def _run(args: argparse.Namespace) -> Place | None:
+    try:
+        return place(args.run, key=args.key)
+    except RunError:
+        if args.run is not None:
+            raise
+        return None
+
+
+def no_run() -> Iterator[Finding]:
+    """Without a run there is still a place where one would be."""
+    yield Finding("run", "ok", f"no live run in {runs_root()}; this machine alone is looked at")
+    yield from doctor.disk(probes.disk(runs_root()))
+
+
+def of_run(run: Place) -> Iterator[Finding]:
+    """What a run's files are like, and its hub."""
+    directory = run.directory
+    if directory is not None:
+        yield from doctor.permissions(list(probes.paths(directory)), os.geteuid())
+        yield from doctor.disk(probes.disk(directory.path))
+    else:
+        yield Finding("keys", "ok", "the run's files are on another machine: run doctor there to look at them")
+    if not run.live():
+        yield Finding("run", "warn", f"run {run.id} is not live: its hub is not looked at", "see: driftline list")
+        return
+    yield from _of_hub(run)
+
+
+def _of_hub(run: Place) -> Iterator[Finding]:
+    yield from doctor.gates(list(probes.gates(run.connection())))
+    try:
+        keys = run.credentials("viewer")
+    except (RunError, Failure) as error:
+        yield Finding("keys", "fail", str(error), "another key: --key FILE")
+        return
+    beacon = pulse(run.connection(), keys, PULSE_SECONDS)
+    yield doctor.hub(beacon.degraded if beacon is not None else None)
+    try:
+        with Client(run.connection(), keys) as client:
+            client.ping()  # the first round trip pays for the handshake
+            yield doctor.clock(ClockFact(*client.clock()))
+            yield Finding("run", "ok", f"run {run.id}: our key is a {client.snapshot().role}'s")
+    except ClientError as error:
+        yield Finding("run", "fail", str(error), "another key: --key FILE; see: driftline keys list")
+
+
+def of_machine() -> Iterator[Finding]:
+    """What this machine is like, whatever runs on it."""
+    yield doctor.library(zmq.zmq_version_info(), curve=zmq.has("curve"))
+    yield from doctor.ray(probes.ray_nodes(), probes.ray_version(), os.environ.get("RAY_AUTH_MODE", "").lower())
+    yield from doctor.servers(probes.vllm_servers())
+    yield from doctor.terminal(probes.terminal())
