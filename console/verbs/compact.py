@@ -1,0 +1,37 @@
+"""`driftline compact`: the closed segments of a run's journal as Parquet tables."""
+
+from __future__ import annotations
+
+import argparse
+
+from console.compact import CompactError, check
+from console.compact import compact as write
+from console.outcome import FAILED, OK, Failure
+from driftline.rundir import find
+
+
+def compact(args: argparse.Namespace) -> int:
+    """Compact what is closed and not compacted yet, one line a segment; with --check read everything back instead."""
+    run = find(args.run)
+    if args.check:
+        return _check(args)
+    done = False
+    try:
+        for note in write(run):
+            done = True
+            rows = ", ".join(f"{number} {table}" for table, number in note.rows.items())
+            print(f"segment {note.segment}: {note.journal_bytes} -> {note.parquet_bytes} bytes: {rows}", flush=True)
+    except CompactError as error:
+        raise Failure(str(error), FAILED) from error
+    if not done:
+        print("nothing to do: every closed segment is compacted")
+    return OK
+
+
+def _check(args: argparse.Namespace) -> int:
+    run = find(args.run)
+    wrong = check(run)
+    if wrong:
+        raise Failure("; ".join(wrong), FAILED)
+    print(f"{run.parquet}: all tables are as written")
+    return OK

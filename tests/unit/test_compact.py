@@ -1,0 +1,245 @@
+"""Closed segments as Parquet: row for row what the journal has, nothing damaged believed, nothing half written."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+import driftline.journal as journal_module
+from console import columns
+from console.cli import main
+from console.compact import CompactError, check, compact
+from console.plain import to_json
+from driftline import rundir
+from driftline.frames import (
+    Ack,
+    EngineFix,
+    EngineState,
+    Event,
+    FixState,
+    Frame,
+    Metrics,
+    Span,
+    Tokens,
+    encode,
+    floats,
+    ints,
+)
+from driftline.hub.keep import Keep
+from driftline.journal import Journal, Record, read, record_encoder, segments
+from driftline.rundir import RunDir
+from tests.unit.hubs import Hub
+
+
+def some(n: int, step: int) -> Tokens:
+    blob = np.arange(n, dtype="<i4")
+    seq = (blob % 3).astype("<i4").tobytes()
+    numbers = np.linspace(-3, 0, n, dtype="<f4").tobytes()
+    pieces = tuple(f"p{i}" for i in range(n)) if step % 2 else ()
+    return Tokens(
+        step, 2, 3.5, n, blob.tobytes(), seq, blob.tobytes(), blob.tobytes(), numbers, numbers,
+        ("engine-0", "engine-1"), ("a", "b", "c"), (0.5, 1.0, math.nan), pieces,
+    )  # fmt: skip
+
+
+def frames(step: int) -> list[Frame]:
+    fix = EngineFix("engine-0", "on", "live", 3, 4, "d")
+    return [
+        Metrics(step, 2, 3.0, {"policy/kl": 0.1 * step, "x": math.nan, "y": -math.inf}, {"x": "exact", "z": "alone"}),
+        Metrics(step, 2, 3.0, {}),
+        some(step % 7, step),
+        Event(1.0, "warn", "kind", f"text {step} é", step, {"a": 1, "b": "x", "c": math.nan, "d": True}),
+        Span("s1", "engine-0", "load", 1.0, 0.5, 1, 2, step, 100, 3, False, "detail", 7, "digest"),
+        FixState("fp32-lm-head", "on", step, "operator", 1.0, "next_sync", (fix, fix), "x"),
+        FixState("fp32-lm-head", "on", step, "operator", 1.0, "next_sync", ()),
+        EngineState("engine-0", "running", 1, 1.0),
+        Ack("ab", "applied", 1.0, "done", {"a": 1}),
+        Metrics(2**63 + step, 1, 1.0, {"too": 1.0}),
+    ]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    monkeypatch.setattr(journal_module, "SEGMENT_BYTES", 6_000)
+    made = rundir.create(tmp_path, "compact")
+    journal = Journal(made.journal)
+    for step in range(40):
+        for frame in frames(step):
+            seq = journal.head + 1
+            body = msgspec.Raw(encode(frame))
+            journal.append(record_encoder.encode(Record(seq, seq / 3, "trainer", body, 7, seq)), seq, True)
+    body = msgspec.Raw(msgspec.msgpack.encode(["?", 1, 2]))
+    journal.append(record_encoder.encode(Record(journal.head + 1, 1.0, "newer", body, 7, 1)), journal.head + 1, True)
+    journal.close()
+    assert len(segments(made.journal)) > 3
+    return made
+
+
+def table(run: RunDir, name: str) -> list[dict[str, object]]:
+    return pl.read_parquet(run.parquet / name / "*.parquet").to_dicts()
+
+
+def same(one: object, other: object) -> bool:
+    if isinstance(one, float) and isinstance(other, float) and math.isnan(one):
+        return math.isnan(other)
+    return one == other and type(one) is type(other)
+
+
+def test_the_tables_are_the_journal_row_for_row(run: RunDir) -> None:
+    """Against rows made here from the journal, one frame at a time, without the code under test."""
+    notes = list(compact(run))
+    assert [note.segment for note in notes] == [int(path.stem) for path in segments(run.journal)]
+    expected: dict[str, list[dict[str, object]]] = {name: [] for name in columns.COLUMNS}
+    for stamped in read(run.journal):
+        place = {"seq": stamped.seq, "hub_time": stamped.time, "producer": stamped.producer}
+        try:
+            frame = stamped.frame()
+        except ValueError:
+            frame = None
+        if isinstance(frame, Metrics) and frame.values and frame.step < 2**63:
+            names = [*frame.values, *sorted(set(frame.labels) - set(frame.values))]
+            head = {"step": frame.step, "version": frame.version, "time": frame.time}
+            expected["metrics"] += [
+                place | head | {"name": n, "value": frame.values.get(n), "label": frame.labels.get(n)} for n in names
+            ]
+        elif isinstance(frame, Event):
+            row = {n: getattr(frame, n) for n in frame.__struct_fields__}
+            expected["events"].append(place | row | {"data": to_json(frame.data)})
+        elif isinstance(frame, Span):
+            expected["spans"].append(place | {n: getattr(frame, n) for n in frame.__struct_fields__})
+        elif isinstance(frame, FixState):
+            for one in frame.engines or [None]:
+                row = {n: getattr(frame, n) for n in frame.__struct_fields__ if n != "engines"}
+                names = ("engine", "effective", "how", "since_version", "since_step", "detail")
+                mine = {n: getattr(one, n) if one else None for n in names}
+                mine["engine_how"], mine["engine_detail"] = mine.pop("how"), mine.pop("detail")
+                expected["fixes"].append(place | row | mine)
+        elif isinstance(frame, Tokens) and frame.n:
+            for i in range(frame.n):
+                at = int(ints(frame.seq)[i])
+                expected["tokens"].append(
+                    place
+                    | {"step": frame.step, "version": frame.version, "time": frame.time}
+                    | {"id": int(ints(frame.ids)[i]), "sequence": at, "position": int(ints(frame.position)[i])}
+                    | {"token_version": int(ints(frame.token_version)[i])}
+                    | {"rollout": float(floats(frame.rollout)[i]), "trainer": float(floats(frame.trainer)[i])}
+                    | {"engine": frame.engines[at] if at < 2 else None, "prompt": frame.prompts[at]}
+                    | {"reward": frame.rewards[at], "piece": frame.pieces[i] if frame.pieces else None}
+                )
+        else:
+            letter = journal_module.kind(stamped.body).decode()
+            expected["rest"].append(place | {"kind": letter, "body": bytes(stamped.body)})
+    for name, rows in expected.items():
+        got = table(run, name)
+        assert len(got) == len(rows) > 0, name
+        for one, other in zip(got, rows, strict=True):
+            assert one.keys() == other.keys(), name
+            assert all(same(one[key], other[key]) for key in one), (name, one, other)
+    assert {name: sum(note.rows.get(name, 0) for note in notes) for name in expected} == {
+        name: len(rows) for name, rows in expected.items()
+    }
+    assert sum(note.parquet_bytes for note in notes) > 0
+    assert list(compact(run)) == [], "once"
+    assert check(run) == []
+
+
+def test_every_flipped_bit_is_found(run: RunDir) -> None:
+    """By the check always; and where a page is hit, by whoever reads with checksums: never a wrong value."""
+    list(compact(run))
+    dice = random.Random(4)
+    files = sorted(run.parquet.rglob("*.parquet"))
+    refused = wrong = 0
+    for _ in range(150):
+        path = dice.choice(files)
+        whole = path.read_bytes()
+        good = pq.read_table(path, page_checksum_verification=True)
+        broken = bytearray(whole)
+        bit = dice.randrange(len(whole) * 8)
+        broken[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(broken)
+        assert any(str(path) in sentence for sentence in check_one(run, path)), "found"
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                left = file.read()
+            pages_equal = left.equals(good) or repr(left.to_pylist()) == repr(good.to_pylist())
+            wrong += not pages_equal
+        except Exception:  # noqa: BLE001  a broken file may raise anything of Arrow's, and OSError
+            refused += 1
+        path.write_bytes(whole)
+    print(f"150 flips: {refused} refused by page checksums, {wrong} read otherwise")
+    assert refused > 75
+    assert check(run) == []
+
+
+def check_one(run: RunDir, path: Path) -> list[str]:
+    """`check`, told apart from the other files by leaving only this one's note."""
+    others = [note for note in run.parquet.glob("*.json") if note.stem != path.stem]
+    for note in others:
+        note.rename(note.with_suffix(".aside"))
+    try:
+        return check(run)
+    finally:
+        for note in others:
+            note.with_suffix(".aside").rename(note)
+
+
+def test_nothing_half_written_counts(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At any failure there is no note for the segment, nothing under a table's name that is not whole; and it heals."""
+    import console.compact as module
+
+    real, calls = os.fsync, 0
+
+    def failing(fd: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise OSError(28, "No space left on device")
+        real(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "fsync", failing)
+        with pytest.raises(CompactError, match="not compacted: No space left"):
+            list(compact(run))
+    assert not list(run.parquet.glob("*.json"))
+    assert not [path for path in run.parquet.rglob(".*") if path.is_file()], "no litter"
+    assert len(list(compact(run))) == len(segments(run.journal))
+    assert check(run) == []
+
+
+def test_a_live_runs_open_segment_is_left_alone_and_retention_waits(hub: Hub) -> None:
+    assert list(compact(hub.run)) == []
+    hub.kill()
+    hub.start()
+    assert [note.segment for note in compact(hub.run)] == [1]
+    keep = Keep(hours=1e-9, compacted=True)
+    assert hub.stop() == 0
+    journal = Journal(hub.run.journal)
+    try:
+        gone = keep.expired(journal, hub.run, wall=4e9)
+        assert [path.stem for path in gone] == ["000001"], "only what is compacted"
+    finally:
+        journal.close()
+
+
+def test_the_verb(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compact", "--run", str(run.path)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("segment ") == len(segments(run.journal))
+    assert main(["compact", "--run", str(run.path)]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert main(["compact", "--run", str(run.path), "--check"]) == 0
+    assert "as written" in capsys.readouterr().out
+    path = next(run.parquet.rglob("*.parquet"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert main(["compact", "--run", str(run.path), "--check"]) == 1
+    assert str(path) in capsys.readouterr().err
