@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,7 +58,14 @@ def engine_model(path: Path) -> Qwen2ForCausalLM:
     return model
 
 
-def engine_pool(model: Path, logs: Path, said: list[str], count: int = 1, **options: object) -> EnginePool:
+def engine_pool(
+    model: Path,
+    logs: Path,
+    said: list[str],
+    count: int = 1,
+    on_event: Callable[[str, str, str, dict], None] | None = None,
+    **options: object,
+) -> EnginePool:
     """A pool, not started, with processed logprobs and the fp32 head on."""
     return EnginePool(
         EngineConfig(count=count, max_num_seqs=64, cpus=1.0, **options),
@@ -70,6 +77,7 @@ def engine_pool(model: Path, logs: Path, said: list[str], count: int = 1, **opti
         keys=None,
         log_dir=logs,
         on_progress=said.append,
+        on_event=on_event,
     )
 
 
