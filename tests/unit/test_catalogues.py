@@ -14,8 +14,8 @@ reward/mean reward/std reward/zero_std_fraction policy/clip_fraction policy/clip
 policy/clip_fraction_high policy/kl_new_old policy/kl_ref policy/entropy policy/grad_norm policy/lr
 mismatch/abs_diff_mean mismatch/abs_diff_p99 mismatch/abs_diff_max mismatch/kl_k3 mismatch/kl_k1
 mismatch/mult_prob_error mismatch/ratio_mean mismatch/ess staleness/abs_diff_mean async/version_lag_mean
-async/version_lag_max sync/pause_s sync/load_s sync/resume_s sync/total_s engine/tokens_per_s engine/running
-engine/waiting engine/kv_use engine/prefix_hit_rate
+async/version_lag_max async/stale_groups async/stale_dropped sync/pause_s sync/load_s sync/verify_s sync/reset_s
+sync/resume_s sync/total_s engine/tokens_per_s engine/running engine/waiting engine/kv_use engine/prefix_hit_rate
 """.split()
 
 
