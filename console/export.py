@@ -1,33 +1,44 @@
-"""Tables of a run as Polars files, from the journal of a live or an ended run.
+"""Tables of a run: as Polars frames, as files, and through SQL. `import console.export` is the Python way in.
 
-The journal is the one source: what is exported is what was acknowledged, whether or not a console was attached. A
-file appears complete under its name or not at all. Polars is imported when a table is written, not before.
+    from console.export import export, open_run, query, scan
+
+    run = open_run("runs/demo-7f3a")                  # live, ended, or a copy of the directory
+    scan(run, "metrics").select("step", "reward/mean").collect()
+    export(run, Path("tokens.parquet"), "tokens", steps=(100, 200))
+    query(run, "SELECT engine, avg(abs(rollout - trainer)) FROM tokens GROUP BY engine")
+
+The journal is the one source (or what compaction has made of it): what is exported is what was acknowledged, whether
+or not a console was attached. Tables and units are in `console.tables`. Tables of single frames are streamed: a run
+larger than memory exports in bounded memory. So are the `metrics` of a run that reports once a step, in order; those
+of a resumed run, or with several reports a step, are put together in memory, 8 bytes a number.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Iterable
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from console.tables import TABLES, Row, Table
-from driftline.config import digest
+from console.tables import TABLES, VERSION
 from driftline.frames import SCHEMA
-from driftline.journal import Damage, read
-from driftline.rundir import RunDir, RunError
+from driftline.rundir import RunDir, find
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from console.snapshot.plan import Answer, Ask
+    from console.snapshot.source import Source
+    from driftline.client import Client
+
 FORMATS: Final = (".parquet", ".csv", ".ndjson", ".arrow")
+_ALL: Final = (None, None)
 
 
 class ExportError(RuntimeError):
-    """A table that was not written; the message is a whole sentence. Nothing is left under its name."""
+    """A table that was not written or read; the message is a whole sentence. Nothing is left under its name."""
 
 
 class ExportReport(msgspec.Struct, frozen=True):
@@ -39,106 +50,119 @@ class ExportReport(msgspec.Struct, frozen=True):
     damaged: int = 0
 
 
-def export(run: RunDir, out: Path, table: str = "metrics") -> ExportReport:
+def open_run(name: str | None = None) -> RunDir:
+    """The run named by id or path, else $DRIFTLINE_RUN, else the newest live one. Raises RunError."""
+    return find(name)
+
+
+def source_of(run: RunDir | Source) -> Source:
+    """Where the tables of a run are read from."""
+    from console.snapshot.source import Directory
+
+    return Directory(run) if isinstance(run, RunDir) else run
+
+
+def through_hub(client: Client, run_id: str) -> Source:
+    """A live run as its hub tells it, up to now, for one whose journal is not on this machine."""
+    from console.snapshot.source import Hub
+
+    return Hub(client, run_id)
+
+
+def export(
+    run: RunDir | Source,
+    out: Path,
+    table: str = "metrics",
+    *,
+    columns: Sequence[str] = (),
+    steps: tuple[int | None, int | None] = _ALL,
+    since: float | None = None,
+    until: float | None = None,
+    long: bool = False,
+) -> ExportReport:
     """Write `table` of `run` to `out`; its extension picks the format (.parquet, .csv, .ndjson, .arrow).
 
-    Tables: `metrics` (one row a trainer step: `step`, `time`, `version`, every name of `driftline.metrics.METRICS`,
-    null where absent, then the producers' own names, sorted), `events`, `spans`, `fixes`, `engines`. Times are UTC
-    datetimes. A synthetic run has a column `synthetic` in every format. Parquet carries `driftline.run`,
-    `driftline.table`, `driftline.config_digest`, `driftline.schema` and `driftline.synthetic` as file metadata.
+    Only `columns`, steps `steps[0]` to `steps[1]`, and Unix times `since` to `until`, where given; both ends are
+    included. `metrics` has one row a trainer step (`step`, `time`, `version`, every name of
+    `driftline.metrics.METRICS`, null where absent, then the producers' own names, sorted), or with `long` one row a
+    number. Times are UTC datetimes. A synthetic run has a column `synthetic` in every format and every choice.
 
-    Raises ExportError for an unknown table or extension, a place that cannot be written, a full disk.
+    The file carries `driftline.run`, `.table`, `.tables` (version of the columns), `.schema` (of the frames),
+    `.config_digest`, `.synthetic`, `.units` (JSON: column to unit) and `.range`: Parquet as key-value metadata, the
+    other formats in `<name>.meta.json` beside them.
+
+    Raises ExportError for an unknown table, column or extension, a place that cannot be written, a full disk.
     """
-    if table not in TABLES:
-        raise ExportError(f"unknown table '{table}'; allowed: {', '.join(TABLES)}")
-    if out.suffix not in FORMATS:
-        raise ExportError(f"{out}: unknown extension '{out.suffix}'; allowed: {', '.join(FORMATS)}")
-    if out.is_dir() or not out.parent.is_dir():
-        reason = "is a directory" if out.is_dir() else "there is no such directory"
-        raise ExportError(f"{out}: cannot be written: {reason}")
-    kind = TABLES[table]
-    damage = Damage()
-    rows, synthetic = kind.collect(read(run.journal, damage=damage))
-    synthetic = synthetic or _labelled_synthetic(run)
-    frame = _frame(kind, rows, synthetic=synthetic)
-    _write(frame, out, _metadata(run, table, synthetic=synthetic))
-    return ExportReport(frame.height, frame.width, out, damage.bytes)
+    from console.snapshot import files, plan
 
-
-def _frame(table: Table, rows: list[Row], *, synthetic: bool) -> pl.DataFrame:
-    import polars as pl
-
-    dtypes: dict[str, pl.DataType] = {
-        "int": pl.Int64(),
-        "float": pl.Float64(),
-        "str": pl.String(),
-        "bool": pl.Boolean(),
-        "time": pl.Datetime("us", "UTC"),
-    }
-    extras = sorted({name for row in rows for name in row} - set(table.columns))
-    kinds = {**table.columns, **dict.fromkeys(extras, table.extra)}
-    columns: dict[str, pl.Series] = {}
-    for name, kind in kinds.items():
-        values: Iterable[object] = [row.get(name) for row in rows]
-        if kind == "time":
-            # Rounded, not truncated: a double holds a present-day time to a quarter of a microsecond.
-            values = [None if value is None else round(float(str(value)) * 1e6) for value in values]
-            columns[name] = pl.Series(name, values, dtype=pl.Int64()).cast(dtypes["time"])
-        else:
-            columns[name] = pl.Series(name, values, dtype=dtypes[kind])
-    if synthetic:
-        columns["synthetic"] = pl.repeat(True, len(rows), dtype=pl.Boolean(), eager=True)
-    return pl.DataFrame(columns)
-
-
-def _write(frame: pl.DataFrame, out: Path, metadata: dict[str, str]) -> None:
-    import polars as pl
-
-    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    source = source_of(run)
+    ask = plan.Ask(table=table, columns=tuple(columns), steps=steps, since=since, until=until, long=long)
     try:
-        with open(temporary, "xb") as file:
-            _save(frame, file, out.suffix, metadata)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, out)
-    except OSError as error:
-        raise ExportError(f"{out}: cannot be written: {error.strerror or error}") from error
-    except pl.exceptions.PolarsError as error:
-        # Polars reports some failures of the file below it (a full disk) as errors of its own.
-        raise ExportError(f"{out}: cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        if table not in TABLES:
+            raise plan.AskError(f"unknown table '{table}'; allowed: {', '.join(TABLES)}")
+        files.check(out)
+        found = plan.answer(source, ask)
+        rows = files.write(out, found, _metadata(source, ask, found))
+    except (plan.AskError, files.WriteError) as error:
+        raise ExportError(str(error)) from error
+    return ExportReport(rows, len(found.columns), out, source.damage.bytes)
 
 
-def _save(frame: pl.DataFrame, file: BinaryIO, suffix: str, metadata: dict[str, str]) -> None:
-    match suffix:
-        case ".parquet":
-            frame.write_parquet(file, metadata=metadata)
-        case ".csv":
-            frame.write_csv(file)
-        case ".ndjson":
-            frame.write_ndjson(file)
-        case ".arrow":
-            frame.write_ipc(file)
+def frame(run: RunDir | Source, table: str = "metrics", *, columns: Sequence[str] = ()) -> pl.DataFrame:
+    """A table of a run in memory. Raises ExportError."""
+    from console.snapshot import plan
 
-
-def _metadata(run: RunDir, table: str, *, synthetic: bool) -> dict[str, str]:
     try:
-        config = digest(run.config.read_text(encoding="utf-8"))
-    except OSError:
-        # A run of somebody's own trainer has no configuration file.
-        config = ""
+        return plan.answer(source_of(run), plan.Ask(table=table, columns=tuple(columns))).collect()
+    except plan.AskError as error:
+        raise ExportError(str(error)) from error
+
+
+def scan(run: RunDir | Source, table: str = "metrics") -> pl.LazyFrame:
+    """A table of a run as a LazyFrame: read when it is collected, in parts, with columns and filters pushed down.
+
+    Raises ExportError.
+    """
+    from console.snapshot import lazy, plan
+
+    try:
+        return lazy.scan(source_of(run), table)
+    except plan.AskError as error:
+        raise ExportError(str(error)) from error
+
+
+def query(run: RunDir | Source, sql: str) -> pl.DataFrame:
+    """The answer to a SELECT over the tables of a run, by Polars SQL. Raises ExportError."""
+    from console.snapshot import lazy
+
+    try:
+        return lazy.query(source_of(run), sql)
+    except lazy.QueryError as error:
+        raise ExportError(str(error)) from error
+
+
+def _metadata(source: Source, ask: Ask, found: Answer) -> dict[str, str]:
+    limits = {"steps": list(ask.steps), "since": ask.since, "until": ask.until}
     return {
-        "driftline.run": run.id,
-        "driftline.table": table,
-        "driftline.config_digest": config,
+        "driftline.run": source.id,
+        "driftline.table": ask.table,
+        "driftline.tables": str(VERSION),
         "driftline.schema": str(SCHEMA),
-        "driftline.synthetic": "true" if synthetic else "false",
+        "driftline.config_digest": source.config_digest(),
+        "driftline.synthetic": "true" if "synthetic" in found.columns and source.synthetic() else "false",
+        "driftline.units": json.dumps({name: column.unit for name, column in found.columns.items() if column.unit}),
+        "driftline.range": json.dumps(limits),
     }
 
 
-def _labelled_synthetic(run: RunDir) -> bool:
-    try:
-        return run.connection().synthetic
-    except RunError:
-        return False
+__all__ = [
+    "FORMATS",
+    "ExportError",
+    "ExportReport",
+    "export",
+    "frame",
+    "open_run",
+    "query",
+    "scan",
+    "through_hub",
+]

@@ -64,6 +64,11 @@ def load(path: Path) -> pl.DataFrame:
             return pl.read_ipc(path)
 
 
+def files_of(out: Path) -> set[str]:
+    """The names that an export may leave: CSV and the like have their metadata beside them."""
+    return {out.name} if out.suffix == ".parquet" else {out.name, f"{out.name}.meta.json"}
+
+
 def test_every_emitted_number_comes_back(run: RunDir, tmp_path: Path) -> None:
     emitted = [metrics(s, s // 2, reward__mean=0.1 * s, policy__entropy=math.nan, mine=float(s)) for s in range(1, 40)]
     journal(run, list(emitted))
@@ -137,7 +142,7 @@ def test_formats_hold_the_same_numbers(run: RunDir, tmp_path: Path, suffix: str)
     frame = load(out)
     assert frame["step"].to_list() == [1, 2, 3, 4, 5]
     assert frame["reward/mean"].to_list() == [s / 7 for s in range(1, 6)]
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [out.name], "a temporary file is left"
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == files_of(out), "a temporary file is left"
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -166,7 +171,7 @@ def test_an_empty_run_is_an_empty_table(run: RunDir, tmp_path: Path) -> None:
     assert frame.schema["reward/mean"] == pl.Float64
 
 
-@pytest.mark.parametrize("table", sorted(set(TABLES) - {"metrics"}))
+@pytest.mark.parametrize("table", ["engines", "events", "fixes", "spans"])
 def test_other_tables(run: RunDir, tmp_path: Path, table: str) -> None:
     engines = (EngineFix("engine-0", "on", "live", 3, 2), EngineFix("engine-1", "", "live"))
     journal(
@@ -203,7 +208,7 @@ def test_other_tables(run: RunDir, tmp_path: Path, table: str) -> None:
         ("m.xlsx", "metrics", "unknown extension '.xlsx'; allowed: .parquet, .csv, .ndjson, .arrow"),
         ("nowhere/m.parquet", "metrics", "no such directory"),
         ("folder.parquet", "metrics", "is a directory"),
-        ("m.parquet", "tokens", "unknown table 'tokens'; allowed: metrics,"),
+        ("m.parquet", "losses", "unknown table 'losses'; allowed: metrics,"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(

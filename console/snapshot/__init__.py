@@ -1,0 +1,1 @@
+"""Tables of a run from its journal, its hub or its Parquet, in batches of columns: what `console.export` stands on."""

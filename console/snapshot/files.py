@@ -1,0 +1,145 @@
+"""A table's parts into a file, part by part: complete under its name, or not there at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from console.plain import to_json
+from console.snapshot import derive
+from console.snapshot.plan import Answer
+
+FORMATS: Final = (".parquet", ".csv", ".ndjson", ".arrow")
+SIDECAR: Final = ".meta.json"
+"""Formats without room for metadata of their own have it beside them: `steps.csv` in `steps.csv.meta.json`."""
+
+
+class WriteError(RuntimeError):
+    """A file that was not written; the message is a sentence. Nothing is left under its name."""
+
+
+def check(out: Path) -> None:
+    """Raise WriteError for a place or an extension that cannot be written."""
+    if out.suffix not in FORMATS:
+        raise WriteError(f"{out}: unknown extension '{out.suffix}'; allowed: {', '.join(FORMATS)}")
+    if out.is_dir() or not out.parent.is_dir():
+        reason = "is a directory" if out.is_dir() else "there is no such directory"
+        raise WriteError(f"{out}: cannot be written: {reason}")
+
+
+def sidecar(out: Path) -> Path:
+    """Where the metadata of a file is that cannot hold it itself."""
+    return out.with_name(out.name + SIDECAR)
+
+
+def write(out: Path, table: Answer, metadata: dict[str, str]) -> int:
+    """Write a table and return its rows; `metadata` goes into the file, or beside it. Raises WriteError.
+
+    The parts are written as they come. The table may turn out not to be streamable: then it is made once more.
+    """
+    check(out)
+    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    beside = temporary.with_name(temporary.name + SIDECAR)
+    try:
+        rows = _written(temporary, out.suffix, table, metadata)
+        _sync(temporary)
+        if out.suffix != ".parquet":
+            beside.write_text(to_json(metadata) + "\n", encoding="utf-8")
+            _sync(beside)
+            os.replace(beside, sidecar(out))
+        os.replace(temporary, out)
+    except OSError as error:
+        raise WriteError(f"{out}: cannot be written: {error.strerror or error}") from error
+    except pl.exceptions.PolarsError as error:
+        # Polars reports some failures of the file below it (a full disk) as errors of its own.
+        raise WriteError(f"{out}: cannot be written: {_one_line(error)}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
+    return rows
+
+
+class _Reader:
+    """Hands parts to Polars, counts their rows, and keeps what went wrong in reading them apart from the writing."""
+
+    def __init__(self, parts: Iterator[pl.DataFrame]) -> None:
+        self._parts = parts
+        self.rows = 0
+        self.error: Exception | None = None
+
+    def __call__(
+        self,
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+        batch_size: int | None,  # noqa: ARG002 - a hint
+    ) -> Iterator[pl.DataFrame]:
+        try:
+            for part in self._parts:
+                self.rows += part.height
+                kept = part if predicate is None else part.filter(predicate)
+                if n_rows is not None:
+                    kept = kept.head(n_rows)
+                    n_rows -= kept.height
+                yield kept if with_columns is None else kept.select(with_columns)
+                if n_rows == 0:
+                    return
+        except Exception as error:
+            self.error = error  # Polars would wrap it in one of its own
+            raise
+
+
+def _written(path: Path, suffix: str, table: Answer, metadata: dict[str, str]) -> int:
+    reader = _Reader(table.parts)
+    lazy = register_io_source(reader, schema=table.schema)
+    try:
+        _SINKS[suffix](lazy, path, metadata)
+    except Exception:
+        if isinstance(reader.error, derive.OutOfOrderError) and table.again is not None:
+            return _written(path, suffix, table.again(), metadata)
+        if reader.error is not None:
+            raise reader.error from None
+        raise
+    return reader.rows
+
+
+def _parquet(lazy: pl.LazyFrame, path: Path, metadata: dict[str, str]) -> None:
+    lazy.sink_parquet(path, metadata=metadata, engine="streaming")
+
+
+def _csv(lazy: pl.LazyFrame, path: Path, metadata: dict[str, str]) -> None:  # noqa: ARG001 - has no room for it
+    lazy.sink_csv(path, engine="streaming")
+
+
+def _ndjson(lazy: pl.LazyFrame, path: Path, metadata: dict[str, str]) -> None:  # noqa: ARG001 - has no room for it
+    lazy.sink_ndjson(path, engine="streaming")
+
+
+def _arrow(lazy: pl.LazyFrame, path: Path, metadata: dict[str, str]) -> None:  # noqa: ARG001 - no way through Polars
+    lazy.sink_ipc(path, engine="streaming")
+
+
+_SINKS: Final[dict[str, Callable[[pl.LazyFrame, Path, dict[str, str]], None]]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".ndjson": _ndjson,
+    ".arrow": _arrow,
+}
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,175 @@
+"""What is asked of a table (columns, steps, times), checked, and the table as a stream of parts that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Final
+
+import msgspec
+import polars as pl
+
+from console.snapshot import derive
+from console.snapshot.series import DTYPES, schema
+from console.snapshot.source import Source
+from console.tables import TABLES, Column, Table
+from driftline.metrics import resolve
+
+Parts = Iterator[pl.DataFrame]
+
+
+class AskError(ValueError):
+    """Something was asked of a table that it does not have; the message is a sentence."""
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a table: `columns` (all if empty), steps `steps[0]` to `steps[1]` and Unix times `since` to `until`.
+
+    Both ends are included; None leaves an end open. `long` turns `metrics` into rows of step, time, version,
+    metric, value.
+    """
+
+    table: str = "metrics"
+    columns: tuple[str, ...] = ()
+    steps: tuple[int | None, int | None] = (None, None)
+    since: float | None = None
+    until: float | None = None
+    long: bool = False
+
+
+LONG: Final = {
+    "step": Column("int"), "time": Column("time", "UTC"), "version": Column("int"),
+    "metric": Column("str"), "value": Column("float"),
+}  # fmt: skip
+_WHEN: Final = {"syncs": "start", "spans": "start"}
+
+
+class Answer:
+    """A table as it was asked for: `columns` in order, and `parts`, which can be taken once.
+
+    `again` makes the parts anew where a stream turned out not to be possible (`OutOfOrderError` was raised).
+    """
+
+    def __init__(self, columns: dict[str, Column], parts: Parts, again: Callable[[], Answer] | None = None) -> None:
+        self.columns = columns
+        self.parts = parts
+        self.again = again
+
+    @property
+    def schema(self) -> dict[str, pl.DataType]:
+        return schema(self.columns)
+
+    def collect(self) -> pl.DataFrame:
+        """The whole table in memory."""
+        try:
+            found = list(self.parts)
+        except derive.OutOfOrderError:
+            assert self.again is not None
+            return self.again().collect()
+        return pl.concat(found) if found else pl.DataFrame(schema=self.schema)
+
+
+def answer(source: Source, ask: Ask, *, stream: bool = True) -> Answer:
+    """The table that is asked for. Raises AskError.
+
+    With `stream` the `metrics` are given out while they are read, which works as long as they come one report a
+    step, in order, under names known from the first part; the other tables of single frames always stream.
+    """
+    table = TABLES.get(ask.table)
+    if table is None:
+        raise AskError(f"unknown table '{ask.table}'; allowed: {', '.join(TABLES)}")
+    if ask.long and ask.table != "metrics":
+        raise AskError(f"only the table metrics has a long form, not {ask.table}")
+    where = _where(ask, table)
+    synthetic = source.synthetic()
+    if ask.table == "metrics":
+        made = _metrics(source, stream=stream)
+    elif table.rows is not None or ask.table == table.source:
+        made = Answer(dict(table.columns), source.parts(table.source))
+    else:
+        put_together = {"syncs": derive.syncs, "commands": derive.commands}[ask.table]
+        made = Answer(dict(table.columns), iter([put_together(_all(source, table.source))]))
+    again = (lambda: answer(source, ask, stream=False)) if made.again is not None else None
+    return _cut(made, ask, where, synthetic=synthetic, again=again)
+
+
+def _metrics(source: Source, *, stream: bool) -> Answer:
+    if not stream:
+        whole = derive.merged(_all(source, "reports"))
+        return Answer(_named(whole.columns), iter([whole]))
+    parts = source.parts("reports")
+    first = next(parts, None)
+    if first is None:
+        return Answer(dict(TABLES["metrics"].columns), iter(()))
+    names = derive.metric_names(first)
+    streamed = derive.in_order(chain([first], parts), names)
+    return Answer(_named(names), streamed, again=lambda: _metrics(source, stream=False))
+
+
+def _named(names: Iterable[str]) -> dict[str, Column]:
+    return {name: TABLES["metrics"].columns.get(name, Column("float")) for name in names}
+
+
+def _all(source: Source, stored: str) -> pl.DataFrame:
+    parts = list(source.parts(stored))
+    return pl.concat(parts, how="diagonal") if parts else derive.empty(stored)
+
+
+def _where(ask: Ask, table: Table) -> pl.Expr | None:
+    conditions: list[pl.Expr] = []
+    low, high = ask.steps
+    if low is not None or high is not None:
+        if "step" not in table.columns:
+            raise AskError(f"the table {ask.table} has no steps; take a time range with --since and --until")
+        conditions += [] if low is None else [pl.col("step") >= low]
+        conditions += [] if high is None else [pl.col("step") <= high]
+    when = pl.col(_WHEN.get(ask.table, "time"))
+    for moment, above in ((ask.since, True), (ask.until, False)):
+        if moment is not None:
+            limit = pl.lit(round(moment * 1e6)).cast(DTYPES["time"])
+            conditions.append(when >= limit if above else when <= limit)
+    return pl.all_horizontal(conditions) if conditions else None
+
+
+def _cut(
+    made: Answer, ask: Ask, where: pl.Expr | None, *, synthetic: bool, again: Callable[[], Answer] | None
+) -> Answer:
+    """Rows, form and columns as asked, and the label of a synthetic run."""
+    columns = dict(made.columns)
+    if ask.long:
+        columns = dict(LONG)
+    if synthetic and "synthetic" not in columns:
+        columns["synthetic"] = Column("bool")
+    names = _chosen(ask, columns, made)
+    if synthetic and "synthetic" not in names:
+        names.append("synthetic")
+
+    def parts() -> Parts:
+        for part in made.parts:
+            kept = part if where is None else part.filter(where)
+            if ask.long:
+                kept = _long(kept, ask.columns)
+            if synthetic and "synthetic" not in kept.columns:
+                kept = kept.with_columns(pl.lit(True).alias("synthetic"))
+            yield kept.select(names)
+
+    return Answer({name: columns[name] for name in names}, parts(), again)
+
+
+def _chosen(ask: Ask, columns: dict[str, Column], made: Answer) -> list[str]:
+    asked = [resolve(name) for name in ask.columns] if ask.table == "metrics" else list(ask.columns)
+    known = made.columns if ask.long else columns
+    for name in asked:
+        if name not in known:
+            raise AskError(f"the table {ask.table} has no column '{name}'; it has: {', '.join(known)}")
+    return list(columns) if ask.long or not asked else list(dict.fromkeys(asked))
+
+
+def _long(part: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
+    keys = ["step", "time", "version"]
+    values = [resolve(name) for name in columns if name not in keys] or [c for c in part.columns if c not in keys]
+    return (
+        part.unpivot(values, index=keys, variable_name="metric", value_name="value")
+        .filter(pl.col("value").is_not_null())
+        .sort("step", maintain_order=True)
+    )

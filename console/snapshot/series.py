@@ -1,0 +1,61 @@
+"""Values of the tables' kinds as Polars columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from console.tables import Column, Kind
+
+DTYPES: Final[dict[Kind, pl.DataType]] = {
+    "int": pl.Int64(),
+    "int32": pl.Int32(),
+    "float": pl.Float64(),
+    "float32": pl.Float32(),
+    "str": pl.String(),
+    "bool": pl.Boolean(),
+    "bytes": pl.Binary(),
+    "time": pl.Datetime("us", "UTC"),
+}
+_MICROSECONDS: Final = 1e6
+_LATEST: Final = 253402300800.0  # the year 10000: nothing reads later dates
+_INT64: Final = 2**63
+
+
+def schema(columns: Mapping[str, Column]) -> dict[str, pl.DataType]:
+    """Columns as Polars knows them."""
+    return {name: DTYPES[column.kind] for name, column in columns.items()}
+
+
+def series(name: str, kind: Kind, values: Sequence[object]) -> pl.Series:
+    """A column of Python values; a number or time that the kind cannot hold becomes null."""
+    if kind == "time":
+        micros = [None if value is None else _micros(float(value)) for value in values]  # type: ignore[arg-type]
+        return pl.Series(name, micros, dtype=pl.Int64()).cast(DTYPES["time"])
+    try:
+        return pl.Series(name, values, dtype=DTYPES[kind])
+    except OverflowError:
+        kept = [v if isinstance(v, int) and -_INT64 <= v < _INT64 else None for v in values]
+        return pl.Series(name, kept, dtype=DTYPES[kind])
+
+
+def times(name: str, seconds: npt.NDArray[np.float64]) -> pl.Series:
+    """Unix seconds as a column of times, to the nearest microsecond; null where they are no date."""
+    # Rounded, not truncated: a double holds a present-day time to a quarter of a microsecond.
+    bad = ~(np.abs(seconds) < _LATEST)
+    micros = np.rint(np.where(bad, 0.0, seconds) * _MICROSECONDS).astype(np.int64)
+    column = pl.Series(name, micros)
+    if bad.any():
+        column = pl.select(pl.when(pl.Series(~bad)).then(column)).to_series().alias(name)
+    return column.cast(DTYPES["time"])
+
+
+def _micros(seconds: float) -> int | None:
+    if not math.isfinite(seconds) or abs(seconds) >= _LATEST:
+        return None
+    return round(seconds * _MICROSECONDS)

@@ -1,0 +1,148 @@
+"""Where a run's tables come from: its directory (journal and compacted Parquet), or its hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+import polars as pl
+
+from console.snapshot.build import batches
+from console.snapshot.records import decoder, encode, segment, tag
+from console.tables import STORED
+from driftline.client import Client
+from driftline.config import digest
+from driftline.frames import DECODE_ERRORS, FrameError, RunState, Stamped
+from driftline.journal import Damage, segments
+from driftline.rundir import RunDir, RunError
+
+_STATES: Final = ord("r")
+_LOOK: Final = 4096
+"""Frames to look through for a first RunState: a trainer sends one when it starts."""
+
+
+class Source(Protocol):
+    """A run whose tables can be read any number of times. `damage` counts what the last reading had to skip."""
+
+    id: str
+    damage: Damage
+
+    def parts(self, stored: str) -> Iterator[pl.DataFrame]:
+        """A stored table in parts of bounded size, in the order of the frames' numbers."""
+
+    def config_digest(self) -> str:
+        """Digest of the configuration as run, "" where nobody knows it."""
+
+    def synthetic(self) -> bool:
+        """Whether the run calls itself synthetic."""
+
+
+class Directory:
+    """A run directory: live, ended or a copy. A segment that is compacted is read from its Parquet."""
+
+    def __init__(self, run: RunDir) -> None:
+        self.run = run
+        self.id = run.id
+        self.damage = Damage()
+
+    def parts(self, stored: str) -> Iterator[pl.DataFrame]:
+        self.damage = Damage()
+        waiting: list[Path] = []
+        for number, path in self._segments():
+            table = self.run.parquet / stored / f"{number:06d}.parquet"
+            if self.run.compacted(number).exists() and table.exists():
+                yield from batches(stored, self._blocks(waiting))
+                waiting = []
+                yield pl.read_parquet(table)
+            elif path is not None:
+                waiting.append(path)
+        yield from batches(stored, self._blocks(waiting))
+
+    def config_digest(self) -> str:
+        try:
+            return digest(self.run.config.read_text(encoding="utf-8"))
+        except OSError:
+            return _first_state(self._look()).config_digest  # a run of somebody's own trainer, or an imported one
+
+    def synthetic(self) -> bool:
+        try:
+            if self.run.connection().synthetic:
+                return True
+        except RunError:
+            pass  # never had a hub, or the copy left the file out: the run's own word counts
+        return _first_state(self._look()).synthetic
+
+    def _segments(self) -> list[tuple[int, Path | None]]:
+        found: dict[int, Path | None] = {}
+        if self.run.parquet.is_dir():
+            found = {int(note.stem): None for note in self.run.parquet.glob("*.json") if note.stem.isdigit()}
+        found |= {int(path.stem): path for path in segments(self.run.journal)}
+        return sorted(found.items())
+
+    def _blocks(self, paths: list[Path]) -> Iterator[list[bytes]]:
+        for path in paths:
+            yield from segment(path, self.damage)
+
+    def _look(self) -> Iterator[Stamped]:
+        if any(path is None or self.run.compacted(number).exists() for number, path in self._segments()[:1]):
+            for part in self.parts("frames"):
+                for row in part.filter(pl.col("kind") == "r").head(1).iter_rows(named=True):
+                    yield Stamped(row["seq"], 0.0, row["producer"], row["body"])
+                return
+        paths = [path for _, path in self._segments() if path is not None]
+        yield from _decoded(self._blocks(paths))
+
+
+class Hub:
+    """A live run as its hub tells it: every frame up to the head at the time of the first question."""
+
+    def __init__(self, client: Client, run_id: str) -> None:
+        self.id = run_id
+        self.damage = Damage()
+        self._client = client
+        self._snapshot = client.snapshot()
+
+    def parts(self, stored: str) -> Iterator[pl.DataFrame]:
+        yield from batches(stored, self._pages(tokens="t" in STORED[stored].tags))
+
+    def config_digest(self) -> str:
+        return _first_state(self._snapshot.states).config_digest
+
+    def synthetic(self) -> bool:
+        return _first_state(self._snapshot.states).synthetic
+
+    def _pages(self, *, tokens: bool) -> Iterator[list[bytes]]:
+        start = 1
+        while start <= self._snapshot.head:
+            page = self._client.page(start, tokens=tokens)
+            yield [encode(one) for one in page.frames if one.seq <= self._snapshot.head]
+            if page.next <= start:
+                return
+            start = page.next
+
+
+def _decoded(blocks: Iterable[list[bytes]]) -> Iterator[Stamped]:
+    looked = 0
+    for block in blocks:
+        for one in block:
+            if tag(one) == _STATES:
+                try:
+                    yield decoder.decode(one)
+                except DECODE_ERRORS:
+                    continue  # of a newer hub
+        looked += len(block)
+        if looked > _LOOK:
+            return
+
+
+def _first_state(stamped: Iterable[Stamped]) -> RunState:
+    """The first RunState, or one that knows nothing."""
+    for one in stamped:
+        try:
+            frame = one.frame()
+        except FrameError:
+            continue
+        if isinstance(frame, RunState):
+            return frame
+    return RunState("", "starting", 0, 0, 0, 0.0)
