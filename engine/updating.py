@@ -108,10 +108,12 @@ class Updating:
     async def _pause(self, order: Order) -> str:
         inflight = order.fixes.get("inflight-keep", self._switches.inflight)
         mode = PAUSES[inflight]
-        if mode == "wait" and self._holds.damaged:
-            mode = "abort"  # what is in flight must neither go on with damaged weights nor cross the update
+        pause = mode
+        if self._holds.damaged and mode != "keep":
+            # Nothing may go on with damaged weights. What waits to begin can stay; what had begun must not cross.
+            pause = "abort" if self._core.sampled else "keep"
         try:
-            await self._core.pause(mode)
+            await self._core.pause(pause)
         except EngineError:
             if not self._holds.standing:
                 await self._core.resume(self._epochs.label)  # a pause that failed half-way would last for ever
