@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from driftline.config import Config, ModelConfig, RolloutConfig, TrainerConfig
+from driftline.fixes import BY_ID
 from driftline.frames import Command, Effect, EngineFix, Event, FixState
 from tests.unit.test_trainer_loop import CONFIG, Run
 from tests.unit.trainer_fakes import NAME, RecordingProbe, first_state
@@ -59,7 +60,7 @@ def test_a_live_change_is_measured_without_being_asked(tmp_path: Path) -> None:
     assert mismatch.after < 1e-3
     assert -0.26 < mismatch.low < mismatch.high < -0.24
     assert mismatch.tokens_before > 100
-    assert mismatch.tokens_after > 100
+    assert mismatch.tokens_after > 20
     assert clip.before == pytest.approx(1, abs=0.2)
     assert clip.high < 0
     assert kl.high < 0
@@ -97,7 +98,9 @@ def test_the_head_changes_on_both_sides_without_a_blip_in_mismatch_or_staleness(
     assert newest(run).changes == ((HEAD, "off", "on"),)
     assert max(newest(run).measures[0].before, newest(run).measures[0].after) < 1e-4
     state = [state for state in run.probe.of(FixState) if state.fix == HEAD][-1]
-    assert {engine.since_version for engine in state.engines} == {5}, "both at the sync of version 5"
+    assert {engine.since_version for engine in state.engines} == {4}, (
+        "both at one sync, the loop's first when it goes on"
+    )
     run.control.close()
 
 
@@ -147,7 +150,7 @@ def test_stale_groups_are_counted_and_told_once_a_step(tmp_path: Path) -> None:
     events = [event for event in kept.probe.of(Event) if event.kind == "rollouts.stale"]
     assert [frame.values["async/stale_groups"] for frame in kept.probe.metrics] == [0, 0, 1, 1, 1, 1]
     assert [event.step for event in events] == [3, 4, 5, 6]
-    assert kept.probe.metrics[-1].values["async/version_lag_max"] == 4
+    assert kept.probe.metrics[-1].values["async/version_lag_max"] == 5
     dropping = msgspec.structs.replace(rollout, stale="drop")
     dropped = Run(tmp_path / "dropped", msgspec.structs.replace(config, rollout=dropping))
     dropped.loop.run(6)
@@ -160,9 +163,7 @@ def test_stale_groups_are_counted_and_told_once_a_step(tmp_path: Path) -> None:
 
 def seen(*engines: dict[str, str]) -> dict[str, list[EngineFix]]:
     """Reports of engine-0, engine-1, ...: "off" but for what is given."""
-    blank = dict.fromkeys(
-        ("processed-logprobs", "prefix-cache-off", "async-scheduling-off", "inflight-keep", HEAD), "off"
-    )
+    blank = dict.fromkeys(BY_ID, "off")
     return {
         fix: [EngineFix(f"engine-{i}", (blank | values)[fix], "live") for i, values in enumerate(engines)]
         for fix in blank
