@@ -1,0 +1,164 @@
+"""A run as the verdict needs it: curves by metric and what its fixes did, from a run directory or a Parquet table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from driftline.config import Config, ConfigError, load
+from driftline.frames import FixState, FrameError, Metrics, RunState, Stamped
+from driftline.journal import read
+from driftline.metrics import resolve
+from driftline.rundir import RunDir, RunError, find
+
+KEYS: Final = frozenset({"step", "time", "version", "synthetic"})
+
+
+@dataclass(frozen=True)
+class Series:
+    """One metric: `steps` ascending without repetition (n, int64), `values` (n, float64), NaN where it was NaN."""
+
+    steps: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+
+    def at(self, steps: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The values at some of the steps."""
+        return self.values[np.searchsorted(self.steps, steps)]
+
+
+@dataclass(frozen=True)
+class FixChange:
+    """From trainer step `step` on the whole pool reported `value` of a fix ("mixed": engines differ, "": not known)."""
+
+    step: int
+    fix: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. `fixes` is empty and `config` None where the source does not say (a table, a foreign trainer)."""
+
+    id: str
+    series: dict[str, Series]
+    fixes: tuple[FixChange, ...] = ()
+    synthetic: bool = False
+    config: Config | None = field(default=None, compare=False)
+
+    def fixes_at(self, step: int) -> dict[str, str]:
+        """What each fix was at a step; one that was first reported later has that value."""
+        state: dict[str, str] = {}
+        for change in self.fixes:
+            if change.step <= step or change.fix not in state:
+                state[change.fix] = change.value
+        return state
+
+
+class SourceError(RuntimeError):
+    """A file that is no run: one sentence."""
+
+
+def open_run(name: str) -> Run:
+    """The run of an id, a run directory or a Parquet file of the metrics table. Raises RunError, SourceError."""
+    path = Path(name)
+    if path.suffix == ".parquet":
+        return of_parquet(path)
+    try:
+        directory = find(name)
+    except RunError as error:
+        raise RunError(f"{error}; a metrics table may be named as FILE.parquet") from error
+    return of_directory(directory)
+
+
+def of_directory(run: RunDir) -> Run:
+    """A run, live or ended, from its journal."""
+    try:
+        config = load(run.config)
+    except ConfigError:
+        # Of somebody's own trainer, or of another version: the verdict does not need it.
+        config = None
+    return of_frames(run.id, read(run.journal), config)
+
+
+def of_frames(name: str, stream: Iterable[Stamped], config: Config | None = None) -> Run:
+    """Fold frames, oldest first.
+
+    A later value of the same step and name wins. A producer that says again what it has said of an earlier step was
+    resumed from a checkpoint: what it said of that step and later ones was another life and is dropped.
+    """
+    said: dict[str, dict[str, dict[int, float]]] = {}
+    newest: dict[str, int] = {}
+    changes: list[FixChange] = []
+    values: dict[str, str] = {}
+    synthetic, at = False, 0
+    for stamped in stream:
+        try:
+            frame = stamped.frame()
+        except FrameError:
+            # Of a newer version: nothing that this one could judge.
+            continue
+        match frame:
+            case Metrics():
+                own = said.setdefault(stamped.producer, {})
+                named = {resolve(key): value for key, value in frame.values.items()}
+                if frame.step < newest.get(stamped.producer, frame.step) and any(
+                    frame.step in own.get(key, ()) for key in named
+                ):
+                    for points in own.values():
+                        for step in [step for step in points if step >= frame.step]:
+                            del points[step]
+                    changes = [change for change in changes if change.step <= frame.step]
+                newest[stamped.producer] = at = frame.step
+                for key, value in named.items():
+                    own.setdefault(key, {})[frame.step] = value
+            case FixState() if values.get(frame.fix) != frame.effective:
+                values[frame.fix] = frame.effective
+                changes.append(FixChange(at, frame.fix, frame.effective))
+            case RunState():
+                synthetic = synthetic or frame.synthetic
+            case _:
+                pass
+    merged: dict[str, dict[int, float]] = {}
+    for own in said.values():
+        for key, found in own.items():
+            merged.setdefault(key, {}).update(found)
+    series = {key: _series(sorted(found.items())) for key, found in merged.items() if found}
+    return Run(name, series, tuple(changes), synthetic, config)
+
+
+def of_parquet(path: Path) -> Run:
+    """A run from an exported `metrics` table: a column `step` and one a metric, under any framework's names."""
+    import polars as pl
+
+    if not path.is_file():
+        raise SourceError(f"{path}: there is no such file")
+    try:
+        table = pl.read_parquet(path)
+        metadata = pl.read_parquet_metadata(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise SourceError(f"{path}: not a Parquet file that can be read: {error}") from error
+    if "step" not in table.columns or not table["step"].dtype.is_integer():
+        raise SourceError(f"{path}: no column 'step' of whole numbers; a run's metrics table has one")
+    table = table.unique("step", keep="last").sort("step")
+    series = {}
+    for name in table.columns:
+        if name in KEYS or not table[name].dtype.is_numeric():
+            continue
+        known = table.select("step", name).drop_nulls()
+        if known.height:
+            series[resolve(name)] = Series(
+                known["step"].cast(pl.Int64).to_numpy(), known[name].cast(pl.Float64).to_numpy()
+            )
+    return Run(
+        metadata.get("driftline.run", path.stem), series, synthetic=metadata.get("driftline.synthetic") == "true"
+    )
+
+
+def _series(points: list[tuple[int, float]]) -> Series:
+    steps, values = zip(*points, strict=True)
+    return Series(np.array(steps, np.int64), np.array(values, np.float64))
