@@ -6,9 +6,11 @@ Exit codes: 0 ended as asked, 1 could not run, 2 wrong arguments, 3 the run alre
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -34,6 +36,7 @@ def main(arguments: list[str] | None = None, disk: Disk = DISK) -> int:
     options = parser.parse_args(arguments)
     run = RunDir(options.run.resolve())
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    _more_descriptors()
     lock = _lock(run)
     if isinstance(lock, str):
         return _fail(lock, 3)
@@ -69,6 +72,13 @@ def main(arguments: list[str] | None = None, disk: Disk = DISK) -> int:
     finally:
         server.close()
     return 0
+
+
+def _more_descriptors() -> None:
+    """As many as the system lets this process have: a thousand connections that say nothing must not use them up."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _lock(run: RunDir) -> int | str:

@@ -29,6 +29,7 @@ class Proxy:
         self._target, self._dice = target, dice
         self._ended = threading.Event()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._half: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -45,8 +46,8 @@ class Proxy:
         """The hub's side of every connection ends and the other side is never told; return how many."""
         pairs, self._pairs = self._pairs, []
         for client, hub in pairs:
+            self._half.append(client)  # before the end of the other side comes to be passed on
             _reset(hub)
-            self._pairs.append((client, client))
         return len(pairs)
 
     def close(self) -> None:
@@ -54,6 +55,8 @@ class Proxy:
         self._ended.set()
         self._listener.close()
         self.reset()
+        for one in self._half:
+            _reset(one)
 
     def _accept(self) -> None:
         while not self._ended.is_set():
@@ -92,7 +95,7 @@ class Proxy:
             try:
                 if not data:
                     # An end is passed on, except to a side that has been left half open.
-                    if not any(one is other is target for one, other in self._pairs):
+                    if target not in self._half:
                         target.shutdown(socket.SHUT_RDWR)
                     return
                 target.sendall(data)

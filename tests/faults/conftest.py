@@ -1,0 +1,46 @@
+"""The long soak runs beside the other faults, which together take about as long, and not beside what is timed in pairs.
+
+Order at full scale: everything else, the wait for the soak, the cost of telemetry (26).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.scale import FULL, dice
+
+_LAST = ("test_soak.py", "test_overhead.py")
+_SOAK = pytest.StashKey["subprocess.Popen[str]"]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the soak's wait, then what must be alone, at the end."""
+    here = Path(__file__).parent
+    if FULL:
+        items.sort(key=lambda item: _LAST.index(item.path.name) + 1 if item.path.name in _LAST else 0)
+        if any(item.path == here / "test_soak.py" for item in items) and not config.option.collectonly:
+            folder = config._tmp_path_factory.mktemp("soak")  # type: ignore[attr-defined]
+            config.stash[_SOAK] = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.soak", str(folder), str(dice("f27").randrange(2**32))],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End a soak that nobody waited for."""
+    process = config.stash.get(_SOAK, None)
+    if process is not None and process.poll() is None:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture
+def long_soak(pytestconfig: pytest.Config) -> subprocess.Popen[str]:
+    """The soak that goes on beside the other tests."""
+    return pytestconfig.stash[_SOAK]
