@@ -141,6 +141,16 @@ def query(run: RunDir | Source, sql: str) -> pl.DataFrame:
         raise ExportError(str(error)) from error
 
 
+def save(frame: pl.DataFrame, out: Path, metadata: dict[str, str]) -> None:
+    """Write a frame as `export` writes a table. Raises ExportError."""
+    from console.snapshot import files
+
+    try:
+        files.save(frame, out, metadata)
+    except files.WriteError as error:
+        raise ExportError(str(error)) from error
+
+
 def _metadata(source: Source, ask: Ask, found: Answer) -> dict[str, str]:
     limits = {"steps": list(ask.steps), "since": ask.since, "until": ask.until}
     return {
@@ -163,6 +173,7 @@ __all__ = [
     "frame",
     "open_run",
     "query",
+    "save",
     "scan",
     "through_hub",
 ]

@@ -1,8 +1,9 @@
 """The tables of a run: their columns with kinds and units, in one place, and what makes a row of a frame. Pure.
 
-`STORED` are the tables that follow from single frames, row by row in the order of their numbers: what compaction
-keeps of a segment of the journal. `TABLES` are those that people ask for; most are stored ones as they are, and
-`metrics`, `syncs` and `commands` are put together from them (`console.snapshot.derive`).
+`STORED` are the tables that follow from single frames, row by row in the order of their numbers. `TABLES` are those
+that people ask for; most are stored ones as they are, and `metrics`, `syncs` and `commands` are put together from
+them (`console.snapshot.derive`). (What compaction keeps of a journal's segments is in `console.columns`: a layout
+from which all of these follow, read by `console.snapshot.compacted`.)
 
 A new table is one entry here. Columns are only ever appended; a removal or a change of meaning raises VERSION.
 """
@@ -31,7 +32,7 @@ from driftline.metrics import METRICS
 VERSION: Final = 1
 """Version of these tables, written into every file as `driftline.tables`."""
 
-Kind = Literal["int", "int32", "float", "float32", "str", "bool", "bytes", "time"]
+Kind = Literal["int", "int32", "float", "float32", "str", "bool", "time"]
 """`time` is a UTC datetime in microseconds; `int` and `float` have 64 bits."""
 Value = int | float | str | bool | None
 Row = dict[str, Value]
@@ -84,10 +85,6 @@ _SEQ: Final = {"seq": Column("int")}
 _STEP: Final = {"step": Column("int"), "time": Column("time", "UTC"), "version": Column("int")}
 _WHERE: Final = {**_SEQ, "step": Column("int"), "version": Column("int"), "time": Column("time", "UTC")}
 
-_FRAMES: Final = {
-    **_SEQ, "received": Column("time", "UTC"), "producer": Column("str"), "kind": Column("str"),
-    "body": Column("bytes", "MessagePack"),
-}  # fmt: skip
 _REPORTS: Final = {**_SEQ, "producer": Column("str"), **_STEP}
 _TOKENS: Final = {
     **_WHERE,
@@ -184,8 +181,6 @@ def _stored(name: str, columns: dict[str, Column], tags: str, rows: Callable[[Fr
 
 
 STORED: Final[dict[str, Table]] = {
-    # Every frame but the tokens', as it was sent: what a replay needs.
-    "frames": _stored("frames", _FRAMES, "mpergfxca", None),
     # One row for each Metrics frame, under the names of the catalogue; `metrics` puts a step's together.
     "reports": Table(_REPORTS, "m", "reports", open=True),
     "tokens": _stored("tokens", _TOKENS, "t", None),
@@ -198,7 +193,7 @@ STORED: Final[dict[str, Table]] = {
     "engines": _stored("engines", {**_SEQ, **_columns(EngineState)}, "g", _whole),
     "states": _stored("states", {**_SEQ, **_columns(RunState)}, "r", _whole),
 }
-"""Tables of single frames, each with the frame's number `seq`; what compaction keeps."""
+"""Tables of single frames, each with the frame's number `seq`."""
 
 TABLES: Final[dict[str, Table]] = {
     "metrics": Table(_METRICS, "m", "reports", open=True),

@@ -131,7 +131,7 @@ def syncs(spans: pl.DataFrame) -> pl.DataFrame:
         result("reset").alias("cache"),
         pl.col("detail").filter(pl.col("detail") != "").unique(maintain_order=True).str.join("; ").alias("detail"),
     )
-    return rows.select(TABLES["syncs"].columns)
+    return rows.select(list(TABLES["syncs"].columns))
 
 
 def commands(orders: pl.DataFrame) -> pl.DataFrame:
@@ -147,7 +147,7 @@ def commands(orders: pl.DataFrame) -> pl.DataFrame:
         pl.col("data").drop_nulls().last().fill_null("{}").alias("data"),
     )
     took = (pl.col("settled") - pl.col("time")).dt.total_microseconds() / 1e6
-    return rows.with_columns(took.alias("seconds")).select(TABLES["commands"].columns)
+    return rows.with_columns(took.alias("seconds")).select(list(TABLES["commands"].columns))
 
 
 def empty(name: str) -> pl.DataFrame:

@@ -43,11 +43,26 @@ def write(out: Path, table: Answer, metadata: dict[str, str]) -> int:
 
     The parts are written as they come. The table may turn out not to be streamable: then it is made once more.
     """
+    return _whole(out, metadata, lambda path: _written(path, out.suffix, table, metadata))
+
+
+def save(frame: pl.DataFrame, out: Path, metadata: dict[str, str]) -> None:
+    """Write a frame that is in memory. Raises WriteError."""
+
+    def written(path: Path) -> int:
+        _SINKS[out.suffix](frame.lazy(), path, metadata)
+        return frame.height
+
+    _whole(out, metadata, written)
+
+
+def _whole(out: Path, metadata: dict[str, str], written: Callable[[Path], int]) -> int:
+    """Have `out` written under another name, and named when it is complete."""
     check(out)
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     beside = temporary.with_name(temporary.name + SIDECAR)
     try:
-        rows = _written(temporary, out.suffix, table, metadata)
+        rows = written(temporary)
         _sync(temporary)
         if out.suffix != ".parquet":
             beside.write_text(to_json(metadata) + "\n", encoding="utf-8")

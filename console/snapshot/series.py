@@ -19,7 +19,6 @@ DTYPES: Final[dict[Kind, pl.DataType]] = {
     "float32": pl.Float32(),
     "str": pl.String(),
     "bool": pl.Boolean(),
-    "bytes": pl.Binary(),
     "time": pl.Datetime("us", "UTC"),
 }
 _MICROSECONDS: Final = 1e6

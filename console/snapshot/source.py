@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 import polars as pl
 
+from console.snapshot import compacted
 from console.snapshot.build import batches
 from console.snapshot.records import decoder, encode, segment, tag
 from console.tables import STORED
@@ -39,7 +40,7 @@ class Source(Protocol):
 
 
 class Directory:
-    """A run directory: live, ended or a copy. A segment that is compacted is read from its Parquet."""
+    """A run directory: live, ended or a copy. A segment that the journal no longer has is read from its Parquet."""
 
     def __init__(self, run: RunDir) -> None:
         self.run = run
@@ -48,16 +49,13 @@ class Directory:
 
     def parts(self, stored: str) -> Iterator[pl.DataFrame]:
         self.damage = Damage()
-        waiting: list[Path] = []
+        journal = []
         for number, path in self._segments():
-            table = self.run.parquet / stored / f"{number:06d}.parquet"
-            if self.run.compacted(number).exists() and table.exists():
-                yield from batches(stored, self._blocks(waiting))
-                waiting = []
-                yield pl.read_parquet(table)
-            elif path is not None:
-                waiting.append(path)
-        yield from batches(stored, self._blocks(waiting))
+            if path is not None:
+                journal.append(path)
+            else:
+                yield from compacted.parts(self.run, number, stored)
+        yield from batches(stored, self._blocks(journal))
 
     def config_digest(self) -> str:
         try:
@@ -74,6 +72,7 @@ class Directory:
         return _first_state(self._look()).synthetic
 
     def _segments(self) -> list[tuple[int, Path | None]]:
+        """Numbers of all segments, with their files where the journal still has them; it only ever lost the oldest."""
         found: dict[int, Path | None] = {}
         if self.run.parquet.is_dir():
             found = {int(note.stem): None for note in self.run.parquet.glob("*.json") if note.stem.isdigit()}
@@ -85,13 +84,11 @@ class Directory:
             yield from segment(path, self.damage)
 
     def _look(self) -> Iterator[Stamped]:
-        if any(path is None or self.run.compacted(number).exists() for number, path in self._segments()[:1]):
-            for part in self.parts("frames"):
-                for row in part.filter(pl.col("kind") == "r").head(1).iter_rows(named=True):
-                    yield Stamped(row["seq"], 0.0, row["producer"], row["body"])
-                return
-        paths = [path for _, path in self._segments() if path is not None]
-        yield from _decoded(self._blocks(paths))
+        def blocks() -> Iterator[list[bytes]]:
+            for number, path in self._segments():
+                yield from compacted.frames(self.run, number) if path is None else segment(path, Damage())
+
+        yield from _decoded(blocks())
 
 
 class Hub:
