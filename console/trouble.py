@@ -93,10 +93,10 @@ def banner(run: RunState | None, link: Link, drops: list[Drop], now: float | Non
     if _UNKNOWN_KEY in link.trouble:
         return Banner("KEY REFUSED", link.trouble, "error")
     if link.state == "lost":
-        who = "the hub has ended" if link.gone else f"nothing heard for {link.age:.0f} s"
-        return Banner("HUB LOST", f"{who}; old figures, no acting; reconnecting by itself", "error", link.trouble)
+        who = "its process has ended" if link.gone else f"silent for {link.age:.0f} s"
+        return Banner("HUB LOST", f"{who}: old figures, no acting; reconnecting by itself", "error", link.trouble)
     if link.state == "stale":
-        text = f"nothing heard for {link.age:.0f} s; figures may be old, no acting until it speaks"
+        text = f"silent for {link.age:.0f} s: figures may be old, no acting until it speaks"
         return Banner("HUB STALE", text, "error", link.trouble)
     if link.degraded:
         return _degraded(link.degraded)
@@ -116,6 +116,6 @@ def banner(run: RunState | None, link: Link, drops: list[Drop], now: float | Non
 
 def _degraded(reason: str) -> Banner:
     if any(words in reason for words in _FULL):
-        text = "nothing is recorded, producers hold their frames; make room on the hub's disk"
+        text = "nothing is recorded, producers hold frames: make room at the hub"
         return Banner("DISK FULL", text, "error", reason)
-    return Banner("JOURNAL DEGRADED", f"{reason}; nothing is recorded, producers hold frames", "error")
+    return Banner("JOURNAL DEGRADED", f"nothing is recorded, producers hold frames: {reason}", "error")

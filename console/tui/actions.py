@@ -10,16 +10,23 @@ from typing import Final
 
 from console.store.model import RunModel
 from console.tui.source import Link
-from driftline.fixes import BY_ID, OFF, ON
+from driftline.fixes import BY_ID, OFF, ON, REMOVED, WAIT, Fix
 from driftline.frames import FixState, How, Verb
 
 READ_ONLY: Final = "read-only: start the console with --operate to act on the run"
 
-_WHEN: Final[dict[How, str]] = {
+WHEN: Final[dict[How, str]] = {
     "live": "takes effect on running engines within a step",
     "next_sync": "takes effect with the next weight sync",
-    "engine_restart": "every engine restarts; takes minutes, rollouts in flight are lost",
+    "engine_restart": "rolling restart: one engine after the other, minutes; its rollouts go to the others",
     "not_available": "not available here",
+}
+
+_MEANING: Final[dict[tuple[str, str], str]] = {
+    ("prefix-cache-off", ON): "requests stop reading cached prefix blocks",
+    ("prefix-cache-off", REMOVED): "engines are rebuilt without a prefix cache",
+    ("inflight-keep", ON): "a sync's pause keeps requests in flight and clears no cache",
+    ("inflight-keep", WAIT): "a sync's pause lets requests in flight finish, then clears the caches",
 }
 
 
@@ -70,24 +77,38 @@ def reason(state: FixState) -> str:
     return state.detail or next((engine.detail for engine in state.engines if engine.detail), "no engine supports it")
 
 
-def plan_fix(model: RunModel, fix_id: str) -> Plan:
-    """Switch a fix to the other value than the wanted one. Raises RefusedError."""
+def how_of(state: FixState, value: str) -> How:
+    """How this value would take effect; `state.how` speaks of the other usual one. Rebuilding takes a restart."""
+    if REMOVED in (value, state.requested) and value != state.requested:
+        return "engine_restart"
+    return state.how
+
+
+def meaning(fix: Fix, value: str) -> str:
+    """What a value of a fix does, in one clause."""
+    return _MEANING.get((fix.id, value)) or (fix.vllm_default if value == fix.values[0] else fix.summary)
+
+
+def plan_fix(model: RunModel, fix_id: str, value: str | None = None) -> Plan:
+    """Switch a fix to `value`, or to the other one of two than the wanted one. Raises RefusedError."""
     fix = BY_ID[fix_id]
     state = model.fixes.get(fix_id)
     if state is None:
         raise RefusedError(f"refused: {fix.title} has not been reported yet")
     if not available(state):
         raise RefusedError(f"{fix.title} is not available here: {reason(state)}")
-    value = OFF if state.requested == ON else ON
+    if value is None:
+        value = OFF if state.requested in fix.repairs else fix.repairs[0]
+    elif value == state.requested:
+        raise RefusedError(f"{fix.title} is wanted {value} already")
     effective = state.effective or "not reported yet"
     wanted = "" if state.settled else f", wanted {state.requested}"
-    what = fix.summary if value == ON else fix.vllm_default
     return Plan(
         title=f"set {fix.id} to {value}",
         target=f"{fix.title}, on {_engines(model)}",
         now=f"{effective}{wanted}",
-        effect=what,
-        cost=_WHEN[state.how],
+        effect=meaning(fix, value),
+        cost=WHEN[how_of(state, value)],
         verb="fix.set",
         args={"fix": fix_id, "value": value},
         generation=state.generation,

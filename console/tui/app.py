@@ -22,19 +22,21 @@ from textual.worker import get_current_worker
 from console.outcome import NO_RUN, Failure
 from console.place import Place
 from console.store.model import CommandLife, RunModel
-from console.tui import actions, present
+from console.tui import actions
 from console.tui.actions import Plan, RefusedError
 from console.tui.bindings import bindings
 from console.tui.driver import ConsoleDriver
+from console.tui.fixrows import FixRow, fix_rows
 from console.tui.glyphs import GLYPHS
 from console.tui.live_source import LiveSource
 from console.tui.screens.confirm import ConfirmScreen
 from console.tui.screens.dialog import Dialog
 from console.tui.screens.help import HelpScreen
 from console.tui.screens.live import LiveScreen
-from console.tui.screens.picker import FixPicker
+from console.tui.screens.picker import FixPicker, ValuePicker
 from console.tui.source import Source, SourceError
 from console.tui.theme import THEME
+from driftline.fixes import BY_ID
 from driftline.frames import Level
 from driftline.rundir import RunDir
 
@@ -172,17 +174,30 @@ class ConsoleApp(App[None]):
         if not self._may_act():
             return
         if fix_id is not None:
-            self._confirm(lambda: actions.plan_fix(self.model, fix_id))
+            self._ask_value(fix_id)
             return
 
-        def rows() -> list[present.FixRow]:
-            return present.fix_rows(self.model, self.glyphs)
+        def rows() -> list[FixRow]:
+            return fix_rows(self.model, self.glyphs)
 
         def chosen(fix: str | None) -> None:
             if fix is not None:
-                self._confirm(lambda: actions.plan_fix(self.model, fix))
+                self._ask_value(fix)
 
         self.push_screen(FixPicker(self.glyphs, rows), chosen)
+
+    def _ask_value(self, fix_id: str) -> None:
+        """Confirm the switch of a fix to its other value, after a choice where there are several."""
+        state = self.model.fixes.get(fix_id)
+        if state is None or not actions.available(state) or len(BY_ID[fix_id].values) == 2:
+            self._confirm(lambda: actions.plan_fix(self.model, fix_id))
+            return
+
+        def chosen(value: str | None) -> None:
+            if value is not None:
+                self._confirm(lambda: actions.plan_fix(self.model, fix_id, value))
+
+        self.push_screen(ValuePicker(self.glyphs, state), chosen)
 
     def ask_sync(self) -> None:
         """Confirm a weight sync."""

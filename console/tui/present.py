@@ -8,15 +8,12 @@ from typing import Final
 
 from console.store.model import Logged, RunModel
 from console.trouble import BEHIND_FRAMES, Banner, banner, ended
-from console.tui.actions import available, reason
-from console.tui.glyphs import Glyphs
 from console.tui.source import Link
 from console.tui.theme import HEALTH_INK, Ink
 from console.tui.widgets.axis import number
 from console.tui.widgets.cells import Text
 from console.tui.widgets.chart_data import ChartData, Line
-from driftline.fixes import FIXES, ON, Fix
-from driftline.frames import EngineFix, EngineState, FixState, How
+from driftline.frames import EngineState
 from driftline.metrics import BY_NAME, health
 
 Part = tuple[int, tuple[Text, ...]]
@@ -61,7 +58,7 @@ def chart(model: RunModel, spec: ChartSpec) -> ChartData:
         lines=tuple(lines),
         marks=tuple(model.marks),
         limits=tuple((value, ink) for value, ink in limits if value is not None),
-        empty=_empty(model),
+        empty=_empty(model, spec),
     )
 
 
@@ -70,9 +67,11 @@ def _line(model: RunModel, metric: str, ink: Ink, short: str, *, secondary: bool
     return Line(store.steps(metric), store.values(metric), store.revision(metric), ink, metric, short, secondary)
 
 
-def _empty(model: RunModel) -> str:
+def _empty(model: RunModel, spec: ChartSpec) -> str:
     if len(model.metrics.names()):
         return "not reported"
+    if spec is not LIVE_CHARTS[0]:
+        return ""  # nothing has come yet: said once, not six times
     run = model.run
     if run is not None and run.status == "starting" and run.detail:
         return run.detail
@@ -104,16 +103,16 @@ def header(model: RunModel, name: str) -> list[Part]:
         of = f"/{run.steps}" if run is not None and run.steps > 0 else ""
         parts.append((1, ((" step ", Ink.DIM), (f"{model.step}{of}", Ink.TEXT))))
     if run is not None:
-        parts.append((3, ((f" v{run.version}", Ink.TEXT),)))
-    _metric_part(parts, model, 6, "lag", "async/version_lag_mean")
+        parts.append((4, ((f" v{run.version}", Ink.TEXT),)))
+    _metric_part(parts, model, 3, "lag", "async/version_lag_mean")
     _metric_part(parts, model, 2, "R", "reward/mean")
     if model.engines:
         up = sum(engine.phase == "running" for engine in model.engines.values())
         ink = Ink.TEXT if up == len(model.engines) else Ink.WARN
-        parts.append((4, ((f" {up}/{len(model.engines)}", ink), (" engines", Ink.DIM))))
+        parts.append((5, ((f" {up}/{len(model.engines)}", ink), (" engines", Ink.DIM))))
     rate = sum(engine.tokens_per_s for engine in model.engines.values())
     if rate > 0:
-        parts.append((5, ((f" {number(rate)}", Ink.TEXT), (" tok/s", Ink.DIM))))
+        parts.append((6, ((f" {number(rate)}", Ink.TEXT), (" tok/s", Ink.DIM))))
     if run is not None and run.objective:
         parts.append((8, ((f" {run.objective}", Ink.DIM),)))
     if run is not None and run.temperature != 1.0:
@@ -162,73 +161,6 @@ def fit(parts: list[Part], room: int) -> list[Text]:
     for _, texts in kept:
         line += [*texts, (" ", Ink.TEXT)]
     return line
-
-
-_PENDING: Final[dict[How, str]] = {
-    "live": "being applied",
-    "next_sync": "at next sync",
-    "engine_restart": "needs a restart",
-    "not_available": "",
-}
-
-
-@dataclass(frozen=True)
-class FixRow:
-    """One line of the fix panel, in columns."""
-
-    fix: Fix
-    symbol: Text
-    state: Text
-    since: str
-    note: Text
-    engines: tuple[str, ...] = ()
-
-
-def fix_rows(model: RunModel, glyphs: Glyphs) -> list[FixRow]:
-    """All fixes of the catalogue, in its order, with what the engines have reported."""
-    return [_fix_row(fix, model.fixes.get(fix.id), glyphs) for fix in FIXES]
-
-
-def _fix_row(fix: Fix, state: FixState | None, glyphs: Glyphs) -> FixRow:
-    if state is None:
-        return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("", Ink.DIM), "", ("not reported yet", Ink.DIM))
-    on = sum(engine.effective == ON for engine in state.engines)
-    count = f"{on}/{len(state.engines)}"
-    detail = tuple(_engine_fix(engine) for engine in state.engines)
-    if not available(state):
-        why = reason(state)
-        # The symbol says that it is not available; the room is for why.
-        note = why if "not available" in why else f"n/a: {why}"
-        return FixRow(fix, (glyphs.unavailable, Ink.DIM), (state.effective, Ink.DIM), "", (note, Ink.DIM), detail)
-    since = max((engine.since_version for engine in state.engines), default=-1)
-    version = f"v{since}" if since >= 0 else ""
-    if state.settled:
-        on_now = state.effective == ON
-        symbol, ink = (glyphs.on, Ink.OK) if on_now else (glyphs.off, Ink.TEXT)
-        by = (_who(state.by), Ink.DIM)
-        return FixRow(fix, (symbol, ink), (f"{state.effective} {count}", ink), version, by, detail)
-    pending = (_pending(state, glyphs), Ink.WARN)
-    return FixRow(fix, (glyphs.partial, Ink.WARN), (f"on {count}", Ink.WARN), "", pending, detail)
-
-
-def _pending(state: FixState, glyphs: Glyphs) -> str:
-    """What an unsettled fix waits for, and which engine where it is one of several."""
-    late = [engine for engine in state.engines if engine.effective != state.requested]
-    who = f"{late[0].engine} " if len(late) == 1 < len(state.engines) else ""
-    how = late[0].how if late else state.how
-    return f"{glyphs.arrow} {state.requested} {who}{state.detail or _PENDING[how]}"
-
-
-def _engine_fix(engine: EngineFix) -> str:
-    since = f" since v{engine.since_version}" if engine.since_version >= 0 else ""
-    detail = f": {engine.detail}" if engine.detail else ""
-    return f"{engine.engine} {engine.effective or 'not reported'}{since}{detail}"
-
-
-def _who(by: str) -> str:
-    """The issuer in few cells: `op:ana` for the operator ana."""
-    role, _, name = by.partition(" ")
-    return f"{role[:2]}:{name}" if name else by
 
 
 def notable(events: Iterable[Logged]) -> list[Logged]:

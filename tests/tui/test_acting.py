@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from console.tui.screens.confirm import ConfirmScreen
 from console.tui.screens.live import LiveScreen
-from console.tui.screens.picker import FixPicker
+from console.tui.screens.picker import FixPicker, ValuePicker
 from console.tui.source import Link
 from console.tui.widgets.panes import FixPanel
+from driftline.fixes import FIXES
+from driftline.frames import Effect, EngineFix, FixState, Measure
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
-from tests.tui.synthetic import FakeSource, fix_state, run_state
+from tests.tui.synthetic import START, FakeSource, fix_state, run_state
 
 
 @pytest.mark.parametrize("key", ["F", "S", "P"])
@@ -54,6 +57,10 @@ async def test_a_fix_is_chosen_confirmed_sent_and_followed_to_its_end(running: R
         assert isinstance(pilot.app.screen, FixPicker)
         assert "which fix" in text
         text = await press(pilot, "down", "enter")
+        assert isinstance(pilot.app.screen, ValuePicker)
+        for words in ("prefix cache off: which value", "● off", "removed  engines are rebuilt", "within a step"):
+            assert words in text, words
+        text = await press(pilot, "enter")
         assert isinstance(pilot.app.screen, ConfirmScreen)
         for words in ("set prefix-cache-off to on", "prefix cache off, on 2 engines", "now      off", "▸  Cancel"):
             assert words in text, words
@@ -145,9 +152,138 @@ async def test_with_the_cursor_in_the_fix_panel_no_choice_is_asked(running: Runn
     source = source_with()
     async with running(source) as pilot:
         pilot.app.set_focus(pilot.app.screen.query_one(FixPanel))
-        text = await press(pilot, "down", "F")
+        text = await press(pilot, "F")
         assert isinstance(pilot.app.screen, ConfirmScreen)
+        assert "set processed-logprobs to off" in text
+        await press(pilot, "escape")
+        await press(pilot, "down", "F")
+        assert isinstance(pilot.app.screen, ValuePicker)
+        text = await press(pilot, "enter")
         assert "set prefix-cache-off to off" in text
+
+
+@pytest.mark.parametrize(
+    ("fix", "requested", "how", "keys", "value", "cost"),
+    [
+        ("prefix-cache-off", "off", "live", ("down",), "removed", "rolling restart: one engine after"),
+        ("prefix-cache-off", "removed", "engine_restart", (), "off", "rolling restart: one engine after"),
+        ("prefix-cache-off", "on", "live", (), "off", "within a step"),
+        ("inflight-keep", "on", "next_sync", ("down", "down"), "wait", "with the next weight sync"),
+    ],
+)
+async def test_a_fix_of_three_values_offers_each_with_its_price(
+    running: Running, fix: str, requested: str, how: str, keys: tuple[str, ...], value: str, cost: str
+):
+    source = source_with()
+    source.feed([fix_state(fix, requested, (requested, requested), how, 5)])  # type: ignore[arg-type]
+    async with running(source) as pilot:
+        downs = ["down"] * [f.id for f in FIXES].index(fix)
+        text = await press(pilot, "F", *downs, "enter", *keys)
+        assert cost in text
+        await press(pilot, "enter", "right", "enter")
+        assert source.sent == [("fix.set", {"fix": fix, "value": value}, 1)]
+
+
+async def test_the_wanted_value_is_not_sent_again(running: Running):
+    source = source_with()
+    async with running(source) as pilot:
+        text = await press(pilot, "F", "down", "enter", "down")
+        assert "wanted now" in text
+        text = await press(pilot, "enter")
+        assert "prefix cache off is wanted on already" in text
+        assert source.sent == []
+
+
+def states_of(*engines: EngineFix, fix: str = "fp32-lm-head", requested: str = "on") -> FixState:
+    return FixState(fix, requested, 1, "operator ana", START, "next_sync", engines)
+
+
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        (
+            fix_state("prefix-cache-off", "removed", ("removed", "removed"), version=7),
+            "● prefix cache off     removed 2/2 v7",
+        ),
+        (fix_state("inflight-keep", "wait", ("wait", "wait"), "next_sync", 7), "○ in-flight keep       wait 2/2 v7"),
+        (fix_state("inflight-keep", "on", ("on", "on"), "next_sync", 7), "● in-flight keep       on 2/2  v7"),
+        (
+            fix_state("prefix-cache-off", "removed", ("removed", "off"), "engine_restart"),
+            "◐ prefix cache off     removed 1/2 → removed engine-1 by rolling restart",
+        ),
+        (
+            states_of(
+                EngineFix("engine-0", "on", "next_sync"),
+                EngineFix("engine-1", "", "next_sync", detail="restarting"),
+                EngineFix("trainer", "on", "next_sync"),
+            ),
+            "◐ fp32 lm_head         on 1/2  → on engine-1 restarting",
+        ),
+        (
+            states_of(EngineFix("engine-0", "on", "next_sync"), EngineFix("trainer", "off", "next_sync")),
+            "◐ fp32 lm_head         on 1/1  → on trainer at next sync",
+        ),
+        (
+            states_of(EngineFix("engine-0", "on", "next_sync", 9), EngineFix("trainer", "on", "next_sync", 9)),
+            "● fp32 lm_head         on 1/1  v9  op:ana",
+        ),
+        (
+            states_of(
+                EngineFix("engine-0", "off", "next_sync"),
+                EngineFix("engine-1", "", "next_sync", detail="dead: oom"),
+                requested="off",
+            ),
+            "◐ fp32 lm_head         off 1/2 → off engine-1 dead: oom",
+        ),
+    ],
+)
+async def test_every_state_of_a_fix_reads_as_what_it_is(running: Running, state: FixState, line: str):
+    source = source_with()
+    source.feed([state])
+    async with running(source, (160, 40)) as pilot:
+        assert line in screen_text(pilot)
+
+
+def effect(before: float, after: float, low: float, high: float, **changes: object) -> Effect:
+    measure = Measure("mismatch/abs_diff_mean", before, after, low, high, 1200, 3400)
+    made = Effect("e1", (("processed-logprobs", "off", "on"),), 45, 22, START, measures=(measure,), done=True)
+    return msgspec.structs.replace(made, **changes)
+
+
+@pytest.mark.parametrize(
+    ("frame", "short", "long"),
+    [
+        (
+            effect(0.5, 0.04, -0.47, -0.45),
+            "Δ −92%",
+            "0.5 to 0.04, change -0.47 to -0.45 (95 %), 1,200 and 3,400 tokens",
+        ),
+        (effect(0.5, 0.49, -0.1, 0.08), "Δ −2%?", "change -0.1 to 0.08"),
+        (
+            effect(0.5, 0.04, float("nan"), float("nan"), done=False),
+            "Δ −92%?",
+            "1,200 and 3,400 tokens, still counting",
+        ),
+        (effect(0.5, float("nan"), float("nan"), float("nan"), done=False), "Δ measuring", ""),
+        (effect(0.5, 0.6, 0.05, 0.2), "Δ +20%", ""),
+    ],
+)
+async def test_the_measured_effect_stands_beside_its_fix(running: Running, frame: Effect, short: str, long: str):
+    source = source_with()
+    source.feed([frame])
+    async with running(source, (160, 44)) as pilot:
+        line = next(line for line in screen_text(pilot).splitlines() if "processed logprobs   " in line)
+        assert short in line
+        pilot.app.set_focus(pilot.app.screen.query_one(FixPanel))
+        flat = " ".join((await press(pilot, "enter")).replace("│", " ").split())
+        assert long in flat
+
+
+async def test_an_effect_of_a_value_that_is_gone_is_not_shown(running: Running):
+    source = source_with()
+    source.feed([effect(0.5, 0.04, -0.47, -0.45), fix_state("processed-logprobs", "off", ("off", "off"), version=30)])
+    async with running(source, (160, 44)) as pilot:
+        assert "Δ −92%" not in screen_text(pilot)
 
 
 async def test_an_unsettled_fix_is_never_shown_as_on(running: Running):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
 
@@ -31,11 +34,28 @@ async def test_all_panes_show_the_run(running: Running):
     async with running(source_with(), (120, 40)) as pilot:
         text = screen_text(pilot)
         for words in (
-            "demo-7f3a", "step 74/90", "v36", "2/2 engines", "LIVE 0.3s", "RW",
-            "clip fraction", "gspo", "KL new‖old (k3)", "entropy", "exact", "reward", "mismatch mean|Δlogp|", "log ╮",
-            "lag 1.", "tok/s 1.9k",
-            "● processed logprobs   on 2/2", "– async scheduling off  not available on cpu", "○ in-flight keep",
-            "engine-0 v41 run 16", "engine-1 v40", "sync.done sync v35",
+            "demo-7f3a",
+            "step 74/90",
+            "v36",
+            "2/2 engines",
+            "LIVE 0.3s",
+            "RW",
+            "clip fraction",
+            "gspo",
+            "KL new‖old (k3)",
+            "entropy",
+            "exact",
+            "reward",
+            "mismatch mean|Δlogp|",
+            "log ╮",
+            "lag 1.",
+            "tok/s 1.9k",
+            "● processed logprobs   on 2/2",
+            "– async scheduling off  not available on cpu",
+            "○ in-flight keep",
+            "engine-0 v41 run 16",
+            "engine-1 v40",
+            "sync.done sync v35",
         ):
             assert words in text, words
 
@@ -44,14 +64,14 @@ async def test_an_empty_run_says_what_it_waits_for(running: Running):
     source = FakeSource()
     async with running(source) as pilot:
         text = screen_text(pilot)
-        assert text.count("waiting for the first") == 6
+        assert text.count("waiting for the first") == 1, "said once"
         assert " lag tok/s ─" in text
         assert "no engine has reported yet" in text
         assert "nothing has happened yet" in text
         source.feed([run_state(0, "starting", detail="loading weights"), *engines(phase="starting", detail="vLLM")])
         await settle(pilot)
         text = screen_text(pilot)
-        assert text.count("loading weights") == 6
+        assert text.count("loading weights") == 1
         assert "STARTING" in text
         assert "engine-0 v41 starting vLLM" in text
 
@@ -81,6 +101,98 @@ async def test_the_header_says_how_fresh_the_screen_is(running: Running, link: L
     source.state = link
     async with running(source) as pilot:
         assert word in screen_text(pilot).splitlines()[0]
+
+
+async def test_the_lag_is_in_the_header_of_a_small_terminal(running: Running):
+    async with running(source_with(), (80, 24)) as pilot:
+        head = screen_text(pilot).splitlines()[0]
+        assert re.search(r"step 74/90 +v36 +lag \d\.\d+ +R ", head), head
+        assert "2/2 engines" in head
+
+
+DROPPED = Event(
+    START, "warn", "probe.dropped", "trainer dropped", data={"producer": "trainer", "dropped": 312, "total": 512}
+)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    ("link", "words"),
+    [
+        (Link(True, 8.0), "!! HUB STALE  silent for 8 s: figures may be old, no acting until it speaks"),
+        (Link(True, 42.0), "!! HUB LOST  silent for 42 s: old figures, no acting; reconnecting by itself"),
+        (
+            Link(True, 5.0, gone=True),
+            "!! HUB LOST  its process has ended: old figures, no acting; reconnecting by itself",
+        ),
+        (
+            Link(True, 9.0, way="Broken pipe; retrying in 4 s"),
+            "!! TUNNEL LOST  Broken pipe; retrying in 4 s; the run goes on",
+        ),
+        (Link(True, 0.2, 12_000), "! BEHIND  12,000 frames to come; figures are old until they are here"),
+        (
+            Link(True, 0.2, degraded="/r/journal: No space left on device"),
+            "!! DISK FULL  nothing is recorded, producers hold frames: make room at the hub",
+        ),
+        (
+            Link(True, 0.2, degraded="Input/output error"),
+            "!! JOURNAL DEGRADED  nothing is recorded, producers hold frames: Input/output error",
+        ),
+        (
+            Link(True, 0.2, trouble="the hub of run x does not know this key: it was revoked, or is another run's"),
+            "!! KEY REFUSED  the hub of run x does not know this key: it was revoked, or is",
+        ),
+    ],
+)
+async def test_one_banner_says_what_is_wrong_and_what_is_done(
+    running: Running, size: tuple[int, int], link: Link, words: str
+):
+    source = source_with()
+    async with running(source, size) as pilot:
+        quiet = screen_text(pilot).splitlines()
+        assert "clip fraction" in quiet[1], "no room is taken while all is well"
+        source.state = link
+        await settle(pilot)
+        lines = screen_text(pilot).splitlines()
+        assert lines[1].strip().startswith(words[: size[0] - 4].strip())
+        assert "clip fraction" in lines[2], "the figures stay"
+        assert "quit" in lines[-1], "and so do the keys"
+        source.state = Link(True, 0.1)
+        await settle(pilot)
+        assert "clip fraction" in screen_text(pilot).splitlines()[1]
+
+
+async def test_drops_are_news_for_a_minute_of_the_hubs_clock(running: Running):
+    source = source_with()
+    source.feed([DROPPED], time=START + 10)
+    source.feed([msgspec.structs.replace(DROPPED, data=DROPPED.data | {"dropped": 8, "total": 520})], time=START + 11)
+    async with running(source, (120, 40)) as pilot:
+        line = screen_text(pilot).splitlines()[1]
+        assert "! DROPS  trainer dropped 320 frames lately; figures have gaps" in line
+        assert "520 since its start" in line
+        source.feed([run_state(75)], time=START + 80)
+        await settle(pilot)
+        assert "DROPS" not in screen_text(pilot)
+
+
+async def test_the_worst_comes_first(running: Running):
+    source = source_with()
+    source.feed([DROPPED])
+    source.state = Link(
+        True, 20.0, 5000, "silent", "No space left on device", "the ssh process was killed; retrying in 1 s"
+    )
+    async with running(source) as pilot:
+        for word, changes in (
+            ("TUNNEL LOST", {"way": ""}),
+            ("HUB LOST", {"age": 5.0}),
+            ("HUB STALE", {"age": 0.1, "trouble": ""}),
+            ("DISK FULL", {"degraded": ""}),
+            ("BEHIND", {"behind": 0}),
+            ("DROPS", {}),
+        ):
+            await settle(pilot)
+            assert word in screen_text(pilot).splitlines()[1]
+            source.state = replace(source.state, **changes)
 
 
 async def test_trouble_of_the_link_stands_below_the_header(running: Running):

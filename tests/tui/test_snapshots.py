@@ -13,9 +13,9 @@ import pytest
 from textual.pilot import Pilot
 
 from console.tui.source import Link
-from driftline.frames import Metrics
+from driftline.frames import Effect, EngineFix, Event, FixState, Measure, Metrics
 from tests.tui.conftest import make_app, settle
-from tests.tui.synthetic import FakeSource, default_fixes, engines, fix_state, history, run_state
+from tests.tui.synthetic import START, FakeSource, default_fixes, engines, fix_state, history, run_state
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
@@ -56,6 +56,47 @@ def stale() -> FakeSource:
     return source
 
 
+def lost() -> FakeSource:
+    source = fixed()
+    source.state = Link(True, 42.0, way="the ssh process was killed; retrying in 4 s")
+    return source
+
+
+def disk_full() -> FakeSource:
+    source = fixed()
+    source.state = Link(True, 0.2, degraded="/runs/demo-7f3a/journal/000001.rlj: No space left on device")
+    return source
+
+
+def behind() -> FakeSource:
+    source = fixed()
+    source.state = Link(True, 0.2, 12_000)
+    return source
+
+
+def dropped() -> FakeSource:
+    source = fixed()
+    data: dict[str, str | float | int | bool] = {"producer": "trainer", "dropped": 312, "total": 512}
+    source.feed([Event(START, "warn", "probe.dropped", "trainer dropped 312 frames before sending them", data=data)])
+    return source
+
+
+def switched() -> FakeSource:
+    """Three values, an engine that restarts, a trainer that takes part, and a measured effect."""
+    source = fixed()
+    source.feed([fix_state("prefix-cache-off", "removed", ("removed", "removed"), "engine_restart", 40, step=60)])
+    source.feed([fix_state("inflight-keep", "wait", ("wait", "wait"), "next_sync", 38, step=58)])
+    waiting = (
+        EngineFix("engine-0", "on", "next_sync", 30),
+        EngineFix("engine-1", "", "next_sync", detail="restarting"),
+    )
+    head = FixState("fp32-lm-head", "on", 2, "operator ana", START, "next_sync", waiting)
+    measure = Measure("mismatch/abs_diff_mean", 0.47, 0.038, -0.44, -0.42, 1200, 3400)
+    change = (("processed-logprobs", "off", "on"),)
+    source.feed([head, Effect("e1", change, 45, 22, START, measures=(measure,), done=True)])
+    return source
+
+
 def read_only() -> FakeSource:
     source = FakeSource(operator=False)
     source.feed(history(40))
@@ -73,7 +114,10 @@ def diverged() -> FakeSource:
     return source
 
 
-STATES: list[Callable[[], FakeSource]] = [empty, starting, defaults, fixed, pending, stale, read_only, diverged]
+STATES: list[Callable[[], FakeSource]] = [
+    *(empty, starting, defaults, fixed, pending, stale, read_only, diverged),
+    *(lost, disk_full, behind, dropped, switched),
+]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")

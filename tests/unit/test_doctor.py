@@ -183,7 +183,9 @@ import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 class Pages(BaseHTTPRequestHandler):
     def do_GET(self):
-        pages = {"/version": b'{"version":"0.0"}'} | ({"/is_paused": b'{"is_paused":false}'} if "dev" in sys.argv else {})
+        pages = {"/version": b'{"version":"0.0"}'}
+        if "dev" in sys.argv:
+            pages["/is_paused"] = b'{"is_paused":false}'
         self.send_response(200 if self.path in pages else 404)
         self.end_headers()
         self.wfile.write(pages.get(self.path, b""))

@@ -13,6 +13,7 @@ from textual.widget import Widget
 from console.store.model import RunModel
 from console.tui import present
 from console.tui.bindings import bindings
+from console.tui.fixrows import fix_rows
 from console.tui.glyphs import Glyphs
 from console.tui.present import LIVE_CHARTS
 from console.tui.source import Link
@@ -138,7 +139,7 @@ class LiveScreen(Screen[None]):
             chart = self.query_one(f"#{spec.id}", LineChart)
             if chart.display:
                 chart.show(present.chart(model, spec), self._view(spec.id), self.extent)
-        self.query_one(FixPanel).show(present.fix_rows(model, self.glyphs))
+        self.query_one(FixPanel).show(fix_rows(model, self.glyphs))
         engines = self.query_one(EnginePanel)
         count = len(engines.engines)
         engines.show([model.engines[name] for name in sorted(model.engines)])

@@ -1,16 +1,19 @@
-"""Which fix to switch: the fixes as the panel shows them, one to choose."""
+"""Which fix to switch, and to which value where it has more than two: lists of which one is chosen."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
 
+from console.tui.actions import WHEN, how_of, meaning
+from console.tui.fixrows import FixRow
 from console.tui.glyphs import Glyphs
-from console.tui.present import FixRow
 from console.tui.screens.dialog import Dialog
 from console.tui.theme import Ink
 from console.tui.widgets.cells import Text
 from console.tui.widgets.panes import fix_line
+from driftline.fixes import BY_ID
+from driftline.frames import FixState
 
 
 class FixPicker(Dialog[str]):
@@ -44,3 +47,37 @@ class FixPicker(Dialog[str]):
 
     def action_choose(self) -> None:
         self.dismiss(self._rows()[self.cursor].fix.id)
+
+
+class ValuePicker(Dialog[str]):
+    """Returns the chosen value of a fix that has more than two, or None; stands on the first that is not wanted now."""
+
+    hint = "↑ ↓ enter  esc cancel"
+    preferred_width = 72
+
+    def __init__(self, glyphs: Glyphs, state: FixState) -> None:
+        super().__init__(glyphs)
+        self.state = state
+        self.fix = BY_ID[state.fix]
+        self.heading = f"{self.fix.title}: which value"
+        self.cursor = next(i for i, value in enumerate(self.fix.values) if value != state.requested)
+
+    def lines(self, width: int) -> list[list[Text]]:  # noqa: ARG002  short enough for any box
+        lines: list[list[Text]] = []
+        for value in self.fix.values:
+            wanted = value == self.state.requested
+            sign = self.glyphs.on if wanted else " "
+            lines.append([(f" {sign} ", Ink.OK), (f"{value:<8} ", Ink.TEXT), (meaning(self.fix, value), Ink.DIM)])
+        value = self.fix.values[self.cursor]
+        note = "wanted now" if value == self.state.requested else WHEN[how_of(self.state, value)]
+        return [*lines, [], [(f" {note}", Ink.WARN)]]
+
+    def selected(self) -> int | None:
+        return self.cursor
+
+    def action_line(self, step: int) -> None:
+        self.cursor = (self.cursor + step) % len(self.fix.values)
+        self.fit_box()
+
+    def action_choose(self) -> None:
+        self.dismiss(self.fix.values[self.cursor])

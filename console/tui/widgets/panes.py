@@ -9,8 +9,8 @@ from typing import Final
 
 from console.store.model import Logged
 from console.tui import present
+from console.tui.fixrows import FixRow
 from console.tui.glyphs import Glyphs
-from console.tui.present import FixRow
 from console.tui.theme import Ink
 from console.tui.widgets.cells import Cells, CellWidget, Text
 from console.tui.widgets.frame import draw_frame
@@ -113,7 +113,7 @@ class FixPanel(Pane):
                 (f"{fix.title}: {fix.summary}", Ink.TEXT),
                 (f"why: {fix.why}", Ink.DIM),
                 (f"vLLM's default: {fix.vllm_default}", Ink.DIM),
-                *((engine, Ink.DIM) for engine in row.engines),
+                *((line, Ink.DIM) for line in row.more),
             ]
             lines.append([])
             for text, ink in texts:
@@ -133,6 +133,9 @@ def fix_line(row: FixRow, width: int) -> list[Text]:
         line.append((f" {row.since:<3}", Ink.DIM))
     text, note_ink = row.note
     line.append((f" {text}" if text else "", note_ink))
+    # A half of a number would be another number: the effect is there whole or not at all.
+    if row.effect[0] and sum(len(part) for part, _ in line) + len(row.effect[0]) + 2 <= width:
+        line.append((f"  {row.effect[0]}", row.effect[1]))
     return line
 
 
