@@ -33,8 +33,9 @@ def secure_client(socket: Socket, server: str, keys: Keys) -> None:
     socket.curve_serverkey = server.encode()
     socket.curve_publickey = keys.public.encode()
     socket.curve_secretkey = keys.secret.encode()
+    # Soon, and not ever more rarely: a hub that is started again is back within a second.
     socket.reconnect_ivl = 50
-    socket.reconnect_ivl_max = 1000
+    socket.reconnect_ivl_max = 200
 
 
 class Monitor:

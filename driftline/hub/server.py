@@ -107,7 +107,8 @@ class Syncer(threading.Thread):
         """Stop; the caller syncs the rest itself."""
         self._ended = True
         self._wanted.set()
-        self.join(timeout=5.0)
+        if self.is_alive():
+            self.join(timeout=5.0)
 
 
 class Server:
