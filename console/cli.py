@@ -4,7 +4,8 @@ A verb's module is imported only when it is asked for, so `--help`, `--version` 
 and nothing but `attach` (and `run` or `demo` on a terminal, through it) ever imports a screen.
 
 Exit codes: 0 done; 1 what was asked for failed (a command failed, was refused or expired; a run failed); 2 bad
-arguments or configuration; 3 no such run, or no live one; 4 `--wait` timed out; 130 ctrl-C.
+arguments or configuration; 3 no such run, or no live one; 4 `--wait` timed out; 5 a run is not at parity with its
+reference, 6 not enough data to say so; 130 ctrl-C.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ MARKERS = ("braille", "block", "ascii")
 ROLES = ("viewer", "operator", "producer")
 TABLES = ("metrics", "events", "spans", "fixes", "engines")
 WAIT = 60.0
+PARITY = (120, 20, 3)
+"""Steps of a run, step of the switch and reference runs of the parity experiment."""
 
 T = TypeVar("T", int, float)
 
@@ -72,12 +75,13 @@ def build() -> Parser:
         epilog="RUN is an id, a path, ssh://[user@]host[:port]/path/to/run, or a connection file (with a key in "
         "$DRIFTLINE_KEY); default: $DRIFTLINE_RUN, else the newest live run in $DRIFTLINE_RUNS (./runs). "
         "Exit codes: 0 done, 1 failed or refused, 2 bad arguments or configuration, 3 no such or no live run, "
-        "4 --wait timed out, 130 ctrl-C.",
+        "4 --wait timed out, 5 not at parity, 6 not enough data to say so, 130 ctrl-C.",
     )
     parser.add_argument("--version", action="version", version=f"driftline {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _starting(verbs)
     _watching(verbs)
+    _judging(verbs)
     _acting(verbs)
     _guarding(verbs)
     return parser
@@ -129,6 +133,29 @@ def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
     compact = _verb(verbs, "compact", "console.verbs.compact:compact", "write the closed part of a journal as Parquet")
     _run(compact)
     compact.add_argument("--check", action="store_true", help="read what is written back, checksums and all, instead")
+
+
+def _judging(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = "is a run at parity with its reference, and if not, since when"
+    compare = _verb(verbs, "compare", "console.verbs.compare:compare", text)
+    text = "reference runs (seeds of one configuration), then the run: id, path or FILE.parquet"
+    compare.add_argument("runs", nargs="+", metavar="RUN", help=text)
+    compare.add_argument("--rules", metavar="FILE", help="other rules than console/parity/rules.toml")
+    compare.add_argument("--metrics", action="append", default=[], metavar="NAME,...", help="only these metrics")
+    text = "judge as after a switch there: time to come home is granted"
+    compare.add_argument("--from", type=_natural, dest="start", metavar="STEP", help=text)
+    compare.add_argument("--until", type=_natural, metavar="STEP", help="up to and with this step")
+    _json(compare)
+    text = "the experiment: reference runs, vLLM's defaults, and the fixes switched on live"
+    parity = _verb(verbs, "parity", "console.verbs.parity:parity", text)
+    parity.add_argument("--config", metavar="CONFIG", help="another reference than configs/reference.toml")
+    steps, switch, seeds = PARITY
+    parity.add_argument("--steps", type=_positive, default=steps, metavar="N", help=f"of each run (default {steps})")
+    text = f"the last step before the fixes go on (default {switch})"
+    parity.add_argument("--switch", type=_positive, default=switch, metavar="STEP", help=text)
+    text = f"reference runs, at least 2 (default {seeds})"
+    parity.add_argument("--seeds", type=_positive, default=seeds, metavar="N", help=text)
+    parity.add_argument("--out", default="parity.svg", metavar="FILE", help="the figure (default %(default)s)")
 
 
 def _acting(verbs: argparse._SubParsersAction[Parser]) -> None:

@@ -13,6 +13,10 @@ NO_RUN: Final = 3
 """No such run, or no live one."""
 TIMEOUT: Final = 4
 """`--wait` ran out of time; the command may still take effect until its deadline."""
+NOT_PARITY: Final = 5
+"""A run is outside the band of its reference."""
+NOT_ENOUGH_DATA: Final = 6
+"""Too few steps, or a metric that is missing, to say whether a run is at parity with its reference."""
 INTERRUPTED: Final = 130
 """Ctrl-C."""
 

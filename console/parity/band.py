@@ -51,7 +51,7 @@ def plain(value: float, rule: Rule) -> float:
 
 
 def window_means(values: Floats, window: int) -> Floats:
-    """Means of `window` values in a row, (..., n) -> (..., n - window + 1), of the finite ones; NaN where most are not."""
+    """Means of `window` values in a row, (..., n) -> (..., n - window + 1), of the finite ones; NaN if most are not."""
     views = np.lib.stride_tricks.sliding_window_view(values, window, axis=-1)
     finite = np.isfinite(views)
     count = finite.sum(axis=-1)

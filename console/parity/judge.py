@@ -137,8 +137,8 @@ def _judge(
     back = _after(ends, excursions[-1].last) if excursions else None
     counted = ends >= back if start is not None and back is not None else np.ones(len(ends), dtype=bool)
     distances = away / limits.spread
-    sizes = np.where(counted & ~np.isnan(distances), np.abs(distances), -1.0)
-    worst = int(sizes.argmax())
+    sizes = {"both": np.abs(distances), "high": distances, "low": -distances}[rule.side]
+    worst = int(np.where(counted & ~np.isnan(sizes), sizes, -np.inf).argmax())
     if not reason and verdict == "fail" and at_limit[worst]:
         reason = f"beyond the limit of {rule.limit:g}"
     return Judged(

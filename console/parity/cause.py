@@ -1,0 +1,149 @@
+"""Likely causes of a failed metric: mismatch, staleness or drift, kept apart, and which fixes stand behind it.
+
+Heuristics, in this order (signatures: the threads surveyed for `driftline/metrics.py`):
+
+1. the mismatch is out of its band around the step where the metric left its own: the backend. Fixes that the reference
+   has and the run has not are named; without such a difference, the sign of the mismatch is read: an offset on one side
+   is raw against processed logprobs, noise on both sides precision or stale blocks;
+2. the mismatch was out, and has been home since: what it did to the weights before, the aftermath;
+3. the staleness is out of its band: weights too old, the price of asynchrony;
+4. none of these: drift, the learning itself; settings that differ are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from msgspec.structs import asdict, replace
+
+from console.parity.judge import Comparison, Judged, compare
+from console.parity.rules import Rule, load
+from console.parity.runs import Run
+from console.plain import short
+from driftline.fixes import BY_ID
+
+Kind = Literal["mismatch", "aftermath", "staleness", "drift"]
+
+MISMATCH: Final = "mismatch/abs_diff_mean"
+SIGNED: Final = "mismatch/kl_k1"
+STALENESS: Final = "staleness/abs_diff_mean"
+LAG: Final = "async/version_lag_mean"
+
+_STALE: Final = Rule(scale="log", floor=0.01, spread=0.5, side="high")
+_ONE_SIDED: Final = 0.3
+"""Share of the mean |difference| that is one signed offset; noise of 10^3 tokens has about 0.03."""
+_NOT_SETTINGS: Final = frozenset({"run.name", "run.seed", "run.steps", "fixes"})
+
+
+@dataclass(frozen=True)
+class Cause:
+    """`fixes`: those that the reference has and the run has not. `text` is a clause for people."""
+
+    kind: Kind
+    text: str
+    fixes: tuple[str, ...] = ()
+
+
+def causes(comparison: Comparison) -> dict[str, Cause]:
+    """The likely cause of every metric that failed."""
+    failed = [judged for judged in comparison.metrics if judged.verdict == "fail"]
+    if not failed:
+        return {}
+    # The whole run counts here, also where only the steps after a switch are judged.
+    mismatch = _helper(comparison, MISMATCH, load().metrics[MISMATCH])
+    staleness = _helper(comparison, STALENESS, _STALE)
+    return {judged.metric: _cause(judged, comparison, mismatch, staleness) for judged in failed}
+
+
+def _helper(comparison: Comparison, name: str, rule: Rule) -> Judged:
+    rules = replace(comparison.rules, metrics={name: comparison.rules.metrics.get(name, rule)})
+    return compare(comparison.references, comparison.run, rules, until=comparison.until).metrics[0]
+
+
+def _cause(judged: Judged, comparison: Comparison, mismatch: Judged, staleness: Judged) -> Cause:
+    rules, run = comparison.rules, comparison.run
+    # After a switch: what is the matter at the end. Else: what was the matter when the metric left its band.
+    at = judged.first if comparison.start is None or judged.curve is None else int(judged.curve.steps[-1])
+    if judged.metric == MISMATCH or _out(mismatch, at, 2 * rules.window):
+        return _backend(run, comparison.references, at)
+    earlier = [one for one in mismatch.excursions if one.last is not None and at is not None and one.last < at]
+    if earlier:
+        text = f"aftermath: mismatch until step {earlier[-1].last}, and the weights still carry what it did to them"
+        return Cause("aftermath", text)
+    if _out(staleness, at, 2 * rules.window):
+        lags = f"{_mean([run], LAG)} versions, reference {_mean(comparison.references, LAG)}"
+        return Cause("staleness", f"staleness: tokens come from older weights than the reference's (lag {lags})")
+    settings = _settings(run, comparison.references[0])
+    return Cause("drift", f"drift: mismatch and staleness are the reference's; {settings}")
+
+
+def _out(judged: Judged, at: int | None, reach: int) -> bool:
+    """Whether an excursion of the metric touches the steps around `at`."""
+    if at is None:
+        return False
+    return any(one.first - reach <= at and (one.last is None or at <= one.last) for one in judged.excursions)
+
+
+def _backend(run: Run, references: Iterable[Run], at: int | None) -> Cause:
+    missing = _missing(run, references, at if at is not None else 0)
+    if missing:
+        return Cause("mismatch", f"mismatch: {', '.join(missing)} off here, on in the reference", missing)
+    if run.fixes and any(reference.fixes for reference in references):
+        known = "with the reference's fixes"
+    else:
+        known = "fixes not recorded"
+    return Cause("mismatch", f"mismatch, {known}: {_signature(run)}")
+
+
+def _missing(run: Run, references: Iterable[Run], at: int) -> tuple[str, ...]:
+    mine = run.fixes_at(at)
+    theirs = [reference.fixes_at(at) for reference in references if reference.fixes]
+
+    def repaired(fix: str, value: str) -> bool:
+        return fix in BY_ID and value in BY_ID[fix].repairs
+
+    return tuple(
+        fix
+        for fix, value in mine.items()
+        if value and not repaired(fix, value) and theirs and all(repaired(fix, state.get(fix, "")) for state in theirs)
+    )
+
+
+def _signature(run: Run) -> str:
+    if SIGNED not in run.series or MISMATCH not in run.series:
+        return "the sign of the difference is not recorded"
+    signed, size = (float(np.nanmean(run.series[name].values)) for name in (SIGNED, MISMATCH))
+    if size and abs(signed) / size > _ONE_SIDED:
+        return "an offset on one side, as of raw against processed logprobs"
+    return "noise on both sides, as of precision, kernels or stale cache blocks"
+
+
+def _mean(runs: Iterable[Run], name: str) -> str:
+    values = [float(np.nanmean(run.series[name].values)) for run in runs if name in run.series]
+    return short(sum(values) / len(values)) if values else "not recorded"
+
+
+def _settings(run: Run, reference: Run) -> str:
+    if run.config is None or reference.config is None:
+        return "what else differs is not recorded"
+    mine, theirs = _flat(asdict(run.config)), _flat(asdict(reference.config))
+    different = [
+        f"{key} {theirs[key]} in the reference, {mine[key]} here"
+        for key in mine
+        if mine[key] != theirs[key] and key not in _NOT_SETTINGS
+    ]
+    return f"settings differ: {'; '.join(different[:3])}" if different else "so are the settings"
+
+
+def _flat(sections: dict[str, object]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, section in sections.items():
+        if name in _NOT_SETTINGS:
+            continue
+        # Every section but `fixes` is a struct of plain values.
+        fields = section.__struct_fields__ if hasattr(section, "__struct_fields__") else ()
+        found |= {f"{name}.{key}": getattr(section, key) for key in fields}
+    return found

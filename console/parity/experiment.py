@@ -1,0 +1,126 @@
+"""The experiment behind the figure: which runs it takes, what they have to show, and their panels. Pure.
+
+Reference runs (every fix on, several seeds), one run on the engine's defaults (every fix off) and one that starts on
+the defaults and has its fixes switched on live. The last two have a seed of their own, the same one: they are the same
+run up to the switch, but for what asynchrony makes of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from msgspec.structs import replace
+
+from console.parity.figure import Line, Panel
+from console.parity.judge import Comparison, compare
+from console.parity.report import closing, title
+from console.parity.rules import Rules
+from console.parity.runs import Run
+from driftline.config import Config
+from driftline.fixes import BY_ID, OFF
+
+PANELS: Final = ("policy/clip_fraction", "policy/kl_new_old", "policy/entropy", "reward/mean")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of the experiment. `switch_at`: the last step on the defaults, None without a switch."""
+
+    name: str
+    config: Config
+    switch_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the runs have shown: a reference against the others, the defaults and the repaired run against all."""
+
+    seed: Comparison
+    defaults: Comparison
+    repaired: Comparison
+
+    @property
+    def missing(self) -> list[str]:
+        """What has not come out as it should, as clauses; empty when everything has."""
+        found = []
+        if self.seed.verdict != "pass":
+            found.append(f"a reference run against the other seeds: {closing(self.seed)}")
+        if self.defaults.verdict != "fail":
+            found.append(f"the defaults: {closing(self.defaults)}")
+        if self.repaired.verdict != "pass":
+            found.append(f"the repaired run: {closing(self.repaired)}")
+        return found
+
+
+def plan(reference: Config, *, steps: int, switch_at: int, seeds: int) -> list[Planned]:
+    """The runs, in their order, from the configuration of the reference."""
+
+    def seeded(seed: int, fixes: dict[str, str]) -> Config:
+        return replace(reference, run=replace(reference.run, steps=steps, seed=reference.run.seed + seed), fixes=fixes)
+
+    on = {fix: BY_ID[fix].repairs[0] if value == OFF else value for fix, value in reference.fixes.items()}
+    off = dict.fromkeys(reference.fixes, OFF)
+    runs = [Planned("reference", seeded(seed, on)) for seed in range(seeds)]
+    runs.append(Planned("defaults", seeded(seeds, off)))
+    runs.append(Planned("repaired", seeded(seeds, off), switch_at))
+    return runs
+
+
+def judge(references: Sequence[Run], defaults: Run, repaired: Run, rules: Rules, switch_at: int) -> Shown:
+    """The three verdicts of the experiment."""
+    return Shown(
+        compare(references[:-1], references[-1], rules),
+        compare(references, defaults, rules),
+        compare(references, repaired, rules, start=switch_at + 1),
+    )
+
+
+def panels(
+    references: Sequence[Run], defaults: Run, repaired: Run, rules: Rules, metrics: Sequence[str] = PANELS
+) -> list[Panel]:
+    """One panel a metric, over the whole runs: the band of the verdict, window means bold, single steps faint."""
+    whole = {
+        kind: {judged.metric: judged.curve for judged in compare(references, run, rules).metrics}
+        for kind, run in (("defaults", defaults), ("repaired", repaired))
+    }
+    # A window's mean belongs in the middle of its window.
+    shift = (rules.window - 1) / 2
+    shown = []
+    for name in metrics:
+        lines: list[Line] = []
+        for kind, run in (("defaults", defaults), ("repaired", repaired)):
+            curve = whole[kind].get(name)
+            if curve is None:
+                continue
+            raw = run.series[name]
+            x = curve.steps.astype(np.float64) - shift
+            if not lines:
+                lines.append(Line("reference", x, curve.centre))
+                band = (x, curve.low, curve.high)
+            lines.append(Line(kind, x, curve.run, raw.steps.astype(np.float64), raw.values))
+        if lines:
+            shown.append(Panel(title(name), rules.metrics[name].scale == "log", *band, lines))
+    return shown
+
+
+def to_toml(config: Config) -> str:
+    """A configuration as TOML that `driftline.config.parse` reads back as the same one."""
+    text = []
+    for section in config.__struct_fields__:
+        value = getattr(config, section)
+        table = value if isinstance(value, dict) else {key: getattr(value, key) for key in value.__struct_fields__}
+        text.append(f"[{section}]")
+        text += [f"{json.dumps(key)} = {_scalar(item)}" for key, item in table.items()]
+        text.append("")
+    return "\n".join(text)
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_scalar(item)}" for key, item in value.items()) + "}"
+    # JSON's strings, numbers and booleans are TOML's.
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,162 @@
+"""`driftline parity`: train the reference, the defaults and a repaired run, judge them and draw the figure.
+
+On the real engine, one run after the other. Nothing in it is scripted but the moment of the switch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from pathlib import Path
+from typing import Final
+
+from console import demo as play
+from console.outcome import FAILED, OK, USAGE, Failure
+from console.parity import experiment
+from console.parity.chart import chart
+from console.parity.experiment import Planned, Shown, plan, to_toml
+from console.parity.figure import svg
+from console.parity.rules import load
+from console.parity.runs import Run, of_directory
+from console.prepare import checked, make_run
+from console.session import Session
+from console.signals import Signals
+from console.story import Story
+from console.verbs.compare import show
+from driftline.client import Client, ClientError, attach
+from driftline.frames import Frame, Stamped, Verb
+from driftline.rundir import RunDir
+
+REFERENCE: Final = Path("configs") / "reference.toml"
+LABELS: Final = {
+    "reference": "reference, all fixes on",
+    "defaults": "vLLM's defaults",
+    "repaired": "defaults, then repaired live",
+}
+
+
+def parity(args: argparse.Namespace) -> int:
+    """Train all runs, print the verdicts, write the figure to --out.
+
+    Exit code 0 when a seed of the reference passes against the others, the defaults fail, and the repaired run passes
+    on the steps after the switch; 1 with a sentence when one of them does not.
+    """
+    path = _reference(args.config)
+    config = checked(path)
+    out = Path(args.out)
+    if args.seeds < 2:
+        raise Failure("--seeds: at least 2, or no seed can be held against another", USAGE)
+    if args.switch >= args.steps:
+        raise Failure(f"--switch {args.switch}: has to come before the last of --steps {args.steps}", USAGE)
+    if not config.fixes:
+        raise Failure(f"{path}: fixes: the reference has to name the fixes that are to be switched", USAGE)
+    if out.is_dir() or not out.parent.is_dir():
+        raise Failure(f"--out {out}: {'is a directory' if out.is_dir() else 'there is no such directory'}", USAGE)
+    runs = []
+    planned = plan(config, steps=args.steps, switch_at=args.switch, seeds=args.seeds)
+    for i, one in enumerate(planned):
+        made = _made(one)
+        what = f"[{i + 1}/{len(planned)}] {one.name}, seed {one.config.run.seed}"
+        print(f"\n{what}: run {made.id}  {made.path}", flush=True)
+        code = _train(made, one)
+        if code != OK:
+            return code
+        runs.append(of_directory(made))
+    return _conclude(runs, args.switch, out)
+
+
+def _reference(given: str | None) -> Path:
+    if given is not None:
+        return Path(given)
+    for place in (REFERENCE, Path(__file__).parents[2] / REFERENCE):
+        if place.is_file():
+            return place
+    raise Failure(f"{REFERENCE} is neither here nor beside the package; name one with --config", USAGE)
+
+
+def _made(one: Planned) -> RunDir:
+    made = make_run(one.name)
+    made.config.write_text(to_toml(one.config), encoding="utf-8")
+    return made
+
+
+def _train(made: RunDir, one: Planned) -> int:
+    story = Story()
+    clients: list[Client] = []
+
+    def give(verb: Verb, values: dict[str, str]) -> str:
+        try:
+            if not clients:
+                clients.append(Client(*attach(made, "operator")))
+            return clients[0].command(verb, values, timeout=play.COMMAND_TIMEOUT)
+        except ClientError as error:
+            raise Failure(f"the {verb} of the experiment: {error}") from error
+
+    operator = play.Operator(story, give, one.switch_at, play.say) if one.switch_at is not None else None
+
+    def hook(_stamped: Stamped, frame: Frame) -> None:
+        story.take(frame)
+        if operator is not None:
+            operator.take(frame)
+
+    try:
+        with Signals() as signals, Session(made, signals, hook=hook) as session:
+            if not session.start(one.config.hub, steps=None):
+                return signals.exit_code
+            code = session.watch()
+    finally:
+        for client in clients:
+            client.close()
+    if code == OK and operator is not None and not operator.done:
+        raise Failure(f"the run ended before its fixes were on: {operator.stage}", FAILED)
+    return code
+
+
+def _conclude(runs: list[Run], switch_at: int, out: Path) -> int:
+    rules = load()
+    *references, defaults, repaired = runs
+    shown = experiment.judge(references, defaults, repaired, rules, switch_at)
+    for heading, comparison in (
+        ("a seed of the reference against the others", shown.seed),
+        ("vLLM's defaults against the reference", shown.defaults),
+        (f"repaired at step {switch_at}, judged on the steps after it", shown.repaired),
+    ):
+        print(f"\n{heading}\n")
+        show(comparison)
+    panels = experiment.panels(references, defaults, repaired, rules)
+    print()
+    print("\n".join(chart(panels, LABELS, switch_at)))
+    note = (
+        f"Means of {rules.window} steps. Band of {len(references)} seeds: at most {rules.alpha:.0%} of healthy runs leave "
+        "it for good, over all metrics and steps together."
+    )
+    picture = svg(
+        panels,
+        heading=_heading(shown),
+        labels=LABELS,
+        mark=switch_at,
+        note=note,
+    )
+    _write(out, picture)
+    print(f"figure: {out}", flush=True)
+    if shown.missing:
+        raise Failure("; ".join(shown.missing), FAILED)
+    return OK
+
+
+def _heading(shown: Shown) -> str:
+    home = shown.repaired.home
+    if shown.repaired.verdict == "pass":
+        return f"Repaired live, home {f'since step {home}' if home is not None else 'throughout'}"
+    return f"Repaired live: {shown.repaired.verdict}"
+
+
+def _write(out: Path, text: str) -> None:
+    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(out)
+    except OSError as error:
+        raise Failure(f"{out}: cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
