@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from console.plain import short
-from driftline.frames import EngineState, FixState, Frame, Metrics, RunState
+from driftline.frames import Effect, EngineState, FixState, Frame, Metrics, RunState
 from driftline.metrics import health, resolve
 from driftline.text import sanitize
 
@@ -29,11 +29,15 @@ BAR = (
 
 @dataclass(frozen=True)
 class Summary:
-    """Newest state of everything in a run; `metrics` under canonical names, `step` their trainer step."""
+    """Newest state of everything in a run; `metrics` under canonical names, `step` their trainer step.
+
+    `effects` holds by fix what was measured of its newest change; an effect of several changes stands under each.
+    """
 
     run: RunState | None = None
     engines: dict[str, EngineState] = field(default_factory=dict)
     fixes: dict[str, FixState] = field(default_factory=dict)
+    effects: dict[str, Effect] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     step: int = -1
     version: int = -1
@@ -42,7 +46,7 @@ class Summary:
 def summarise(frames: Iterable[Frame], before: Summary | None = None) -> Summary:
     """Fold frames, oldest first, into a summary."""
     old = before or Summary()
-    run, engines, fixes = old.run, dict(old.engines), dict(old.fixes)
+    run, engines, fixes, effects = old.run, dict(old.engines), dict(old.fixes), dict(old.effects)
     metrics, step, version = dict(old.metrics), old.step, old.version
     for frame in frames:
         match frame:
@@ -52,6 +56,8 @@ def summarise(frames: Iterable[Frame], before: Summary | None = None) -> Summary
                 engines[frame.engine] = frame
             case FixState():
                 fixes[frame.fix] = frame
+            case Effect():
+                effects |= dict.fromkeys((fix for fix, _, _ in frame.changes), frame)
             case Metrics():
                 if frame.step != step:
                     metrics = {}
@@ -59,7 +65,7 @@ def summarise(frames: Iterable[Frame], before: Summary | None = None) -> Summary
                 metrics |= {resolve(name): value for name, value in frame.values.items()}
             case _:
                 pass
-    return Summary(run, engines, fixes, metrics, step, version)
+    return Summary(run, engines, fixes, effects, metrics, step, version)
 
 
 def line(run_id: str, summary: Summary, *, live: bool) -> str:

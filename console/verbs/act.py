@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from console.link import connected, live_run
@@ -15,14 +16,28 @@ from console.recent import between, decoded
 from driftline.client import Client
 from driftline.frames import Frame, RunState, Span, Verb
 
-PHASES: Final = ("pause", "load", "resume", "total")
+PHASES: Final = ("pause", "load", "verify", "reset", "resume", "total")
+TOLD: Final = ("held_s", "aborted", "attempts")
+"""What of a sync is in its acknowledgement only, not in its spans."""
+RESULTS: Final = {"verify": "digest", "reset": "reset"}
+"""What the result of a phase is called."""
+
+Row = dict[str, Any]
 
 
 def sync(args: argparse.Namespace) -> int:
     """Sync weights on every engine. With --wait: print the phases of each.
 
+    A sync during a sync waits its turn and is then carried out. While `fp32-lm-head` waits for a sync, it is made at
+    the end of the trainer's step, because the trainer's head changes with the engines'.
+
     --json prints {`command`, `state`, `detail`, `data`, `version` (the trainer's), `engines` [{`engine`,
-    `version_before`, `version_after`, `pause_s`, `load_s`, `resume_s`, `total_s`, `bytes`, `ok`, `detail`}]}.
+    `version_before`, `version_after`, `pause_s`, `load_s`, `verify_s`, `reset_s`, `resume_s`, `total_s`, `held_s` (how
+    long generation stood still), `bytes`, `gb_per_s` (of the load), `in_flight` (sequences at the pause), `straddling`
+    (tokens that those had before it), `aborted` (sequences that it cut short), `digest` (of the weights that the engine
+    now holds, equal to the trainer's), `reset` (of the prefix cache: kept, freed, refused), `attempts`, `ok`,
+    `detail`}]}; null where the run did not say. `data` is the same, flat: `sync`, `version`, `ENGINE.load_s` and so on.
+    The whole schema is in docs/json.md.
     """
     with connected(live_run(args.run), "operator") as client:
         head = client.snapshot().head
@@ -31,7 +46,7 @@ def sync(args: argparse.Namespace) -> int:
             print(to_json(order.document()) if args.json else "sync: queued")
             return OK
         happened = between(client, head + 1, client.snapshot().head + 1)
-        engines = phases((frame for _, frame in decoded(happened)), str(order.ack.data.get("sync", "")))
+        engines = phases((frame for _, frame in decoded(happened)), str(order.ack.data.get("sync", "")), order.ack.data)
         # The run's state comes a few times a second; what the sync itself reported may be newer.
         reported = int(order.ack.data.get("version", -1))
         version = max(_trainer_version(client), reported, *(engine["version_after"] for engine in engines))
@@ -41,14 +56,20 @@ def sync(args: argparse.Namespace) -> int:
     for engine in engines:
         known = [(phase, engine[f"{phase}_s"]) for phase in PHASES if engine[f"{phase}_s"] is not None]
         times = "  ".join(f"{phase} {seconds:.3f} s" for phase, seconds in known)
-        print(f"{engine['engine']}  v{engine['version_before']} -> v{engine['version_after']}  {times}")
+        said = f"  {engine['gb_per_s']:.2f} GB/s" if engine["gb_per_s"] else ""
+        said += f"  cache {engine['reset']}" if engine["reset"] else ""
+        said += f"  digest {engine['digest'][:12]}" if engine["digest"] else ""
+        print(f"{engine['engine']}  v{engine['version_before']} -> v{engine['version_after']}  {times}{said}")
     print(f"sync applied{f': {order.ack.detail}' if order.ack.detail else ''}; trainer v{version}")
     return OK
 
 
-def phases(frames: Iterable[Frame], sync_id: str) -> list[dict[str, Any]]:
-    """Spans of one sync as one row an engine; an empty `sync_id` takes the first sync there is."""
-    rows: dict[str, dict[str, Any]] = {}
+def phases(frames: Iterable[Frame], sync_id: str, told: Mapping[str, Any] = MappingProxyType({})) -> list[Row]:
+    """Spans of one sync as one row an engine; an empty `sync_id` takes the first sync there is.
+
+    `told` is the data of the acknowledgement: `engine-0.held_s` and so on.
+    """
+    rows: dict[str, Row] = {}
     for span in frames:
         if not isinstance(span, Span) or (sync_id and span.sync != sync_id):
             continue
@@ -60,14 +81,25 @@ def phases(frames: Iterable[Frame], sync_id: str) -> list[dict[str, Any]]:
                 "version_before": span.version_before,
                 "version_after": span.version_after,
                 **{f"{phase}_s": None for phase in PHASES},
+                **{name: told.get(f"{span.engine}.{name}") for name in TOLD},
                 "bytes": 0,
+                "gb_per_s": None,
+                "in_flight": 0,
+                "straddling": 0,
+                "digest": None,
+                "reset": None,
                 "ok": True,
                 "detail": "",
             },
         )
         row[f"{span.phase}_s"] = span.seconds
         row["version_after"] = max(row["version_after"], span.version_after)
-        row["bytes"] = max(row["bytes"], span.bytes)
+        for name in ("bytes", "in_flight", "straddling"):
+            row[name] = max(row[name], getattr(span, name))
+        if span.phase == "load" and span.bytes and span.seconds:
+            row["gb_per_s"] = span.bytes / span.seconds / 1e9
+        if span.result and span.phase in RESULTS:
+            row[RESULTS[span.phase]] = span.result
         row["ok"] = row["ok"] and span.ok
         row["detail"] = span.detail or row["detail"]
     return [rows[engine] for engine in sorted(rows)]
@@ -106,6 +138,8 @@ def _simple(args: argparse.Namespace, verb: Verb) -> int:
     with connected(live_run(args.run), "operator") as client:
         ack = give(client, args, verb, {}, verb).ack
     detail = f": {ack.detail}" if ack is not None and ack.detail else ""
+    if ack is not None and ack.data.get("renewed"):
+        detail = ": it was paused already, its lease is renewed"
     print(f"{verb}: {'queued' if ack is None else 'applied'}{detail}")
     return OK
 

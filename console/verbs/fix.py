@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import time
 
+from console.effects import effect_document, effect_line
 from console.link import connected, live_run
 from console.orders import give
 from console.outcome import FAILED, OK, USAGE, Failure
 from console.plain import to_json
 from console.recent import decoded
-from console.summary import fix_document
+from console.summary import Summary, fix_document, summarise
 from driftline.client import Client
 from driftline.fixes import BY_ID, FIXES, UnknownFixError, check
-from driftline.frames import FixState
+from driftline.frames import Effect, FixState
+
+TRAINER = "trainer"
+"""Name of the trainer among the engines of a fix that changes its side too."""
 
 HOW = {
     "live": "live",
@@ -29,23 +33,34 @@ def listing(args: argparse.Namespace) -> int:
     --json prints an array of {`id`, `title`, `layer`, `summary`, `values`, `reported` (bool: the run has said
     something about it), and where reported `requested`, `effective` ("" not reported by every engine, "mixed"),
     `settled`, `how` (live, next_sync, engine_restart, not_available), `generation`, `by`, `time`, `detail`,
-    `engines` [{`engine`, `effective`, `how`, `since_version`, `since_step`, `detail`}]}.
+    `engines` [{`engine`, `effective`, `how`, `since_version`, `since_step`, `detail`}], the trainer among them where it
+    takes part}. `effect` is what the run measured of the newest change of that fix, or null: {`metric`, `before`,
+    `after`, `ci` [low, high] (95 % bootstrap of after - before, "NaN" while a side has fewer than 8 sequences),
+    `tokens` {`before`, `after`}, `steps` {`before`, `after`}, `clip` and `kl` {`metric`, `before`, `after`, `ci`,
+    `tokens`}, `changes` [{`fix`, `before`, `after`}] (more than one: they came too close to tell apart), `done`,
+    `step`, `version`, `by`, `time`, `id`, `detail`}. Only tokens sampled under the state before and the state after
+    the change count. The whole schema is in docs/json.md.
     """
     with connected(live_run(args.run), "viewer") as client:
-        states = fix_states(client)
+        found = _summary(client)
     if args.json:
-        print(to_json([_document(fix_id, states.get(fix_id)) for fix_id in BY_ID]))
+        print(to_json([_document(fix_id, found.fixes.get(fix_id), found.effects.get(fix_id)) for fix_id in BY_ID]))
         return OK
     for fix in FIXES:
-        print(_line(fix.id, states.get(fix.id)))
+        print(_line(fix.id, found.fixes.get(fix.id)))
+        if (effect := found.effects.get(fix.id)) is not None:
+            print(f"  {effect_line(effect, fix.id)}")
     return OK
 
 
 def setting(args: argparse.Namespace) -> int:
     """Set one fix on every engine. Without --wait: exit code 0 once the hub has taken the command.
 
-    With --wait: 0 once every engine has reported the value, 1 refused or failed, 4 not within --timeout.
-    --json prints {`command`, `state`, `detail`, `data`, `fix`: object as in `fix list --json`}.
+    With --wait: 0 once every engine has reported the value, 1 refused or failed, 4 not within --timeout: a value that
+    takes effect at the next sync waits for one, one that needs a restart for all engines (give it minutes).
+    --json prints {`command`, `state`, `detail`, `data`, `fix`: object as in `fix list --json`}. `data` has
+    `ENGINE.effective` for each engine and the trainer where it takes part; after a sync also `sync` and `version`,
+    after a rolling restart `ENGINE.down_s`, `ENGINE.moved` (groups that others took over) and `ENGINE.version`.
     """
     try:
         check(args.id, args.value)
@@ -55,8 +70,9 @@ def setting(args: argparse.Namespace) -> int:
         values = {"fix": args.id, "value": args.value}
         order = give(client, args, "fix.set", values, f"fix {args.id} {args.value}")
         state = fix_states(client).get(args.id) if order.ack is None else _settled(client, args)
+        effect = _summary(client).effects.get(args.id)
     if args.json:
-        print(to_json(order.document() | {"fix": _document(args.id, state)}))
+        print(to_json(order.document() | {"fix": _document(args.id, state, effect)}))
     else:
         print(f"fix {args.id} {args.value}: queued" if order.ack is None else _line(args.id, state))
     return OK
@@ -64,8 +80,11 @@ def setting(args: argparse.Namespace) -> int:
 
 def fix_states(client: Client) -> dict[str, FixState]:
     """The newest state of every fix that the run has reported."""
-    frames = [frame for _, frame in decoded(list(client.snapshot().states))]
-    return {frame.fix: frame for frame in frames if isinstance(frame, FixState)}
+    return _summary(client).fixes
+
+
+def _summary(client: Client) -> Summary:
+    return summarise(frame for _, frame in decoded(list(client.snapshot().states)))
 
 
 def _settled(client: Client, args: argparse.Namespace) -> FixState | None:
@@ -81,10 +100,12 @@ def _settled(client: Client, args: argparse.Namespace) -> FixState | None:
         time.sleep(0.05)
 
 
-def _document(fix_id: str, state: FixState | None) -> dict[str, object]:
+def _document(fix_id: str, state: FixState | None, effect: Effect | None) -> dict[str, object]:
     fix = BY_ID[fix_id]
     static = {"id": fix.id, "title": fix.title, "layer": fix.layer, "summary": fix.summary, "values": fix.values}
-    return static | {"reported": state is not None} | (fix_document(state) if state is not None else {})
+    said = fix_document(state) if state is not None else {}
+    measured = effect_document(effect) if effect is not None else None
+    return static | {"reported": state is not None} | said | {"effect": measured}
 
 
 def _line(fix_id: str, state: FixState | None) -> str:
@@ -92,11 +113,14 @@ def _line(fix_id: str, state: FixState | None) -> str:
         return f"- {fix_id:22} not reported by this run"
     if state.how == "not_available":
         return f"- {fix_id:22} {HOW[state.how]}{f': {state.detail}' if state.detail else ''}"
-    reported = sum(engine.effective == state.requested for engine in state.engines)
-    sign = "●" if state.effective == "on" else ("○" if state.effective == "off" else "◐")
+    engines = [engine for engine in state.engines if engine.engine != TRAINER]
+    reported = sum(engine.effective == state.requested for engine in engines)
+    whole = state.effective not in ("", "mixed")
+    sign = "◐" if not whole else ("●" if state.effective in BY_ID[fix_id].repairs else "○")
     since = min((engine.since_version for engine in state.engines if engine.since_version >= 0), default=None)
     parts = [
-        f"{sign} {fix_id:22} {state.requested:3} {reported}/{len(state.engines)}",
+        f"{sign} {fix_id:22} {state.requested:3} {reported}/{len(engines)}",
+        "and the trainer" if state.settled and len(engines) < len(state.engines) else "",
         f"v{since}" if since is not None else "",
         HOW[state.how],
         f"by {state.by}" if state.by else "",
