@@ -21,6 +21,7 @@ from typing import Final
 
 from console import leash, processes
 from console.outcome import FAILED, USAGE, Failure
+from driftline.config import HubConfig
 from driftline.rundir import RUN_VARIABLE, RunDir
 
 HUB_START: Final = 30.0
@@ -53,7 +54,7 @@ class Supervisor:
         # What was below this process before is somebody else's.
         self._before = {process.pid for process in processes.descendants()}
         self._adopts = processes.adopt_orphans()
-        self._stopped = False
+        self._stopped = self._compacts = False
 
     def __enter__(self) -> Supervisor:
         return self
@@ -63,24 +64,34 @@ class Supervisor:
     ) -> None:
         self.stop()
 
-    def start_hub(self, *, bind: str = "127.0.0.1", synthetic: bool = False, cancelled: Callable[[], bool]) -> bool:
-        """Start the hub and wait until it is up. False if `cancelled` became true meanwhile. Raises Failure."""
-        command = [sys.executable, "-P", "-m", "driftline.hub", str(self.run.path), "--bind", bind]
+    def start_hub(
+        self, hub: HubConfig = HubConfig(), *, synthetic: bool = False, cancelled: Callable[[], bool]  # noqa: B008
+    ) -> bool:
+        """Start the hub and wait until it is up. False if `cancelled` became true meanwhile. Raises Failure.
+
+        With `hub.compact`, what turns its closed segments into Parquet is started beside it, at the lowest priority.
+        """
+        command = [sys.executable, "-P", "-m", "driftline.hub", str(self.run.path), "--bind", hub.bind]
+        command += ["--keep-gb", str(hub.keep_gb), "--keep-hours", str(hub.keep_hours)]
+        command += ["--keep-until-compacted"] if hub.compact else []
         command += ["--parent-pid", str(os.getpid()), *(["--synthetic"] if synthetic else [])]
         self._hub_command = command
         # No leash: the hub watches the parent itself, and outlives it until the trainer's last words are recorded.
-        hub = self.start("hub", command, leashed=False)
+        process = self.start("hub", command, leashed=False)
         deadline = time.monotonic() + HUB_START
-        while not self._hub_up(hub):
-            if hub.poll() is not None:
+        while not self._hub_up(process):
+            if process.poll() is not None:
                 # Its own exit codes are ours: 2 for an interface that it may not listen on.
-                code = USAGE if hub.returncode == USAGE else FAILED
+                code = USAGE if process.returncode == USAGE else FAILED
                 raise Failure(f"the hub did not start: {self.last_words('hub')}", code)
             if time.monotonic() > deadline:
                 raise Failure(f"the hub did not come up within {HUB_START:.0f} s; see {self.log('hub')}")
             if cancelled():
                 return False
             time.sleep(TICK)
+        self._compacts = hub.compact
+        if hub.compact:
+            self.start("compact", [sys.executable, "-P", "-m", "console.compact", str(self.run.path)])
         return True
 
     def _hub_up(self, hub: subprocess.Popen[bytes]) -> bool:
@@ -156,6 +167,19 @@ class Supervisor:
         if hub is not None:
             self._end("hub", hub, HUB_GRACE)
             self._sweep([])
+        if self._compacts and not self._impatient():
+            self._compact_rest()
+
+    def _compact_rest(self) -> None:
+        """The last segment is closed only once its hub has gone."""
+        from console.compact import CompactError, compact
+
+        try:
+            for note in compact(self.run):
+                self._say(f"compacting the journal: segment {note.segment}")
+        except CompactError as error:
+            again = f"try again: driftline compact --run {self.run.path}"
+            print(f"driftline: {error}; {again}", file=sys.stderr, flush=True)
 
     def _end(self, name: str, child: subprocess.Popen[bytes], grace: float) -> None:
         if child.poll() is None:

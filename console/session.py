@@ -21,6 +21,7 @@ from console.progress import Progress
 from console.screen import Screen
 from console.signals import Signals
 from driftline.client import ClientError, Feed, attach
+from driftline.config import HubConfig
 from driftline.frames import Frame, FrameError, RunState, Stamped
 from driftline.probe import Probe
 from driftline.rundir import RunDir
@@ -56,10 +57,10 @@ class Session:
         self.supervisor.stop()
         self.progress.done()
 
-    def start(self, *, bind: str, steps: int | None) -> bool:
+    def start(self, hub: HubConfig, *, steps: int | None) -> bool:
         """Start hub and trainer and wait until the run runs or ends. False on a signal. Raises Failure."""
         self.progress.update("starting the hub")
-        if not self.supervisor.start_hub(bind=bind, cancelled=self.signals.__bool__):
+        if not self.supervisor.start_hub(hub, cancelled=self.signals.__bool__):
             return False
         try:
             self._feed = Feed(*attach(self.run, "viewer"), since=1, refresh=self.run.connection)

@@ -8,6 +8,7 @@ from console.launch import Supervisor
 from console.outcome import OK, Failure
 from console.prepare import make_run
 from console.signals import Signals
+from driftline.config import HubConfig
 from driftline.rundir import RUN_VARIABLE, RunDir, find
 
 
@@ -44,7 +45,7 @@ def hub(args: argparse.Namespace) -> int:
     """
     made = _directory(args)
     with Signals() as signals, Supervisor(made) as supervisor:
-        if not supervisor.start_hub(bind=args.bind, cancelled=signals.__bool__):
+        if not supervisor.start_hub(_settings(args), cancelled=signals.__bool__):
             return signals.exit_code
         print(
             f"run {made.id}\n"
@@ -57,6 +58,10 @@ def hub(args: argparse.Namespace) -> int:
             if supervisor.poll("hub") is not None:
                 raise Failure(f"the hub has died: {supervisor.last_words('hub')}")
     return signals.exit_code
+
+
+def _settings(args: argparse.Namespace) -> HubConfig:
+    return HubConfig(bind=args.bind, keep_gb=args.keep_gb, keep_hours=args.keep_hours, compact=args.compact)
 
 
 def _directory(args: argparse.Namespace) -> RunDir:

@@ -132,7 +132,7 @@ def _foreground(
     made: RunDir, config: Config, args: argparse.Namespace, *, steps: int | None, screen: bool, hook: Hook | None = None
 ) -> int:
     with Signals() as signals, Session(made, signals, hook=hook) as session:
-        if not session.start(bind=config.hub.bind, steps=steps):
+        if not session.start(config.hub, steps=steps):
             return signals.exit_code
         if not screen:
             return session.watch()

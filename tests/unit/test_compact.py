@@ -17,8 +17,10 @@ import driftline.journal as journal_module
 from console import columns
 from console.cli import main
 from console.compact import CompactError, check, compact
+from console.launch import Supervisor
 from console.plain import to_json
 from driftline import rundir
+from driftline.config import HubConfig
 from driftline.frames import (
     Ack,
     EngineFix,
@@ -35,8 +37,9 @@ from driftline.frames import (
 )
 from driftline.hub.keep import Keep
 from driftline.journal import Journal, Record, read, record_encoder, segments
+from driftline.probe import Probe
 from driftline.rundir import RunDir
-from tests.unit.hubs import Hub
+from tests.unit.hubs import PATIENCE, Hub
 
 
 def some(n: int, step: int) -> Tokens:
@@ -227,6 +230,19 @@ def test_a_live_runs_open_segment_is_left_alone_and_retention_waits(hub: Hub) ->
         assert [path.stem for path in gone] == ["000001"], "only what is compacted"
     finally:
         journal.close()
+
+
+def test_a_run_that_says_so_is_compacted_by_its_end(tmp_path: Path) -> None:
+    made = rundir.create(tmp_path, "run")
+    with Supervisor(made) as supervisor:
+        assert supervisor.start_hub(HubConfig(compact=True, keep_gb=1e-6), cancelled=lambda: False)
+        with Probe("trainer", made) as probe:
+            probe.emit({"a": 1.0}, step=1)
+            assert probe.flush(PATIENCE)
+        assert supervisor.poll("compact") is None, "it is there, beside the hub"
+    assert table(made, "metrics")[0]["name"] == "a"
+    assert check(made) == []
+    assert [note.stem for note in made.parquet.glob("*.json")] == ["000001"]
 
 
 def test_the_verb(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
