@@ -1,19 +1,26 @@
-"""From a series of any length to one envelope per dot column, in one vectorised pass.
+"""From a series of any length to one envelope per dot column.
 
 A chart has a few hundred dot columns; a run has as many steps as it likes. For each column we keep the lowest and
 the highest finite value, so no spike is lost, and the first and last, so that neighbouring columns can be joined
-as a line through all points would be. Cost: one pass over the values in view (measured by tests/bench/bench_chart.py).
+as a line through all points would be. Where a column holds many points they are read from a pyramid
+(`console.store.pyramid`), so that a million cost what ten thousand do (measured by tests/bench/bench_chart.py).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from console.store.pyramid import Pyramid
+
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+
+_DIRECT: Final = 48
+"""Points a column up to which one pass over all of them is faster than the pyramid."""
+_FAR: Final = float(2**62)
 
 
 class Envelope(NamedTuple):
@@ -30,24 +37,62 @@ class Envelope(NamedTuple):
     broken: Bools
 
 
-def envelope(steps: npt.NDArray[np.int64], values: Floats, start: float, stop: float, columns: int) -> Envelope:
-    """Decimate the points with start <= step <= stop into `columns` equal columns.
+def columns(start: float, stop: float, count: int) -> Floats:
+    """Edges of `count` equal columns over [start, stop], both ends included: float64 of shape (count + 1,).
 
-    `steps` must ascend. One point more on either side is not taken: see `joined` for what happens at the edges.
     Raises ValueError for an empty interval or no columns.
     """
-    if columns < 1 or not stop > start:
-        raise ValueError(f"cannot decimate [{start}, {stop}] into {columns} columns")
-    edges = start + np.arange(columns + 1) * ((stop - start) / columns)
+    if count < 1 or not stop > start:
+        raise ValueError(f"cannot decimate [{start}, {stop}] into {count} columns")
+    edges = start + np.arange(count + 1) * ((stop - start) / count)
     edges[-1] = np.nextafter(stop, np.inf)
-    bounds = np.searchsorted(steps, edges)
+    return np.asarray(edges)
+
+
+def spans(steps: npt.NDArray[np.int64], edges: Floats) -> npt.NDArray[np.int64]:
+    """Index of the first step at or above each edge, shape as `edges`."""
+    # As integers: numpy would copy all of the steps to compare them with floats.
+    limits = np.clip(np.ceil(edges), -_FAR, _FAR).astype(np.int64)
+    return np.asarray(np.searchsorted(steps, limits), np.int64)
+
+
+def envelope(
+    steps: npt.NDArray[np.int64], values: Floats, edges: Floats, pyramid: Pyramid | None = None
+) -> Envelope:
+    """Decimate the points into columns: column i takes the steps in [edges[i], edges[i + 1]).
+
+    `steps` must ascend, `edges` must not fall. With a pyramid that is in sync with `values` the cost does not depend on
+    how many points there are, and what counts is what counts for it; without one, only finite values do.
+    """
+    bounds = spans(steps, edges)
     left, right = bounds[:-1], bounds[1:]
+    if pyramid is None or (not pyramid.positive and int(bounds[-1] - bounds[0]) <= _DIRECT * len(left)):
+        return _direct(values, left, right)
+    low, high, broken = pyramid.bounds(values, left, right)
+    empty = np.isinf(low)
+    low[empty] = high[empty] = np.nan
+    first, last = low.copy(), high.copy()
+    filled = np.flatnonzero(~empty)
+    first[filled], last[filled] = values[left[filled]], values[right[filled] - 1]
+    # Only a column that has values which do not count can begin or end with one.
+    for column in np.flatnonzero(broken & ~empty).tolist():
+        begin, stop = int(left[column]), int(right[column])
+        if not pyramid.counts(values[begin : begin + 1])[0]:
+            first[column] = values[pyramid.find(values, begin, stop)]
+        if not pyramid.counts(values[stop - 1 : stop])[0]:
+            last[column] = values[pyramid.find(values, begin, stop, forward=False)]
+    return Envelope(low, high, first, last, broken)
+
+
+def _direct(values: Floats, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> Envelope:
+    """One pass over the values: the fastest way where there are few."""
+    count = len(left)
     filled = right > left
-    low, high, first, last = (np.full(columns, np.nan) for _ in range(4))
-    broken = np.zeros(columns, np.bool_)
+    low, high, first, last = (np.full(count, np.nan) for _ in range(4))
+    broken = np.zeros(count, np.bool_)
     if not filled.any():
         return Envelope(low, high, first, last, broken)
-    begin, end = int(bounds[0]), int(bounds[-1])
+    begin, end = int(left[0]), int(right[-1])
     part = values[begin:end]
     finite = np.isfinite(part)
     starts = left[filled] - begin
@@ -104,20 +149,3 @@ def joined(env: Envelope) -> Envelope:
     low[a], high[a] = low_a, high_a
     low[b], high[b] = np.fmin(low[b], low_b), np.fmax(high[b], high_b)
     return Envelope(low, high, first, last, broken)
-
-
-def smoothed(values: Floats, window: int) -> Floats:
-    """Trailing mean of the last `window` finite values at each point; NaN where the value itself is not finite.
-
-    float64 of shape (n,). Trailing and not centred: a live line must not change where it has been drawn.
-    """
-    if window <= 1 or len(values) == 0:
-        return values
-    finite = np.isfinite(values)
-    total = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
-    count = np.concatenate([[0], np.cumsum(finite)])
-    stop = np.arange(1, len(values) + 1)
-    start = np.maximum(stop - window, 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = (total[stop] - total[start]) / (count[stop] - count[start])
-    return np.asarray(np.where(finite, mean, np.nan))

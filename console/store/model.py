@@ -150,8 +150,7 @@ class RunModel:
                 pass  # Tokens are kept by the token store of the screens that ask for them.
 
     def _metrics(self, frame: Metrics) -> None:
-        for name, value in frame.values.items():
-            self.metrics.put(name, frame.step, value)
+        self.metrics.record(frame.step, frame.time, frame.values)
         for name, label in frame.labels.items():
             self.labels[resolve(name)] = label
         self.step = max(self.step, frame.step)

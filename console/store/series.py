@@ -3,71 +3,224 @@
 A series is two parallel numpy arrays, `steps` (int64, strictly ascending) and `values` (float64, NaN and Inf
 kept as they came: divergence is what people look for). The newest writer of a step wins, which is also what
 makes a run that was resumed from a checkpoint overwrite the steps it repeats.
+
+One thread writes, another reads: an append never touches what was read before. Only a value that is rewritten is told
+to the reader, under a lock, so that what it derived from it can be made anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from console.store.clock import Clock
+from console.store.decimate import Envelope, envelope
+from console.store.pyramid import Pyramid
+from console.store.smooth import Average
+from console.store.steps import FIRST, StepBuffer, StepPool, Steps
 from driftline.metrics import resolve
 
-Steps = npt.NDArray[np.int64]
+__all__ = ["Points", "Series", "SeriesStore", "Steps", "Values"]
+
 Values = npt.NDArray[np.float64]
 
-_FIRST = 256
+_END: Final = 2**62
+"""Behind every index."""
 
 
 class Series:
     """One metric over the steps. Reads are views of the live buffer: cheap, and never written behind their end."""
 
-    __slots__ = ("_n", "_steps", "_values", "revision")
+    __slots__ = ("_buffer", "_changed", "_derived", "_lock", "_n", "_pool", "_values", "revision")
 
-    def __init__(self) -> None:
+    def __init__(self, pool: StepPool | None = None) -> None:
+        """`pool` keeps the steps of all series that may have the same ones."""
+        self._pool = StepPool() if pool is None else pool
+        self._buffer: StepBuffer | None = None
         self._n = 0
-        self._steps: Steps = np.empty(_FIRST, np.int64)
-        self._values: Values = np.empty(_FIRST, np.float64)
+        self._values: Values = np.empty(FIRST, np.float64)
+        self._lock = threading.Lock()
+        self._changed: tuple[int, int] | None = None
+        self._derived: _Derived | None = None
         self.revision = 0
         """Counts the writes, so that a reader can tell cheaply that nothing changed."""
+
+    @classmethod
+    def of(cls, steps: Steps, values: Values) -> Series:
+        """A series of what is there already, as a reference is. The arrays are kept, not copied.
+
+        Raises ValueError unless the steps ascend strictly and there is a value for each.
+        """
+        steps, values = np.asarray(steps, np.int64), np.asarray(values, np.float64)
+        if steps.shape != values.shape or steps.ndim != 1 or not bool((steps[1:] > steps[:-1]).all()):
+            raise ValueError(f"steps must ascend and have a value each: {steps.shape} steps, {values.shape} values")
+        series = cls()
+        series._buffer, series._values, series._n, series.revision = StepBuffer(steps), values, len(steps), 1
+        series._buffer.users = 1
+        return series
 
     def __len__(self) -> int:
         return self._n
 
     @property
     def steps(self) -> Steps:
-        return self._steps[: self._n]
+        return np.empty(0, np.int64) if self._buffer is None else self._buffer.data[: self._n]
 
     @property
     def values(self) -> Values:
         return self._values[: self._n]
 
+    def points(self) -> Points:
+        """What is there now; what is appended later does not show in it."""
+        # The length first: the arrays only ever grow behind it.
+        n, revision = self._n, self.revision
+        steps = np.empty(0, np.int64) if self._buffer is None else self._buffer.data[:n]
+        return Points(self, steps, self._values[:n], revision)
+
     def put(self, step: int, value: float) -> None:
         """Record `value` at `step`: appended, replaced where the step is known, inserted where it came late."""
-        n = self._n
-        self.revision += 1
-        if n and step <= self._steps[n - 1]:
-            at = int(np.searchsorted(self._steps[:n], step))
-            if self._steps[at] == step:
-                self._values[at] = value
-                return
-            self._grow()
-            # Copies on the right-hand side: the two slices overlap.
-            self._steps[at + 1 : n + 1] = self._steps[at:n].copy()
-            self._values[at + 1 : n + 1] = self._values[at:n].copy()
-            self._steps[at], self._values[at] = step, value
+        n, buffer = self._n, self._buffer
+        if buffer is None:
+            self._buffer = self._pool.start(step)
+        elif n == buffer.n - 1 and buffer.last == step:
+            pass  # the usual case: another metric of the same frame was first
+        elif step <= buffer.data[n - 1]:
+            self._rewrite(buffer, step, value)
+            return
         else:
+            self._buffer = self._pool.extend(buffer, n, step)
+        if n == len(self._values):
             self._grow()
-            self._steps[n], self._values[n] = step, value
+        self._values[n] = value
         self._n = n + 1
+        self.revision += 1
+
+    def _rewrite(self, buffer: StepBuffer, step: int, value: float) -> None:
+        n = self._n
+        at = int(np.searchsorted(buffer.data[:n], step))
+        with self._lock:
+            if buffer.data[at] == step:
+                self._values[at] = value
+                stop = at + 1
+            else:
+                values = self._values
+                if n == len(values):
+                    values = np.empty(2 * n)
+                    values[:at] = self._values[:at]
+                # A copy on the right-hand side: the two slices may overlap.
+                values[at + 1 : n + 1] = self._values[at:n].copy()
+                values[at] = value
+                self._values, self._buffer = values, self._pool.insert(buffer, n, at, step)
+                self._n = stop = n + 1
+            before = self._changed
+            # All that was derived while this went on is covered as well, because it is told at the end.
+            self._changed = (at, stop) if before is None else (min(at, before[0]), max(stop, before[1]))
+            self.revision += 1
 
     def _grow(self) -> None:
-        if self._n < len(self._steps):
-            return
-        # New buffers instead of a resize in place: a view handed out earlier keeps what it saw.
-        self._steps = np.concatenate([self._steps, np.empty_like(self._steps)])
-        self._values = np.concatenate([self._values, np.empty_like(self._values)])
+        # A new buffer instead of a resize in place: a view handed out earlier keeps what it saw.
+        values = np.empty(2 * len(self._values))
+        values[: self._n] = self._values[: self._n]
+        self._values = values
+
+    def smoothed(self, weight: float) -> Values:
+        """The debiased moving average of all values there are now. For one reading thread, as all below."""
+        derived, values = self._derive()
+        return derived.smoothed(values, weight)
+
+    def pyramid(self, weight: float = 0.0, *, positive: bool = False) -> Pyramid:
+        """The pyramid over all values there are now, or over their average with `weight`."""
+        derived, values = self._derive()
+        if weight:
+            values = derived.smoothed(values, weight)
+        return derived.pyramid(values, weight, positive=positive)
+
+    def _derive(self) -> tuple[_Derived, Values]:
+        if self._derived is None:
+            self._derived = _Derived()
+        with self._lock:
+            changed, self._changed = self._changed, None
+            values = self._values[: self._n]
+        if changed is not None:
+            self._derived.rewritten(changed)
+        return self._derived, values
+
+
+class _Derived:
+    """Pyramids and the average of a series, each made when first asked for, then kept up to date.
+
+    The weight 0 stands for the values as they are.
+    """
+
+    def __init__(self) -> None:
+        self._pyramids: dict[tuple[float, bool], tuple[Pyramid, list[tuple[int, int]]]] = {}
+        self._average: tuple[Average, list[int]] | None = None
+
+    def rewritten(self, changed: tuple[int, int]) -> None:
+        """Remember for each derived thing what it has to make anew."""
+        for (weight, _), (_, waiting) in self._pyramids.items():
+            # An average carries what was rewritten on to its end.
+            waiting.append(changed if weight == 0 else (changed[0], _END))
+        if self._average is not None:
+            self._average[1].append(changed[0])
+
+    def smoothed(self, values: Values, weight: float) -> Values:
+        """The debiased moving average of `values`; that of the last weight asked for is kept."""
+        if self._average is None or self._average[0].weight != weight:
+            self._average = (Average(weight), [])
+            self._pyramids = {key: kept for key, kept in self._pyramids.items() if key[0] == 0}
+        average, waiting = self._average
+        changed = min(waiting, default=None)
+        waiting.clear()
+        return average.update(values, changed)
+
+    def pyramid(self, values: Values, weight: float, *, positive: bool) -> Pyramid:
+        """The pyramid over `values`, which are those of the series or their average with `weight`."""
+        pyramid, waiting = self._pyramids.setdefault((weight, positive), (Pyramid(positive=positive), []))
+        changed = (min(low for low, _ in waiting), max(high for _, high in waiting)) if waiting else None
+        waiting.clear()
+        pyramid.sync(values, changed)
+        return pyramid
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """The points of a series as of one moment: int64 and float64 of shape (n,)."""
+
+    series: Series
+    steps: Steps
+    values: Values
+    revision: int
+    weight: float = 0.0
+    """Of the moving average that `values` are; 0 for the values themselves."""
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def smoothed(self, weight: float) -> Points:
+        """The same points as a debiased moving average (`console.store.smooth`)."""
+        if weight == 0:
+            return self
+        values = self.series.smoothed(weight)[: len(self.steps)]
+        return Points(self.series, self.steps, values, self.revision, weight)
+
+    def pyramid(self, *, positive: bool = False) -> Pyramid:
+        """The pyramid over these points, and over all that came behind them since."""
+        return self.series.pyramid(self.weight, positive=positive)
+
+    def envelope(self, edges: Values, *, positive: bool = False) -> Envelope:
+        """The points decimated into the columns between `edges`; with `positive` only values above 0 count."""
+        return envelope(self.steps, self.values, edges, self.pyramid(positive=positive))
+
+    def at(self, step: int) -> float | None:
+        """The value at `step` or the newest before it, None before the first."""
+        index = int(np.searchsorted(self.steps, step, side="right")) - 1
+        return float(self.values[index]) if index >= 0 else None
 
 
 class SeriesStore:
@@ -75,14 +228,27 @@ class SeriesStore:
 
     def __init__(self) -> None:
         self._series: dict[str, Series] = {}
+        self._pool = StepPool()
+        self.clock = Clock()
+        """When each step was, in seconds and in tokens."""
 
     def put(self, name: str, step: int, value: float) -> None:
         """Record one value."""
         name = resolve(name)
         series = self._series.get(name)
         if series is None:
-            series = self._series[name] = Series()
+            series = self._series[name] = Series(self._pool)
         series.put(step, value)
+
+    def record(self, step: int, time: float, values: Mapping[str, float]) -> None:
+        """Record the numbers of one step, reported at `time` (seconds since the epoch, the producer's clock)."""
+        for name, value in values.items():
+            self.put(name, step, value)
+        rate = self._series.get("engine/tokens_per_s")
+        if rate is not None and len(rate) and rate.steps[-1] == step:
+            self.clock.put(step, time, float(rate.values[-1]))
+        else:
+            self.clock.put(step, time)
 
     def names(self) -> tuple[str, ...]:
         """Canonical names, in the order in which they first came."""
@@ -94,15 +260,17 @@ class SeriesStore:
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._series))
 
+    def points(self, name: str) -> Points:
+        """The points of a metric as of now; none for a name that never came."""
+        return (self._series.get(resolve(name)) or Series()).points()
+
     def steps(self, name: str) -> Steps:
         """Steps of a metric, ascending; empty for a name that never came. int64 of shape (n,)."""
-        series = self._series.get(resolve(name))
-        return series.steps if series is not None else np.empty(0, np.int64)
+        return self.points(name).steps
 
     def values(self, name: str) -> Values:
         """Values of a metric, one for each of `steps`. float64 of shape (n,)."""
-        series = self._series.get(resolve(name))
-        return series.values if series is not None else np.empty(0, np.float64)
+        return self.points(name).values
 
     def last(self, name: str) -> float | None:
         """The value at the highest step, or None for a name that never came."""

@@ -12,7 +12,7 @@ from console.tui.source import Link
 from console.tui.theme import HEALTH_INK, Ink
 from console.tui.widgets.axis import number
 from console.tui.widgets.cells import Text
-from console.tui.widgets.chart_data import ChartData, Line
+from console.tui.widgets.chart_data import ChartData, Freshness, Line
 from driftline.frames import EngineState
 from driftline.metrics import BY_NAME, health
 
@@ -44,7 +44,14 @@ LIVE_CHARTS: Final[tuple[ChartSpec, ...]] = (
 )
 
 
-def chart(model: RunModel, spec: ChartSpec) -> ChartData:
+def freshness(model: RunModel, link: Link) -> Freshness:
+    """Whether the newest point of a chart is the run's newest: not while history comes in, nor in silence."""
+    if link.state in ("stale", "lost") and not ended(model.run, link):
+        return "stale"
+    return "loading" if link.state == "live" and link.behind > BEHIND_FRAMES else "live"
+
+
+def chart(model: RunModel, spec: ChartSpec, fresh: Freshness = "live") -> ChartData:
     """The data of one chart as of now."""
     lines = [_line(model, spec.metric, Ink.LINE, spec.names[0])]
     if spec.second:
@@ -59,12 +66,12 @@ def chart(model: RunModel, spec: ChartSpec) -> ChartData:
         marks=tuple(model.marks),
         limits=tuple((value, ink) for value, ink in limits if value is not None),
         empty=_empty(model, spec),
+        freshness=fresh,
     )
 
 
 def _line(model: RunModel, metric: str, ink: Ink, short: str, *, secondary: bool = False) -> Line:
-    store = model.metrics
-    return Line(store.steps(metric), store.values(metric), store.revision(metric), ink, metric, short, secondary)
+    return Line(model.metrics.points(metric), ink, metric, short, secondary)
 
 
 def _empty(model: RunModel, spec: ChartSpec) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from console.store.decimate import envelope, joined
+from console.store.decimate import Envelope, columns, joined
+from console.store.decimate import envelope as between
 from console.store.model import Mark
+from console.store.series import Series
 from console.tui.celltext import clean
 from console.tui.glyphs import GLYPHS
 from console.tui.theme import SELECTED, Ink, palette
-from console.tui.widgets.axis import Range, nice_max, nice_step, number
+from console.tui.widgets.axis import nice_max, nice_step, number, y_range
 from console.tui.widgets.cells import Cells
 from console.tui.widgets.chart_data import ChartData, Line
 from console.tui.widgets.line_chart import ChartView, paint_chart
@@ -20,6 +23,15 @@ from console.tui.widgets.raster import dots
 from console.tui.widgets.xview import XView
 
 NAN = float("nan")
+
+
+def line_of(steps: object, values: object, ink: Ink = Ink.LINE, **changes: object) -> Line:
+    points = Series.of(np.array(steps, np.int64), np.array(values, float)).points()
+    return Line(points, ink, **changes)  # type: ignore[arg-type]
+
+
+def envelope(steps: np.ndarray, values: np.ndarray, start: float, stop: float, count: int) -> Envelope:
+    return between(steps, values, columns(start, stop, count))
 
 
 def paint(
@@ -32,10 +44,10 @@ def paint(
 ) -> Cells:
     cells = Cells(width, height)
     steps = np.arange(len(values), dtype=np.int64)
-    line = Line(steps, np.array(values, float), 1, metric="mismatch/abs_diff_mean")
+    line = line_of(steps, values, metric="mismatch/abs_diff_mean")
     data = ChartData("mismatch", **({"lines": (line,)} | changes))  # type: ignore[arg-type]
     extent = (0, max(len(values) - 1, 0))
-    paint_chart(cells, data, view or ChartView(), extent, (Range(), Range()), GLYPHS[marker])
+    paint_chart(cells, data, view or ChartView(), extent, GLYPHS[marker])
     return cells
 
 
@@ -85,9 +97,9 @@ def test_title_value_health_and_label_stand_in_the_frame():
 
 def test_the_title_gives_way_to_the_value():
     cells = Cells(14, 4)
-    line = Line(np.array([1]), np.array([0.0471]), 1)
+    line = line_of([1], [0.0471])
     data = ChartData("a long title", "short one", lines=(line,))
-    paint_chart(cells, data, ChartView(), (0, 1), (Range(), Range()), GLYPHS["braille"])
+    paint_chart(cells, data, ChartView(), (0, 1), GLYPHS["braille"])
     assert rows(cells)[0] == "╭ sho 0.0471 ╮"
 
 
@@ -130,12 +142,12 @@ def test_zero_on_a_log_axis_is_a_gap_and_not_an_alarm():
 
 
 def test_marks_limits_reference_and_ghost_are_drawn_behind_the_line():
-    reference = Line(np.arange(101), np.full(101, 0.2), 1, reference=True)
-    line = Line(np.arange(101), 0.3 + 0.05 * np.sin(np.arange(101.0)), 1)
+    reference = line_of(np.arange(101), np.full(101, 0.2), reference=True)
+    line = line_of(np.arange(101), 0.3 + 0.05 * np.sin(np.arange(101.0)))
     cells = Cells(80, 12)
     marks = (Mark(50, "fix", "processed-logprobs on"), Mark(50, "fix", "other"), Mark(20, "sync", "sync"))
     data = ChartData("t", lines=(line, reference), marks=marks, limits=((0.23, Ink.LIMIT_ALARM),))
-    paint_chart(cells, data, ChartView(window=10), (0, 100), (Range(), Range()), GLYPHS["braille"])
+    paint_chart(cells, data, ChartView(weight=0.9), (0, 100), GLYPHS["braille"])
     assert inked(cells, Ink.FIX_MARK).count("┊") >= 5
     assert inked(cells, Ink.SYNC_MARK).count("┊") >= 5
     assert "processed-logprobs on +1" in "".join(rows(cells))
@@ -143,7 +155,7 @@ def test_marks_limits_reference_and_ghost_are_drawn_behind_the_line():
     assert len(inked(cells, Ink.REFERENCE)) > 60
     assert len(inked(cells, Ink.GHOST)) > 10
     assert len(inked(cells, Ink.LINE)) > 60
-    assert "mean of 10" in rows(cells)[-1]
+    assert "ema 0.9" in rows(cells)[-1]
 
 
 def test_the_cursor_shows_the_values_at_its_step():
@@ -154,10 +166,10 @@ def test_the_cursor_shows_the_values_at_its_step():
 
 
 def test_a_secondary_line_has_a_range_of_its_own_from_zero():
-    big = Line(np.arange(11), np.full(11, 1900.0), 1, Ink.SECOND, short="tok/s", secondary=True)
-    small = Line(np.arange(11), np.full(11, 1.2), 1, short="lag")
+    big = line_of(np.arange(11), np.full(11, 1900.0), Ink.SECOND, short="tok/s", secondary=True)
+    small = line_of(np.arange(11), np.full(11, 1.2), short="lag")
     cells = Cells(50, 10)
-    paint_chart(cells, ChartData("", lines=(small, big)), ChartView(), (0, 10), (Range(), Range()), GLYPHS["braille"])
+    paint_chart(cells, ChartData("", lines=(small, big)), ChartView(), (0, 10), GLYPHS["braille"])
     assert rows(cells)[0].startswith("╭ lag 1.2 tok/s 1.9k ")
     assert "1.9k" not in "".join(rows(cells)[1:])
     assert len(inked(cells, Ink.SECOND)) > 40
@@ -168,7 +180,7 @@ def test_a_secondary_line_has_a_range_of_its_own_from_zero():
 @pytest.mark.parametrize("height", [1, 2, 3, 4, 7, 25])
 def test_every_size_is_drawn_in_cells_of_its_own(marker: str, width: int, height: int):
     for values in ([], [0.4], [0.4, NAN, 0.5], [0.0] * 5, [1e300, -1e300], [NAN] * 4):
-        for view in (ChartView(), ChartView(log=True, window=10, cursor=1, x=XView("follow", width=4))):
+        for view in (ChartView(), ChartView(log=True, weight=0.9, cursor=1, x=XView("follow", width=4))):
             cells = paint(values, width, height, marker, view)
             strips = cells.strips(palette())
             assert [strip.cell_length for strip in strips] == [width] * height
@@ -216,22 +228,52 @@ def test_hostile_text_becomes_one_printable_line(text: str):
     assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for char in safe)
 
 
-def test_the_y_range_holds_still_and_shrinks_late():
-    span = Range()
-    first = span.fit(0.1, 0.9)
-    assert first == (0.0, 1.0)
-    assert span.fit(0.2, 0.8) == first
-    assert span.fit(0.1, 1.3) == (0.0, 1.5)
-    assert span.fit(0.3, 0.9) == (0.0, 1.5)
-    low, high = span.fit(0.30, 0.35)
-    assert high - low < 0.2
-    assert span.fit(NAN, NAN) == (low, high)
+def test_the_y_range_is_a_function_of_the_data_and_moves_from_round_number_to_round_number():
+    assert y_range(0.1, 0.9) == y_range(0.2, 0.8) == (0.0, 1.0)
+    assert y_range(0.1, 1.3) == (0.0, 1.5)
+    assert y_range(NAN, NAN) == (0.0, 1.0)
+    assert y_range(0.30, 0.35)[1] - y_range(0.30, 0.35)[0] < 0.2
+    random = np.random.default_rng(0)
+    values = np.cumsum(random.normal(size=20_000))
+    ranges = {y_range(values[:n].min(), values[:n].max()) for n in range(1, 20_000)}
+    assert len(ranges) < 30, "a walk of 20,000 steps moves its axis a few times"
+
+
+def test_two_consoles_attached_at_different_times_see_the_same():
+    values = [*([5.0] * 30), *(0.1 + 0.001 * i for i in range(100))]
+    series = Series.of(np.arange(130), np.array(values))
+    view = ChartView(x=XView("follow", width=20))
+    early, late = Cells(60, 12), Cells(60, 12)
+    for n in range(2, 130):
+        points = Series.of(np.arange(n), np.array(values[:n])).points()
+        early = Cells(60, 12)
+        paint_chart(early, ChartData("m", lines=(Line(points),)), view, (0, n - 1), GLYPHS["braille"])
+    points = Series.of(series.steps[:129], series.values[:129]).points()
+    paint_chart(late, ChartData("m", lines=(Line(points),)), view, (0, 128), GLYPHS["braille"])
+    assert early.changed(late) == []
+
+
+def test_a_window_that_follows_does_not_flutter_at_each_move():
+    random = np.random.default_rng(3)
+    values = np.abs(random.normal(size=2000))
+    view = ChartView(x=XView("follow", width=100))
+    seen = []
+    for n in range(200, 2000):
+        points = Series.of(np.arange(n), values[:n]).points()
+        cells = Cells(40, 10)
+        paint_chart(cells, ChartData("m", lines=(Line(points),)), view, (0, n - 1), GLYPHS["braille"])
+        seen.append((view.domain((0, n - 1))[0], rows(cells)[1][:6]))
+    moves = len({start for start, _ in seen})
+    changes = sum(one[1] != other[1] for one, other in pairwise(seen))
+    within = sum(one[1] != other[1] and one[0] == other[0] for one, other in pairwise(seen))
+    assert changes < moves, "of 1800 redraws only some change the axis"
+    assert within < moves / 2
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 1e-12, 1e12, 0.4])
 @pytest.mark.parametrize("log", [False, True])
 def test_a_flat_line_has_a_range(value: float, log: bool):
-    low, high = Range(log).fit(value, value)
+    low, high = y_range(value, value, log=log)
     assert low <= value <= high
     assert high > low
 

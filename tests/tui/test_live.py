@@ -274,9 +274,13 @@ async def test_log_axis_is_of_the_focused_chart(running: Running):
 
 async def test_smoothing_cycles(running: Running):
     async with running(source_with(), (120, 40)) as pilot:
-        assert (await press(pilot, "s")).count("mean of 10") == 6
-        assert (await press(pilot, "s")).count("mean of 50") == 6
-        assert "mean of" not in (await press(pilot, "s")).replace("smoothing off", "")
+        for weight in ("0.6", "0.9", "0.99"):
+            text = await press(pilot, "s")
+            assert text.count(f" ema {weight} ") == 6
+            assert f"moving average of weight {weight}" in text
+        text = await press(pilot, "s")
+        assert "smoothing off" in text
+        assert "ema" not in text
 
 
 async def test_the_crosshair_is_linked_and_moves(running: Running):

@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.store.decimate import Envelope, envelope, joined, smoothed
+from console.store.decimate import Envelope, columns, joined
+from console.store.decimate import envelope as between
 
 NAN = float("nan")
+
+
+def envelope(steps: np.ndarray, values: np.ndarray, start: float, stop: float, count: int) -> Envelope:
+    return between(steps, values, columns(start, stop, count))
 
 
 def whole(values: list[float], columns: int) -> Envelope:
@@ -21,12 +26,12 @@ def whole(values: list[float], columns: int) -> Envelope:
     st.lists(st.floats(-1e6, 1e6) | st.sampled_from([NAN, float("inf"), -float("inf")]), min_size=1, max_size=300),
     st.integers(1, 40),
 )
-def test_every_column_has_the_bounds_of_its_points(values: list[float], columns: int):
+def test_every_column_has_the_bounds_of_its_points(values: list[float], count: int):
     steps = np.arange(len(values), dtype=np.int64)
     stop = max(len(values) - 1, 1)
-    env = envelope(steps, np.array(values), 0, stop, columns)
-    edges = [0 + i * (stop / columns) for i in range(columns)] + [np.inf]
-    for column in range(columns):
+    env = envelope(steps, np.array(values), 0, stop, count)
+    edges = [0 + i * (stop / count) for i in range(count)] + [np.inf]
+    for column in range(count):
         part = [v for s, v in zip(steps, values, strict=True) if edges[column] <= s < edges[column + 1]]
         finite = [v for v in part if np.isfinite(v)]
         assert env.broken[column] == (len(finite) < len(part))
@@ -80,14 +85,3 @@ def test_nothing_finite_draws_nothing():
 def test_what_cannot_be_decimated_is_refused(start: float, stop: float, columns: int):
     with pytest.raises(ValueError, match="cannot decimate"):
         envelope(np.arange(3, dtype=np.int64), np.zeros(3), start, stop, columns)
-
-
-@given(st.lists(st.floats(-1e3, 1e3) | st.just(NAN), max_size=60), st.integers(1, 12))
-def test_smoothing_is_the_trailing_mean_of_finite_values(values: list[float], window: int):
-    got = smoothed(np.array(values, float), window)
-    for i, value in enumerate(values):
-        if np.isnan(value):
-            assert np.isnan(got[i])
-        else:
-            part = [v for v in values[max(i - window + 1, 0) : i + 1] if not np.isnan(v)]
-            assert got[i] == pytest.approx(np.mean(part), abs=1e-6)

@@ -20,7 +20,8 @@ from console.tui.source import Link
 from console.tui.theme import Ink
 from console.tui.widgets.bars import BannerBar, FooterBar, HeaderBar
 from console.tui.widgets.cells import Cells, CellWidget
-from console.tui.widgets.line_chart import ChartView, LineChart
+from console.tui.widgets.chart_view import ChartView
+from console.tui.widgets.line_chart import LineChart
 from console.tui.widgets.panes import EnginePanel, EventLog, FixPanel, Pane
 from driftline.frames import Level
 
@@ -31,8 +32,6 @@ Direction = Literal["left", "right", "up", "down"]
 
 SMALLEST: Final = (60, 15)
 """Columns and rows below which nothing is drawn but the wish for more."""
-
-_WINDOWS: Final = (1, 10, 50)
 
 
 class TooSmall(CellWidget):
@@ -135,10 +134,12 @@ class LiveScreen(Screen[None]):
         if self.frozen:
             return
         self.extent = present.extent(model)
+        self.view = self.view.measured(model.metrics.clock.ruler(self.view.ruler.unit) or self.view.ruler, self.extent)
+        fresh = present.freshness(model, link)
         for spec in LIVE_CHARTS:
             chart = self.query_one(f"#{spec.id}", LineChart)
             if chart.display:
-                chart.show(present.chart(model, spec), self._view(spec.id), self.extent)
+                chart.show(present.chart(model, spec, fresh), self._view(spec.id), self.extent)
         self.query_one(FixPanel).show(fix_rows(model, self.glyphs))
         engines = self.query_one(EnginePanel)
         count = len(engines.engines)
@@ -153,11 +154,14 @@ class LiveScreen(Screen[None]):
     def _view(self, chart_id: str) -> ChartView:
         return replace(self.view, log=self.logs[chart_id])
 
-    def _redraw(self) -> None:
+    def _look(self, view: ChartView) -> None:
         """Draw the same data in another view; also while frozen, because the view is the operator's."""
-        for spec in LIVE_CHARTS:
-            chart = self.query_one(f"#{spec.id}", LineChart)
-            chart.show(chart.data, self._view(spec.id), self.extent)
+        self.view = view
+        # What a chart derives from its series is made while drawing, and the reader must not rewrite it meanwhile.
+        with self.console_app.lock:
+            for spec in LIVE_CHARTS:
+                chart = self.query_one(f"#{spec.id}", LineChart)
+                chart.show(chart.data, self._view(spec.id), self.extent)
 
     def say(self, text: str, level: Level = "info") -> None:
         """Answer a key in the footer."""
@@ -166,26 +170,30 @@ class LiveScreen(Screen[None]):
     # -- view
 
     def action_zoom(self, factor: float) -> None:
-        self.view = replace(self.view, x=self.view.x.zoom(factor, *self.extent))
-        self._redraw()
+        self._look(self.view.zoom(factor, self.extent))
 
     def action_pan(self, part: float) -> None:
-        self.view = replace(self.view, x=self.view.x.pan(part, *self.extent))
-        self._redraw()
+        self._look(self.view.pan(part, self.extent))
 
     def action_show_all(self) -> None:
-        self.view = replace(self.view, x=self.view.x.all())
-        self._redraw()
+        self._look(self.view.all())
 
     def action_follow(self) -> None:
-        self.view = replace(self.view, x=self.view.x.follow(*self.extent))
-        self._redraw()
+        self._look(self.view.follow(self.extent))
 
     def action_smooth(self) -> None:
-        at = _WINDOWS.index(self.view.window)
-        self.view = replace(self.view, window=_WINDOWS[(at + 1) % len(_WINDOWS)])
-        self._redraw()
-        self.say("smoothing off" if self.view.window == 1 else f"smoothing: mean of the last {self.view.window} steps")
+        self._look(self.view.smooth())
+        weight = self.view.weight
+        self.say(f"smoothing: moving average of weight {weight:g}, the raw line behind" if weight else "smoothing off")
+
+    def action_unit(self) -> None:
+        before = self.view.ruler.unit
+        with self.console_app.lock:
+            view = self.view.next_unit(self.console_app.model.metrics.clock, self.extent)
+        self._look(view)
+        unit = self.view.ruler.unit
+        words = {"step": "steps", "time": "time since the first step", "tokens": "tokens sampled"}
+        self.say(f"x axis: {words[unit]}" if unit != before else "x axis: only steps are known yet")
 
     def action_log(self) -> None:
         chart = self.focused
@@ -193,15 +201,10 @@ class LiveScreen(Screen[None]):
             self.say("log axis: focus a chart first (arrows or tab)", "warn")
             return
         self.logs[chart.id] = not self.logs[chart.id]
-        self._redraw()
+        self._look(self.view)
 
     def action_crosshair(self) -> None:
-        cursor = None
-        if self.view.cursor is None:
-            low, high = self.view.x.domain(*self.extent)
-            cursor = int(min(max(self.extent[1], low), high))
-        self.view = replace(self.view, cursor=cursor)
-        self._redraw()
+        self._look(self.view.crosshair(self.extent))
 
     def action_freeze(self) -> None:
         self.frozen = not self.frozen
@@ -213,21 +216,11 @@ class LiveScreen(Screen[None]):
         if isinstance(focused, Pane) and focused.move(direction):
             return
         if isinstance(focused, LineChart) and self.view.cursor is not None and direction in ("left", "right"):
-            self._move_cursor(-1 if direction == "left" else 1)
+            self._look(self.view.moved(-1 if direction == "left" else 1, focused.size.width, self.extent))
             return
         target = self._neighbour(focused, direction)
         if target is not None:
             self.set_focus(target)
-
-    def _move_cursor(self, step: int) -> None:
-        assert self.view.cursor is not None
-        low, high = self.view.x.domain(*self.extent)
-        # One step of the run, or one column where a column holds many.
-        chart = cast("LineChart", self.focused)
-        stride = max(round((high - low) / max(chart.size.width, 1)), 1)
-        cursor = self.view.cursor + step * stride
-        self.view = replace(self.view, cursor=int(min(max(cursor, low), min(high, self.extent[1]))))
-        self._redraw()
 
     def _neighbour(self, focused: Widget | None, direction: Direction) -> Widget | None:
         """The nearest pane in a direction, by where panes are on the screen."""

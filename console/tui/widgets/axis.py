@@ -1,15 +1,21 @@
-"""Axes that hold still: ranges grow in steps and shrink late, so that a new point changes a few cells and not all."""
+"""Axes that hold still: ranges grow from one round number to the next, so that a new point changes few cells."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 _NICE: Final = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 _HEADROOM: Final = 0.06
-_SHRINK_BELOW: Final = 0.3
-"""A range is drawn tighter only once the data uses less than this much of it."""
+_DAY: Final = 86_400.0
+_TIMES: Final = tuple(
+    float(span)
+    for span in (
+        *(10, 15, 20, 30, 45),
+        *(60 * minutes for minutes in (1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 45)),
+        *(3600 * hours for hours in (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 36, 48)),
+    )
+)
 
 
 def nice_max(value: float) -> float:
@@ -54,31 +60,59 @@ def _digits(value: float, digits: int) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-@dataclass
-class Range:
-    """The y range of one chart, kept from redraw to redraw. In log space when `log`, then in decades."""
+def duration(seconds: float) -> str:
+    """A time span in at most six characters: 45s, 2m30, 1h05, 3d4h."""
+    if not math.isfinite(seconds) or abs(seconds) >= 1000 * _DAY:
+        return number(seconds)
+    if seconds < 60:
+        return f"{number(seconds)}s" if seconds else "0"
+    if seconds < 3600:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes}m{rest:02d}" if rest else f"{minutes}m"
+    if seconds < _DAY:
+        hours, rest = divmod(round(seconds / 60), 60)
+        return f"{hours}h{rest:02d}" if rest else f"{hours}h"
+    days, rest = divmod(round(seconds / 3600), 24)
+    return f"{days}d{rest}h" if rest else f"{days}d"
 
-    log: bool = False
-    low: float = 0.0
-    high: float = 1.0
-    _set: bool = False
 
-    def fit(self, low: float, high: float) -> tuple[float, float]:
-        """Make room for [low, high] (already in log space when `log`); returns the range to draw."""
-        if not (math.isfinite(low) and math.isfinite(high)):
-            return (self.low, self.high) if self._set else (-1.0, 0.0) if self.log else (0.0, 1.0)
-        inside = self._set and self.low <= low and high <= self.high
-        if inside and (high - low) >= _SHRINK_BELOW * (self.high - self.low):
-            return self.low, self.high
-        fitted = _log_bounds(low, high) if self.log else _linear_bounds(low, high)
-        if not inside or fitted[1] - fitted[0] < 0.7 * (self.high - self.low):
-            self.low, self.high = fitted
-            self._set = True
-        return self.low, self.high
+def nice_time(seconds: float) -> float:
+    """The smallest round span not below `seconds`, at most half above it; at least 10 seconds."""
+    if seconds > _TIMES[-1]:
+        return nice_max(seconds / _DAY) * _DAY if seconds > 10 * _DAY else math.ceil(seconds / _DAY) * _DAY
+    return next(span for span in _TIMES if span >= seconds)
 
-    def reset(self, log: bool) -> None:
-        """Forget the range, because the axis changed its kind."""
-        self.log, self._set = log, False
+
+def y_range(low: float, high: float, *, log: bool = False) -> tuple[float, float]:
+    """Round bounds around [low, high], in log space (decades) when `log`: the y range of a chart.
+
+    A function of what is in view and of nothing else, so that two consoles that look at the same see the same, whenever
+    they were opened. That it holds still from redraw to redraw comes from what is put in: the window moves in chunks,
+    and while it stands, bounds can only grow, from one round number to the next.
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return (-1.0, 0.0) if log else (0.0, 1.0)
+    return _log_bounds(low, high) if log else _linear_bounds(low, high)
+
+
+def ticks(low: float, high: float, rows: int, *, log: bool = False) -> list[tuple[int, str]]:
+    """Rows of a plot (0 is the top) with their labels, top first; only round values, and both ends where there is room.
+
+    With `log` the range is in decades and the labels are the values themselves.
+    """
+    places = {0: high} | ({rows - 1: low} if rows > 1 else {})
+    if rows >= 4:
+        if log:
+            between = [float(y) for y in range(math.ceil(low), math.floor(high) + 1)]
+        else:
+            step = nice_step(high - low, max(rows // 4, 1))
+            first = math.ceil(low / step - 1e-9)
+            between = [step * i for i in range(first, math.floor(high / step + 1e-9) + 1)]
+        for y in between:
+            row = round((high - y) / (high - low) * (rows - 1))
+            if all(abs(row - taken) >= 2 for taken in places):
+                places[row] = 0.0 if not log and abs(y) < (high - low) * 1e-9 else y
+    return [(row, number(10.0 ** places[row] if log else places[row])) for row in sorted(places)]
 
 
 def _linear_bounds(low: float, high: float) -> tuple[float, float]:

@@ -3,28 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from console.store.clock import Ruler
 from console.store.model import Mark
-from console.store.series import Steps, Values
+from console.store.series import Points, Steps, Values
 from console.tui.theme import Ink
+
+Freshness = Literal["live", "loading", "stale"]
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One series. `revision` changes whenever the arrays do, so that a chart need not compare them.
+    """One series as of now (`SeriesStore.points`, or `Series.of(steps, values).points()` of anything else).
 
     `metric` names the catalogue entry whose limits colour the value; `short` stands before the value where the chart
-    has more than one line. A `secondary` line has a y range of its own, a `reference` is drawn dim behind the others.
+    has more than one line. A `secondary` line has a y range of its own. A `reference` is drawn dim behind the others;
+    one of another run has a `ruler` of its own, else it lies where this run has its steps.
     """
 
-    steps: Steps
-    values: Values
-    revision: int
+    points: Points
     ink: Ink = Ink.LINE
     metric: str = ""
     short: str = ""
     secondary: bool = False
     reference: bool = False
+    ruler: Ruler | None = None
+
+    @property
+    def steps(self) -> Steps:
+        return self.points.steps
+
+    @property
+    def values(self) -> Values:
+        return self.points.values
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """What other runs had between them, drawn as a dim pattern behind everything else; steps as of `low` and `high`."""
+
+    low: Points
+    high: Points
+    ruler: Ruler | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +59,19 @@ class ChartData:
     marks: tuple[Mark, ...] = ()
     limits: tuple[tuple[float, Ink], ...] = ()
     empty: str = "waiting for the first step"
+    bands: tuple[Band, ...] = ()
+    freshness: Freshness = "live"
 
     @property
     def signature(self) -> tuple[object, ...]:
         """Equal for two values that draw the same."""
-        revisions = tuple((line.revision, line.ink, line.metric, line.short) for line in self.lines)
-        return (self.title, self.short, self.label, revisions, len(self.marks), self.limits, self.empty)
+        lines = tuple(
+            (id(line.points.series), line.points.revision, line.ink, line.metric, line.short, line.ruler)
+            for line in self.lines
+        )
+        bands = tuple((id(band.low.series), band.low.revision, band.high.revision) for band in self.bands)
+        marks = (len(self.marks), self.marks[-1] if self.marks else None)
+        return (self.title, self.short, self.label, lines, bands, marks, self.limits, self.empty, self.freshness)
 
     def extent(self) -> tuple[int, int] | None:
         """First and last step of all lines that are not references, None without any."""

@@ -1,0 +1,101 @@
+"""Steps, stored once for all series that have the same ones.
+
+The metrics of a run come thirty to a frame, all at one step: a copy of the steps for each of them would be half of what
+a console holds. A `StepBuffer` is shared by every series whose steps are its first n, and a series that goes its own
+way (reported every tenth step, or late) gets a buffer of its own, which others like it share in turn.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Steps = npt.NDArray[np.int64]
+
+FIRST = 256
+"""Room of a new buffer; it doubles. What is not written yet costs no memory: the system maps pages when touched."""
+
+
+class StepBuffer:
+    """Strictly ascending steps; a series that uses it sees the first so many of them."""
+
+    __slots__ = ("data", "last", "n", "users")
+
+    def __init__(self, data: Steps | None = None) -> None:
+        self.data: Steps = np.empty(FIRST, np.int64) if data is None else data
+        self.n = 0 if data is None else len(data)
+        self.last = int(self.data[self.n - 1]) if self.n else 0
+        self.users = 0
+
+    def append(self, step: int) -> None:
+        """Add a step above all others."""
+        if self.n == len(self.data):
+            # A new buffer and not a resize in place: a view handed out earlier keeps what it saw.
+            data = np.empty(max(2 * self.n, FIRST), np.int64)
+            data[: self.n] = self.data
+            self.data = data
+        self.data[self.n] = self.last = step
+        self.n += 1
+
+
+class StepPool:
+    """The distinct step buffers of one store."""
+
+    __slots__ = ("_buffers",)
+
+    def __init__(self) -> None:
+        self._buffers: list[StepBuffer] = []
+
+    def __len__(self) -> int:
+        return len(self._buffers)
+
+    def start(self, step: int) -> StepBuffer:
+        """A buffer whose first step is `step`."""
+        for buffer in self._buffers:
+            if buffer.n and buffer.data[0] == step:
+                buffer.users += 1
+                return buffer
+        return self._add(StepBuffer(), step)
+
+    def extend(self, buffer: StepBuffer, n: int, step: int) -> StepBuffer:
+        """The buffer for a series that has the first `n` steps of `buffer` and gets `step`, above all of them, next."""
+        if n == buffer.n:
+            buffer.append(step)
+            return buffer
+        if buffer.data[n] == step:
+            return buffer
+        prefix = buffer.data[:n]
+        for other in self._buffers:
+            if other.n > n and other.data[n] == step and np.array_equal(other.data[:n], prefix):
+                return self._swap(buffer, other)
+        own = StepBuffer(prefix.copy())
+        self._release(buffer)
+        return self._add(own, step)
+
+    def insert(self, buffer: StepBuffer, n: int, at: int, step: int) -> StepBuffer:
+        """The buffer for a series that has the first `n` steps of `buffer` and gets `step` as its `at`-th."""
+        steps = np.insert(buffer.data[:n], at, step)
+        for other in self._buffers:
+            if other.n > n and other.data[at] == step and np.array_equal(other.data[: n + 1], steps):
+                return self._swap(buffer, other)
+        self._release(buffer)
+        own = StepBuffer(steps)
+        own.users = 1
+        self._buffers.append(own)
+        return own
+
+    def _add(self, buffer: StepBuffer, step: int) -> StepBuffer:
+        buffer.append(step)
+        buffer.users = 1
+        self._buffers.append(buffer)
+        return buffer
+
+    def _swap(self, old: StepBuffer, new: StepBuffer) -> StepBuffer:
+        new.users += 1
+        self._release(old)
+        return new
+
+    def _release(self, buffer: StepBuffer) -> None:
+        buffer.users -= 1
+        if buffer.users == 0:
+            self._buffers.remove(buffer)
