@@ -107,6 +107,9 @@ def _starting(verbs: argparse._SubParsersAction[Parser]) -> None:
     hub.add_argument("--name", default="run", help="first part of the run's id (default run)")
     hub.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="interface to listen on (default loopback)")
     hub.add_argument("--run", metavar="RUN", help="an existing run directory, to go on with it")
+    hub.add_argument("--keep-gb", type=_above_zero, default=0.0, metavar="N", help="only the journal's newest N GB")
+    hub.add_argument("--keep-hours", type=_above_zero, default=0.0, metavar="N", help="only N hours of the journal")
+    hub.add_argument("--compact", action="store_true", help="write the closed part of the journal as Parquet meanwhile")
 
 
 def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
