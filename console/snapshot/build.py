@@ -77,7 +77,7 @@ def batches(name: str, blocks: Iterable[list[bytes]], rows: int = BATCH_ROWS) ->
     """A stored table from blocks of encoded frames (all kinds), in parts of about `rows` rows."""
     wanted = frozenset(STORED[name].tags.encode())
     making = builder(name)
-    step = 64 if wanted == frozenset(b"t") else 1 << 16  # a Tokens frame is thousands of rows
+    step = 1 if wanted == frozenset(b"t") else 1 << 16  # a Tokens frame can be a third of a million rows
     for block in blocks:
         found = [one for one in block if tag(one) in wanted]
         for at in range(0, len(found), step):

@@ -77,7 +77,7 @@ class Reports:
         parts += _singly(single)
         if not parts:
             return
-        part = parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal").sort("seq")
+        part = pl.concat(parts, how="diagonal").sort("seq")
         self.rows += part.height
         self._parts.append(part)
 
