@@ -48,14 +48,14 @@ class SharedMemoryTransferEngine(WeightTransferEngine[SharedMemoryInitInfo, Shar
         """Nothing to set up."""
 
     def start_weight_update(self) -> None:
-        """Put the model's layers into vLLM's reloading state."""
+        """Put the model's layers into vLLM's reloading state, in which tied parameters are tied no more."""
+        self._expected = {name for name, _ in self.model.named_parameters()}
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
         """Load every tensor of the segment. Raises RuntimeError if that left a parameter without weights."""
-        expected = {name for name, _ in self.model.named_parameters()}
         loaded = self.model.load_weights(read(asdict(update_info)))
-        if self.model_config.quantization is None and loaded is not None and (missing := expected - loaded):
+        if self.model_config.quantization is None and loaded is not None and (missing := self._expected - loaded):
             raise RuntimeError(f"no weights came for {len(missing)} parameters, among them {min(missing)}")
 
     def finish_weight_update(self) -> None:

@@ -1,11 +1,11 @@
 """What weights a vLLM worker holds after a load, as a digest in the trainer's own terms.
 
 The trainer names `q_proj`, `k_proj` and `v_proj`; vLLM holds one `qkv_proj`, and its CPU build then packs that for
-the kernel and drops the original. So the digest is taken where the weights can still be read: of a layer that is
-processed after loading in the moment before (vLLM's layerwise reload fills a layer anew, processes it and puts it
-into service in one go, so what is seen there is what serves), of every other parameter after the load, where the
-model has it. Fused and padded parameters are cut back into the trainer's tensors. A layer that no load reached, a
-tensor that a loader dropped, a byte that changed on the way: each leaves another digest, or none.
+the kernel and drops the original. So the digest is taken where the weights can still be read: of a packed layer
+from what it was packed from (vLLM's layerwise reload fills a layer anew, processes it and puts it into service in
+one go, so what is seen there is what serves), of every other parameter after the load, where the model has it.
+Fused and padded parameters are cut back into the trainer's tensors. A layer that no load reached, a tensor that a
+loader dropped, a byte that changed on the way: each leaves another digest, or none.
 
 Not everything can be held against the trainer's exactly. With tensor or pipeline parallelism a worker has slices,
 quantised weights are other numbers, and a loader may reshape or rename; such tensors are counted with the checksum
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -70,51 +71,68 @@ def layout(model: torch.nn.Module) -> dict[str, Slot]:
 
 @dataclass
 class Load:
-    """What is known of one load. `exact` false: this worker's parameters are not the trainer's tensors at all."""
+    """What is known of one load. `exact` false: this worker's parameters are not the trainer's tensors at all.
+
+    Make it before the layers are made ready for the load, while tied parameters can still be told.
+    """
 
     model: torch.nn.Module
     exact: bool
     bytes: int = 0
     seconds: float = 0.0
-    """Time spent looking, a part of the load's."""
+    """Time spent looking, a part of the load's. Packed layers are looked at beside it, on a thread."""
+    _twins: list[list[str]] = field(init=False)
     _slots: dict[str, Slot] = field(default_factory=dict)
     _came: dict[str, _Arrival] = field(default_factory=dict)
-    _seen: dict[str, tuple[Entry, tuple[int, ...]]] = field(default_factory=dict)
+    _packed: dict[str, Future[Entry]] = field(default_factory=dict)
+    _processed: set[torch.nn.Module] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        names: dict[int, list[str]] = {}
+        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            if parameter.numel():  # a packed layer has an empty one left
+                names.setdefault(id(parameter), []).append(name)
+        self._twins = [twins for twins in names.values() if len(twins) > 1]
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Look at what comes in and at each layer before it is processed. Enter it with the layers ready to load."""
-        self._slots = layout(self.model) if self.exact else {}
+        """Look at what comes in and at each layer as it is processed. Enter it with the layers ready to load."""
+        self._slots = layout(self.model)
         names: dict[torch.nn.Module, list[str]] = {}
         for name, slot in self._slots.items():
             names.setdefault(slot.module, []).append(name)
-        methods = {id(m): m for module in names if (m := getattr(module, "quant_method", None)) is not None}
+        methods = {id(m): m for module in names if (m := _method(module)) is not None}
         load_weights = self.model.load_weights
-        # Attributes of the instances, which hide the classes' methods until they are deleted.
-        self.model.load_weights = lambda weights, *args, **kwargs: load_weights(self._coming(weights), *args, **kwargs)
-        for method in methods.values():
-            method.process_weights_after_loading = self._look_first(method.process_weights_after_loading, names)
-        try:
-            yield
-        finally:
-            del self.model.load_weights
+        with ThreadPoolExecutor(1, "look") as beside:
+            # Attributes of the instances, which hide the classes' methods until they are deleted.
+            self.model.load_weights = lambda weights, *args, **kwargs: load_weights(
+                self._coming(weights), *args, **kwargs
+            )
             for method in methods.values():
-                del method.process_weights_after_loading
+                process = method.process_weights_after_loading
+                method.process_weights_after_loading = self._looking(process, names, beside)
+            try:
+                yield
+                self._follow_twins()
+            finally:
+                del self.model.load_weights
+                for method in methods.values():
+                    del method.process_weights_after_loading
+            began = time.perf_counter()
+        self.seconds += time.perf_counter() - began
 
     def result(self) -> Result:
         """What the model holds, once the load is finished."""
         began = time.perf_counter()
         entries, loose, lost = {}, [], []
         for name, came in self._came.items():
-            held = self._held(name)
             if came.crc is not None and came.cast is None:
                 loose.append(name)
                 entries[name] = Entry(came.dtype, came.shape, came.crc)
-            elif held is None:
+            elif (held := self._held(name)) is None:
                 lost.append(name)
-            elif came.cast is not None and came.crc is not None:
-                same = held.crc == came.cast
-                entries[name] = Entry(came.dtype, came.shape, came.crc if same else held.crc)
+            elif came.crc is not None:
+                entries[name] = Entry(came.dtype, came.shape, came.crc if held.crc == came.cast else held.crc)
             else:
                 entries[name] = Entry(came.dtype, came.shape, held.crc)
         self.seconds += time.perf_counter() - began
@@ -129,7 +147,7 @@ class Load:
             yield name, tensor
 
     def _arrival(self, name: str, tensor: torch.Tensor) -> _Arrival:
-        slot = self._slots.get(name)
+        slot = self._slots.get(name) if self.exact else None
         dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
         if slot is None or (place := slot.look()).shape != tensor.shape:
             return _Arrival(dtype, shape, crc(tensor), None)
@@ -137,36 +155,47 @@ class Load:
             return _Arrival(dtype, shape, crc(tensor), crc(tensor.to(place.dtype)))
         return _Arrival(dtype, shape, None, None)
 
-    def _look_first(self, process: Any, names: Mapping[torch.nn.Module, list[str]]) -> Any:
-        def looked(layer: torch.nn.Module) -> None:
-            began = time.perf_counter()
-            for name in names.get(layer, ()):
-                tensor = self._slots[name].look()
-                if not tensor.is_meta:
-                    self._seen[name] = entry(tensor), tensor.stride()
-            self.seconds += time.perf_counter() - began
+    def _looking(self, process: Any, names: Mapping[torch.nn.Module, list[str]], beside: ThreadPoolExecutor) -> Any:
+        def processed(layer: torch.nn.Module) -> None:
+            before = {name: self._slots[name].look() for name in names.get(layer, ())}
             process(layer)
+            self._processed.add(layer)
+            for name, tensor in before.items():
+                if not tensor.is_meta and not _alike(tensor, self._slots[name].look()):
+                    # Packed: what it was packed from is let go once its checksum is known.
+                    self._packed[name] = beside.submit(entry, tensor)
 
-        return looked
+        return processed
+
+    def _follow_twins(self) -> None:
+        """Process layers whose parameter was loaded under another layer's name.
+
+        vLLM's reload puts a shared parameter back into each of its layers, but processes only the one that was
+        loaded: on a CPU a tied head would go on with the packed copy of the old embedding.
+        """
+        for name in (name for twins in self._twins for name in twins):
+            slot = self._slots.get(name)
+            if slot is None or slot.module in self._processed or (method := _method(slot.module)) is None:
+                continue
+            method.process_weights_after_loading(slot.module)
 
     def _held(self, name: str) -> Entry | None:
         """What serves as this tensor; None when nothing that was loaded does."""
         if (slot := self._slots.get(name)) is None:
             return None
-        live = slot.look()
-        if name not in self._seen:
-            return entry(live) if live.numel() or not any(self._came[name].shape) else None
-        seen, stride = self._seen[name]
-        dtype = str(live.dtype).removeprefix("torch.")
-        unpacked = (tuple(live.shape), live.stride(), dtype) == (seen.shape, stride, seen.dtype)
-        return entry(live) if unpacked else seen
+        if (packed := self._packed.get(name)) is not None:
+            return packed.result()
+        if _method(slot.module) is not None and slot.module not in self._processed:
+            return None
+        return entry(slot.look())
 
     def _without(self) -> list[str]:
         """Parameters that nothing came for, under any of their names."""
-        places: dict[tuple[int, tuple[int, int] | None], list[str]] = {}
-        for name, slot in self._slots.items():
-            places.setdefault((id(getattr(slot.module, slot.parameter)), slot.rows), []).append(name)
-        return [min(names) for names in places.values() if self._came.keys().isdisjoint(names)]
+        if not self.exact or any(name not in self._slots for name in self._came):
+            return []  # what came under a name that cannot be placed may be theirs
+        first = {name: twins[0] for twins in self._twins for name in twins}
+        came = {first.get(name, name) for name in self._came}
+        return sorted({first.get(name, name) for name in self._slots} - came)
 
 
 @dataclass(frozen=True)
@@ -208,6 +237,16 @@ class _Arrival(NamedTuple):
     shape: tuple[int, ...]
     crc: int | None
     cast: int | None
+
+
+def _method(module: torch.nn.Module) -> Any:
+    """What processes a layer after loading, in vLLM's words its quant method; None for a layer without."""
+    method = getattr(module, "quant_method", None)
+    return method if hasattr(method, "process_weights_after_loading") else None
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
 
 
 def _join(*parts: str) -> str:

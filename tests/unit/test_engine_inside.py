@@ -138,7 +138,7 @@ def test_a_long_tensor_has_one_checksum(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_segment_is_held_against_the_trainers_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "SEGMENTS", tmp_path)
+    monkeypatch.setattr("engine.segments.FOLDER", tmp_path)
     sent = some_weights()
     with weights.publish(sent) as manifest:
         assert weights.check(manifest, weights.digest(sent)).keys() == sent.keys()
@@ -158,6 +158,13 @@ class Packing:
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         layer.packed = layer.weight.detach().clone()
         layer.weight = torch.nn.Parameter(torch.empty(0))
+
+
+class Copying:
+    """As vLLM's CPU build with embeddings: the weight stays, the kernel gets a packed copy."""
+
+    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        layer.packed = layer.weight.detach().clone()
 
 
 class Layer(torch.nn.Module):
@@ -181,7 +188,10 @@ class Model(torch.nn.Module):
         self.attn = torch.nn.Module()
         self.attn.qkv_proj = Layer(6, sizes=[4, 1, 1])
         self.attn.qkv_proj.quant_method = Packing()
-        self.lm_head = self.embed
+        self.lm_head = Layer(8, vocabulary=5)
+        self.lm_head.weight = self.embed.weight  # tied
+        self.lm_head.quant_method = Copying()
+        self.lm_head.quant_method.process_weights_after_loading(self.lm_head)
         self.dropped: set[str] = set()
 
     def reload(self) -> None:
@@ -250,16 +260,22 @@ def test_a_tensor_that_never_came_is_named(name: str) -> None:
     assert problem == f"no weights came for 1 parameters, among them {name}"
 
 
-def test_a_packed_layer_that_kept_its_old_weights_is_noticed() -> None:
+def test_a_layer_that_was_not_processed_does_not_hold_what_came(monkeypatch: pytest.MonkeyPatch) -> None:
     model, sent = Model(), checkpoint()
     loaded(model, sent)
-    load = Load(model, True)
-    with load.watched():  # without the reload: what arrives has no place to go
-        pass
-    load._came = {name: load._arrival(name, tensor) for name, tensor in sent.items()}
-    result = load.result()
-    assert result.problem or result.verified != "held" or result.digest != weights.digest(sent)
-    assert "attn.q_proj.weight" in result.lost + result.loose
+    monkeypatch.setattr(model, "dropped", {"attn.v_proj.weight"})  # so that the packed layer is never complete
+    result = loaded(model, {name: tensor + 1 for name, tensor in sent.items()}).result()
+    assert result.lost == ["attn.q_proj.weight", "attn.k_proj.weight", "attn.v_proj.weight"]
+    assert result.problem == "3 tensors were not taken up by the model, among them attn.k_proj.weight"
+
+
+def test_a_tied_layer_follows_the_one_that_was_loaded() -> None:
+    model, sent = Model(), checkpoint()
+    result = loaded(model, sent).result()
+    assert (result.digest, result.problem) == (weights.digest(sent), "")
+    assert torch.equal(model.lm_head.packed[:5], sent["embed.weight"])
+    both = {**sent, "lm_head.weight": sent["embed.weight"]}
+    assert loaded(model, both).result().digest == weights.digest(both)
 
 
 def test_weights_that_change_after_they_came_are_noticed() -> None:
@@ -322,16 +338,18 @@ def test_a_transport_that_is_not_there_is_refused(wanted: str) -> None:
 
 @pytest.fixture
 def segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(weights, "SEGMENTS", tmp_path)
+    monkeypatch.setattr("engine.segments.FOLDER", tmp_path)
     yield tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
 def test_shared_memory_offers_one_segment_to_all(segments: Path) -> None:
     sent = some_weights()
-    with transport.SharedMemory().publish(sent, ["engine-0", "engine-1"]) as updates:
+    shared = transport.SharedMemory()
+    with shared.publish(sent, ["engine-0", "engine-1"]) as updates:
         assert updates["engine-0"] is updates["engine-1"]
         assert dict(weights.read(updates["engine-0"])).keys() == sent.keys()
+    shared.close()
 
 
 def test_cuda_handles_travel_as_plain_values() -> None:
