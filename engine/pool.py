@@ -30,6 +30,7 @@ from engine.launch import EngineSpec, check_model
 from engine.members import CONTROL_S, Fleet
 from engine.recovery import Recovery
 from engine.rolling import Rolling
+from engine.segments import sweep
 from engine.spawn import CLOSE_S, Spawner
 from engine.stats import pool_stats
 from engine.steering import Steering, check_fix
@@ -46,7 +47,6 @@ from engine.types import (
     SyncReport,
 )
 from engine.types import Group as Group
-from engine.weights import sweep
 
 if TYPE_CHECKING:
     import torch
@@ -198,9 +198,10 @@ class EnginePool:
     ) -> list[SyncReport]:
         """Give every engine these weights (Hugging Face names): pause, load, verify, resume, side by side.
 
-        Staged fixes change in it. The tensors must not be changed afterwards: engines that come up later get them
-        too. `timeout` s bound one engine's sync, and the wait for an engine when none is up; a silent engine counts
-        as dead then. A failed load is repeated `retries` times. `barrier`: no engine resumes before all have loaded.
+        Staged fixes change in it. The pool keeps the newest weights, which must not be changed any more: engines that
+        come up later get them too. `timeout` s bound one engine's sync, and the wait for an engine when none is up;
+        a silent engine counts as dead then. A failed load is repeated `retries` times. `barrier`: no engine resumes
+        before all have loaded.
 
         One report for each engine that lived through it; `ok` false is one that kept its old version or stays paused.
         """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import re
 import secrets
 import threading
 import time
@@ -22,6 +23,7 @@ from engine.types import EngineError
 
 FOLDER: Final = Path("/dev/shm")
 PREFIX: Final = "driftline-"
+NAME: Final = re.compile(PREFIX + "[0-9a-f]{16}")
 _STALE_S: Final = 60.0
 
 

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from driftline.config import EngineConfig
+from engine.segments import Segments
 from engine.types import EngineError, EngineInfo
 
 if TYPE_CHECKING:
@@ -97,9 +98,12 @@ def open_transport(config: EngineConfig) -> Transport:
 
 
 class SharedMemory:
-    """One segment for all engines, written once: see `engine.weights`."""
+    """One segment for all engines, written once: see `engine.weights`. It stays for the next sync."""
 
     kind: Kind = "shm"
+
+    def __init__(self) -> None:
+        self._segments = Segments()
 
     def unreachable(self, info: EngineInfo) -> str:
         """Only this machine's engines see its memory."""
@@ -118,11 +122,12 @@ class SharedMemory:
         """See Transport."""
         from engine.weights import publish
 
-        with publish(weights) as manifest:
+        with publish(weights, self._segments) as manifest:
             yield dict.fromkeys(engines, manifest)
 
     def close(self) -> None:
-        """Segments end with their blocks."""
+        """Remove the segment that was kept."""
+        self._segments.close()
 
 
 class CudaIpc:

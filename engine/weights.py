@@ -1,38 +1,32 @@
 """Weights from the trainer's memory to the engines' on one machine, and the digest by which both know what they hold.
 
-One shared-memory segment, written once. It is an unlinked-after-use file of mode 0600 in /dev/shm. Engines get a
-manifest of plain values (segment name, tensor names, dtypes, shapes, offsets); no pickle and no path travels.
+One shared-memory segment, a file of mode 0600 in /dev/shm, written once for all engines. They get a manifest of
+plain values (segment name, tensor names, dtypes, shapes, offsets); no pickle and no path travels.
 `engine.transport` has the ways to engines on other machines.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import mmap
 import os
-import re
-import secrets
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Final, NamedTuple
 
 import google_crc32c
 import torch
 
+from engine import segments
+from engine.segments import Segments
 from engine.types import EngineError
 
-SEGMENTS: Final = Path("/dev/shm")
 ALIGNMENT: Final = 64
 """Offsets are multiples of this, in bytes: a cache line, and enough for any dtype."""
 
 _DTYPE_NAMES = ("float64", "float32", "bfloat16", "float16", "float8_e4m3fn", "int64", "int32", "int8", "uint8", "bool")
 DTYPES: Final = {name: getattr(torch, name) for name in _DTYPE_NAMES}
 _NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
-_SEGMENT = re.compile(r"driftline-[0-9a-f]{16}")
-_STALE_S: Final = 60.0
 _PIECE: Final = 8 << 20
 
 Manifest = dict[str, Any]
@@ -40,64 +34,27 @@ Manifest = dict[str, Any]
 
 
 @contextmanager
-def publish(weights: Mapping[str, torch.Tensor]) -> Iterator[Manifest]:
-    """Copy `weights` into a new segment and yield its manifest; the segment is gone when the block ends.
+def publish(weights: Mapping[str, torch.Tensor], lender: Segments | None = None) -> Iterator[Manifest]:
+    """Copy `weights` into a segment and yield its manifest; the segment is gone, or goes back, when the block ends.
 
-    Readers that opened the segment keep it alive until they drop it. Raises EngineError when shared memory is
-    absent or too small, or for a dtype that is not in DTYPES.
+    What a reader keeps of a lent one beyond the block may change under its hands. Raises EngineError when shared
+    memory is absent or too small, or for a dtype that is not in DTYPES.
     """
     manifest = _plan(weights)
-    path = SEGMENTS / manifest["segment"]
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise EngineError(f"{SEGMENTS}: no shared memory for the weights: {error.strerror}") from error
-    try:
-        # Held as long as the segment is in use, also against a sweep by another run.
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            # Reserve the pages now: a full /dev/shm is an error here and would be a SIGBUS in the copy below.
-            os.posix_fallocate(fd, 0, max(1, manifest["size"]))
-            with mmap.mmap(fd, max(1, manifest["size"])) as mapped:
-                _copy(weights, manifest, mapped)
-        except OSError as error:
-            size = manifest["size"] / 2**20
-            raise EngineError(f"{SEGMENTS}: no room for {size:.0f} MiB of weights: {error.strerror}") from error
-        yield manifest
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(fd)
-
-
-def sweep() -> int:
-    """Remove segments that a killed trainer of this user left behind; returns how many."""
-    removed = 0
-    for path in SEGMENTS.glob("driftline-*"):
-        try:
-            status = path.lstat()
-            # The age leaves out a segment in the moment between its creation and its lock.
-            if status.st_uid != os.getuid() or time.time() - status.st_mtime < _STALE_S:
-                continue
-            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
-            removed += 1
-        except BlockingIOError:
-            pass  # in use
-        finally:
-            os.close(fd)
-    return removed
+    with ExitStack() as stack:
+        if lender is None:
+            lender = stack.enter_context(closing(Segments()))
+        segment = stack.enter_context(lender.lend(manifest["size"]))
+        _copy(weights, manifest, segment.memory)
+        yield manifest | {"segment": segment.name}
 
 
 def read(manifest: Manifest) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield (name, tensor) of a published segment, without copying. Raises ValueError for a bad manifest."""
     segment, size = manifest["segment"], manifest["size"]
-    if not _SEGMENT.fullmatch(segment):
+    if not segments.NAME.fullmatch(segment):
         raise ValueError(f"{segment!r} is not a weight segment")
-    fd = os.open(SEGMENTS / segment, os.O_RDONLY | os.O_NOFOLLOW)
+    fd = os.open(segments.FOLDER / segment, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         status = os.fstat(fd)
         if status.st_uid != os.getuid() or status.st_mode & 0o077 or status.st_size < size:
@@ -174,8 +131,7 @@ def _plan(weights: Mapping[str, torch.Tensor]) -> Manifest:
         shapes.append(list(tensor.shape))
         offsets.append(start)
         end = start + tensor.numel() * tensor.element_size()
-    segment = f"driftline-{secrets.token_hex(8)}"
-    return {"segment": segment, "size": end, "names": names, "dtypes": dtypes, "shapes": shapes, "offsets": offsets}
+    return {"size": end, "names": names, "dtypes": dtypes, "shapes": shapes, "offsets": offsets}
 
 
 def _copy(weights: Mapping[str, torch.Tensor], manifest: Manifest, mapped: mmap.mmap) -> None:

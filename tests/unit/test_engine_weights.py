@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import segments as shared
 from engine import weights
 from engine.types import EngineError
 
@@ -21,7 +22,7 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int
 @pytest.fixture(autouse=True)
 def segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of the test's own in place of /dev/shm."""
-    monkeypatch.setattr(weights, "SEGMENTS", tmp_path)
+    monkeypatch.setattr(shared, "FOLDER", tmp_path)
     return tmp_path
 
 
@@ -105,7 +106,7 @@ def test_a_dtype_that_cannot_be_sent_is_named(segments: Path) -> None:
 
 
 def test_no_shared_memory_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(weights, "SEGMENTS", tmp_path / "absent")
+    monkeypatch.setattr(shared, "FOLDER", tmp_path / "absent")
     with pytest.raises(EngineError, match="no shared memory"), weights.publish({"w": torch.zeros(1)}):
         pass
 
@@ -120,5 +121,32 @@ def test_a_sweep_takes_the_left_over_and_spares_the_used(segments: Path) -> None
     with weights.publish({"w": torch.zeros(1)}) as manifest:
         used = segments / manifest["segment"]
         os.utime(used, (old, old))
-        assert weights.sweep() == 1
+        assert shared.sweep() == 1
         assert {path.name for path in segments.iterdir()} == {used.name, fresh.name}
+
+
+def test_a_lender_keeps_one_segment_for_the_next_publication(segments: Path) -> None:
+    lender = shared.Segments()
+    with weights.publish({"w": torch.zeros(1000)}, lender) as manifest:
+        first = manifest["segment"]
+        # Two at once, as when one engine's load is repeated while others still load: each has its own.
+        with weights.publish({"w": torch.ones(1000)}, lender) as other:
+            assert other["segment"] != first
+            assert torch.equal(dict(weights.read(manifest))["w"], torch.zeros(1000))
+            assert torch.equal(dict(weights.read(other))["w"], torch.ones(1000))
+    assert len(list(segments.iterdir())) == 1
+    with weights.publish({"w": torch.full((10,), 2.0)}, lender) as smaller:
+        assert smaller["segment"] == first
+        assert torch.equal(dict(weights.read(smaller))["w"], torch.full((10,), 2.0))
+    with weights.publish({"w": torch.zeros(5000)}, lender) as larger:
+        assert larger["segment"] != first
+    lender.close()
+    assert not list(segments.iterdir())
+
+
+def test_a_segment_that_is_out_when_its_lender_closes_goes_when_it_comes_back(segments: Path) -> None:
+    lender = shared.Segments()
+    with weights.publish({"w": torch.zeros(4)}, lender):
+        lender.close()
+        assert len(list(segments.iterdir())) == 1
+    assert not list(segments.iterdir())
