@@ -96,3 +96,4 @@ class Rolling:
             except EngineError:
                 if self._fleet.failure is not None:
                     raise  # no engine comes back any more
+        await self._fleet.until(lambda: len(self._fleet.serving) == len(self._fleet.names))

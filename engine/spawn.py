@@ -13,7 +13,7 @@ from engine.cluster import Cluster
 from engine.launch import EngineSpec, log_file
 from engine.members import Fleet, Member
 from engine.transport import Transport
-from engine.types import EngineError
+from engine.types import EngineError, EngineInfo
 
 T = TypeVar("T")
 
@@ -76,9 +76,8 @@ class Spawner:
                 finally:
                     noting.cancel()
                 await asyncio.to_thread(self._cluster.hold)
-                await asyncio.to_thread(self._transport.join, member.info, self._init_of(member))
-                if sentence := self._transport.unreachable(member.info):
-                    raise EngineError(sentence)
+                member.stage = "joining the weight transport"
+                await self._join(member, member.info)
                 member.states = await self._must(member, lambda actor: actor.fix_states.remote())
         except TimeoutError as error:
             raise GoneError(f"{member.name}: not up within {timeout:g} s ({member.stage}); see {member.log}") from error
@@ -130,6 +129,16 @@ class Spawner:
         while True:
             await asyncio.sleep(NOTE_S)
             await asyncio.to_thread(self._cluster.hold)
+
+    async def _join(self, member: Member, info: EngineInfo) -> None:
+        try:
+            await asyncio.to_thread(self._transport.join, info, self._init_of(member))
+        except EngineError:
+            raise
+        except Exception as error:  # whatever CUDA or NCCL raises, this engine cannot be given weights
+            raise EngineError(f"{member.name}: no weight transport: {type(error).__name__}: {error}") from error
+        if sentence := self._transport.unreachable(info):
+            raise EngineError(sentence)
 
     def _init_of(self, member: Member) -> Callable[[dict[str, Any]], None]:
         """`init` of `Transport.join`: blocks the thread that it is called on, never the pool's own."""

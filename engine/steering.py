@@ -64,7 +64,9 @@ class Steering:
 
     def stage(self, fix_id: str, value: str) -> None:
         """See EnginePool.stage_fix."""
-        self.how(fix_id, value)
+        check_fix(fix_id, value)
+        if self._fleet.serving:  # else it is staged for whoever comes up
+            self.how(fix_id, value)
         if fix_catalogue.BY_ID[fix_id].how != "next_sync":
             raise EngineError(f"{fix_id} {value} does not take effect at a weight sync")
         self._syncs.staged = self._syncs.staged | {fix_id: value}

@@ -199,9 +199,17 @@ def test_a_killed_engine_is_replaced_as_it_should_be(pair: Pair) -> None:
     print(f"replacement after kill -9: down {replaced['down_s']:.1f} s; groups moved so far: {moved}")
 
 
+def test_a_hung_engine_counts_as_dead(pair: Pair) -> None:
+    hung = psutil.Process(pair.pool.infos[1].pid)
+    hung.suspend()
+    assert [report.engine for report in pair.sync(timeout=5.0)] == ["engine-0"]
+    pair.until(lambda: len(pair.of("engine.died")) == 2, FEW)
+    assert "engine-1: no answer within 5 s" in pair.of("engine.died")[1]["text"]
+    pair.until(lambda: not support.engine_left([hung]), FEW)
+
+
 def test_the_bound_ends_the_run_and_closing_in_a_replacement_leaves_nothing(pair: Pair) -> None:
-    pool = pair.pool
-    os.kill(pool.infos[1].pid, signal.SIGKILL)
+    pool = pair.pool  # engine-1 is being replaced for the second time
     pair.until(lambda: pool._fleet.members["engine-1"].stage == "loading vLLM and the model", FEW)
     pair.processes()
     os.kill(pool.infos[0].pid, signal.SIGKILL)

@@ -291,6 +291,43 @@ def test_groups_that_a_pause_cut_short_are_run_again_and_told_once_a_sync(two: S
     assert [event["groups"] for event in two.of("rollouts.aborted")] == [3]
 
 
+def test_a_sync_during_a_sync_waits_for_it(two: ScriptedPool) -> None:
+    second, done = two.actor("engine-1"), []
+    two.run(second.sync_takes.clear)
+    threads = [
+        threading.Thread(target=lambda v=version: done.append(two.pool.sync(WEIGHTS, v)[1].version_after))
+        for version in (1, 2)
+    ]
+    threads[0].start()
+    two.until(lambda: second.calls == ["sync 1"])
+    threads[1].start()
+    two.run(second.sync_takes.set)
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert done == [1, 2]
+    assert second.calls == ["sync 1", "sync 2"]
+
+
+def test_closing_during_a_sync_ends_it(two: ScriptedPool) -> None:
+    second, errors = two.actor("engine-1"), []
+
+    def sync() -> None:
+        try:
+            two.pool.sync(WEIGHTS, 1)
+        except EngineError as error:
+            errors.append(str(error))
+
+    two.run(second.sync_takes.clear)
+    thread = threading.Thread(target=sync)
+    thread.start()
+    two.until(lambda: second.calls == ["sync 1"])
+    two.pool.close()
+    thread.join(LIMIT_S)
+    assert not thread.is_alive()
+    assert len(errors) == 1
+    assert "closed" in errors[0]
+
+
 def test_a_lease_that_ran_out_is_no_pause_for_who_joins(two: ScriptedPool) -> None:
     two.pool.pause(lease_until=time.time() - 1)
     kill(two, "engine-0")
@@ -319,6 +356,27 @@ def test_a_rolling_restart_takes_one_engine_after_the_other(two: ScriptedPool) -
     assert [event["engine"] for event in two.of("engine.restarting")] == ["engine-0", "engine-1"]
     assert two.of("engine.died") == []
     assert two.pool.restart_fix("prefix-cache-off", "removed").result(LIMIT_S) == []
+
+
+def test_an_engine_on_its_way_out_is_not_listened_to(two: ScriptedPool) -> None:
+    """It still answers what the other has taken over: each group comes once all the same."""
+    busy(two, 6)
+    old, closing = two.actor("engine-0"), asyncio.Event()
+
+    async def close() -> None:
+        old.answers.set()
+        while len(old.served) < 3:
+            await asyncio.sleep(0)
+        await closing.wait()
+
+    old.do_close = close
+    future = two.pool.restart_fix("prefix-cache-off", "removed")
+    two.until(lambda: len(old.served) == 3)
+    two.run(lambda: [two.actor("engine-1").answers.set(), closing.set()])
+    assert set(two.groups(6).values()) == {"engine-1"}
+    future.result(LIMIT_S)
+    assert two.pool.in_flight == 0
+    assert two.pool.take(0.0) == []
 
 
 def test_syncs_pauses_and_live_switches_go_on_during_a_rolling_restart(two: ScriptedPool) -> None:
@@ -352,6 +410,7 @@ def test_a_restart_that_fails_brings_every_engine_back_to_the_old_value(two: Scr
         two.pool.restart_fix("prefix-cache-off", "removed").result(LIMIT_S)
     assert [two.actor(name).values["prefix-cache-off"] for name in two.pool.names] == ["off", "off"]
     assert two.pool.wanted["prefix-cache-off"] == "off"
+    assert two.of("engine.restarted")[-1]["engine"] == "engine-0"  # it had the new value, and went back
     assert [m.name for m in two.pool._fleet.serving] == two.pool.names
     assert two.pool.set_fix("prefix-cache-off", "on")[0].effective == "on"  # the place is free again
 
