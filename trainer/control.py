@@ -26,6 +26,13 @@ from trainer.sync import SyncDriver
 POLL_S = 0.05
 """How often the thread looks at the lease of a pause; commands wake it at once."""
 
+GONE = frozenset({"engine.died", "engine.restarting"})
+BACK = frozenset({"engine.replaced", "engine.restarted"})
+OTHERWISE = frozenset({"fix.set-back"})
+"""Events of the pool that tell of an engine that is gone, back, or otherwise than it was."""
+GAVE_UP = "engine.gave-up"
+"""No engine comes back any more: whoever waits for one is to hear why from the pool."""
+
 
 @dataclass(frozen=True)
 class _Pause:
@@ -61,6 +68,7 @@ class Control:
         self._pause: _Pause | None = None
         self._changed = threading.Condition()
         self._stopping = False
+        self._away: set[str] = set()
         self.stop_commands: list[str] = []
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
@@ -108,9 +116,21 @@ class Control:
         # A flag and no lock: a signal handler may interrupt a holder of the condition, which then never lets go.
         self._stopping = True
 
-    def look_again(self) -> None:
-        """An engine is not what it was: its fixes are read back in turn. Safe from any thread, does not wait."""
-        self._orders.look_again()
+    @property
+    def alone(self) -> bool:
+        """True while every engine is dead or restarting, as far as has been told: a sync would wait for one."""
+        return len(self._away) >= len(self._pool.names)
+
+    def engine_event(self, kind: str, engine: str) -> None:
+        """An event of the pool. Where it changes an engine, its fixes are read back in turn; does not wait."""
+        if kind in GONE:
+            self._away.add(engine)
+        elif kind in BACK:
+            self._away.discard(engine)
+        elif kind == GAVE_UP:
+            self._away.clear()
+        if kind in GONE | BACK | OTHERWISE:
+            self._orders.look_again()
 
     def close(self) -> None:
         """Stop carrying out commands; those that have not begun are answered with the end of the run."""

@@ -161,7 +161,7 @@ class Loop:
         self._setup.store.publish(self._version, self._setup.policy.weights())
         every = self._config.sync.every
         if every and step % every == 0:
-            self._syncs.sync(step, "trainer", boundary=True)
+            self._sync(step)
         values = {
             **mismatch.rewards(rewards.numpy()),
             **update.values,
@@ -181,6 +181,13 @@ class Loop:
         own, scored = measured.scores.own.numpy(), measured.scores.scored.numpy()
         self._report.tokens(measured.samples, measured.batch, own, scored, step=step, version=version)
         self._report.state(step=step, version=self._version)
+
+    def _sync(self, step: int) -> None:
+        """The step's own sync. It would wait for an engine when none is up, and a stop must not wait with it."""
+        while self._control.alone and not self._control.stopping:
+            time.sleep(TAKE_S)
+        if not self._control.alone:
+            self._syncs.sync(step, "trainer", boundary=True)
 
     def _measure(self, samples: list[Sample], step: int) -> _Measured:
         setup, version = self._setup, self._version

@@ -29,9 +29,6 @@ from trainer.sync import SyncDriver
 JOIN_S = 10.0
 """How long an order that was going on may take to notice that the engines are gone."""
 
-FIXES_CHANGED = frozenset({"engine.died", "engine.replaced", "engine.restarting", "engine.restarted", "fix.set-back"})
-"""Events of the pool after which an engine's fixes are read back."""
-
 
 class Stopped(KeyboardInterrupt):
     """The end was asked for while the run was starting. No Exception, so that no library mistakes it for a failure."""
@@ -180,8 +177,8 @@ class Session:
     def _engine_event(self, kind: str, text: str, level: Level, data: Mapping[str, Scalar]) -> None:
         # On the pool's own thread, which must not wait for the pool.
         self._report.event(kind, text, level=level, step=self._report.run.step, **data)
-        if self._control is not None and kind in FIXES_CHANGED:
-            self._control.look_again()
+        if self._control is not None:
+            self._control.engine_event(kind, str(data.get("engine", "")))
 
     def _progress(self, text: str, say: Callable[[str], None], signals: Signals) -> None:
         # Engines report progress from the moment Ray is up.

@@ -372,7 +372,7 @@ def test_pausing_again_renews_the_lease_and_says_so(rig: Rig) -> None:
 
 def test_every_engine_gone_or_back_is_read_back(rig: Rig) -> None:
     rig.pool.fixes["processed-logprobs"] = "on"
-    rig.control.look_again()
+    rig.control.engine_event("engine.replaced", NAME)
     rig.probe.wait(lambda: rig.fix("processed-logprobs")[-1].effective == "on")
 
 

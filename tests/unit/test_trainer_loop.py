@@ -125,6 +125,20 @@ def test_a_stop_ends_the_loop_before_the_next_step(tmp_path: Path) -> None:
     assert run.loop.step == 0
 
 
+def test_a_stop_does_not_wait_for_an_engine_that_is_away(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.control.engine_event("engine.restarting", run.pool.names[0])
+    thread = threading.Thread(target=lambda: run.loop.run(5))
+    thread.start()
+    run.probe.wait(lambda: bool(run.pool.submitted))
+    run.control.stop()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert run.pool.syncs == []
+    run.control.engine_event("engine.restarted", run.pool.names[0])
+    assert not run.control.alone
+
+
 def test_a_resumed_run_goes_on_where_it_was_with_the_engines_on_its_version(tmp_path: Path) -> None:
     first = Run(tmp_path)
     first.loop.run(3)
