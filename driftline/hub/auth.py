@@ -53,10 +53,16 @@ class Table:
         self._path = path
         self._stamp = self._stat()
         self._grants = read_authorized(path)
+        self._banned: set[str] = set()
+
+    def ban(self, public: str) -> Grant | None:
+        """Grant a key nothing any more, whatever the file says, for the life of this hub; return what it had."""
+        self._banned.add(public)
+        return self._grants.get(public)
 
     def grant(self, public: str) -> Grant | None:
         """What the holder of this key (Z85) may do; None for a stranger."""
-        return self._grants.get(public)
+        return None if public in self._banned else self._grants.get(public)
 
     def refresh(self) -> list[Change]:
         """Read the file again if it has changed; return what is different now."""

@@ -342,6 +342,10 @@ class Core:
         """A key asked for a topic that it may not have."""
         return [*self.refusals.note("role", grant.who if grant else "unknown", f"subscription to '{topic}'", now)]
 
+    def on_banned(self, grant: Grant | None, now: Now) -> list[Effect]:
+        """A key has broken the protocol in a way that no client of ours can."""
+        return [*self.refusals.note("banned", grant.who if grant else "unknown", "no subscription", now)]
+
     def unrecorded(self, open_intents: set[str], now: Now) -> list[Entry]:
         """What a hub before this one did not come to record in the audit log."""
         return self._desk.unrecorded(open_intents, now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import zmq
 
@@ -24,6 +24,21 @@ from driftline.sockets import Socket
 TOKENS: Final = TOPIC[Tokens]
 TOPICS: Final = frozenset({*TOPIC.values(), wire.BEACON, b""})
 """All that can be subscribed to; anything else would only cost the hub memory."""
+INVENTED: Final = 64
+"""How many topics that there are not a key may ask for, each of which libzmq remembers; a client asks for none."""
+
+_ASK, _LEAVE = b"\x01", b"\x00"
+_A_TURN: Final = 256
+
+
+class Asked(NamedTuple):
+    """Whether anything was waiting; who was refused which topic; public keys of those who break the protocol; whether
+    nothing more may be decided before a `reopen`."""
+
+    busy: bool
+    refused: list[tuple[Grant | None, str]]
+    offenders: set[str]
+    out_of_step: bool = False
 
 
 def may_subscribe(grant: Grant | None, topic: bytes) -> bool:
@@ -41,6 +56,7 @@ class Live:
     ) -> None:
         self._make, self._grant, self._address = make, grant, address
         self._watching: set[str] = set()
+        self._inventions: dict[str, int] = {}
         self.socket = self._fresh()
         self.endpoint = bind(self.socket, address, old)
 
@@ -48,38 +64,57 @@ class Live:
         """Send to every subscriber of the topic; one that does not read misses it and asks for a page."""
         self.socket.send_multipart((effect.topic, effect.head, effect.body), zmq.NOBLOCK)
 
-    def subscriptions(self) -> tuple[bool, list[tuple[Grant | None, str]]]:
-        """Answer what is waiting; True if there was something, and who was refused what."""
-        busy = False
+    def subscriptions(self) -> Asked:
+        """Answer what is waiting, a bounded amount of it.
+
+        libzmq tells by order alone whose subscription is being decided, and a message that is no subscription puts
+        that order out by one: what follows it would be decided for somebody else. Nobody's client sends such messages.
+        Whoever does, or asks for topics that there are not, is an offender; everybody has to be cut off to go on.
+        """
         refused: list[tuple[Grant | None, str]] = []
-        while True:
+        offenders: set[str] = set()
+        busy = False
+        for _ in range(_A_TURN):
             try:
                 frame = self.socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                return busy, refused
+                break
             busy = True
-            message = frame.bytes
-            topic = message[1:]
-            if message[:1] == b"\x00":
+            message, grant = frame.bytes, self._grant(frame)
+            kind, topic = message[:1], message[1:]
+            if kind not in (_ASK, _LEAVE):
+                offenders |= {grant.public} if grant is not None else set()
+                return Asked(True, refused, offenders, out_of_step=True)
+            if kind == _LEAVE:
                 self._set(zmq.UNSUBSCRIBE, topic)
-                continue
-            grant = self._grant(frame)
-            if message[:1] == b"\x01" and grant is not None and may_subscribe(grant, topic):
+            elif grant is not None and may_subscribe(grant, topic):
                 self._watching.add(grant.public)
                 self._set(zmq.SUBSCRIBE, topic)
             else:
                 refused.append((grant, topic[:32].decode("ascii", "replace")))
+                if grant is not None and topic not in TOPICS and self._invented(grant.public) > INVENTED:
+                    offenders.add(grant.public)
+        return Asked(busy, refused, offenders)
+
+    def _invented(self, public: str) -> int:
+        self._inventions[public] = count = self._inventions.get(public, 0) + 1
+        return count
 
     def cut(self, changes: list[Change]) -> bool:
         """Cut everybody off if one who may be watching has lost a right; True if so."""
         lost = [c.old.public for c in changes if c.old is not None and _less(c.old, c.new)]
         if self._watching.isdisjoint(lost):
             return False
+        self.reopen()
+        return True
+
+    def reopen(self) -> None:
+        """Cut everybody off: each must show a key and subscribe again."""
         self._watching.clear()
+        self._inventions.clear()
         self.socket.close(linger=0)
         self.socket = self._fresh()
         self.endpoint = rebind(self.socket, self._address, self.endpoint)
-        return True
 
     def _fresh(self) -> Socket:
         socket = self._make()

@@ -274,10 +274,16 @@ class Server:
             return None  # made by the library itself, such as the unsubscriptions of a peer that has gone
 
     def _subscriptions(self) -> bool:
-        busy, refused = self._live.subscriptions()
-        for grant, topic in refused:
+        asked = self._live.subscriptions()
+        for grant, topic in asked.refused:
             self._do(self._core.on_refused_subscription(grant, topic, clock()))
-        return busy
+        for public in asked.offenders:
+            grant = self._table.ban(public)
+            log.error("%s is banned until this hub ends: it sends what is no subscription", grant.who if grant else "?")
+            self._do(self._core.on_banned(grant, clock()))
+        if asked.offenders or asked.out_of_step:
+            self._reopen(self._live.reopen)
+        return asked.busy
 
     def _refresh(self, now: Now) -> None:
         """Look whether the table of grants has changed, and let nobody keep what was taken away; likewise retention."""
@@ -286,13 +292,21 @@ class Server:
             self._syncer.later(lambda: self._journal.delete(gone))
         changes = self._table.refresh()
         self._do([Note(change.entry(now)) for change in changes])
+        if changes:
+            self._reopen(lambda: self._live.cut(changes))
+
+    def _reopen(self, cut: Callable[[], object]) -> None:
+        """Let the live socket cut everybody off, if it comes to it, and say where it is then."""
         self._poller.unregister(self._live.socket)
-        if self._live.cut(changes):
-            log.info("a key has lost rights: every console is cut off and must show its key again")
-            if self._live.endpoint != self._connection.live:
-                self._connection = msgspec.structs.replace(self._connection, live=self._live.endpoint)
-                self._run.write_connection(self._connection)
+        old = self._live.socket
+        cut()
         self._poller.register(self._live.socket, zmq.POLLIN)
+        if self._live.socket is old:
+            return
+        log.info("every console is cut off and must show its key again")
+        if self._live.endpoint != self._connection.live:
+            self._connection = msgspec.structs.replace(self._connection, live=self._live.endpoint)
+            self._run.write_connection(self._connection)
 
     def _do(self, effects: list[Effect]) -> None:
         """Carry effects out in order; what a write leads to comes before what follows it."""

@@ -16,8 +16,10 @@ from driftline import wire
 from driftline.audit import entries
 from driftline.client import Client, Feed, attach
 from driftline.frames import DECODE_ERRORS, SCHEMA, TOPIC, Command, Metrics, encode
+from driftline.hub.effects import Publish
+from driftline.hub.live import Live
 from driftline.journal import Damage, read
-from driftline.keys import Keys, add, load
+from driftline.keys import Grant, Keys, add, load
 from driftline.probe import Probe
 from driftline.sockets import Context, configure, secure_client
 from tests.faults.scale import dice, scaled
@@ -101,13 +103,17 @@ class Flood(threading.Thread):
 
 @pytest.mark.timeout(900)
 def test_f15_mutated_messages_on_every_socket_end_nothing(hub: Hub) -> None:
-    """The hub outlives them, handles every one, counts every one, grows by little, and serves the others meanwhile."""
+    """The hub outlives them, handles every one, counts every one, grows by little, and serves the others meanwhile.
+
+    Who sends mutated subscriptions is banned after a few; what the rest would do is the next test's.
+    """
     count, run = scaled(20_000, 1_000_000), hub.run
     rolls = dice("f15 sockets")
     add(run, "fuzz", "producer", "fuzz")
     add(run, "fuzzer", "operator", "fuzzer")
+    add(run, "watcher", "operator", "watcher")
     there = run.connection()
-    until(lambda: "key.added" in [e.kind for e in entries(run.audit)], "the hub to have read the new keys")
+    until(lambda: [e.kind for e in entries(run.audit)].count("key.added") == 3, "the hub to have read the new keys")
     assert hub.process is not None
     process = psutil.Process(hub.process.pid)
 
@@ -144,7 +150,7 @@ def test_f15_mutated_messages_on_every_socket_end_nothing(hub: Hub) -> None:
     floods = (
         Flood(zmq.DEALER, there.ingest, there.server, load(run, "fuzz"), count, ingest, GREETING),
         Flood(zmq.DEALER, there.rpc, there.server, load(run, "fuzzer"), count, request, LAST),
-        Flood(zmq.XSUB, there.live, there.server, load(run, "fuzzer"), count, maker(TOPICS, rolls.randrange(2**32))),
+        Flood(zmq.XSUB, there.live, there.server, load(run, "watcher"), count, maker(TOPICS, rolls.randrange(2**32))),
     )
     steps = 0
     with Probe("trainer", run) as probe, Feed(*attach(run, "viewer")) as feed, Client(*attach(run, "viewer")) as client:
@@ -171,6 +177,7 @@ def test_f15_mutated_messages_on_every_socket_end_nothing(hub: Hub) -> None:
     assert hub.stop() == 0
     assert "was not handled" not in hub.log.read_text()
     malformed = {"fuzz": 0, "fuzzer": 0}
+    assert {e.who for e in entries(run.audit) if e.kind == "refused.banned"} == {"operator watcher"}
     for entry in entries(run.audit):
         if entry.kind == "refused.malformed":
             malformed[entry.who.split()[1]] += int(entry.data["count"])
@@ -178,7 +185,7 @@ def test_f15_mutated_messages_on_every_socket_end_nothing(hub: Hub) -> None:
     mine = (s.frame() for s in read(run.journal, damage=damage) if s.producer == "trainer")
     own = [frame.step for frame in mine if isinstance(frame, Metrics)]
     print(
-        f"f15 sockets: {3 * count} messages in {took:.0f} s; malformed: {malformed['fuzz']} to ingest, "
+        f"f15 sockets: {2 * count} messages in {took:.0f} s; malformed: {malformed['fuzz']} to ingest, "
         f"{malformed['fuzzer']} of {bad_requests} requests; others' ping p99 {trips[len(trips) * 99 // 100] * 1e3:.0f} "
         f"ms; hub grew by {grown:.1f} MiB"
     )
@@ -187,3 +194,31 @@ def test_f15_mutated_messages_on_every_socket_end_nothing(hub: Hub) -> None:
     assert malformed["fuzzer"] == bad_requests, "every one that is no request was counted"
     assert malformed["fuzz"] > count // 20
     assert grown < 50
+
+
+def test_f15_mutated_subscriptions_raise_nothing() -> None:
+    """Given to the live socket one after the other, as if nobody were ever banned for them."""
+    count, rolls, context = scaled(20_000, 1_000_000), dice("f15 live"), zmq.Context()
+    granted = (Grant("viewer", "v", "v"), Grant("viewer", "w", "w", tokens=False), Grant("producer", "p", "p"), None)
+
+    def make() -> zmq.Socket[bytes]:
+        socket = context.socket(zmq.XPUB)
+        configure(socket, max_message=1024, send_frames=10, receive_frames=1000)
+        return socket
+
+    try:
+        live = Live(make, lambda frame: rolls.choice(granted), "127.0.0.1", "")
+        one = context.socket(zmq.XSUB)
+        one.linger = 0
+        one.connect(live.endpoint)
+        handled = offences = 0
+        for _ in range(count):
+            one.send(mutated(rolls, rolls.choice(TOPICS))[:1000])
+            if rolls.random() < 0.01:
+                asked = live.subscriptions()
+                handled, offences = handled + asked.busy, offences + bool(asked.offenders)
+        print(f"f15 live: {count} messages, {offences} times an offender in {handled} turns")
+        assert offences > 0
+        live.publish(Publish(wire.BEACON, bytes(24), b""))
+    finally:
+        context.destroy(linger=0)

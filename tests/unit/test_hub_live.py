@@ -1,0 +1,103 @@
+"""The live socket against a subscriber who sends what no client of ours can send."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import zmq
+
+from driftline import wire
+from driftline.audit import entries
+from driftline.client import Client, Feed, RefusedError, attach
+from driftline.hub.effects import Publish
+from driftline.hub.live import INVENTED, Live
+from driftline.keys import Grant, add, load
+from driftline.probe import Probe
+from driftline.sockets import Context, Socket, configure, secure_client
+from tests.unit.hubs import PATIENCE, Hub, until
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def context() -> Iterator[Context]:
+    context: Context = zmq.Context()
+    yield context
+    context.destroy(linger=0)
+
+
+def test_nobody_gets_the_subscription_of_another(context: Context) -> None:
+    """One sends a message that is no subscription, another asks for tokens, a third for metrics: all at once.
+
+    libzmq decides by order; without care the third gets the tokens that the second was allowed, whoever it is.
+    """
+    operator = Grant("operator", "o", "o")
+
+    def make() -> Socket:
+        socket: Socket = context.socket(zmq.XPUB)
+        socket.linger = 0
+        return socket
+
+    live = Live(make, lambda frame: operator, "127.0.0.1", "")
+    sly, honest, accomplice = (context.socket(zmq.XSUB) for _ in range(3))
+    for one in (sly, honest, accomplice):
+        one.linger = 0
+        one.connect(live.endpoint)
+    time.sleep(0.3)
+    for one, message in ((sly, b"\5"), (honest, b"\1tokens"), (accomplice, b"\1metrics")):
+        one.send(message)
+        time.sleep(0.2)  # so that they arrive in this order
+    asked = live.subscriptions()
+    live.publish(Publish(b"tokens", bytes(wire.LIVE_HEAD.size), b""))
+    assert not accomplice.poll(300), "the allowed subscription of another"
+    assert (asked.offenders, asked.out_of_step) == ({"o"}, True)
+    live.reopen()
+
+    def heard() -> bool:
+        live.subscriptions()
+        live.publish(Publish(b"tokens", bytes(wire.LIVE_HEAD.size), b""))
+        assert not accomplice.poll(1)
+        return bool(honest.poll(20))
+
+    until(heard, "the honest one to hear")
+
+
+@pytest.mark.parametrize("how", ["no subscription", "topics that there are not"])
+def test_who_breaks_the_protocol_is_banned_and_the_others_lose_nothing(hub: Hub, context: Context, how: str) -> None:
+    add(hub.run, "sly", "viewer", "sly", tokens=False)
+    keys, connection = load(hub.run, "sly"), hub.run.connection()
+
+    def known() -> bool:
+        try:
+            with Client(connection, keys) as client:
+                return client.ping() > 0
+        except RefusedError:
+            return False
+
+    until(known, "the new key")
+    seen: list[int] = []
+    with Probe("trainer", hub.run) as probe, Feed(*attach(hub.run, "viewer"), refresh=hub.run.connection) as feed:
+        until(lambda: feed.status.connected, "the feed")
+        sly: Socket = context.socket(zmq.XSUB)
+        configure(sly, max_message=1 << 20, send_frames=1000, receive_frames=10)
+        secure_client(sly, connection.server, keys)
+        sly.connect(connection.live)
+        for step in range(300):
+            probe.emit({"a": 1.0}, step=step)
+            if step == 100:
+                for number in range(2 * INVENTED if how != "no subscription" else 1):
+                    sly.send(b"\1topic-%d" % number if how != "no subscription" else b"\5hello")
+        until(lambda: not known(), "the ban")
+        assert probe.flush(PATIENCE)
+
+        def there() -> bool:
+            seen.extend(s.seq for s in feed.drain())
+            return len(seen) >= 300
+
+        until(there, "the others' frames")
+        assert seen == list(range(1, 301))
+    assert hub.stop() == 0
+    (entry,) = [entry for entry in entries(hub.run.audit) if entry.kind == "refused.banned"]
+    assert entry.who == "viewer sly"
