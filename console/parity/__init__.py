@@ -9,8 +9,9 @@ slow deviation of the seed, with one spread over the run; noise of the step, whi
 window. Runs are held against each other at the same steps, so the trend drops out.
 
 **The statistic.** D(t) is the mean of the run over the last `window` common steps, less the mean over the references of
-the same. With k references Var D = s^2 (1 + 1/k), where s is the spread over seeds of such a window's mean, noise
-included. The band is +-q s sqrt(1 + 1/k).
+the same. The means are trimmed, without the highest and the lowest fifth of a window, so that one wild step does not
+carry every window that it is in. With k references Var D = s^2 (1 + 1/k), where s is the spread over seeds of such a
+mean, noise included. The band is +-q s sqrt(1 + 1/k).
 
 **The spread.** From several references: their sample variance, pooled over the windows, with as many degrees of freedom
 as the windows are worth given their correlation, and moderated by the rule's usual `spread` s0, a belief worth

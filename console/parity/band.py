@@ -17,6 +17,8 @@ from console.parity.student import upper_quantile
 
 Floats = npt.NDArray[np.float64]
 
+_TRIM = 5
+"""One in so many values is left out at either end of a window."""
 _MANY = 1000.0
 """Degrees of freedom from which on Student's t is the normal distribution for every purpose here."""
 _STIFF = 0.9
@@ -51,19 +53,28 @@ def plain(value: float, rule: Rule) -> float:
 
 
 def window_means(values: Floats, window: int) -> Floats:
-    """Means of `window` values in a row, (..., n) -> (..., n - window + 1), of the finite ones; NaN if most are not."""
+    """Trimmed means of `window` values in a row, (..., n) -> (..., n - window + 1); NaN where half are no numbers.
+
+    The highest and the lowest fifth of a window are left out: one wild step must not carry all windows it is in.
+    """
     views = np.lib.stride_tricks.sliding_window_view(values, window, axis=-1)
-    finite = np.isfinite(views)
-    count = finite.sum(axis=-1)
-    total = np.where(finite, views, 0.0).sum(axis=-1)
-    return np.where(2 * count > window, total / np.maximum(count, 1), np.nan)
+    # Numbers first, in order; whatever is not finite last.
+    views = np.sort(np.where(np.isfinite(views), views, np.nan), axis=-1)
+    count = np.isfinite(views).sum(axis=-1)
+    cut = count // _TRIM
+    at = np.arange(window)
+    kept = (at >= cut[..., None]) & (at < (count - cut)[..., None])
+    total = np.where(kept, views, 0.0).sum(axis=-1)
+    means: Floats = np.where(2 * count > window, total / np.maximum(count - 2 * cut, 1), np.nan)
+    return means
 
 
 def band(references: Floats, rule: Rule, rules: Rules) -> Band:
     """The band from references of shape (k, n), k >= 1 and n >= window, for a verdict over all metrics of `rules`."""
     means = window_means(references, rules.window)
     k, _ = references.shape
-    centre = np.nanmean(means, axis=0) if k > 1 else means[0]
+    known = np.isfinite(means).sum(axis=0)
+    centre: Floats = np.where(known > 0, np.nansum(means, axis=0) / np.maximum(known, 1), np.nan)
     if k > 1:
         measured, worth = _over_seeds(means[:, :: rules.window])
         freedom = rules.weight + worth

@@ -122,6 +122,10 @@ def _judge(
     needed = 2 * rules.window if start is None else max(2 * rules.window, rules.hold)
     if len(steps) < needed:
         return Judged(name, "not enough data", len(steps), reason=f"{len(steps)} common steps, {needed} are needed")
+    for one, known in zip(references, np.isfinite(others).sum(axis=1), strict=True):
+        if known < needed:
+            reason = f"run {one.id} has {known} steps with a number, {needed} are needed"
+            return Judged(name, "not enough data", len(steps), reason=reason)
     limits = bands.band(bands.scaled(others, rule), rule, rules)
     means = bands.window_means(bands.scaled(values, rule), rules.window)
     # What is mostly not a number is as far away as can be, on the side that counts.

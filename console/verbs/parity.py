@@ -127,8 +127,8 @@ def _conclude(runs: list[Run], switch_at: int, out: Path) -> int:
     print()
     print("\n".join(chart(panels, LABELS, switch_at)))
     note = (
-        f"Means of {rules.window} steps. Band of {len(references)} seeds: at most {rules.alpha:.0%} of healthy runs leave "
-        "it for good, over all metrics and steps together."
+        f"Means of {rules.window} steps. Band of {len(references)} seeds: at most {rules.alpha:.0%} of healthy runs "
+        "leave it for good, over all metrics and steps together."
     )
     picture = svg(
         panels,

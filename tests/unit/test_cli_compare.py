@@ -1,0 +1,195 @@
+"""`driftline compare` and the arguments of `driftline parity`, end to end without an engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+
+from console.cli import main
+from console.verbs import parity as experiment
+from driftline.frames import EngineFix, FixState, Frame, Metrics, RunState, encode
+from driftline.journal import Journal, Record, record_encoder
+from driftline.rundir import RunDir, create
+from tests.unit.parity_curves import Floats, as_run, healthy
+
+
+def record(root: Path, name: str, curves: dict[str, Floats], fix: str = "on", *, synthetic: bool = False) -> RunDir:
+    """A run directory with a journal of these curves, steps from 1."""
+    run = create(root, name)
+    report = EngineFix("engine-0", fix, "live")
+    frames: list[Frame] = [
+        RunState(run.id, "finished", 0, 0, 0, 0.0, synthetic=synthetic),
+        FixState("processed-logprobs", fix, 0, "config", 0.0, "live", (report,)),
+    ]
+    names, rows = list(curves), np.column_stack(list(curves.values())).tolist()
+    frames += [Metrics(i + 1, i, 0.0, dict(zip(names, row, strict=True))) for i, row in enumerate(rows)]
+    log = Journal(run.journal)
+    for frame in frames:
+        seq = log.head + 1
+        log.append(record_encoder.encode(Record(seq, 0.0, "trainer", msgspec.Raw(encode(frame)), 1, seq)), seq, True)
+    log.close()
+    return run
+
+
+def broken(seed: int) -> dict[str, Floats]:
+    curves = healthy(seed)
+    curves["mismatch/abs_diff_mean"] += 0.15
+    curves["reward/mean"] -= np.linspace(0, 0.6, 90)
+    return curves
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DRIFTLINE_RUNS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def references(root: Path) -> list[str]:
+    return [record(root, "reference", healthy(seed)).id for seed in range(3)]
+
+
+def test_another_seed_passes(root: Path, references: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run = record(root, "other", healthy(7))
+    assert main(["compare", *references, str(run.path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{run.id} against 3 reference runs ({references[0]}, ")
+    assert lines[-1] == "PASS"
+    assert sum(" pass " in line for line in lines) == 5
+
+
+def test_a_broken_run_fails_with_metric_step_and_cause(
+    root: Path, references: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = record(root, "broken", broken(7), "off")
+    assert main(["compare", *references, run.id]) == 5
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == "FAIL: mismatch mean|Δlogp| out of the band since step 1 (and 1 more metric)"
+    assert "likely cause of reward, mismatch mean|Δlogp|: mismatch: processed-logprobs off here" in out
+
+
+def test_json(root: Path, references: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run = record(root, "broken", broken(7), "off")
+    assert main(["compare", *references, run.id, "--json"]) == 5
+    found = json.loads(capsys.readouterr().out)
+    assert (found["verdict"], found["run"], found["references"]) == ("fail", run.id, references)
+    assert (found["spread"], found["alpha"], found["window"], found["from"]) == ("measured", 0.05, 10, None)
+    mismatch = found["metrics"][-1]
+    assert mismatch["metric"] == "mismatch/abs_diff_mean"
+    assert (mismatch["verdict"], mismatch["first"], mismatch["back"]) == ("fail", 1, None)
+    assert mismatch["cause"]["kind"] == "mismatch"
+    assert mismatch["cause"]["fixes"] == ["processed-logprobs"]
+    assert mismatch["excursions"] == [{"first": 1, "last": None, "side": "above"}]
+    assert mismatch["difference"] == pytest.approx(0.15, abs=0.02)
+
+
+def test_too_few_steps_are_not_enough_data(
+    root: Path, references: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = record(root, "short", healthy(7, steps=12))
+    assert main(["compare", *references, run.id]) == 6
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "NOT ENOUGH DATA: clip fraction: 12 common steps, 20 are needed"
+
+
+def test_one_reference_says_what_it_cannot_know(
+    root: Path, references: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = record(root, "other", healthy(7))
+    assert main(["compare", references[0], run.id]) == 0
+    assert "its spread over seeds is assumed from the rules, not measured" in capsys.readouterr().out
+
+
+def test_some_metrics_over_some_steps(root: Path, references: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run = record(root, "broken", broken(7), "off")
+    some = ["--metrics", "entropy,policy/kl_new_old", "--until", "60"]
+    assert main(["compare", *references, run.id, *some, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["metrics"]
+    assert [(one["metric"], one["steps"]) for one in found] == [("policy/entropy", 60), ("policy/kl_new_old", 60)]
+
+
+def test_after_a_switch(root: Path, references: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    curves = healthy(7)
+    curves["mismatch/abs_diff_mean"][:40] += 0.15
+    run = record(root, "repaired", curves)
+    assert main(["compare", *references, run.id]) == 5
+    capsys.readouterr()
+    assert main(["compare", *references, run.id, "--from", "15"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("PASS: home since step 4")
+
+
+def test_a_table_as_the_reference(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = root / "old.parquet"
+    curves = healthy(0)
+    pl.DataFrame({"step": range(1, 91), "rl/reward": curves["reward/mean"]}).write_parquet(table)
+    run = record(root, "other", healthy(7), synthetic=True)
+    assert main(["compare", str(table), run.id, "--metrics", "reward"]) == 0
+    assert capsys.readouterr().out.startswith(f"SYNTHETIC  {run.id} against 1 reference run (old)")
+
+
+def test_other_rules(root: Path, references: list[str]) -> None:
+    rules = root / "rules.toml"
+    rules.write_text('window = 5\n[metrics.reward]\nspread = 0.001\nlimit = 0.99\nside = "low"\n', encoding="utf-8")
+    run = record(root, "other", healthy(7))
+    assert main(["compare", *references, run.id, "--rules", str(rules)]) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["one"], 2, "compare needs at least two runs: REFERENCE... RUN"),
+        (["a", "b", "--from", "9", "--until", "3"], 2, "--until 3 is before --from 9"),
+        (["a", "b", "--metrics", "speed"], 2, "no parity rule for 'speed'; there are rules for: "),
+        (["a", "b", "--rules", "/no/such.toml"], 2, "/no/such.toml: cannot be read: No such file or directory"),
+        (["a", "b"], 3, "no run 'a'"),
+        (["a.parquet", "b"], 2, "a.parquet: there is no such file"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(
+    root: Path, arguments: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *arguments]) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"driftline: {sentence}")
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--seeds", "1"], "--seeds: at least 2"),
+        (["--steps", "20", "--switch", "20"], "--switch 20: has to come before the last of --steps 20"),
+        (["--out", "/no/such/place.svg"], "--out /no/such/place.svg: there is no such directory"),
+        (["--config", "/no/such.toml"], "/no/such.toml: cannot be read"),
+    ],
+)
+def test_the_experiment_checks_before_it_starts(
+    root: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["parity", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(f"driftline: {sentence}")
+    assert list(root.iterdir()) == []
+
+
+def test_the_experiment_concludes_with_verdicts_and_figure(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mended = broken(9)
+    mended["mismatch/abs_diff_mean"][40:] -= 0.15
+    mended["reward/mean"] += np.linspace(0, 0.6, 90)
+    runs = [as_run(f"r{seed}", healthy(seed)) for seed in range(3)]
+    out = root / "figure.svg"
+    conclude = experiment._conclude
+    assert conclude([*runs, as_run("bad", broken(8)), as_run("mended", mended)], 20, out) == 0
+    printed = capsys.readouterr().out
+    assert "FAIL: mismatch" in printed
+    assert "PASS: home since step 4" in printed
+    assert "Repaired live, home since step 4" in out.read_text(encoding="utf-8")
+    assert [path.name for path in root.iterdir()] == ["figure.svg"]

@@ -1,0 +1,71 @@
+"""What the experiment runs, and what it makes of the runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from console.parity.experiment import judge, plan, to_toml
+from console.parity.rules import load as rules
+from driftline.config import Config, load, parse
+from driftline.fixes import OFF, ON
+from tests.unit.parity_curves import Floats, as_run, healthy
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def test_the_runs_of_the_experiment() -> None:
+    reference = load(CONFIGS / "reference.toml")
+    runs = plan(reference, steps=120, switch_at=20, seeds=3)
+    assert [(one.name, one.config.run.seed, one.switch_at) for one in runs] == [
+        ("reference", 0, None), ("reference", 1, None), ("reference", 2, None),
+        ("defaults", 3, None), ("repaired", 3, 20),
+    ]  # fmt: skip
+    assert {one.config.run.steps for one in runs} == {120}
+    assert all(set(one.config.fixes.values()) == {ON} for one in runs[:3])
+    assert all(set(one.config.fixes.values()) == {OFF} for one in runs[3:])
+    # Nothing else differs from the reference.
+    assert {one.config.trainer for one in runs} == {reference.trainer}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
+def test_a_configuration_survives_being_written(path: Path) -> None:
+    config = load(path)
+    assert parse(to_toml(config), "written") == config
+
+
+def test_awkward_values_survive_too() -> None:
+    text = '[engine]\nargs = {"max-logprobs" = 3, "x" = "a\\"b\\\\", "on" = true, "y" = 1e-7}\n[trainer]\nlr = 1e-12\n'
+    config = parse(text, "x")
+    assert parse(to_toml(config), "written") == config
+    assert parse(to_toml(Config()), "written") == Config()
+
+
+def away(curves: dict[str, Floats], steps: slice) -> dict[str, Floats]:
+    curves["mismatch/abs_diff_mean"][steps] += 0.2
+    curves["reward/mean"][steps] -= 0.3
+    return curves
+
+
+def test_what_has_to_come_out() -> None:
+    references = [as_run(f"r{seed}", healthy(seed, steps=120)) for seed in range(3)]
+    defaults = as_run("defaults", away(healthy(8, steps=120), slice(None)))
+    repaired = as_run("repaired", away(healthy(9, steps=120), slice(0, 50)))
+    shown = judge(references, defaults, repaired, rules(), 20)
+    assert shown.missing == []
+    assert shown.defaults.verdict == "fail"
+    assert shown.repaired.home is not None
+    assert 51 <= shown.repaired.home <= 62
+
+
+def test_what_did_not_come_out_is_said() -> None:
+    references = [as_run(f"r{seed}", healthy(seed, steps=120)) for seed in range(3)]
+    odd = healthy(2, steps=120)
+    odd["policy/entropy"] = np.full(120, 4.0)
+    never = as_run("repaired", away(healthy(9, steps=120), slice(None)))
+    shown = judge([*references[:2], as_run("odd", odd)], as_run("defaults", healthy(8, steps=120)), never, rules(), 20)
+    assert [clause.partition(":")[0] for clause in shown.missing] == [
+        "a reference run against the other seeds", "the defaults", "the repaired run",
+    ]  # fmt: skip

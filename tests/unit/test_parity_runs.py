@@ -1,0 +1,116 @@
+"""Runs as the verdict sees them: from journals, whatever happened to the run, and from exported tables."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+
+from console.parity.runs import FixChange, Run, SourceError, of_frames, of_parquet, open_run
+from driftline.frames import EngineFix, FixState, Frame, Metrics, RunState, Stamped, encode
+from driftline.rundir import RunError
+
+
+def stamped(frames: list[Frame], producer: str = "trainer") -> list[Stamped]:
+    return [Stamped(i + 1, 0.0, producer, msgspec.Raw(encode(frame))) for i, frame in enumerate(frames)]
+
+
+def metrics(step: int, **values: float) -> Metrics:
+    return Metrics(step, step, 0.0, {name.replace("__", "/"): value for name, value in values.items()})
+
+
+def fix(*values: str, name: str = "prefix-cache-off") -> FixState:
+    engines = tuple(EngineFix(f"engine-{i}", value, "live") for i, value in enumerate(values))
+    return FixState(name, "on", 0, "", 0.0, "live", engines)
+
+
+def points(run: Run, name: str) -> dict[int, float]:
+    series = run.series[name]
+    return dict(zip(series.steps.tolist(), series.values.tolist(), strict=True))
+
+
+def test_values_by_step_under_the_catalogues_names() -> None:
+    run = of_frames("r", stamped([metrics(1, reward=0.5), metrics(3, reward__mean=0.75, mine=1.0)]))
+    assert points(run, "reward/mean") == {1: 0.5, 3: 0.75}
+    assert points(run, "mine") == {3: 1.0}
+
+
+def test_a_nan_stays_a_nan_and_a_later_value_wins() -> None:
+    run = of_frames("r", stamped([metrics(1, reward=math.nan), metrics(2, reward=1.0), metrics(2, reward=2.0)]))
+    assert math.isnan(points(run, "reward/mean")[1])
+    assert points(run, "reward/mean")[2] == 2.0
+
+
+def test_a_resumed_run_forgets_its_first_life_from_there_on() -> None:
+    frames: list[Frame] = [metrics(step, reward=float(step)) for step in range(1, 9)]
+    frames += [metrics(step, reward=-float(step)) for step in (4, 5)]
+    assert points(of_frames("r", stamped(frames)), "reward/mean") == {1: 1, 2: 2, 3: 3, 4: -4, 5: -5}
+
+
+def test_a_number_that_comes_late_is_no_second_life() -> None:
+    frames: list[Frame] = [metrics(1, reward=1.0), metrics(2, reward=2.0), metrics(1, entropy=0.5)]
+    run = of_frames("r", stamped(frames))
+    assert points(run, "reward/mean") == {1: 1.0, 2: 2.0}
+    assert points(run, "policy/entropy") == {1: 0.5}
+
+
+def test_fixes_over_the_steps() -> None:
+    steps = [metrics(1, reward=1.0), metrics(5, reward=1.0)]
+    run = of_frames("r", stamped([fix(""), fix("off", "off"), *steps, fix("on", "off"), fix("on", "on")]))
+    assert [change for change in run.fixes if change.step] == [
+        FixChange(5, "prefix-cache-off", "mixed"), FixChange(5, "prefix-cache-off", "on"),
+    ]  # fmt: skip
+    assert run.fixes_at(4) == {"prefix-cache-off": "off"}
+    assert run.fixes_at(5) == {"prefix-cache-off": "on"}
+
+
+def test_a_synthetic_run_says_so() -> None:
+    state = RunState("r", "running", 1, 2, 1, 0.0, synthetic=True)
+    assert of_frames("r", stamped([state, metrics(1, reward=1.0)])).synthetic
+
+
+def test_frames_of_a_newer_version_are_left_out() -> None:
+    unknown = Stamped(1, 0.0, "trainer", msgspec.Raw(msgspec.msgpack.encode(["zz", 1])))
+    assert points(of_frames("r", [unknown, *stamped([metrics(1, reward=1.0)])]), "reward/mean") == {1: 1.0}
+
+
+def test_a_table_in_any_order_with_gaps(tmp_path: Path) -> None:
+    path = tmp_path / "old.parquet"
+    pl.DataFrame(
+        {"step": [3, 1, 2], "critic/score/mean": [0.3, 0.1, None], "note": ["a", "b", "c"], "policy/lr": [None] * 3},
+        schema_overrides={"policy/lr": pl.Float64},
+    ).write_parquet(path)
+    run = open_run(str(path))
+    assert run.id == "old"
+    assert points(run, "reward/mean") == {1: 0.1, 3: 0.3}
+    assert set(run.series) == {"reward/mean"}
+    assert run.series["reward/mean"].steps.dtype == np.int64
+
+
+def test_an_exported_table_keeps_its_run(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    metadata = {"driftline.run": "demo-1234", "driftline.synthetic": "true"}
+    pl.DataFrame({"step": [1], "reward/mean": [0.5]}).write_parquet(path, metadata=metadata)
+    run = of_parquet(path)
+    assert (run.id, run.synthetic) == ("demo-1234", True)
+
+
+def test_what_is_no_table_of_metrics(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="there is no such file"):
+        open_run(str(tmp_path / "none.parquet"))
+    (tmp_path / "bad.parquet").write_bytes(b"no")
+    with pytest.raises(SourceError, match="not a Parquet file"):
+        open_run(str(tmp_path / "bad.parquet"))
+    pl.DataFrame({"time": [1]}).write_parquet(tmp_path / "other.parquet")
+    with pytest.raises(SourceError, match="no column 'step'"):
+        open_run(str(tmp_path / "other.parquet"))
+
+
+def test_no_such_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFTLINE_RUNS", str(tmp_path))
+    with pytest.raises(RunError, match=r"no run 'nobody'.*FILE\.parquet"):
+        open_run("nobody")
