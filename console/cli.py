@@ -21,10 +21,13 @@ from console import outcome
 from console.outcome import Failure
 from driftline import __version__
 from driftline.rundir import RunError
+from driftline.text import sanitize
 
 MARKERS = ("braille", "block", "ascii")
 ROLES = ("viewer", "operator", "producer")
-TABLES = ("metrics", "events", "spans", "fixes", "engines")
+TABLES = (
+    "metrics", "tokens", "sequences", "syncs", "spans", "fixes", "effects", "events", "commands", "engines", "states",
+)  # fmt: skip
 WAIT = 60.0
 PARITY = (120, 20, 3)
 """Steps of a run, step of the switch and reference runs of the parity experiment."""
@@ -62,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _fail(message: str, code: int) -> int:
     if message:
-        print(f"driftline: {message.rstrip('.')}", file=sys.stderr)
+        # It may quote a path, or what a model or another machine wrote.
+        print(f"driftline: {sanitize(message).rstrip('.')}", file=sys.stderr)
     return code
 
 
@@ -81,6 +85,7 @@ def build() -> Parser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _starting(verbs)
     _watching(verbs)
+    _keeping(verbs)
     _judging(verbs)
     _acting(verbs)
     _guarding(verbs)
@@ -129,13 +134,33 @@ def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
     _run(tail)
     _key(tail)
     tail.add_argument("--seconds", type=_above_zero, metavar="N", help="end after N seconds")
+
+
+def _keeping(verbs: argparse._SubParsersAction[Parser]) -> None:
     export = _verb(verbs, "export", "console.verbs.export:export", "write a table of a run, live or ended, to a file")
     _run(export)
+    _key(export)
     export.add_argument("--out", required=True, metavar="FILE", help=".parquet, .csv, .ndjson or .arrow")
-    export.add_argument("--table", choices=TABLES, default="metrics")
+    export.add_argument("--table", choices=TABLES, default="metrics", help="default metrics: one row a trainer step")
+    export.add_argument("--columns", metavar="A,B", help="only these columns (metrics: aliases too)")
+    export.add_argument("--steps", metavar="A:B", help="only these steps, both included; also A: or :B")
+    export.add_argument("--since", metavar="TIME", help="from then on: 2026-03-01T12:30, Unix seconds, or 15m for ago")
+    export.add_argument("--until", metavar="TIME", help="up to then")
+    export.add_argument("--long", action="store_true", help="metrics as one row a number: step, time, metric, value")
+    query = _verb(verbs, "query", "console.verbs.query:query", "SQL over the tables of a run")
+    query.add_argument("sql", metavar="SQL", help='for example: SELECT step, "reward/mean" FROM metrics WHERE step > 9')
+    _run(query)
+    _key(query)
+    query.add_argument("--format", choices=("table", "csv", "json", "parquet"), default="table")
+    query.add_argument("--out", metavar="FILE", help="write it: .parquet, .csv, .ndjson or .arrow")
     compact = _verb(verbs, "compact", "console.verbs.compact:compact", "write the closed part of a journal as Parquet")
     _run(compact)
     compact.add_argument("--check", action="store_true", help="read what is written back, checksums and all, instead")
+    bring = _verb(verbs, "import", "console.verbs.bring:bring", "another framework's log, as a run of its own")
+    bring.add_argument("path", metavar="PATH", help="a W&B offline run, TensorBoard events, a JSONL or CSV file")
+    bring.add_argument("--as", dest="name", required=True, metavar="NAME", help="first part of the new run's id")
+    bring.add_argument("--step", metavar="NAME", help="JSONL and CSV: the name of the step, where it is not found")
+    _json(bring)
 
 
 def _judging(verbs: argparse._SubParsersAction[Parser]) -> None:

@@ -1,0 +1,89 @@
+"""Names of other frameworks for the metrics of the catalogue, where their formula is the catalogue's own.
+
+The catalogue's aliases come first (`driftline.metrics`). Here are further names, with where each was read. A name
+whose formula differs stays what it is: PipelineRL's `rl/ess` is taken after truncation, verl's `actor/ppo_kl` is a
+signed k1, verl's `rollout_probs_diff_*` are of probabilities, NeMo-RL's `approx_entropy` is an estimate, its
+`kl_penalty` is multiplied already, prime-rl's `is_masked` is a mask in probability space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from driftline.metrics import ALIASES, BY_NAME
+
+KNOWN: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "PipelineRL, pipelinerl/finetune/rl/__init__.py and actor.py": (
+        ("actor/reward_mean", "reward/mean"),
+        ("actor/output_tokens_per_second", "engine/tokens_per_s"),
+    ),
+    "verl, verl/trainer/ppo/metric_utils.py and rollout_corr_helper.py": (
+        ("critic/rewards/mean", "reward/mean"),
+        ("actor/entropy_loss", "policy/entropy"),
+        ("actor/grad_norm", "policy/grad_norm"),
+        ("actor/lr", "policy/lr"),
+        ("timing_s/update_weights", "sync/total_s"),
+        ("timing_s/param_sync", "sync/total_s"),
+    ),
+    "TRL, trl/trainer/grpo_trainer.py": (
+        ("reward_std", "reward/std"),
+        ("learning_rate", "policy/lr"),
+    ),
+    "NeMo-RL, nemo_rl/algorithms/loss/loss_functions.py and grpo.py": (
+        ("train/reward", "reward/mean"),
+        ("train/grad_norm", "policy/grad_norm"),
+        ("train/lr", "policy/lr"),
+    ),
+    "prime-rl, src/prime_rl/trainer/rl/loss.py and train.py": (
+        ("mismatch_kl/all/mean", "mismatch/kl_k3"),
+        ("mismatch_kl/mean", "mismatch/kl_k3"),
+        ("entropy/all/mean", "policy/entropy"),
+        ("entropy/mean", "policy/entropy"),
+        ("optim/grad_norm", "policy/grad_norm"),
+        ("optim/lr", "policy/lr"),
+        ("reward/all/mean", "reward/mean"),
+        ("time/broadcast_weights", "sync/total_s"),
+    ),
+    "SkyRL, skyrl/train/trainer.py": (
+        ("reward/avg_raw_reward", "reward/mean"),
+        ("policy/policy_entropy", "policy/entropy"),
+        ("policy/rollout_train_logprobs_abs_diff_mean", "mismatch/abs_diff_mean"),
+        ("policy/rollout_train_logprobs_abs_diff_max", "mismatch/abs_diff_max"),
+        ("timing/sync_weights", "sync/total_s"),
+    ),
+    "slime, slime/backends/megatron_utils/loss.py": (
+        ("rollout/raw_reward", "reward/mean"),
+        ("train/entropy_loss", "policy/entropy"),
+        ("perf/update_weights_time", "sync/total_s"),
+    ),
+    "open-instruct, issue 1473": (
+        ("vllm_vs_local_logprob_diff_mean", "mismatch/abs_diff_mean"),
+        ("vllm_vs_local_logprob_diff_max", "mismatch/abs_diff_max"),
+    ),
+}
+"""Where a name was read, and what it is in the catalogue."""
+
+PREFIXES: Final = ("train/", "training/", "metrics/")
+"""What a logger puts before a trainer's own names: TRL's through the Hugging Face Trainer, for one."""
+
+_ALL: Final = {name: target for names in KNOWN.values() for name, target in names}
+
+
+def catalogued(name: str) -> str | None:
+    """The catalogue's name for a framework's, or None."""
+    for one in (name, *(name.removeprefix(prefix) for prefix in PREFIXES if name.startswith(prefix))):
+        if one in BY_NAME:
+            return one
+        if found := ALIASES.get(one) or _ALL.get(one):
+            return found
+    return None
+
+
+def mapping(names: Iterable[str]) -> dict[str, str]:
+    """What each name becomes. Where two would become the same, the first in the alphabet does and the other stays."""
+    taken: dict[str, str] = {}
+    for name in sorted(names):
+        target = catalogued(name)
+        taken[name] = target if target is not None and target not in taken.values() else name
+    return taken

@@ -1,0 +1,129 @@
+"""TensorBoard event files: scalars by tag, from the files that SummaryWriter leaves.
+
+    file    records: length u64 | masked crc32c of the length u32 | data | masked crc32c of the data u32
+    data    protobuf Event: wall_time = 1 (double), step = 2 (int64), summary = 5
+    Summary value = 1 {tag = 1, simple_value = 2 (float), tensor = 8}
+    Tensor  dtype = 1 (1 float, 2 double, 3 int32, 9 int64), tensor_content = 4,
+            float_val = 5, double_val = 6, int_val = 7, int64_val = 10
+
+(tensorflow/core/util/event.proto, framework/summary.proto, framework/tensor.proto and lib/io/record_writer.cc.)
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import google_crc32c
+
+from console.importing.protobuf import double, fields, message, signed, single, text, varint
+from console.importing.rows import BringError, Log, Row
+
+MARK: Final = "tfevents"
+_LENGTH: Final = struct.Struct("<QI")
+_CRC: Final = struct.Struct("<I")
+_MOST: Final = 1 << 30
+# dtype -> (field of single values, struct code of tensor_content)
+_DTYPES: Final = {1: (5, "f"), 2: (6, "d"), 3: (7, "i"), 9: (10, "q")}
+
+
+def files(folder: Path) -> list[Path]:
+    """The event files in a folder and below, in the order in which they were begun."""
+    return sorted(path for path in folder.rglob(f"*{MARK}*") if path.is_file())
+
+
+def read(path: Path) -> Log:
+    """The scalars of an event file, or of all those in a folder. Raises BringError, OSError."""
+    found = files(path) if path.is_dir() else [path]
+    if not found:
+        raise BringError(f"{path}: no event file (*{MARK}*) in it")
+    log = Log("TensorBoard", title=path.name if path.is_dir() else path.parent.name)
+    folders = {one.parent for one in found}
+    rows: dict[int, Row] = {}
+    for one in found:
+        # What several writers say under one tag is kept apart by their folders.
+        prefix = "" if len(folders) == 1 or one.parent == path else f"{one.parent.relative_to(path).as_posix()}/"
+        for data in records(one.read_bytes(), log):
+            try:
+                _take(data, prefix, rows)
+            except (ValueError, struct.error):
+                log.damaged += len(data)
+    log.rows = [rows[step] for step in sorted(rows)]
+    return log
+
+
+def records(data: bytes, log: Log) -> Iterator[bytes]:
+    """The intact records of a file. After a wrong length nobody knows where the next begins: the rest is counted."""
+    at = 0
+    while at + _LENGTH.size <= len(data):
+        size, crc = _LENGTH.unpack_from(data, at)
+        start = at + _LENGTH.size
+        end = start + size
+        if masked(data[at : at + 8]) != crc or size > _MOST or end + _CRC.size > len(data):
+            break
+        body = data[start:end]
+        if masked(body) == _CRC.unpack_from(data, end)[0]:
+            yield body
+        else:
+            log.damaged += size
+        at = end + _CRC.size
+    log.damaged += len(data) - at
+
+
+def masked(data: bytes) -> int:
+    """TensorFlow's checksum: a crc32c, turned and moved so that the crc of data with crcs in it is no special case."""
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _take(data: bytes, prefix: str, rows: dict[int, Row]) -> None:
+    time, step, values = 0.0, 0, {}
+    for field, value in fields(data):
+        match field:
+            case 1:
+                time = double(value)
+            case 2:
+                step = signed(int(value))
+            case 5:
+                values |= dict(_scalars(message(value)))
+    if values:
+        row = rows.setdefault(step, Row(step, time, {}))
+        row.time = max(row.time, time)
+        row.values |= {f"{prefix}{tag}": value for tag, value in values.items()}
+
+
+def _scalars(summary: bytes) -> Iterator[tuple[str, float]]:
+    for field, value in fields(summary):
+        if field != 1:
+            continue
+        tag, found = "", None
+        for at, content in fields(message(value)):
+            match at:
+                case 1:
+                    tag = text(content)
+                case 2:
+                    found = single(content)
+                case 8:
+                    found = _tensor(message(content))
+        if tag and found is not None:
+            yield tag, found
+
+
+def _tensor(data: bytes) -> float | None:
+    """The one number of a tensor; None for one of another type or with more of them."""
+    parts = dict(fields(data))
+    wanted = _DTYPES.get(int(parts.get(1, 0)))
+    if wanted is None:
+        return None
+    field, code = wanted
+    raw = parts.get(field, parts.get(4))
+    if isinstance(raw, int):
+        return float(signed(raw))
+    if raw is None:
+        return None
+    if field in (7, 10) and field in parts:  # packed varints
+        value, end = varint(raw, 0)
+        return float(signed(value)) if end == len(raw) else None
+    return float(struct.unpack(f"<{code}", raw)[0]) if len(raw) == struct.calcsize(code) else None

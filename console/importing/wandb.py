@@ -1,0 +1,136 @@
+"""A W&B run as its client left it on the disk: `run-<id>.wandb`, the file that `wandb sync` reads.
+
+The file is a log in LevelDB's format with a 7-byte header of W&B's own and plain CRC-32 (IEEE) for checksums:
+
+    file    ":W&B" | 0xBEE1 u16 | version u8 | blocks of 32 KiB, the header being part of the first
+    block   records | fewer than 7 zero bytes
+    record  crc u32 over type and data | length u16 | type u8 (1 whole, 2 first, 3 middle, 4 last) | data
+
+Put together, data are protobuf `Record`s; what is used of them (wandb/proto/wandb_internal.proto):
+
+    Record   history = 2, config = 5, run = 17
+    History  item = 1 {key = 1, nested_key = 2, value_json = 16}, step = 2 {num = 1}
+    Config   update = 1 {key = 1, nested_key = 2, value_json = 16}
+    Run      run_id = 1, project = 3, config = 4, display_name = 8
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from console.importing.protobuf import fields, message, signed, text
+from console.importing.rows import BringError, Log, Row, flat, number, parse
+
+SUFFIX: Final = ".wandb"
+BLOCK: Final = 32 * 1024
+_HEADER: Final = struct.Struct("<4sHB")
+_RECORD: Final = struct.Struct("<IHB")
+_IDENT, _MAGIC = b":W&B", 0xBEE1
+_WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+
+
+def read(path: Path) -> Log:
+    """The history of a run. Raises BringError, OSError."""
+    data = path.read_bytes()
+    if len(data) < _HEADER.size or _HEADER.unpack_from(data)[:2] != (_IDENT, _MAGIC):
+        raise BringError(f"{path}: not a W&B run: it does not begin as one")
+    version = data[_HEADER.size - 1]
+    if version != 0:
+        raise BringError(f"{path}: W&B file version {version}; this version reads 0")
+    log = Log("W&B")
+    for body in records(data, log):
+        try:
+            _take(body, log)
+        except (ValueError, struct.error, RecursionError):
+            log.damaged += len(body)
+    return log
+
+
+def records(data: bytes, log: Log) -> Iterator[bytes]:
+    """The records of a file, put together; after damage it goes on with the next block, and counts what it skipped."""
+    at, part = _HEADER.size, b""
+    while at + _RECORD.size <= len(data):
+        left = BLOCK - at % BLOCK
+        if left < _RECORD.size:
+            at += left
+            continue
+        crc, size, kind = _RECORD.unpack_from(data, at)
+        body = data[at + _RECORD.size : at + _RECORD.size + size]
+        sound = len(body) == size <= left - _RECORD.size and zlib.crc32(bytes((kind,)) + body) == crc
+        if not sound or not _WHOLE <= kind <= _LAST:
+            skipped = min(left, len(data) - at)
+            log.damaged += skipped + len(part)
+            at, part = at + skipped, b""
+            continue
+        at += _RECORD.size + size
+        if kind == _WHOLE:
+            yield body
+        elif kind == _FIRST:
+            part = body
+        elif part:
+            part += body
+            if kind == _LAST:
+                yield part
+                part = b""
+
+
+def _take(body: bytes, log: Log) -> None:
+    for field, value in fields(body):
+        match field:
+            case 2:
+                if row := _history(message(value)):
+                    log.rows.append(row)
+            case 5:
+                log.config |= _config(message(value))
+            case 17:
+                _run(message(value), log)
+
+
+def _history(data: bytes) -> Row | None:
+    values: dict[str, Any] = {}
+    step = None
+    for field, value in fields(data):
+        if field == 1:
+            name, parsed = _item(message(value))
+            values[name] = parsed
+        elif field == 2:
+            step = next((signed(int(num)) for at, num in fields(message(value)) if at == 1), 0)
+    own = number(values.pop("_step", None))
+    step = step if step is not None else (int(own) if own is not None else None)
+    if step is None:
+        return None
+    time = number(values.pop("_timestamp", None)) or 0.0
+    values.pop("_runtime", None)
+    values.pop("_wandb", None)
+    return Row(step, time, flat(values))
+
+
+def _item(data: bytes) -> tuple[str, Any]:
+    key, nested, value = "", [], None
+    for field, content in fields(data):
+        match field:
+            case 1:
+                key = text(content)
+            case 2:
+                nested.append(text(content))
+            case 16:
+                value = parse(message(content))
+    return key or ".".join(nested), value
+
+
+def _config(data: bytes) -> dict[str, Any]:
+    return dict(_item(message(value)) for field, value in fields(data) if field == 1)
+
+
+def _run(data: bytes, log: Log) -> None:
+    told: dict[int, str] = {}
+    for field, value in fields(data):
+        if field == 4:
+            log.config |= _config(message(value))
+        elif field in (1, 3, 8):
+            told[field] = text(value)
+    log.title = "/".join(filter(None, (told.get(3), told.get(8) or told.get(1))))

@@ -1,0 +1,275 @@
+"""Foreign logs: bytes as W&B's and TensorBoard's own writers left them, then runs of them that every verb can read."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from console import cli
+from console.export import frame
+from console.importing import names, tensorboard, wandb
+from console.importing.bring import bring, read
+from console.importing.protobuf import fields
+from console.importing.rows import BringError, Log
+from driftline.metrics import ALIASES, BY_NAME
+from driftline.rundir import find
+
+WANDB_HEADER = bytes.fromhex("3a572642e1be00")
+WANDB_HISTORY = bytes.fromhex(
+    "080d12730a25120a5f74696d657374616d70820116312e37393534313830373639393738303337652b30390a1812085f72756e74696d6582"
+    "010b312e3037393037353731340a0b12055f73746570820101330a121209726c2f726577617264820104302e32350a0b12036f776e820103"
+    "4e614e12020803"
+)
+"""A record of wandb 0.31.0 after `log({"rl/reward": 0.25, "own": nan}, step=3)`."""
+EVENTS = bytes.fromhex(
+    "1800000000000000a37f4b2209107b41f7f9c0da411a0d627261696e2e4576656e743a322766b02c220000000000000078113dfd090000"
+    "20e04eacda4110072a150a130a0c747261696e2f726577617264150000803ebbb023fb"
+)
+"""The file of tensorboardX 2.6.5 after `add_scalar("train/reward", 0.25, 7, walltime=1790000000.5)`."""
+
+
+def wandb_file(bodies: list[bytes]) -> bytes:
+    """Records in blocks of 32 KiB, as the format says."""
+    data = bytearray(WANDB_HEADER)
+    for body in bodies:
+        at, first = 0, True
+        while True:
+            left = wandb.BLOCK - len(data) % wandb.BLOCK
+            if left < 7:
+                data += bytes(left)
+                continue
+            part = body[at : at + left - 7]
+            at += len(part)
+            last = at == len(body)
+            kind = {(True, True): 1, (True, False): 2, (False, False): 3, (False, True): 4}[first, last]
+            data += struct.pack("<IHB", zlib.crc32(bytes([kind]) + part), len(part), kind) + part
+            first = False
+            if last:
+                break
+    return bytes(data)
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def field(number: int, content: bytes | int) -> bytes:
+    if isinstance(content, int):
+        return varint(number << 3) + varint(content)
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def history(step: int, **values: object) -> bytes:
+    items = b"".join(
+        field(1, field(2, name.encode()) + field(16, json.dumps(value).encode())) for name, value in values.items()
+    )
+    return field(2, items + field(2, field(1, step)))
+
+
+def test_a_record_of_wandb_itself() -> None:
+    log = Log("W&B")
+    bodies = list(wandb.records(wandb_file([WANDB_HISTORY]), log))
+    assert bodies == [WANDB_HISTORY]
+    assert log.damaged == 0
+
+
+def test_wandb_history_is_read_over_many_blocks(tmp_path: Path) -> None:
+    folder = tmp_path / "offline-run-20260301_120000-abc"
+    folder.mkdir()
+    sent = [history(step, **{"rl/kl_new_old": step / 3, "pad": "x" * (step * 97 % 9000)}) for step in range(300)]
+    long = history(300, pad="y" * 200_000, **{"rl/kl_new_old": 100.0})
+    run = field(17, field(1, b"abc") + field(3, b"pipeline") + field(8, b"v1 defaults"))
+    (folder / "run-abc.wandb").write_bytes(wandb_file([run, WANDB_HISTORY, *sent, long]))
+    log = read(folder)
+    assert (log.title, log.damaged) == ("pipeline/v1 defaults", 0)
+    first = log.rows[0]
+    assert (first.step, first.time, first.values["rl/reward"]) == (3, 1795418076.9978037, 0.25)
+    assert math.isnan(first.values["own"])
+    assert first.values.keys() == {"rl/reward", "own"}
+    assert [row.values["rl/kl_new_old"] for row in log.rows[1:]] == [step / 3 for step in range(301)]
+
+
+def test_a_damaged_block_of_wandb_costs_that_block(tmp_path: Path) -> None:
+    sent = [history(step, a=float(step), pad="x" * 500) for step in range(300)]
+    data = bytearray(wandb_file(sent))
+    data[wandb.BLOCK + 5000] ^= 1
+    path = tmp_path / "run-x.wandb"
+    path.write_bytes(data[:-20])
+    log = read(path)
+    steps = [row.step for row in log.rows]
+    assert steps == sorted(steps)
+    assert 0 < log.damaged <= wandb.BLOCK + 2000
+    assert 300 - len(steps) < 2 * wandb.BLOCK / 500
+    assert all(row.values == {"a": float(row.step)} for row in log.rows)
+
+
+def test_nested_numbers_and_media_of_wandb(tmp_path: Path) -> None:
+    path = tmp_path / "run-x.wandb"
+    image = {"_type": "image-file", "size": 3}
+    values = {"eval": {"deep": {"x": 2}, "flag": True}, "picture": image, "inf": "Infinity"}
+    path.write_bytes(wandb_file([history(1, **values)]))
+    (row,) = read(path).rows
+    assert row.values == {"eval.deep.x": 2.0, "eval.flag": 1.0, "inf": math.inf}
+
+
+def test_an_event_file_of_tensorboardx_itself(tmp_path: Path) -> None:
+    (tmp_path / "events.out.tfevents.1.host").write_bytes(EVENTS)
+    log = read(tmp_path)
+    (row,) = log.rows
+    assert (row.step, row.time, row.values, log.damaged) == (7, 1790000000.5, {"train/reward": 0.25}, 0)
+
+
+def test_tensors_torn_ends_and_folders_of_tensorboard(tmp_path: Path) -> None:
+    def record(data: bytes) -> bytes:
+        head = struct.pack("<Q", len(data))
+        return head + struct.pack("<I", tensorboard.masked(head)) + data + struct.pack("<I", tensorboard.masked(data))
+
+    def event(step: int, tag: str, tensor: bytes) -> bytes:
+        return record(field(2, step) + field(5, field(1, field(1, tag.encode()) + field(8, tensor))))
+
+    main = tmp_path / "events.out.tfevents.1"
+    wrong = bytearray(event(3, "lost", field(1, 2) + field(4, struct.pack("<d", 9.0))))
+    wrong[-1] ^= 1
+    main.write_bytes(
+        event(1, "a", field(1, 2) + field(4, struct.pack("<d", 1.5)))
+        + event(1, "b", field(1, 1) + field(5, struct.pack("<f", 0.5)))
+        + event(2, "c", field(1, 9) + field(10, varint(2**64 - 3)))
+        + bytes(wrong)
+        + event(4, "several", field(1, 1) + field(5, struct.pack("<ff", 0.5, 1.0)))
+        + event(5, "torn", field(1, 2) + field(4, struct.pack("<d", 1.5)))[:-6]
+    )
+    other = tmp_path / "eval"
+    other.mkdir()
+    (other / "events.out.tfevents.2").write_bytes(EVENTS)
+    log = read(tmp_path)
+    assert [(row.step, row.values) for row in log.rows] == [
+        (1, {"a": 1.5, "b": 0.5}), (2, {"c": -3.0}), (7, {"eval/train/reward": 0.25}),
+    ]  # fmt: skip
+    assert log.damaged > 0
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 20, bytes(range(256)), b"\x0a\x7f"])
+def test_bytes_that_are_no_message(data: bytes) -> None:
+    try:
+        list(fields(data))
+    except ValueError:
+        return
+    assert data == b""
+
+
+def test_jsonl_of_verl_and_of_anybody(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(
+        '{"step": 1, "data": {"actor/entropy": 2.5, "actor/pg_clipfrac": 0.1}}\n'
+        "not json\n"
+        '{"step": 2, "data": {"actor/entropy": NaN, "critic": {"score": {"mean": 0.5}}}}\n'
+    )
+    log = read(path)
+    assert [row.step for row in log.rows] == [1, 2]
+    assert log.rows[0].values == {"actor/entropy": 2.5, "actor/pg_clipfrac": 0.1}
+    assert log.rows[1].values["critic/score/mean"] == 0.5
+    assert log.damaged == len("not json\n")
+
+
+def test_csv_and_a_step_by_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text("tick,timestamp,reward,note\n1,2026-03-01T12:00:00+00:00,0.5,a\n2,,nan,b\n3,,,c\n")
+    with pytest.raises(BringError, match="no line has a step under any of step, _step"):
+        read(path)
+    log = read(path, "tick")
+    assert [row.step for row in log.rows] == [1, 2, 3]
+    assert log.rows[0].time == 1772366400.0
+    assert log.rows[0].values == {"reward": 0.5}
+    assert math.isnan(log.rows[1].values["reward"])
+
+
+def test_the_trainer_state_of_trl(tmp_path: Path) -> None:
+    path = tmp_path / "trainer_state.json"
+    path.write_text(json.dumps({"log_history": [{"step": 5, "reward": 0.25, "clip_ratio/region_mean": 0.125}]}))
+    assert read(path).rows[0].values == {"reward": 0.25, "clip_ratio/region_mean": 0.125}
+
+
+def test_names_of_the_frameworks_lead_to_the_catalogue() -> None:
+    known = {name for listed in names.KNOWN.values() for name, _ in listed}
+    assert {target for listed in names.KNOWN.values() for _, target in listed} <= set(BY_NAME)
+    assert known.isdisjoint(ALIASES), "a name that the catalogue knows by itself"
+    for framework, name, target in (
+        ("PipelineRL", "rl/clamp_log_ratio_new_old_indicator", "policy/clip_fraction"),
+        ("PipelineRL", "rl/kl_new_old", "policy/kl_new_old"),
+        ("verl", "actor/entropy", "policy/entropy"),
+        ("verl", "critic/score/mean", "reward/mean"),
+        ("verl", "rollout_corr/k3_kl", "mismatch/kl_k3"),
+        ("TRL", "train/sampling/sampling_logp_difference/mean", "mismatch/abs_diff_mean"),
+        ("TRL", "train/clip_ratio/region_mean", "policy/clip_fraction"),
+        ("NeMo-RL", "train/gen_kl_error", "mismatch/kl_k3"),
+        ("NeMo-RL", "train/reward", "reward/mean"),
+        ("prime-rl", "mismatch_kl/all/mean", "mismatch/kl_k3"),
+    ):
+        assert names.catalogued(name) == target, (framework, name)
+    for other in ("rl/ess", "actor/ppo_kl", "train/approx_entropy", "training/rollout_probs_diff_mean", "anything"):
+        assert names.catalogued(other) is None
+
+
+def test_two_names_for_one_metric_do_not_overwrite_each_other() -> None:
+    assert names.mapping(["critic/score/mean", "critic/rewards/mean"]) == {
+        "critic/rewards/mean": "reward/mean", "critic/score/mean": "critic/score/mean",
+    }  # fmt: skip
+
+
+def test_an_import_is_a_run_that_every_verb_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_RUNS", str(tmp_path / "runs"))
+    path = tmp_path / "old.jsonl"
+    path.write_text("".join(f'{{"step": {s}, "rl/reward": {s / 4}, "own": {s}}}\n' for s in range(1, 21)))
+    assert cli.main(["import", str(path), "--as", "reference", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["steps"], told["first"], told["last"]) == (20, 1, 20)
+    assert (told["mapped"], told["kept"]) == ({"rl/reward": "reward/mean"}, ["own"])
+    table = frame(find(told["run"]), "metrics")
+    assert table["reward/mean"].to_list() == [s / 4 for s in range(1, 21)]
+    assert table["own"].to_list() == [float(s) for s in range(1, 21)]
+    assert cli.main(["status", "--run", told["run"], "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["status"], status["step"], status["detail"]) == ("finished", 20, "imported from JSONL old")
+    assert cli.main(["query", "--run", told["run"], "SELECT kind FROM events"]) == 0
+    assert "run.imported" in capsys.readouterr().out
+    assert cli.main(["export", "--run", told["run"], "--out", str(tmp_path / "m.parquet")]) == 0
+    assert pl.read_parquet(tmp_path / "m.parquet").height == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("nothing.jsonl", None, "there is no such file or folder"),
+        ("x.bin", b"x", "of no known kind; allowed: a W&B run"),
+        ("x.jsonl", b"[1]\n", "no line of it is a JSON object"),
+        ("x.jsonl", b'{"step": 1, "text": "a"}\n', "no number in it (JSONL)"),
+        ("x.csv", b"", "no row in it"),
+        ("x.wandb", b"nonsense", "not a W&B run: it does not begin as one"),
+        ("x.wandb", WANDB_HEADER[:-1] + b"\x09", "W&B file version 9; this version reads 0"),
+        ("tfevents.1", b"\x00" * 40, "no number in it (TensorBoard)"),
+        ("trainer_state.json", b"{}", "no log_history in it"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_sentence_and_leaves_no_run(
+    tmp_path: Path, name: str, content: bytes | None, said: str
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BringError) as caught:
+        bring(path, tmp_path / "runs", "old")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
