@@ -4,7 +4,8 @@ Two parts. Pending frames have no number yet and may be dropped when the ring is
 of them first, then metrics, and so on up to acks, which go only when there is nothing else left. A frame gets its
 number when it is taken to be sent, in the order in which it was put; from then on it stays until the hub has
 acknowledged it, so that dropping never leaves a hole in the sequence. The numbered part is kept to a fraction of
-the ring, so there is always something that may be dropped.
+the ring, so there is always something that may be dropped; and it counts twice, because libzmq holds a copy of what
+it has not sent yet.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Ring:
             self.put_count += 1
             self._queues[_CLASS[letter]].append((self.put_count, body))
             self.bytes += size
-            if self.bytes > self._limit:
+            if self.bytes + self._window_bytes > self._limit:
                 self._shed()
 
     @property
@@ -82,7 +83,7 @@ class Ring:
 
     def _shed(self) -> None:
         for at, queue in enumerate(self._queues):
-            while queue and self.bytes > self._limit:
+            while queue and self.bytes + self._window_bytes > self._limit:
                 self.bytes -= len(queue.popleft()[1]) + _OVERHEAD
                 self.taken_count += 1
                 self.dropped += 1
