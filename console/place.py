@@ -15,6 +15,7 @@ from console.outcome import FAILED, NO_RUN, USAGE, Failure
 from driftline.keys import Keys, load, load_file, parse_pair
 from driftline.rpc import Client, ClientError, RefusedError
 from driftline.rundir import RUN_VARIABLE, Connection, RunDir, find, parse_connection, read_connection
+from driftline.text import sanitize
 
 KEY_VARIABLE: Final = "DRIFTLINE_KEY"
 Role = Literal["viewer", "operator"]
@@ -85,7 +86,7 @@ class Here:
 
     @property
     def id(self) -> str:
-        return self._run.id
+        return sanitize(self._run.id)
 
     @property
     def directory(self) -> RunDir | None:

@@ -24,8 +24,8 @@ MISMATCH: Final = "mismatch/abs_diff_mean"
 
 _PENDING: Final[dict[How, str]] = {
     "live": "being applied",
-    "next_sync": "at next sync",
-    "engine_restart": "by rolling restart",
+    "next_sync": "next sync",
+    "engine_restart": "rolling restart",
     "not_available": "",
 }
 
@@ -87,13 +87,13 @@ def _after(effect: Effect) -> set[tuple[str, str]]:
 
 
 def _pending(state: FixState, glyphs: Glyphs) -> str:
-    """What an unsettled fix waits for, and which engine where it is one of several."""
+    """What an unsettled fix waits for, and which engine where it is one of several; short, for small screens."""
     late = [engine for engine in state.engines if engine.effective != state.requested]
     who = f"{late[0].engine} " if len(late) == 1 < len(state.engines) else ""
     # An engine that reports nothing is dead or restarting, and says so in its own words.
     silent = next((engine.detail for engine in late if not engine.effective and engine.detail), "")
     how = late[0].how if late else state.how
-    return f"{glyphs.arrow} {state.requested} {who}{silent or _PENDING[how] or state.detail}"
+    return f"{glyphs.arrow} {who}{silent or _PENDING[how] or state.detail}"
 
 
 def _engine_fix(engine: EngineFix) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from console.outcome import OK
 from driftline.rundir import RunDir, RunError, list_runs, runs_root
+from driftline.text import sanitize
 
 
 def runs(args: argparse.Namespace) -> int:
@@ -29,7 +30,8 @@ def runs(args: argparse.Namespace) -> int:
     for row in rows:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started"]))
         label = "  synthetic" if row["synthetic"] else ""
-        print(f"{row['run']:{width}}  {'live' if row['live'] else 'ended':5}  {started}  {_near(row['path'])}{label}")
+        state = "live" if row["live"] else "ended"
+        print(sanitize(f"{row['run']:{width}}  {state:5}  {started}  {_near(row['path'])}{label}"))
     return OK
 
 

@@ -83,7 +83,7 @@ async def test_a_fix_is_chosen_confirmed_sent_and_followed_to_its_end(running: R
         assert "on 2/2 engines" in screen_text(pilot)
         text = await press(pilot, "escape")
         assert isinstance(pilot.app.screen, LiveScreen)
-        assert "● prefix cache off     on 2/2" in text
+        assert "● prefix cache off    on 2/2" in text
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def states_of(*engines: EngineFix, fix: str = "fp32-lm-head", requested: str = "
         (fix_state("inflight-keep", "on", ("on", "on"), "next_sync", 7), "● in-flight keep       on 2/2  v7"),
         (
             fix_state("prefix-cache-off", "removed", ("removed", "off"), "engine_restart"),
-            "◐ prefix cache off     removed 1/2 → removed engine-1 by rolling restart",
+            "◐ prefix cache off     removed 1/2 → engine-1 rolling restart",
         ),
         (
             states_of(
@@ -217,11 +217,11 @@ def states_of(*engines: EngineFix, fix: str = "fp32-lm-head", requested: str = "
                 EngineFix("engine-1", "", "next_sync", detail="restarting"),
                 EngineFix("trainer", "on", "next_sync"),
             ),
-            "◐ fp32 lm_head         on 1/2  → on engine-1 restarting",
+            "◐ fp32 lm_head         on 1/2  → engine-1 restarting",
         ),
         (
             states_of(EngineFix("engine-0", "on", "next_sync"), EngineFix("trainer", "off", "next_sync")),
-            "◐ fp32 lm_head         on 1/1  → on trainer at next sync",
+            "◐ fp32 lm_head         on 1/1  → trainer next sync",
         ),
         (
             states_of(EngineFix("engine-0", "on", "next_sync", 9), EngineFix("trainer", "on", "next_sync", 9)),
@@ -233,7 +233,7 @@ def states_of(*engines: EngineFix, fix: str = "fp32-lm-head", requested: str = "
                 EngineFix("engine-1", "", "next_sync", detail="dead: oom"),
                 requested="off",
             ),
-            "◐ fp32 lm_head         off 1/2 → off engine-1 dead: oom",
+            "◐ fp32 lm_head         off 1/2 → engine-1 dead: oom",
         ),
     ],
 )
@@ -292,8 +292,8 @@ async def test_an_unsettled_fix_is_never_shown_as_on(running: Running):
     source.feed([fix_state("processed-logprobs", "on", ("", ""))])
     async with running(source, (120, 40)) as pilot:
         text = screen_text(pilot)
-        assert "◐ fp32 lm_head         on 1/2  → on engine-1 at next sync" in text
-        assert "◐ processed logprobs   on 0/2  → on being applied" in text
+        assert "◐ fp32 lm_head         on 1/2  → engine-1 next sync" in text
+        assert "◐ processed logprobs   on 0/2  → being applied" in text
         assert "●" not in text
 
 

@@ -62,7 +62,7 @@ class ValuePicker(Dialog[str]):
         self.heading = f"{self.fix.title}: which value"
         self.cursor = next(i for i, value in enumerate(self.fix.values) if value != state.requested)
 
-    def lines(self, width: int) -> list[list[Text]]:  # noqa: ARG002  short enough for any box
+    def lines(self, width: int) -> list[list[Text]]:
         lines: list[list[Text]] = []
         for value in self.fix.values:
             wanted = value == self.state.requested
@@ -70,7 +70,9 @@ class ValuePicker(Dialog[str]):
             lines.append([(f" {sign} ", Ink.OK), (f"{value:<8} ", Ink.TEXT), (meaning(self.fix, value), Ink.DIM)])
         value = self.fix.values[self.cursor]
         note = "wanted now" if value == self.state.requested else WHEN[how_of(self.state, value)]
-        return [*lines, [], [(f" {note}", Ink.WARN)]]
+        # Always two lines, so that the box does not jump from value to value.
+        parts = [*textwrap.wrap(note, max(width - 2, 10)), ""][:2]
+        return [*lines, [], *([(f" {part}", Ink.WARN)] for part in parts)]
 
     def selected(self) -> int | None:
         return self.cursor

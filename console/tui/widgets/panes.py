@@ -124,7 +124,7 @@ class FixPanel(Pane):
 
 def fix_line(row: FixRow, width: int) -> list[Text]:
     """The columns of one fix, for panel and picker."""
-    name = 21 if width >= 40 else 18
+    name = 21 if width >= 60 else 20 if width >= 40 else 18
     state, ink = row.state
     line = [(" ", Ink.TEXT), row.symbol, (f" {row.fix.title:<{name}.{name}}", Ink.TEXT)]
     if state and (row.symbol[1] != Ink.DIM or width >= 60):

@@ -1,0 +1,306 @@
+"""Fault 24: text that attacks the terminal and the console, in every field that a producer can fill.
+
+The corpus goes through a real hub, as a producer would send it, into the real console on a terminal, into the
+headless verbs on a terminal, and into the app's own test terminal, where every cell is clicked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from textual.app import App, ComposeResult
+from textual.pilot import Pilot
+from textual.widgets import Static
+
+from console.tui.app import ConsoleApp
+from driftline.frames import (
+    Ack,
+    Command,
+    Effect,
+    EngineFix,
+    EngineState,
+    Event,
+    FixState,
+    Frame,
+    Measure,
+    Metrics,
+    RunState,
+    Span,
+    Stamped,
+    Tokens,
+    encode,
+)
+from driftline.journal import read
+from driftline.probe import Probe
+from tests.faults.corpus import CORPUS, MARKUP
+from tests.faults.scale import scaled
+from tests.tui.conftest import make_app, screen_text, settle
+from tests.tui.synthetic import FakeSource
+from tests.tui.test_pty import Terminal, environment
+from tests.unit.hubs import PATIENCE, Hub, until
+
+pytestmark = pytest.mark.timeout(300)
+
+_PLACE = "PLACEHOLDER"
+_SURROGATE = b"\xed\xa0\x80"
+"""A lone surrogate as it would be in UTF-8, which no encoder writes and no decoder takes."""
+
+# What our own screens send: text attributes, cursor moves, and switches that are compared with a harmless session.
+_CSI = re.compile(rb"\x1b\[([0-9;:<>=?]*)([ -/]*[@-~])")
+_OTHER = re.compile(rb"\x1b(?!\[)(.)", re.DOTALL)
+_FORBIDDEN = re.compile("[\x80-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c\ud800-\udfff]")
+_CONTROLS = re.compile(rb"[\x00-\x06\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
+
+
+def frames(text: str, step: int) -> list[Frame]:
+    """The text in every field of every kind of frame that a producer fills."""
+    now = time.time()
+    blob = b"\0\0\0\0"
+    measure = Measure(text, 0.5, 0.1, -0.5, -0.3, 10, 10)
+    change = (("processed-logprobs", "off", "on"), (text, text, text))
+    return [
+        RunState(text, "paused", step, 90, 1, now, text, text, 0.5, detail=text, paused_by=text, config_digest=text),
+        EngineState(f"engine-{text}", "running", 1, now, node=text, backend=text, vllm=text, detail=text),
+        EngineState("engine-0", "dead", 1, now, node=text, backend=text, vllm=text, detail=text),
+        FixState("processed-logprobs", "on", 1, text, now, "live", (EngineFix(text, "on", "live", detail=text),), text),
+        FixState("inflight-keep", text, 1, text, now, "live", (EngineFix(text, text, "live", detail=text),), text),
+        FixState("async-scheduling-off", "off", 1, text, now, "not_available", (), text),
+        Effect("e", change, step, 1, now, text, measures=(measure,), detail=text),
+        Metrics(step, 1, now, {"reward/mean": 0.5, text: 1.0}, {"policy/clip_fraction": text, text: text}),
+        Span(text, text, text, now, 0.1, 1, 2, step, detail=text, result=text),
+        Tokens(step, 1, now, 1, blob, blob, blob, blob, blob, blob, (text,), (text,), (0.0,), (text,)),
+        Event(now, "error", text, text, step, {"producer": text, text: text}),
+        Event(now, "warn", "probe.dropped", text, step, {"producer": text, "dropped": 5, "total": 5}),
+        Event(now, "info", "mark", f"round {step} {text}", step),
+    ]
+
+
+def test_the_corpus_has_two_hundred_strings() -> None:
+    assert len(set(CORPUS)) >= 200
+
+
+# -- in the app's own test terminal: every cell clicked, every action counted
+
+
+class Counting(ConsoleApp):
+    """Counts what a click of injected markup would start."""
+
+    fired = 0
+
+    def action_fired(self, *_: object) -> None:
+        self.fired += 1
+
+
+def feed(source: FakeSource, text: str, step: int) -> None:
+    """As the hub would publish it: a string that cannot be encoded is put in as raw bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        for frame in frames(_PLACE, step):
+            body = encode(frame).replace(_PLACE.encode(), (_SURROGATE * 4)[: len(_PLACE)])
+            with source._lock:
+                source._seq += 1
+                source._queue.append(Stamped(source._seq, 1.0, "trainer", msgspec.Raw(body)))
+        return
+    source.feed(frames(text, step), producer=text[:64])
+
+
+async def click_everything(pilot: Pilot[None]) -> None:
+    size = pilot.app.size
+    for y in range(0, size.height, scaled(4, 1)):
+        for x in range(10, size.width, scaled(30, 8)):
+            await pilot.click(offset=(x, y))
+
+
+class Careless(App[None]):
+    """What the corpus does to who hands a model's words to Textual as they are."""
+
+    fired = 0
+
+    def compose(self) -> ComposeResult:
+        yield Static(f"[@click=app.fired]{'x' * 40}[/]")
+
+    def action_fired(self, *_: object) -> None:
+        self.fired += 1
+
+
+def test_the_clicks_would_fire_where_nobody_took_care() -> None:
+    async def session() -> None:
+        app = Careless()
+        async with app.run_test(size=(80, 24)) as pilot:
+            await click_everything(pilot)
+            assert app.fired > 0
+
+    asyncio.run(session())
+
+
+def test_f24_nothing_fires_and_nothing_breaks_in_the_app() -> None:
+    async def session() -> None:
+        source = FakeSource(run="[@click=app.fired]run[/]\x1b[31m\u202e\udcff")
+        app = make_app(source)
+        app.__class__ = Counting
+        assert isinstance(app, Counting)
+        async with app.run_test(size=(140, 60)) as pilot:
+            clicked = 0
+            for step, text in enumerate(CORPUS):
+                feed(source, text.replace("app.exit", "app.fired"), step)
+                if step % scaled(9, 1) and step != len(CORPUS) - 1:
+                    continue  # short: nine at a time, all of which stand in the events
+                await settle(pilot)
+                shown = screen_text(pilot)
+                assert not _FORBIDDEN.search(shown), ascii(text[:80])
+                assert "\x1b" not in shown
+                if text in MARKUP and clicked < scaled(2, len(MARKUP)):
+                    clicked += 1
+                    await click_everything(pilot)
+            assert app.fired == 0
+            assert app.is_running
+            assert app.model.damaged > 0, "what cannot be text is counted"
+            # In a dialog too: what a command's acknowledgement says.
+            source.feed([RunState("r", "running", 500, 900, 1, 1.0)])
+            await settle(pilot)
+            for text in CORPUS[:: scaled(60, 1)]:
+                await pilot.press("S", "right", "enter")
+                await settle(pilot)
+                [*_, command] = [life.command.id for life in app.model.commands.values()]
+                try:
+                    source.feed([Ack(command, "failed", 1.0, text, {"result": text})])
+                except ValueError:
+                    source.feed([Ack(command, "failed", 1.0, "half a pair")])
+                await settle(pilot)
+                assert not _FORBIDDEN.search(screen_text(pilot))
+                await pilot.click(offset=(60, 20))
+                await pilot.press("escape")
+            assert app.fired == 0
+            assert app.return_code in (None, 0)
+
+    asyncio.run(session())
+
+
+# -- through a real hub, on a real terminal
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Hub:
+    """A run whose very name is hostile."""
+    hub = Hub(tmp_path)
+    path = tmp_path / "[@click=app.exit]run\x1b]0;owned\x07\u202e\x9b2J"
+    hub.run.path.rename(path)
+    hub.run = msgspec.structs.replace(hub.run, path=path)
+    hub.log = hub.run.logs / "hub.log"
+    return hub
+
+
+def kinds(raw: bytes) -> set[bytes]:
+    """The kinds of escape sequences in what a terminal was sent, numbers of attributes and places left out."""
+    found = {b"ESC " + match[1] for match in _OTHER.finditer(raw)}
+    for match in _CSI.finditer(raw):
+        parameters = b"" if match[2] in (b"m", b"H") else match[1]
+        found.add(parameters + match[2])
+    return found
+
+
+def console(hub: Hub, texts: list[str]) -> tuple[bytes, int]:
+    """A session that has seen all texts, clicked about, and was left with q: what the terminal got, and exit code."""
+    command = [sys.executable, "-m", "console.cli", "attach", str(hub.run.path), "--operate"]
+    terminal = Terminal(command, environment(hub.run.path.parent), (160, 50))
+    probe = Probe("trainer", hub.run)
+    try:
+        terminal.expect("clip fraction")
+        for step, text in enumerate(texts):
+            for frame in frames(text, step):
+                probe.send(frame)
+            if step % scaled(20, 5) == 0 or step == len(texts) - 1:
+                assert probe.flush(PATIENCE)
+                terminal.expect(f"step {step}/90")
+                for row in range(2, 50, 6):
+                    terminal.press(f"\x1b[<0;{10 + row};{row}M\x1b[<0;{10 + row};{row}m".encode())
+        terminal.press(b"q")
+        return terminal.raw, terminal.wait() or 0
+    finally:
+        probe.close(1.0)
+        terminal.close()
+
+
+def test_f24_no_byte_of_the_corpus_steers_the_terminal(hostile: Hub, tmp_path: Path) -> None:
+    harmless = Hub(tmp_path / "harmless")
+    try:
+        harmless.start()
+        quiet, code = console(harmless, [f"text {i}" for i in range(3)])
+        assert code == 0
+    finally:
+        harmless.end()
+    hostile.start()
+    try:
+        raw, code = console(hostile, CORPUS)
+        assert code == 0, raw[-2000:]
+        assert kinds(raw) <= kinds(quiet), "escape sequences that a harmless session does not have"
+        assert b"Traceback" not in raw
+        plain = re.sub(rb"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)", b"", raw)
+        assert not _CONTROLS.search(plain)
+        assert not _FORBIDDEN.search(plain.decode("utf-8", "surrogateescape"))
+        commands = [s for s in read(hostile.run.journal) if isinstance(_frame(s), Command)]
+        assert commands == [], "nothing was done to the run"
+        headless(hostile)
+    finally:
+        hostile.end()
+
+
+def _frame(stamped: Stamped) -> object:
+    try:
+        return stamped.frame()
+    except ValueError:
+        return None
+
+
+def headless(hub: Hub) -> None:
+    """The verbs without a screen, on a terminal, over the same run."""
+    path = str(hub.run.path)
+    for verb in (
+        ["status", "--run", path],
+        ["fix", "list", "--run", path],
+        ["tail", "--run", path, "--seconds", "1"],
+        ["list"],
+        ["doctor", path],
+        ["keys", "list", "--run", path],
+        ["status", "--run", f"{path}/ghost\x1b]0;owned\x07"],
+    ):
+        terminal = Terminal([sys.executable, "-m", "console.cli", *verb], environment(hub.run.path.parent))
+        try:
+            terminal.wait()
+            assert terminal.raw, verb
+            assert b"\x1b" not in terminal.raw, (verb, terminal.raw[:500])
+            assert not _CONTROLS.search(terminal.raw), verb
+            assert not _FORBIDDEN.search(terminal.raw.decode("utf-8", "surrogateescape")), verb
+            assert b"Traceback" not in terminal.raw, verb
+        finally:
+            terminal.close()
+
+
+def test_f24_what_a_hub_says_of_itself_is_cleaned_too(tmp_path: Path) -> None:
+    """A connection file brought from elsewhere may have been written by anybody."""
+    hub = Hub(tmp_path)
+    hub.start()
+    try:
+        brought = tmp_path / "connection.json"
+        evil = msgspec.structs.replace(hub.run.connection(), run="[@click=app.exit]\x1b]0;owned\x07\u202e")
+        brought.write_bytes(msgspec.json.encode(evil))
+        hub.end()
+        key = str(hub.run.keys / "viewer.key")
+        command = [sys.executable, "-m", "console.cli", "status", "--run", str(brought), "--key", key]
+        terminal = Terminal(command, environment(tmp_path))
+        try:
+            assert terminal.wait() == 3
+            assert b"\x1b" not in terminal.raw
+            assert b"is not live" in terminal.raw
+        finally:
+            terminal.close()
+        until(lambda: not hub.run.live(), "the hub to be gone")
+    finally:
+        hub.end()
