@@ -11,8 +11,9 @@ from typing import Final, Literal
 
 from driftline.frames import Level, RunState
 
-STALE_AFTER: Final = 3.0
-"""Seconds without a beacon after which what is on screen may no longer be so."""
+STALE_AFTER: Final = 2.5
+"""Seconds without a beacon after which what is on screen may no longer be so. With the beat that is missing (0.2 s)
+and the next drawing (0.25 s) a console says so within 3 s of a hub's last sign of life."""
 
 LOST_AFTER: Final = 15.0
 """Seconds of silence after which nobody should wait for the next beacon any more."""
