@@ -183,7 +183,10 @@ class Client:
                     )
                 reply = self._try(number, message, min(left, RETRY_SECONDS))
                 if reply is None:
-                    self._drop()  # whatever it was, a fresh connection is the surest way on
+                    # Whatever it was, a fresh connection is the surest way on; but on a slow line one that is still
+                    # shaking hands would never get to its end.
+                    if self._monitor is None or self._monitor.succeeded:
+                        self._drop()
                 elif isinstance(reply, wire.Refusal):
                     raise RefusedError(f"the hub of run {self._connection.run}: {sanitize(reply.reason)}")
                 elif isinstance(reply, kind):

@@ -8,6 +8,7 @@ a key may do is looked up again for every message, so that a grant taken away co
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,6 +25,7 @@ DOMAIN: Final = b"driftline"
 _ENDPOINT: Final = "inproc://zeromq.zap.01"
 _SELF_TEST_SECONDS: Final = 5.0
 _STRANGERS_KEPT: Final = 256
+BAN_SECONDS: Final = 600.0
 
 log = logging.getLogger("driftline.hub")
 
@@ -53,16 +55,23 @@ class Table:
         self._path = path
         self._stamp = self._stat()
         self._grants = read_authorized(path)
-        self._banned: set[str] = set()
+        self._banned: dict[str, float] = {}
 
     def ban(self, public: str) -> Grant | None:
-        """Grant a key nothing any more, whatever the file says, for the life of this hub; return what it had."""
-        self._banned.add(public)
+        """Grant a key nothing for BAN_SECONDS, whatever the file says; return what it had.
+
+        Not for ever: a key that several consoles of one person share must not shut them out for the mistake of one.
+        """
+        self._banned[public] = time.monotonic() + BAN_SECONDS
         return self._grants.get(public)
 
     def grant(self, public: str) -> Grant | None:
         """What the holder of this key (Z85) may do; None for a stranger."""
-        return None if public in self._banned else self._grants.get(public)
+        if public in self._banned:
+            if time.monotonic() < self._banned[public]:
+                return None
+            del self._banned[public]
+        return self._grants.get(public)
 
     def refresh(self) -> list[Change]:
         """Read the file again if it has changed; return what is different now."""

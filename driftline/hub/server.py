@@ -279,7 +279,7 @@ class Server:
             self._do(self._core.on_refused_subscription(grant, topic, clock()))
         for public in asked.offenders:
             grant = self._table.ban(public)
-            log.error("%s is banned until this hub ends: it sends what is no subscription", grant.who if grant else "?")
+            log.error("%s is banned for a while: it sends what is no subscription", grant.who if grant else "?")
             self._do(self._core.on_banned(grant, clock()))
         if asked.offenders or asked.out_of_step:
             self._reopen(self._live.reopen)

@@ -149,7 +149,16 @@ def test_f09_delay_and_loss_lose_nothing(wire: Wire) -> None:
         wire.take()
         time.sleep(0.05)
     assert wire.probe.connected, "slow is not lost"
+    with Client(wire.connection, load(wire.hub.run, "viewer")) as client:
+        until(lambda: answered(client), "an answer on a line on which shaking hands takes longer than a retry")
     wire.end()
+
+
+def answered(client: Client) -> bool:
+    try:
+        return client.ping(1.5) > 0
+    except ClientError:
+        return False
 
 
 def test_f09_resets_every_few_seconds_lose_nothing(wire: Wire) -> None:

@@ -17,7 +17,7 @@ from driftline import wire
 from driftline.client import Client, ClientError, Feed, RefusedError, attach
 from driftline.frames import Ack, Command, EngineFix, EngineState, Event, FixState, Metrics, RunState, Tokens
 from driftline.journal import read
-from driftline.keys import Keys, load, new_pair
+from driftline.keys import Keys, add, load, new_pair
 from driftline.probe import Probe
 from driftline.rundir import RunDir
 from driftline.sockets import Socket, configure, secure_client
@@ -264,7 +264,9 @@ def test_garbage_on_every_socket_changes_nothing(hub: Hub, operator: Client, tra
                 socket.send_multipart(message)
         subscriber: Socket = context.socket(zmq.XSUB)
         configure(subscriber, max_message=1 << 20, send_frames=100, receive_frames=100)
-        secure_client(subscriber, connection.server, load(hub.run, "viewer"))
+        add(hub.run, "sly", "viewer", "sly")  # of its own, because it will be banned
+        until(lambda: "viewer sly" in hub.run.audit.read_text(), "the hub to know the key")
+        secure_client(subscriber, connection.server, load(hub.run, "sly"))
         subscriber.connect(connection.live)
         for message in (b"", b"\x07hello", b"\x01" + b"t" * 900):
             subscriber.send(message)

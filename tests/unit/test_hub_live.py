@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import zmq
@@ -11,10 +12,13 @@ import zmq
 from driftline import wire
 from driftline.audit import entries
 from driftline.client import Client, Feed, RefusedError, attach
+from driftline.hub import auth
+from driftline.hub.auth import Table
 from driftline.hub.effects import Publish
 from driftline.hub.live import INVENTED, Live
-from driftline.keys import Grant, add, load
+from driftline.keys import Grant, add, load, make_run_keys
 from driftline.probe import Probe
+from driftline.rundir import RunDir
 from driftline.sockets import Context, Socket, configure, secure_client
 from tests.unit.hubs import PATIENCE, Hub, until
 
@@ -62,6 +66,18 @@ def test_nobody_gets_the_subscription_of_another(context: Context) -> None:
         return bool(honest.poll(20))
 
     until(heard, "the honest one to hear")
+
+
+def test_a_ban_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDir(tmp_path)
+    make_run_keys(run)
+    table, public = Table(run.keys / "authorized"), load(run, "viewer").public
+    before = table.grant(public)
+    assert table.ban(public) == before is not None
+    assert table.grant(public) is None
+    assert table.grant(load(run, "operator").public) is not None
+    monkeypatch.setattr(auth.time, "monotonic", lambda: time.time() + 1e9)
+    assert table.grant(public) == before
 
 
 @pytest.mark.parametrize("how", ["no subscription", "topics that there are not"])
