@@ -1,7 +1,7 @@
 """A hub whose disk fails on demand: `python -m tests.faults.badhub FLAGS RUN_DIR`.
 
 While FLAGS/sync exists every sync fails, while FLAGS/write does every write, while FLAGS/short does every write after
-half of its bytes.
+half of its bytes. While FLAGS/hang exists the hub's loop hangs at its next write, and only its sockets' threads go on.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from pathlib import Path
 
 from driftline.disk import Disk
@@ -22,6 +23,8 @@ class FaultyDisk(Disk):
         self.flags = flags
 
     def put(self, fd: int, data: bytes, at: int) -> str:
+        while (self.flags / "hang").exists():
+            time.sleep(0.01)
         if (self.flags / "write").exists():
             return os.strerror(errno.EIO)
         if (self.flags / "short").exists():

@@ -19,6 +19,7 @@ from driftline.client import Client, ClientError, Feed, attach
 from driftline.frames import Command, Metrics, encode
 from driftline.hub.core import Core
 from driftline.journal import Damage, Journal, Record, read, record_encoder, segments
+from driftline.keys import load, new_pair
 from driftline.probe import Probe
 from tests.faults.scale import FULL, scaled
 from tests.unit.hubs import PATIENCE, Hub, until
@@ -93,6 +94,25 @@ def faulty(tmp_path: Path) -> Iterator[Faulty]:
     faulty = Faulty(tmp_path)
     yield faulty
     faulty.hub.end()
+
+
+def test_f10_a_hub_whose_loop_hangs_is_called_stale_and_lets_nobody_in(faulty: Faulty) -> None:
+    """Its I/O thread goes on: connections stand, heartbeats of the transport are answered, and mean nothing."""
+    run = faulty.hub.run
+    with Probe("trainer", run) as probe, Feed(*attach(run, "viewer")) as feed:
+        until(lambda: probe.connected and feed.status.connected, "both")
+        faulty.set("hang", True)
+        start = time.monotonic()
+        probe.emit({"a": 1.0}, step=1)
+        until(lambda: feed.status.stale and "silent" in feed.status.error, "the feed to say so")
+        print(f"f10: stale after {time.monotonic() - start:.1f} s")
+        for keys in (load(run, "viewer"), new_pair()):
+            with Client(run.connection(), keys) as client, pytest.raises(ClientError, match="does not answer"):
+                client.ping(0.5)
+        faulty.set("hang", False)
+        until(lambda: feed.status.connected and not feed.status.error, "the feed to recover")
+        assert probe.flush(PATIENCE)
+        assert [s.frame().step for s in read(run.journal)] == [1]
 
 
 @pytest.mark.parametrize("how", ["write", "short", "sync"])
