@@ -83,6 +83,7 @@ class Load:
     """Time spent looking, a part of the load's. Packed layers are looked at beside it, on a thread."""
     _twins: list[list[str]] = field(init=False)
     _slots: dict[str, Slot] = field(default_factory=dict)
+    _places: dict[str, tuple[torch.Size, torch.dtype]] = field(default_factory=dict)
     _came: dict[str, _Arrival] = field(default_factory=dict)
     _packed: dict[str, Future[Entry]] = field(default_factory=dict)
     _processed: set[torch.nn.Module] = field(default_factory=set)
@@ -98,6 +99,7 @@ class Load:
     def watched(self) -> Iterator[None]:
         """Look at what comes in and at each layer as it is processed. Enter it with the layers ready to load."""
         self._slots = layout(self.model)
+        self._places = {name: ((at := slot.look()).shape, at.dtype) for name, slot in self._slots.items()}
         names: dict[torch.nn.Module, list[str]] = {}
         for name, slot in self._slots.items():
             names.setdefault(slot.module, []).append(name)
@@ -147,12 +149,12 @@ class Load:
             yield name, tensor
 
     def _arrival(self, name: str, tensor: torch.Tensor) -> _Arrival:
-        slot = self._slots.get(name) if self.exact else None
+        place = self._places.get(name) if self.exact else None
         dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
-        if slot is None or (place := slot.look()).shape != tensor.shape:
+        if place is None or place[0] != tensor.shape:
             return _Arrival(dtype, shape, crc(tensor), None)
-        if place.dtype != tensor.dtype:
-            return _Arrival(dtype, shape, crc(tensor), crc(tensor.to(place.dtype)))
+        if place[1] != tensor.dtype:
+            return _Arrival(dtype, shape, crc(tensor), crc(tensor.to(place[1])))
         return _Arrival(dtype, shape, None, None)
 
     def _looking(self, process: Any, names: Mapping[torch.nn.Module, list[str]], beside: ThreadPoolExecutor) -> Any:
@@ -200,9 +202,9 @@ class Load:
 
 @dataclass(frozen=True)
 class Result:
-    """Entries of what is held, and the names of tensors that were checked as received only, that no layer took up,
+    """Entries of what is held, and names: `loose` was checked as received only, `lost` no layer took up, `missing`
 
-    and that nothing came for.
+    never came.
     """
 
     entries: dict[str, Entry]
