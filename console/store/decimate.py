@@ -18,8 +18,8 @@ from console.store.pyramid import Pyramid
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-_DIRECT: Final = 48
-"""Points a column up to which one pass over all of them is faster than the pyramid."""
+DIRECT: Final = 40_000
+"""Points up to which one pass over all of them is faster than the pyramid."""
 _FAR: Final = float(2**62)
 
 
@@ -66,7 +66,7 @@ def envelope(
     """
     bounds = spans(steps, edges)
     left, right = bounds[:-1], bounds[1:]
-    if pyramid is None or (not pyramid.positive and int(bounds[-1] - bounds[0]) <= _DIRECT * len(left)):
+    if pyramid is None or (not pyramid.positive and int(bounds[-1] - bounds[0]) <= DIRECT):
         return _direct(values, left, right)
     low, high, broken = pyramid.bounds(values, left, right)
     empty = np.isinf(low)

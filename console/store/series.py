@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from console.store.clock import Clock
-from console.store.decimate import Envelope, envelope
+from console.store.decimate import DIRECT, Envelope, envelope
 from console.store.pyramid import Pyramid
 from console.store.smooth import Average
 from console.store.steps import FIRST, StepBuffer, StepPool, Steps
@@ -215,7 +215,8 @@ class Points:
 
     def envelope(self, edges: Values, *, positive: bool = False) -> Envelope:
         """The points decimated into the columns between `edges`; with `positive` only values above 0 count."""
-        return envelope(self.steps, self.values, edges, self.pyramid(positive=positive))
+        pyramid = self.pyramid(positive=positive) if positive or len(self) > DIRECT else None
+        return envelope(self.steps, self.values, edges, pyramid)
 
     def at(self, step: int) -> float | None:
         """The value at `step` or the newest before it, None before the first."""

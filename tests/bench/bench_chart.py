@@ -19,6 +19,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from console.store.series import Series
 from console.tui.theme import Ink
 from console.tui.widgets.chart_data import ChartData, Line
 from console.tui.widgets.line_chart import ChartView, LineChart
@@ -50,16 +51,16 @@ def check(name: str, strips: list[Strip]) -> None:
 
 def ours(values: list[np.ndarray]) -> tuple[LineChart, Redraw]:
     """Our chart."""
-    steps = np.arange(POINTS, dtype=np.int64)
+    steps = np.arange(len(values[0]), dtype=np.int64)
     inks = (Ink.LINE, Ink.SECOND)
-    lines = tuple(Line(steps, part, 1, ink) for part, ink in zip(values, inks, strict=True))
+    lines = tuple(Line(Series.of(steps, part).points(), ink) for part, ink in zip(values, inks, strict=True))
     data = ChartData("bench", lines=lines)
     chart = LineChart(data)
 
     def redraw() -> list[Strip]:
         chart._cells = None
         chart._seen = ()
-        chart.show(data, ChartView(), (0, POINTS - 1))
+        chart.show(data, ChartView(), (0, len(steps) - 1))
         return chart.render_lines(Region(0, 0, COLUMNS, ROWS))
 
     return chart, redraw

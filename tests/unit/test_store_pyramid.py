@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from console.store.decimate import Envelope, _direct, columns, envelope, spans
@@ -36,7 +36,7 @@ def stretch(seed: int, n: int, holes: float) -> np.ndarray:
     return values
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(0, 2**32 - 1), st.integers(0, 20_000), st.sampled_from([0.0, 0.01, 0.5, 1.0]), st.booleans(), st.data()
 )
@@ -82,7 +82,14 @@ class Reference:
         return np.array(steps, np.int64), np.array([self.of[step] for step in steps], float)
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.fixture(autouse=True)
+def always_the_pyramid(monkeypatch: pytest.MonkeyPatch):
+    """However few the points are."""
+    monkeypatch.setattr("console.store.decimate.DIRECT", -1)
+    monkeypatch.setattr("console.store.series.DIRECT", -1)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_series_keeps_its_pyramids_right_while_it_is_written(data: st.DataObject):
     series, want = Series(), Reference()
@@ -106,13 +113,14 @@ def test_a_series_keeps_its_pyramids_right_while_it_is_written(data: st.DataObje
         assert np.array_equal(points.values, values, equal_nan=True)
         edges = columns(data.draw(st.integers(0, 50)), max(last, 60), data.draw(st.integers(1, 7)))
         for positive in (False, True):
-            got = points.envelope(edges, positive=positive)
+            got = envelope(points.steps, points.values, edges, points.pyramid(positive=positive))
             counted = np.where(values > 0, values, NAN) if positive else values
             same(got, _direct(counted, *pairs(spans(steps, edges))))
         average = points.smoothed(0.9)
         fresh = Series.of(steps, values).points().smoothed(0.9)
         assert average.values == pytest.approx(fresh.values, nan_ok=True)
-        same(average.envelope(edges), _direct(average.values, *pairs(spans(steps, edges))))
+        got = envelope(steps, average.values, edges, average.pyramid())
+        same(got, _direct(average.values, *pairs(spans(steps, edges))))
 
 
 def pairs(bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -162,9 +170,9 @@ def test_a_million_points_cost_about_what_ten_thousand_do():
             best = min(best, time.perf_counter() - begin)
         return best
 
-    direct = np.cumsum(np.random.default_rng(0).normal(size=1_000_000))
+    values, edges = stretch(1, 1_000_000, 0.0), columns(0, 999_999, 200)
     begin = time.perf_counter()
-    envelope(np.arange(1_000_000, dtype=np.int64), direct, columns(0, 999_999, 200))
+    _direct(values, *pairs(spans(np.arange(1_000_000, dtype=np.int64), edges)))
     whole = time.perf_counter() - begin
     thousand, million = seconds(10_000), seconds(1_000_000)
     # A factor of 100 in points: 10 leaves room for a busy machine, and one pass over all of them still fails.

@@ -18,6 +18,7 @@ from console.tui.glyphs import Glyphs
 from console.tui.present import LIVE_CHARTS
 from console.tui.source import Link
 from console.tui.theme import Ink
+from console.tui.updates import TightCompositor
 from console.tui.widgets.bars import BannerBar, FooterBar, HeaderBar
 from console.tui.widgets.cells import Cells, CellWidget
 from console.tui.widgets.chart_view import ChartView
@@ -51,6 +52,7 @@ class LiveScreen(Screen[None]):
 
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__()
+        self._compositor = TightCompositor()
         self.glyphs = glyphs
         self.view = ChartView()
         self.logs: dict[str, bool] = {spec.id: spec.log for spec in LIVE_CHARTS}

@@ -26,6 +26,9 @@ _SPACE = 32
 _CONTINUED = 0
 """Second cell of a character that is two cells wide."""
 
+_GAP = 8
+"""Cells that are sent again rather than jumped over: about what moving the cursor takes in bytes."""
+
 Text = tuple[str, Ink]
 
 
@@ -64,14 +67,20 @@ class Cells:
         self.inks[row, start:stop] |= SELECTED
 
     def changed(self, before: Cells) -> list[Region]:
-        """Spans that differ from a grid of the same size, one for each row that differs."""
+        """Spans that differ from a grid of the same size, top to bottom and left to right."""
         differs = (self.chars != before.chars) | (self.inks != before.inks)
-        rows = np.flatnonzero(differs.any(axis=1))
+        # Half of a wide character cannot be sent.
+        halves = (self.chars == _CONTINUED) | (before.chars == _CONTINUED)
+        if halves.any():
+            for _ in range(2):
+                differs[:, 1:] |= differs[:, :-1] & halves[:, 1:]
+                differs[:, :-1] |= differs[:, 1:] & halves[:, 1:]
         regions = []
-        for row in rows.tolist():
+        for row in np.flatnonzero(differs.any(axis=1)).tolist():
             columns = np.flatnonzero(differs[row])
-            start = int(columns[0])
-            regions.append(Region(start, row, int(columns[-1]) + 1 - start, 1))
+            breaks = np.flatnonzero(np.diff(columns) > _GAP)
+            starts, stops = columns[[0, *(breaks + 1)]], columns[[*breaks, -1]] + 1
+            regions += [Region(x, row, end - x, 1) for x, end in zip(starts.tolist(), stops.tolist(), strict=True)]
         return regions
 
     def strips(self, styles: Sequence[Style | None], rows: Sequence[int] | None = None) -> list[Strip]:
@@ -147,7 +156,7 @@ class CellWidget(Widget):
         regions = cells.changed(before)
         if not regions:
             return 0
-        rows = [region.y for region in regions]
+        rows = sorted({region.y for region in regions})
         for row, strip in zip(rows, cells.strips(styles, rows), strict=True):
             self._strips[row] = strip
         self.refresh(*regions)

@@ -26,9 +26,8 @@ def draw_frame(
     for row, corner in ((0, 0), (height - 1, 2)):
         edge = glyphs.horizontal * (width - 2)
         cells.text(row, 0, glyphs.corners[corner] + edge + glyphs.corners[corner + 1], ink)
-    for row in range(1, height - 1):
-        cells.text(row, 0, glyphs.vertical, ink)
-        cells.text(row, width - 1, glyphs.vertical, ink)
+    cells.chars[1 : height - 1, [0, width - 1]] = ord(glyphs.vertical)
+    cells.inks[1 : height - 1, [0, width - 1]] = ink
     _edge(cells, 0, title, label)
     _edge(cells, height - 1, low_left, low_right)
 
