@@ -17,7 +17,9 @@ from tests.tui.conftest import source_with
 from tests.tui.synthetic import START, FakeSource, engines, metrics, run_state
 
 Cell = tuple[str, tuple[str, ...]]
-_SEQUENCE = re.compile(r"\x1b\[(?P<codes>[0-9;?]*)(?P<kind>[A-Za-z])|(?P<other>\x1b\][^\x07]*\x07)|(?P<text>[^\x1b])", re.DOTALL)
+_SEQUENCE = re.compile(
+    r"\x1b\[(?P<codes>[0-9;?]*)(?P<kind>[A-Za-z])|(?P<other>\x1b\][^\x07]*\x07)|(?P<text>[^\x1b])", re.DOTALL
+)
 
 
 class Terminal:
