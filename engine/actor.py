@@ -27,6 +27,7 @@ from engine.stats import Counters, stat_logger, tokens_per_s
 from engine.switches import Switches
 from engine.transport import Update
 from engine.types import (
+    DeadCoreError,
     EngineError,
     EngineInfo,
     EngineSample,
@@ -107,7 +108,7 @@ class EngineActor:
             await asyncio.sleep(HEARTBEAT_S)
             if self._core is not None and self._core.llm.errored:
                 self._phase = "dead"
-                raise EngineError(f"{self._name}: vLLM's engine core died; {self._cause()}")
+                raise DeadCoreError(f"{self._name}: vLLM's engine core died; {self._cause()}")
 
     async def generate(self, request: RolloutRequest) -> Group:
         """Sample one group to its end; it lives through pauses and weight syncs that keep it.
@@ -129,7 +130,7 @@ class EngineActor:
             sequences = [self._sequence(output) for output in final.outputs]
             found = self._epochs.states(int(epoch) for s in sequences for epoch in np.unique(s.epochs))
         except EngineDeadError as error:
-            raise EngineError(f"{self._name}: vLLM's engine core died; {self._cause()}") from error
+            raise DeadCoreError(f"{self._name}: vLLM's engine core died; {self._cause()}") from error
         except (EngineGenerateError, ValueError) as error:  # vLLM's own refusals of a request are ValueErrors
             cause = error.__cause__ or error
             raise EngineError(f"{self._name}: group {request.group} failed: {type(cause).__name__}: {cause}") from error

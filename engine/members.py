@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from driftline.frames import EngineFix, EngineState, Level
 from engine.calls import GoneError, ask
-from engine.types import EngineError, EngineInfo, EngineSample, RolloutRequest
+from engine.types import DeadCoreError, EngineError, EngineInfo, EngineSample, RolloutRequest
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,10 @@ Tell = Callable[[str, str, Level, dict[str, str | int | float | bool]], None]
 CONTROL_S: Final = 30.0
 """Longest wait, in seconds, for an engine to answer a control call other than a sync; then it counts as dead."""
 GRACE_S: Final = 1.5
-"""An actor tells the death of its vLLM core within 0.5 s; so long a failed call waits to learn whether that was it."""
+"""An actor tells the death of its vLLM core within 0.5 s; so long a failed call waits to learn whether that was it.
+
+Calls that know it themselves (`generate`) raise DeadCoreError, and nobody waits.
+"""
 
 
 @dataclass(eq=False)
@@ -183,7 +186,7 @@ class Fleet:
     ) -> T | EngineError:
         """One call of one member. A dead one is lost by it, as is one silent for `timeout` s (if `fatal`)."""
         result = await ask(member.name, lambda: call(member.actor), member.log, timeout)
-        if fatal and isinstance(result, GoneError):
+        if fatal and isinstance(result, (GoneError, DeadCoreError)):
             self.lose(member, result)
         return result
 

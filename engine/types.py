@@ -23,6 +23,10 @@ class EngineError(RuntimeError):
     """An engine that cannot start, died or refused; the message is a whole sentence that names it."""
 
 
+class DeadCoreError(EngineError):
+    """vLLM's engine core is dead; the actor around it lives on, and says so."""
+
+
 @dataclass(frozen=True)
 class RolloutRequest:
     """`n` samples of one prompt. `group` is the caller's own number, returned with the result."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine import recovery
-from engine.types import EngineError, RolloutRequest
+from engine.types import DeadCoreError, EngineError, RolloutRequest
 from tests.unit.pool_fakes import LIMIT_S, Scripted, ScriptedPool
 
 PROMPT = [1, 2, 3]
@@ -157,7 +157,7 @@ def test_after_the_bound_the_next_death_ends_the_run(tmp_path: Path) -> None:
 
 def test_a_dead_core_is_a_dead_engine(two: ScriptedPool) -> None:
     """The actor lives on, and both its watch and a request tell that vLLM's core is dead."""
-    died, error = asyncio.Event(), EngineError("engine-0: vLLM's engine core died; CPU Generator")
+    died, error = asyncio.Event(), DeadCoreError("engine-0: vLLM's engine core died; CPU Generator")
     two.pool.close()
     fresh = ScriptedPool(two.pool._log_dir, 2, script=lambda actor: _core(actor, died, error))
     try:
@@ -177,8 +177,7 @@ def _core(actor: Scripted, died: asyncio.Event, error: EngineError) -> None:
         return
 
     async def watch() -> EngineError:
-        await died.wait()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(60)  # the request knows it first
         return error
 
     async def generate(request: RolloutRequest) -> EngineError:
