@@ -1,0 +1,145 @@
+"""What each backend fix is worth: measured live in one run of the real trainer on the real vLLM, by the run itself.
+
+The figures that the console is built on (raw against processed logprobs, a stale prefix cache after weight updates, a
+bfloat16 against a float32 head) are reproduced by switching the fixes of one run one after the other.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from driftline.frames import Effect, Measure, Span, Tokens, floats, ints
+from tests.e2e.live_run import LiveRun
+
+STEPS = 8
+"""Steps to measure on either side: 128 sequences, and time enough for a cached prefix to grow stale."""
+
+SETTLED = 5
+"""The last of them, sampled under the new state alone: nothing is asked for ahead of the step that needs it."""
+
+TIMES = 8.0
+
+CONFIG = """
+[run]
+name = "facts"
+steps = 2000
+[model]
+warm_start_batches = 60
+[task]
+prefix = 32             # one block that all prompts share, so that there is something to cache
+[engine]
+max_model_len = 64
+block_size = 32
+kv_cache_gb = 0.25
+[sampling]
+temperature = 0.7       # at 1 raw and processed logprobs are the same numbers
+[rollout]
+prompts = 4
+samples = 4             # 16 sequences a step: the frames of tokens hold all of them
+ahead = 0
+[trainer]
+lr = 5e-4
+passes = 2
+head = "float32"        # the trainer's stays: what is measured is the engine's head alone
+[fixes]
+processed-logprobs = "off"
+prefix-cache-off = "on"
+inflight-keep = "wait"  # nothing is in flight across an update, so that no token is sampled over older weights' KV
+fp32-lm-head = "on"
+"""
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRun]:
+    live = LiveRun(tmp_path_factory.mktemp("runs"), CONFIG)
+    yield live
+    live.close()
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What the run measured of one change, and mean |d| afterwards over sequences sampled under one version only."""
+
+    mismatch: Measure
+    fresh: float
+
+
+class Facts:
+    """Switches fixes of a live run one after the other and waits until each effect is measured."""
+
+    def __init__(self, live: LiveRun) -> None:
+        self._live = live
+        self._trainer: subprocess.Popen[str] = live.train()
+        live.wait(lambda: len(live.steps()) >= STEPS, self._trainer, limit=480)
+
+    def switch(self, fix: str, value: str) -> Fact:
+        ack = self._live.command("fix.set", fix=fix, value=value)
+        assert ack.state == "applied", ack.detail
+        name = next(
+            e for e in reversed(self._live.frames(Effect)) if fix in {changed for changed, _, _ in e.changes}
+        ).id
+        self._live.wait(lambda: self._newest(name).steps_after >= STEPS, self._trainer, limit=480)
+        effect = self._newest(name)
+        assert effect.changes == ((fix, effect.changes[0][1], value),), effect.detail
+        assert effect.steps_before >= STEPS
+        measure = effect.measures[0]
+        assert measure.metric == "mismatch/abs_diff_mean"
+        fact = Fact(measure, self._fresh())
+        print(f"{fix} {value}: {measure.before:.2e} -> {measure.after:.2e}, fresh {fact.fresh:.2e}; {measure}")
+        return fact
+
+    def _newest(self, name: str) -> Effect:
+        return [effect for effect in self._live.frames(Effect) if effect.id == name][-1]
+
+    def _fresh(self) -> float:
+        """Mean |d| of the last steps, over sequences that no weight update has met: in flight they had no KV of it."""
+        last = sorted(self._live.frames(Tokens), key=lambda tokens: tokens.step)[-SETTLED:]
+        sizes = []
+        for tokens in last:
+            d = np.abs(floats(tokens.trainer) - floats(tokens.rollout))
+            versions, rows = ints(tokens.token_version), ints(tokens.seq)
+            sizes += [d[rows == row] for row in np.unique(rows) if np.ptp(versions[rows == row]) == 0]
+        return float(np.concatenate(sizes).mean())
+
+
+def changed(effect: Effect) -> set[str]:
+    return {fix for fix, _, _ in effect.changes}
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(900)
+def test_the_table_of_facts_in_one_run(live: LiveRun) -> None:
+    facts = Facts(live)
+    processed = facts.switch("processed-logprobs", "on").mismatch
+    assert processed.before > TIMES * processed.after
+    assert processed.high < 0
+
+    # The engine's head alone, with everything else on: off and on again.
+    rough = facts.switch("fp32-lm-head", "off").mismatch
+    assert rough.low > 0, "a bfloat16 head is measurably further from the trainer's float32 one"
+    fine = facts.switch("fp32-lm-head", "on").mismatch
+    assert fine.high < 0
+
+    # From here on an update neither waits for requests in flight nor clears a cache.
+    skipped = facts.switch("inflight-keep", "on")
+    stale = facts.switch("prefix-cache-off", "off")
+    assert stale.fresh > TIMES * skipped.fresh, "new requests read blocks of older weights"
+    assert stale.mismatch.low > 0
+    gone = facts.switch("prefix-cache-off", "on")
+    assert stale.fresh > TIMES * gone.fresh
+    assert gone.mismatch.high < 0
+
+    # The other way out: a cache that is read, but emptied at every weight update.
+    again = facts.switch("prefix-cache-off", "off")
+    assert again.fresh > TIMES * gone.fresh
+    emptied = facts.switch("inflight-keep", "wait").mismatch
+    assert emptied.before > TIMES * emptied.after
+    assert emptied.high < 0
+    resets = [span.result for span in live.frames(Span) if span.phase == "reset"]
+    assert {"kept", "freed"} <= set(resets)
+    assert resets[-1] == "freed"
