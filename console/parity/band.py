@@ -17,6 +17,8 @@ from console.parity.student import upper_quantile
 
 Floats = npt.NDArray[np.float64]
 
+_LARGEST = 700.0
+"""Logarithms above this have no double to go back to."""
 _TRIM = 5
 """One in so many values is left out at either end of a window."""
 _MANY = 1000.0
@@ -45,11 +47,12 @@ def scaled(values: Floats, rule: Rule) -> Floats:
     return np.log(np.maximum(values, 0.0) + rule.floor)
 
 
-def plain(value: float, rule: Rule) -> float:
+def plain(values: Floats, rule: Rule) -> Floats:
     """Back from the rule's scale to units."""
     if rule.scale == "linear" or rule.floor is None:
-        return value
-    return max(math.exp(min(value, 700.0)) - rule.floor, 0.0)
+        return values
+    units: Floats = np.maximum(np.exp(np.minimum(values, _LARGEST)) - rule.floor, 0.0)
+    return units
 
 
 def window_means(values: Floats, window: int) -> Floats:

@@ -241,8 +241,6 @@ def _after(ends: Steps, last: int | None) -> int | None:
 
 
 def _curve(ends: Steps, means: Floats, limits: Band, rule: Rule) -> Curve:
-    def units(values: Floats) -> Floats:
-        return np.array([bands.plain(float(value), rule) for value in values])
-
-    low, high = units(limits.centre - limits.half), units(limits.centre + limits.half)
-    return Curve(ends, units(means), units(limits.centre), low, high)
+    edges = (limits.centre, limits.centre - limits.half, limits.centre + limits.half)
+    centre, low, high = (bands.plain(values, rule) for values in edges)
+    return Curve(ends, bands.plain(means, rule), centre, low, high)

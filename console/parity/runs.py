@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,13 +87,40 @@ def of_directory(run: RunDir) -> Run:
     return of_frames(run.id, read(run.journal), config)
 
 
+class _Points:
+    """Values by step, steps ascending; 16 bytes each, so that a run of 10^6 steps is no burden."""
+
+    def __init__(self) -> None:
+        self.steps, self.values = array("q"), array("d")
+
+    def has(self, step: int) -> bool:
+        at = bisect_left(self.steps, step)
+        return at < len(self.steps) and self.steps[at] == step
+
+    def put(self, step: int, value: float) -> None:
+        at = bisect_left(self.steps, step)
+        if at < len(self.steps) and self.steps[at] == step:
+            self.values[at] = value
+        else:
+            self.steps.insert(at, step)
+            self.values.insert(at, value)
+
+    def cut(self, step: int) -> None:
+        """Forget `step` and everything after it."""
+        at = bisect_left(self.steps, step)
+        del self.steps[at:], self.values[at:]
+
+    def series(self) -> Series:
+        return Series(np.array(self.steps, np.int64), np.array(self.values, np.float64))
+
+
 def of_frames(name: str, stream: Iterable[Stamped], config: Config | None = None) -> Run:
     """Fold frames, oldest first.
 
     A later value of the same step and name wins. A producer that says again what it has said of an earlier step was
     resumed from a checkpoint: what it said of that step and later ones was another life and is dropped.
     """
-    said: dict[str, dict[str, dict[int, float]]] = {}
+    said: dict[str, dict[str, _Points]] = {}
     newest: dict[str, int] = {}
     changes: list[FixChange] = []
     values: dict[str, str] = {}
@@ -106,16 +135,14 @@ def of_frames(name: str, stream: Iterable[Stamped], config: Config | None = None
             case Metrics():
                 own = said.setdefault(stamped.producer, {})
                 named = {resolve(key): value for key, value in frame.values.items()}
-                if frame.step < newest.get(stamped.producer, frame.step) and any(
-                    frame.step in own.get(key, ()) for key in named
-                ):
+                earlier = frame.step < newest.get(stamped.producer, frame.step)
+                if earlier and any(key in own and own[key].has(frame.step) for key in named):
                     for points in own.values():
-                        for step in [step for step in points if step >= frame.step]:
-                            del points[step]
+                        points.cut(frame.step)
                     changes = [change for change in changes if change.step <= frame.step]
                 newest[stamped.producer] = at = frame.step
                 for key, value in named.items():
-                    own.setdefault(key, {})[frame.step] = value
+                    own.setdefault(key, _Points()).put(frame.step, value)
             case FixState() if values.get(frame.fix) != frame.effective:
                 values[frame.fix] = frame.effective
                 changes.append(FixChange(at, frame.fix, frame.effective))
@@ -123,11 +150,15 @@ def of_frames(name: str, stream: Iterable[Stamped], config: Config | None = None
                 synthetic = synthetic or frame.synthetic
             case _:
                 pass
-    merged: dict[str, dict[int, float]] = {}
+    merged: dict[str, _Points] = {}
     for own in said.values():
-        for key, found in own.items():
-            merged.setdefault(key, {}).update(found)
-    series = {key: _series(sorted(found.items())) for key, found in merged.items() if found}
+        for key, points in own.items():
+            known = merged.setdefault(key, points)
+            if known is not points:
+                # Two producers under one name: the one that came later has the last word.
+                for step, value in zip(points.steps, points.values, strict=True):
+                    known.put(step, value)
+    series = {key: points.series() for key, points in merged.items() if points.steps}
     return Run(name, series, tuple(changes), synthetic, config)
 
 
@@ -158,7 +189,3 @@ def of_parquet(path: Path) -> Run:
         metadata.get("driftline.run", path.stem), series, synthetic=metadata.get("driftline.synthetic") == "true"
     )
 
-
-def _series(points: list[tuple[int, float]]) -> Series:
-    steps, values = zip(*points, strict=True)
-    return Series(np.array(steps, np.int64), np.array(values, np.float64))
