@@ -60,7 +60,23 @@ class Sshd:
         (programs / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/ssh.conf "$@"\n')
         (programs / "ssh").chmod(0o700)
         self.path = f"{programs}:{os.environ['PATH']}"
+        self._programs = programs
         self._process: subprocess.Popen[bytes] | None = None
+
+    def locked(self, passphrase: str) -> str:
+        """PATH of an `ssh` whose only key asks for a passphrase on the terminal."""
+        folder = self.folder / "locked"
+        folder.mkdir()
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", str(folder / "client")]
+        subprocess.run(command, check=True, timeout=PATIENCE)
+        with (self.folder / "authorized").open("a") as authorized:
+            authorized.write((folder / "client.pub").read_text())
+        conf = (self.folder / "ssh.conf").read_text().replace(f"{self.folder}/client", f"{folder}/client")
+        (folder / "ssh.conf").write_text(f"{conf}IdentityAgent none\n")
+        script = (self._programs / "ssh").read_text().replace(f"{self.folder}/ssh.conf", f"{folder}/ssh.conf")
+        (folder / "ssh").write_text(script)
+        (folder / "ssh").chmod(0o700)
+        return f"{folder}:{os.environ['PATH']}"
 
     def start(self) -> None:
         if os.geteuid() == 0:

@@ -150,10 +150,13 @@ def test_every_verb_takes_an_address(sshd: Sshd, hub: Hub, tmp_path: Path) -> No
     done = driftline(sshd, "tail", "--run", url, "--seconds", "1")
     assert done.returncode == 0, done.stderr
     assert " 19 " in done.stdout
+    done = driftline(sshd, "doctor", url, "--json")
+    checks = {check["check"]: check["verdict"] for check in json.loads(done.stdout)["checks"]}
+    assert (checks["gate"], checks["clock"], checks["hub"]) == ("ok", "ok", "ok"), done.stdout
     out = tmp_path / "m.csv"
     done = driftline(sshd, "export", "--run", url, "--out", str(out))
-    assert "which is not on this machine: run it there" in done.stderr
-    assert (done.returncode, out.exists()) == (1, False)
+    assert done.stdout.startswith(f"{out}: 20 rows, "), done.stderr
+    assert len(out.read_text().splitlines()) == 21
 
 
 @pytest.mark.parametrize(
@@ -257,6 +260,34 @@ def test_the_console_comes_back_by_itself_and_leaves_nothing(sshd: Sshd, simulat
     finally:
         sshd.start() if not sshd._listens() else None
         terminal.close()
+
+
+def test_a_question_of_ssh_is_answered_before_the_screen_opens(sshd: Sshd, simulated: Path) -> None:
+    path = sshd.locked("open sesame")
+    command = [sys.executable, "-m", "console.cli", "attach", sshd.url(simulated)]
+    terminal = Terminal(command, environment(simulated.parent) | {"PATH": path})
+    try:
+        terminal.expect("Enter passphrase for key")
+        assert b"\x1b[?1049h" not in terminal.raw, "the screen waits"
+        terminal.press(b"open sesame\n")
+        terminal.expect("clip fraction", "LIVE")
+        assert b"open sesame" not in terminal.raw
+        terminal.press(b"q")
+        assert terminal.wait() == 0
+        assert terminal.raw.count(b"Enter passphrase") == 1, "asked once for everything"
+    finally:
+        terminal.close()
+    # Nobody to ask: a script, a status bar.
+    done = subprocess.run(
+        [sys.executable, "-m", "console.cli", "status", "--run", sshd.url(simulated)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PATH": path},
+        stdin=subprocess.DEVNULL,
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "ermission denied" in done.stderr
 
 
 def test_a_console_that_is_killed_takes_its_ssh_along(sshd: Sshd, simulated: Path) -> None:
