@@ -122,7 +122,7 @@ def engine_reference(model: Qwen2ForCausalLM, group: Group) -> list[np.ndarray]:
     ids = torch.zeros(len(group.sequences), start + max(len(s.ids) for s in group.sequences), dtype=torch.long)
     ids[:, :start] = torch.tensor(group.prompt_ids)
     for row, sequence in zip(ids, group.sequences, strict=True):
-        row[start : start + len(sequence.ids)] = torch.from_numpy(sequence.ids)
+        row[start : start + len(sequence.ids)] = torch.from_numpy(sequence.ids.copy())  # Ray hands them over read-only
     with torch.no_grad():
         logprobs = torch.log_softmax(model(ids).logits / TEMPERATURE, -1)
     chosen = logprobs[:, start - 1 : -1].gather(2, ids[:, start:, None])[:, :, 0].numpy()
