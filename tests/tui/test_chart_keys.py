@@ -167,6 +167,8 @@ async def test_the_raw_line_is_a_ghost_behind_its_average(running: Running):
         assert inked(widget._cells, Ink.GHOST) > 10
         assert inked(widget._cells, Ink.LINE) > 10
         assert " ~0." in text, "the average stands beside the value"
+        lag = drawn(chart(pilot, "lag")).splitlines()[0]
+        assert 0 < lag.index("~") < lag.index("tok/s"), "and beside its own"
 
 
 async def test_keys_work_on_a_frozen_view_without_thawing_it(running: Running):
@@ -206,6 +208,13 @@ async def test_a_chart_says_itself_when_its_newest_point_is_not_the_runs(running
         top = drawn(widget).splitlines()[0]
         assert all((name in top) == (name == word) for name in ("stale", "loading"))
         assert (inked(widget._cells, Ink.LINE) == 0) == (word == "stale")
+
+
+async def test_stale_is_said_where_there_is_no_room_for_more(running: Running):
+    source = source_with()
+    source.state = Link(True, 30.0)
+    async with running(source, (120, 40)) as pilot:
+        assert "stale" in drawn(chart(pilot, "mismatch")).splitlines()[0]
 
 
 async def test_a_finished_run_is_not_stale(running: Running):

@@ -55,7 +55,9 @@ def paint_chart(
     filled = data.extent() is not None
     footer = _footer(view, domain) if filled else []
     right = [(f" {view.label(domain[1])} ", Ink.DIM)] if filled else []
-    draw_frame(cells, glyphs, title, _label(data, view, filled, log), footer, right, focused=focused)
+    room = width - 3 - sum(len(text) for text, _ in title)
+    label = _label(data, view, room, filled=filled, log=log)
+    draw_frame(cells, glyphs, title, label, footer, right, focused=focused)
     if filled:
         Plot(cells, data, view, domain, glyphs, log=log).draw()
         return
@@ -69,16 +71,21 @@ def _has_positive(line: Line) -> bool:
     return edges is not None and math.isfinite(float(line.points.envelope(edges, positive=True).high[0]))
 
 
-def _label(data: ChartData, view: ChartView, filled: bool, log: bool) -> list[Text]:
-    """What stands on the right of the upper edge: which kind of numbers, and whether they are to be believed."""
+def _label(data: ChartData, view: ChartView, room: int, *, filled: bool, log: bool) -> list[Text]:
+    """What stands on the right of the upper edge: whether the numbers are to be believed, then which kind they are.
+
+    As much of it as fits into `room` cells, most important first.
+    """
     texts: list[Text] = []
     if data.freshness != "live" and filled:
         texts.append((data.freshness, Ink.WARN))
-    if view.log and not log and filled:
-        texts.append(("log: nothing above 0", Ink.DIM))
-    else:
-        texts += [(word, Ink.DIM) for word in (data.label, "log" if log else "") if word]
-    return [part for text, ink in texts for part in ((" ", Ink.DIM), (text, ink))] + [(" ", Ink.DIM)] if texts else []
+    words = (data.label, "log" if log else "log: nothing above 0" if view.log and filled else "")
+    texts += [(word, Ink.DIM) for word in words if word]
+    line: list[Text] = []
+    for text, ink in texts:
+        if sum(len(part) for part, _ in line) + len(text) + 2 <= room:
+            line += [(" ", Ink.DIM), (text, ink)]
+    return [*line, (" ", Ink.DIM)] if line else []
 
 
 def _footer(view: ChartView, domain: tuple[float, float]) -> list[Text]:
@@ -97,32 +104,34 @@ def _footer(view: ChartView, domain: tuple[float, float]) -> list[Text]:
 
 def _title(data: ChartData, view: ChartView, width: int) -> list[Text]:
     """Title and the values at the newest step or at the cursor; shortened before anything is cut."""
-    values: list[Text] = []
-    extra: list[Text] = []
+    groups: list[list[Text]] = []
+    extras: list[tuple[int, Text]] = []
     for line in data.lines:
         if len(line.steps) == 0:
             if line.short and not line.reference:
-                values.append((f" {line.short}", Ink.TITLE))
+                groups.append([(f" {line.short}", Ink.TITLE)])
             continue
         step = view.cursor if view.cursor is not None else int(line.steps[-1])
         value = line.points.at(step)
         if line.reference:
             # Beside a value of the past, for the difference; the newest of two runs are of different steps.
             if view.cursor is not None and value is not None:
-                extra.append((f" {line.short or 'ref'} {number(value)}", Ink.DIM))
+                extras.append((len(groups), (f" {line.short or 'ref'} {number(value)}", Ink.DIM)))
+                groups.append([])
             continue
-        if line.short:
-            values.append((f" {line.short}", line.ink))
-        values += _value(line, value)
+        groups.append([(f" {line.short}", line.ink)] if line.short else [])
+        groups[-1] += _value(line, value)
         if view.weight > 0 and not line.secondary:
             mean = line.points.smoothed(view.weight).at(step)
             if mean is not None and math.isfinite(mean):
-                extra.append((f" ~{number(mean)}", line.ink))
-    room = width - 4 - sum(len(text) for text, _ in values)
-    for part in extra:
-        if len(data.short or data.title) + len(part[0]) <= room:
-            values.append(part)
+                extras.append((len(groups) - 1, (f" ~{number(mean)}", line.ink)))
+    room = width - 4 - sum(len(text) for group in groups for text, _ in group)
+    for at, part in extras:
+        # Only where the title has its room all the same.
+        if len(data.short or data.title) + 1 + len(part[0]) <= room:
+            groups[at].append(part)
             room -= len(part[0])
+    values = [part for group in groups for part in group]
     title = data.title if len(data.title) <= room or not data.short else data.short
     head: list[Text] = [(f" {title[: max(room, 0)]}", Ink.TITLE)] if title else []
     return [*head, *values, (" ", Ink.FRAME)]
