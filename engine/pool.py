@@ -277,7 +277,7 @@ class EnginePool:
 
     def stats(self) -> PoolStats:
         """Load and rates since the previous call. A slow engine is shown as it last was, an absent one as absent."""
-        return self._loop.wait(self._stats(), STATS_S + 5.0)
+        return self._loop.wait(self._stats())
 
     # -- on the loop's thread -----------------------------------------------------------------------------------
 

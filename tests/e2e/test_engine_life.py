@@ -79,7 +79,7 @@ class Pair:
 
     def until(self, condition: Callable[[], Any], ahead: int = 24) -> None:
         """Let groups flow until something has come about; few of them while engines load on the same cores."""
-        deadline = time.monotonic() + 2 * support.LIMIT_S
+        deadline = time.monotonic() + 4 * support.LIMIT_S
         while not condition():
             assert time.monotonic() < deadline, f"it did not come about; events: {self.events}"
             self.flow(ahead)

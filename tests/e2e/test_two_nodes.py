@@ -89,7 +89,7 @@ def test_engines_on_two_nodes_are_one_pool(ray_environment: dict[str, str], tmp_
         ours = set(psutil.Process().children(recursive=True)) - outside
         done = subprocess.run(
             [sys.executable, "-c", POOL, str(tmp_path)], env=ray_environment | {"RAY_ADDRESS": address}, text=True,
-            capture_output=True, timeout=3 * support.LIMIT_S, check=False,
+            capture_output=True, timeout=4 * support.LIMIT_S, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-4000:]
         result = json.loads(done.stdout.splitlines()[-1])
