@@ -120,7 +120,7 @@ class FixDesk:
                 since=min(since, default=version),
                 until=max(since, default=version),
                 step=step,
-                version=version,
+                version=max(since, default=version),
                 time=now,
                 by=", ".join(dict.fromkeys(state.by for state in changed)),
                 note=self._head.note if any(state.fix == HEAD for state in changed) else "",
