@@ -169,3 +169,32 @@ def test_sixteen_colours(snap_compare: Any):
 @pytest.mark.parametrize("size", [(60, 15), (40, 10)], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_small_terminals(snap_compare: Any, size: tuple[int, int]):
     assert snap_compare(make_app(fixed()), terminal_size=size, run_before=settle)
+
+
+def charted() -> FakeSource:
+    """A run with a hole in it, fixes that were switched, and a wall clock that is not its steps."""
+    source = FakeSource()
+    frames = history(400, fixed_from=250)
+    for i, frame in enumerate(frames):
+        if isinstance(frame, Metrics):
+            values = frame.values | ({"reward/mean": float("nan")} if 120 <= frame.step < 135 else {})
+            frames[i] = msgspec.structs.replace(frame, values=values, time=frame.time + frame.step**2 / 40)
+    source.feed(frames)
+    return source
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    "pressed", [("s", "s", "c", "h", "h"), ("x", "plus", "y"), ("right", "enter", "s", "s", "c")],
+    ids=["smooth-crosshair", "time-zoom-log", "enlarged"],
+)
+def test_charts(snap_compare: Any, pressed: tuple[str, ...], size: tuple[int, int]):
+    assert snap_compare(make_app(charted()), terminal_size=size, run_before=keys(*pressed))
+
+
+@pytest.mark.parametrize("look", ["sixteen", "no_color"])
+def test_charts_without_many_colours(snap_compare: Any, look: str, monkeypatch: pytest.MonkeyPatch):
+    if look == "no_color":
+        monkeypatch.setenv("NO_COLOR", "1")
+    app = make_app(charted(), sixteen=look == "sixteen")
+    assert snap_compare(app, terminal_size=(120, 40), run_before=keys("s", "s", "c", "h"))
