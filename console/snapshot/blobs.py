@@ -143,9 +143,9 @@ def _of_sequence(
         at += frame.n
     if not values:
         return pl.Series(name, [None], dtype=dtype).new_from_index(0, len(places))
-    index = pl.Series(places)
-    found = pl.Series(name, values, dtype=dtype).gather(index.clip(0))
-    return found if not (places < 0).any() else pl.select(pl.when(index >= 0).then(found)).to_series().alias(name)
+    found = pl.Series(name, values, dtype=dtype).gather(pl.Series(np.maximum(places, 0).astype(np.uint32)))
+    missing = places < 0
+    return pl.select(pl.when(pl.Series(~missing)).then(found)).to_series().alias(name) if missing.any() else found
 
 
 def _pieces(taken: list[tuple[int, Tokens]]) -> pl.Series:

@@ -77,7 +77,9 @@ class Reports:
         parts += _singly(single)
         if not parts:
             return
-        part = pl.concat(parts, how="diagonal").sort("seq")
+        part = parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal")
+        if len(parts) > 1 or single:  # what is of one layout is in order
+            part = part.sort("seq")
         self.rows += part.height
         self._parts.append(part)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHES = ("bench_emit", "bench_hub", "bench_chart")
+BENCHES = ("bench_emit", "bench_hub", "bench_export", "bench_chart")
 
 
 def main() -> int:
