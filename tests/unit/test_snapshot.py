@@ -354,6 +354,39 @@ def test_tokens_are_exported_in_bounded_memory(tmp_path: Path) -> None:
     assert large - small < 0.25 * (rows - grown[0][0]) * row_bytes, grown
 
 
+FULL = """
+import resource, sys
+from pathlib import Path
+from console.export import ExportError, export
+from driftline.rundir import RunDir
+import polars
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+try:
+    export(RunDir(Path(sys.argv[1])), Path(sys.argv[2]), "tokens")
+except ExportError as error:
+    print(error)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_disk_that_is_full_amid_a_stream_leaves_nothing(tmp_path: Path, suffix: str) -> None:
+    made = create(tmp_path / "runs", "full")
+    journal(made, (tokens(step, 16, 1024, pieces=False) for step in range(1, 20)))
+    out = tmp_path / f"t{suffix}"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(made.path), str(out)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 7, done.stderr
+    assert done.stdout.startswith(f"{out}: cannot be written: ")
+    assert done.stdout.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
 def test_directories_are_read_again_each_time(run: RunDir) -> None:
     source = Directory(run)
     assert [part.height for part in source.parts("events")] == [1]
