@@ -217,6 +217,9 @@ def test_f15_mutated_subscriptions_raise_nothing() -> None:
             if rolls.random() < 0.01:
                 asked = live.subscriptions()
                 handled, offences = handled + asked.busy, offences + bool(asked.offenders)
+        # To the last one: libzmq 4.3.5 may abort when it closes a connection whose reader has stopped at its limit.
+        while live.subscriptions().busy or live.socket.poll(200):
+            pass
         print(f"f15 live: {count} messages, {offences} times an offender in {handled} turns")
         assert offences > 0
         live.publish(Publish(wire.BEACON, bytes(24), b""))
