@@ -49,8 +49,7 @@ class Head:
         """What an operator must know who changes the engines' head alone; empty where both change."""
         if self.follows:
             return ""
-        dtype = "float32" if self.float32 else "the model's dtype"
-        return f"the trainer's head stays in {dtype} (trainer.head = {self._mode}): the engines change alone"
+        return f"the trainer's head stays {self._dtype} (trainer.head = {self._mode}): the engines change alone"
 
     def follow(self, value: str) -> None:
         """Take on the engines' value, on the loop's thread and between two steps."""
@@ -60,8 +59,11 @@ class Head:
         """The trainer as one more engine of the fix; none where it does not take part."""
         if not self.follows:
             return []
-        detail = f"head {'float32' if self.float32 else 'bfloat16 or the half precision of the body'}"
-        return [EngineFix(TRAINER, ON if self.float32 else OFF, "next_sync", detail=detail)]
+        return [EngineFix(TRAINER, ON if self.float32 else OFF, "next_sync", detail=f"head {self._dtype}")]
+
+    @property
+    def _dtype(self) -> str:
+        return str(self._policy.head_dtype).removeprefix("torch.")
 
     def scoring(self, numbers: Tensor, states: States) -> Tensor:
         """Bool [B, R]: whether each token is scored with a float32 head. `numbers` [B, R] are its state's."""

@@ -45,6 +45,13 @@ class Policy:
         """Where the weights are."""
         return next(self.model.parameters()).device
 
+    @property
+    def head_dtype(self) -> torch.dtype:
+        """In which the last projection multiplies. vLLM's bfloat16 head of a float32 body is a bfloat16 one too."""
+        if self.fp32_head:
+            return torch.float32
+        return torch.bfloat16 if self.dtype == torch.float32 else self.dtype
+
     def score(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logprob and entropy (nats) of every response position, both float32 [B, R], with gradients if enabled.
 
@@ -123,8 +130,5 @@ class Policy:
 
     def _logits(self, hidden: Tensor) -> Tensor:
         weight, bias = self._head.weight.to(self.dtype), self._head.bias
-        if self.fp32_head:
-            return functional.linear(hidden.float(), weight.float(), None if bias is None else bias.float())
-        # vLLM's bfloat16 head of a float32 body is a bfloat16 head all the same.
-        low = torch.bfloat16 if self.dtype == torch.float32 else self.dtype
-        return functional.linear(hidden.to(low), weight.to(low), None if bias is None else bias.to(low)).float()
+        dtype = self.head_dtype
+        return functional.linear(hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)).float()

@@ -61,6 +61,7 @@ def flat(sync: str, version: int, reports: Sequence[SyncReport]) -> Data:
             "straddling": report.straddling,
             "aborted": report.aborted,
             "digest": report.digest,
+            "verified": report.verified,
             "reset": report.reset,
             "attempts": report.attempts,
             "ok": report.ok,

@@ -17,7 +17,7 @@ from driftline.client import Client
 from driftline.frames import Frame, RunState, Span, Verb
 
 PHASES: Final = ("pause", "load", "verify", "reset", "resume", "total")
-TOLD: Final = ("held_s", "aborted", "attempts")
+TOLD: Final = ("held_s", "aborted", "attempts", "verified")
 """What of a sync is in its acknowledgement only, not in its spans."""
 RESULTS: Final = {"verify": "digest", "reset": "reset"}
 """What the result of a phase is called."""
@@ -35,8 +35,9 @@ def sync(args: argparse.Namespace) -> int:
     `version_before`, `version_after`, `pause_s`, `load_s`, `verify_s`, `reset_s`, `resume_s`, `total_s`, `held_s` (how
     long generation stood still), `bytes`, `gb_per_s` (of the load), `in_flight` (sequences at the pause), `straddling`
     (tokens that those had before it), `aborted` (sequences that it cut short), `digest` (of the weights that the engine
-    now holds, equal to the trainer's), `reset` (of the prefix cache: kept, freed, refused), `attempts`, `ok`,
-    `detail`}]}; null where the run did not say. `data` is the same, flat: `sync`, `version`, `ENGINE.load_s` and so on.
+    now holds, equal to the trainer's), `verified` ("held": the digest is of what serves, "received": some could only be
+    checked as they arrived), `reset` (of the prefix cache: kept, freed, refused), `attempts`, `ok`, `detail`}]}; null
+    where the run did not say. `data` is the same, flat: `sync`, `version`, `ENGINE.load_s` and so on.
     The whole schema is in docs/json.md.
     """
     with connected(live_run(args.run), "operator") as client:

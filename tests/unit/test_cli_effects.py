@@ -99,7 +99,8 @@ def test_a_sync_s_row_has_phases_rate_digest_and_what_only_the_acknowledgement_s
     assert row == {
         "engine": "engine-0", "version_before": 4, "version_after": 5, "pause_s": 0.03, "load_s": 0.02,
         "verify_s": 0.01, "reset_s": 0.0, "resume_s": 0.001, "total_s": 0.061, "held_s": 0.06, "aborted": 0,
-        "attempts": 2, "bytes": 2_000_000, "gb_per_s": pytest.approx(0.1), "in_flight": 3, "straddling": 17,
+        "attempts": 2, "verified": None,
+        "bytes": 2_000_000, "gb_per_s": pytest.approx(0.1), "in_flight": 3, "straddling": 17,
         "digest": "d1", "reset": "freed", "ok": True, "detail": "",
     }  # fmt: skip
     (bare,) = phases([span("load", 0.02)], "", {})
