@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from driftline import metrics
-from driftline.frames import Event, FixState, RunState, Span, Tokens
+from driftline.frames import Effect, Event, FixState, RunState, Span, Tokens
 from driftline.rundir import RunDir
 from tests.e2e.live_run import LIMIT_S, REPOSITORY, LiveRun, family, gone
+
+PHASES = ("pause", "load", "verify", "reset", "resume", "total")
 
 CLOSE = 1e-4
 """Nats. Two float32 backends on the same weights differ by 1e-6 here."""
@@ -55,7 +58,7 @@ def live(tmp_path_factory) -> Iterator[LiveRun]:
 def test_a_live_run_from_start_to_stop_and_on_from_its_checkpoint(live: LiveRun) -> None:
     # One test, because a real engine takes half a minute to start; the parts follow the life of a run.
     trainer = live.train()
-    live.wait(lambda: len(live.steps()) >= 8, trainer)
+    live.wait(lambda: len(live.steps()) >= 8, trainer, limit=2 * LIMIT_S)
     _every_number_is_there(live)
     _switching_a_fix_shows_in_the_numbers(live, trainer)
     _what_cannot_be_switched_says_so(live)
@@ -82,7 +85,7 @@ def _every_number_is_there(live: LiveRun) -> None:
     token = live.frames(Tokens)[0]
     assert token.n == len(token.pieces) > 0
     spans = {(span.engine, span.phase) for span in live.frames(Span)}
-    assert spans == {("engine-0", phase) for phase in ("pause", "load", "resume", "total")}
+    assert spans == {("engine-0", phase) for phase in PHASES}
     assert {state.fix for state in live.frames(FixState)} >= {"processed-logprobs", "inflight-keep"}
 
 
@@ -103,9 +106,31 @@ def _switching_a_fix_shows_in_the_numbers(live: LiveRun, trainer: subprocess.Pop
     assert live.command("fix.set", fix="processed-logprobs", value="on").state == "applied"
     live.wait_steps(3, trainer)
     assert _mean(live, name, *live.wait_steps(3, trainer)) < wrong / 5
+    _the_effect_was_measured_unasked(live)
     state = [state for state in live.frames(FixState) if state.fix == "processed-logprobs"][-1]
     assert (state.requested, state.effective, state.generation, state.settled) == ("on", "on", 2, True)
     assert state.engines[0].since_version > 0
+
+
+def _the_effect_was_measured_unasked(live: LiveRun) -> None:
+    closed = next(effect for effect in live.frames(Effect) if effect.done)
+    assert closed.changes == (("processed-logprobs", "on", "off"),)
+    mismatch, clip, kl = closed.measures
+    assert mismatch.after > 5 * mismatch.before
+    assert mismatch.low > 0
+    assert (clip.metric, kl.metric) == ("policy/clip_fraction", "policy/kl_new_old")
+    assert clip.tokens_after > 0
+    assert kl.low > 0
+    newest = live.frames(Effect)[-1]
+    assert newest.changes == (("processed-logprobs", "off", "on"),)
+    assert newest.measures[0].high < 0
+    listed = subprocess.run(
+        [sys.executable, "-m", "console.cli", "fix", "list", "--json", "--run", str(live.run.path)],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    effect = next(fix for fix in json.loads(listed.stdout) if fix["id"] == "processed-logprobs")["effect"]
+    assert effect["id"] == newest.id
+    assert effect["ci"][1] < 0
 
 
 def _what_cannot_be_switched_says_so(live: LiveRun) -> None:
@@ -118,6 +143,9 @@ def _a_sync_by_hand_leaves_every_engine_on_the_trainer_s_version(live: LiveRun) 
     ack = live.command("sync")
     assert ack.state == "applied", ack.detail
     assert ack.data["engine-0.total_s"] >= ack.data["engine-0.load_s"] > 0
+    assert ack.data["engine-0.digest"]
+    assert ack.data["engine-0.gb_per_s"] > 0
+    assert ack.data["engine-0.held_s"] > 0
     events = [event for event in live.frames(Event) if event.kind == "sync.done" and event.data["by"] != "trainer"]
     assert events[-1].data["version"] == ack.data["engine-0.version"]
 
@@ -140,7 +168,7 @@ def _a_pause_stops_generation_and_training(live: LiveRun, trainer: subprocess.Po
 
 def _the_run_goes_on_from_its_checkpoint(live: LiveRun, step: int) -> None:
     trainer = live.train("--resume", "--steps", str(step + 3))
-    assert trainer.wait(LIMIT_S) == 0, live.logs()
+    assert trainer.wait(2 * LIMIT_S) == 0, live.logs()
     assert [s for s in sorted(live.steps()) if s > step] == [step + 1, step + 2, step + 3]
     # The first tokens come from the restored weights: without a sync they would be off by all that was learnt.
     assert live.steps()[step + 1]["mismatch/abs_diff_mean"] < CLOSE
