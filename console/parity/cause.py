@@ -12,7 +12,7 @@ Heuristics, in this order (signatures: the threads surveyed for `driftline/metri
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -68,7 +68,7 @@ def _cause(judged: Judged, comparison: Comparison, mismatch: Judged, staleness: 
     # After a switch: what is the matter at the end. Else: what was the matter when the metric left its band.
     at = judged.first if comparison.start is None or judged.curve is None else int(judged.curve.steps[-1])
     if judged.metric == MISMATCH or _out(mismatch, at, 2 * rules.window):
-        return _backend(run, comparison.references, at)
+        return _backend(run, comparison.references, at, rules.window)
     earlier = [one for one in mismatch.excursions if one.last is not None and at is not None and one.last < at]
     if earlier:
         text = f"aftermath: mismatch until step {earlier[-1].last}, and the weights still carry what it did to them"
@@ -87,10 +87,13 @@ def _out(judged: Judged, at: int | None, reach: int) -> bool:
     return any(one.first - reach <= at and (one.last is None or at <= one.last) for one in judged.excursions)
 
 
-def _backend(run: Run, references: Iterable[Run], at: int | None) -> Cause:
-    missing = _missing(run, references, at if at is not None else 0)
-    if missing:
-        return Cause("mismatch", f"mismatch: {', '.join(missing)} off here, on in the reference", missing)
+def _backend(run: Run, references: Sequence[Run], at: int | None, window: int) -> Cause:
+    at = at if at is not None else 0
+    # What is out now is the mean of a window: the fixes may have been switched on within it.
+    for step, word in ((at, "off here"), (at - window, "off here until lately")):
+        missing = _missing(run, references, step)
+        if missing:
+            return Cause("mismatch", f"mismatch: {', '.join(missing)} {word}, on in the reference", missing)
     if run.fixes and any(reference.fixes for reference in references):
         known = "with the reference's fixes"
     else:

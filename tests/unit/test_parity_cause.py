@@ -63,6 +63,16 @@ def test_mismatch_with_the_same_fixes_reads_the_sign() -> None:
     assert "fixes not recorded" in why(as_run("run", broken))[MISMATCH].text
 
 
+def test_fixes_switched_on_within_the_window_are_still_named() -> None:
+    broken = curves()
+    broken[MISMATCH][:30] += 0.15
+    broken[REWARD][22:] -= 0.5
+    fixes = (FixChange(0, "processed-logprobs", OFF), FixChange(20, "processed-logprobs", ON))
+    cause = why(replace(as_run("run", broken), fixes=fixes))[REWARD]
+    assert cause.fixes == ("processed-logprobs",)
+    assert "off here until lately" in cause.text
+
+
 def test_what_a_mismatch_did_before_it_was_repaired() -> None:
     repaired = curves()
     repaired[MISMATCH][:40] += 0.15
