@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from console.store.pyramid import Pyramid
+from console.store.pyramid import Pyramid, Values
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -57,7 +57,7 @@ def spans(steps: npt.NDArray[np.int64], edges: Floats) -> npt.NDArray[np.int64]:
 
 
 def envelope(
-    steps: npt.NDArray[np.int64], values: Floats, edges: Floats, pyramid: Pyramid | None = None
+    steps: npt.NDArray[np.int64], values: Values, edges: Floats, pyramid: Pyramid | None = None
 ) -> Envelope:
     """Decimate the points into columns: column i takes the steps in [edges[i], edges[i + 1]).
 
@@ -84,7 +84,7 @@ def envelope(
     return Envelope(low, high, first, last, broken)
 
 
-def _direct(values: Floats, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> Envelope:
+def _direct(values: Values, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> Envelope:
     """One pass over the values: the fastest way where there are few."""
     count = len(left)
     filled = right > left

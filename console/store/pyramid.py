@@ -9,12 +9,13 @@ Built lazily by the reader, in vectorised runs: whoever appends pays nothing.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Values = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
@@ -58,12 +59,12 @@ class Pyramid:
         """Memory of all levels."""
         return sum(level.low.nbytes + level.high.nbytes + level.bad.nbytes for level in self._levels)
 
-    def counts(self, values: Floats) -> Bools:
+    def counts(self, values: Values) -> Bools:
         """Which of the values count."""
         finite = np.isfinite(values)
         return finite & (values > 0) if self.positive else finite
 
-    def sync(self, values: Floats, changed: tuple[int, int] | None = None) -> None:
+    def sync(self, values: Values, changed: tuple[int, int] | None = None) -> None:
         """Take in what is new at the end of `values`, and what was rewritten in [changed[0], changed[1]).
 
         `values` never get shorter from call to call.
@@ -84,7 +85,7 @@ class Pyramid:
                 level.n = total
             size, at = total, at + 1
 
-    def _fill(self, at: int, values: Floats, begin: int, stop: int) -> None:
+    def _fill(self, at: int, values: Values, begin: int, stop: int) -> None:
         level = self._levels[at]
         part = slice(begin * FANOUT, stop * FANOUT)
         if at == 0:
@@ -103,7 +104,7 @@ class Pyramid:
         level.low[begin:stop] = low.reshape(-1, FANOUT).min(axis=1)
         level.high[begin:stop] = high.reshape(-1, FANOUT).max(axis=1)
 
-    def bounds(self, values: Floats, left: Ints, right: Ints) -> tuple[Floats, Floats, Bools]:
+    def bounds(self, values: Values, left: Ints, right: Ints) -> tuple[Floats, Floats, Bools]:
         """Lowest and highest value that counts in each [left, right) (int64 of shape (W,)), and whether one does not.
 
         float64 of shape (W,), +inf and -inf where none counts. `values` must be what was given to `sync`.
@@ -127,7 +128,7 @@ class Pyramid:
         return low, high, bad
 
     def _gather(
-        self, at: int, values: Floats, index: Ints, inside: Bools, who: Ints, low: Floats, high: Floats, bad: Bools
+        self, at: int, values: Values, index: Ints, inside: Bools, who: Ints, low: Floats, high: Floats, bad: Bools
     ) -> None:
         """Fold the entries of one level into the bounds: rows of `index`, as far as `inside`, belong to `who`."""
         if at == 0:
@@ -151,7 +152,7 @@ class Pyramid:
             high[columns] = np.maximum(high[columns], highs[part])
             bad[columns] |= flags[part].any(axis=1)
 
-    def find(self, values: Floats, left: int, right: int, *, forward: bool = True, at: int = 0) -> int:
+    def find(self, values: Values, left: int, right: int, *, forward: bool = True, at: int = 0) -> int:
         """Index of the first (or last) value that counts in [left, right), -1 without one.
 
         With `at` above 0 all indices are of blocks of that level.
@@ -169,7 +170,7 @@ class Pyramid:
             return self._scan(at, values, block * FANOUT, (block + 1) * FANOUT, forward=forward)
         return self._scan(at, values, *far, forward=forward)
 
-    def _scan(self, at: int, values: Floats, left: int, right: int, *, forward: bool) -> int:
+    def _scan(self, at: int, values: Values, left: int, right: int, *, forward: bool) -> int:
         entries = self.counts(values[left:right]) if at == 0 else self._levels[at - 1].low[left:right] < np.inf
         found = np.flatnonzero(entries)
         return left + int(found[0 if forward else -1]) if len(found) else -1

@@ -16,18 +16,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from console.store.clock import Clock
-from console.store.decimate import DIRECT, Envelope, envelope
-from console.store.pyramid import Pyramid
+from console.store.decimate import DIRECT, Envelope, Floats, envelope
+from console.store.pyramid import Pyramid, Values
 from console.store.smooth import Average
 from console.store.steps import FIRST, StepBuffer, StepPool, Steps
 from driftline.metrics import resolve
 
 __all__ = ["Points", "Series", "SeriesStore", "Steps", "Values"]
-
-Values = npt.NDArray[np.float64]
 
 _END: Final = 2**62
 """Behind every index."""
@@ -190,7 +187,7 @@ class _Derived:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """The points of a series as of one moment: int64 and float64 of shape (n,)."""
+    """The points of a series as of one moment: int64 and float64 of shape (n,), float32 where they are an average."""
 
     series: Series
     steps: Steps
@@ -213,7 +210,7 @@ class Points:
         """The pyramid over these points, and over all that came behind them since."""
         return self.series.pyramid(self.weight, positive=positive)
 
-    def envelope(self, edges: Values, *, positive: bool = False) -> Envelope:
+    def envelope(self, edges: Floats, *, positive: bool = False) -> Envelope:
         """The points decimated into the columns between `edges`; with `positive` only values above 0 count."""
         pyramid = self.pyramid(positive=positive) if positive or len(self) > DIRECT else None
         return envelope(self.steps, self.values, edges, pyramid)

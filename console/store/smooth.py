@@ -16,7 +16,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from console.store.pyramid import Values
+
 Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
 
 _BLOCK: Final = 32
 SEGMENT: Final = 4096
@@ -60,16 +63,17 @@ class Average:
             raise ValueError(f"the weight of a moving average is in [0, 1), not {weight}")
         self.weight = weight
         self._n = 0
-        self._values: Floats = np.empty(SEGMENT)
+        # Half of the memory, and seven digits are more than a screen shows.
+        self._values: Singles = np.empty(SEGMENT, np.float32)
         self._states: list[tuple[float, float]] = [(0.0, 0.0)]
 
-    def update(self, values: Floats, changed_from: int | None = None) -> Floats:
+    def update(self, values: Values, changed_from: int | None = None) -> Singles:
         """The average of all of `values`; `changed_from` is the first that was rewritten since the last call."""
         n = len(values)
         self._n = min(self._n, n, n if changed_from is None else changed_from)
         if self._n < n:
             if n > len(self._values):
-                room = np.empty(max(n, 2 * len(self._values)))
+                room = np.empty(max(n, 2 * len(self._values)), np.float32)
                 room[: self._n] = self._values[: self._n]
                 self._values = room
             # Taken up at the start of a segment, so that no sums have to be kept for every value.
@@ -80,7 +84,7 @@ class Average:
             self._n = n
         return self._values[:n]
 
-    def _advance(self, values: Floats, begin: int, stop: int) -> None:
+    def _advance(self, values: Values, begin: int, stop: int) -> None:
         part = values[begin:stop]
         finite = np.isfinite(part)
         share = 1.0 - self.weight
@@ -92,11 +96,12 @@ class Average:
             mean = np.divide(sums, weights, out=np.full(len(part), np.nan), where=weights > 0)
         # What was shown stays what it is, to the last bit: blocks of another length round in another way.
         new = max(self._n - begin, 0)
-        self._values[begin + new : stop] = np.where(finite, mean, np.nan)[new:]
+        with np.errstate(over="ignore"):
+            self._values[begin + new : stop] = np.where(finite, mean, np.nan)[new:]
         if stop - begin == SEGMENT:
             self._states.append((float(sums[-1]), float(weights[-1])))
 
 
-def ema(values: Floats, weight: float) -> Floats:
+def ema(values: Values, weight: float) -> Singles:
     """The debiased moving average of an array, shape (n,)."""
     return Average(weight).update(values)

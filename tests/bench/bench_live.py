@@ -10,6 +10,7 @@ which is what an operator pays for; `bench_chart` compares redraws with nothing 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -139,6 +140,7 @@ def measure(name: str, points: int, charts: int) -> Measured:
 def main() -> int:
     """Print all figures; 0 when every one is as wanted."""
     good = True
+    print(f"  load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores: others' work shows in ticks and lag")
     for charts in (1, 9):
         mine = measure("driftline", POINTS, charts)
         others = [measure(name, POINTS, charts) for name in MAKERS if name != "driftline"]

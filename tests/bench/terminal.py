@@ -30,10 +30,12 @@ class CountingDriver(HeadlessDriver):
 
 @dataclass(frozen=True)
 class Measured:
-    """One app at one rate: ticks done of those due, CPU seconds, lags of the event loop in seconds, bytes sent."""
+    """One app at one rate: ticks done of those due, all updates that it made for them (one may have come too late),
+    CPU seconds, lags of the event loop in seconds, bytes sent."""
 
     ticks: int
     due: int
+    updates: int
     cpu: float
     seconds: float
     lags: np.ndarray
@@ -41,7 +43,7 @@ class Measured:
 
     @property
     def cpu_per_tick(self) -> float:
-        return self.cpu / max(self.ticks, 1)
+        return self.cpu / self.updates
 
     @property
     def load(self) -> float:
@@ -63,18 +65,18 @@ async def drive(
     for _ in range(2):
         await _once(app, tick)  # fills caches of styles and code
     lags.clear()
-    CountingDriver.sent = done = 0
+    CountingDriver.sent = done = updates = 0
     begin, cpu = time.perf_counter(), time.process_time()
     end = begin + ticks * period
     while time.perf_counter() < end:
         await _once(app, tick)
         finished = time.perf_counter()
         done += finished <= end
+        updates += 1
         late = int((finished - begin) / period)
         await asyncio.sleep(max(begin + (late + 1) * period - finished, 0))
-    measured = Measured(
-        done, ticks, time.process_time() - cpu, time.perf_counter() - begin, np.array(lags), CountingDriver.sent
-    )
+    cpu, seconds = time.process_time() - cpu, time.perf_counter() - begin
+    measured = Measured(done, ticks, updates, cpu, seconds, np.array(lags), CountingDriver.sent)
     watching.cancel()
     app.exit()
     await running
