@@ -63,8 +63,10 @@ class Pair:
 
     def settle(self) -> None:
         """Take all that is in flight; nothing is missing then, and nothing came twice."""
-        while self.pool.in_flight:
-            self._take(self.pool.take(support.LIMIT_S))
+        while len(self.groups) < self.submitted:  # what is not in flight any more may not have been taken yet
+            groups = self.pool.take(support.LIMIT_S)
+            assert groups
+            self._take(groups)
         assert self.groups.keys() == set(range(self.submitted))
 
     def _take(self, groups: list[Group]) -> None:
