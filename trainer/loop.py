@@ -95,6 +95,9 @@ class Loop:
             every = self._config.checkpoint.every
             if every and self._step % every == 0:
                 self.save()
+        account = self._rollouts.account
+        text = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in account.items() if what != "oldest")
+        self._report.event("rollouts.account", f"groups: {text}", step=self._step, **account)
 
     def save(self) -> None:
         """Write a checkpoint of the last completed step, once."""

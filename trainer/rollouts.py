@@ -51,13 +51,28 @@ class Rollouts:
         self._asked: dict[int, Prompt] = {}
         self._ready: deque[Rollout] = deque()
         self._states = states
-        self._dropped = 0
-        self.next_prompt = next_prompt
+        self._dropped = self._dropped_ever = self._handed = 0
+        self._first = self.next_prompt = next_prompt
 
     @property
     def waiting(self) -> int:
         """Groups completed and not yet taken."""
         return len(self._ready)
+
+    @property
+    def account(self) -> dict[str, int]:
+        """What became of every group asked for: `asked` is the sum of the four after it, or one was lost or doubled.
+
+        `oldest` is the number of groups that had been asked for before the oldest one in flight.
+        """
+        return {
+            "asked": self.next_prompt - self._first,
+            "trained": self._handed,
+            "dropped": self._dropped_ever,
+            "waiting": len(self._ready),
+            "in_flight": self._pool.in_flight,
+            "oldest": min(self._asked, default=self.next_prompt) - self._first,
+        }
 
     def fill(self) -> None:
         """Submit prompts until enough groups are under way."""
@@ -79,11 +94,14 @@ class Rollouts:
                 self._ready.append(self._finish(group))
         if self._config.stale == "drop":
             fresh = [rollout for rollout in self._ready if not self._stale(rollout, version)]
-            self._dropped += len(self._ready) - len(fresh)
+            old = len(self._ready) - len(fresh)
+            self._dropped += old
+            self._dropped_ever += old
             self._ready = deque(fresh)
         if len(self._ready) < self._config.prompts:
             return None
         rollouts = [self._ready.popleft() for _ in range(self._config.prompts)]
+        self._handed += len(rollouts)
         dropped, self._dropped = self._dropped, 0
         kept = sum(self._stale(rollout, version) for rollout in rollouts)
         return Taken(rollouts, stale=dropped + kept, dropped=dropped)

@@ -100,6 +100,14 @@ def test_weights_are_synced_every_step_with_rollouts_ahead(run: Run) -> None:
     assert run.probe.of(RunState)[-1].version == 5
 
 
+def test_at_its_end_the_loop_accounts_for_every_group(run: Run) -> None:
+    (account,) = (event.data for event in run.probe.of(Event) if event.kind == "rollouts.account")
+    assert account["asked"] == run.pool.submitted
+    assert account["trained"] == 5 * 3
+    assert account["asked"] == sum(account[what] for what in ("trained", "dropped", "waiting", "in_flight"))
+    assert account["oldest"] >= account["trained"]
+
+
 def test_token_frames_hold_the_logprobs_of_whole_sequences(run: Run) -> None:
     for call in run.probe.token_calls:
         n = len(call["ids"])

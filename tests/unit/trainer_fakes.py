@@ -144,6 +144,10 @@ class PolicySampler:
         hidden = self._policy._hidden(input_ids=ids, use_cache=False)[:, -1]
         return torch.log_softmax(self._policy._logits(hidden) / self._policy.temperature, -1)
 
+    @property
+    def in_flight(self) -> int:
+        return len(self._ready)
+
     def take(self, timeout: float) -> list[Group]:
         if self.paused:
             time.sleep(min(timeout, 0.01))
