@@ -59,6 +59,12 @@ class Dispatch:
         """Requests that have not come back."""
         return self._in_flight
 
+    @property
+    def outstanding(self) -> int:
+        """Requests that `take` has not handed over."""
+        with self._changed:
+            return self._in_flight + len(self._done)
+
     def fail(self, error: EngineError) -> None:
         """Every `submit` and `take` raises this from now on, also one that waits."""
         with self._changed:

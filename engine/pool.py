@@ -185,6 +185,11 @@ class EnginePool:
         """Groups submitted and not yet completed."""
         return self._dispatch.in_flight
 
+    @property
+    def outstanding(self) -> int:
+        """Groups submitted and not yet handed over by `take`."""
+        return self._dispatch.outstanding
+
     # -- steering -----------------------------------------------------------------------------------------------
 
     def sync(

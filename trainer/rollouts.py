@@ -63,14 +63,14 @@ class Rollouts:
     def account(self) -> dict[str, int]:
         """What became of every group asked for: `asked` is the sum of the four after it, or one was lost or doubled.
 
-        `oldest` is the number of groups that had been asked for before the oldest one in flight.
+        `oldest` is the number of groups that had been asked for before the oldest one outstanding.
         """
         return {
             "asked": self.next_prompt - self._first,
             "trained": self._handed,
             "dropped": self._dropped_ever,
             "waiting": len(self._ready),
-            "in_flight": self._pool.in_flight,
+            "outstanding": self._pool.outstanding,
             "oldest": min(self._asked, default=self.next_prompt) - self._first,
         }
 

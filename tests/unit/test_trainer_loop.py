@@ -104,7 +104,7 @@ def test_at_its_end_the_loop_accounts_for_every_group(run: Run) -> None:
     (account,) = (event.data for event in run.probe.of(Event) if event.kind == "rollouts.account")
     assert account["asked"] == run.pool.submitted
     assert account["trained"] == 5 * 3
-    assert account["asked"] == sum(account[what] for what in ("trained", "dropped", "waiting", "in_flight"))
+    assert account["asked"] == sum(account[what] for what in ("trained", "dropped", "waiting", "outstanding"))
     assert account["oldest"] >= account["trained"]
 
 

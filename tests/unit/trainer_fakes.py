@@ -145,7 +145,7 @@ class PolicySampler:
         return torch.log_softmax(self._policy._logits(hidden) / self._policy.temperature, -1)
 
     @property
-    def in_flight(self) -> int:
+    def outstanding(self) -> int:
         return len(self._ready)
 
     def take(self, timeout: float) -> list[Group]:
