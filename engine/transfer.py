@@ -18,7 +18,10 @@ from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from engine.transport import BACKENDS
-from engine.weights import read
+from engine.weights import Reader
+
+READER = Reader()
+"""Of this worker process; whoever finds a load wrong lets it forget."""
 
 
 @dataclass
@@ -54,7 +57,7 @@ class SharedMemoryTransferEngine(WeightTransferEngine[SharedMemoryInitInfo, Shar
 
     def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
         """Load every tensor of the segment. Raises RuntimeError if that left a parameter without weights."""
-        loaded = self.model.load_weights(read(asdict(update_info)))
+        loaded = self.model.load_weights(READER.read(asdict(update_info)))
         if self.model_config.quantization is None and loaded is not None and (missing := self._expected - loaded):
             raise RuntimeError(f"no weights came for {len(missing)} parameters, among them {min(missing)}")
 

@@ -51,22 +51,46 @@ def publish(weights: Mapping[str, torch.Tensor], lender: Segments | None = None)
 
 def read(manifest: Manifest) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield (name, tensor) of a published segment, without copying. Raises ValueError for a bad manifest."""
-    segment, size = manifest["segment"], manifest["size"]
-    if not segments.NAME.fullmatch(segment):
-        raise ValueError(f"{segment!r} is not a weight segment")
-    fd = os.open(segments.FOLDER / segment, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        status = os.fstat(fd)
-        if status.st_uid != os.getuid() or status.st_mode & 0o077 or status.st_size < size:
-            raise ValueError(f"{segment} is not this user's private segment of {size} bytes")
-        # Copy-on-write: torch wants writable memory, and nothing written here may reach the other engines.
-        mapped = mmap.mmap(fd, max(1, size), access=mmap.ACCESS_COPY)
-    finally:
-        os.close(fd)
-    whole = torch.frombuffer(mapped, dtype=torch.uint8)
-    columns = zip(manifest["names"], manifest["dtypes"], manifest["shapes"], manifest["offsets"], strict=True)
-    for name, dtype, shape, offset in columns:
-        yield name, _view(whole, DTYPES[dtype], shape, offset)
+    return Reader().read(manifest)
+
+
+class Reader:
+    """Reads segments, and keeps the latest one mapped: to map a gigabyte anew costs half of copying it.
+
+    The mapping is private, because torch wants writable memory and nothing written here may reach other engines.
+    Where a loader has written, later content stays unseen: after a load that was not as expected, `forget`.
+    """
+
+    def __init__(self) -> None:
+        self._file: tuple[int, int] | None = None
+        self._whole = torch.empty(0, dtype=torch.uint8)
+
+    def read(self, manifest: Manifest) -> Iterator[tuple[str, torch.Tensor]]:
+        """See `read`. The tensors change with the segment: copy what is to last."""
+        whole = self._mapped(manifest["segment"], manifest["size"])
+        columns = zip(manifest["names"], manifest["dtypes"], manifest["shapes"], manifest["offsets"], strict=True)
+        for name, dtype, shape, offset in columns:
+            yield name, _view(whole, DTYPES[dtype], shape, offset)
+
+    def forget(self) -> None:
+        """Map anew next time."""
+        self._file, self._whole = None, torch.empty(0, dtype=torch.uint8)
+
+    def _mapped(self, segment: str, size: int) -> torch.Tensor:
+        if not segments.NAME.fullmatch(segment):
+            raise ValueError(f"{segment!r} is not a weight segment")
+        fd = os.open(segments.FOLDER / segment, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            status = os.fstat(fd)
+            if status.st_uid != os.getuid() or status.st_mode & 0o077 or status.st_size < size:
+                raise ValueError(f"{segment} is not this user's private segment of {size} bytes")
+            if self._file != (status.st_dev, status.st_ino):
+                mapped = mmap.mmap(fd, status.st_size, access=mmap.ACCESS_COPY)
+                self._file = status.st_dev, status.st_ino
+                self._whole = torch.frombuffer(mapped, dtype=torch.uint8)
+        finally:
+            os.close(fd)
+        return self._whole
 
 
 class Entry(NamedTuple):

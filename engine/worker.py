@@ -14,7 +14,7 @@ from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod, VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
-import engine.transfer  # noqa: F401  (registers our transports in this process)
+from engine.transfer import READER  # also registers our transports in this process
 from engine.verify import Load
 
 if TYPE_CHECKING:
@@ -65,10 +65,13 @@ class DriftlineWorker(_Worker):
             # A model left in the reloading state cannot run at all, nor be loaded again. Finishing twice does no harm.
             finalize_layerwise_reload(model, self.model_runner.model_config)
             self._weight_update_active = False
+            READER.forget()
             raise
         held = load.result()
         digest = held.digest
         good = digest == expected and not held.problem
+        if not good:
+            READER.forget()
         return {
             "digest": digest,
             "verified": held.verified,

@@ -116,9 +116,9 @@ def _serve(end: Connection, opens: Callable[[Any], dict[str, Any]]) -> None:
 
 
 def _from_segment(manifest: Any) -> dict[str, Any]:
-    from engine.weights import read
+    from engine.transfer import READER  # as a worker reads
 
-    return {} if manifest is None else dict(read(manifest))
+    return {} if manifest is None else dict(READER.read(manifest))
 
 
 def _from_file(path: Any) -> dict[str, Any]:

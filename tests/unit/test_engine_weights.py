@@ -150,3 +150,25 @@ def test_a_segment_that_is_out_when_its_lender_closes_goes_when_it_comes_back(se
         lender.close()
         assert len(list(segments.iterdir())) == 1
     assert not list(segments.iterdir())
+
+
+def test_a_reader_that_keeps_its_mapping_sees_what_is_published_next() -> None:
+    lender, reader = shared.Segments(), weights.Reader()
+    for value in (1.0, 2.0):
+        with weights.publish({"w": torch.full((3000,), value)}, lender) as manifest:
+            assert torch.equal(dict(reader.read(manifest))["w"], torch.full((3000,), value))
+    # A larger segment is another file.
+    with weights.publish({"w": torch.full((9000,), 3.0)}, lender) as manifest:
+        assert torch.equal(dict(reader.read(manifest))["w"], torch.full((9000,), 3.0))
+    lender.close()
+
+
+def test_a_reader_that_was_written_through_sees_again_once_it_forgets() -> None:
+    lender, reader = shared.Segments(), weights.Reader()
+    with weights.publish({"w": torch.zeros(4)}, lender) as manifest:
+        dict(reader.read(manifest))["w"].fill_(7)
+    with weights.publish({"w": torch.ones(4)}, lender) as manifest:
+        assert torch.equal(dict(reader.read(manifest))["w"], torch.full((4,), 7.0))
+        reader.forget()
+        assert torch.equal(dict(reader.read(manifest))["w"], torch.ones(4))
+    lender.close()
