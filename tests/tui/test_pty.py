@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyte
 import pytest
 
 from console.tui.driver import InputDecoder
@@ -35,6 +36,9 @@ class Terminal:
     def __init__(self, command: list[str], environment: dict[str, str], size: tuple[int, int] = (80, 24)) -> None:
         self.raw = b""
         self._seen = 0
+        self._screen = pyte.Screen(*size)
+        self._stream = pyte.ByteStream(self._screen)
+        self._before = ""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             try:
@@ -55,6 +59,7 @@ class Terminal:
                 raise
             return False
         self.raw += data
+        self._stream.feed(data)
         return bool(data)
 
     def text(self) -> str:
@@ -62,12 +67,22 @@ class Terminal:
         return _ESCAPES.sub(b"", self.raw[self._seen :]).decode("utf-8", "replace")
 
     def expect(self, *texts: str) -> None:
-        """Wait until all of these are written, in any order, after what was expected before."""
+        """Wait until all of these come up, in any order, after what was expected before.
+
+        The console sends only the cells that change: a word may be new on the screen without ever being sent whole.
+        """
         deadline = time.monotonic() + LIMIT
-        while missing := [text for text in texts if text not in self.text()]:
-            assert time.monotonic() < deadline, f"no {missing} in {self.text()[-3000:]}"
+        while missing := [text for text in texts if not self._new(text)]:
+            assert time.monotonic() < deadline, f"no {missing} in {self.screen()}"
             assert self._read(0.2), f"ended before {missing}: {self.text()[-3000:]}"
-        self._seen = len(self.raw)
+        self._seen, self._before = len(self.raw), self.screen()
+
+    def screen(self) -> str:
+        """What the terminal shows, line by line."""
+        return "\n".join(self._screen.display)
+
+    def _new(self, text: str) -> bool:
+        return text in self.text() or (text not in self._before and text in self.screen())
 
     def expect_bytes(self, data: bytes, start: int) -> None:
         deadline = time.monotonic() + LIMIT
@@ -79,6 +94,7 @@ class Terminal:
         os.write(self.fd, keys)
 
     def resize(self, columns: int, rows: int) -> None:
+        self._screen.resize(rows, columns)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def wait(self) -> int:
