@@ -3,6 +3,8 @@
 #   make demo    the article's story on this machine: a real vLLM, a real trainer, the console on top
 #   make test    lint, types, import contracts and all tests, the ones on the real vLLM included
 #   make faults  every fault and bad input of the wire at its full scale (seeds are printed)
+#   make chaos   two hundred random operator actions over a run with two engines (the seed is printed)
+#   make bench   what it costs, as ratios against other tools
 #
 # TORCH_INDEX: where pip finds the CPU build of torch, if it does not find one by itself (see README, "Install").
 
@@ -18,7 +20,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
 
-.PHONY: help venv demo test faults lint bench clean
+.PHONY: help venv demo test faults chaos lint bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -43,6 +45,9 @@ test: lint
 faults: $(STAMP)
 	DRIFTLINE_FAULTS=full $(BIN)/python -m pytest tests/faults -s --durations=0 $(PYTEST_ARGS)
 
+chaos: $(STAMP)
+	DRIFTLINE_CHAOS=full $(BIN)/python -m pytest tests/e2e/test_chaos.py -s $(PYTEST_ARGS)
+
 $(BENCH)/.installed: constraints.txt pyproject.toml tests/bench/requirements.txt
 	@echo "bench: making $(BENCH) with what it compares with (a minute)"
 	@"$(PYTHON)" -m venv $(BENCH)
@@ -51,8 +56,11 @@ $(BENCH)/.installed: constraints.txt pyproject.toml tests/bench/requirements.txt
 	@$(BENCH)/bin/python -m pip uninstall -q -y driftline
 	@touch $@
 
-bench: $(BENCH)/.installed
-	@PYTHONPATH=. $(BENCH)/bin/python -m tests.bench
+bench: $(STAMP) $(BENCH)/.installed
+	@missed=0; \
+	PYTHONPATH=. $(BENCH)/bin/python -m tests.bench || missed=1; \
+	$(BIN)/python -m tests.bench bench_sync bench_commands bench_overhead || missed=1; \
+	exit $$missed
 
 clean:
 	rm -rf $(VENV) $(BENCH) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
