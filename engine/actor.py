@@ -128,7 +128,11 @@ class EngineActor:
             outputs = core.llm.generate(prompt, self._sampling(request.n), f"{self._name}-{number}")
             final = [output async for output in outputs][-1]
             sequences = [self._sequence(output) for output in final.outputs]
-            found = self._epochs.states(int(epoch) for s in sequences for epoch in np.unique(s.epochs))
+            stamped = {int(epoch) for s in sequences for epoch in np.unique(s.epochs)}
+            if not self._epochs.knows(stamped):
+                async with self._lock:  # its holder is switching a fix, and describes the epoch before it lets go
+                    pass
+            found = self._epochs.states(stamped)
         except EngineDeadError as error:
             raise DeadCoreError(f"{self._name}: vLLM's engine core died; {self._cause()}") from error
         except (EngineGenerateError, ValueError) as error:  # vLLM's own refusals of a request are ValueErrors

@@ -108,6 +108,10 @@ class Epochs:
         del self._began[request]
         self._forget()
 
+    def knows(self, epochs: Iterable[int]) -> bool:
+        """Whether all of these have been described: the core stamps a new one before the switch that began it ends."""
+        return all(epoch in self._states for epoch in epochs if epoch != IN_BETWEEN)
+
     def states(self, epochs: Iterable[int]) -> dict[int, dict[str, str]]:
         """What the fixes were in these epochs; IN_BETWEEN has no states and is left out."""
         return {epoch: dict(self._states[epoch]) for epoch in sorted(set(epochs)) if epoch != IN_BETWEEN}

@@ -47,6 +47,8 @@ def test_an_epoch_is_a_stretch_without_a_change() -> None:
     epochs.describe({"a": "off"})
     epochs.began(1)
     assert (epochs.label, epochs.between, epochs.following) == ("4.0", "4.-1", "4.1")
+    assert epochs.knows([0, -1])
+    assert not epochs.knows([1])  # which the core may stamp already
     epochs.enter({"a": "on"})
     assert epochs.moved({"a": "on"}) is False
     assert epochs.moved({"a": "off"}) is True
