@@ -26,6 +26,8 @@ from driftline.sockets import Context, Monitor, Socket, configure, secure_client
 from driftline.text import sanitize, sanitize_struct
 
 STALE_SECONDS: Final = 3.0
+REFUSED_SECONDS: Final = 1.0
+"""Until a key that was refused is tried again."""
 PAGE_SECONDS: Final = 1.5
 QUEUE_FRAMES: Final = 20_000
 QUEUE_BYTES: Final = 128 * 1024 * 1024
@@ -192,6 +194,12 @@ class Feed:
                 monitor.update()
                 if monitor.refused or time.monotonic() - self._heard > STALE_SECONDS:
                     self._silent(monitor, connection)
+                    if monitor.refused:
+                        # libzmq does not connect again where a key was refused; it may be known by now.
+                        self._ending.wait(REFUSED_SECONDS)
+                        if self._refresh is not None:
+                            self._connection = self._moved(connection) or connection
+                        return
                     if self._refresh is not None and time.monotonic() - looked > 1.0:
                         looked = time.monotonic()
                         moved = self._moved(connection)

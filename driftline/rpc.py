@@ -221,6 +221,7 @@ class Client:
         assert self._monitor is not None
         self._monitor.update()
         if self._monitor.refused:
+            self._drop()  # libzmq does not connect again where a key was refused; it may be known by now
             raise RefusedError(unknown_key(self._connection))
 
     def _open(self) -> Socket:

@@ -40,13 +40,13 @@ class Rig:
         return state
 
 
-def segments() -> list[str]:
-    """Weight segments that this process has open; another run on the machine has its own."""
+def segments() -> set[str]:
+    """Weight segments that this process has open, once or more; another run on the machine has its own."""
     found = []
     for link in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):
             found.append(os.readlink(link))
-    return [name for name in found if name.startswith("/dev/shm/driftline-")]
+    return {name for name in found if name.startswith("/dev/shm/driftline-")}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         yield Rig(pool, model)
     finally:
         pool.close()
-    assert segments() == []
+    assert segments() == set()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ray.exceptions import RayActorError
 
 from driftline.config import EngineConfig, SamplingConfig
 from driftline.fixes import BY_ID
@@ -60,6 +59,9 @@ class Remote:
             death.cancel()
         if self._actor.dead.is_set():
             call.cancel()
+            # Not at the top: Ray reads its environment when it is imported, which is for the pool to do.
+            from ray.exceptions import RayActorError
+
             raise RayActorError
         result = call.result()
         if isinstance(result, EngineError):

@@ -15,7 +15,7 @@ from driftline import wire
 from driftline.client import Client, Feed, RefusedError, attach
 from driftline.frames import Metrics, Tokens
 from driftline.hub.live import may_subscribe
-from driftline.keys import Grant, add, load, make_run_keys, new_pair, read_authorized, revoke
+from driftline.keys import Grant, add, load, load_file, make_run_keys, new_pair, read_authorized, revoke
 from driftline.probe import Probe
 from driftline.rundir import RunDir, RunError
 from tests.unit.hubs import PATIENCE, Hub, until
@@ -37,6 +37,29 @@ def known(hub: Hub, who: str) -> bool:
     try:
         with Client(hub.run.connection(), load(hub.run, who)) as client:
             return client.ping() > 0
+    except RefusedError:
+        return False
+
+
+def test_a_key_that_is_granted_after_it_was_refused_is_let_in_by_itself(hub: Hub) -> None:
+    key = add(hub.run, "late", "viewer", "late")
+    pair = load_file(key)
+    revoke(hub.run, "late")
+    connection = hub.run.connection()
+    authorized = hub.run.keys / "authorized"
+    with Feed(connection, pair) as feed, Client(connection, pair) as client:
+        until(lambda: "does not know this key" in feed.status.error, "the refusal")
+        with pytest.raises(RefusedError):
+            client.ping()
+        with authorized.open("a") as file:
+            file.write(f"viewer late {pair.public}\n")
+        until(lambda: feed.status.connected, "the feed to be let in")
+        until(lambda: answered(client), "the client to be let in")
+
+
+def answered(client: Client) -> bool:
+    try:
+        return client.ping() > 0
     except RefusedError:
         return False
 
