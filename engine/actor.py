@@ -128,11 +128,7 @@ class EngineActor:
             outputs = core.llm.generate(prompt, self._sampling(request.n), f"{self._name}-{number}")
             final = [output async for output in outputs][-1]
             sequences = [self._sequence(output) for output in final.outputs]
-            stamped = {int(epoch) for s in sequences for epoch in np.unique(s.epochs)}
-            if not self._epochs.knows(stamped):
-                async with self._lock:  # its holder is switching a fix, and describes the epoch before it lets go
-                    pass
-            found = self._epochs.states(stamped)
+            found = await self._states(sequences)
         except EngineDeadError as error:
             raise DeadCoreError(f"{self._name}: vLLM's engine core died; {self._cause()}") from error
         except (EngineGenerateError, ValueError) as error:  # vLLM's own refusals of a request are ValueErrors
@@ -288,6 +284,14 @@ class EngineActor:
                 f"{output.finish_reason!r}"
             )
         return Sequence(ids, logprobs, versions, stamped, output.finish_reason)
+
+    async def _states(self, sequences: list[Sequence]) -> dict[int, dict[str, str]]:
+        """What the fixes were in every epoch of these."""
+        stamped = {int(epoch) for sequence in sequences for epoch in np.unique(sequence.epochs)}
+        if not self._epochs.knows(stamped):
+            async with self._lock:  # its holder is switching a fix, and describes the epoch before it lets go
+                pass
+        return self._epochs.states(stamped)
 
     async def _end(self, changed: bool) -> bool:
         """Go on if nothing holds the engine any more; hands `changed` through."""

@@ -182,17 +182,6 @@ def test_no_token_carries_the_logprob_of_another_state_than_it_says(rig: Rig) ->
     assert np.concatenate(wrong).mean() > 100 * CLOSE
 
 
-def test_a_group_that_ends_while_a_fix_is_being_switched_knows_its_states(rig: Rig) -> None:
-    pending = []
-    for number in range(60):
-        pending += rig.submit(groups=6, n=1)  # so that in every step some come to their end
-        # The cache is reset after the core has begun to stamp the next epoch.
-        value = "on" if number % 2 == 0 else "off"
-        assert rig.ask("set_fix", "prefix-cache-off", value).effective == value
-    for group in rig.wait(pending):
-        assert set(group.sequences[0].epochs.tolist()) - {IN_BETWEEN} <= set(group.states)
-
-
 def test_the_head_changes_with_the_weights_at_one_boundary(rig: Rig) -> None:
     pending = rig.under_way()
     # The same weights: what differs afterwards is the head alone.

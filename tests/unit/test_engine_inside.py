@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import types
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,11 +13,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.config import EngineConfig
+from driftline.config import EngineConfig, SamplingConfig
 from engine import transport, weights
+from engine.actor import EngineActor
 from engine.epochs import Epochs, label, stamps
 from engine.holds import Holds
-from engine.types import EngineError
+from engine.launch import EngineSpec
+from engine.types import EngineError, Sequence
 from engine.verify import Load
 
 # -- epochs ---------------------------------------------------------------------------------------------------------
@@ -54,6 +57,26 @@ def test_an_epoch_is_a_stretch_without_a_change() -> None:
     assert epochs.moved({"a": "off"}) is True
     assert epochs.label == label(4, 2)
     assert epochs.states([2, 0, -1]) == {0: {"a": "off"}, 2: {"a": "off"}}
+
+
+def test_a_response_of_an_epoch_that_is_just_beginning_waits_for_its_states() -> None:
+    """vLLM stamps the new epoch, and may even end a response in it, before the switch that began it has heard."""
+    spec = EngineSpec("engine-0", 0, EngineConfig(), SamplingConfig(), "", "float32", {}, "")
+
+    async def scene() -> dict[int, dict[str, str]]:
+        actor = EngineActor(spec)
+        actor._epochs.describe({"a": "off"})
+        two = np.array([0, 1], np.int32)
+        sequence = Sequence(two, np.zeros(2, np.float32), two, two, "stop")
+        async with actor._lock:
+            asked = asyncio.create_task(actor._states([sequence]))
+            await asyncio.sleep(0)
+            assert not asked.done()
+            actor._epochs._began[1] = 0  # the response's own request
+            actor._epochs.enter({"a": "on"})
+        return await asked
+
+    assert asyncio.run(scene()) == {0: {"a": "off"}, 1: {"a": "on"}}
 
 
 @given(st.lists(st.sampled_from(["begin", "end", "switch"]), max_size=200))
