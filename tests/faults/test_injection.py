@@ -222,7 +222,8 @@ def console(hub: Hub, texts: list[str]) -> tuple[bytes, int]:
                 for row in range(2, 50, 6):
                     terminal.press(f"\x1b[<0;{10 + row};{row}M\x1b[<0;{10 + row};{row}m".encode())
         terminal.press(b"q")
-        return terminal.raw, terminal.wait() or 0
+        code = terminal.wait() or 0  # only then all of it has been read
+        return terminal.raw, code
     finally:
         probe.close(1.0)
         terminal.close()
