@@ -17,8 +17,11 @@ from engine.members import Fleet, Flight, Member
 from engine.types import EngineError, Group, RolloutRequest
 
 AGAIN_S: Final = 0.02
-AGAIN_MAX_S: Final = 1.0
-"""First and longest delay, in seconds, before a group that was cut short more than once is run again."""
+AGAIN_MAX_S: Final = 0.1
+"""First and longest delay, in seconds, before a group that was cut short more than once is run again.
+
+Long enough not to spin at an engine that aborts at once; short, because where every sync aborts what is in flight,
+a group that begins late in the time between two syncs is cut short again, and comes to its end only after many."""
 
 
 class Dispatch:

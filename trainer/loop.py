@@ -96,7 +96,7 @@ class Loop:
             if every and self._step % every == 0:
                 self.save()
         account = self._rollouts.account
-        text = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in account.items() if what != "oldest")
+        text = ", ".join(f"{count} {what}" for what, count in account.items())
         self._report.event("rollouts.account", f"groups: {text}", step=self._step, **account)
 
     def save(self) -> None:
@@ -175,6 +175,7 @@ class Loop:
             "async/stale_dropped": float(taken.dropped),
             "rollout/length_mean": measured.batch.tokens / measured.batch.size,
             "rollout/waiting_groups": float(self._rollouts.waiting),
+            "rollout/oldest_groups": float(self._rollouts.age),
             "time/wait_s": waited,
             "time/score_s": scored_at - began - waited,
             "time/train_s": trained_at - scored_at,

@@ -60,18 +60,19 @@ class Rollouts:
         return len(self._ready)
 
     @property
-    def account(self) -> dict[str, int]:
-        """What became of every group asked for: `asked` is the sum of the four after it, or one was lost or doubled.
+    def age(self) -> int:
+        """How many groups have been asked for since the oldest that is outstanding: one that is lost grows old."""
+        return self.next_prompt - min(self._asked, default=self.next_prompt)
 
-        `oldest` is the number of groups that had been asked for before the oldest one outstanding.
-        """
+    @property
+    def account(self) -> dict[str, int]:
+        """What became of every group asked for: `asked` is the sum of the others, or one was lost or doubled."""
         return {
             "asked": self.next_prompt - self._first,
             "trained": self._handed,
             "dropped": self._dropped_ever,
             "waiting": len(self._ready),
             "outstanding": self._pool.outstanding,
-            "oldest": min(self._asked, default=self.next_prompt) - self._first,
         }
 
     def fill(self) -> None:
