@@ -25,6 +25,7 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._name = name
+        self._pending: set[Future[Any]] = set()
 
     @property
     def running(self) -> bool:
@@ -42,7 +43,10 @@ class LoopThread:
         if self._loop is None:
             work.close()
             raise EngineError("the engine pool is not running")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        return future
 
     def post(self, call: Callable[[], object]) -> None:
         """Make a plain call on the loop, soon. Raises EngineError when the loop is not running."""
@@ -72,6 +76,9 @@ class LoopThread:
         self._loop = None
         asyncio.run_coroutine_threadsafe(_cancel_all(), loop)
         thread.join(patience)
+        # A coroutine that ended in the loop's last turn has not told its future: whoever waits must learn of the end.
+        for future in list(self._pending):
+            future.cancel()
 
 
 async def ask(name: str, call: Callable[[], Awaitable[T]], log: Path, timeout: float | None = None) -> T | EngineError:
