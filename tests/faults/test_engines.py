@@ -16,6 +16,7 @@ from driftline.client import Client, attach
 from driftline.frames import EngineState, Event, RunState
 from tests.e2e.live_run import LiveRun, family, gone
 from tests.faults.scale import FULL, dice, scaled
+from tests.unit.hubs import until
 from tests.unit.test_trainer_control import Rig
 
 LEASE_S = 6.0
@@ -99,19 +100,20 @@ def _console_and_hub_die_during_a_pause(live: LiveRun) -> None:
     live.client.close()
     live.hub.kill()
     live.hub.wait(30)
-    until = float(ack.data["lease_until"])
-    time.sleep(max(0.0, until - time.time()))
+    lease_end = float(ack.data["lease_until"])
+    time.sleep(max(0.0, lease_end - time.time()))
     live.hub = live._spawn("driftline.hub", str(live.run.path))
+    until(lambda: live.run.live() and live.run.connection().pid == live.hub.pid, "the hub to come back")
     live.client = Client(*attach(live.run, "operator"))
 
     def went_on() -> list[RunState]:
-        return [s for s in live.frames(RunState) if s.status == "running" and s.time > until - LEASE_S]
+        return [s for s in live.frames(RunState) if s.status == "running" and s.time > lease_end - LEASE_S]
 
     deadline = time.monotonic() + LIMIT_S
     while not went_on():
         assert time.monotonic() < deadline, "the run stayed paused"
         time.sleep(0.1)
-    late = went_on()[0].time - until
+    late = went_on()[0].time - lease_end
     print(f"fault 22: generation resumed {late:+.2f} s after the lease")
     assert 0 <= late <= GRACE_S
     # Both engines were held at one step: nothing was trained between the pause and its end.

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,9 @@ class ScriptedPool:
         return self.spawner.made[name]
 
     def of(self, kind: str) -> list[dict[str, Any]]:
+        """Events of a kind, also those that the pool's thread is just about to tell."""
+        with suppress(EngineError):  # closed: all has been told
+            self.run(lambda: None)
         return [data for name, data in self.events if name == kind]
 
     def until(self, condition: Callable[[], Any]) -> None:

@@ -150,6 +150,7 @@ def test_after_the_bound_the_next_death_ends_the_run(tmp_path: Path) -> None:
             scripted.pool.submit(RolloutRequest(9, PROMPT, 1))
         with pytest.raises(EngineError, match="engine-1"):
             scripted.pool.sync(WEIGHTS, 1)
+        scripted.until(lambda: scripted.of("engine.gave-up"))
         assert scripted.of("engine.gave-up")[0]["engine"] == "engine-1"
     finally:
         scripted.pool.close()
