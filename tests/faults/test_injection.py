@@ -39,7 +39,7 @@ from driftline.frames import (
 from driftline.journal import read
 from driftline.probe import Probe
 from tests.faults.corpus import CORPUS, MARKUP
-from tests.faults.scale import scaled
+from tests.faults.scale import FULL, scaled
 from tests.tui.conftest import make_app, screen_text, settle
 from tests.tui.synthetic import FakeSource
 from tests.tui.test_pty import Terminal, environment
@@ -140,6 +140,7 @@ def test_the_clicks_would_fire_where_nobody_took_care() -> None:
     asyncio.run(session())
 
 
+@pytest.mark.timeout(1200 if FULL else 300)
 def test_f24_nothing_fires_and_nothing_breaks_in_the_app() -> None:
     async def session() -> None:
         source = FakeSource(run="[@click=app.fired]run[/]\x1b[31m\u202e\udcff")
