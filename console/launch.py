@@ -65,7 +65,7 @@ class Supervisor:
         self.stop()
 
     def start_hub(
-        self, hub: HubConfig = HubConfig(), *, synthetic: bool = False, cancelled: Callable[[], bool]  # noqa: B008
+        self, hub: HubConfig = HubConfig(), *, synthetic: bool = False, cancelled: Callable[[], bool]  # noqa: B008  it is frozen
     ) -> bool:
         """Start the hub and wait until it is up. False if `cancelled` became true meanwhile. Raises Failure.
 

@@ -123,7 +123,7 @@ def _crc(rows: npt.NDArray[np.uint8]) -> list[int]:
     crc = np.full(len(rows), 0xFFFFFFFF, dtype=np.uint32)
     for column in rows.T:
         crc = _CRC32C[(crc ^ column) & np.uint32(0xFF)] ^ (crc >> np.uint32(8))
-    return (crc ^ np.uint32(0xFFFFFFFF)).tolist()  # type: ignore[no-any-return]
+    return (crc ^ np.uint32(0xFFFFFFFF)).tolist()  # type: ignore[no-any-return]  # numpy types tolist() as Any
 
 
 def _careful(file: BinaryIO, last: int, damage: Damage) -> Iterator[list[bytes]]:

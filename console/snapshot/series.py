@@ -34,6 +34,7 @@ def schema(columns: Mapping[str, Column]) -> dict[str, pl.DataType]:
 def series(name: str, kind: Kind, values: Sequence[object]) -> pl.Series:
     """A column of Python values; a number or time that the kind cannot hold becomes null."""
     if kind == "time":
+        # Times are numbers by the table's schema, which the type of a column's values does not know.
         micros = [None if value is None else _micros(float(value)) for value in values]  # type: ignore[arg-type]
         return pl.Series(name, micros, dtype=pl.Int64()).cast(DTYPES["time"])
     try:

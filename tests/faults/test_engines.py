@@ -7,11 +7,11 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
+from driftline import config
 from driftline.client import Client, attach
 from driftline.frames import EngineState, Event, RunState
 from tests.e2e.live_run import LiveRun, family, gone
@@ -159,7 +159,5 @@ def _engines(live: LiveRun) -> list[EngineState]:
     return [frame for s in live.client.snapshot().states if isinstance(frame := s.frame(), EngineState)]
 
 
-def test_the_configuration_of_these_tests_is_one(tmp_path: Path) -> None:
-    from driftline import config
-
+def test_the_configuration_of_these_tests_is_one() -> None:
     assert config.parse(CONFIG, "faults").sync.resume == "barrier"
