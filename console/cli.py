@@ -5,7 +5,7 @@ and nothing but `attach` (and `run` or `demo` on a terminal, through it) ever im
 
 Exit codes: 0 done; 1 what was asked for failed (a command failed, was refused or expired; a run failed); 2 bad
 arguments or configuration; 3 no such run, or no live one; 4 `--wait` timed out; 5 a run is not at parity with its
-reference, 6 not enough data to say so; 130 ctrl-C.
+reference, 6 not enough data to say so; 7 a sentinel has raised an alarm (`watch --exit-code`); 130 ctrl-C.
 """
 
 from __future__ import annotations
@@ -79,12 +79,13 @@ def build() -> Parser:
         epilog="RUN is an id, a path, ssh://[user@]host[:port]/path/to/run, or a connection file (with a key in "
         "$DRIFTLINE_KEY); default: $DRIFTLINE_RUN, else the newest live run in $DRIFTLINE_RUNS (./runs). "
         "Exit codes: 0 done, 1 failed or refused, 2 bad arguments or configuration, 3 no such or no live run, "
-        "4 --wait timed out, 5 not at parity, 6 not enough data to say so, 130 ctrl-C.",
+        "4 --wait timed out, 5 not at parity, 6 not enough data to say so, 7 an alarm (watch --exit-code), 130 ctrl-C.",
     )
     parser.add_argument("--version", action="version", version=f"driftline {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _starting(verbs)
     _watching(verbs)
+    _guarding_numbers(verbs)
     _keeping(verbs)
     _judging(verbs)
     _acting(verbs)
@@ -134,6 +135,23 @@ def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
     _run(tail)
     _key(tail)
     tail.add_argument("--seconds", type=_above_zero, metavar="N", help="end after N seconds")
+
+
+def _guarding_numbers(verbs: argparse._SubParsersAction[Parser]) -> None:
+    watch = _verb(verbs, "watch", "console.verbs.watch:watch", "the sentinels: alarms of a run as they come and go")
+    watch.add_argument("run", nargs="?", metavar="RUN", help="id, path or ssh://... (default: the newest live run)")
+    _key(watch)
+    _json(watch)
+    watch.add_argument("--once", action="store_true", help="print the alarms that stand now, and end")
+    watch.add_argument("--seconds", type=_above_zero, metavar="N", help="end after N seconds")
+    watch.add_argument("--exit-code", action="store_true", help=f"exit with {outcome.ALARM} if an alarm was raised")
+    _alarms(watch)
+    rules = _verb(verbs, "sentinels", "", "the rules of the alarms").add_subparsers(metavar="VERB", required=True)
+    show = _verb(rules, "show", "console.verbs.sentinels:show", "print the rules, with where their limits come from")
+    show.add_argument("--rules", metavar="FILE", help="with a file of yours over the packaged rules")
+    _json(show)
+    check = _verb(rules, "check", "console.verbs.sentinels:check", "can a file of rules be used?")
+    check.add_argument("file", metavar="FILE", help="TOML, see docs/sentinels.md")
 
 
 def _keeping(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -252,6 +270,14 @@ def _key(parser: Parser) -> None:
 
 def _json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _alarms(parser: Parser) -> None:
+    parser.add_argument("--rules", metavar="FILE", help="TOML over the packaged rules of the sentinels")
+    parser.add_argument("--bell", action="store_true", help="ring the terminal's bell when an alarm is raised")
+    parser.add_argument("--notify", action="store_true", help="have the terminal notify (OSC 9) of a raised alarm")
+    text = "run a program, without a shell, for each raised alarm; its text is the last argument"
+    parser.add_argument("--on-alarm", metavar="CMD", help=text)
 
 
 def _wait(parser: Parser, until: str) -> None:

@@ -17,6 +17,8 @@ NOT_PARITY: Final = 5
 """A run is outside the band of its reference."""
 NOT_ENOUGH_DATA: Final = 6
 """Too few steps, or a metric that is missing, to say whether a run is at parity with its reference."""
+ALARM: Final = 7
+"""`watch --exit-code`: a sentinel has raised an alarm."""
 INTERRUPTED: Final = 130
 """Ctrl-C."""
 

@@ -81,6 +81,11 @@ class Clock:
     def __len__(self) -> int:
         return self._n
 
+    @property
+    def start(self) -> float:
+        """The time of the first step, from which seconds are counted; 0 before one is known."""
+        return self._start
+
     def put(self, step: int, time: float, tokens_per_s: float = 0.0) -> None:
         """`step` was at `time` (seconds on any clock, the same for all) and sampled at `tokens_per_s` before it."""
         if not math.isfinite(time):

@@ -1,0 +1,186 @@
+"""Rules of one metric, judged step by step as its series grows; a look without news costs a comparison."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from console.sentinels.alarm import Turn
+from console.sentinels.baseline import UNKNOWN, Usual, block, span, usual
+from console.sentinels.rules import Baseline, Limit, Rise
+from console.store.model import RunModel
+from console.store.series import Points
+from driftline.metrics import BY_NAME, resolve
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+NEAR: Final = 3
+"""Steps from a mark (a fix, a sync) to an alarm that is told with it."""
+
+
+class _Judged(msgspec.Struct, frozen=True):
+    """Some steps in a row, each of shape (n,): beyond the limit, calm again, the limit, and what is usual (or NaN)."""
+
+    beyond: Bools
+    calm: Bools
+    limit: Floats
+    usual: Floats
+
+
+class SeriesWatch:
+    """One rule and what it remembers of its metric."""
+
+    def __init__(self, rule: Limit | Baseline) -> None:
+        self.rule = rule
+        self.metric = resolve(rule.metric)
+        self._revision = 0
+        self._last: int | None = None
+        """The newest step that was judged."""
+        self._votes: deque[tuple[bool, int, float, float, float]] = deque(maxlen=rule.votes)
+        """Of the newest steps: beyond, step, value, limit, usual."""
+        self._raised = False
+        self._calm = 0
+        self._block: tuple[int, Usual] = (-1, UNKNOWN)
+
+    def look(self, model: RunModel) -> list[Turn]:
+        """What became of the rule over the steps that are new."""
+        revision = model.metrics.revision(self.metric)
+        if revision == self._revision:
+            return []
+        self._revision = revision
+        points = model.metrics.points(self.metric)
+        told = _told(model)
+        end = int(np.searchsorted(points.steps, told, side="right"))
+        if self._last is not None and told < self._last:
+            self._go_back(told)
+        start = 0 if self._last is None else int(np.searchsorted(points.steps, self._last, side="right"))
+        if start >= end:
+            return []
+        self._last = int(points.steps[end - 1])
+        return list(self._judge(model, points, start, end))
+
+    def _go_back(self, told: int) -> None:
+        # The run went on from a checkpoint and tells its steps again; how far back it went is known to a look.
+        self._last = told - 1
+        self._votes.clear()
+        self._calm = 0
+        self._block = (-1, UNKNOWN)
+
+    def _judge(self, model: RunModel, points: Points, start: int, end: int) -> list[Turn]:
+        judged = self._measure(points, start, end)
+        quiet = not self._raised and not any(vote[0] for vote in self._votes)
+        if quiet and not judged.beyond.any():
+            return []
+        turns: list[Turn] = []
+        rule = self.rule
+        for i in range(end - start):
+            step, value = int(points.steps[start + i]), float(points.values[start + i])
+            vote = (bool(judged.beyond[i]), step, value, float(judged.limit[i]), float(judged.usual[i]))
+            self._votes.append(vote)
+            if not self._raised:
+                broken = [one for one in self._votes if one[0]]
+                if len(broken) >= rule.hold and not self._excused(model, step):
+                    self._raised, self._calm = True, 0
+                    turns.append(self._turn(model, broken[0], raised=True))
+                continue
+            self._calm = self._calm + 1 if judged.calm[i] else 0
+            if self._calm >= rule.clear:
+                self._raised = False
+                self._votes.clear()
+                turns.append(self._turn(model, vote, raised=False))
+        return turns
+
+    def _measure(self, points: Points, start: int, end: int) -> _Judged:
+        rule, values = self.rule, points.values[start:end]
+        wild = ~np.isfinite(values)
+        if isinstance(rule, Limit):
+            size, bound = np.abs(values), rule.bound
+            if rule.above is not None:
+                beyond, calm = size > bound, size <= bound * rule.ease
+            else:
+                beyond, calm = size < bound, size >= bound / rule.ease
+            full = np.full(len(values), bound)
+            return _Judged(beyond | wild, calm & ~wild, full, np.full(len(values), np.nan))
+        centre, limit, easier = self._baselines(rule, points, start, end)
+        if rule.side == "high":
+            beyond, calm = values > limit, values <= easier
+        else:
+            beyond, calm = values < limit, values >= easier
+        return _Judged((beyond | wild) & ~np.isnan(limit), calm & ~wild, limit, centre)
+
+    def _baselines(self, rule: Baseline, points: Points, start: int, end: int) -> tuple[Floats, Floats, Floats]:
+        centre, limit, easier = np.empty((3, end - start))
+        size = block(rule)
+        for number in range(start // size, (end - 1) // size + 1):
+            if number != self._block[0]:
+                low, high = span(rule, number * size)
+                window = np.asarray(points.values[low:high], np.float64)
+                self._block = (number, usual(rule, window))
+            known = self._block[1]
+            part = slice(max(number * size, start) - start, (number + 1) * size - start)
+            centre[part], limit[part], easier[part] = known.centre, known.limit, known.easier
+        return centre, limit, easier
+
+    def _excused(self, model: RunModel, step: int) -> bool:
+        rise = self.rule.unless if isinstance(self.rule, Baseline) else None
+        return rise is not None and _rose(model, rise, step)
+
+    def _turn(self, model: RunModel, vote: tuple[bool, int, float, float, float], *, raised: bool) -> Turn:
+        _, step, value, limit, usual_value = vote
+        known = BY_NAME.get(self.metric)
+        title = known.title if known is not None else self.metric
+        text = f"{title} {_figure(value)}"
+        if raised:
+            text += f", {self._against(limit, usual_value)}{_near(model, step)}"
+        else:
+            text = f"back at {_figure(value)} at step {step}"
+        return Turn(raised, self.metric, step, value, limit, text, _time(model, step))
+
+    def _against(self, limit: float, centre: float) -> str:
+        rule = self.rule
+        if isinstance(rule, Limit):
+            return f"{'above' if rule.above is not None else 'below'} its limit {_figure(limit)}"
+        past = f"the last {rule.window} steps" if rule.reference == "recent" else f"the first {rule.window} steps"
+        side = "above" if rule.side == "high" else "below"
+        return f"{side} {_figure(limit)}; the median of {past} is {_figure(centre)}"
+
+
+def _told(model: RunModel) -> int:
+    """The newest step as the run tells it now; after a return to a checkpoint less than the highest it ever told."""
+    ruler = model.metrics.clock.ruler("time")
+    return int(ruler.steps[-1]) if ruler is not None else model.metrics.last_step()
+
+
+def _time(model: RunModel, step: int) -> float:
+    """Unix time of a step, on the producer's clock; of the newest frame where that is not known."""
+    clock = model.metrics.clock
+    ruler = clock.ruler("time")
+    return clock.start + ruler.place(step) if ruler is not None else model.last_time or 0.0
+
+
+def _rose(model: RunModel, rise: Rise, step: int) -> bool:
+    points = model.metrics.points(rise.metric)
+    values = points.values[: int(np.searchsorted(points.steps, step, side="right"))]
+    values = values[np.isfinite(values)]
+    if len(values) < 2 * rise.window:
+        return False
+    return bool(np.median(values[-rise.window :]) - np.median(values[: rise.window]) >= rise.by)
+
+
+def _near(model: RunModel, step: int) -> str:
+    for mark in reversed(model.marks):
+        if 0 <= step - mark.step <= NEAR:
+            return f" ({mark.text} at step {mark.step})"
+        if mark.step < step - NEAR:
+            break
+    return ""
+
+
+def _figure(value: float) -> str:
+    # Three digits: with two, 0.102 would read as the limit 0.1 that it is above.
+    return f"{value:.3g}"

@@ -1,0 +1,82 @@
+"""`driftline sentinels show` and `check`: the rules, as they will be applied."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from console.outcome import OK, USAGE, Failure
+from console.plain import short, to_json
+from console.sentinels.rules import Baseline, Engine, Feed, Limit, Rule, Rules, RulesError, Skew, Steps, load
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print every rule with its limit and where that comes from; --json prints an object by name."""
+    rules = read(args.rules)
+    if args.json:
+        print(to_json({name: _document(rule) for name, rule in rules.rules.items()}))
+        return OK
+    width = max(map(len, rules.rules))
+    for name, rule in rules.rules.items():
+        print(f"{name:<{width}}  {'' if rule.enabled else 'OFF  '}{words(rule)}")
+        if rule.source:
+            print(f"{'':<{width}}  source: {rule.source}")
+    return OK
+
+
+def check(args: argparse.Namespace) -> int:
+    """Exit code 0 and one line when the file can be used, 2 and one sentence when not."""
+    rules = read(args.file)
+    on = sum(rule.enabled for rule in rules.rules.values())
+    off = len(rules.rules) - on
+    print(f"{args.file}: good: {on} rules on, {off} off, the packaged ones included")
+    return OK
+
+
+def read(path: str | None) -> Rules:
+    """The packaged rules with a user's file over them. Raises Failure."""
+    try:
+        return load(Path(path) if path is not None else None)
+    except RulesError as error:
+        raise Failure(str(error), USAGE) from error
+
+
+def words(rule: Rule) -> str:
+    """A rule as a sentence."""
+    match rule:
+        case Limit():
+            side = "above" if rule.above is not None else "below"
+            return f"{rule.metric} {side} {short(rule.bound)}, {_votes(rule)}"
+        case Baseline():
+            side = "above" if rule.side == "high" else "below"
+            least = f"x{rule.factor:g}" if rule.factor is not None else f"{rule.change:g}"
+            past = f"{'last' if rule.reference == 'recent' else 'first'} {rule.window} steps"
+            text = f"{rule.metric} {side} the median of the {past} by {least} and {rule.z:g} sigma, {_votes(rule)}"
+            if rule.unless is not None:
+                text += f", unless {rule.unless.metric} has risen by {rule.unless.by:g}"
+            return text
+        case Skew():
+            return f"an engine more than {rule.syncs} sync{'s' * (rule.syncs != 1)} behind for {rule.seconds:g} s"
+        case Engine():
+            return (
+                f"an engine dead, silent for {rule.silent:g} s, with requests and no token for {rule.no_tokens:g} s, "
+                f"in one sync for {rule.syncing:g} s or starting for {rule.starting:g} s"
+            )
+        case Steps():
+            return f"no step for {rule.seconds:g} s and {rule.factor:g} times the usual"
+        case Feed():
+            return f"the hub silent for {rule.seconds:g} s"
+
+
+def _votes(rule: Limit | Baseline) -> str:
+    if rule.votes == 1:
+        return "at once"
+    return f"{rule.hold} of {rule.votes} steps" if rule.votes > rule.hold else f"{rule.hold} steps in a row"
+
+
+def _document(rule: Rule) -> dict[str, Any]:
+    built: dict[str, Any] = msgspec.to_builtins(rule)
+    return built

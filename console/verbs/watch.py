@@ -1,0 +1,184 @@
+"""`driftline watch`: the sentinels without a screen, for CI, tmux and scripts. Alarms as lines, as they come and go."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Final
+
+from console.link import reached
+from console.outcome import ALARM, FAILED, NO_RUN, OK, Failure
+from console.place import Place
+from console.plain import clock, to_json
+from console.sentinels.alarm import Alarm
+from console.sentinels.alert import AlertError, Alerts, Ringer, Runner, split
+from console.sentinels.rules import Rules
+from console.sentinels.watch import Sentinels
+from console.store.model import RunModel
+from console.trouble import BEHIND_FRAMES, Link
+from console.verbs.sentinels import read as read_rules
+from console.verbs.tail import ENDED, GONE
+from driftline.client import ClientError, Feed
+from driftline.journal import read
+from driftline.rundir import RunDir
+from driftline.text import sanitize
+
+BATCH: Final = 500
+LOOK: Final = 0.25
+"""Seconds between two looks."""
+
+
+def watch(args: argparse.Namespace) -> int:
+    """Print alarms as they are raised and cleared, until the run ends or for --seconds; an ended run from its journal.
+
+    Of a live run those that stand come first, what was raised and cleared before is left out; of an ended one all are
+    printed. --once prints those that stand now (at the end, of an ended run) and ends.
+
+    --json prints one object a line: `number`, `rule`, `level` (warn, error), `state` (raised, cleared), `subject` (a
+    metric, an engine or ""), `step`, `value`, `limit`, `text`, `time`, `cleared_step` (-1 while raised),
+    `cleared_time`, `cleared_text`, `acknowledged`. NaN and infinities are strings.
+
+    Exit code 0; with --exit-code 7 when an alarm that was printed is or was raised; 1 when the run failed.
+    """
+    rules = read_rules(args.rules)
+    try:
+        command = split(args.on_alarm) if args.on_alarm is not None else ()
+    except AlertError as error:
+        raise Failure(str(error), 2) from error
+    out = Printer(as_json=args.json)
+    with reached(args) as run:
+        if run.live():
+            alerts = Alerts(args.bell, args.notify, command)
+            code = _live(run, rules, out, alerts, once=args.once, limit=args.seconds)
+        elif run.directory is not None:
+            code = _whole(run.directory, rules, out, once=args.once)
+        else:
+            raise Failure(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
+    if args.exit_code and out.raised:
+        return ALARM
+    return code
+
+
+class Printer:
+    """Alarms as lines of text or of JSON; counts those that were raised."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._json = as_json
+        self.raised = 0
+        self._labelled = False
+
+    def show(self, alarm: Alarm) -> None:
+        """Print one."""
+        self.raised += alarm.state == "raised"
+        if self._json:
+            print(to_json(alarm.document()), flush=True)
+            return
+        sign = "ok" if alarm.state == "cleared" else "!!" if alarm.level == "error" else " !"
+        print(f"{clock(alarm.cleared_time or alarm.time)} {sign} {sanitize(alarm.line)}", flush=True)
+
+    def label(self, model: RunModel) -> None:
+        """Say once that a run is synthetic, if it is."""
+        if not self._labelled and model.run is not None and model.run.synthetic:
+            self._labelled = True
+            self.note("SYNTHETIC feed: no engine, no trainer, no model behind it")
+
+    def note(self, text: str) -> None:
+        """Say something that is no alarm, on stderr."""
+        print(f"driftline: {sanitize(text)}", file=sys.stderr, flush=True)
+
+
+def _whole(run: RunDir, rules: Rules, out: Printer, *, once: bool) -> int:
+    """The sentinels over a journal, on the hub's clock."""
+    model, sentinels = RunModel(), Sentinels(rules)
+    here = Link(True, 0.0)
+    looked = 0.0
+    for stamped in read(run.journal):
+        # What was before this frame is judged at the moment before it: a silence ends with the word that breaks it.
+        if stamped.time - looked >= LOOK:
+            looked = stamped.time
+            _show(out, sentinels.look(model, stamped.time, here), once)
+        model.apply(stamped)
+    changed = sentinels.look(model, model.last_time or 0.0, here)
+    out.label(model)
+    _show(out, changed, once)
+    if once:
+        _show(out, sentinels.standing, False)
+    status = model.run.status if model.run is not None else ""
+    return FAILED if status == "failed" else OK
+
+
+def _show(out: Printer, alarms: list[Alarm], once: bool) -> None:
+    for alarm in alarms:
+        if not once:
+            out.show(alarm)
+
+
+def _live(run: Place, rules: Rules, out: Printer, alerts: Alerts, *, once: bool, limit: float | None) -> int:
+    try:
+        feed = Feed(run.connection(), run.credentials("viewer"), refresh=run.connection)
+    except ClientError as error:
+        raise Failure(str(error)) from error
+    runner = Runner(alerts.command, run.id, out.note) if alerts.command else None
+    try:
+        return _follow(run, feed, Sentinels(rules), out, Ringer(alerts, run.id), runner, once=once, limit=limit)
+    finally:
+        feed.close()
+        if runner is not None:
+            runner.close()
+
+
+def _follow(
+    run: Place,
+    feed: Feed,
+    sentinels: Sentinels,
+    out: Printer,
+    ringer: Ringer,
+    runner: Runner | None,
+    *,
+    once: bool,
+    limit: float | None,
+) -> int:
+    model = RunModel()
+    began = time.monotonic()
+    caught_up, silent_since = False, None
+    while limit is None or time.monotonic() - began < limit:
+        feed.wait(LOOK)
+        frames = feed.drain(BATCH)
+        for stamped in frames:
+            if stamped.seq <= model.head:
+                model.rewind(stamped.seq - 1)
+            model.apply(stamped)
+        status = feed.status
+        link = Link(status.connected or status.head > 0, status.age, status.behind, status.error)
+        now = time.monotonic()
+        changed = sentinels.look(model, now, link)
+        if not caught_up:
+            if len(frames) == BATCH or not status.connected or status.behind > BEHIND_FRAMES:
+                _give_up_on_silence(run, status.age, status.error)
+                continue
+            caught_up = True
+            changed = sorted(sentinels.standing, key=lambda alarm: alarm.number)
+        out.label(model)
+        for alarm in changed:
+            out.show(alarm)
+        if once:
+            return OK
+        told = sentinels.tell(link)
+        if sys.stderr.isatty():
+            sys.stderr.write(ringer.turn(told, sentinels.standing, now))
+            sys.stderr.flush()
+        if runner is not None:
+            runner.send(told)
+        ended = model.run.status if model.run is not None and model.run.status in ENDED else ""
+        if ended and status.behind == 0 and len(frames) < BATCH:
+            return OK if ended == "finished" else FAILED
+        silent_since = None if not status.stale or run.live() else silent_since or now
+        if silent_since is not None and now - silent_since > GONE:
+            raise Failure(f"run {run.id} has ended without a last word: its hub is gone")
+    return OK
+
+
+def _give_up_on_silence(run: Place, age: float, error: str) -> None:
+    if age > GONE and not run.live():
+        raise Failure(f"run {run.id} is not heard{': ' + error if error else ''}", NO_RUN)
