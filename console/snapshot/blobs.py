@@ -8,16 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from console.snapshot.records import decoder
+from console.snapshot.records import Block, decoder
 from console.snapshot.series import schema, times
 from console.tables import STORED
 from driftline.frames import DECODE_ERRORS, FrameError, Tokens, floats, ints
 
 
-def frames(encoded: Sequence[bytes]) -> list[tuple[int, Tokens]]:
-    """Numbers and Tokens frames of encoded records; what this version cannot read is left out."""
+def frames(block: Block) -> list[tuple[int, Tokens]]:
+    """Numbers and Tokens frames of a block; what this version cannot read is left out."""
     found = []
-    for one in encoded:
+    for one in block.having(b"t"):
         try:
             stamped = decoder.decode(one)
             frame = stamped.frame()
@@ -35,9 +35,9 @@ class TokenRows:
         self._frames: list[tuple[int, Tokens]] = []
         self.rows = 0
 
-    def take(self, encoded: Sequence[bytes]) -> None:
-        """Take over encoded Tokens frames."""
-        for seq, frame in frames(encoded):
+    def take(self, block: Block) -> None:
+        """Take over the Tokens frames of a block."""
+        for seq, frame in frames(block):
             self._frames.append((seq, frame))
             self.rows += frame.n
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 import polars as pl
 
 from console.snapshot.blobs import SequenceRows, TokenRows
-from console.snapshot.records import decoder, tag
+from console.snapshot.records import Block, decoder
 from console.snapshot.reports import Reports
 from console.snapshot.series import series
 from console.tables import STORED, Row, Table
@@ -21,10 +21,12 @@ BATCH_ROWS: Final = 131_072
 class Builder(Protocol):
     """Makes a stored table of frames."""
 
-    rows: int
+    @property
+    def rows(self) -> int:
+        """Rows that were taken since the last frame."""
 
-    def take(self, encoded: Sequence[bytes]) -> None:
-        """Take over encoded frames of the table's tags, in the order of their numbers."""
+    def take(self, block: Block) -> None:
+        """Take over the frames of the table's tags, in the order of their numbers."""
 
     def frame(self) -> pl.DataFrame:
         """What was taken since the last time."""
@@ -38,9 +40,9 @@ class FrameRows:
         self._rows: list[Row] = []
         self.rows = 0
 
-    def take(self, encoded: Sequence[bytes]) -> None:
+    def take(self, block: Block) -> None:
         assert self._table.rows is not None
-        for one in encoded:
+        for one in block.having(self._table.tags.encode()):
             try:
                 stamped = decoder.decode(one)
                 frame = stamped.frame()
@@ -73,16 +75,12 @@ def builder(name: str) -> Builder:
             return FrameRows(STORED[name])
 
 
-def batches(name: str, blocks: Iterable[list[bytes]], rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
+def batches(name: str, blocks: Iterable[Block], rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
     """A stored table from blocks of encoded frames (all kinds), in parts of about `rows` rows."""
-    wanted = frozenset(STORED[name].tags.encode())
     making = builder(name)
-    step = 1 if wanted == frozenset(b"t") else 1 << 16  # a Tokens frame can be a third of a million rows
     for block in blocks:
-        found = [one for one in block if tag(one) in wanted]
-        for at in range(0, len(found), step):
-            making.take(found[at : at + step])
-            if making.rows >= rows:
-                yield making.frame()
+        making.take(block)
+        if making.rows >= rows:
+            yield making.frame()
     if making.rows:
         yield making.frame()

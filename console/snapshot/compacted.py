@@ -10,7 +10,7 @@ import polars as pl
 
 from console.snapshot.blobs import sequences
 from console.snapshot.build import batches
-from console.snapshot.records import encode
+from console.snapshot.records import Block, encode
 from console.snapshot.reports import KEYS
 from console.snapshot.series import times
 from console.tables import STORED
@@ -37,15 +37,15 @@ def parts(run: RunDir, segment: int, stored: str) -> Iterator[pl.DataFrame]:
         yield from found
 
 
-def frames(run: RunDir, segment: int) -> Iterator[list[bytes]]:
+def frames(run: RunDir, segment: int) -> Iterator[Block]:
     """The encoded frames of a segment that were kept as they are, in blocks."""
     path = run.parquet / "rest" / f"{segment:06d}.parquet"
     if path.exists():
         for rows in pl.read_parquet(path, glob=False).iter_slices(_ROWS):
-            yield [
+            yield Block.of(
                 encode(Stamped(seq, time, producer, msgspec.Raw(body)))
                 for seq, time, producer, body in rows.select("seq", "hub_time", "producer", "body").iter_rows()
-            ]
+            )
 
 
 def _timed(rows: pl.DataFrame) -> pl.DataFrame:

@@ -13,6 +13,7 @@ from polars.io.plugins import register_io_source
 
 from console.plain import to_json
 from console.snapshot import derive
+from console.snapshot.ahead import ahead
 from console.snapshot.plan import Answer
 
 FORMATS: Final = (".parquet", ".csv", ".ndjson", ".arrow")
@@ -95,8 +96,9 @@ class _Reader:
         n_rows: int | None,
         batch_size: int | None,  # noqa: ARG002 - a hint
     ) -> Iterator[pl.DataFrame]:
+        made = ahead(self._parts)
         try:
-            for part in self._parts:
+            for part in made:
                 self.rows += part.height
                 kept = part if predicate is None else part.filter(predicate)
                 if n_rows is not None:
@@ -108,6 +110,8 @@ class _Reader:
         except Exception as error:
             self.error = error  # Polars would wrap it in one of its own
             raise
+        finally:
+            made.close()
 
 
 def _written(path: Path, suffix: str, table: Answer, metadata: dict[str, str]) -> int:

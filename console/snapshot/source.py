@@ -10,7 +10,7 @@ import polars as pl
 
 from console.snapshot import compacted
 from console.snapshot.build import batches
-from console.snapshot.records import decoder, encode, segment, tag
+from console.snapshot.records import Block, decoder, encode, segment
 from console.tables import STORED
 from driftline.client import Client
 from driftline.config import digest
@@ -18,7 +18,6 @@ from driftline.frames import DECODE_ERRORS, FrameError, RunState, Stamped
 from driftline.journal import Damage, segments
 from driftline.rundir import RunDir, RunError
 
-_STATES: Final = ord("r")
 _LOOK: Final = 4096
 """Frames to look through for a first RunState: a trainer sends one when it starts."""
 
@@ -79,12 +78,12 @@ class Directory:
         found |= {int(path.stem): path for path in segments(self.run.journal)}
         return sorted(found.items())
 
-    def _blocks(self, paths: list[Path]) -> Iterator[list[bytes]]:
+    def _blocks(self, paths: list[Path]) -> Iterator[Block]:
         for path in paths:
             yield from segment(path, self.damage)
 
     def _look(self) -> Iterator[Stamped]:
-        def blocks() -> Iterator[list[bytes]]:
+        def blocks() -> Iterator[Block]:
             for number, path in self._segments():
                 yield from compacted.frames(self.run, number) if path is None else segment(path, Damage())
 
@@ -109,25 +108,24 @@ class Hub:
     def synthetic(self) -> bool:
         return _first_state(self._snapshot.states).synthetic
 
-    def _pages(self, *, tokens: bool) -> Iterator[list[bytes]]:
+    def _pages(self, *, tokens: bool) -> Iterator[Block]:
         start = 1
         while start <= self._snapshot.head:
             page = self._client.page(start, tokens=tokens)
-            yield [encode(one) for one in page.frames if one.seq <= self._snapshot.head]
+            yield Block.of(encode(one) for one in page.frames if one.seq <= self._snapshot.head)
             if page.next <= start:
                 return
             start = page.next
 
 
-def _decoded(blocks: Iterable[list[bytes]]) -> Iterator[Stamped]:
+def _decoded(blocks: Iterable[Block]) -> Iterator[Stamped]:
     looked = 0
     for block in blocks:
-        for one in block:
-            if tag(one) == _STATES:
-                try:
-                    yield decoder.decode(one)
-                except DECODE_ERRORS:
-                    continue  # of a newer hub
+        for one in block.having(b"r"):
+            try:
+                yield decoder.decode(one)
+            except DECODE_ERRORS:
+                continue  # of a newer hub
         looked += len(block)
         if looked > _LOOK:
             return

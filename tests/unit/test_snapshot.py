@@ -18,7 +18,7 @@ from console import cli
 from console.compact import compact
 from console.export import FORMATS, ExportError, export, frame, query, scan, through_hub
 from console.snapshot import reports
-from console.snapshot.records import encode, segment, tag
+from console.snapshot.records import Block, encode, segment
 from console.snapshot.source import Directory
 from console.tables import TABLES
 from driftline import journal as journal_module
@@ -90,7 +90,7 @@ def test_numbers_cut_out_of_bytes_are_those_of_the_decoder(run: RunDir) -> None:
             cut.take(block)
     one_by_one = reports.Reports()
     for stamped in read(extra.journal):
-        one_by_one.take([encode(stamped)])
+        one_by_one.take(Block.of([encode(stamped)]))
     table = cut.frame()
     assert_frame_equal(table, one_by_one.frame(), check_exact=True, check_column_order=False)
     assert table["step"].to_list() == [one.step for one in frames]
@@ -118,9 +118,14 @@ def test_blocks_hold_what_the_careful_reader_finds_whatever_is_damaged(run: RunD
 
 
 def test_tags_are_read_without_decoding(run: RunDir) -> None:
-    bodies = [body for path in segments(run.journal) for block in segment(path, Damage()) for body in block]
-    kinds = [reports.decoder.decode(body).frame().__struct_config__.tag for body in bodies]
-    assert [chr(tag(body)) for body in bodies] == kinds
+    for path in segments(run.journal):
+        for block in segment(path, Damage()):
+            kinds = [reports.decoder.decode(body).frame().__struct_config__.tag for body in block]
+            assert [chr(tag) for tag in block.tags] == kinds
+            assert all(
+                body.startswith(block.buffer[at:end])
+                for body, at, end in zip(block, block.starts, block.ends, strict=True)
+            )
 
 
 def test_tokens_are_those_that_were_sent(run: RunDir) -> None:
