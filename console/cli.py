@@ -213,10 +213,12 @@ def _acting(verbs: argparse._SubParsersAction[Parser]) -> None:
     setting.add_argument("id", metavar="ID", help="see: driftline fix list")
     setting.add_argument("value", metavar="VALUE", help="on or off")
     _run(setting)
+    _lead(setting)
     _wait(setting, "until every engine reports the value")
     _json(setting)
     sync = _verb(verbs, "sync", "console.verbs.act:sync", "pause, load weights, resume, on every engine")
     _run(sync)
+    _lead(sync)
     _wait(sync, "until every engine has the weights, and print its phases")
     _json(sync)
     for name, text in (
@@ -226,6 +228,7 @@ def _acting(verbs: argparse._SubParsersAction[Parser]) -> None:
     ):
         verb = _verb(verbs, name, f"console.verbs.act:{name}", text)
         _run(verb)
+        _lead(verb)
         _wait(verb, "until the run has ended" if name == "stop" else "until it has taken effect")
 
 
@@ -285,6 +288,10 @@ def _wait(parser: Parser, until: str) -> None:
     parser.add_argument(
         "--timeout", type=_above_zero, default=WAIT, metavar="S", help=f"give up after S seconds (default {WAIT:.0f})"
     )
+
+
+def _lead(parser: Parser) -> None:
+    parser.add_argument("--take-over", action="store_true", help="act even while another session is at the controls")
 
 
 def _screen(parser: Parser) -> None:

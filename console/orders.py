@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from console.outcome import TIMEOUT, Failure
 from console.place import Place
 from console.progress import Progress
-from driftline.client import Client, ClientError, HubSilentError
+from driftline.client import Client, ClientError, HeldError, HubSilentError
 from driftline.frames import Ack, Verb
 
 
@@ -31,12 +32,17 @@ class Order:
 def give(client: Client, args: argparse.Namespace, verb: Verb, values: dict[str, str], what: str) -> Order:
     """Send one command; with `args.wait` follow it until it is applied.
 
-    The deadline of the command is `args.timeout`, so that what timed out here cannot take effect later.
+    The deadline of the command is `args.timeout`, so that what timed out here cannot take effect later. The run is
+    held while it is waited for and given back with the client's end; with `args.take_over`, from whoever has it.
     Raises Failure: 1 refused, failed or expired, 4 no answer in time.
     """
     until = time.monotonic() + args.timeout
     try:
+        if args.take_over and (former := client.take()):
+            print(f"driftline: taken over from {former}", file=sys.stderr)
         command = client.command(verb, values, timeout=args.timeout)
+    except HeldError as error:
+        raise Failure(f"{what}: {error}; that is what --take-over does") from error
     except HubSilentError as error:
         raise Failure(f"{what}: {error}", TIMEOUT) from error
     if not args.wait:

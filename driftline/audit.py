@@ -9,7 +9,8 @@ handed to anybody. No secret is ever in it: keys appear by their public half.
     hub.started         the epoch
     command.intent      a command was taken; `data` has verb, arguments, generation and deadline
     command.result      its end: applied, failed, refused or expired
-    refused.*           role, rate, malformed, unfit, key, banned: what was turned away, `count` times since the last
+    writer.taken|released|expired    a session of `who` got the run (from `former`), gave it back, or fell silent
+    refused.*           role, rate, held, malformed, unfit, key, banned: what was turned away, `count` times of late
     key.added|removed|changed    the table of grants was edited
 """
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from driftline.feed import Feed, FeedStatus, pulse
+from driftline.keeper import Keeper
 from driftline.keys import Keys, load
-from driftline.rpc import Client, ClientError, HubSilentError, Page, RefusedError, Snapshot
+from driftline.rpc import Client, ClientError, HeldError, HubSilentError, Page, RefusedError, Snapshot
 from driftline.rundir import Connection, RunDir
 
 __all__ = [
@@ -14,7 +15,9 @@ __all__ = [
     "ClientError",
     "Feed",
     "FeedStatus",
+    "HeldError",
     "HubSilentError",
+    "Keeper",
     "Page",
     "RefusedError",
     "Snapshot",

@@ -234,7 +234,8 @@ class Command(_Frame, tag="c", frozen=True):
     """An operator's wish. `issuer` is filled in by the hub from the key that sent it, never by the sender.
 
     `generation` is the fix generation the sender saw; -1 skips the check. `deadline` is a Unix time after
-    which the command must not take effect any more.
+    which the command must not take effect any more. `session` is the sender's word for itself, which tells apart
+    those who share a key (see `Writer`).
     """
 
     id: str
@@ -243,6 +244,7 @@ class Command(_Frame, tag="c", frozen=True):
     generation: int = -1
     deadline: float = 0.0
     issuer: str = ""
+    session: str = ""
 
 
 class Ack(_Frame, tag="a", frozen=True):
@@ -255,7 +257,21 @@ class Ack(_Frame, tag="a", frozen=True):
     data: dict[str, str | float | int | bool] = {}
 
 
-Frame = Metrics | Tokens | Span | Event | RunState | EngineState | FixState | Effect | Command | Ack
+class Writer(_Frame, tag="w", frozen=True):
+    """Who may act on the run: one session of one operator's key at a time. Sent by the hub alone.
+
+    `issuer` is the key's role and name, "" where nobody holds the run; `session` is the holder's word for itself, such
+    as `ana@box:812`. Held since Unix time `since`, and until Unix time `until` unless the holder gives another sign of
+    life, which is told as the same with a later `until`.
+    """
+
+    issuer: str = ""
+    session: str = ""
+    since: float = 0.0
+    until: float = 0.0
+
+
+Frame = Metrics | Tokens | Span | Event | RunState | EngineState | FixState | Effect | Command | Ack | Writer
 
 TOPIC: Final[dict[type, bytes]] = {
     Metrics: b"metrics",
@@ -268,6 +284,7 @@ TOPIC: Final[dict[type, bytes]] = {
     Effect: b"state",
     Command: b"command",
     Ack: b"ack",
+    Writer: b"state",
 }
 """Publication topic of each kind. `tokens` is the only one that a console must ask for."""
 

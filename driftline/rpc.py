@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import math
+import os
 import secrets
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import zmq
@@ -22,6 +25,10 @@ from driftline.text import sanitize, sanitize_struct
 REQUEST_SECONDS: Final = 5.0
 COMMAND_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 1.0
+RENEW_SECONDS: Final = wire.LEASE_SECONDS / 4
+"""How often who holds a run says so."""
+RELEASE_SECONDS: Final = 1.0
+"""How long `close` tries to give back what it holds; what is not given back runs out by itself."""
 FOLLOW_SECONDS: Final = 0.05
 _MAX_REPLY: Final = 32 * 1024 * 1024
 
@@ -35,6 +42,10 @@ class ClientError(RuntimeError):
 
 class RefusedError(ClientError):
     """The hub has answered, and the answer is no."""
+
+
+class HeldError(RefusedError):
+    """Another session holds the run; the message names it. `Client.take` takes over."""
 
 
 class HubSilentError(ClientError):
@@ -72,11 +83,20 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """Asks one hub. Every method raises ClientError; requests that get lost are sent again until time runs out."""
+    """Asks one hub. Every method raises ClientError; requests that get lost are sent again until time runs out.
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    One session of one operator acts on a run at a time. The first command that acts takes the run if it is free; while
+    another session holds it, commands raise HeldError. What is held is given back by `release` or `close`, or runs out
+    two minutes after the last command or `renew`.
+    """
+
+    def __init__(self, connection: Connection, keys: Keys, *, session: str | None = None) -> None:
+        """`session`: what this client calls itself beside others that use the same key (default user@host:pid)."""
         self._connection, self._keys = connection, keys
-        self._lock = threading.Lock()
+        self.session = own_session() if session is None else session
+        self._holding = False
+        # Who closes gives back first, within one turn at the socket.
+        self._lock = threading.RLock()
         self._context: Context = zmq.Context()
         self._socket: Socket | None = None
         self._monitor: Monitor | None = None
@@ -113,24 +133,59 @@ class Client:
     ) -> str:
         """Send a command that must be accepted within `timeout` seconds; return its id once it is durable.
 
-        `generation` is the fix generation that the sender saw; -1 skips the check.
+        `generation` is the fix generation that the sender saw; -1 skips the check. Raises HeldError.
         """
         if not timeout > 0 or not math.isfinite(timeout):
             raise ClientError(f"a command needs a timeout above 0 seconds, not {timeout}")
         try:
-            made = Command(secrets.token_hex(16), verb, args or {}, generation, time.time() + timeout)
+            deadline = time.time() + timeout
+            made = Command(secrets.token_hex(16), verb, args or {}, generation, deadline, session=self.session)
             command = msgspec.convert(msgspec.to_builtins(made), Command)
         except msgspec.ValidationError as error:
             raise ClientError(f"not a command: {error}") from error
         if len(wire.pack(command)) > wire.REQUEST_BYTES // 2:
             raise ClientError(f"a command is at most {wire.REQUEST_BYTES // 2} bytes")
         patience = min(timeout, COMMAND_SECONDS)
-        self._ask(wire.CommandReply, lambda number: wire.CommandRequest(number, command), patience)
+        held = self._holding
+        self._holding = holds = held or (verb not in wire.ANYBODYS and bool(self.session))
+        try:
+            self._ask(wire.CommandReply, lambda number: wire.CommandRequest(number, command), patience)
+        except RefusedError as error:  # after a silence, what was asked for may have been done
+            self._holding = held and not isinstance(error, HeldError)
+            raise
+        self._holding = holds  # a renewal from before it may have been answered meanwhile
         return command.id
+
+    @property
+    def holding(self) -> bool:
+        """True while this client holds the run, as far as it knows: another may have taken over since."""
+        return self._holding
+
+    def take(self) -> str:
+        """Take the run, at once, whoever has it; return who had it ("" for nobody else)."""
+        reply = self._writer("take")
+        return sanitize(reply.former)
+
+    def renew(self) -> bool:
+        """Say that the holder is still there; False if this client does not hold the run (any more)."""
+        return self._writer("renew").mine
+
+    def release(self) -> None:
+        """Give the run back, if this client has it."""
+        self._writer("release")
+        self._holding = False
+
+    def _writer(
+        self, action: Literal["take", "renew", "release"], timeout: float = REQUEST_SECONDS
+    ) -> wire.WriterReply:
+        ask = self._ask(wire.WriterReply, lambda number: wire.WriterRequest(number, self.session, action), timeout)
+        self._holding = ask.mine
+        return ask
 
     def wait(self, command_id: str, timeout: float, on_ack: Callable[[Ack], None] | None = None) -> Ack:
         """Follow a command to its end; return the terminal ack. A hub that dies meanwhile only costs time."""
-        deadline, seen = time.monotonic() + timeout, 0
+        renewed = time.monotonic()
+        deadline, seen = renewed + timeout, 0
         state: AckState = "queued"
         while True:
             left = deadline - time.monotonic()
@@ -148,6 +203,10 @@ class Client:
                     on_ack(ack)
                 if ack.state in TERMINAL:
                     return ack
+            if self._holding and time.monotonic() - renewed > RENEW_SECONDS:
+                renewed = time.monotonic()
+                with contextlib.suppress(HubSilentError):  # it is asked again soon
+                    self.renew()
             # Most commands are done within a tenth of a second: ask often at first.
             time.sleep(min(FOLLOW_SECONDS, 0.005 + 0.1 * (timeout - left)))
 
@@ -155,7 +214,13 @@ class Client:
         return self._ask(wire.AcksReply, lambda number: wire.AcksRequest(number, command_id, after), timeout)
 
     def close(self) -> None:
-        """Close the socket; a request on another thread ends with ClientError."""
+        """Give back what is held and close the socket; a request on another thread ends with ClientError."""
+        if self._holding and self._lock.acquire(timeout=RELEASE_SECONDS):
+            try:
+                with contextlib.suppress(ClientError):  # a lease that cannot be given back runs out
+                    self._writer("release", RELEASE_SECONDS)
+            finally:
+                self._lock.release()
         self._closed = True
         with self._lock:
             self._drop()
@@ -189,7 +254,8 @@ class Client:
                     if self._monitor is None or self._monitor.succeeded:
                         self._drop()
                 elif isinstance(reply, wire.Refusal):
-                    raise RefusedError(f"the hub of run {self._connection.run}: {sanitize(reply.reason)}")
+                    refused = HeldError if reply.kind == wire.HELD else RefusedError
+                    raise refused(f"the hub of run {self._connection.run}: {sanitize(reply.reason)}")
                 elif isinstance(reply, kind):
                     return reply
                 else:
@@ -241,6 +307,16 @@ class Client:
         if self._socket is not None:
             self._socket.close(linger=0)
         self._socket = self._monitor = None
+
+
+def own_session() -> str:
+    """What this process calls itself: user@host:pid."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # an id without a name, as in many containers
+        user = str(os.getuid())
+    tail = f":{os.getpid()}"
+    return sanitize(f"{user}@{os.uname().nodename}")[: wire.MAX_SESSION - len(tail)] + tail
 
 
 def unknown_key(connection: Connection) -> str:

@@ -17,11 +17,11 @@ Rpc (client DEALER to hub ROUTER): one Request, one Reply with the same id. Inte
 from __future__ import annotations
 
 import struct
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from driftline.frames import Ack, AckState, Command
+from driftline.frames import Ack, AckState, Command, Verb, Writer
 
 DATA: Final = b"D"
 PING: Final = b"P"
@@ -36,6 +36,13 @@ PAGE_FRAMES: Final = 256
 PAGE_BYTES: Final = 4 * 1024 * 1024
 REQUEST_BYTES: Final = 64 * 1024
 """Largest request or greeting in bytes."""
+
+LEASE_SECONDS: Final = 120.0
+"""How long a session holds the run after its last sign of life."""
+MAX_SESSION: Final = 80
+"""Characters in a session's name for itself."""
+ANYBODYS: Final[frozenset[Verb]] = frozenset({"mark"})
+"""Commands that change nothing in a run and need no hold on it."""
 
 
 class _Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -140,7 +147,15 @@ class PingRequest(_Strict, tag="ping", frozen=True):
     id: int
 
 
-Request = SnapshotRequest | PageRequest | CommandRequest | AcksRequest | PingRequest
+class WriterRequest(_Strict, tag="writer", frozen=True):
+    """Take the run (from whoever has it), say that one is still there, or give it back; see `driftline.hub.writer`."""
+
+    id: int
+    session: str
+    action: Literal["take", "renew", "release"]
+
+
+Request = SnapshotRequest | PageRequest | CommandRequest | AcksRequest | PingRequest | WriterRequest
 
 
 class SnapshotReply(_Message, tag="snapshot", frozen=True):
@@ -194,14 +209,28 @@ class Pong(_Message, tag="pong", frozen=True):
     time: float
 
 
+class WriterReply(_Message, tag="writer", frozen=True):
+    """Who holds the run now, and whether that is who asked. `former` is whom it was taken from, "" for nobody."""
+
+    id: int
+    writer: Writer
+    mine: bool
+    former: str = ""
+
+
+HELD: Final = "held"
+"""Kind of the refusal of a command because another session holds the run."""
+
+
 class Refusal(_Message, tag="refusal", frozen=True):
     """The request was not followed; `reason` is a clause for the operator. `id` is 0 where none could be read."""
 
     id: int
     reason: str
+    kind: str = ""
 
 
-Reply = SnapshotReply | PageReply | CommandReply | AcksReply | Pong | Refusal
+Reply = SnapshotReply | PageReply | CommandReply | AcksReply | Pong | WriterReply | Refusal
 
 pack = msgspec.msgpack.Encoder().encode
 """Encode any message of this file."""

@@ -7,11 +7,13 @@ socket. The same frames always give the same model, so live view, replay and tes
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from console.store.series import SeriesStore
+from console.store.stretch import Stretch
 from console.trouble import DROPS_SECONDS, Drop
 from driftline.frames import (
     TERMINAL,
@@ -28,6 +30,7 @@ from driftline.frames import (
     RunState,
     Span,
     Stamped,
+    Writer,
 )
 from driftline.metrics import resolve
 
@@ -80,6 +83,8 @@ class RunModel:
         self.run: RunState | None = None
         self.engines: dict[str, EngineState] = {}
         self.fixes: dict[str, FixState] = {}
+        self.writer: Writer | None = None
+        """Who may act on the run, None for nobody; its lease may have run out since."""
         self.metrics = SeriesStore()
         self.labels: dict[str, str] = {}
         self.events: deque[Logged] = deque(maxlen=EVENTS_KEPT)
@@ -142,6 +147,8 @@ class RunModel:
                     self.effects[fix] = frame
             case Span():
                 self.spans.append(frame)
+            case Writer():
+                self.writer = frame if frame.issuer else None
             case Command():
                 self._command(frame)
             case Ack():
@@ -154,6 +161,13 @@ class RunModel:
         for name, label in frame.labels.items():
             self.labels[resolve(name)] = label
         self.step = max(self.step, frame.step)
+
+    def apply_metrics(self, stretches: Sequence[Stretch]) -> None:
+        """Take in many Metrics frames at once, as `apply` would one by one; `head` and times are left to the caller."""
+        self.metrics.extend(stretches)
+        for stretch in sorted(stretches, key=lambda one: int(one.places[-1])):
+            self.labels |= stretch.labels
+            self.step = max(self.step, int(stretch.steps.max()))
 
     def _fix(self, frame: FixState) -> None:
         self.fixes[frame.fix] = frame

@@ -6,8 +6,9 @@ from typing import Final
 
 from console.outcome import Failure
 from console.place import Place
-from console.tui.source import STALE_AFTER, Link, SourceError
-from driftline.client import Client, ClientError, Feed
+from console.tui.source import STALE_AFTER, HeldError, Link, SourceError
+from driftline import client as hub
+from driftline.client import Client, ClientError, Feed, Keeper
 from driftline.frames import Stamped, Verb
 from driftline.rundir import RunError
 
@@ -23,6 +24,7 @@ class LiveSource:
         try:
             connection, keys = run.connection(), run.credentials("operator" if operate else "viewer")
             self._client = Client(connection, keys)
+            self._keeper = Keeper(self._client)
             self._feed = Feed(connection, keys, refresh=run.connection)
         except (ClientError, RunError, Failure) as error:
             raise SourceError(str(error)) from error
@@ -53,9 +55,28 @@ class LiveSource:
     def command(self, verb: Verb, args: dict[str, str], generation: int) -> str:
         try:
             return self._client.command(verb, args, generation=generation, timeout=COMMAND_TIMEOUT)
+        except hub.HeldError as error:
+            raise HeldError(str(error)) from error
+        except ClientError as error:
+            raise SourceError(str(error)) from error
+
+    @property
+    def session(self) -> str:
+        return self._client.session if self.operator else ""
+
+    def take_lease(self) -> str:
+        try:
+            return self._client.take()
+        except ClientError as error:
+            raise SourceError(str(error)) from error
+
+    def release_lease(self) -> None:
+        try:
+            self._client.release()
         except ClientError as error:
             raise SourceError(str(error)) from error
 
     def close(self) -> None:
+        self._keeper.close()
         self._feed.close()
         self._client.close()

@@ -10,11 +10,15 @@ from typing import Protocol
 from console.trouble import LOST_AFTER, STALE_AFTER, Link, LinkState
 from driftline.frames import Stamped, Verb
 
-__all__ = ["LOST_AFTER", "STALE_AFTER", "Link", "LinkState", "Source", "SourceError"]
+__all__ = ["LOST_AFTER", "STALE_AFTER", "HeldError", "Link", "LinkState", "Source", "SourceError"]
 
 
 class SourceError(RuntimeError):
     """A source that cannot be opened, or a command that was not taken; a whole sentence for the operator."""
+
+
+class HeldError(SourceError):
+    """Another session is at the controls; the message names it. `Source.take_lease` takes over."""
 
 
 class Source(Protocol):
@@ -38,8 +42,24 @@ class Source(Protocol):
 
     def link(self) -> Link: ...
 
+    @property
+    def session(self) -> str:
+        """What this console calls itself beside others of the same key: `frames.Writer.session` where it holds the run.
+
+        "" where nothing can be commanded.
+        """
+        ...
+
     def command(self, verb: Verb, args: dict[str, str], generation: int) -> str:
-        """Send a command and return its id. Raises SourceError."""
+        """Send a command and return its id. Raises HeldError, SourceError."""
+        ...
+
+    def take_lease(self) -> str:
+        """Take the controls, at once; return from whom, in words ("" from nobody else). Raises SourceError."""
+        ...
+
+    def release_lease(self) -> None:
+        """Give the controls back, if this console has them. Raises SourceError."""
         ...
 
     def close(self) -> None: ...

@@ -2,7 +2,8 @@
 
 A command is checked, stamped with its issuer, journaled, forced to disk, and only then answered and handed to its
 owner, the producer named "trainer". Until the owner has given a terminal ack it is handed over again whenever the
-owner greets; the owner takes each id once. A command that nobody accepted before its deadline expires.
+owner greets; the owner takes each id once. A command that nobody accepted before its deadline expires. Commands that
+act come from one session at a time (`driftline.hub.writer`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import msgspec
 from driftline import wire
 from driftline.audit import INTENT, RESULT, Entry
 from driftline.fixes import UnknownFixError, check
-from driftline.frames import TERMINAL, Ack, AckState, Command, Frame, FrameError, decode, encode
+from driftline.frames import TERMINAL, Ack, AckState, Command, Frame, FrameError, Writer, decode, encode
 from driftline.hub.effects import HUB, Effect, Now, Sync, ToClient, ToProducer, Write
 from driftline.hub.limits import Buckets, Limits, limit_text
 from driftline.hub.refusals import Refusals
+from driftline.hub.writer import Lease, reply, unfit
 from driftline.keys import Grant
 
 OWNER: Final = "trainer"
@@ -80,6 +82,7 @@ class Desk:
     def __init__(self, refusals: Refusals, limits: Limits, full: float = 1.0) -> None:
         self._refusals, self._limits = refusals, limits
         self._rate = Buckets(limits.commands, full)
+        self._lease = Lease()
         self._lives: dict[str, Life] = {}
         self._open: dict[str, Life] = {}
         self._unsynced: list[tuple[int, Life]] = []
@@ -92,6 +95,8 @@ class Desk:
                 life.durable = True
             case Ack():
                 self._take(frame)
+            case Writer():
+                self._lease.take_in(frame)
 
     def save(self) -> list[SavedLife]:
         """What `restore` would add up to. A life is saved as journaled: that is when its segment is synced."""
@@ -146,8 +151,25 @@ class Desk:
         reason = _unfit(command, generations, now)
         if reason:
             return self._refuse(asker, grant, "unfit", reason, now)
-        stamped = Command(command.id, command.verb, command.args, command.generation, command.deadline, grant.who)
-        return [Write(encode(stamped), stamped, asker=asker, audit=_intent(stamped, now))]
+        reason = self._lease.refusal(grant.who, command, now)
+        if reason:
+            return self._refuse(asker, grant, wire.HELD, reason, now)
+        stamped = msgspec.structs.replace(command, issuer=grant.who)
+        taken = self._lease.on_command(grant.who, command, now)
+        return [*taken, Write(encode(stamped), stamped, asker=asker, audit=_intent(stamped, now))]
+
+    def on_writer_request(
+        self, asker: tuple[bytes, int], grant: Grant, request: wire.WriterRequest, now: Now
+    ) -> list[Effect]:
+        """A client asks for the run itself, not for a command."""
+        if not grant.may_command:
+            return self._refuse(asker, grant, "role", f"this key may not hold the run: role {grant.role}", now)
+        if not request.session or unfit(request.session):
+            return self._refuse(asker, grant, "unfit", unfit(request.session) or "a session needs a name", now)
+        if request.action == "take" and not self._rate.take(grant.public, now.mono):
+            reason = f"too many commands from one key: {limit_text(self._limits.commands)}; try again later"
+            return self._refuse(asker, grant, "rate", reason, now)
+        return self._lease.on_request(asker[0], grant.who, request, now)
 
     def _forget(self, now: Now) -> bool:
         """Forget the older half of what is over and past its deadline, so that repeating it has no effect; False if
@@ -158,7 +180,7 @@ class Desk:
         return bool(past)
 
     def _refuse(self, asker: tuple[bytes, int], grant: Grant, kind: str, reason: str, now: Now) -> list[Effect]:
-        return [*self._refusals.note(kind, grant.who, reason, now), _refusal(asker, reason)]
+        return [*self._refusals.note(kind, grant.who, reason, now), _refusal(asker, reason, kind)]
 
     def unrecorded(self, open_intents: set[str], now: Now) -> list[Entry]:
         """Results that a hub before this one did not come to record, of intents that it did."""
@@ -182,6 +204,9 @@ class Desk:
                 return [Sync(seq)]
             case Ack() as ack:
                 self._take(ack)
+            case Writer() as writer:
+                self._lease.take_in(writer)
+                return [reply(write.asker, write, writer)] if write.asker is not None else []
         return []
 
     def on_synced(self, seq: int, owner: bytes | None, now: Now) -> list[Effect]:
@@ -217,7 +242,7 @@ class Desk:
             if life.waiting and now.wall > life.command.deadline:
                 text = "handed over, not accepted before the deadline" if life.handed else "nobody was there to take it"
                 effects.append(_ack(life, "expired", text, now))
-        return effects
+        return effects + self._lease.on_tick(now)
 
     def _hand_over(self, life: Life, owner: bytes | None, now: Now) -> list[Effect]:
         if owner is None:
@@ -243,7 +268,7 @@ def result(ack: Ack, who: str, now: Now) -> Entry | None:
 
 def _intent(command: Command, now: Now) -> Entry:
     data: dict[str, str | int | float] = {f"args.{key}": value for key, value in command.args.items()}
-    data |= {"generation": command.generation, "deadline": command.deadline}
+    data |= {"generation": command.generation, "deadline": command.deadline, "session": command.session}
     return Entry(INTENT, now.wall, command.issuer, command.id, command.verb, data)
 
 
@@ -251,8 +276,8 @@ def _reply(asker: tuple[bytes, int], life: Life) -> ToClient:
     return ToClient(asker[0], wire.pack(wire.CommandReply(asker[1], life.state)))
 
 
-def _refusal(asker: tuple[bytes, int], reason: str) -> ToClient:
-    return ToClient(asker[0], wire.pack(wire.Refusal(asker[1], reason)))
+def _refusal(asker: tuple[bytes, int], reason: str, kind: str) -> ToClient:
+    return ToClient(asker[0], wire.pack(wire.Refusal(asker[1], reason, kind)))
 
 
 def _unfit(command: Command, generations: dict[str, int], now: Now) -> str:
@@ -265,6 +290,8 @@ def _unfit(command: Command, generations: dict[str, int], now: Now) -> str:
         return f"a deadline is at most {LONGEST_DEADLINE / 3600:.0f} hours away"
     if command.deadline <= now.wall:
         return "its deadline has passed"
+    if reason := unfit(command.session):
+        return reason
     if command.verb == "fix.set":
         return _unfit_fix(command, generations)
     return ""

@@ -29,6 +29,7 @@ from driftline.frames import (
     Frame,
     FrameError,
     RunState,
+    Writer,
     decode,
     encode,
 )
@@ -38,7 +39,7 @@ from driftline.hub.limits import AFTER_RESTART, Buckets, Limits, limit_text
 from driftline.hub.refusals import Refusals
 from driftline.hub.tails import Key, Tail, Tails
 from driftline.keys import Grant
-from driftline.records import Record, kind, record_encoder
+from driftline.records import Record, kind, record_decoder, record_encoder
 
 HELLO_EVERY: Final = 0.2
 SESSION_SECONDS: Final = 10.0
@@ -110,7 +111,7 @@ class Core:
         self.head = record.seq
         if letter != b"t":
             self.plain = record.seq
-        if letter in b"rgfxca" or (letter == b"e" and record.producer == HUB):
+        if letter in b"rgfxcaw" or (letter == b"e" and record.producer == HUB):
             try:
                 frame = record.frame()
             except FrameError:
@@ -133,6 +134,8 @@ class Core:
         try:
             known = _saved.decode(saved)
             lives = [life.life() for life in known.commands]
+            records = [record_decoder.decode(record) for what, _, _, record in known.states if what == "writer"]
+            writers = [record.frame() for record in records]
         except (*DECODE_ERRORS, FrameError) as error:
             raise ValueError(f"not a checkpoint: {error}") from error
         if known.version != _SAVED:
@@ -142,6 +145,8 @@ class Core:
         self._states = {(what, name): (seq, record) for what, name, seq, record in known.states}
         self._fix_generations = dict(known.generations)
         self._desk.load(lives)
+        for writer in writers:
+            self._desk.restore(writer)
 
     def start(self) -> None:
         """The journal is read: this is where the epoch begins."""
@@ -192,6 +197,8 @@ class Core:
                 self._states["run", ""] = seq, record
             case EngineState(engine=engine):
                 self._keep("engine", engine, seq, record)
+            case Writer():
+                self._states["writer", ""] = seq, record
             case FixState(fix=fix, generation=generation):
                 if self._keep("fix", fix, seq, record):
                     self._fix_generations[fix] = generation
@@ -297,8 +304,8 @@ class Core:
         """The frame, or in its place an event that says what is wrong: every pseq has exactly one record."""
         try:
             frame = decode(body)
-            if isinstance(frame, Command):
-                raise FrameError("producers may not send commands")
+            if isinstance(frame, Command | Writer):
+                raise FrameError("producers may not send commands, nor say who holds the run")
             if isinstance(frame, Ack):
                 self._desk.check_ack(producer, frame)
         except FrameError as error:
@@ -435,6 +442,8 @@ class Core:
                 reply = self._desk.acks(number, command, after)
             case wire.CommandRequest(id=number, command=command):
                 return self._desk.on_request((peer, number), grant, command, self._fix_generations, now)
+            case wire.WriterRequest(id=number):
+                return self._desk.on_writer_request((peer, number), grant, request, now)
         return [ToClient(peer, wire.pack(reply))]
 
 

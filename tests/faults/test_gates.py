@@ -306,6 +306,8 @@ def test_f18_every_role_by_every_topic_page_and_verb(hub: Hub) -> None:
             assert may(role, lambda c: c.page(1, tokens=True)) is (watch and role != "no-tokens"), role
             for verb, args in VERBS:
                 assert may(role, lambda c, v=verb, a=args: c.command(v, a)) is command, (role, verb)
+            for ask in (Client.take, Client.renew, Client.release):
+                assert may(role, ask) is command, (role, ask.__name__)
 
         topics = sorted({*TOPIC.values(), wire.BEACON})
         subscribers: dict[tuple[str, bytes], zmq.Socket[bytes]] = {}

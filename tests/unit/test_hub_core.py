@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from driftline import wire
 from driftline.audit import Entry
-from driftline.frames import TERMINAL, Ack, Command, Event, Metrics, decode, encode
+from driftline.frames import TERMINAL, Ack, Command, Event, Metrics, Verb, Writer, decode, encode
 from driftline.hub.core import Core, Saved
 from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
 from driftline.hub.tails import LIVES, MOST
@@ -23,6 +23,9 @@ from driftline.journal import Record, record_decoder
 from driftline.keys import Grant
 
 OPERATOR = Grant("operator", "local", "o")
+BO = Grant("operator", "bo", "b")
+SESSIONS = ((OPERATOR, "ana@box:1"), (OPERATOR, "ana@box:2"), (BO, "ana@box:1"), (OPERATOR, ""))
+"""Keys and sessions: two of one key, one of another key under the same name, and one that gives none."""
 
 
 class Machine(RuleBasedStateMachine):
@@ -44,6 +47,9 @@ class Machine(RuleBasedStateMachine):
         self.commands: dict[str, Command] = {}
         self.requests = 0
         self.asked: dict[int, str] = {}
+        self.by: dict[str, Grant] = {}
+        self.held = Writer()
+        self.taking = False
         self.notes: list[Entry] = []
         self.checkpoint: tuple[int, bytes] | None = None
         self.epoch = 0
@@ -80,6 +86,7 @@ class Machine(RuleBasedStateMachine):
                     if self.disk_full:
                         self.do(self.core.on_write_failed(effect, "full", self.now()))
                         continue
+                    self.check_writer(effect)
                     self.disk.append(stamp.record)
                     self.do(self.core.on_written(effect, stamp))
                 case Publish(head=head):
@@ -97,6 +104,9 @@ class Machine(RuleBasedStateMachine):
                     reply = wire.reply_decoder.decode(message)
                     if isinstance(reply, wire.CommandReply):
                         self.durable(self.asked[reply.id])
+                    if isinstance(reply, wire.Refusal) and reply.kind == wire.HELD:
+                        number = self.asked[reply.id]
+                        assert not self.may_act(self.by[number].who, self.commands[number]), "refused for a reason"
                     self.answers[reply.id] = reply
                 case Sync(seq=seq):
                     assert seq == len(self.disk)
@@ -104,6 +114,36 @@ class Machine(RuleBasedStateMachine):
                     self.notes.append(entry)
                 case SendPage():
                     raise AssertionError("nobody asked for a page")
+
+    def holder(self) -> Writer:
+        """Who holds the run by what the journal says, and nothing else."""
+        return self.held if self.held.until > self.time else Writer()
+
+    def may_act(self, who: str, command: Command) -> bool:
+        holder = self.holder()
+        return command.verb == "mark" or holder == Writer() or (holder.issuer, holder.session) == (who, command.session)
+
+    def check_writer(self, write: Write) -> None:
+        """One writer at a time: looked at as each frame is written, with the frames before it."""
+        match write.frame:
+            case Command() as command:
+                assert self.may_act(command.issuer, command)
+                if command.verb != "mark" and command.session:
+                    holder = self.holder()
+                    assert (holder.issuer, holder.session) == (command.issuer, command.session), "who acts, holds"
+            case Writer() as writer:
+                before, self.held = self.holder(), writer
+                same = (before.issuer, before.session) == (writer.issuer, writer.session)
+                assert writer.session or writer == Writer(), "nobody, or somebody with a name"
+                assert writer.until <= self.time + wire.LEASE_SECONDS
+                if before != Writer() and same:
+                    assert (writer.since, write.audit) == (before.since, None)
+                    assert writer.until > before.until
+                elif writer != Writer():
+                    assert before == Writer() or self.taking, "nobody loses it but to who takes it"
+                    assert write.audit is not None
+                    assert write.audit.kind == "writer.taken"
+                    assert bool(write.audit.data.get("former")) == (before != Writer())
 
     def durable(self, command: str) -> None:
         found = [r.seq for r in self.records() if isinstance(f := r.frame(), Command) and f.id == command]
@@ -193,7 +233,7 @@ class Machine(RuleBasedStateMachine):
     def fill_disk(self, full: bool) -> None:
         self.disk_full = full
 
-    @rule(seconds=st.sampled_from([0.05, 0.5, 3.0, 20.0]))
+    @rule(seconds=st.sampled_from([0.05, 0.5, 3.0, 20.0, 60.0]))
     def wait(self, seconds: float) -> None:
         self.time += seconds
         self.do(self.core.on_tick(self.now()))
@@ -207,12 +247,44 @@ class Machine(RuleBasedStateMachine):
 
     ids = Bundle("ids")
 
-    @rule(target=ids, seconds=st.sampled_from([1.0, 30.0]))
-    def command(self, seconds: float) -> str:
+    @rule(
+        target=ids,
+        seconds=st.sampled_from([1.0, 30.0]),
+        verb=st.sampled_from(["mark", "sync"]),
+        session=st.sampled_from(SESSIONS),
+    )
+    def command(self, seconds: float, verb: Verb, session: tuple[Grant, str]) -> str:
         number = f"c{len(self.commands)}"
-        self.commands[number] = Command(number, "mark", {"text": "x"}, -1, self.time + seconds)
+        self.by[number], name = session
+        self.commands[number] = Command(number, verb, {"text": "x"}, -1, self.time + seconds, session=name)
         self.ask(number)
         return number
+
+    @rule(session=st.sampled_from(SESSIONS[:3]), action=st.sampled_from(["take", "renew", "release"]))
+    def ask_for_the_run(self, session: tuple[Grant, str], action: str) -> None:
+        (grant, name), before = session, self.holder()
+        self.requests += 1
+        number, self.taking = self.requests, action == "take"
+        request = wire.WriterRequest(number, name, action)  # type: ignore[arg-type]
+        self.do(self.core.on_request(b"client", grant, wire.pack(request), self.now()))
+        self.taking = False
+        reply, holder = self.answers.get(number), self.holder()
+        if isinstance(reply, wire.Refusal):
+            assert self.disk_full or "too many" in reply.reason
+            return
+        assert isinstance(reply, wire.WriterReply), "it is answered at once"
+        mine = (before.issuer, before.session) == (grant.who, name)
+        match action:
+            case "take":
+                assert reply.mine
+                assert (holder.issuer, holder.session) == (grant.who, name)
+                assert reply.former == ("" if mine or before == Writer() else f"{before.issuer} ({before.session})")
+            case "renew":
+                assert reply.mine == mine
+                assert mine or holder == before
+            case "release":
+                assert not reply.mine
+                assert holder == (Writer() if mine else before)
 
     @rule(number=ids)
     def ask_again(self, number: str) -> None:
@@ -222,7 +294,7 @@ class Machine(RuleBasedStateMachine):
         self.requests += 1
         self.asked[self.requests] = number
         request = wire.CommandRequest(self.requests, self.commands[number])
-        self.do(self.core.on_request(b"client", OPERATOR, wire.pack(request), self.now()))
+        self.do(self.core.on_request(b"client", self.by[number], wire.pack(request), self.now()))
 
     @rule(number=consumes(ids))
     def give_up(self, number: str) -> None:
@@ -268,6 +340,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(2):
             self.time += 60.0
             self.wait(0.5)
+        assert self.held == Writer(), "a silent holder loses it, and everybody is told"
         for producer in self.producers.values():
             assert not producer.pending
             assert producer.acked == producer.numbered

@@ -1,0 +1,33 @@
+"""Keeps a run in the hands of a client while that lives: what an attached console needs and a script does not."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from driftline.rpc import RENEW_SECONDS, Client, ClientError
+
+log = logging.getLogger("driftline.client")
+
+
+class Keeper:
+    """Renews what its client holds, every RENEW_SECONDS, on a thread of its own; what it does not hold, it leaves."""
+
+    def __init__(self, client: Client, every: float = RENEW_SECONDS) -> None:
+        self._client, self._every = client, every
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; call it before the client's own `close`. A renewal under way may last as long as a silent hub."""
+        self._ending.set()
+
+    def _keep(self) -> None:
+        while not self._ending.wait(self._every):
+            if not self._client.holding:
+                continue
+            try:
+                self._client.renew()
+            except ClientError as error:  # the hub may be starting again; a lease outlives some silence
+                log.info("%s", error)

@@ -1,0 +1,296 @@
+"""One writer at a time: the lease by itself, and two real clients of one hub who both want to act."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from console.cli import main
+from console.outcome import FAILED, OK
+from driftline import audit, wire
+from driftline.client import Client, ClientError, HeldError, Keeper, RefusedError, attach
+from driftline.frames import Command, Event, Verb, Writer
+from driftline.hub.effects import Effect, Now, ToClient, Write
+from driftline.hub.writer import END_RETRY, NOBODY, RENEW_STEP, Lease
+from driftline.journal import read
+from driftline.keys import add, load
+from driftline.rpc import own_session
+from driftline.wire import LEASE_SECONDS
+from tests.unit.hubs import Hub, until
+
+pytestmark = pytest.mark.timeout(120)
+
+ANA, BO = "operator ana", "operator bo"
+ONE, TWO = "ana@box:1", "ana@box:2"
+
+
+class Clock:
+    """A wall clock that can jump, and a steady one."""
+
+    def __init__(self) -> None:
+        self.wall, self.mono = 1.0e9, 50.0
+
+    def now(self) -> Now:
+        return Now(self.wall, self.mono)
+
+    def wait(self, seconds: float) -> None:
+        self.wall += seconds
+        self.mono += seconds
+
+
+def written(lease: Lease, effects: list[Effect]) -> list[Write]:
+    """Take in what the effects write; return the writes of a Writer."""
+    writes = [effect for effect in effects if isinstance(effect, Write)]
+    for write in writes:
+        lease.take_in(write.frame)
+    return [write for write in writes if isinstance(write.frame, Writer)]
+
+
+def order(session: str, verb: Verb = "sync") -> Command:
+    return Command("c", verb, session=session)
+
+
+def act(lease: Lease, clock: Clock, who: str, session: str, verb: Verb = "sync") -> list[Write]:
+    assert lease.refusal(who, order(session, verb), clock.now()) == ""
+    return written(lease, lease.on_command(who, order(session, verb), clock.now()))
+
+
+def test_the_first_who_acts_holds_it_and_the_others_are_told_who_and_since_when() -> None:
+    lease, clock = Lease(), Clock()
+    (write,) = act(lease, clock, ANA, ONE)
+    assert write.frame == Writer(ANA, ONE, clock.wall, clock.wall + LEASE_SECONDS)
+    assert write.audit is not None
+    assert (write.audit.kind, write.audit.who, write.audit.data["session"]) == ("writer.taken", ANA, ONE)
+    for who, session in ((ANA, TWO), (BO, ONE), (ANA, "")):
+        said = lease.refusal(who, order(session), clock.now())
+        since = "since 2001-09-09 01:46:40 UTC"
+        assert said == f"operator ana (ana@box:1) has been at the controls {since}; to act, take over from them"
+        assert lease.refusal(who, order(session, "mark"), clock.now()) == "", "a mark is anybody's"
+        assert act(lease, clock, who, session, "mark") == [], "and takes nothing"
+
+
+def test_a_holder_lasts_a_lease_after_the_last_sign_of_life() -> None:
+    lease, clock = Lease(), Clock()
+    act(lease, clock, ANA, ONE)
+    began = clock.wall
+    for _ in range(10):
+        clock.wait(LEASE_SECONDS - 1.0)
+        (write,) = act(lease, clock, ANA, ONE, "mark")
+        assert write.audit is None
+        assert write.frame == Writer(ANA, ONE, began, clock.wall + LEASE_SECONDS)
+    clock.wait(RENEW_STEP - 1.0)
+    assert act(lease, clock, ANA, ONE) == [], "not a frame for each command"
+    assert lease.on_tick(clock.now()) == []
+    clock.wait(LEASE_SECONDS - RENEW_STEP + 1.0)
+    assert lease.refusal(BO, order(TWO), clock.now()) == "", "free at once, told or not"
+    (write,) = written(lease, lease.on_tick(clock.now()))
+    assert write.frame == NOBODY
+    assert write.audit is not None
+    assert (write.audit.kind, write.audit.who) == ("writer.expired", ANA)
+    assert lease.on_tick(clock.now()) == []
+
+
+def test_a_disk_that_takes_nothing_holds_nobody_up_and_is_not_asked_all_the_time() -> None:
+    lease, clock = Lease(), Clock()
+    act(lease, clock, ANA, ONE)
+    clock.wait(LEASE_SECONDS + 1.0)
+    tries = 0
+    for _ in range(100):
+        tries += len(lease.on_tick(clock.now()))
+        clock.wait(END_RETRY / 50)
+    assert tries == 2
+    assert lease.refusal(BO, order(TWO), clock.now()) == ""
+    (write,) = act(lease, clock, BO, TWO)
+    assert write.frame.issuer == BO
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+def test_a_jump_of_the_wall_clock_neither_ends_nor_prolongs_it(jump: float) -> None:
+    lease, clock = Lease(), Clock()
+    act(lease, clock, ANA, ONE)
+    assert lease.holder(clock.now()).issuer == ANA
+    clock.wall += jump
+    clock.wait(LEASE_SECONDS - 1.0)
+    assert lease.holder(clock.now()).issuer == ANA
+    clock.wait(1.5)
+    assert lease.holder(clock.now()) == NOBODY
+    later, clock = Lease(), Clock()
+    later.take_in(Writer(ANA, ONE, clock.wall, clock.wall + LEASE_SECONDS))
+    clock.wall -= 3600.0
+    assert later.holder(clock.now()).issuer == ANA
+    clock.wait(LEASE_SECONDS + 0.5)
+    assert later.holder(clock.now()) == NOBODY, "no longer than a lease, whatever the clock said before the restart"
+
+
+def test_a_restarted_hub_goes_on_with_what_was_left() -> None:
+    lease, clock = Lease(), Clock()
+    (write,) = act(lease, clock, ANA, ONE)
+    clock.wait(LEASE_SECONDS - 10.0)
+    later = Lease()
+    later.take_in(write.frame)
+    assert later.refusal(BO, order(TWO), clock.now())
+    clock.wait(10.5)
+    assert not later.refusal(BO, order(TWO), clock.now())
+
+
+def test_taking_over_is_recorded_with_both_names() -> None:
+    lease, clock = Lease(), Clock()
+    act(lease, clock, ANA, ONE)
+    effects = lease.on_request(b"p", BO, wire.WriterRequest(7, TWO, "take"), clock.now())
+    write, event = effects
+    assert isinstance(write, Write)
+    assert isinstance(event, Write)
+    assert write.audit is not None
+    assert (write.audit.kind, write.audit.who, write.audit.data["former"]) == ("writer.taken", BO, f"{ANA} ({ONE})")
+    assert isinstance(event.frame, Event)
+    assert event.frame.text == f"{BO} ({TWO}) took over from {ANA} ({ONE})"
+    written(lease, effects)
+    assert lease.refusal(ANA, order(ONE), clock.now())
+    (reply,) = lease.on_request(b"p", ANA, wire.WriterRequest(8, ONE, "renew"), clock.now())
+    assert isinstance(reply, ToClient)
+    said = wire.reply_decoder.decode(reply.message)
+    assert (said.id, said.mine, said.writer.issuer) == (8, False, BO), "and who lost it learns from whom"
+
+
+# Real clients, a real hub
+
+
+@pytest.fixture
+def two(hub: Hub) -> Iterator[tuple[Client, Client]]:
+    """Two consoles of the same person, on one hub."""
+    with Client(*attach(hub.run, "operator"), session=ONE) as one, Client(
+        *attach(hub.run, "operator"), session=TWO
+    ) as two:
+        yield one, two
+
+
+def holder(client: Client) -> Writer:
+    frames = [stamped.frame() for stamped in client.snapshot().states]
+    return next((frame for frame in frames if isinstance(frame, Writer)), NOBODY)
+
+
+def test_two_clients_and_one_run(hub: Hub, two: tuple[Client, Client]) -> None:
+    first, second = two
+    assert holder(first) == NOBODY
+    assert not first.renew(), "renewing takes nothing"
+    first.command("pause")
+    assert (holder(second).issuer, holder(second).session) == ("operator local", ONE)
+    with pytest.raises(HeldError, match=r"operator local \(ana@box:1\) has been at the controls since .* UTC; to act"):
+        second.command("resume")
+    assert (first.holding, second.holding) == (True, False)
+    second.command("mark", {"text": "x"})
+    second.release()
+    assert holder(first).session == ONE, "nobody gives back what another has"
+
+    hub.kill()
+    hub.start()
+    with pytest.raises(HeldError):
+        second.command("resume")
+    first.command("resume")
+
+    assert second.take() == f"operator local ({ONE})"
+    second.command("pause")
+    with pytest.raises(HeldError, match=TWO):
+        first.command("resume")
+    assert not first.holding
+    first.close()
+    assert holder(second).session == TWO, "who has lost it takes nothing away at the end"
+    second.close()
+    with Client(*attach(hub.run, "operator"), session="three") as third:
+        until(lambda: holder(third) == NOBODY, "the run to be given back by the one who closes")
+        assert third.take() == ""
+
+    kinds = [line.kind for line in audit.entries(hub.run.audit) if line.kind.startswith("writer.")]
+    assert kinds == ["writer.taken", "writer.taken", "writer.released", "writer.taken", "writer.released"]
+    assert [line.kind for line in audit.entries(hub.run.audit) if line.kind == "refused.held"]
+    assert audit.verify(hub.run.audit).error == ""
+    told = [frame for stamped in read(hub.run.journal) if isinstance(frame := stamped.frame(), Writer | Event)]
+    sessions = [frame.session for frame in told if isinstance(frame, Writer)]
+    assert sessions == [ONE, TWO, "", "three", ""]
+    assert [frame.kind for frame in told if isinstance(frame, Event)] == ["writer.taken"]
+
+
+def test_a_keeper_keeps_only_what_is_held(hub: Hub, two: tuple[Client, Client]) -> None:
+    first, second = two
+    first.command("pause")
+    asked: list[bool] = []
+    first.renew = lambda: asked.append(True) or Client.renew(first)  # type: ignore[method-assign, func-returns-value]
+    keeper = Keeper(first, every=0.02)
+    try:
+        until(lambda: len(asked) >= 3, "the keeper to renew")
+        second.take()
+        until(lambda: not first.holding, "the keeper to learn of it")
+        asked.clear()
+        assert not keeper._ending.wait(0.3)
+        assert len(asked) <= 1, "one may have been on its way"
+        assert holder(second).session == TWO
+    finally:
+        keeper.close()
+
+
+def test_only_operators_hold_a_run_and_a_session_has_a_name(hub: Hub) -> None:
+    add(hub.run, "guest", "viewer", "guest")
+    for who in ("viewer", "trainer"):
+        with Client(hub.run.connection(), load(hub.run, who)) as client:
+            for ask in (client.take, client.renew, client.release):
+                with pytest.raises(RefusedError, match="this key may not"):
+                    ask()
+    for session, text in (("", "needs a name"), ("x" * 81, "80 printable"), ("a\x1bb", "80 printable")):
+        with Client(*attach(hub.run, "operator"), session=session) as client:
+            with pytest.raises(RefusedError, match=text):
+                client.take()
+            if session:
+                with pytest.raises(RefusedError, match=text):
+                    client.command("sync")
+    with Client(*attach(hub.run, "operator"), session="") as client:
+        client.command("sync")
+        assert holder(client) == NOBODY, "who gives no name takes no hold"
+
+
+def test_a_process_has_a_name_of_its_own() -> None:
+    assert own_session().endswith(f":{os.getpid()}")
+    assert 0 < len(own_session()) <= wire.MAX_SESSION
+
+
+def test_the_verbs_of_the_command_line(
+    hub: Hub, two: tuple[Client, Client], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _ = two
+    run = ["--run", str(hub.run.path)]
+    assert main(["pause", *run]) == OK
+    assert holder(first) == NOBODY, "one that has said its word leaves nothing behind"
+    first.command("resume")
+    for words in (["sync"], ["pause"], ["resume"], ["stop"], ["fix", "set", "fp32-lm-head", "on"]):
+        capsys.readouterr()
+        assert main([*words, *run]) == FAILED
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.count("\n") == 1
+        assert "operator local (ana@box:1) has been at the controls since" in said.err
+        assert said.err.endswith("that is what --take-over does\n")
+    assert main(["sync", "--take-over", *run]) == OK
+    assert f"taken over from operator local ({ONE})" in capsys.readouterr().err
+    assert holder(first) == NOBODY
+    first.command("pause")
+    assert holder(first).session == ONE
+
+
+def test_who_follows_a_command_to_its_end_is_there(
+    hub: Hub, two: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two
+    number = first.command("sync", timeout=60)
+    monkeypatch.setattr("driftline.rpc.RENEW_SECONDS", 0.05)
+    renewed: list[bool] = []
+    monkeypatch.setattr(first, "renew", lambda: renewed.append(Client.renew(first)))
+    with pytest.raises(ClientError, match="was not done"):
+        first.wait(number, 0.5)
+    assert renewed
+    assert all(renewed)
+    second.take()
+    renewed.clear()
+    with pytest.raises(ClientError, match="was not done"):
+        first.wait(number, 0.5)
+    assert renewed == [False], "and where it was lost, it is not asked for again"
