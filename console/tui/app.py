@@ -1,7 +1,7 @@
-"""The console's application: one source, one model, one reader thread, and the screens over them.
+"""The console's application: the runs that it watches, and the screens over the one on show.
 
-The reader drains the source into the model and posts at most `fps` ticks a second, of which one at most is waiting:
-screens draw at their own pace, however fast frames come. Nothing here changes the run but `send`, behind a
+Each watch drains its source into its model and posts at most `fps` ticks a second, of which one at most is waiting:
+screens draw at their own pace, however fast frames come. Nothing here changes a run but `send`, behind a
 confirmation.
 """
 
@@ -24,24 +24,24 @@ from console.place import Place
 from console.store.model import CommandLife, RunModel
 from console.tui import actions
 from console.tui.actions import Plan, RefusedError
-from console.tui.bindings import bindings
+from console.tui.bindings import Where, bindings
 from console.tui.driver import ConsoleDriver
 from console.tui.fixrows import FixRow, fix_rows
 from console.tui.glyphs import GLYPHS
 from console.tui.live_source import LiveSource
+from console.tui.screens import catalogue
 from console.tui.screens.confirm import ConfirmScreen
 from console.tui.screens.dialog import Dialog
 from console.tui.screens.help import HelpScreen
 from console.tui.screens.live import LiveScreen
 from console.tui.screens.picker import FixPicker, ValuePicker
+from console.tui.screens.run_screen import RunScreen
 from console.tui.source import Source, SourceError
 from console.tui.theme import THEME
+from console.tui.watch import Watch
 from driftline.fixes import BY_ID
 from driftline.frames import Level
 from driftline.rundir import RunDir
-
-BATCH: Final = 500
-"""Frames applied before the screens may have the model."""
 
 NOTICE_SECONDS: Final = 6.0
 
@@ -81,49 +81,59 @@ class ConsoleApp(App[None]):
         """
         glyphs = GLYPHS[marker]
         super().__init__(driver_class=ConsoleDriver)
-        self.source = source
-        self.run_dir = run
+        self.watches = [Watch(source, run)]
+        self.watch = self.watches[0]
+        """The one on show."""
         self.glyphs = glyphs
         self.fps = fps
         self.sixteen = self.console.color_system == "standard" if sixteen is None else sixteen
         """True on a terminal of 16 colours; the panes are painted with its own then."""
-        self.model = RunModel()
-        self.lock = threading.Lock()
-        """Held by whoever reads or changes the model; the reader thread changes it, all else is the app's thread."""
         self.live = LiveScreen(glyphs)
+        self._screens: dict[Where, RunScreen] = {"live": self.live}
         self._clock = clock
         self._notice: tuple[str, Level, float] | None = None
+
+    @property
+    def source(self) -> Source:
+        """Where the frames of the run on show come from, and its commands go."""
+        return self.watch.source
+
+    @property
+    def model(self) -> RunModel:
+        """The run on show."""
+        return self.watch.model
+
+    @property
+    def lock(self) -> threading.Lock:
+        """Held by whoever reads or changes that model."""
+        return self.watch.lock
+
+    @property
+    def run_dir(self) -> RunDir | None:
+        """Its directory, where that is on this machine."""
+        return self.watch.run_dir
+
+    @property
+    def current(self) -> RunScreen:
+        """The screen on show, which may be under a dialog."""
+        return next(screen for screen in reversed(self.screen_stack) if isinstance(screen, RunScreen))
 
     def on_mount(self) -> None:
         self.register_theme(THEME)
         self.theme = THEME.name
         self.animation_level = "none"
-        self.push_screen(self.live)
-        self.read()
+        self.install_screen(self.live, "live")
+        self.push_screen("live")
+        for watch in self.watches:
+            self.read(watch)
 
     # -- from the source to the screens
 
-    @work(thread=True, exclusive=True, group="reader", name="reader")
-    def read(self) -> None:
-        """Drain the source until the app ends."""
+    @work(thread=True, group="reader", name="reader")
+    def read(self, watch: Watch) -> None:
+        """Take in one run until the app ends."""
         worker = get_current_worker()
-        pause = 1.0 / self.fps
-        posted = 0.0
-        while not worker.is_cancelled:
-            self.source.wait(max(posted + pause - time.monotonic(), 0.01))
-            frames = self.source.drain(BATCH)
-            with self.lock:
-                for stamped in frames:
-                    if stamped.seq <= self.model.head:
-                        # A source gives each number once; again means that the hub's journal lost its newest frames.
-                        self.model.rewind(stamped.seq - 1)
-                    self.model.apply(stamped)
-            now = time.monotonic()
-            if now >= posted + pause:
-                posted = now
-                self.post_message(Tick())
-            if len(frames) == BATCH:
-                time.sleep(0.001)  # lets the screens have the lock while a long history comes in
+        watch.read(self.fps, lambda: self.post_message(Tick()), lambda: worker.is_cancelled)
 
     def on_tick(self) -> None:
         self.refresh_view()
@@ -133,7 +143,8 @@ class ConsoleApp(App[None]):
 
         The screen under a dialog stands still: Textual sends the whole of it again for every change below the dim.
         """
-        if not self.live.ready:
+        screen = next((one for one in reversed(self.screen_stack) if isinstance(one, RunScreen)), None)
+        if screen is None or not screen.ready:
             return
         notice = None
         if self._notice is not None:
@@ -147,7 +158,7 @@ class ConsoleApp(App[None]):
             if isinstance(self.screen, Dialog):
                 self.screen.tick()
             else:
-                self.live.show(self.model, link, notice)
+                screen.show(self.model, link, notice)
 
     def say(self, text: str, level: Level = "info") -> None:
         """Answer the operator in the footer for a while."""
@@ -156,13 +167,26 @@ class ConsoleApp(App[None]):
 
     # -- everywhere
 
-    def action_live(self) -> None:
-        while len(self.screen_stack) > 2:
+    def action_screen(self, ident: Where) -> None:
+        """Show another screen; a dialog that is open closes without acting."""
+        while isinstance(self.screen, Dialog):
             self.pop_screen()
+        if ident not in self._screens:
+            self._screens[ident] = catalogue.make(ident, self.glyphs)
+            self.install_screen(self._screens[ident], ident)
+        if self.screen is not self._screens[ident]:
+            self.switch_screen(ident)
+
+    def show_watch(self, watch: Watch) -> None:
+        """Show another of the runs that are watched."""
+        self.watch = watch
+        for screen in self._screens.values():
+            screen.forget()
+        self.refresh_view()
 
     def action_help(self) -> None:
         if not isinstance(self.screen, Dialog):
-            self.push_screen(HelpScreen(self.glyphs, operator=self.source.operator))
+            self.push_screen(HelpScreen(self.glyphs, operator=self.source.operator, where=self.current.ident))
 
     def action_leave(self) -> None:
         self.exit()

@@ -10,7 +10,8 @@ from typing import Final, Literal
 
 from textual.binding import Binding, BindingType
 
-Where = Literal["everywhere", "live", "dialog"]
+Where = Literal["everywhere", "screens", "live", "tokens", "sync", "fixes", "parity", "engines", "events", "dialog"]
+"""`screens` are the keys that every screen over a run has; then those of each screen."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +30,35 @@ class Key:
     footer_key: str = ""
 
 
+@dataclass(frozen=True)
+class Tab:
+    """One screen: its key, its name in bindings and commands, its word in the footer, what it is for."""
+
+    key: str
+    id: Where
+    word: str
+    description: str
+
+
+TABS: Final[tuple[Tab, ...]] = (
+    Tab("1", "live", "live", "live: clip, KL, entropy, reward, mismatch, lag; fixes, engines, events"),
+)
+"""The screens that there are, in the order of their keys."""
+
 KEYS: Final[tuple[Key, ...]] = (
-    Key("fix", ("F",), "F", "switch a fix on or off, live on every engine", "act_fix", "live", "fix", True),
-    Key("sync", ("S",), "S", "sync weights: pause, load, resume on every engine", "act_sync", "live", "sync", True),
-    Key("pause", ("P",), "P", "pause or resume generation", "act_pause", "live", "pause", True),
-    Key("freeze", ("space",), "space", "freeze the view; the run goes on", "freeze", "live", "freeze"),
-    Key("export", ("e",), "e", "export the metrics as Parquet", "export", "live", "export"),
-    Key("enlarge", ("enter",), "enter", "enlarge the focused pane", "enlarge", "live", "enlarge"),
-    Key("back", ("escape",), "esc", "one level out", "back", "live"),
-    Key("left", ("left", "h"), "← h", "pane or crosshair to the left", "move('left')", "live"),
-    Key("down", ("down", "j"), "↓ j", "pane, fix or event below", "move('down')", "live"),
-    Key("up", ("up", "k"), "↑ k", "pane, fix or event above", "move('up')", "live"),
-    Key("right", ("right", "l"), "→ l", "pane or crosshair to the right", "move('right')", "live"),
-    Key("next", ("tab",), "tab", "next pane", "app.focus_next", "live"),
-    Key("previous", ("shift+tab",), "shift+tab", "previous pane", "app.focus_previous", "live"),
+    Key("fix", ("F",), "F", "switch a fix on or off, live on every engine", "act_fix", "screens", "fix", True),
+    Key("sync", ("S",), "S", "sync weights: pause, load, resume on every engine", "act_sync", "screens", "sync", True),
+    Key("pause", ("P",), "P", "pause or resume generation", "act_pause", "screens", "pause", True),
+    Key("freeze", ("space",), "space", "freeze the view; the run goes on", "freeze", "screens", "freeze"),
+    Key("export", ("e",), "e", "export the metrics as Parquet", "export", "screens", "export"),
+    Key("enlarge", ("enter",), "enter", "enlarge the focused pane", "enlarge", "screens", "enlarge"),
+    Key("back", ("escape",), "esc", "one level out", "back", "screens"),
+    Key("left", ("left", "h"), "← h", "pane or crosshair to the left", "move('left')", "screens"),
+    Key("down", ("down", "j"), "↓ j", "pane, fix or event below", "move('down')", "screens"),
+    Key("up", ("up", "k"), "↑ k", "pane, fix or event above", "move('up')", "screens"),
+    Key("right", ("right", "l"), "→ l", "pane or crosshair to the right", "move('right')", "screens"),
+    Key("next", ("tab",), "tab", "next pane", "app.focus_next", "screens"),
+    Key("previous", ("shift+tab",), "shift+tab", "previous pane", "app.focus_previous", "screens"),
     Key("zoom_in", ("plus", "equals_sign"), "+", "zoom in, all charts", "zoom(0.5)", "live"),
     Key("zoom_out", ("minus",), "-", "zoom out, all charts", "zoom(2.0)", "live", "zoom", footer_key="+-"),
     Key("pan_left", ("left_square_bracket",), "[", "pan to older steps", "pan(-0.25)", "live"),
@@ -53,7 +69,7 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("smooth", ("s",), "s", "smoothing: off, moving average 0.6, 0.9, 0.99", "smooth", "live", "smooth"),
     Key("unit", ("x",), "x", "x axis: steps, time, tokens", "unit", "live"),
     Key("crosshair", ("c",), "c", "crosshair with values, linked over all charts", "crosshair", "live"),
-    Key("live", ("1",), "1", "the live screen", "live", "everywhere"),
+    *(Key(tab.id, (tab.key,), tab.key, tab.description, f"screen('{tab.id}')", "everywhere") for tab in TABS),
     Key("help", ("question_mark",), "?", "this help", "help", "everywhere", "help"),
     Key("quit", ("q",), "q", "leave the console; the run goes on", "leave", "everywhere", "quit"),
     Key("choose", ("enter",), "enter", "choose", "choose", "dialog"),
@@ -64,10 +80,11 @@ KEYS: Final[tuple[Key, ...]] = (
 )
 
 
-def bindings(where: Where) -> list[BindingType]:
-    """The table's entries of one place, as Textual takes them."""
+def bindings(*places: Where) -> list[BindingType]:
+    """The table's entries of some places, as Textual takes them; a later place goes before an earlier one."""
     return [
-        Binding(",".join(key.keys), key.action, key.description, show=False, id=f"{where}.{key.id}")
+        Binding(",".join(key.keys), key.action, key.description, show=False, id=f"{key.where}.{key.id}")
+        for where in reversed(places)
         for key in KEYS
         if key.where == where
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from console.tui.bindings import KEYS, Key
+from console.tui.bindings import KEYS, Key, Where
 from console.tui.glyphs import Glyphs
 from console.tui.screens.dialog import Dialog
 from console.tui.theme import Ink
@@ -20,18 +20,22 @@ class HelpScreen(Dialog[None]):
     hint = "↑ ↓ scroll  esc close"
     preferred_width = 76
 
-    def __init__(self, glyphs: Glyphs, *, operator: bool) -> None:
+    def __init__(self, glyphs: Glyphs, *, operator: bool, where: Where = "live") -> None:
         super().__init__(glyphs)
         self.operator = operator
+        self.where = where
         self._top = 0
 
     def lines(self, width: int) -> list[list[Text]]:  # noqa: ARG002  nothing here depends on it
-        view = [key for key in KEYS if key.where in ("live", "everywhere") and not key.acts_on_run]
+        here = [key for key in KEYS if key.where == self.where and not key.acts_on_run]
+        view = [key for key in KEYS if key.where in ("screens", "everywhere") and not key.acts_on_run]
         acting = [key for key in KEYS if key.acts_on_run]
         how = "" if self.operator else " (read-only now: start with --operate)"
         lines: list[list[Text]] = [[(f"Capitals act on the run{how}", Ink.WARN if self.operator else Ink.DIM)]]
         lines += [_line(key) for key in acting]
-        lines += [[], [("The view", Ink.BRIGHT)], *(_line(key) for key in view)]
+        if here:
+            lines += [[], [(f"On the {self.where} screen", Ink.BRIGHT)], *(_line(key) for key in here)]
+        lines += [[], [("Everywhere", Ink.BRIGHT)], *(_line(key) for key in view)]
         glyphs = self.glyphs
         lines += [[], [("Symbols", Ink.BRIGHT)]]
         for symbol, ink, meaning in (

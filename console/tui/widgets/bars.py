@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from console.trouble import Banner
-from console.tui.bindings import KEYS
+from console.tui.bindings import KEYS, TABS, Where
 from console.tui.glyphs import Glyphs
 from console.tui.present import Part, fit
 from console.tui.theme import Ink
@@ -62,10 +62,11 @@ _NOTICE: dict[Level, Ink] = {"info": Ink.BRIGHT, "warn": Ink.WARN, "error": Ink.
 
 
 class FooterBar(CellWidget):
-    """The keys of the screen, or for a while the answer to the last one."""
+    """The screens and the keys of this one, or for a while the answer to the last key."""
 
-    def __init__(self, *, id: str, glyphs: Glyphs) -> None:
+    def __init__(self, *, id: str, glyphs: Glyphs, where: Where = "live") -> None:
         super().__init__(id=id, glyphs=glyphs)
+        self.where = where
         self.operator = False
         self.notice: tuple[str, Level] | None = None
 
@@ -80,13 +81,21 @@ class FooterBar(CellWidget):
             cells.text(0, 1, text, _NOTICE[level])
             return
         keys = [key for key in KEYS if key.footer]
-        always = [key for key in keys if key.where == "everywhere"]
-        right = [part for key in always for part in self._entry(key.shown, key.footer, acts=False)]
+        right = [
+            part for key in keys if key.where == "everywhere" for part in self._entry(key.shown, key.footer, acts=False)
+        ]
         room = cells.width - sum(len(text) for text, _ in right) - 1
         used = 1
-        for key in keys:
-            if key.where == "everywhere":
-                continue
+        if len(TABS) > 1:
+            for tab in TABS:
+                here = tab.id == self.where
+                used += cells.text(0, used, tab.key, Ink.ACCENT)
+                used += cells.text(0, used, f"{tab.word} ", Ink.BRIGHT if here else Ink.DIM)
+            used += 1
+        # What acts comes first, then what this screen alone has.
+        own = [key for key in keys if key.where in ("screens", self.where)]
+        own.sort(key=lambda key: (not key.acts_on_run, key.where == "screens"))
+        for key in own:
             entry = self._entry(key.footer_key or key.shown, key.footer, acts=key.acts_on_run)
             length = sum(len(text) for text, _ in entry)
             if used + length <= room:

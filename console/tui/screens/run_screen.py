@@ -1,0 +1,223 @@
+"""What every screen over a run has: the bars, the banner, panes that can be moved between and enlarged.
+
+A screen shows the model as of the last tick; it holds the operator's view of it and nothing of the run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, cast
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.screen import Screen
+from textual.widget import Widget
+
+from console.store.model import RunModel
+from console.tui import present
+from console.tui.bindings import Where
+from console.tui.glyphs import Glyphs
+from console.tui.source import Link
+from console.tui.theme import Ink
+from console.tui.updates import TightCompositor
+from console.tui.widgets.bars import BannerBar, FooterBar, HeaderBar
+from console.tui.widgets.cells import Cells, CellWidget
+from console.tui.widgets.panes import Pane
+from driftline.frames import Level
+
+if TYPE_CHECKING:
+    from console.tui.app import ConsoleApp
+
+Direction = Literal["left", "right", "up", "down"]
+
+SMALLEST: Final = (60, 15)
+"""Columns and rows below which nothing is drawn but the wish for more."""
+
+BASE_CSS: Final = "run_screen.tcss"
+
+
+class TooSmall(CellWidget):
+    """What is shown instead of panes that would have no room."""
+
+    def paint(self, cells: Cells) -> None:
+        lines = [f"needs {SMALLEST[0]}x{SMALLEST[1]}", f"has {cells.width}x{cells.height}"]
+        for row, text in enumerate(lines, max((cells.height - len(lines)) // 2, 0)):
+            cells.text(row, max((cells.width - len(text)) // 2, 0), text, Ink.WARN)
+
+
+class RunScreen(Screen[None]):
+    """A screen over the run on show. Subclasses say what stands between banner and footer, and how it is drawn.
+
+    They set `ident` (a word of the table of screens), `BINDINGS = bindings("screens", ident)` and, with a style
+    sheet of their own, `CSS_PATH = [BASE_CSS, "their.tcss"]`.
+    """
+
+    CSS_PATH: ClassVar = BASE_CSS
+    ident: ClassVar[Where]
+
+    def __init__(self, glyphs: Glyphs) -> None:
+        super().__init__()
+        self._compositor = TightCompositor()
+        self.glyphs = glyphs
+        self.frozen = False
+        self.enlarged: Widget | None = None
+
+    # -- for subclasses
+
+    def body(self) -> ComposeResult:
+        """The widgets between banner and footer."""
+        raise NotImplementedError  # abstract: a Textual class has no room for the ABC metaclass
+
+    def draw(self, model: RunModel, link: Link) -> None:
+        """Hand what the model holds now to the panes; called with the model's lock held, not while frozen."""
+        raise NotImplementedError  # abstract: a Textual class has no room for the ABC metaclass
+
+    def place_panes(self, width: int, height: int) -> None:
+        """Give the panes their sizes on a screen of `width` x `height`, one alone where `self.enlarged` is it."""
+
+    def forget(self) -> None:
+        """Another run is on show from now on: let go of what was remembered of the last one."""
+
+    # -- the frame around it
+
+    @property
+    def ready(self) -> bool:
+        """True while there are panes to draw on: not before they are composed, not after they are gone."""
+        return self.is_mounted and bool(self.query(FooterBar)) and bool(self.query(HeaderBar))
+
+    @property
+    def console_app(self) -> ConsoleApp:
+        """The app, with its type."""
+        return cast("ConsoleApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield HeaderBar(id="header", glyphs=self.glyphs)
+        yield BannerBar(id="banner", glyphs=self.glyphs)
+        with Vertical(id="body"):
+            yield from self.body()
+        yield FooterBar(id="footer", glyphs=self.glyphs, where=self.ident)
+        yield TooSmall(id="small", glyphs=self.glyphs)
+
+    def on_mount(self) -> None:
+        for pane in self.focus_chain[:1]:
+            self.set_focus(pane)
+
+    def on_screen_resume(self) -> None:
+        self.rearrange()
+        self.console_app.refresh_view()
+
+    def on_resize(self) -> None:
+        self.rearrange()
+
+    def rearrange(self) -> None:
+        """Show the panes and bars that have room; all of the room is an enlarged pane's."""
+        if not self.ready:
+            return
+        width, height = self.size
+        small = width < SMALLEST[0] or height < SMALLEST[1]
+        self.query_one(TooSmall).display = small
+        large = self.enlarged
+        kept = set(large.ancestors_with_self) if large is not None else set()
+        self.query_one("#body").display = not small
+        for widget in self.query("#body *").results(Widget):
+            widget.display = large is None or widget in kept
+        for bar in ("#header", "#footer"):
+            self.query_one(bar).display = not small
+        banner = self.query_one(BannerBar)
+        banner.display = not small and banner.banner is not None
+        framed = large is not None or self.framed(height)
+        for pane in self.query(Pane):
+            pane.framed = framed
+        self.place_panes(width, height)
+
+    def framed(self, height: int) -> bool:  # noqa: ARG002  for those that leave frames out
+        """Whether panes have a frame on a screen of `height` rows."""
+        return True
+
+    def show(self, model: RunModel, link: Link, notice: tuple[str, Level] | None) -> None:
+        """Draw the model. While the view is frozen only the bars go on, so that nobody takes it for live."""
+        bar = self.query_one(BannerBar)
+        bar.show(present.trouble(model, link))
+        if bar.display != (bar.banner is not None):
+            self.rearrange()
+        app = self.console_app
+        operator = app.source.operator
+        self.query_one(HeaderBar).show(
+            present.header(model, app.source.run), present.link_text(model, link, frozen=self.frozen), operator=operator
+        )
+        self.query_one(FooterBar).show(operator=operator, notice=notice)
+        if not self.frozen:
+            self.draw(model, link)
+
+    def say(self, text: str, level: Level = "info") -> None:
+        """Answer a key in the footer."""
+        self.console_app.say(text, level)
+
+    # -- the keys of every screen
+
+    def action_freeze(self) -> None:
+        self.frozen = not self.frozen
+        self.console_app.refresh_view()
+        self.say("view frozen; the run goes on (space to thaw)" if self.frozen else "view live again")
+
+    def action_move(self, direction: Direction) -> None:
+        focused = self.focused
+        if isinstance(focused, Pane) and focused.move(direction):
+            return
+        if self.moved(focused, direction):
+            return
+        target = self._neighbour(focused, direction)
+        if target is not None:
+            self.set_focus(target)
+
+    def moved(self, focused: Widget | None, direction: Direction) -> bool:  # noqa: ARG002  for those that have a cursor
+        """Take a direction that the focused pane did not take; False moves the focus."""
+        return False
+
+    def _neighbour(self, focused: Widget | None, direction: Direction) -> Widget | None:
+        """The nearest pane in a direction, by where panes are on the screen."""
+        panes = [widget for widget in self.focus_chain if widget is not focused]
+        if focused is None:
+            return panes[0] if panes else None
+        here = focused.region
+        sideways = direction in ("left", "right")
+        forward = direction in ("right", "down")
+        best: tuple[float, Widget] | None = None
+        for pane in panes:
+            there = pane.region
+            if sideways:
+                ahead = there.x - here.x if forward else here.x - there.x
+                aside = abs(there.center[1] - here.center[1]) * 2
+            else:
+                ahead = there.y - here.y if forward else here.y - there.y
+                aside = abs(there.center[0] - here.center[0]) / 2
+            if ahead > 0 and (best is None or ahead + 2 * aside < best[0]):
+                best = (ahead + 2 * aside, pane)
+        return best[1] if best is not None else None
+
+    def action_enlarge(self) -> None:
+        self.enlarge(self.focused if self.enlarged is None else None)
+
+    def enlarge(self, pane: Widget | None) -> None:
+        """Give the whole body to one pane, or back to all."""
+        self.enlarged = pane
+        self.rearrange()
+        self.call_after_refresh(self.console_app.refresh_view)
+
+    def action_back(self) -> None:
+        """One level out."""
+        if self.enlarged is not None:
+            self.enlarge(None)
+
+    # -- acting on the run: the app holds the source, a screen only says what is meant
+
+    def action_act_fix(self) -> None:
+        self.console_app.ask_fix(None)
+
+    def action_act_sync(self) -> None:
+        self.console_app.ask_sync()
+
+    def action_act_pause(self) -> None:
+        self.console_app.ask_pause()
+
+    def action_export(self) -> None:
+        self.console_app.export()
