@@ -22,6 +22,8 @@ from typing import Final
 from console import leash, processes
 from console.outcome import FAILED, USAGE, Failure
 from driftline.config import HubConfig
+from driftline.keys import SUPERVISOR
+from driftline.probe import Probe
 from driftline.rundir import RUN_VARIABLE, RunDir
 
 HUB_START: Final = 30.0
@@ -35,6 +37,10 @@ HUB_GRACE: Final = 10.0
 SILENT: Final = 0.5
 """Seconds of waiting for an end that are no news."""
 HUB_RESTARTS: Final = 3
+PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
+"""Seconds before each new start of the compaction; the last one for ever."""
+STEADY_SECONDS: Final = 120.0
+"""A compaction that went on this long makes the next pause short again."""
 TICK: Final = 0.05
 
 Say = Callable[[str], None]
@@ -55,6 +61,10 @@ class Supervisor:
         self._before = {process.pid for process in processes.descendants()}
         self._adopts = processes.adopt_orphans()
         self._stopped = self._compacts = False
+        self._compaction_deaths = 0
+        self._compaction_since = 0.0
+        self._compaction_again: float | None = None
+        self._probe: Probe | None = None
 
     def __enter__(self) -> Supervisor:
         return self
@@ -91,8 +101,37 @@ class Supervisor:
             time.sleep(TICK)
         self._compacts = hub.compact
         if hub.compact:
-            self.start("compact", [sys.executable, "-P", "-m", "console.compact", str(self.run.path)])
+            self._start_compaction()
         return True
+
+    def _start_compaction(self) -> None:
+        self._compaction_since = time.monotonic()
+        self.start("compact", [sys.executable, "-P", "-m", "console.compact", str(self.run.path)])
+
+    def keep_compaction(self) -> None:
+        """Start the compaction that has died again, after a pause that grows, and say so in an event of the run.
+
+        It holds nothing that would be lost: the next one goes on with the segments that have no tables yet.
+        """
+        if not self._compacts or self.poll("compact") is None:
+            return
+        now = time.monotonic()
+        if self._compaction_again is None:
+            steady = now - self._compaction_since > STEADY_SECONDS
+            self._compaction_deaths = 0 if steady else self._compaction_deaths
+            pause = PAUSES[min(self._compaction_deaths, len(PAUSES) - 1)]
+            self._compaction_deaths += 1
+            self._compaction_again = now + pause
+            words = self.last_words("compact")
+            self._event("compact.died", f"the journal's compaction has died and starts again in {pause:g} s: {words}")
+        elif now >= self._compaction_again:
+            self._compaction_again = None
+            self._start_compaction()
+
+    def _event(self, kind: str, text: str) -> None:
+        if self._probe is None:
+            self._probe = Probe(SUPERVISOR, self.run, keys=SUPERVISOR)
+        self._probe.event(kind, text, "warn")
 
     def _hub_up(self, hub: subprocess.Popen[bytes]) -> bool:
         # The connection file may be one of an earlier hub on this directory: the pid tells.
@@ -129,8 +168,10 @@ class Supervisor:
     def keep_hub(self) -> bool:
         """Start a hub that has died again; True if it had to. Producers and consoles reconnect by themselves.
 
-        Raises Failure when it has died HUB_RESTARTS times: something is wrong that a restart does not cure.
+        And the compaction beside it, if it has died. Raises Failure when the hub has died HUB_RESTARTS times:
+        something is wrong that a restart does not cure.
         """
+        self.keep_compaction()
         if self.poll("hub") is None:
             return False
         if self._hub_restarts >= HUB_RESTARTS:
@@ -160,6 +201,8 @@ class Supervisor:
         if self._stopped:
             return
         self._stopped = True
+        if self._probe is not None:
+            self._probe.close()
         hub = self._children.pop("hub", None)
         for name, child in self._children.items():
             self._end(name, child, TRAINER_GRACE)

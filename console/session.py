@@ -110,6 +110,7 @@ class Session:
             self.progress.update(text)
 
     def _keep_hub(self) -> None:
+        self.supervisor.keep_compaction()
         if self.supervisor.poll("hub") is not None:
             words = self.supervisor.last_words("hub")
             if self.supervisor.keep_hub():

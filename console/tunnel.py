@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import math
 import os
+import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -38,6 +41,11 @@ SILENT_START: Final = 60.0
 """Seconds for a connection that asks nothing; with questions the operator takes the time he needs."""
 CHANNEL_SECONDS: Final = 20.0
 MAX_FILE: Final = 64 * 1024
+PREFIX: Final = "driftline-ssh-"
+YOUNG_SECONDS: Final = 60.0
+"""A folder changed more recently than this may be one that is being made."""
+_OLD_NAME: Final = re.compile(r"driftline-[a-z0-9_]{8}")
+"""What these folders were called before they were locked; only empty ones of them are removed."""
 _TICK: Final = 0.02
 
 
@@ -55,7 +63,8 @@ class Tunnel:
             raise TunnelError("there is no 'ssh' on this machine's PATH")
         self.address = address
         self._program = program
-        self._folder = Path(tempfile.mkdtemp(prefix="driftline-"))  # mode 0700
+        sweep()
+        self._folder, self._mine = _folder()
         self._control = self._folder / "control"
         self._prompts = prompts
         self._child: subprocess.Popen[bytes] | None = None
@@ -134,6 +143,9 @@ class Tunnel:
         self._ending.set()
         self._thread.join(timeout=10.0)
         shutil.rmtree(self._folder, ignore_errors=True)
+        mine, self._mine = self._mine, -1
+        if mine >= 0:
+            os.close(mine)
 
     def __enter__(self) -> Tunnel:
         return self
@@ -245,6 +257,39 @@ class Tunnel:
             )
         except subprocess.TimeoutExpired as error:
             raise TunnelError(f"{self.address.host} did not answer within {CHANNEL_SECONDS:.0f} s") from error
+
+
+def _folder() -> tuple[Path, int]:
+    """A folder of mode 0700 and a lock on it, which ends with this process however that ends."""
+    path = Path(tempfile.mkdtemp(prefix=PREFIX))
+    mine = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    with contextlib.suppress(OSError):  # where nobody can lock, nobody sweeps
+        fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return path, mine
+
+
+def sweep() -> None:
+    """Remove the folders that consoles of this user left behind when they were killed."""
+    for path in Path(tempfile.gettempdir()).glob("driftline-*"):
+        with contextlib.suppress(OSError):  # somebody else's, or gone meanwhile
+            status = path.lstat()
+            young = time.time() - status.st_mtime < YOUNG_SECONDS
+            if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode) or young:
+                continue
+            if path.name.startswith(PREFIX):
+                _remove_unlocked(path)
+            elif _OLD_NAME.fullmatch(path.name):
+                path.rmdir()  # fails for one that has something in it
+
+
+def _remove_unlocked(path: Path) -> None:
+    """Remove a folder unless its console lives. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path)
+    finally:
+        os.close(fd)
 
 
 def _clean(data: bytes) -> str:

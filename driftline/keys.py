@@ -26,10 +26,13 @@ from driftline.rundir import RunDir, RunError, write_private
 Role = Literal["producer", "viewer", "operator"]
 NO_TOKENS: Final = "no-tokens"
 
+SUPERVISOR: Final = "supervisor"
+"""Name, as a producer, of the process that started a run's others and tells how they fare."""
 RUN_KEYS: Final[tuple[tuple[str, Role | None, str], ...]] = (
     ("server", None, ""),
     ("trainer", "producer", "trainer"),
     ("engine", "producer", "engine-*"),
+    (SUPERVISOR, "producer", SUPERVISOR),
     ("viewer", "viewer", "local"),
     ("operator", "operator", "local"),
 )

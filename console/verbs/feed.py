@@ -55,6 +55,7 @@ def hub(args: argparse.Namespace) -> int:
             flush=True,
         )
         while not signals.pause(0.2):
+            supervisor.keep_compaction()
             if supervisor.poll("hub") is not None:
                 raise Failure(f"the hub has died: {supervisor.last_words('hub')}")
     return signals.exit_code

@@ -39,7 +39,7 @@ from driftline.hub.keep import Keep
 from driftline.journal import Journal, Record, read, record_encoder, segments
 from driftline.probe import Probe
 from driftline.rundir import RunDir
-from tests.unit.hubs import PATIENCE, Hub
+from tests.unit.hubs import PATIENCE, Hub, until
 
 
 def some(n: int, step: int) -> Tokens:
@@ -243,6 +243,42 @@ def test_a_run_that_says_so_is_compacted_by_its_end(tmp_path: Path) -> None:
     assert table(made, "metrics")[0]["name"] == "a"
     assert check(made) == []
     assert [note.stem for note in made.parquet.glob("*.json")] == ["000001"]
+
+
+def test_a_compaction_that_dies_is_started_again_after_a_while_and_the_run_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("console.launch.PAUSES", (0.05, 3600.0))
+    made = rundir.create(tmp_path, "run")
+
+    def deaths() -> list[Event]:
+        frames = [stamped.frame() for stamped in read(made.journal)]
+        return [frame for frame in frames if isinstance(frame, Event) and frame.kind == "compact.died"]
+
+    with Supervisor(made) as supervisor:
+        assert supervisor.start_hub(HubConfig(compact=True), cancelled=lambda: False)
+        first = supervisor._children["compact"]
+        first.kill()
+        first.wait(PATIENCE)
+
+        def again() -> bool:
+            supervisor.keep_compaction()
+            return supervisor._children["compact"].pid != first.pid
+
+        until(again, "the compaction to be started again")
+        second = supervisor._children["compact"]
+        assert second.poll() is None
+        second.kill()
+        second.wait(PATIENCE)
+        for _ in range(50):
+            assert not supervisor.keep_hub(), "the hub lives"
+        assert supervisor._children["compact"] is second, "and not at once the second time"
+        until(lambda: len(deaths()) == 2, "both deaths to be in the journal")
+    assert deaths()[0].level == "warn"
+    assert "starts again in 0.05 s: " in deaths()[0].text
+    assert "killed by SIGKILL" in deaths()[0].text
+    assert "starts again in 3600 s" in deaths()[1].text
+    assert [note.stem for note in made.parquet.glob("*.json")] == ["000001"], "the end compacts what is left"
 
 
 def test_the_verb(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,6 +158,7 @@ def test_keys_are_made_listed_and_revoked(run: RunDir, capsys: pytest.CaptureFix
     assert [line.split()[:3] for line in table.splitlines()] == [
         ["trainer", "producer", "trainer"],
         ["engine", "producer", "engine-*"],
+        ["supervisor", "producer", "supervisor"],
         ["viewer", "viewer", "local"],
         ["operator", "operator", "local"],
         ["alice", "operator", "alice"],
@@ -177,6 +178,7 @@ def test_keys_are_made_listed_and_revoked(run: RunDir, capsys: pytest.CaptureFix
     assert {grant.who for grant in grants.values()} == {
         "producer trainer",
         "producer engine-*",
+        "producer supervisor",
         "operator local",
         "producer engine-7*",
     }

@@ -1,0 +1,73 @@
+"""What a console that was killed leaves in the temporary folder is removed by the next one, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from console import tunnel
+from tests.unit.hubs import PATIENCE
+
+HOLDER = """
+import sys, time
+from console import tunnel
+folder, _ = tunnel._folder()
+(folder / "log").write_text("words")
+print(folder, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return tmp_path
+
+
+def age(path: Path) -> Path:
+    past = time.time() - 2 * tunnel.YOUNG_SECONDS
+    os.utime(path, (past, past), follow_symlinks=False)
+    return path
+
+
+def test_only_the_folders_of_dead_consoles_go(temporary: Path) -> None:
+    console = subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True)
+    try:
+        assert console.stdout is not None
+        held = age(Path(console.stdout.readline().strip()))
+        assert held.parent == temporary
+        assert held.stat().st_mode & 0o777 == 0o700
+        elsewhere = temporary / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "file").write_text("mine")
+        (temporary / "driftline-ssh-link").symlink_to(elsewhere)
+        others = {"driftline-bench-12345678", "driftline-abc", "driftline-notempty"}
+        for name in others:
+            (temporary / name).mkdir()
+        (temporary / "driftline-notempty" / "log").write_text("x")
+        (temporary / "driftline-ssh-file").write_text("x")
+        (temporary / "driftline-9ff23dmx").mkdir()
+        for path in temporary.glob("driftline-*"):
+            age(path)
+        (temporary / "driftline-ssh-young123").mkdir()
+
+        tunnel.sweep()
+        stay = {held.name, *others, "driftline-ssh-link", "driftline-ssh-file", "driftline-ssh-young123"}
+        assert {path.name for path in temporary.glob("driftline-*")} == stay, "the empty one of an older version goes"
+        assert (held / "log").read_text() == "words"
+        assert (elsewhere / "file").read_text() == "mine"
+
+        console.send_signal(signal.SIGKILL)
+        console.wait(PATIENCE)
+        tunnel.sweep()
+        assert not held.exists()
+    finally:
+        console.kill()
+        console.wait(PATIENCE)
