@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from console.snapshot import crc
 from driftline.frames import Stamped
-from driftline.records import HEADER, MAGIC, MAX_RECORD, PREFIX, Damage, scan
+from driftline.records import HEADER, MAGIC, MAX_RECORD, PREFIX, Damage, scan, segments
+from driftline.rundir import RunDir
 
 BLOCK: Final = 4 * 1024 * 1024
 """Bytes that are looked at together; what is made of them still fits the processor's cache."""
@@ -147,6 +148,18 @@ class Block:
 def encode(stamped: Stamped) -> bytes:
     """A stamped frame as the blocks hold it."""
     return encoder.encode(stamped)
+
+
+def run_segments(run: RunDir) -> list[tuple[int, Path | None]]:
+    """Numbers of a run's segments, with their files where the journal still has them; it only ever lost the oldest.
+
+    A segment without a file is in the compacted Parquet.
+    """
+    found: dict[int, Path | None] = {}
+    if run.parquet.is_dir():
+        found = {int(note.stem): None for note in run.parquet.glob("*.json") if note.stem.isdigit()}
+    found |= {int(path.stem): path for path in segments(run.journal)}
+    return sorted(found.items())
 
 
 def segment(path: Path, damage: Damage) -> Iterator[Block]:

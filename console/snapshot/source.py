@@ -10,12 +10,12 @@ import polars as pl
 
 from console.snapshot import compacted
 from console.snapshot.build import batches
-from console.snapshot.records import Block, decoder, encode, segment
+from console.snapshot.records import Block, decoder, encode, run_segments, segment
 from console.tables import STORED
 from driftline.client import Client
 from driftline.config import digest
 from driftline.frames import DECODE_ERRORS, FrameError, RunState, Stamped
-from driftline.journal import Damage, segments
+from driftline.records import Damage
 from driftline.rundir import RunDir, RunError
 
 _LOOK: Final = 4096
@@ -49,7 +49,7 @@ class Directory:
     def parts(self, stored: str) -> Iterator[pl.DataFrame]:
         self.damage = Damage()
         journal = []
-        for number, path in self._segments():
+        for number, path in run_segments(self.run):
             if path is not None:
                 journal.append(path)
             else:
@@ -70,21 +70,13 @@ class Directory:
             pass  # never had a hub, or the copy left the file out: the run's own word counts
         return _first_state(self._look()).synthetic
 
-    def _segments(self) -> list[tuple[int, Path | None]]:
-        """Numbers of all segments, with their files where the journal still has them; it only ever lost the oldest."""
-        found: dict[int, Path | None] = {}
-        if self.run.parquet.is_dir():
-            found = {int(note.stem): None for note in self.run.parquet.glob("*.json") if note.stem.isdigit()}
-        found |= {int(path.stem): path for path in segments(self.run.journal)}
-        return sorted(found.items())
-
     def _blocks(self, paths: list[Path]) -> Iterator[Block]:
         for path in paths:
             yield from segment(path, self.damage)
 
     def _look(self) -> Iterator[Stamped]:
         def blocks() -> Iterator[Block]:
-            for number, path in self._segments():
+            for number, path in run_segments(self.run):
                 yield from compacted.frames(self.run, number) if path is None else segment(path, Damage())
 
         yield from _decoded(blocks())

@@ -106,6 +106,30 @@ class Clock:
         self._n = n + 1
         self.revision += 1
 
+    def extend(self, steps: Steps, times: Floats, rates: Floats) -> None:
+        """As `put` for each; the steps do not fall. Shapes (n,) all, a rate that is not finite is none."""
+        known = np.isfinite(times)
+        steps, times, rates = steps[known], times[known], rates[known]
+        if not len(steps):
+            return
+        self.put(int(steps[0]), float(times[0]), float(rates[0]))  # may be one that the run goes back to
+        n = self._n
+        # The first frame of each step says when it was.
+        new = np.concatenate(([False], steps[1:] > steps[:-1])) & (steps > self._steps[n - 1])
+        steps, times, rates = steps[new], times[new], rates[new]
+        if not len(steps):
+            return
+        while n + len(steps) > len(self._steps):
+            self._grow()
+        part = slice(n, n + len(steps))
+        seconds = np.maximum.accumulate(np.concatenate((self._time[n - 1 : n], times - self._start)))
+        sampled = np.where(np.isfinite(rates) & (rates > 0), rates, 0.0) * np.diff(seconds)
+        self._steps[part], self._time[part] = steps, seconds[1:]
+        # Summed in the order of the steps, as `put` does, so that both are equal to the last bit.
+        self._tokens[part] = np.cumsum(np.concatenate((self._tokens[n - 1 : n], sampled)))[1:]
+        self._n = n + len(steps)
+        self.revision += len(steps)
+
     def ruler(self, unit: Unit) -> Ruler | None:
         """The x axis of a unit; None where nothing is known to place a step by."""
         if unit == "step":

@@ -11,21 +11,24 @@ to the reader, under a lock, so that what it derived from it can be made anew.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from console.store.clock import Clock
 from console.store.decimate import DIRECT, Envelope, Floats, envelope
 from console.store.pyramid import Pyramid, Values
 from console.store.smooth import Average
 from console.store.steps import FIRST, StepBuffer, StepPool, Steps
+from console.store.stretch import Stretch, ascents, columns, in_turn, moments
 from driftline.metrics import resolve
 
 __all__ = ["Points", "Series", "SeriesStore", "Steps", "Values"]
 
+_RATE: Final = "engine/tokens_per_s"
 _END: Final = 2**62
 """Behind every index."""
 
@@ -91,11 +94,25 @@ class Series:
             return
         else:
             self._buffer = self._pool.extend(buffer, n, step)
-        if n == len(self._values):
-            self._grow()
+        self._reserve(n + 1)
         self._values[n] = value
         self._n = n + 1
         self.revision += 1
+
+    def extend(self, steps: Steps, values: Values) -> None:
+        """Record many values, as `put` would one by one. Shapes (n,) both; cheap where the steps ascend strictly."""
+        n, buffer = self._n, self._buffer
+        ascend = bool((steps[1:] > steps[:-1]).all())
+        if not ascend or (buffer is not None and len(steps) and int(steps[0]) <= buffer.data[n - 1]):
+            for step, value in zip(steps.tolist(), values.tolist(), strict=True):
+                self.put(step, value)
+            return
+        if len(steps):
+            self._buffer = self._pool.follow(buffer, n, steps)
+            self._reserve(n + len(steps))
+            self._values[n : n + len(steps)] = values
+            self._n = n + len(steps)
+            self.revision += len(steps)
 
     def _rewrite(self, buffer: StepBuffer, step: int, value: float) -> None:
         n = self._n
@@ -119,11 +136,12 @@ class Series:
             self._changed = (at, stop) if before is None else (min(at, before[0]), max(stop, before[1]))
             self.revision += 1
 
-    def _grow(self) -> None:
-        # A new buffer instead of a resize in place: a view handed out earlier keeps what it saw.
-        values = np.empty(2 * len(self._values))
-        values[: self._n] = self._values[: self._n]
-        self._values = values
+    def _reserve(self, n: int) -> None:
+        if n > len(self._values):
+            # A new buffer instead of a resize in place: a view handed out earlier keeps what it saw.
+            values = np.empty(max(n, 2 * len(self._values)))
+            values[: self._n] = self._values[: self._n]
+            self._values = values
 
     def smoothed(self, weight: float) -> Values:
         """The debiased moving average of all values there are now. For one reading thread, as all below."""
@@ -242,11 +260,25 @@ class SeriesStore:
         """Record the numbers of one step, reported at `time` (seconds since the epoch, the producer's clock)."""
         for name, value in values.items():
             self.put(name, step, value)
-        rate = self._series.get("engine/tokens_per_s")
+        rate = self._series.get(_RATE)
         if rate is not None and len(rate) and rate.steps[-1] == step:
             self.clock.put(step, time, float(rate.values[-1]))
         else:
             self.clock.put(step, time)
+
+    def extend(self, stretches: Sequence[Stretch]) -> None:
+        """Record the numbers of many steps, as `record` would frame by frame."""
+        stretches = in_turn(stretches)
+        for part in ascents(stretches) if stretches else ():
+            steps, times, rates, rated = moments(part, _RATE)
+            known = self._series.get(_RATE)
+            newest = (int(known.steps[-1]), float(known.values[-1])) if known is not None and len(known) else None
+            for name, column in columns(part).items():
+                series = self._series.get(name)
+                if series is None:
+                    series = self._series[name] = Series(self._pool)
+                series.extend(column.steps, column.values)
+            self.clock.extend(steps, times, _newest_rates(steps, rates, rated, newest))
 
     def names(self) -> tuple[str, ...]:
         """Canonical names, in the order in which they first came."""
@@ -283,3 +315,19 @@ class SeriesStore:
     def last_step(self) -> int:
         """The highest step of any metric, -1 without one."""
         return max((int(series.steps[-1]) for series in self._series.values() if len(series)), default=-1)
+
+
+def _newest_rates(
+    steps: Steps, rates: Floats, rated: npt.NDArray[np.bool_], before: tuple[int, float] | None
+) -> Floats:
+    """What `record` would give the clock with each frame: the newest rate where it is one of the frame's own step.
+
+    `before` is step and value of the newest rate until then. In a run that went back it lies ahead of the steps.
+    """
+    last = np.maximum.accumulate(np.where(rated, np.arange(len(steps)), -1))
+    own = (last >= 0) & (steps[last] == steps)
+    found = np.where(own, rates[last], np.nan)
+    if before is not None:
+        found = np.where(steps < before[0], np.nan, found)
+        found = np.where(~own & (steps == before[0]), before[1], found)
+    return found

@@ -29,13 +29,23 @@ class StepBuffer:
 
     def append(self, step: int) -> None:
         """Add a step above all others."""
-        if self.n == len(self.data):
-            # A new buffer and not a resize in place: a view handed out earlier keeps what it saw.
-            data = np.empty(max(2 * self.n, FIRST), np.int64)
-            data[: self.n] = self.data
-            self.data = data
+        self._reserve(self.n + 1)
         self.data[self.n] = self.last = step
         self.n += 1
+
+    def extend(self, steps: Steps) -> None:
+        """Add ascending steps above all others."""
+        if len(steps):
+            self._reserve(self.n + len(steps))
+            self.data[self.n : self.n + len(steps)] = steps
+            self.n, self.last = self.n + len(steps), int(steps[-1])
+
+    def _reserve(self, n: int) -> None:
+        if n > len(self.data):
+            # A new buffer and not a resize in place: a view handed out earlier keeps what it saw.
+            data = np.empty(max(n, 2 * self.n, FIRST), np.int64)
+            data[: self.n] = self.data[: self.n]
+            self.data = data
 
 
 class StepPool:
@@ -72,6 +82,28 @@ class StepPool:
         self._release(buffer)
         return self._add(own, step)
 
+    def follow(self, buffer: StepBuffer | None, n: int, steps: Steps) -> StepBuffer:
+        """The buffer for a series that has the first `n` steps of `buffer` (None: has none) and gets `steps` next.
+
+        They ascend and are above those.
+        """
+        others = [other for other in self._buffers if other is not buffer]
+        for candidate in (*([] if buffer is None else [buffer]), *others):
+            both = min(candidate.n - n, len(steps))
+            if both < 0 or (both == 0 and candidate is not buffer):
+                continue
+            prefix = candidate is buffer or buffer is None or np.array_equal(candidate.data[:n], buffer.data[:n])
+            if prefix and np.array_equal(candidate.data[n : n + both], steps[:both]):
+                candidate.extend(steps[both:])
+                return candidate if candidate is buffer else self._swap(buffer, candidate)
+        own = StepBuffer(np.empty(0, np.int64) if buffer is None else buffer.data[:n].copy())
+        own.extend(steps)
+        own.users = 1
+        if buffer is not None:
+            self._release(buffer)
+        self._buffers.append(own)
+        return own
+
     def insert(self, buffer: StepBuffer, n: int, at: int, step: int) -> StepBuffer:
         """The buffer for a series that has the first `n` steps of `buffer` and gets `step` as its `at`-th."""
         steps = np.insert(buffer.data[:n], at, step)
@@ -90,9 +122,10 @@ class StepPool:
         self._buffers.append(buffer)
         return buffer
 
-    def _swap(self, old: StepBuffer, new: StepBuffer) -> StepBuffer:
+    def _swap(self, old: StepBuffer | None, new: StepBuffer) -> StepBuffer:
         new.users += 1
-        self._release(old)
+        if old is not None:
+            self._release(old)
         return new
 
     def _release(self, buffer: StepBuffer) -> None:
