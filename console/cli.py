@@ -85,6 +85,7 @@ def build() -> Parser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _starting(verbs)
     _watching(verbs)
+    _serving(verbs)
     _guarding_numbers(verbs)
     _keeping(verbs)
     _judging(verbs)
@@ -135,6 +136,16 @@ def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
     _run(tail)
     _key(tail)
     tail.add_argument("--seconds", type=_above_zero, metavar="N", help="end after N seconds")
+
+
+def _serving(verbs: argparse._SubParsersAction[Parser]) -> None:
+    serve = _verb(verbs, "serve", "console.verbs.serve:serve", "the console in a browser, read-only, on loopback")
+    serve.add_argument("run", nargs="?", metavar="RUN", help="id or path of a run here (default: the newest live one)")
+    _key(serve)
+    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default %(default)s)")
+    serve.add_argument("--port", type=_natural, default=0, metavar="N", help="0: a free one (default)")
+    serve.add_argument("--public", action="store_true", help="allow an address that others can reach")
+    _screen(serve)
 
 
 def _guarding_numbers(verbs: argparse._SubParsersAction[Parser]) -> None:

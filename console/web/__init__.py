@@ -1,0 +1,1 @@
+"""The console in a browser: textual-serve on loopback, one read-only console process for each open page."""
