@@ -1,7 +1,8 @@
 """Frames as columns of flat tables, in batches of bounded size. Pure; what writes them is `compact.py`.
 
-Every frame goes to exactly one table; those that have none of their own, that do not fit, or that a newer version
-wrote and this one does not know, go to `rest` with the body as it was journaled.
+Every frame goes to exactly one table, if it comes back from there byte for byte (`console.restore`); those that have
+none of their own, that do not fit, or that a newer version wrote and this one does not know, go to `rest` with the
+body as it was journaled.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from console.plain import to_json
+from console.restore import faithful
 from driftline.frames import Event, FixState, Frame, FrameError, Metrics, Span, Stamped, Tokens, floats, ints
 from driftline.journal import kind
 
@@ -63,7 +65,9 @@ def batches(stream: Iterable[Stamped]) -> Iterator[Batch]:
             frame: Frame | None = stamped.frame()
         except FrameError:
             frame = None
-        if isinstance(frame, Tokens) and frame.n and _fits((frame.step, frame.version)):
+        if frame is not None and not faithful(stamped, frame, to_json(frame.data) if isinstance(frame, Event) else ""):
+            frame = None
+        if isinstance(frame, Tokens) and _fits((frame.step, frame.version)):
             tokens.append(_tokens(place, frame))
             if sum(len(one["id"]) for one in tokens) >= BATCH_ROWS:
                 yield _joined(tokens)

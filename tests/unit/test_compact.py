@@ -125,7 +125,7 @@ def test_the_tables_are_the_journal_row_for_row(run: RunDir) -> None:
                 mine = {n: getattr(one, n) if one else None for n in names}
                 mine["engine_how"], mine["engine_detail"] = mine.pop("how"), mine.pop("detail")
                 expected["fixes"].append(place | row | mine)
-        elif isinstance(frame, Tokens) and frame.n:
+        elif isinstance(frame, Tokens) and frame.n > 2:  # with fewer it tells of sequences that have no token
             for i in range(frame.n):
                 at = int(ints(frame.seq)[i])
                 expected["tokens"].append(
