@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Final
 
 from console.outcome import Failure
 from console.place import Place
+from console.store.token_frames import is_tokens
 from console.tui.source import STALE_AFTER, HeldError, Link, SourceError
 from driftline import client as hub
 from driftline.client import Client, ClientError, Feed, Keeper
@@ -14,6 +16,12 @@ from driftline.rundir import RunError
 
 COMMAND_TIMEOUT: Final = 30.0
 """Seconds after which a command that was not applied must not take effect any more."""
+
+TOKENS_BACK: Final = 8192
+"""Numbers of the journal that are looked through for tokens of the past: some hundred steps of a small run."""
+TOKENS_BYTES: Final = 8 * 1024 * 1024
+"""About how much of the past is fetched at most: some 300,000 tokens, a few seconds over a slow line."""
+_PROBED: Final = 256
 
 
 class LiveSource:
@@ -29,6 +37,9 @@ class LiveSource:
         except (ClientError, RunError, Failure) as error:
             raise SourceError(str(error)) from error
         self._place = run
+        self._keys = keys
+        self._tokens: Feed | None = None
+        self._switch = threading.Lock()
         self.run = run.id
         self.operator = operate
 
@@ -37,6 +48,37 @@ class LiveSource:
 
     def drain(self, limit: int) -> list[Stamped]:
         return self._feed.drain(limit)
+
+    def tokens(self, on: bool) -> str:
+        with self._switch:
+            if not on:
+                self._drop_tokens()
+            elif self._tokens is None:
+                try:
+                    since = recent(self._client, self._feed.status.head)
+                    self._tokens = Feed(
+                        self._place.connection(), self._keys, since, tokens=True, refresh=self._place.connection
+                    )
+                except (ClientError, RunError) as error:
+                    return str(error)
+        return ""
+
+    def drain_tokens(self, limit: int) -> list[Stamped]:
+        feed = self._tokens
+        return [] if feed is None else [stamped for stamped in feed.drain(limit) if is_tokens(stamped.body)]
+
+    @property
+    def tokens_behind(self) -> int:
+        feed = self._tokens
+        if feed is None:
+            return 0
+        status = feed.status
+        return status.behind or int(not status.head)  # nobody knows yet how many before the hub has spoken
+
+    def _drop_tokens(self) -> None:
+        if self._tokens is not None:
+            self._tokens.close()
+            self._tokens = None
 
     def link(self) -> Link:
         status = self._feed.status
@@ -80,3 +122,18 @@ class LiveSource:
         self._keeper.close()
         self._feed.close()
         self._client.close()
+        self.tokens(False)  # last: a question for the past that still waits ends with the client
+
+
+def recent(client: Client, head: int) -> int:
+    """The number from which on to follow tokens, so that about TOKENS_BYTES come at first. Raises ClientError.
+
+    How much there is in a number of the journal is taken from its newest page, and no more than that is fetched for it.
+    """
+    head = head or client.snapshot().head
+    start = max(head - _PROBED + 1, 1)
+    page = client.page(start, _PROBED, tokens=True)
+    taken = sum(len(stamped.body) for stamped in page.frames)
+    numbers = max(page.next - start, 1)
+    back = min(TOKENS_BACK, TOKENS_BYTES * numbers // max(taken, 1))
+    return max(max(head, page.head) - back + 1, page.first, 1)

@@ -42,6 +42,26 @@ class Source(Protocol):
 
     def link(self) -> Link: ...
 
+    def tokens(self, on: bool) -> str:
+        """Follow token logprobs too, from the recent past on, or stop; "" if that is so now, else why not, for people.
+
+        They come apart from the other frames, through `drain_tokens`, because few need them and they are many. How much
+        of the past is told is bounded. May take as long as a request to the hub; asking again changes nothing.
+        """
+        ...
+
+    def drain_tokens(self, limit: int) -> list[Stamped]:
+        """The next Tokens frames in order, at most `limit`; none unless `tokens` was asked for. Never blocks.
+
+        A number at or below the last one means that the source has gone back: what was told from there on is void.
+        """
+        ...
+
+    @property
+    def tokens_behind(self) -> int:
+        """Frames that are still looked through for tokens; 0 when all that was asked for is here."""
+        ...
+
     @property
     def session(self) -> str:
         """What this console calls itself beside others of the same key: `frames.Writer.session` where it holds the run.

@@ -26,6 +26,7 @@ from driftline.frames import (
     RunState,
     RunStatus,
     Stamped,
+    Tokens,
     Verb,
     encode,
 )
@@ -45,6 +46,11 @@ class FakeSource:
         self.closed = False
         self._queue: list[Stamped] = []
         self._seq = 0
+        self.no_tokens = ""
+        """Why tokens are refused, if they are."""
+        self.tokens_on = False
+        self.tokens_behind = 0
+        self._told: list[Stamped] = []
         self._lock = threading.Condition()
         self.drained = threading.Event()
 
@@ -53,7 +59,10 @@ class FakeSource:
             for frame in frames:
                 self._seq += 1
                 at = START + self._seq * 0.01 if time is None else time
-                self._queue.append(Stamped(self._seq, at, producer, msgspec.Raw(encode(frame))))
+                stamped = Stamped(self._seq, at, producer, msgspec.Raw(encode(frame)))
+                self._queue.append(stamped)
+                if isinstance(frame, Tokens):
+                    self._told.append(stamped)
             self._lock.notify_all()
 
     @property
@@ -67,6 +76,17 @@ class FakeSource:
     def drain(self, limit: int) -> list[Stamped]:
         with self._lock:
             taken, self._queue = self._queue[:limit], self._queue[limit:]
+        return taken
+
+    def tokens(self, on: bool) -> str:
+        self.tokens_on = on and not self.no_tokens
+        return self.no_tokens if on else ""
+
+    def drain_tokens(self, limit: int) -> list[Stamped]:
+        with self._lock:
+            if not self.tokens_on:
+                return []
+            taken, self._told = self._told[:limit], self._told[limit:]
         return taken
 
     def link(self) -> Link:

@@ -1,0 +1,67 @@
+"""Tokens frames with the text of their tokens left as it came: a million tokens a second are too many for strings.
+
+What is not an array is decoded per sequence only; the pieces of a frame's tokens are decoded when somebody looks at one
+of them. Everything that is handed out is safe to show (`driftline.text`).
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+import msgspec
+
+from driftline.frames import DECODE_ERRORS, FrameError, Tokens, check_tokens
+from driftline.text import sanitize, sanitize_struct
+
+_TAG: Final = b"\xa1t"
+_ARRAY16: Final = 0xDC
+
+
+class LeanTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="t"):
+    """`driftline.frames.Tokens`, field by field, but for `pieces`, which `pieces_of` decodes."""
+
+    step: int
+    version: int
+    time: float
+    n: int
+    ids: bytes
+    seq: bytes
+    position: bytes
+    token_version: bytes
+    rollout: bytes
+    trainer: bytes
+    engines: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    rewards: tuple[float, ...] = ()
+    pieces: msgspec.Raw = msgspec.Raw(b"\x90")
+
+
+_lean: Final = msgspec.msgpack.Decoder(LeanTokens)
+_pieces: Final = msgspec.msgpack.Decoder(tuple[str, ...])
+
+
+def is_tokens(body: msgspec.Raw | bytes) -> bool:
+    """Whether an encoded frame calls itself Tokens, told from its first bytes."""
+    head = bytes(memoryview(body)[:5])
+    return bool(head) and (head[3:5] if head[0] == _ARRAY16 else head[1:3]) == _TAG
+
+
+def decode_lean(body: msgspec.Raw | bytes) -> LeanTokens:
+    """Unpack a Tokens frame; its pieces hold on to nothing else. Raises FrameError."""
+    try:
+        frame = _lean.decode(body)
+    except DECODE_ERRORS as error:
+        raise FrameError(str(error) or type(error).__name__) from error
+    check_tokens(cast("Tokens", frame))  # it looks at the arrays alone
+    return msgspec.structs.replace(sanitize_struct(frame), pieces=frame.pieces.copy())
+
+
+def pieces_of(raw: msgspec.Raw, n: int) -> tuple[str, ...]:
+    """The decoded text of each of `n` tokens; () where the producer sent none, or none that can be read."""
+    try:
+        pieces = _pieces.decode(raw)
+    except DECODE_ERRORS:
+        return ()  # what cannot be text is shown by its ids, as what has none
+    if len(pieces) != n:
+        return ()
+    return tuple(map(sanitize, pieces))
