@@ -187,6 +187,14 @@ class Shelf:
             index, _ = build(path, after, Damage())
             with contextlib.suppress(OSError):  # a full disk: then the next one makes it again
                 index.save(path)
+        return self._hold(path, index)
+
+    def put(self, path: Path, index: Index) -> None:
+        """Keep the index of a segment that was just left at hand: its sidecar may not be there yet."""
+        with contextlib.suppress(OSError):  # then it is looked for when it is asked for
+            self._hold(path, index)
+
+    def _hold(self, path: Path, index: Index) -> tuple[int, Index]:
         self._open[path] = os.open(path, os.O_RDONLY), index
         if len(self._open) > OPEN_SEGMENTS:
             os.close(self._open.popitem(last=False)[1][0])

@@ -2,7 +2,8 @@
 
 What it promises, with the hub: a frame the producer saw acknowledged is in the journal after any kill -9, and a
 console that comes back sees every sequence number once. (After a crash of the whole machine, what was written
-since the last fdatasync, 100 ms as a rule, may be gone; commands are synced before anybody acts on them.)
+since the last fdatasync, 100 ms as a rule, may be gone, also from before a seam of two segments; commands are synced
+before anybody acts on them.)
 
 Its folder holds segments (`records.py` has their format), closed ones with an index and the newest with a checkpoint
 (`index.py`). Every start of the hub opens a new segment, and its number is the epoch; a segment that has grown too
@@ -18,6 +19,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
@@ -25,7 +27,6 @@ from typing import Final, Protocol
 from driftline.disk import DISK, Disk, sync_path
 from driftline.index import CHECKPOINT, INDEX, Index, Shelf, build, load_checkpoint, look, read_one, save_checkpoint
 from driftline.records import (
-    HEADER,
     SUFFIX,
     Damage,
     Record,
@@ -41,6 +42,7 @@ from driftline.records import (
     scan,
     segments,
 )
+from driftline.segment import Open, Segment
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 SEGMENT_RECORDS: Final = 65_536
@@ -49,6 +51,8 @@ SEGMENT_SECONDS: Final = 600.0
 the index in memory under a megabyte, and what retention takes away at once, little."""
 
 _CHECKPOINTS_KEPT: Final = 2
+_LEFT_KEPT: Final = 4
+"""Segments that may wait for a slow disk to be closed; then the writer waits too, so that this has an end."""
 _PAGE_LOOK: Final = 20_000
 
 log = logging.getLogger("driftline.hub")
@@ -89,19 +93,11 @@ class Forgetful:
             raise ValueError("every record is wanted")
 
 
-class Segment:
-    """A closed segment: numbers from `first` to before `end` in `size` bytes, complete since Unix time `closed`."""
-
-    def __init__(self, path: Path, first: int, end: int, size: int, closed: float) -> None:
-        self.path, self.first, self.end, self.size, self.closed = path, first, end, size, closed
-
-    @property
-    def number(self) -> int:
-        return int(self.path.stem)
-
-
 class Journal:
     """The one writer of a journal; whoever makes one must hold the run's `hub.lock`.
+
+    With `deferred`, another thread calls `sync` a few times a second, and what closing a segment costs the disk is
+    left to it: the writer never waits for more than a write.
 
     Opening it moves a torn end aside, gives `memory` the newest checkpoint and the records since (or, with
     `on_record`, every record there is), and starts a new segment. Attributes: `epoch`, `head` (newest seq),
@@ -125,52 +121,70 @@ class Journal:
         self._closed: list[Segment] = []
         self._shelf = Shelf()
         self._checkpointed = 0
-        # Of the segment being written; there is one from the end of this method on.
-        self._fd, self._path, self._index, self._size, self._until = -1, folder, Index(1), 0, 0.0
+        self._until = 0.0
+        self.deferred = False
         self._syncing = threading.Lock()
-        self._synced, self._sync_failed = 0, False
+        self._left: deque[Open] = deque()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._open_existing(segments(folder))
             self.epoch = next_epoch(folder)
-            self._start_segment(self.epoch)
+            self._open = self._new_segment(self.epoch)
+            self._link(self._open)  # the number of the epoch must not be given away a second time
         except OSError as error:
             raise JournalError(f"{folder}: {error.strerror or error}") from error
 
     @property
     def first(self) -> int:
         """Oldest sequence number that is still here; those before it were taken away by retention."""
-        return self._closed[0].first if self._closed else self._index.first
+        return self._closed[0].first if self._closed else self._open.index.first
 
     def append(self, record: bytes, seq: int, plain: bool) -> None:
         """Write one record, the next in sequence, whole or not at all. Raises JournalError.
 
         `plain` is false for Tokens frames, which pages can leave out.
         """
-        index = self._index
-        if self._size >= SEGMENT_BYTES or len(index.plain) >= SEGMENT_RECORDS or time.monotonic() >= self._until:
+        one = self._open
+        if one.size >= SEGMENT_BYTES or len(one.index.plain) >= SEGMENT_RECORDS or time.monotonic() >= self._until:
             self._rotate()
-            index = self._index
+            one = self._open
         data = pack_head(record, seq) + record
-        size = self._size
-        if reason := self._disk.put(self._fd, data, size):
-            raise JournalError(f"{self._path}: {reason}")
-        index.add(seq, size, len(record), plain)
-        self._size = size + len(data)
+        size = one.size
+        if reason := self._disk.put(one.fd, data, size):
+            raise JournalError(f"{one.path}: {reason}")
+        one.index.add(seq, size, len(record), plain)
+        one.size = size + len(data)
         self.head = seq
 
     def sync(self) -> None:
-        """Force what was written to the disk. Safe from another thread. Raises JournalError."""
+        """Force all that was written to the disk and close what was left. Any thread's. Raises JournalError."""
         with self._syncing:
-            end = self._size
-            try:
-                if self._sync_failed:
-                    self._disk.again(self._fd, self._synced, end)
-                self._disk.sync(self._fd)
-            except OSError as error:
-                self._sync_failed = True
-                raise JournalError(f"{self._path}: {error.strerror or error}") from error
-            self._synced, self._sync_failed = end, False
+            while True:
+                while self._left:
+                    self._close_left(self._left[0])
+                    self._left.popleft()
+                # A segment is put among the left ones before the next takes its place: none there, none forgotten.
+                one = self._open
+                if not self._left:
+                    break
+            self._sync(one)
+
+    def _sync(self, one: Open) -> None:
+        end = one.size
+        try:
+            if not one.linked:
+                self._link(one)
+            if one.failed:
+                self._disk.again(one.fd, one.synced, end)
+            self._disk.sync(one.fd)
+        except OSError as error:
+            one.failed = True
+            raise JournalError(f"{one.path}: {error.strerror or error}") from error
+        one.synced, one.failed = end, False
+
+    def _link(self, one: Open) -> None:
+        sync_path(self.folder)
+        one.linked = True
 
     def page(self, start: int, limit: int, max_bytes: int, tokens: bool) -> tuple[list[bytes], int]:
         """Records from `start` on, at most `limit` and (but for one) `max_bytes`; and where to go on.
@@ -186,7 +200,9 @@ class Journal:
                 continue
             try:
                 fd, index = (
-                    (self._fd, self._index) if segment is None else self._shelf.index(segment.path, segment.first - 1)
+                    (self._open.fd, self._open.index)
+                    if segment is None
+                    else self._shelf.index(segment.path, segment.first - 1)
                 )
             except OSError as error:
                 log.error("a page leaves out a segment that cannot be read: %s", error)
@@ -214,7 +230,7 @@ class Journal:
 
         One that no checkpoint covers, or whose number is `spared`, stays, and so does everything after it.
         """
-        total = sum(segment.size for segment in self._closed) + self._size
+        total = sum(segment.size for segment in self._closed) + self._open.size
         gone = []
         while self._closed:
             segment = self._closed[0]
@@ -241,14 +257,18 @@ class Journal:
 
     def close(self) -> None:
         """Sync, leave an index and a checkpoint for the next hub, and close."""
-        if self._fd < 0:
+        one = self._open
+        if one.fd < 0:
             return
         try:
             self.sync()
-            self._keep(self._path, self._index, self._size)
+            segment = self._count_closed(one)
+            one.head, one.saved = self.head, self._memory.save()
+            self._leave_sidecars(one, segment.number)
         finally:
-            os.close(self._fd)
-            self._fd = -1
+            for left in [*self._left, one]:
+                os.close(left.fd)
+            one.fd = -1
             self._shelf.close()
 
     # Start
@@ -269,7 +289,7 @@ class Journal:
         if paths:
             sync_path(paths[-1])  # a hub that was killed may not have come to it
             if numbers[-1] > known:
-                self._checkpoint(self._closed[-1])
+                self._checkpoint(paths[-1], numbers[-1], self.head, self._memory.save())
         self._checkpointed = max(self._checkpointed, known)
 
     def _load_checkpoint(self, paths: list[Path]) -> int:
@@ -300,55 +320,67 @@ class Journal:
 
     # Segments
 
-    def _start_segment(self, number: int) -> None:
+    def _new_segment(self, number: int) -> Open:
+        """Raises OSError, and then there is none."""
         path = self.folder / f"{number:06d}{SUFFIX}"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             if reason := self._disk.put(fd, pack_header(self.epoch, self.head + 1, time.time()), 0):
                 raise OSError(f"{path.name}: {reason}")
-            sync_path(self.folder)
         except OSError:
             os.close(fd)
             path.unlink(missing_ok=True)
             raise
-        with self._syncing:  # the other thread may be at the old one
-            old, self._fd, self._path = self._fd, fd, path
-            self._size, self._synced, self._sync_failed = HEADER, 0, False
-        if old >= 0:
-            os.close(old)
-        self._index = Index(self.head + 1)
         self._until = time.monotonic() + SEGMENT_SECONDS
+        return Open(fd, path, self.head + 1)
 
     def _rotate(self) -> None:
         """Begin the next segment. Raises JournalError, and then the old one is still the one being written."""
-        if not self._index:
+        old = self._open
+        if not old.index:
             self._until = time.monotonic() + SEGMENT_SECONDS
             return
-        self.sync()
-        path, index, size = self._path, self._index, self._size
+        if not self.deferred or len(self._left) >= _LEFT_KEPT:
+            self.sync()
         try:
-            self._start_segment(int(path.stem) + 1)
+            new = self._new_segment(int(old.path.stem) + 1)
         except OSError as error:
             raise JournalError(f"{self.folder}: {error.strerror or error}") from error
-        self._keep(path, index, size)
+        old.head, old.saved = self.head, self._memory.save()
+        self._shelf.put(old.path, old.index)
+        self._count_closed(old)
+        self._left.append(old)
+        self._open = new
+        if not self.deferred:
+            self.sync()
 
-    def _keep(self, path: Path, index: Index, size: int) -> None:
-        """Count a segment as closed. Its sidecars can be made again, so that failing to write them is no error."""
-        segment = Segment(path, index.first, index.first + len(index), size, time.time())
+    def _count_closed(self, one: Open) -> Segment:
+        first = one.index.first
+        segment = Segment(one.path, first, first + len(one.index), one.size, time.time())
         self._closed.append(segment)
-        try:
-            index.save(path)
-        except OSError as error:
-            log.warning("%s: %s; it will be made again", path.with_suffix(INDEX), error.strerror or error)
-        self._checkpoint(segment)
+        return segment
 
-    def _checkpoint(self, segment: Segment) -> None:
+    def _close_left(self, one: Open) -> None:
+        """Close a segment that was left. Raises JournalError, and then it is left as it was."""
+        self._sync(one)
+        os.close(one.fd)
+        self._leave_sidecars(one, int(one.path.stem))
+
+    def _leave_sidecars(self, one: Open, number: int) -> None:
+        """Index and checkpoint of a segment that is on the disk. They can be made again: failing is no error."""
         try:
-            save_checkpoint(segment.path, self.head, self._memory.save())
+            one.index.save(one.path)
         except OSError as error:
-            log.warning("%s: %s", segment.path.with_suffix(CHECKPOINT), error.strerror or error)
+            log.warning("%s: %s; it will be made again", one.path.with_suffix(INDEX), error.strerror or error)
+        self._checkpoint(one.path, number, one.head, one.saved)
+
+    def _checkpoint(self, path: Path, number: int, head: int, saved: bytes) -> None:
+        try:
+            save_checkpoint(path, head, saved)
+        except OSError as error:
+            log.warning("%s: %s", path.with_suffix(CHECKPOINT), error.strerror or error)
             return
-        self._checkpointed = segment.number
+        self._checkpointed = number
         for old in sorted(self.folder.glob(f"*{CHECKPOINT}"))[:-_CHECKPOINTS_KEPT]:
             old.unlink(missing_ok=True)
 

@@ -65,6 +65,7 @@ class Syncer(threading.Thread):
 
     def run(self) -> None:
         """Sync until told to end."""
+        self._journal.deferred = True
         while not self._ended:
             asked = self._wanted.wait(SYNC_SECONDS)
             self._wanted.clear()
@@ -105,7 +106,7 @@ class Syncer(threading.Thread):
 
     def end(self) -> None:
         """Stop; the caller syncs the rest itself."""
-        self._ended = True
+        self._ended, self._journal.deferred = True, False
         self._wanted.set()
         if self.is_alive():
             self.join(timeout=5.0)

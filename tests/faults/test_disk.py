@@ -47,7 +47,7 @@ def test_f01_the_first_frame_after_a_restart_does_not_wait_for_the_journal(hub: 
         journal.append(data, seq, True)
         core.restore(record)
         written += len(data)
-    os.close(journal._fd)  # as a kill leaves it
+    os.close(journal._open.fd)  # as a kill leaves it
     empty = Hub(tmp_path)
     took: dict[str, list[float]] = {"large": [], "empty": []}
     cpu: dict[str, list[float]] = {"large": [], "empty": []}

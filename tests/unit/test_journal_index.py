@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from driftline import index as sidecar
 from driftline.disk import Disk
 from driftline.frames import Metrics, Tokens, encode
 from driftline.journal import Journal, JournalError, Record, read, record_decoder, record_encoder, segments
+from tests.unit.hubs import PATIENCE
 
 TOKENS = encode(Tokens(1, 1, 1.0, 0, b"", b"", b"", b"", b"", b""))
 
@@ -69,7 +71,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_restart_reads_the_last_segment_only(tmp_path: Path) -> None:
     journal, memory = opened(tmp_path)
     write(journal, memory, 300)
-    os.close(journal._fd)  # as a kill would leave it
+    os.close(journal._open.fd)  # as a kill would leave it
     count = len(segments(tmp_path))
     assert count > 5
     again, known = opened(tmp_path)
@@ -94,7 +96,7 @@ def test_sidecars_that_are_wrong_or_gone_are_made_again(tmp_path: Path, seed: in
     dice = random.Random(seed)
     journal, memory = opened(tmp_path)
     write(journal, memory, 300)
-    os.close(journal._fd)
+    os.close(journal._open.fd)
     sidecars = sorted([*tmp_path.glob(f"*{sidecar.INDEX}"), *tmp_path.glob(f"*{sidecar.CHECKPOINT}")])
     others = [path.read_bytes() for path in sidecars]
     for path in dice.sample(sidecars, dice.randrange(1, len(sidecars) + 1)):
@@ -244,7 +246,7 @@ def test_what_a_failed_sync_may_have_lost_is_written_again(tmp_path: Path) -> No
     journal = Journal(tmp_path, disk=disk)
     write(journal, None, 10)
     journal.sync()
-    start = journal._size
+    start = journal._open.size
     write(journal, None, 10)
     disk.failing = True
     for _ in range(2):
@@ -253,7 +255,7 @@ def test_what_a_failed_sync_may_have_lost_is_written_again(tmp_path: Path) -> No
     write(journal, None, 10)
     disk.failing = False
     journal.sync()
-    assert disk.again_from[-1] == (start, journal._size)
+    assert disk.again_from[-1] == (start, journal._open.size)
     disk.again_from.clear()
     journal.sync()
     assert not disk.again_from
@@ -277,4 +279,135 @@ def test_a_sidecar_that_cannot_be_written_costs_nothing_but_time(
         journal.close()
     again, known = opened(tmp_path)
     assert known.seen == list(range(1, 101))
+    again.close()
+
+
+class StuckDisk(FailingDisk):
+    """Its syncs wait until they are let go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.go.set()
+        self.stuck = threading.Event()
+
+    def sync(self, fd: int) -> None:
+        if not self.go.is_set():
+            self.stuck.set()
+        assert self.go.wait(PATIENCE)
+        super().sync(fd)
+
+
+def in_thread(journal: Journal, failures: list[JournalError]) -> threading.Thread:
+    def sync() -> None:
+        try:
+            journal.sync()
+        except JournalError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=sync)
+    thread.start()
+    return thread
+
+
+@pytest.mark.usefixtures("small")
+def test_a_writer_that_is_deferred_does_not_wait_for_a_disk_that_is_stuck(tmp_path: Path) -> None:
+    disk, memory = StuckDisk(), Sum()
+    journal = Journal(tmp_path, memory=memory, disk=disk)
+    journal.deferred = True
+    failures: list[JournalError] = []
+    write(journal, memory, 5)
+    disk.go.clear()
+    thread = in_thread(journal, failures)
+    assert disk.stuck.wait(PATIENCE), "the other thread is at the disk"
+    while len(segments(tmp_path)) < 3:
+        write(journal, memory, 1)
+    written = journal.head
+    assert paged(journal) == list(range(1, written + 1)), "and what was left can be read meanwhile"
+    assert not list(tmp_path.glob(f"*{sidecar.INDEX}")), "nothing stands for what is not on the disk"
+    assert not list(tmp_path.glob(f"*{sidecar.CHECKPOINT}"))
+    assert thread.is_alive()
+    disk.go.set()
+    thread.join(PATIENCE)
+    journal.sync()
+    assert not failures
+    assert [path.stem for path in sorted(tmp_path.glob(f"*{sidecar.INDEX}"))] == ["000001", "000002"]
+    before = len(os.listdir("/proc/self/fd"))
+    write(journal, memory, 100)
+    journal.sync()
+    assert len(os.listdir("/proc/self/fd")) <= before + sidecar.OPEN_SEGMENTS, "what was left is closed"
+    os.close(journal._open.fd)  # as a kill leaves it
+    again, known = opened(tmp_path)
+    assert known.seen == list(range(1, journal.head + 1))
+    assert again.scanned == segments(tmp_path)[-2].stat().st_size, "of the segments only the last"
+    again.close()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_disk_that_does_not_sync_what_was_left_is_not_left_more_and_more(tmp_path: Path) -> None:
+    disk, memory = FailingDisk(), Sum()
+    journal = Journal(tmp_path, memory=memory, disk=disk)
+    journal.deferred = True
+    disk.failing = True
+    with pytest.raises(JournalError, match=r"000001\.rlj: Input/output error"):
+        write(journal, memory, 1000)
+    held = journal.head
+    assert len(segments(tmp_path)) == journal_module._LEFT_KEPT + 1
+    assert held == memory.seen[-1]
+    with pytest.raises(JournalError, match=r"000001\.rlj: Input/output error"):
+        journal.sync()
+    disk.failing = False
+    journal.sync()
+    assert disk.again_from[0] == (0, segments(tmp_path)[0].stat().st_size), "what the failed sync may have lost"
+    write(journal, memory, 10)
+    journal.close()
+    assert [s.seq for s in read(tmp_path)] == list(range(1, held + 11))
+    again, known = opened(tmp_path)
+    assert known.seen == list(range(1, held + 11))
+    assert again.scanned == 0
+    again.close()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_kill_before_what_was_left_is_closed_costs_nothing_but_reading(tmp_path: Path) -> None:
+    journal, memory = opened(tmp_path)
+    write(journal, memory, 100)
+    journal.deferred = True
+    while len(journal._left) < 2:
+        write(journal, memory, 1)
+    for one in [*journal._left, journal._open]:
+        os.close(one.fd)
+    again, known = opened(tmp_path)
+    assert known.seen == memory.seen
+    assert paged(again) == memory.seen
+    again.close()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_writer_and_a_syncer_at_once(tmp_path: Path) -> None:
+    """What a sync has claimed is on the disk was written before it, wherever the segments end."""
+    journal, memory = opened(tmp_path)
+    journal.deferred = True
+    ended = threading.Event()
+    failures: list[JournalError] = []
+
+    def sync() -> None:
+        while not ended.is_set():
+            try:
+                journal.sync()
+            except JournalError as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=sync) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    write(journal, memory, 3000)
+    ended.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert not failures
+    journal.close()
+    again, known = opened(tmp_path)
+    assert (known.seen, again.scanned) == (list(range(1, 3001)), 0)
+    assert paged(again) == known.seen
     again.close()
