@@ -22,6 +22,11 @@ WHEN: Final[dict[How, str]] = {
     "not_available": "not available here",
 }
 
+RESTART_WORD: Final = "restart"
+"""Typed before engines are rebuilt: what they are sampling is thrown away."""
+STOP_WORD: Final = "stop"
+"""Typed before the run is ended."""
+
 _MEANING: Final[dict[tuple[str, str], str]] = {
     ("prefix-cache-off", ON): "requests stop reading cached prefix blocks",
     ("prefix-cache-off", REMOVED): "engines are rebuilt without a prefix cache",
@@ -36,7 +41,10 @@ class RefusedError(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """A command with what an operator must know before it is sent."""
+    """A command with what an operator must know before it is sent.
+
+    `word`: what has to be typed first, where work is thrown away that nothing brings back; "" asks for a button only.
+    """
 
     title: str
     target: str
@@ -46,6 +54,7 @@ class Plan:
     verb: Verb
     args: dict[str, str] = field(default_factory=dict)
     generation: int = -1
+    word: str = ""
 
 
 def check(operator: bool, link: Link, model: RunModel) -> None:
@@ -103,15 +112,17 @@ def plan_fix(model: RunModel, fix_id: str, value: str | None = None) -> Plan:
         raise RefusedError(f"{fix.title} is wanted {value} already")
     effective = state.effective or "not reported yet"
     wanted = "" if state.settled else f", wanted {state.requested}"
+    how = how_of(state, value)
     return Plan(
         title=f"set {fix.id} to {value}",
         target=f"{fix.title}, on {_engines(model)}",
         now=f"{effective}{wanted}",
         effect=meaning(fix, value),
-        cost=WHEN[how_of(state, value)],
+        cost=WHEN[how],
         verb="fix.set",
         args={"fix": fix_id, "value": value},
         generation=state.generation,
+        word=RESTART_WORD if how == "engine_restart" else "",
     )
 
 
@@ -148,4 +159,21 @@ def plan_pause(model: RunModel) -> Plan:
         effect="no new tokens until resumed; the trainer waits for rollouts",
         cost=f"{lost} while it is paused; the pause ends by itself when its lease runs out",
         verb="pause",
+    )
+
+
+def plan_stop(model: RunModel) -> Plan:
+    """End the run in good order. Nothing starts it again but a new run, or one from its checkpoint."""
+    run = model.run
+    done = f"step {run.step}{f' of {run.steps}' if run.steps > 0 else ''}" if run is not None else "not reported yet"
+    flying = sum(engine.running + engine.waiting for engine in model.engines.values())
+    lost = f"{flying} requests in flight are thrown away; " if flying else ""
+    return Plan(
+        title="stop the run",
+        target=f"the trainer and {_engines(model)}",
+        now=f"{run.status if run is not None else 'not reported'}, {done}",
+        effect="the step under way ends, a checkpoint is written where the run keeps them, everything shuts down",
+        cost=f"{lost}training ends here",
+        verb="stop",
+        word=STOP_WORD,
     )

@@ -22,7 +22,7 @@ from textual.worker import get_current_worker
 from console.outcome import NO_RUN, Failure
 from console.place import Place
 from console.store.model import CommandLife, RunModel
-from console.tui import actions
+from console.tui import actions, lease
 from console.tui.actions import Plan, RefusedError
 from console.tui.bindings import Where, bindings
 from console.tui.driver import ConsoleDriver
@@ -36,7 +36,7 @@ from console.tui.screens.help import HelpScreen
 from console.tui.screens.live import LiveScreen
 from console.tui.screens.picker import FixPicker, ValuePicker
 from console.tui.screens.run_screen import RunScreen
-from console.tui.source import Source, SourceError
+from console.tui.source import HeldError, Source, SourceError
 from console.tui.theme import THEME
 from console.tui.watch import Watch
 from driftline.fixes import BY_ID
@@ -92,6 +92,8 @@ class ConsoleApp(App[None]):
         self._screens: dict[Where, RunScreen] = {"live": self.live}
         self._clock = clock
         self._notice: tuple[str, Level, float] | None = None
+        self._following: dict[str, tuple[Watch, str]] = {}
+        """Commands of this console that are not over, by id: their run, and what they are called."""
 
     @property
     def source(self) -> Source:
@@ -146,6 +148,7 @@ class ConsoleApp(App[None]):
         screen = next((one for one in reversed(self.screen_stack) if isinstance(one, RunScreen)), None)
         if screen is None or not screen.ready:
             return
+        self._tell_ends()
         notice = None
         if self._notice is not None:
             text, level, until = self._notice
@@ -233,6 +236,11 @@ class ConsoleApp(App[None]):
         if self._may_act():
             self._confirm(lambda: actions.plan_pause(self.model))
 
+    def ask_stop(self) -> None:
+        """Confirm the end of the run, with a word typed."""
+        if self._may_act():
+            self._confirm(lambda: actions.plan_stop(self.model))
+
     def _may_act(self) -> bool:
         try:
             actions.check(self.source.operator, self.source.link(), self.model)
@@ -248,7 +256,12 @@ class ConsoleApp(App[None]):
         except RefusedError as error:
             self.say(str(error), "warn")
             return
-        self.push_screen(ConfirmScreen(self.glyphs, plan, self.send, self._life))
+        self.push_screen(ConfirmScreen(self.glyphs, plan, self.send, self._life, self._holder))
+
+    def _holder(self) -> str:
+        """Who else holds the run, as a clause; "" for nobody."""
+        holder = lease.other(self.model, self.source.session)
+        return "" if holder is None else lease.holds(holder, self.source.session)
 
     def _life(self, command_id: str) -> CommandLife | None:
         return self.model.commands.get(command_id)
@@ -264,22 +277,53 @@ class ConsoleApp(App[None]):
 
     @work(thread=True, group="command")
     def _send(self, plan: Plan, dialog: ConfirmScreen) -> None:
+        watch = self.watch
         try:
-            command_id = self.source.command(plan.verb, plan.args, plan.generation)
+            if dialog.take_over:
+                watch.source.take_lease()
+            command_id = watch.source.command(plan.verb, plan.args, plan.generation)
+        except HeldError as error:
+            self.call_from_thread(self._held, dialog, str(error))
         except SourceError as error:
-            self.call_from_thread(self._sent, dialog, "", str(error))
+            self.call_from_thread(self._sent, watch, dialog, "", str(error))
         else:
-            self.call_from_thread(self._sent, dialog, command_id, "")
+            self.call_from_thread(self._sent, watch, dialog, command_id, "")
 
-    def _sent(self, dialog: ConfirmScreen, command_id: str, error: str) -> None:
+    def _held(self, dialog: ConfirmScreen, error: str) -> None:
+        """Somebody took the run while the operator was reading: ask again, for taking over."""
+        if dialog.is_mounted:
+            with self.lock:
+                dialog.held(error.partition(";")[0])
+        else:
+            self.say(error, "warn")
+
+    def _sent(self, watch: Watch, dialog: ConfirmScreen, command_id: str, error: str) -> None:
         if error:
             self.say(error, "error")
+        else:
+            self._following[command_id] = (watch, dialog.plan.title)
         if dialog.is_mounted:
             with self.lock:
                 if error:
                     dialog.failed(error)
                 else:
                     dialog.sent(command_id)
+
+    def _tell_ends(self) -> None:
+        """Say in the footer how commands ended whose dialog was closed before that."""
+        showing = self.screen.command_id if isinstance(self.screen, ConfirmScreen) else ""
+        for command_id, (watch, title) in list(self._following.items()):
+            life = watch.model.commands.get(command_id)
+            if life is None or not life.done:
+                continue
+            if command_id == showing:
+                del self._following[command_id]
+            elif not isinstance(self.screen, Dialog):  # the footer is behind a dialog: it waits
+                del self._following[command_id]
+                where = "" if watch is self.watch else f" of {watch.source.run}"
+                detail = life.acks[-1].detail
+                text = f"{title}{where}: {life.state}{f', {detail}' if detail else ''}"
+                self._notice = (text, "info" if life.state == "applied" else "error", self._clock() + NOTICE_SECONDS)
 
     # -- export
 

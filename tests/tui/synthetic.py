@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from console.tui.source import Link, SourceError
+from console.tui.source import HeldError, Link, SourceError
 from driftline.frames import (
     Ack,
     AckState,
@@ -28,6 +28,7 @@ from driftline.frames import (
     Stamped,
     Tokens,
     Verb,
+    Writer,
     encode,
 )
 
@@ -43,6 +44,10 @@ class FakeSource:
         self.state = Link(True, 0.3)
         self.sent: list[tuple[Verb, dict[str, str], int]] = []
         self.refuse = ""
+        self.session = "ana@here:7"
+        self.holder = ""
+        """Session of somebody else who is at the controls, as the hub knows it; fed as a frame by `hold`."""
+        self.taken: list[str] = []
         self.closed = False
         self._queue: list[Stamped] = []
         self._seq = 0
@@ -95,6 +100,8 @@ class FakeSource:
     def command(self, verb: Verb, args: dict[str, str], generation: int) -> str:
         if self.refuse:
             raise SourceError(self.refuse)
+        if self.holder:
+            raise HeldError(f"the hub of run {self.run}: operator bo ({self.holder}) has been at the controls; take over")
         self.sent.append((verb, args, generation))
         identity = f"c{len(self.sent)}"
         self.feed([Command(identity, verb, args, generation, 0.0, "operator ana")])
@@ -102,6 +109,21 @@ class FakeSource:
 
     def ack(self, identity: str, state: AckState, detail: str = "") -> None:
         self.feed([Ack(identity, state, START, detail)])
+
+    def hold(self, session: str, *, told: bool = True) -> None:
+        """Somebody takes the run; not `told`: the frame that says so has not come yet."""
+        self.holder = session
+        if told:
+            self.feed([Writer("operator bo", session, START, START + 120)])
+
+    def take_lease(self) -> str:
+        former, self.holder = self.holder, ""
+        self.taken.append(former)
+        self.feed([Writer("operator ana", self.session, START, START + 120)])
+        return former
+
+    def release_lease(self) -> None:
+        self.feed([Writer()])
 
     def close(self) -> None:
         self.closed = True

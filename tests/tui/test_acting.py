@@ -180,7 +180,10 @@ async def test_a_fix_of_three_values_offers_each_with_its_price(
         downs = ["down"] * [f.id for f in FIXES].index(fix)
         text = await press(pilot, "F", *downs, "enter", *keys)
         assert cost in text
-        await press(pilot, "enter", "right", "enter")
+        await press(pilot, "enter")
+        assert isinstance(pilot.app.screen, ConfirmScreen)
+        await press(pilot, *pilot.app.screen.plan.word, "right", "enter")
+        assert (cost[:7] == "rolling") == (pilot.app.screen.plan.word == "restart")
         assert source.sent == [("fix.set", {"fix": fix, "value": value}, 1)]
 
 

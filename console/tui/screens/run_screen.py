@@ -13,7 +13,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from console.store.model import RunModel
-from console.tui import present
+from console.tui import lease, present
 from console.tui.bindings import Where
 from console.tui.glyphs import Glyphs
 from console.tui.source import Link
@@ -141,9 +141,9 @@ class RunScreen(Screen[None]):
             self.rearrange()
         app = self.console_app
         operator = app.source.operator
-        self.query_one(HeaderBar).show(
-            present.header(model, app.source.run), present.link_text(model, link, frozen=self.frozen), operator=operator
-        )
+        parts = present.header(model, app.source.run)
+        mode = lease.mode(model, app.source.session, operator=operator)
+        self.query_one(HeaderBar).show(parts, present.link_text(model, link, frozen=self.frozen), mode)
         self.query_one(FooterBar).show(operator=operator, notice=notice)
         if not self.frozen:
             self.draw(model, link)

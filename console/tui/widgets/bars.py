@@ -18,17 +18,16 @@ class HeaderBar(CellWidget):
         super().__init__(id=id, glyphs=glyphs)
         self.parts: list[Part] = []
         self.link: Text = ("", Ink.DIM)
-        self.operator = False
+        self.mode: Text = ("RO", Ink.DIM)
 
-    def show(self, parts: list[Part], link: Text, *, operator: bool) -> None:
-        """Take what to show."""
-        self.parts, self.link, self.operator = parts, link, operator
+    def show(self, parts: list[Part], link: Text, mode: Text) -> None:
+        """Take what to show; `mode` says who may act."""
+        self.parts, self.link, self.mode = parts, link, mode
         self.repaint()
 
     def paint(self, cells: Cells) -> None:
-        mode: Text = ("RW", Ink.WARN) if self.operator else ("RO", Ink.DIM)
         # A fixed width for the age: the line must not jitter four times a second.
-        right: list[Text] = [(f"{self.link[0]:>9}", self.link[1]), ("  ", Ink.TEXT), mode, (" ", Ink.TEXT)]
+        right: list[Text] = [(f"{self.link[0]:>9}", self.link[1]), ("  ", Ink.TEXT), self.mode, (" ", Ink.TEXT)]
         room = cells.width - sum(len(text) for text, _ in right)
         cells.line(0, 0, fit(self.parts, room), max(room, 0))
         cells.line(0, max(room, 0), right)

@@ -1,0 +1,45 @@
+"""Who may act on the run, in the words of a console: whether that is somebody else, and how it is told. Pure."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from console.store.model import RunModel
+from console.tui.theme import Ink
+from console.tui.widgets.cells import Text
+from driftline.frames import Writer
+
+LONGEST: Final = 28
+"""Cells that a holder's name may take in the header."""
+
+
+def other(model: RunModel, session: str) -> Writer | None:
+    """Who holds the run, None if that is nobody or the console that calls itself `session`."""
+    writer = model.writer
+    return writer if writer is not None and (not session or writer.session != session) else None
+
+
+def short(writer: Writer, session: str = "") -> str:
+    """The holder as `ana@box`, with the process where that is this console's own place; else its key's name."""
+    place, _, process = writer.session.rpartition(":")
+    if not place or not process.isdigit():
+        return writer.session or writer.issuer
+    return writer.session if place == session.rpartition(":")[0] else place
+
+
+def holds(writer: Writer, session: str = "") -> str:
+    """`ana@box holds the run since 12:04`."""
+    since = time.strftime("%H:%M", time.localtime(writer.since))
+    return f"{short(writer, session)} holds the run since {since}"
+
+
+def mode(model: RunModel, session: str, *, operator: bool) -> Text:
+    """For the header: may this console act, and who is at the controls if that is somebody else."""
+    holder = other(model, session)
+    word, ink = ("RW", Ink.WARN) if operator else ("RO", Ink.DIM)
+    if holder is None:
+        return word, ink
+    name = short(holder, session)
+    name = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    return (f"{word} held by {name}", Ink.WARN) if operator else (f"{word}, {name} acts", Ink.DIM)
