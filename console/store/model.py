@@ -12,8 +12,11 @@ from typing import Final
 
 import msgspec
 
+from console.store.engines import EngineHistory
+from console.store.log import RunLog
 from console.store.series import SeriesStore
 from console.store.stretch import Stretch
+from console.store.syncs import SPANS_KEPT, SyncIndex
 from console.trouble import DROPS_SECONDS, Drop
 from driftline.frames import (
     TERMINAL,
@@ -35,7 +38,6 @@ from driftline.frames import (
 from driftline.metrics import resolve
 
 EVENTS_KEPT: Final = 5_000
-SPANS_KEPT: Final = 20_000
 COMMANDS_KEPT: Final = 1_000
 MARKS_KEPT: Final = 2_000
 DROPPED: Final = "probe.dropped"
@@ -91,6 +93,9 @@ class RunModel:
         self.spans: deque[Span] = deque(maxlen=SPANS_KEPT)
         self.commands: dict[str, CommandLife] = {}
         self.marks: list[Mark] = []
+        self.syncs = SyncIndex()
+        self.history = EngineHistory()
+        self.log = RunLog()
         self.head = 0
         self.first_time: float | None = None
         self.last_time: float | None = None
@@ -128,11 +133,13 @@ class RunModel:
         self.head = min(self.head, seq)
 
     def _reduce(self, stamped: Stamped, frame: Frame) -> None:
+        self.log.take(stamped, frame, self.step)
         match frame:
             case Metrics():
                 self._metrics(frame)
             case EngineState():
                 self.engines[frame.engine] = frame
+                self.history.record(frame)
             case RunState():
                 self.run = frame
                 self.step = max(self.step, frame.step)
@@ -147,6 +154,7 @@ class RunModel:
                     self.effects[fix] = frame
             case Span():
                 self.spans.append(frame)
+                self.syncs.record(frame)
             case Writer():
                 self.writer = frame if frame.issuer else None
             case Command():

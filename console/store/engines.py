@@ -1,0 +1,120 @@
+"""How each engine did over time: a short exact history and a long coarse one, both bounded. Pure.
+
+An engine reports itself a few times a second. The newest reports are kept as they are; of the whole run, means over
+equal spans of time, whose length doubles whenever there would be too many of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, NamedTuple
+
+from driftline.frames import EngineState, Phase
+
+RECENT: Final = 240
+"""Reports kept as they are: two minutes of two a second."""
+BUCKETS: Final = 512
+FIRST_BUCKET: Final = 1.0
+"""Seconds of a bucket of the long history at first."""
+
+
+class Reading(NamedTuple):
+    """What is drawn over time. Rates are per second, fractions from 0 to 1; `time` is Unix time."""
+
+    time: float
+    tokens_per_s: float
+    kv_use: float
+    running: float
+    waiting: float
+    prefix_hit_rate: float
+    gpu_use: float = -1.0
+
+
+FIELDS: Final = Reading._fields[1:]
+
+
+class Trace:
+    """One engine."""
+
+    def __init__(self) -> None:
+        self.recent: deque[Reading] = deque(maxlen=RECENT)
+        self.period = FIRST_BUCKET
+        self.since = 0.0
+        """Unix time of its phase's first report."""
+        self.restarts = 0
+        """How often another process took its name."""
+        self.lost_preemptions = 0
+        """Preemptions that the processes before this one had counted."""
+        self._phase: Phase | None = None
+        self._pid = 0
+        self._preemptions = 0
+        self._keys: list[int] = []
+        self._counts: list[int] = []
+        self._sums: list[list[float]] = []
+
+    def record(self, state: EngineState) -> None:
+        """Take in one report."""
+        if state.phase != self._phase:
+            self._phase, self.since = state.phase, state.time
+        if state.pid:
+            if self._pid and state.pid != self._pid:
+                self.restarts += 1
+                self.lost_preemptions += self._preemptions
+            self._pid = state.pid
+        self._preemptions = state.preemptions
+        reading = Reading(
+            state.time, state.tokens_per_s, state.kv_use, float(state.running), float(state.waiting),
+            state.prefix_hit_rate, getattr(state, "gpu_use", -1.0),
+        )  # fmt: skip
+        if self.recent and state.time <= self.recent[-1].time:
+            return  # told again, or by a clock that was set back: a history goes one way
+        self.recent.append(reading)
+        key = int(state.time // self.period)
+        if self._keys and self._keys[-1] == key:
+            self._counts[-1] += 1
+            sums = self._sums[-1]
+            for place, value in enumerate(reading[1:]):
+                sums[place] += value
+            return
+        self._keys.append(key)
+        self._counts.append(1)
+        self._sums.append(list(reading[1:]))
+        while len(self._keys) > BUCKETS:
+            self._halve()
+
+    def _halve(self) -> None:
+        """Twice as long buckets: a bucket and its neighbour become one."""
+        self.period *= 2
+        keys: list[int] = []
+        counts: list[int] = []
+        sums: list[list[float]] = []
+        for key, count, row in zip(self._keys, self._counts, self._sums, strict=True):
+            if keys and keys[-1] == key // 2:
+                counts[-1] += count
+                sums[-1] = [one + other for one, other in zip(sums[-1], row, strict=True)]
+            else:
+                keys.append(key // 2)
+                counts.append(count)
+                sums.append(row)
+        self._keys, self._counts, self._sums = keys, counts, sums
+
+    def whole(self) -> list[Reading]:
+        """The whole run: means over `period` seconds each; spans without a report are missing."""
+        return [
+            Reading(key * self.period, *(value / count for value in row))
+            for key, count, row in zip(self._keys, self._counts, self._sums, strict=True)
+        ]
+
+
+class EngineHistory:
+    """All engines that have ever reported, by name."""
+
+    def __init__(self) -> None:
+        self.traces: dict[str, Trace] = {}
+
+    def record(self, state: EngineState) -> None:
+        """Take in one report of one engine."""
+        trace = self.traces.get(state.engine)
+        if trace is None:
+            trace = self.traces[state.engine] = Trace()
+        trace.record(state)
