@@ -6,6 +6,7 @@ For learning the console and for tests of it. It stands for no engine, and says 
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ SYNC_EVERY: Final = 2
 REPORT_DELAY: Final = 0.15
 """Seconds from one engine's report to the next, so that a fix is seen half way."""
 LEASE: Final = 600.0
+WEIGHTS: Final = 64_000_000
+"""Bytes of the weights that there are not."""
 NOT_HERE: Final = "the synthetic feed has no scheduler"
 
 
@@ -84,32 +87,45 @@ class Simulator:
         self._step += 1
         self._version += 1
         if self._version % SYNC_EVERY == 0:
-            self._sync(f"s{self._version}")
+            self._sync(f"s{self._version}", "trainer")
         on = {fix for fix in OFFSET if self._fixes[fix].effective == ON}
         lag = sum(self._version - version for version in self._synced.values()) / len(self._synced)
         values = self._curves.step(on, lag=lag, engines=len(self._synced), sync_s=self._last_sync)
         labels = {"policy/clip_fraction": "ppo", "policy/entropy": "synthetic"}
         self._probe.emit(values, step=self._step, version=self._version, labels=labels)
 
-    def _sync(self, name: str) -> None:
+    def _sync(self, name: str, by: str) -> None:
         now = time.time()
         slowest = (0.0, 0.0, 0.0)
+        taken = 0.0
         for engine, before in self._synced.items():
             phases = self._curves.phases()
             slowest = max(slowest, phases, key=sum)
+            pause, load, resume = phases
             start = now
-            for phase, seconds in zip(("pause", "load", "resume"), phases, strict=True):
-                self._span(name, engine, phase, start, seconds, before)
-                start += seconds
-            self._span(name, engine, "total", now, sum(phases), before)
+            seconds = {"pause": pause, "load": load, "verify": load / 8, "reset": pause / 50, "resume": resume}
+            for phase, each in seconds.items():
+                self._span(name, engine, phase, start, each, before)
+                start += each
+            self._span(name, engine, "total", now, start - now, before)
+            taken = max(taken, start - now)
             self._synced[engine] = self._version
         self._last_sync = slowest
+        many = f"{len(self._synced)} engine{'' if len(self._synced) == 1 else 's'}"
+        text = f"v{self._version} on {many} in {taken:.3f} s"
+        self._probe.event("sync.done", text, "info", self._step, sync=name, by=by, version=self._version)
         waiting, self._at_sync = self._at_sync, []
         for action in waiting:
             action()
 
     def _span(self, name: str, engine: str, phase: str, start: float, seconds: float, before: int) -> None:
-        self._probe.send(Span(name, engine, phase, start, seconds, before, self._version, self._step, in_flight=16))
+        results = {"verify": f"synthetic-{self._version}", "reset": "freed"}
+        self._probe.send(
+            Span(
+                name, engine, phase, start, seconds, before, self._version, self._step, bytes=WEIGHTS, in_flight=16,
+                straddling=16 * (20 + self._version % 7), result=results.get(phase, ""),
+            )
+        )  # fmt: skip
 
     def _obey(self, command: Command) -> None:
         self._probe.ack(command.id, "accepted")
@@ -117,7 +133,7 @@ class Simulator:
             case "fix.set":
                 self._set_fix(command, command.args["fix"], command.args["value"])
             case "sync":
-                self._sync(command.id)
+                self._sync(command.id, command.issuer)
                 data = {"sync": command.id, "version": self._version}
                 self._probe.ack(command.id, "applied", f"{len(self._synced)} engines at v{self._version}", data)
             case "pause":
@@ -199,7 +215,9 @@ class Simulator:
             )
         )
         phase = "paused" if self._paused_by else "running"
-        for engine, version in self._synced.items():
+        for number, (engine, version) in enumerate(self._synced.items()):
+            # A slow wave, so that a history has something to show; none of it is measured.
+            wave = math.sin(now / 9.0 + number)
             self._probe.send(
                 EngineState(
                     engine,
@@ -207,8 +225,9 @@ class Simulator:
                     version,
                     now,
                     running=0 if self._paused_by else 16,
-                    kv_use=0.12,
-                    tokens_per_s=0.0 if self._paused_by else 950.0,
+                    kv_use=0.12 + 0.04 * wave,
+                    prefix_hit_rate=0.0 if self._fixes["prefix-cache-off"].effective == ON else 0.62,
+                    tokens_per_s=0.0 if self._paused_by else 950.0 + 120.0 * wave,
                     backend="synthetic",
                     detail="synthetic",
                 )
