@@ -126,6 +126,7 @@ def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
     _key(attach)
     attach.add_argument("--operate", action="store_true", help="allow acting on the run (needs the operator's key)")
     _screen(attach)
+    _alarms(attach)
     listing = _verb(verbs, "list", "console.verbs.listing:runs", "the runs here, newest first")
     _json(listing)
     status = _verb(verbs, "status", "console.verbs.status:status", "one line about a run, fit for a status bar")

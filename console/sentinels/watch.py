@@ -61,12 +61,13 @@ class Sentinels:
     @property
     def standing(self) -> list[Alarm]:
         """Raised now: errors first, then the newest first."""
-        return sorted(self._standing.values(), key=lambda alarm: (alarm.level != "error", -alarm.number))
+        # One call that copies: a screen may ask while the reader's thread is looking.
+        return sorted(list(self._standing.values()), key=lambda alarm: (alarm.level != "error", -alarm.number))
 
     @property
     def history(self) -> list[Alarm]:
         """Cleared ones, newest first, the last KEPT of them."""
-        return list(reversed(self._over))
+        return list(self._over)[::-1]
 
     def look(self, model: RunModel, now: float, link: Link) -> list[Alarm]:
         """Take in what is new; return the alarms that were raised or cleared by it, in order.

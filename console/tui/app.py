@@ -21,15 +21,19 @@ from textual.worker import get_current_worker
 
 from console.outcome import NO_RUN, Failure
 from console.place import Place
+from console.sentinels.alarm import Alarm
+from console.sentinels.watch import Sentinels
 from console.store.model import CommandLife, RunModel
 from console.tui import actions, lease
 from console.tui.actions import Plan, RefusedError
-from console.tui.bindings import Where, bindings
+from console.tui.bindings import TABS, Where, bindings
 from console.tui.driver import ConsoleDriver
 from console.tui.fixrows import FixRow, fix_rows
 from console.tui.glyphs import GLYPHS
+from console.tui.guard import Guards
 from console.tui.live_source import LiveSource
 from console.tui.screens import catalogue
+from console.tui.screens.alarms import AlarmsScreen
 from console.tui.screens.confirm import ConfirmScreen
 from console.tui.screens.dialog import Dialog
 from console.tui.screens.help import HelpScreen
@@ -74,14 +78,18 @@ class ConsoleApp(App[None]):
         fps: float = 4.0,
         clock: Callable[[], float] = time.monotonic,
         sixteen: bool | None = None,
+        guards: Guards | None = None,
     ) -> None:
         """`fps` is the most frames a second; `clock` times the notices; `sixteen` colours, None asks the terminal.
+
+        `guards` makes the sentinels of each run that is watched; without it nothing is.
 
         Raises KeyError for an unknown marker.
         """
         glyphs = GLYPHS[marker]
         super().__init__(driver_class=ConsoleDriver)
-        self.watches = [Watch(source, run)]
+        self._guards = guards
+        self.watches = [self.watching(source, run)]
         self.watch = self.watches[0]
         """The one on show."""
         self.glyphs = glyphs
@@ -94,6 +102,10 @@ class ConsoleApp(App[None]):
         self._notice: tuple[str, Level, float] | None = None
         self._following: dict[str, tuple[Watch, str]] = {}
         """Commands of this console that are not over, by id: their run, and what they are called."""
+
+    def watching(self, source: Source, run: RunDir | None) -> Watch:
+        """A watch over a run, with sentinels of its own."""
+        return Watch(source, run, self._guards(source.run) if self._guards is not None else None)
 
     @property
     def source(self) -> Source:
@@ -138,7 +150,23 @@ class ConsoleApp(App[None]):
         watch.read(self.fps, lambda: self.post_message(Tick()), lambda: worker.is_cancelled)
 
     def on_tick(self) -> None:
+        self._tell()
         self.refresh_view()
+
+    def _tell(self) -> None:
+        """Tell of new alarms: in the footer, and as was asked for at the start."""
+        for watch in self.watches:
+            if watch.guard is None:
+                continue
+            text, told, complaints = watch.guard.turn(time.monotonic())
+            if text and self._driver is not None:
+                # From this thread and whole: in between the bytes of a screen it would be a part of them.
+                self._driver.write(text)
+                self._driver.flush()
+            run = f"{watch.source.run}: " if watch is not self.watch else ""
+            words = [(f"{run}{alarm.line}  (! lists alarms)", alarm.level) for alarm in told[:1]]
+            for words_, level in [*words, *((one, "warn") for one in complaints)]:
+                self._notice = (words_, level, self._clock() + NOTICE_SECONDS)
 
     def refresh_view(self) -> None:
         """Draw what the model holds now: the dialog where one is open, else the screen.
@@ -190,6 +218,29 @@ class ConsoleApp(App[None]):
     def action_help(self) -> None:
         if not isinstance(self.screen, Dialog):
             self.push_screen(HelpScreen(self.glyphs, operator=self.source.operator, where=self.current.ident))
+
+    def action_alarms(self) -> None:
+        if isinstance(self.screen, Dialog):
+            return
+        if self.watch.guard is None:
+            self.say("no sentinels are watching this run")
+            return
+        self.push_screen(AlarmsScreen(self.glyphs, self._sentinels), self._go_to)
+
+    def _sentinels(self) -> Sentinels | None:
+        return self.watch.guard.sentinels if self.watch.guard is not None else None
+
+    def _go_to(self, alarm: Alarm | None) -> None:
+        """Show where an alarm came from: its engine, or its step on the charts."""
+        if alarm is None:
+            return
+        if alarm.subject in self.model.engines and any(tab.id == "engines" for tab in TABS):
+            self.action_screen("engines")
+        else:
+            self.action_screen("live")
+            if alarm.step >= 0:
+                self.live.goto(alarm.step)
+        self.say(alarm.line, "info")
 
     def action_leave(self) -> None:
         self.exit()
@@ -349,9 +400,12 @@ class ConsoleApp(App[None]):
             self.call_from_thread(self.say, f"exported to {out}")
 
 
-def run_console(run: Place, operate: bool, marker: str = "braille", fps: float = 4.0) -> int:
+def run_console(
+    run: Place, operate: bool, marker: str = "braille", fps: float = 4.0, guards: Guards | None = None
+) -> int:
     """Show a live run on this terminal until the operator leaves; returns the exit code, not 0 after a crash.
 
+    `guards` makes the sentinels of a run.
     Raises Failure when the run cannot be reached. The place stays the caller's to close.
     """
     try:
@@ -359,8 +413,12 @@ def run_console(run: Place, operate: bool, marker: str = "braille", fps: float =
     except SourceError as error:
         raise Failure(str(error), NO_RUN) from error
     try:
-        app = ConsoleApp(source, run=run.directory, marker=marker, fps=fps)
-        app.run(mouse=False)
+        app = ConsoleApp(source, run=run.directory, marker=marker, fps=fps, guards=guards)
+        try:
+            app.run(mouse=False)
+        finally:
+            for watch in app.watches:
+                watch.close()
     finally:
         source.close()
     # A crash inside Textual is printed by it, and would otherwise end in 0.

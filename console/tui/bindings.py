@@ -10,8 +10,10 @@ from typing import Final, Literal
 
 from textual.binding import Binding, BindingType
 
-Where = Literal["everywhere", "screens", "live", "tokens", "sync", "fixes", "parity", "engines", "events", "dialog"]
-"""`screens` are the keys that every screen over a run has; then those of each screen."""
+Where = Literal[
+    "everywhere", "screens", "live", "tokens", "sync", "fixes", "parity", "engines", "events", "dialog", "alarms"
+]  # fmt: skip
+"""`screens` are the keys that every screen over a run has; then those of each screen, and of the list of alarms."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("unit", ("x",), "x", "x axis: steps, time, tokens", "unit", "live"),
     Key("crosshair", ("c",), "c", "crosshair with values, linked over all charts", "crosshair", "live"),
     *(Key(tab.id, (tab.key,), tab.key, tab.description, f"screen('{tab.id}')", "everywhere") for tab in TABS),
+    Key("alarms", ("exclamation_mark",), "!", "alarms: what the sentinels have raised", "alarms", "everywhere"),
     Key("help", ("question_mark",), "?", "this help", "help", "everywhere", "help"),
     Key("quit", ("q",), "q", "leave the console; the run goes on", "leave", "everywhere", "quit"),
     Key("choose", ("enter",), "enter", "choose", "choose", "dialog"),
@@ -77,6 +80,8 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("switch", ("left", "right", "h", "l", "tab", "shift+tab"), "← →", "other button", "switch", "dialog"),
     Key("prev", ("up", "k"), "↑ k", "line above", "line(-1)", "dialog"),
     Key("succ", ("down", "j"), "↓ j", "line below", "line(1)", "dialog"),
+    Key("seen", ("a",), "a", "mark the alarm as seen: its bell is silent", "acknowledge", "alarms"),
+    Key("seen_all", ("asterisk",), "*", "mark all alarms as seen", "acknowledge(True)", "alarms"),
 )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from console.sentinels.alarm import Alarm
 from console.store.model import Logged, RunModel
 from console.trouble import BEHIND_FRAMES, Banner, banner, ended
 from console.tui.source import Link
@@ -127,6 +128,18 @@ def header(model: RunModel, name: str) -> list[Part]:
     if run is not None and run.model:
         parts.append((10, ((f" {run.model}", Ink.DIM),)))
     return parts
+
+
+def alarms_part(standing: Sequence[Alarm]) -> list[Part]:
+    """How many alarms stand, for the header; with a sign while one of them was not seen yet. Never colour alone."""
+    if not standing:
+        return []
+    text = f"{len(standing)} alarm{'s' * (len(standing) > 1)}"
+    news = [alarm for alarm in standing if not alarm.acknowledged]
+    if not news:
+        return [(1, ((f" {text}", Ink.DIM),))]
+    bad = any(alarm.level == "error" for alarm in news)
+    return [(1, ((f" {'!!' if bad else '!'} {text}", Ink.ALARM if bad else Ink.WARN),))]
 
 
 def _metric_part(parts: list[Part], model: RunModel, rank: int, word: str, metric: str) -> None:

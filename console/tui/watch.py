@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from console.store.model import RunModel
+from console.tui.guard import Guard
 from console.tui.source import Source
 from driftline.rundir import RunDir
 
@@ -21,13 +22,17 @@ BATCH: Final = 500
 class Watch:
     """A run and the model of it. The reader thread changes the model, everything else is the app's thread."""
 
-    def __init__(self, source: Source, run: RunDir | None = None) -> None:
-        """`run` is the run's directory where that is on this machine; the source is the watch's to close."""
+    def __init__(self, source: Source, run: RunDir | None = None, guard: Guard | None = None) -> None:
+        """`run` is the run's directory where that is on this machine; the source is the watch's to close.
+
+        `guard` holds the sentinels of the run, where there are any.
+        """
         self.source = source
         self.run_dir = run
         self.model = RunModel()
         self.lock = threading.Lock()
         """Held by whoever reads or changes the model."""
+        self.guard = guard
 
     def read(self, fps: float, news: Callable[[], None], cancelled: Callable[[], bool]) -> None:
         """Drain the source into the model until cancelled; calls `news` at most `fps` times a second."""
@@ -39,6 +44,10 @@ class Watch:
             now = time.monotonic()
             if now >= told + pause:
                 told = now
+                if self.guard is not None:
+                    link = self.source.link()
+                    with self.lock:
+                        self.guard.look(self.model, now, link, settled=count < BATCH)
                 news()
             if count == BATCH:
                 time.sleep(0.001)  # lets the screens have the lock while a long history comes in
@@ -57,3 +66,5 @@ class Watch:
     def close(self) -> None:
         """Let go of the source."""
         self.source.close()
+        if self.guard is not None:
+            self.guard.close()

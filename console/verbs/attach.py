@@ -7,6 +7,8 @@ import argparse
 from console.link import live_run
 from console.outcome import USAGE, Failure
 from console.screen import on_terminal
+from console.verbs.sentinels import alerts as read_alerts
+from console.verbs.sentinels import read as read_rules
 
 
 def attach(args: argparse.Namespace) -> int:
@@ -15,12 +17,15 @@ def attach(args: argparse.Namespace) -> int:
     RUN may be on another machine (`ssh://[user@]host[:port]/path/to/run`: OpenSSH asks what it has to before the
     console opens), or be a connection file from elsewhere, which needs --key.
     """
+    rules, alerts = read_rules(args.rules), read_alerts(args)
     run = live_run(args.run, key=args.key, connection=args.connection)
     try:
         if not on_terminal():
             raise Failure("attach needs a terminal; without one: driftline tail, driftline status --json", USAGE)
         from console.tui.app import run_console
+        from console.tui.guard import guards
 
-        return int(run_console(run, operate=args.operate, marker=args.marker, fps=args.fps))
+        watching = guards(rules, alerts)
+        return int(run_console(run, args.operate, marker=args.marker, fps=args.fps, guards=watching))
     finally:
         run.close()

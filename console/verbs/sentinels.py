@@ -10,6 +10,7 @@ import msgspec
 
 from console.outcome import OK, USAGE, Failure
 from console.plain import short, to_json
+from console.sentinels.alert import AlertError, Alerts, split
 from console.sentinels.rules import Baseline, Engine, Feed, Limit, Rule, Rules, RulesError, Skew, Steps, load
 
 
@@ -42,6 +43,15 @@ def read(path: str | None) -> Rules:
         return load(Path(path) if path is not None else None)
     except RulesError as error:
         raise Failure(str(error), USAGE) from error
+
+
+def alerts(args: argparse.Namespace) -> Alerts:
+    """How to tell of alarms, as --bell, --notify and --on-alarm say. Raises Failure."""
+    try:
+        command = split(args.on_alarm) if args.on_alarm is not None else ()
+    except AlertError as error:
+        raise Failure(str(error), USAGE) from error
+    return Alerts(args.bell, args.notify, command)
 
 
 def words(rule: Rule) -> str:

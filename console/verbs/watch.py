@@ -12,11 +12,12 @@ from console.outcome import ALARM, FAILED, NO_RUN, OK, Failure
 from console.place import Place
 from console.plain import clock, to_json
 from console.sentinels.alarm import Alarm
-from console.sentinels.alert import AlertError, Alerts, Ringer, Runner, split
+from console.sentinels.alert import Alerts, Ringer, Runner
 from console.sentinels.rules import Rules
 from console.sentinels.watch import Sentinels
 from console.store.model import RunModel
 from console.trouble import BEHIND_FRAMES, Link
+from console.verbs.sentinels import alerts as read_alerts
 from console.verbs.sentinels import read as read_rules
 from console.verbs.tail import ENDED, GONE
 from driftline.client import ClientError, Feed
@@ -42,14 +43,10 @@ def watch(args: argparse.Namespace) -> int:
     Exit code 0; with --exit-code 7 when an alarm that was printed is or was raised; 1 when the run failed.
     """
     rules = read_rules(args.rules)
-    try:
-        command = split(args.on_alarm) if args.on_alarm is not None else ()
-    except AlertError as error:
-        raise Failure(str(error), 2) from error
+    alerts = read_alerts(args)
     out = Printer(as_json=args.json)
     with reached(args) as run:
         if run.live():
-            alerts = Alerts(args.bell, args.notify, command)
             code = _live(run, rules, out, alerts, once=args.once, limit=args.seconds)
         elif run.directory is not None:
             code = _whole(run.directory, rules, out, once=args.once)

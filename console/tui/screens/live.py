@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal, Vertical
@@ -20,6 +20,9 @@ from console.tui.source import Link
 from console.tui.widgets.chart_view import ChartView
 from console.tui.widgets.line_chart import LineChart
 from console.tui.widgets.panes import EnginePanel, EventLog, FixPanel
+
+AROUND: Final = 100
+"""Steps in view after a jump to one of them."""
 
 
 class LiveScreen(RunScreen):
@@ -100,6 +103,10 @@ class LiveScreen(RunScreen):
                 chart.show(chart.data, self._view(spec.id), self.extent)
 
     # -- view
+
+    def goto(self, step: int) -> None:
+        """The crosshair on a step, with what was around it."""
+        self._look(self.view.at(step, AROUND, self.extent))
 
     def action_zoom(self, factor: float) -> None:
         self._look(self.view.zoom(factor, self.extent))

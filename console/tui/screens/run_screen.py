@@ -142,6 +142,9 @@ class RunScreen(Screen[None]):
         app = self.console_app
         operator = app.source.operator
         parts = present.header(model, app.source.run)
+        guard = app.watch.guard
+        if guard is not None:
+            parts[2:2] = present.alarms_part(guard.sentinels.standing)
         mode = lease.mode(model, app.source.session, operator=operator)
         self.query_one(HeaderBar).show(parts, present.link_text(model, link, frozen=self.frozen), mode)
         self.query_one(FooterBar).show(operator=operator, notice=notice)

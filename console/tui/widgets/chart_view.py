@@ -79,6 +79,13 @@ class ChartView:
         low, high = self._steps(extent)
         return replace(self, cursor=min(max(extent[1], low), high))
 
+    def at(self, step: int, steps: int, extent: Extent) -> ChartView:
+        """With the crosshair on a step, in a window of about `steps` around it."""
+        step = min(max(step, extent[0]), extent[1])
+        place, first, last = self.ruler.place(step), *self._places(extent)
+        width = steps * (last - first) / max(extent[1] - extent[0], 1)
+        return replace(self, cursor=step, x=self.x.around(place, width, first, last))
+
     def moved(self, columns: int, width: int, extent: Extent) -> ChartView:
         """With the crosshair moved by columns of a plot of `width`, at least by a step, within what is in view."""
         if self.cursor is None:

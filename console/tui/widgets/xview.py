@@ -70,6 +70,11 @@ class XView:
         low = min(max(low + part * width, start), max(stop - width, start))
         return replace(self, mode="fixed", low=low, high=low + width, width=width)
 
+    def around(self, place: float, width: float, first: float, last: float) -> XView:
+        """A window of about `width` that has a place in its middle, or the whole run where that is narrower."""
+        low, high = self.domain(first, last)
+        return self.zoom(width / (high - low), first, last, place)
+
     def follow(self, first: float, last: float) -> XView:
         """Follow the newest in a window of the present width, or of a quarter of the run."""
         low, high = self.domain(first, last)
