@@ -7,9 +7,11 @@ confirmation.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -24,7 +26,7 @@ from console.place import Place
 from console.sentinels.alarm import Alarm
 from console.sentinels.watch import Sentinels
 from console.store.model import CommandLife, RunModel
-from console.tui import actions, lease
+from console.tui import actions, appearance, lease
 from console.tui.actions import Plan, RefusedError
 from console.tui.bindings import TABS, Where, bindings
 from console.tui.driver import ConsoleDriver
@@ -41,7 +43,7 @@ from console.tui.screens.live import LiveScreen
 from console.tui.screens.picker import FixPicker, ValuePicker
 from console.tui.screens.run_screen import RunScreen
 from console.tui.source import HeldError, Source, SourceError
-from console.tui.theme import THEME
+from console.tui.theme import AUTO, choose
 from console.tui.watch import Watch
 from driftline.fixes import BY_ID
 from driftline.frames import Level
@@ -78,9 +80,11 @@ class ConsoleApp(App[None]):
         fps: float = 4.0,
         clock: Callable[[], float] = time.monotonic,
         sixteen: bool | None = None,
+        theme: str = AUTO,
         guards: Guards | None = None,
+        watch: Watch | None = None,
     ) -> None:
-        """`fps` is the most frames a second; `clock` times the notices; `sixteen` colours, None asks the terminal.
+        """`watch` is one made already, over `source`; `fps` is the most frames a second; `clock` times the notices; `sixteen` colours, None asks the terminal.
 
         `guards` makes the sentinels of each run that is watched; without it nothing is.
 
@@ -96,6 +100,9 @@ class ConsoleApp(App[None]):
         self.fps = fps
         self.sixteen = self.console.color_system == "standard" if sixteen is None else sixteen
         """True on a terminal of 16 colours; the panes are painted with its own then."""
+        self.look = choose(theme, sixteen=self.sixteen, environ=os.environ)
+        self.overlay: Watch | None = None
+        """Another of the runs that are watched, drawn over the charts of the one on show."""
         self.live = LiveScreen(glyphs)
         self._screens: dict[Where, RunScreen] = {"live": self.live}
         self._clock = clock
@@ -122,6 +129,21 @@ class ConsoleApp(App[None]):
         """Held by whoever reads or changes that model."""
         return self.watch.lock
 
+    @contextlib.contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Hold what is drawn still: the run on show and the one that is drawn over it."""
+        with self.watch.lock:
+            if self.overlay is None or self.overlay is self.watch:
+                yield
+            else:
+                with self.overlay.lock:
+                    yield
+
+    @property
+    def run_screens(self) -> Iterator[RunScreen]:
+        """The screens that there are so far, shown or not."""
+        return (screen for screen in self._screens.values() if screen.is_mounted)
+
     @property
     def run_dir(self) -> RunDir | None:
         """Its directory, where that is on this machine."""
@@ -133,8 +155,8 @@ class ConsoleApp(App[None]):
         return next(screen for screen in reversed(self.screen_stack) if isinstance(screen, RunScreen))
 
     def on_mount(self) -> None:
-        self.register_theme(THEME)
-        self.theme = THEME.name
+        appearance.prepare(self)
+        self.theme = self.look.theme
         self.animation_level = "none"
         self.install_screen(self.live, "live")
         self.push_screen("live")
@@ -185,7 +207,7 @@ class ConsoleApp(App[None]):
             else:
                 self._notice = None
         link = self.source.link()
-        with self.lock, self.batch_update():
+        with self.drawing(), self.batch_update():
             if isinstance(self.screen, Dialog):
                 self.screen.tick()
             else:

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from textual.drivers.headless_driver import HeadlessDriver
 
 from console.tui.app import ConsoleApp
-from console.tui.theme import Ink, palette
+from console.tui.theme import LOOKS, Ink, palette
 from console.tui.widgets.cells import Cells
 from driftline.frames import Event
 from tests.tui.conftest import source_with
@@ -95,7 +95,7 @@ async def painted(app: ConsoleApp) -> None:
 async def test_small_updates_leave_the_screen_that_a_full_one_would(system: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("textual.constants.COLOR_SYSTEM", system)
     # A Rich style keeps the codes of the first colour system that it was rendered for; a console has but one.
-    for style in (*palette(False), *palette(True)):
+    for style in {style for name in LOOKS for style in palette(name)}:
         if style is not None:
             style._ansi = None
     Recorder.sent = []

@@ -97,7 +97,7 @@ class LiveScreen(RunScreen):
         """Draw the same data in another view; also while frozen, because the view is the operator's."""
         self.view = view
         # What a chart derives from its series is made while drawing, and the reader must not rewrite it meanwhile.
-        with self.console_app.lock:
+        with self.console_app.drawing():
             for spec in LIVE_CHARTS:
                 chart = self.query_one(f"#{spec.id}", LineChart)
                 chart.show(chart.data, self._view(spec.id), self.extent)

@@ -20,7 +20,7 @@ from textual.widget import Widget
 
 from console.tui.celltext import clean
 from console.tui.glyphs import GLYPHS, Codes, Glyphs
-from console.tui.theme import SELECTED, Ink, palette
+from console.tui.theme import DARK, SELECTED, Ink, palette
 
 _SPACE = 32
 _CONTINUED = 0
@@ -135,6 +135,7 @@ class CellWidget(Widget):
         self.glyphs = glyphs
         self._cells: Cells | None = None
         self._strips: list[Strip] = []
+        self._styles: Sequence[Style | None] = ()
 
     def paint(self, cells: Cells) -> None:
         """Fill the grid, which is blank."""
@@ -148,9 +149,11 @@ class CellWidget(Widget):
         cells = Cells(width, height)
         self.paint(cells)
         before, self._cells = self._cells, cells
-        styles = palette(bool(getattr(self.app, "sixteen", False)))
-        if before is None or (before.width, before.height) != (width, height) or len(self._strips) != height:
-            self._strips = cells.strips(styles)
+        # Every app may show a cell widget; the console says in which look.
+        styles = palette(getattr(self.app, "look", DARK).name)
+        same = before is not None and (before.width, before.height) == (width, height) and self._styles is styles
+        if before is None or not same or len(self._strips) != height:
+            self._strips, self._styles = cells.strips(styles), styles
             self.refresh()
             return width * height
         regions = cells.changed(before)
