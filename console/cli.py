@@ -127,6 +127,14 @@ def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
     attach.add_argument("--operate", action="store_true", help="allow acting on the run (needs the operator's key)")
     _screen(attach)
     _alarms(attach)
+    replay = _verb(verbs, "replay", "console.verbs.replay:replay", "a recorded run on the same screens, from any step")
+    replay.add_argument("run", nargs="?", metavar="RUN", help="id or path of a run directory, or of a copy of one")
+    replay.add_argument("--from", dest="start", type=_natural, metavar="STEP", help="play from this step on")
+    replay.add_argument("--speed", type=_above_zero, metavar="X", help="times as fast as it was (default 1)")
+    _screen(replay)
+    evidence = _verb(verbs, "evidence", "console.verbs.evidence:evidence", "all about a run in one folder")
+    evidence.add_argument("run", nargs="?", metavar="RUN", help="id or path of a run directory, or of a copy of one")
+    evidence.add_argument("--out", metavar="FOLDER", help="a new folder (default: in the run's snapshots)")
     listing = _verb(verbs, "list", "console.verbs.listing:runs", "the runs here, newest first")
     _json(listing)
     status = _verb(verbs, "status", "console.verbs.status:status", "one line about a run, fit for a status bar")
@@ -228,6 +236,7 @@ def _acting(verbs: argparse._SubParsersAction[Parser]) -> None:
     _lead(setting)
     _wait(setting, "until every engine reports the value")
     _json(setting)
+    _correcting(verbs)
     sync = _verb(verbs, "sync", "console.verbs.act:sync", "pause, load weights, resume, on every engine")
     _run(sync)
     _lead(sync)
@@ -242,6 +251,22 @@ def _acting(verbs: argparse._SubParsersAction[Parser]) -> None:
         _run(verb)
         _lead(verb)
         _wait(verb, "until the run has ended" if name == "stop" else "until it has taken effect")
+
+
+def _correcting(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = "objective-side corrections, behind the parity verdict"
+    correction = _verb(verbs, "correction", "", text).add_subparsers(metavar="VERB", required=True)
+    listing = _verb(correction, "list", "console.verbs.correction:listing", "what there is, what is on, and the gate")
+    _run(listing)
+    _json(listing)
+    setting = _verb(correction, "set", "console.verbs.correction:setting", "correct the objective from now on")
+    setting.add_argument("value", metavar="ID", help="see: driftline correction list; off: none")
+    text = "although the backend has not passed parity; without a terminal to ask on"
+    setting.add_argument("--despite-parity", action="store_true", help=text)
+    _run(setting)
+    _lead(setting)
+    _wait(setting, "until the trainer uses it")
+    _json(setting)
 
 
 def _guarding(verbs: argparse._SubParsersAction[Parser]) -> None:

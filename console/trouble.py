@@ -38,7 +38,7 @@ class Link:
     `heard` is False until the first sign of life, `age` the seconds since the last one, `behind` the frames that the
     hub has and the console has not; `trouble` is a sentence about what is wrong with the link, `degraded` the hub's
     own complaint about its journal, `way` a clause about a tunnel that is down; `gone` is True once it is known that
-    the hub's process has ended.
+    the hub's process has ended; `replay` is what a recording is doing, in a word, "" for a live run.
     """
 
     heard: bool
@@ -48,6 +48,7 @@ class Link:
     degraded: str = ""
     way: str = ""
     gone: bool = False
+    replay: str = ""
 
     @property
     def state(self) -> LinkState:

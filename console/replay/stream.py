@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -80,7 +80,7 @@ def _grouped(make: Callable[[list[Any]], Frame]) -> Callable[[pl.DataFrame], Ite
 def _tokens(rows: pl.DataFrame) -> Iterator[Stamped]:
     numbers = rows["seq"].to_numpy()
     bounds = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in pairwise(bounds):
         if begin == end:
             continue
         part = rows.slice(begin, end - begin)

@@ -66,7 +66,7 @@ class ConsoleApp(App[None]):
 
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bindings("everywhere"),
+        *bindings("replay", "everywhere"),
         Binding("ctrl+q,ctrl+c", "leave", show=False, priority=True),
     ]
     TITLE = "driftline"
@@ -93,7 +93,7 @@ class ConsoleApp(App[None]):
         glyphs = GLYPHS[marker]
         super().__init__(driver_class=ConsoleDriver)
         self._guards = guards
-        self.watches = [self.watching(source, run)]
+        self.watches = [watch if watch is not None else self.watching(source, run)]
         self.watch = self.watches[0]
         """The one on show."""
         self.glyphs = glyphs
@@ -235,6 +235,15 @@ class ConsoleApp(App[None]):
         self.watch = watch
         for screen in self._screens.values():
             screen.forget()
+        self.refresh_view()
+
+    def action_replay(self, what: str) -> None:
+        """Play, stop, hasten or step a recording."""
+        watch = self.watch
+        if watch.position() is None:
+            self.say("only a recording is played: driftline replay RUN")
+            return
+        watch.replay(what)
         self.refresh_view()
 
     def action_help(self) -> None:

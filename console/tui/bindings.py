@@ -11,7 +11,8 @@ from typing import Final, Literal
 from textual.binding import Binding, BindingType
 
 Where = Literal[
-    "everywhere", "screens", "live", "tokens", "sync", "fixes", "parity", "engines", "events", "dialog", "alarms"
+    "everywhere", "screens", "live", "tokens", "sync", "fixes", "parity", "engines", "events", "replay",
+    "dialog", "alarms",
 ]  # fmt: skip
 """`screens` are the keys that every screen over a run has; then those of each screen, and of the list of alarms."""
 
@@ -51,7 +52,7 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("fix", ("F",), "F", "switch a fix on or off, live on every engine", "act_fix", "screens", "fix", True),
     Key("sync", ("S",), "S", "sync weights: pause, load, resume on every engine", "act_sync", "screens", "sync", True),
     Key("pause", ("P",), "P", "pause or resume generation", "act_pause", "screens", "pause", True),
-    Key("freeze", ("space",), "space", "freeze the view; the run goes on", "freeze", "screens", "freeze"),
+    Key("freeze", ("space",), "space", "freeze the view; play or stop a recording", "freeze", "screens", "freeze"),
     Key("export", ("e",), "e", "export the metrics as Parquet", "export", "screens", "export"),
     Key("enlarge", ("enter",), "enter", "enlarge the focused pane", "enlarge", "screens", "enlarge"),
     Key("back", ("escape",), "esc", "one level out", "back", "screens"),
@@ -75,6 +76,10 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("alarms", ("exclamation_mark",), "!", "alarms: what the sentinels have raised", "alarms", "everywhere"),
     Key("help", ("question_mark",), "?", "this help", "help", "everywhere", "help"),
     Key("quit", ("q",), "q", "leave the console; the run goes on", "leave", "everywhere", "quit"),
+    Key("slower", ("less_than_sign",), "<", "play a recording at half the speed", "replay('slower')", "replay"),
+    Key("faster", ("greater_than_sign",), ">", "play a recording at twice the speed", "replay('faster')", "replay"),
+    Key("step_back", ("comma",), ",", "one step back in a recording", "replay('back')", "replay"),
+    Key("step_on", ("full_stop",), ".", "one step on in a recording", "replay('on')", "replay"),
     Key("choose", ("enter",), "enter", "choose", "choose", "dialog"),
     Key("cancel", ("escape",), "esc", "close without acting", "close", "dialog"),
     Key("switch", ("left", "right", "h", "l", "tab", "shift+tab"), "← →", "other button", "switch", "dialog"),

@@ -157,6 +157,8 @@ def trouble(model: RunModel, link: Link) -> Banner | None:
 
 def link_text(model: RunModel, link: Link, *, frozen: bool) -> Text:
     """The state of the feed in a word: what is on screen is LIVE, STALE, LOST, ENDED, loading or FROZEN by hand."""
+    if link.replay:
+        return link.replay, Ink.ACCENT
     if ended(model.run, link):
         return "ENDED", Ink.WARN
     if link.state == "connecting":

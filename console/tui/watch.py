@@ -8,12 +8,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from console.store.model import RunModel
 from console.tui.guard import Guard
 from console.tui.source import Source
 from driftline.rundir import RunDir
+
+if TYPE_CHECKING:
+    from console.replay.source import Position
 
 BATCH: Final = 500
 """Frames applied before the screens may have the model."""
@@ -33,6 +36,8 @@ class Watch:
         self.lock = threading.Lock()
         """Held by whoever reads or changes the model."""
         self.guard = guard
+        self.generation = 0
+        """Counts how often another model has taken the place of this one: a replay that has jumped."""
 
     def read(self, fps: float, news: Callable[[], None], cancelled: Callable[[], bool]) -> None:
         """Drain the source into the model until cancelled; calls `news` at most `fps` times a second."""
@@ -62,6 +67,13 @@ class Watch:
                     self.model.rewind(stamped.seq - 1)
                 self.model.apply(stamped)
         return len(frames)
+
+    def position(self) -> Position | None:
+        """Where a replay stands; None for a live run."""
+        return None
+
+    def replay(self, what: str) -> None:
+        """Play, stop, hasten or step a recording; nothing for a live run."""
 
     def close(self) -> None:
         """Let go of the source."""

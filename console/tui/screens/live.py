@@ -69,6 +69,9 @@ class LiveScreen(RunScreen):
         self._newest_event = 0
         self.extent = (0, 0)
 
+    def rewound(self) -> None:
+        self._newest_event = 0
+
     # -- news
 
     def draw(self, model: RunModel, link: Link) -> None:

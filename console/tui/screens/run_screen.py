@@ -22,10 +22,12 @@ from console.tui.updates import TightCompositor
 from console.tui.widgets.bars import BannerBar, FooterBar, HeaderBar
 from console.tui.widgets.cells import Cells, CellWidget
 from console.tui.widgets.panes import Pane
+from console.tui.widgets.replay_bar import ReplayBar
 from driftline.frames import Level
 
 if TYPE_CHECKING:
     from console.tui.app import ConsoleApp
+    from console.tui.watch import Watch
 
 Direction = Literal["left", "right", "up", "down"]
 
@@ -60,6 +62,7 @@ class RunScreen(Screen[None]):
         self.glyphs = glyphs
         self.frozen = False
         self.enlarged: Widget | None = None
+        self._seen: tuple[Watch, int] | None = None
 
     # -- for subclasses
 
@@ -76,6 +79,10 @@ class RunScreen(Screen[None]):
 
     def forget(self) -> None:
         """Another run is on show from now on: let go of what was remembered of the last one."""
+
+    def rewound(self) -> None:
+        """The same run as it was at another time, where a replay has jumped: let go of what may not have been yet."""
+        self.forget()
 
     # -- the frame around it
 
@@ -94,6 +101,7 @@ class RunScreen(Screen[None]):
         yield BannerBar(id="banner", glyphs=self.glyphs)
         with Vertical(id="body"):
             yield from self.body()
+        yield ReplayBar(id="replay", glyphs=self.glyphs)
         yield FooterBar(id="footer", glyphs=self.glyphs, where=self.ident)
         yield TooSmall(id="small", glyphs=self.glyphs)
 
@@ -124,6 +132,8 @@ class RunScreen(Screen[None]):
             self.query_one(bar).display = not small
         banner = self.query_one(BannerBar)
         banner.display = not small and banner.banner is not None
+        replay = self.query_one(ReplayBar)
+        replay.display = not small and replay.position is not None
         framed = large is not None or self.framed(height)
         for pane in self.query(Pane):
             pane.framed = framed
@@ -135,11 +145,18 @@ class RunScreen(Screen[None]):
 
     def show(self, model: RunModel, link: Link, notice: tuple[str, Level] | None) -> None:
         """Draw the model. While the view is frozen only the bars go on, so that nobody takes it for live."""
+        app = self.console_app
+        before, self._seen = self._seen, (app.watch, app.watch.generation)
+        if before is not None and before != self._seen:
+            self.rewound() if before[0] is app.watch else self.forget()
+        replay = self.query_one(ReplayBar)
+        replay.show(app.watch.position(), model.marks)
         bar = self.query_one(BannerBar)
         bar.show(present.trouble(model, link))
+        if replay.display != (replay.position is not None):
+            self.rearrange()
         if bar.display != (bar.banner is not None):
             self.rearrange()
-        app = self.console_app
         operator = app.source.operator
         parts = present.header(model, app.source.run)
         guard = app.watch.guard
@@ -158,6 +175,9 @@ class RunScreen(Screen[None]):
     # -- the keys of every screen
 
     def action_freeze(self) -> None:
+        if self.console_app.watch.position() is not None:
+            self.console_app.action_replay("play")
+            return
         self.frozen = not self.frozen
         self.console_app.refresh_view()
         self.say("view frozen; the run goes on (space to thaw)" if self.frozen else "view live again")

@@ -1,0 +1,34 @@
+"""`driftline evidence`: tables, pictures, config, audit log and a summary of a run in one folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from console.outcome import FAILED, OK, Failure
+from console.verbs.replay import recorded
+
+
+def evidence(args: argparse.Namespace) -> int:
+    """Write the folder; its name is printed. The run may be live: it is taken as it is recorded now."""
+    run = recorded(args.run)
+    from console.evidence.bundle import EvidenceError, bundle
+    from console.store.load import load
+    from console.tui.pictures import pictures
+
+    out = Path(args.out) if args.out else run.snapshots / f"evidence-step{max(load(run).model.step, 0)}"
+
+    def say(what: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\x1b[Kevidence: {what}", end="", file=sys.stderr, flush=True)
+
+    try:
+        made = bundle(run, out, pictures, say)
+    except EvidenceError as error:
+        raise Failure(str(error), FAILED) from error
+    finally:
+        if sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    print(made)
+    return OK

@@ -1,0 +1,37 @@
+"""`driftline replay`: a recorded run on the console's screens, from any step and at any speed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from console.outcome import NO_RUN, USAGE, Failure
+from console.screen import on_terminal
+from driftline.rundir import RunDir, find
+
+
+def recorded(name: str | None) -> RunDir:
+    """A run directory with something recorded in it. Raises Failure, RunError."""
+    run = RunDir(Path(name).resolve()) if name is not None and Path(name).is_dir() else find(name)
+    from console.snapshot.records import run_segments
+
+    if not run_segments(run):
+        raise Failure(f"{run.path}: nothing is recorded there: no journal and no Parquet", NO_RUN)
+    return run
+
+
+def replay(args: argparse.Namespace) -> int:
+    """Show a recorded run. Without --from it is shown as it ended, standing still; space plays it from its beginning.
+
+    `space` plays and stops, `.` and `,` go a step on and back, `>` and `<` change the speed; all else is as in attach.
+    """
+    run = recorded(args.run)
+    if not on_terminal():
+        raise Failure("replay needs a terminal; without one: driftline export, driftline query", USAGE)
+    from console.tui.replay import run_replay
+
+    playing = args.start is not None or args.speed is not None
+    start = args.start if args.start is not None else (0 if playing else None)
+    return int(
+        run_replay(run, start=start, speed=args.speed or 1.0, playing=playing, marker=args.marker, fps=args.fps)
+    )

@@ -1,0 +1,161 @@
+"""A recorded run on the screens: opened, played, sought, and equal to the live one at every step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from textual.pilot import Pilot
+
+from console.replay.source import Recording
+from console.store.model import RunModel
+from console.tui.app import ConsoleApp
+from console.tui.replay import ReplayWatch
+from driftline import rundir
+from driftline.frames import encode
+from driftline.journal import Journal, Record, read, record_encoder
+from driftline.rundir import RunDir
+from tests.tui.conftest import screen_text
+from tests.tui.synthetic import history
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    made = rundir.create(tmp_path_factory.mktemp("replay"), "demo-7f3a")
+    journal = Journal(made.journal)
+    for frame in history(40, fixed_from=25):
+        seq = journal.head + 1
+        record = Record(seq, 1_700_000_000 + seq / 10, "trainer", msgspec.Raw(encode(frame)), 1, seq)
+        journal.append(record_encoder.encode(record), seq, True)
+    journal.close()
+    return made
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def app_of(run: RunDir, clock: Clock, **options: object) -> tuple[ConsoleApp, ReplayWatch]:
+    watch = ReplayWatch(Recording(run, clock=clock, **options))  # type: ignore[arg-type]
+    return ConsoleApp(watch.source, watch=watch, fps=20.0, clock=lambda: 0.0, sixteen=False), watch
+
+
+async def until(pilot: Pilot[None], watch: ReplayWatch, step: int) -> str:
+    """Wait until a step is on show."""
+    for _ in range(1000):
+        if watch.recording.timeline is not None and watch.model.step == step:
+            break
+        await pilot.pause(0.01)
+    assert watch.model.step == step
+    await pilot.pause()
+    app = pilot.app
+    assert isinstance(app, ConsoleApp)
+    app.refresh_view()
+    await pilot.pause()
+    return screen_text(pilot)
+
+
+def as_of(run: RunDir, step: int) -> RunModel:
+    """The model one frame at a time, up to a step."""
+    model = RunModel()
+    for stamped in read(run.journal):
+        ahead = RunModel()
+        ahead.step = model.step
+        ahead.apply(stamped)
+        if ahead.step > step:
+            break
+        model.apply(stamped)
+    return model
+
+
+async def test_a_recording_opens_at_its_end_and_stands_still(run: RunDir) -> None:
+    app, watch = app_of(run, Clock())
+    async with app.run_test(size=(120, 40)) as pilot:
+        text = await until(pilot, watch, 40)
+        assert "step 40/40" in text
+        assert "REPLAY" in text
+        assert "RO" in text
+        assert "LIVE" not in text
+        assert not watch.recording.playing
+        await pilot.press("S")
+        await pilot.pause()
+        assert "read-only" in screen_text(pilot)
+        await pilot.press("q")
+    assert app.return_code in (None, 0)
+
+
+async def test_steps_on_and_back_are_the_run_as_it_was(run: RunDir) -> None:
+    app, watch = app_of(run, Clock(), start=10)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, watch, 10)
+        for key, step in ((".", 11), (".", 12), (",", 11), (",", 10), (",", 9)):
+            await pilot.press({".": "full_stop", ",": "comma"}[key])
+            text = await until(pilot, watch, step)
+            assert f"step {step}/40" in text
+            expected = as_of(run, step)
+            assert watch.model.head == expected.head
+            assert watch.model.fixes == expected.fixes
+            assert list(watch.model.events) == list(expected.events)
+            for name in expected.metrics.names():
+                assert watch.model.metrics.last(name) == expected.metrics.last(name), name
+
+
+async def test_it_plays_in_its_own_time_and_stops_at_the_end(run: RunDir) -> None:
+    clock = Clock()
+    app, watch = app_of(run, clock, start=5, playing=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, watch, 5)
+        head = watch.model.head
+        clock.now += 1.05  # ten frames a second
+        for _ in range(500):
+            if watch.model.head == head + 10:
+                break
+            await pilot.pause(0.01)
+        await pilot.pause(0.1)
+        assert watch.model.head == head + 10
+        await pilot.press("greater_than_sign", "greater_than_sign")
+        assert "x4" in screen_text(pilot)
+        clock.now += 0.26  # the rest of a tenth, then ten frames of forty a second
+        for _ in range(500):
+            if watch.model.head >= head + 20:
+                break
+            await pilot.pause(0.01)
+        assert head + 20 <= watch.model.head <= head + 21
+        clock.now += 1e6
+        for _ in range(3000):  # a wait is cut to five seconds, so the clock has to go on
+            clock.now += 10
+            if not watch.recording.playing:
+                break
+            await pilot.pause(0.01)
+        assert watch.model.step == 40
+        await pilot.press("space")
+        await until(pilot, watch, 1)
+        assert watch.recording.playing
+
+
+async def test_the_live_console_says_what_is_played(run: RunDir) -> None:
+    from tests.tui.conftest import make_app, press, settle, source_with
+
+    app = make_app(source_with(10))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert "only a recording is played" in await press(pilot, "full_stop")
+
+
+async def test_what_cannot_be_read_is_said(run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error", str(tmp_path / "000001.rlj"))
+
+    monkeypatch.setattr("console.replay.source.portions", broken)
+    app, watch = app_of(run, Clock())
+    async with app.run_test(size=(120, 40)) as pilot:
+        for _ in range(500):
+            if watch.recording.timeline is not None:
+                break
+            await pilot.pause(0.01)
+        await pilot.pause(0.2)
+        assert "Input/output error" in screen_text(pilot)
