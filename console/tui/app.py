@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,8 +50,10 @@ from console.tui.watch import Watch
 from driftline.fixes import BY_ID
 from driftline.frames import Level
 from driftline.rundir import RunDir
+from driftline.text import sanitize
 
 NOTICE_SECONDS: Final = 6.0
+EVIDENCE_SECONDS: Final = 600.0
 
 
 class Tick(Message):
@@ -84,7 +88,9 @@ class ConsoleApp(App[None]):
         guards: Guards | None = None,
         watch: Watch | None = None,
     ) -> None:
-        """`watch` is one made already, over `source`; `fps` is the most frames a second; `clock` times the notices; `sixteen` colours, None asks the terminal.
+        """`watch` is one made already, over `source`.
+
+        `fps` is the most frames a second; `clock` times the notices; `sixteen` colours, None asks the terminal.
 
         `guards` makes the sentinels of each run that is watched; without it nothing is.
 
@@ -417,6 +423,29 @@ class ConsoleApp(App[None]):
         out = self.run_dir.snapshots / f"metrics-step{max(self.model.step, 0)}.parquet"
         self.say(f"exporting to {out}")
         self._export(self.run_dir, out)
+
+    def action_evidence(self) -> None:
+        """Write all about the run into one folder in its snapshots."""
+        if self.run_dir is None:
+            self.say("the run's journal is not on this machine; in a shell there: driftline evidence RUN", "warn")
+            return
+        self.say("gathering evidence: tables, a picture of every screen, config, audit log, summary")
+        self._evidence(self.run_dir)
+
+    @work(thread=True, exclusive=True, group="evidence")
+    def _evidence(self, run: RunDir) -> None:
+        # A process of its own: it draws every screen, which this one is busy with.
+        command = [sys.executable, "-m", "console.cli", "evidence", str(run.path)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=EVIDENCE_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            text = f"no evidence after {EVIDENCE_SECONDS:.0f} s; in a shell: driftline evidence {run.path}"
+            self.call_from_thread(self.say, text, "error")
+            return
+        if done.returncode == 0:
+            self.call_from_thread(self.say, f"evidence in {done.stdout.strip()}")
+        else:
+            self.call_from_thread(self.say, sanitize(done.stderr.strip().rpartition("\n")[2]), "error")
 
     @work(thread=True, exclusive=True, group="export")
     def _export(self, run: RunDir, out: Path) -> None:

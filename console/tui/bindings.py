@@ -45,6 +45,8 @@ class Tab:
 
 TABS: Final[tuple[Tab, ...]] = (
     Tab("1", "live", "live", "live: clip, KL, entropy, reward, mismatch, lag; fixes, engines, events"),
+    Tab("4", "fixes", "fixes", "fixes: what each does, its measured effect, who did what"),
+    Tab("5", "parity", "parity", "parity: this run against its reference, metric by metric"),
 )
 """The screens that there are, in the order of their keys."""
 
@@ -54,6 +56,8 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("pause", ("P",), "P", "pause or resume generation", "act_pause", "screens", "pause", True),
     Key("freeze", ("space",), "space", "freeze the view; play or stop a recording", "freeze", "screens", "freeze"),
     Key("export", ("e",), "e", "export the metrics as Parquet", "export", "screens", "export"),
+    Key("evidence", ("b",), "b", "evidence: tables, pictures, config, audit, summary in one folder", "app.evidence",
+        "screens"),
     Key("enlarge", ("enter",), "enter", "enlarge the focused pane", "enlarge", "screens", "enlarge"),
     Key("back", ("escape",), "esc", "one level out", "back", "screens"),
     Key("left", ("left", "h"), "← h", "pane or crosshair to the left", "move('left')", "screens"),
@@ -72,6 +76,10 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("smooth", ("s",), "s", "smoothing: off, moving average 0.6, 0.9, 0.99", "smooth", "live", "smooth"),
     Key("unit", ("x",), "x", "x axis: steps, time, tokens", "unit", "live"),
     Key("crosshair", ("c",), "c", "crosshair with values, linked over all charts", "crosshair", "live"),
+    Key("order", ("o",), "o", "order: the catalogue's, or by measured effect", "order", "fixes", "order"),
+    Key("measure", ("v",), "v", "tell effects in mismatch, clip fraction, KL", "measure", "fixes", "metric"),
+    Key("reference", ("r",), "r", "choose the reference runs", "reference", "parity", "reference"),
+    Key("log", ("y",), "y", "log axis of the chart", "log", "parity", "log"),
     *(Key(tab.id, (tab.key,), tab.key, tab.description, f"screen('{tab.id}')", "everywhere") for tab in TABS),
     Key("alarms", ("exclamation_mark",), "!", "alarms: what the sentinels have raised", "alarms", "everywhere"),
     Key("help", ("question_mark",), "?", "this help", "help", "everywhere", "help"),
@@ -85,6 +93,7 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("switch", ("left", "right", "h", "l", "tab", "shift+tab"), "← →", "other button", "switch", "dialog"),
     Key("prev", ("up", "k"), "↑ k", "line above", "line(-1)", "dialog"),
     Key("succ", ("down", "j"), "↓ j", "line below", "line(1)", "dialog"),
+    Key("mark", ("space",), "space", "mark one of several", "mark", "dialog"),
     Key("seen", ("a",), "a", "mark the alarm as seen: its bell is silent", "acknowledge", "alarms"),
     Key("seen_all", ("asterisk",), "*", "mark all alarms as seen", "acknowledge(True)", "alarms"),
 )

@@ -1,0 +1,100 @@
+"""The folder of evidence: whole or not there, true to the run, and safe to open."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import msgspec
+import polars as pl
+import pytest
+
+from console.cli import main
+from console.evidence.bundle import TABLES, EvidenceError, bundle
+from console.evidence.summary import markdown, safe
+from console.store.load import load
+from console.tui.bindings import TABS
+from driftline import rundir
+from driftline.frames import Event, encode
+from driftline.journal import Journal, Record, record_encoder
+from driftline.rundir import RunDir
+from tests.faults.corpus import CORPUS
+from tests.tui.conftest import make_app, press, settle, source_with
+from tests.tui.synthetic import history
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    made = rundir.create(tmp_path_factory.mktemp("evidence"), "demo-7f3a")
+    journal = Journal(made.journal)
+    for frame in [*history(40, fixed_from=25), Event(1.0, "error", "trainer.nan", "a | pipe and <b>", 30)]:
+        seq = journal.head + 1
+        record = Record(seq, 1_700_000_000.0 + seq, "trainer", msgspec.Raw(encode(frame)), 1, seq)
+        journal.append(record_encoder.encode(record), seq, True)
+    journal.close()
+    made.config.write_text("[run]\n", encoding="utf-8")
+    return made
+
+
+def test_the_folder_has_everything(run: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "evidence"
+    assert main(["evidence", str(run.path), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert set(manifest["files"]) == found - {"manifest.json"}
+    for name, digest in manifest["files"].items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+    assert found >= {"summary.md", "config.toml", *(f"tables/{table}.parquet" for table in TABLES)}
+    for tab in TABS:
+        svg = (out / "screens" / f"{tab.id}.svg").read_text(encoding="utf-8")
+        ElementTree.fromstring(svg)
+        assert "step" in svg
+    metrics = pl.read_parquet(out / "tables/metrics.parquet")
+    assert metrics.height == 40
+    summary = (out / "summary.md").read_text()
+    first = metrics["reward/mean"].head(20).mean()
+    assert isinstance(first, float)
+    assert f"{first:.2g}".lstrip("0") in summary
+    assert "step 25: processed-logprobs on" in summary
+    assert r"a \| pipe and \<b\>" in summary
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_what_is_there_is_not_written_over(run: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evidence", str(run.path), "--out", str(tmp_path)]) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_nothing_is_left_where_it_fails(run: RunDir, tmp_path: Path) -> None:
+    def broken(_: RunDir) -> object:
+        raise OSError(28, "No space left on device", "screens/live.svg")
+
+    with pytest.raises(EvidenceError, match="No space left on device"):
+        bundle(run, tmp_path / "evidence", broken, lambda _: None)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_recorded_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = rundir.create(tmp_path, "empty")
+    assert main(["evidence", str(empty.path)]) == 3
+    assert "nothing is recorded" in capsys.readouterr().err
+
+
+def test_hostile_text_stays_text(run: RunDir) -> None:
+    model = load(run).model
+    for text in CORPUS:
+        line = safe(text)
+        assert "\n" not in line
+        for special in "<>|`[":
+            assert line.count(special) == line.count("\\" + special)
+    assert markdown("[x](http://a)", model, 0, []).startswith(r"# Evidence: \[x\](http://a)")
+
+
+async def test_the_key_without_a_journal_says_where_to_go() -> None:
+    app = make_app(source_with(5))
+    async with app.run_test(size=(120, 24)) as pilot:
+        await settle(pilot)
+        assert "in a shell there" in await press(pilot, "b")
