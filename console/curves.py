@@ -79,6 +79,10 @@ class Curves:
             "engine/waiting": float(self._random.integers(0, 3)),
             "engine/kv_use": float(np.clip(0.12 * self._around(0.2), 0.0, 1.0)),
             "engine/prefix_hit_rate": 0.0 if "prefix-cache-off" in on else 0.62 * self._around(0.03),
+            "correction/weight_mean": 1.0,
+            "correction/truncated_fraction": 0.0,
+            "correction/masked_fraction": 0.0,
+            "correction/masked_sequences": 0.0,
         }
 
     def phases(self) -> tuple[float, float, float]:

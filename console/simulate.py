@@ -147,6 +147,8 @@ class Simulator:
                 self._applied(command)
             case "mark":
                 self._applied(command)
+            case "correction.set":
+                self._probe.ack(command.id, "refused", "a synthetic feed has no objective to correct")
 
     def _applied(self, command: Command, detail: str = "") -> None:
         self._send_state()

@@ -125,6 +125,22 @@ class TrainerConfig(_Section, frozen=True):
     threads: Natural = 0
 
 
+class CorrectionConfig(_Section, frozen=True):
+    """Objective-side correction that the run starts with (`driftline.corrections`), and the limits of each.
+
+    Defaults: cap and IcePop band of verl and NeMo-RL; sequences whose geometric mean ratio is off by more than 1 %
+    (SkyRL) or of which one token is off by more than `sequence_max_diff` nats are masked.
+    """
+
+    value: Literal["off", "tis", "sequence-mask", "icepop"] = "off"
+    tis_cap: Rate = 2.0
+    icepop_low: Rate = 0.5
+    icepop_high: Rate = 5.0
+    sequence_low: Rate = 0.99
+    sequence_high: Rate = 1.01
+    sequence_max_diff: Rate = 3.0
+
+
 class SyncConfig(_Section, frozen=True):
     """`every` trainer steps (0: only when an operator asks). `timeout` bounds one engine's whole sync.
 
@@ -169,6 +185,7 @@ class Config(_Section, frozen=True):
     sampling: SamplingConfig = SamplingConfig()
     rollout: RolloutConfig = RolloutConfig()
     trainer: TrainerConfig = TrainerConfig()
+    correction: CorrectionConfig = CorrectionConfig()
     sync: SyncConfig = SyncConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     hub: HubConfig = HubConfig()
@@ -234,6 +251,13 @@ def _check_together(config: Config, where: str) -> None:
             fix_catalogue.check(fix_id, value)
         except fix_catalogue.UnknownFixError as error:
             raise ConfigError(f"{where}: fixes: {error}") from error
+    for band in ("icepop", "sequence"):
+        low, high = getattr(config.correction, f"{band}_low"), getattr(config.correction, f"{band}_high")
+        if not low <= 1 <= high:
+            raise ConfigError(
+                f"{where}: correction.{band}_low and {band}_high: {low:g} to {high:g} does not hold 1, "
+                "the ratio of two backends that agree"
+            )
     if config.model.hidden % config.model.heads:
         raise ConfigError(
             f"{where}: model.hidden: {config.model.hidden} is not a multiple of model.heads = {config.model.heads}"

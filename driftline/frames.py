@@ -30,7 +30,7 @@ How = Literal["live", "next_sync", "engine_restart", "not_available"]
 Level = Literal["info", "warn", "error"]
 RunStatus = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
 Phase = Literal["starting", "running", "paused", "syncing", "restarting", "dead"]
-Verb = Literal["fix.set", "sync", "pause", "resume", "stop", "mark"]
+Verb = Literal["fix.set", "sync", "pause", "resume", "stop", "mark", "correction.set"]
 AckState = Literal["queued", "sent", "accepted", "applied", "failed", "refused", "expired"]
 
 TERMINAL: Final = frozenset({"applied", "failed", "refused", "expired"})
@@ -120,7 +120,12 @@ class Event(_Frame, tag="e", frozen=True):
 
 
 class RunState(_Frame, tag="r", frozen=True):
-    """State of the whole run, owned by the trainer. `detail` says what a long wait is for."""
+    """State of the whole run, owned by the trainer. `detail` says what a long wait is for.
+
+    `correction`: the objective-side correction (`driftline.corrections`) that the trainer uses since step
+    `correction_since`, "" where a trainer says nothing of it; `correction_requested` is what was asked for last, by
+    `correction_by`, and `correction_generation` counts the requests.
+    """
 
     run: str
     status: RunStatus
@@ -136,6 +141,11 @@ class RunState(_Frame, tag="r", frozen=True):
     paused_by: str = ""
     lease_until: float = 0.0
     config_digest: str = ""
+    correction: str = ""
+    correction_requested: str = ""
+    correction_generation: int = 0
+    correction_by: str = ""
+    correction_since: int = -1
 
 
 class EngineState(_Frame, tag="g", frozen=True):

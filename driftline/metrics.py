@@ -1,11 +1,11 @@
 """Catalogue of metrics: the one place where a name gets its formula, its policy pair and its limits.
 
 Notation: `new` is the policy being trained, `old` the policy whose logprobs the objective divides by (here,
-as in PipelineRL, the engine's rollout logprobs), `roll` the engine's logprob of a token it sampled, `train`
-the trainer's logprob of that token under the *same weights*, `now` the trainer's logprob under the weights at
-the start of the step, `ref` the frozen start. d = train - roll, r = exp(d). All are natural logarithms of
-probabilities at the sampling temperature, before any truncation or clipping. "token mean" weighs every
-response token of the step equally.
+as in PipelineRL, the engine's rollout logprobs; under one of `driftline.corrections` it is `now`), `roll` the
+engine's logprob of a token it sampled, `train` the trainer's logprob of that token under the *same weights*, `now`
+the trainer's logprob under the weights at the start of the step, `ref` the frozen start. d = train - roll, r =
+exp(d). All are natural logarithms of probabilities at the sampling temperature, before any truncation or clipping.
+"token mean" weighs every response token of the step equally.
 
 Three causes are kept apart: `mismatch/*` (same weights, two backends), `staleness/*` (same backend, older
 weights) and `policy/*` (the learning itself, which in an objective over rollout logprobs contains the other two).
@@ -44,6 +44,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
 _PAIR_MM = "train|roll, same weights"
 _PAIR_NO = "new|old"
+_PAIR_CO = "now|roll"
 _NEMO = "NeMo-RL loss_functions.py and its GRPO guide"
 
 METRICS: Final[tuple[Metric, ...]] = (
@@ -148,6 +149,20 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(name="engine/prefix_hit_rate", title="prefix hit rate",
            formula="prefix-cache hit tokens / queried tokens since the last step, over the engines",
            unit="fraction", pair="-", aggregation="pool", source="vLLM prefix_cache_hits / prefix_cache_queries"),
+    Metric(name="correction/weight_mean", title="correction weight mean",
+           formula="weight of the objective's correction, 1 without one; w = exp(prox - roll), cut or masked", unit="-",
+           pair=_PAIR_CO, aggregation="token mean", source="verl rollout_is_mean, after truncation"),
+    Metric(name="correction/truncated_fraction", title="truncated", formula="1[w > cap], tis", unit="fraction",
+           pair=_PAIR_CO, aggregation="token mean", source="verl rollout_is_ratio_fraction_high; asked for in TRL 5231",
+           aliases=("rollout_corr/rollout_is_ratio_fraction_high",)),
+    Metric(name="correction/masked_fraction", title="masked tokens",
+           formula="1[weight = 0], sequence-mask and icepop", unit="fraction", pair=_PAIR_CO, aggregation="token mean",
+           source="verl rollout_rs_masked_fraction; SkyRL token_mask_ratio",
+           aliases=("rollout_corr/rollout_rs_masked_fraction",)),
+    Metric(name="correction/masked_sequences", title="masked sequences",
+           formula="1[every token of the sequence is masked]", unit="fraction", pair=_PAIR_CO,
+           aggregation="sequence mean", source="verl rollout_rs_seq_masked_fraction; NeMo-RL num_masked_seqs",
+           aliases=("rollout_corr/rollout_rs_seq_masked_fraction",)),
 )
 
 BY_NAME: Final[dict[str, Metric]] = {metric.name: metric for metric in METRICS}

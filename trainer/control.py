@@ -14,8 +14,10 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 
+from driftline.corrections import OFF
 from driftline.frames import Command
 from engine import EngineError, EnginePool
+from trainer.correctiondesk import CorrectionDesk
 from trainer.errors import RefusedError
 from trainer.fixdesk import FixDesk
 from trainer.orders import ENDED, Orders, answer, in_time
@@ -58,6 +60,7 @@ class Control:
         report: Reporter,
         *,
         lease: float,
+        correction: str = OFF,
     ) -> None:
         self._commands = commands
         self._pool = pool
@@ -65,6 +68,7 @@ class Control:
         self._report = report
         self._lease = lease
         self._orders = Orders(pool, syncs, desk, report, self._wake)
+        self._corrections = CorrectionDesk(report, correction)
         self._pause: _Pause | None = None
         self._changed = threading.Condition()
         self._stopping = False
@@ -77,6 +81,7 @@ class Control:
             "resume": self._resume_run,
             "stop": self._stop,
             "mark": self._mark,
+            "correction.set": self._correction_set,
         }
 
     # -- the loop's side ------------------------------------------------------------------------------------------
@@ -97,6 +102,11 @@ class Control:
         """True while an operator holds the run."""
         return self._pause is not None
 
+    @property
+    def correction(self) -> str:
+        """The objective-side correction to train with; changes only in `rest`."""
+        return self._corrections.effective
+
     def gate(self) -> None:
         """Wait out a pause in the middle of a step; returns at once when the run goes on, and when it is to stop."""
         with self._changed:
@@ -106,10 +116,15 @@ class Control:
         """Between two steps: carry out what waits for that, and wait out a pause."""
         while True:
             self._orders.at_boundary()
+            self._corrections.at_boundary()
             with self._changed:
-                self._changed.wait_for(lambda: self._pause is None or self._stopping or self._orders.waiting)
-                if self._stopping or not self._orders.waiting:
+                self._changed.wait_for(lambda: self._pause is None or self._stopping or self._waiting)
+                if self._stopping or not self._waiting:
                     return
+
+    @property
+    def _waiting(self) -> bool:
+        return self._orders.waiting or self._corrections.waiting
 
     def stop(self) -> None:
         """End the run at the next safe point; also called for SIGTERM and SIGINT, from the loop's own thread."""
@@ -139,6 +154,7 @@ class Control:
             self._thread.join()
         while (command := self._next(0.0)) is not None:
             self._report.ack(command.id, "failed", ENDED)
+        self._corrections.close()
         self._orders.close()
 
     def join(self, timeout: float) -> None:
@@ -211,6 +227,10 @@ class Control:
         text, by = command.args.get("text", ""), command.issuer or "?"
         self._report.event("mark", text, step=self._report.run.step, by=by)
         return {}
+
+    def _correction_set(self, command: Command) -> None:
+        self._corrections.request(command)
+        self._wake()
 
     # -- pauses -----------------------------------------------------------------------------------------------------
 

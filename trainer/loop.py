@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import torch
 
 from driftline.config import Config
+from driftline.corrections import OFF
 from driftline.rundir import RunDir
 from engine import EnginePool
 from trainer import checkpoint, effects, mismatch
 from trainer.batch import Batch, Sample, collate
 from trainer.checkpoint import State
 from trainer.control import Control
+from trainer.correction import Correction, correct
 from trainer.fixdesk import FixDesk
 from trainer.objective import group_advantages
 from trainer.report import Reporter, plural
@@ -150,7 +152,10 @@ class Loop:
         scored_at = time.monotonic()
         rewards = torch.tensor([[sample.reward for sample in rollout.samples] for rollout in rollouts])
         advantages = group_advantages(rewards, scale=self._config.trainer.advantage_std).flatten()
-        update = self._setup.updater.step(measured.batch, advantages, measured.reference, between=self._control.gate)
+        correction = self._correct(measured, step)
+        update = self._setup.updater.step(
+            measured.batch, advantages, measured.reference, correction, between=self._control.gate
+        )
         if update.skipped:
             self._report.event(
                 "train.skipped",
@@ -159,7 +164,7 @@ class Loop:
                 step=step,
             )
         trained_at = time.monotonic()
-        self._note_effect(measured, update, step)
+        self._note_effect(measured, update, step, corrected=correction.weights is not None)
         self._step, self._version = step, version + 1
         self._setup.store.publish(self._version, self._setup.policy.weights())
         every = self._config.sync.every
@@ -169,6 +174,7 @@ class Loop:
             **mismatch.rewards(rewards.numpy()),
             **update.values,
             **measured.values,
+            **correction.values,
             **self._syncs.take_latest(),
             **self._engine_values(),
             "async/stale_groups": float(taken.stale),
@@ -185,6 +191,20 @@ class Loop:
         own, scored = measured.scores.own.numpy(), measured.scores.scored.numpy()
         self._report.tokens(measured.samples, measured.batch, own, scored, step=step, version=version)
         self._report.state(step=step, version=self._version)
+
+    def _correct(self, measured: _Measured, step: int) -> Correction:
+        """What the correction that is in force makes of the step; says so where it leaves nothing."""
+        value, config = self._control.correction, self._config
+        batch = measured.batch
+        made = correct(
+            value, config.correction, measured.scores.now, batch.rollout, batch.mask, config.trainer.objective
+        )
+        objective = config.trainer.objective
+        self._labels["policy/clip_fraction"] = objective if value == OFF else f"{objective}, {value}"
+        if made.all_masked:
+            text = f"{value} masks every token of this step: nothing is learnt from it"
+            self._report.event("correction.all-masked", text, level="warn", step=step)
+        return made
 
     def _sync(self, step: int) -> None:
         """The step's own sync. It would wait for an engine when none is up, and a stop must not wait with it."""
@@ -208,9 +228,10 @@ class Loop:
         }
         return _Measured(samples, batch, scores, heads, reference, values)
 
-    def _note_effect(self, measured: _Measured, update: Update, step: int) -> None:
+    def _note_effect(self, measured: _Measured, update: Update, step: int, *, corrected: bool) -> None:
         """Give the step's numbers by fix state to whoever measures what a change of a fix does."""
         batch, scores = measured.batch, measured.scores
+        of_this_head = ((measured.heads == self._setup.head.float32) | ~batch.mask).all(dim=1).numpy()
         rows = effects.rows(
             (scores.own - batch.rollout).numpy(),
             scores.scored.numpy(),
@@ -218,8 +239,9 @@ class Loop:
             batch.states.numpy(),
             batch.versions.numpy(),
             update.rows,
-            # A ratio of another head than the token's is the switch's doing, not the state's.
-            comparable=((measured.heads == self._setup.head.float32) | ~batch.mask).all(dim=1).numpy(),
+            # A ratio of another head than the token's is the switch's doing, not the state's; a corrected one is over
+            # the trainer's own logprobs and says nothing of a fix.
+            comparable=of_this_head & (not corrected),
         )
         self._desk.measured(step, {self._states[number]: row for number, row in rows.items()})
 

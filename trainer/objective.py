@@ -1,11 +1,12 @@
 """Objectives over rollout logprobs: PPO-clip per token with GRPO advantages, and GSPO. Pure torch functions.
 
 `old` is the engine's rollout logprob, as in PipelineRL: there is no recomputed proximal policy in between, so
-whatever the backend gets wrong enters the ratio directly. All logprobs are natural logarithms at the sampling
-temperature, shape [B, R]: B sequences, R response positions, right padded; `mask` [B, R] is true on response
-tokens. Sources: PPO-clip: Schulman et al. 2017, eq. 7; group-relative advantages: GRPO (Shao et al. 2024,
-section 4.1) with TRL's constant in the denominator; GSPO: Zheng et al. 2025, eq. 5-7; k3: Schulman, "Approximating
-KL divergence", 2020.
+whatever the backend gets wrong enters the ratio directly. Under a correction (`trainer.correction`) `old` is the
+trainer's own, and `weights`, without a gradient, multiply the surrogate: [B, R] for PPO, [B] for GSPO. All logprobs
+are natural logarithms at the sampling temperature, shape [B, R]: B sequences, R response positions, right padded;
+`mask` [B, R] is true on response tokens. Sources: PPO-clip: Schulman et al. 2017, eq. 7; group-relative advantages:
+GRPO (Shao et al. 2024, section 4.1) with TRL's constant in the denominator; GSPO: Zheng et al. 2025, eq. 5-7; k3:
+Schulman, "Approximating KL divergence", 2020.
 """
 
 from __future__ import annotations
@@ -58,7 +59,15 @@ def k3(log_ratio: Tensor) -> Tensor:
 
 
 def ppo(
-    new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, *, clip_low: float, clip_high: float, total: int
+    new: Tensor,
+    old: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
+    total: int,
+    weights: Tensor | None = None,
 ) -> Terms:
     """PPO-clip at token level: -sum of min(r A, clip(r) A) over the tokens, divided by `total` tokens of the step.
 
@@ -66,11 +75,20 @@ def ppo(
     their losses add up to the token mean however the step is cut.
     """
     ratio = _ratio((new - old).masked_fill(~mask, 0.0))
-    return _clipped_surrogate(ratio, advantages[:, None].expand_as(ratio), mask, clip_low, clip_high, total)
+    wide = advantages[:, None].expand_as(ratio)
+    return _clipped_surrogate(ratio, wide, mask, clip_low, clip_high, total, weights)
 
 
 def gspo(
-    new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, *, clip_low: float, clip_high: float, total: int
+    new: Tensor,
+    old: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
+    total: int,
+    weights: Tensor | None = None,
 ) -> Terms:
     """GSPO: the ratio of a sequence is exp(mean over its tokens of new - old); clipping and mean over sequences.
 
@@ -79,7 +97,7 @@ def gspo(
     lengths = mask.sum(dim=1)
     present = lengths > 0
     log_ratio = (new - old).masked_fill(~mask, 0.0).sum(dim=1) / lengths.clamp(min=1)
-    return _clipped_surrogate(_ratio(log_ratio), advantages, present, clip_low, clip_high, total)
+    return _clipped_surrogate(_ratio(log_ratio), advantages, present, clip_low, clip_high, total, weights)
 
 
 OBJECTIVES = {"ppo": ppo, "gspo": gspo}
@@ -101,10 +119,18 @@ def _ratio(log_ratio: Tensor) -> Tensor:
 
 
 def _clipped_surrogate(
-    ratio: Tensor, advantages: Tensor, counted: Tensor, clip_low: float, clip_high: float, total: int
+    ratio: Tensor,
+    advantages: Tensor,
+    counted: Tensor,
+    clip_low: float,
+    clip_high: float,
+    total: int,
+    weights: Tensor | None,
 ) -> Terms:
     low, high = 1.0 - clip_low, 1.0 + clip_high
     surrogate = torch.minimum(ratio * advantages, ratio.clamp(low, high) * advantages)
+    if weights is not None:
+        surrogate = surrogate * weights
     loss = -(surrogate * counted).sum() / max(total, 1)
     below, above = (ratio < low) & counted, (ratio > high) & counted
     row_clipped, row_counted = _by_row(below | above), _by_row(counted)

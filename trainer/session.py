@@ -149,8 +149,8 @@ class Session:
             step=start.step,
         )
         syncs = SyncDriver(self._pool, setup.store, report, self._desk, setup.head, config.sync)
-        commands, lease = self._inbox.commands, config.hub.pause_lease
-        self._control = Control(commands, self._pool, syncs, self._desk, report, lease=lease)
+        commands, lease, value = self._inbox.commands, config.hub.pause_lease, config.correction.value
+        self._control = Control(commands, self._pool, syncs, self._desk, report, lease=lease, correction=value)
         signals.control = self._control
         self._inbox.open()
         self._control.start()
@@ -220,6 +220,9 @@ def _first_state(config: Config, run: RunDir, steps: int, digest: str) -> RunSta
         model=config.model.path or "tiny Qwen2",
         temperature=config.sampling.temperature,
         config_digest=digest,
+        correction=config.correction.value,
+        correction_requested=config.correction.value,
+        correction_by="config",
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from driftline.config import TrainerConfig
 from trainer import objective
 from trainer.batch import Batch
+from trainer.correction import Correction
 from trainer.policy import BODY_BUDGET, Policy
 
 
@@ -55,8 +56,10 @@ class Updater:
         self._parameters = [p for p in policy.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self._parameters, lr=config.lr, weight_decay=config.weight_decay)
 
-    def step(self, batch: Batch, advantages: Tensor, ref: Tensor, *, between: Callable[[], None]) -> Update:
-        """Run the passes. `advantages` [B], `ref` [B, R] logprobs of the frozen reference.
+    def step(
+        self, batch: Batch, advantages: Tensor, ref: Tensor, correction: Correction, *, between: Callable[[], None]
+    ) -> Update:
+        """Run the passes. `advantages` [B], `ref` [B, R] logprobs of the frozen reference; `correction` of this batch.
 
         `between` is called before every micro-batch: the place where a pause may wait.
         """
@@ -64,13 +67,21 @@ class Updater:
         self._policy.model.train()
         try:
             for _ in range(self._config.passes):
-                skipped += not self._pass(batch, advantages, ref, sums, between)
+                skipped += not self._pass(batch, advantages, ref, correction, sums, between)
         finally:
             self._policy.model.eval()
         sums.rows[:, 2] /= self._config.passes
         return Update(_values(sums, self.optimizer.param_groups[0]["lr"]), skipped, sums.rows)
 
-    def _pass(self, batch: Batch, advantages: Tensor, ref: Tensor, sums: _Sums, between: Callable[[], None]) -> bool:
+    def _pass(
+        self,
+        batch: Batch,
+        advantages: Tensor,
+        ref: Tensor,
+        correction: Correction,
+        sums: _Sums,
+        between: Callable[[], None],
+    ) -> bool:
         config, device = self._config, self._policy.device
         tokens, total = batch.tokens, objective.units(config.objective, batch.mask)
         self.optimizer.zero_grad(set_to_none=True)
@@ -78,19 +89,21 @@ class Updater:
             between()
             part = batch.rows(rows).to(device)
             new, entropy = self._policy.score(part)
+            old, weights = correction.rows(rows, device)
             terms = objective.OBJECTIVES[config.objective](
                 new,
-                part.rollout,
+                old,
                 advantages[rows].to(device),
                 part.mask,
                 clip_low=config.clip_low,
                 clip_high=config.clip_high,
                 total=total,
+                weights=weights,
             )
             penalty = objective.kl_penalty(new, ref[rows].to(device), part.mask, total_tokens=tokens)
             loss = terms.loss + config.kl_coef * penalty if config.kl_coef else terms.loss
             loss.backward()
-            _accumulate(sums, rows, terms, new, entropy, penalty, part, tokens)
+            _accumulate(sums, rows, terms, new, old, entropy, penalty, part, tokens)
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, config.grad_clip))
         sums.grad_norms.append(norm)
         if not torch.isfinite(torch.tensor(norm)):
@@ -104,13 +117,14 @@ def _accumulate(
     rows: slice,
     terms: objective.Terms,
     new: Tensor,
+    old: Tensor,
     entropy: Tensor,
     penalty: Tensor,
     part: Batch,
     tokens: int,
 ) -> None:
     with torch.no_grad():
-        log_ratio = (new - part.rollout).masked_fill(~part.mask, 0.0).double()
+        log_ratio = (new - old).masked_fill(~part.mask, 0.0).double()
         by_row = torch.stack([terms.row_counted, terms.row_clipped, (torch.expm1(log_ratio) - log_ratio).sum(dim=1)], 1)
         sums.rows[rows] += by_row.double().cpu().numpy()
         sums.kl_new_old += float(by_row[:, 2].sum())

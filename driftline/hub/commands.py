@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from driftline import wire
+from driftline import corrections, wire
 from driftline.audit import INTENT, RESULT, Entry
 from driftline.fixes import UnknownFixError, check
 from driftline.frames import TERMINAL, Ack, AckState, Command, Frame, FrameError, Writer, decode, encode
@@ -294,6 +294,18 @@ def _unfit(command: Command, generations: dict[str, int], now: Now) -> str:
         return reason
     if command.verb == "fix.set":
         return _unfit_fix(command, generations)
+    if command.verb == "correction.set":
+        return _unfit_correction(command)
+    return ""
+
+
+def _unfit_correction(command: Command) -> str:
+    if set(command.args) - {"despite"} != {"value"}:
+        return "correction.set takes the argument value, and despite where a verdict is overruled"
+    try:
+        corrections.check(command.args["value"])
+    except corrections.UnknownCorrectionError as error:
+        return str(error)
     return ""
 
 

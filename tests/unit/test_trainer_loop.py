@@ -54,7 +54,9 @@ class Run:
         self.desk = desk(self.pool, self.setup.store, self.report, self.setup.head, config.fixes)
         self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         parts = self.pool, self.desk.syncs
-        self.control = Control(self.commands, *parts, self.desk.fixes, self.report, lease=60.0)
+        self.control = Control(
+            self.commands, *parts, self.desk.fixes, self.report, lease=60.0, correction=config.correction.value
+        )
         self.loop = Loop(config, RunDir(path), self.setup, *parts, self.control, self.desk.fixes, self.report)
 
 

@@ -1,0 +1,155 @@
+"""`driftline correction list` and `driftline correction set`: what the objective does about a backend that differs.
+
+Behind the verdict of `console.gate`: correctness before corrections.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from console import gate
+from console.gate import Verdict
+from console.link import connected, live_run
+from console.orders import give
+from console.outcome import FAILED, NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, Failure
+from console.parity.rules import load
+from console.plain import to_json
+from console.recent import decoded, recent
+from driftline.client import Client
+from driftline.corrections import BY_ID, CORRECTIONS, UnknownCorrectionError, check
+from driftline.frames import Frame, Metrics, RunState, Stamped
+
+SETTLE_SECONDS: Final = 5.0
+"""How long the run's state may come after the acknowledgement that told of it."""
+
+
+def listing(args: argparse.Namespace) -> int:
+    """List the corrections, the one that the trainer uses, and whether the backend has passed parity.
+
+    --json prints {`corrections` [{`id`, `title`, `formula`, `summary`, `source`}], `requested`, `effective` ("" where
+    the run says nothing of it), `since` (step), `by`, `generation`, `parity` {`verdict` (pass, fail, not enough data),
+    `why`}}.
+    """
+    with connected(live_run(args.run), "viewer") as client:
+        state, verdict = _known(client)
+    if args.json:
+        print(to_json({"corrections": [_static(one.id) for one in CORRECTIONS], **_document(state, verdict)}))
+        return OK
+    for one in CORRECTIONS:
+        on = state is not None and state.correction == one.id
+        asked = state is not None and state.correction_requested == one.id and not on
+        since = (
+            f"  since step {state.correction_since}" if on and state is not None and state.correction_since > 0 else ""
+        )
+        print(f"{'●' if on else '◐' if asked else '○'} {one.id:14} {one.formula}{since}\n  {one.summary}")
+    if state is None or not state.correction:
+        print("this run's trainer says nothing of corrections")
+    print(f"backend parity: {verdict.word}: {verdict.why}")
+    return OK
+
+
+def setting(args: argparse.Namespace) -> int:
+    """Correct the objective from the trainer's next step on. Without --wait: 0 once the hub has taken the command.
+
+    While the backend has not passed parity (newest steps, engine against trainer under the same weights) this is asked
+    twice on a terminal, the second time for the correction's name. Without a terminal --despite-parity is needed, else
+    nothing is sent and the exit code is 5 (fails) or 6 (not enough data). `off` is never asked about.
+
+    --json prints {`command`, `state`, `detail`, `data` {`effective`, `since_step`}, and as in `correction list`
+    `requested`, `effective`, `since`, `by`, `generation`, `parity`}.
+    """
+    try:
+        check(args.value)
+    except UnknownCorrectionError as error:
+        raise Failure(str(error), USAGE) from error
+    with connected(live_run(args.run), "operator") as client:
+        _, verdict = _known(client)
+        values = {"value": args.value}
+        if gate.needs_consent(args.value, verdict):
+            consent(args.value, verdict, despite=args.despite_parity, ask=_ask if sys.stdin.isatty() else None)
+            values["despite"] = f"{verdict.word}: {verdict.why}"
+        order = give(client, args, "correction.set", values, f"correction {args.value}")
+        state = _known(client)[0] if order.ack is None else _settled(client, args.value)
+    if args.json:
+        print(to_json(order.document() | _document(state, verdict)))
+    elif order.ack is None:
+        print(f"correction {args.value}: queued")
+    else:
+        print(f"correction {args.value}: in force from step {order.ack.data.get('since_step', '?')} on")
+    return OK
+
+
+def consent(value: str, verdict: Verdict, *, despite: bool, ask: Callable[[str], str] | None) -> None:
+    """Ask twice, or see that it was said on the command line. `ask` is None without a terminal. Raises Failure."""
+    failed = verdict.passes is False
+    what = "the backend fails parity" if failed else "whether the backend is at parity is not known"
+    text = f"{what}: {verdict.why}"
+    code = NOT_PARITY if failed else NOT_ENOUGH_DATA
+    advice = "a correction hides what a fix would repair; see: driftline fix list"
+    if despite:
+        print(f"driftline: correction {value} despite parity: {text}", file=sys.stderr)
+        return
+    if ask is None:
+        raise Failure(f"correction {value}: {text}; {advice}; --despite-parity does it nevertheless", code)
+    print(f"{text}\n{advice}", file=sys.stderr)
+    if ask(f"switch {value} on nevertheless? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise Failure(f"correction {value}: not switched on", code)
+    if ask(f"type {value} to confirm: ").strip() != value:
+        raise Failure(f"correction {value}: not confirmed, not switched on", code)
+
+
+def _ask(question: str) -> str:
+    # On stderr: stdout may be for a program (--json).
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()
+
+
+def _known(client: Client) -> tuple[RunState | None, Verdict]:
+    """The run's state and the gate's verdict, from the newest states and the numbers of the last steps."""
+    rules = load()
+    snapshot = client.snapshot()
+    states = [frame for _, frame in decoded(list(snapshot.states))]
+
+    def enough(found: list[Stamped]) -> bool:
+        return sum(isinstance(frame, Metrics) for _, frame in decoded(found)) >= rules.window
+
+    numbers = [frame for _, frame in decoded(recent(client, snapshot.head, enough)) if isinstance(frame, Metrics)]
+    return _state(states), gate.verdict_of_frames([*states, *numbers], rules)
+
+
+def _state(frames: list[Frame]) -> RunState | None:
+    return next((frame for frame in reversed(frames) if isinstance(frame, RunState)), None)
+
+
+def _settled(client: Client, value: str) -> RunState:
+    # The acknowledgement and the state are two frames; never say that it is in force before the trainer has said so.
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        state = _state([frame for _, frame in decoded(list(client.snapshot().states))])
+        if state is not None and state.correction == value:
+            return state
+        if time.monotonic() > deadline:
+            said = state.correction if state is not None else ""
+            raise Failure(f"correction {value}: acknowledged, but the trainer says: {said or 'nothing'}", FAILED)
+        time.sleep(0.05)
+
+
+def _static(value: str) -> dict[str, Any]:
+    one = BY_ID[value]
+    return {name: getattr(one, name) for name in one.__struct_fields__}
+
+
+def _document(state: RunState | None, verdict: Verdict) -> dict[str, Any]:
+    said = state or RunState("", "starting", 0, 0, 0, 0.0)
+    return {
+        "requested": said.correction_requested,
+        "effective": said.correction,
+        "since": said.correction_since,
+        "by": said.correction_by,
+        "generation": said.correction_generation,
+        "parity": {"verdict": verdict.word, "why": verdict.why},
+    }
