@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
@@ -18,8 +21,12 @@ from console.tui.guard import guards
 from console.tui.screens.alarms import AlarmsScreen
 from console.tui.source import Link
 from driftline.frames import Frame, Metrics
+from driftline.probe import Probe
 from tests.tui.conftest import Running, press, screen_text, settle
 from tests.tui.synthetic import START, FakeSource, engines, run_state
+from tests.tui.test_pty import Terminal
+from tests.unit.hubs import Hub
+from tests.unit.hubs import until as until_true
 
 QUIET, BAD = 0.01, 0.2
 
@@ -254,3 +261,39 @@ def test_the_keys_are_in_the_table():
 
 def test_rules_that_are_off_watch_nothing():
     assert guards(Rules({}), Alerts())("r").sentinels.standing == []
+
+
+def test_bell_notification_and_command_on_a_real_terminal(tmp_path: Path):
+    """The whole way: a hub, the console on a pty, and what the terminal and the command are given."""
+    hub = Hub(tmp_path / "runs")
+    hub.start()
+    probe = Probe("trainer", hub.run)
+    for frame in [*told(1, *[QUIET] * 10), run_state(10)]:
+        probe.send(frame)
+    out = tmp_path / "out"
+    script = "import os, sys; open(sys.argv[1], 'w').write(os.environ['DRIFTLINE_ALARM_STEP'] + ' ' + sys.argv[2])"
+    (tmp_path / "alarm.py").write_text(script)
+    clean = {k: v for k, v in os.environ.items() if k not in ("TMUX", "NO_COLOR") and not k.startswith("DRIFTLINE_")}
+    command = f"{sys.executable} {tmp_path / 'alarm.py'} {out}"
+    terminal = Terminal(
+        [sys.executable, "-P", "-m", "console.cli", "attach", str(hub.run.path), "--bell", "--notify",
+         "--on-alarm", command],
+        clean | {"TERM": "xterm-256color"}, (100, 30),
+    )  # fmt: skip
+    try:
+        terminal.expect("step 10")
+        start = len(terminal.raw)
+        assert b"\x1b]9;" not in terminal.raw
+        for frame in told(11, *[BAD] * 3):
+            probe.send(frame)
+        sentence = "mismatch-limit at step 11: mismatch mean|Δlogp| 0.2, above its limit 0.05"
+        terminal.expect_bytes(f"\a\x1b]9;driftline {hub.run.id}: {sentence}\a".encode(), start)
+        terminal.expect("1 alarm")
+        until_true(out.exists, "the command")
+        until_true(lambda: out.read_text() == f"11 {sentence}", "its words")
+        terminal.press(b"q")
+        assert terminal.wait() == 0
+    finally:
+        terminal.close()
+        probe.close(1.0)
+        hub.end()
