@@ -49,16 +49,27 @@ def alive(process: psutil.Process) -> bool:
 
 
 def end(processes: list[psutil.Process], grace: float, tick: Callable[[], None] = lambda: None) -> None:
-    """SIGTERM, up to `grace` seconds, SIGKILL, up to 5 s more. `tick` is called while waiting."""
+    """SIGTERM, up to `grace` seconds, SIGKILL, up to 5 s more. `tick` is called while waiting.
+
+    What tracks shared memory and semaphores for others is killed only if it does not end after them.
+    """
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process.terminate()
     _wait(processes, grace, tick)
-    for process in processes:
-        if alive(process):
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                process.kill()
-    _wait(processes, 5.0, tick)
+    for spare in (_tracks, lambda _: False):
+        for process in processes:
+            if alive(process) and not spare(process):
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                    process.kill()
+        _wait(processes, 5.0, tick)
+
+
+def _tracks(process: psutil.Process) -> bool:
+    """True for multiprocessing's sweeper, which unlinks what dead processes shared, then ends by itself."""
+    with contextlib.suppress(psutil.Error):
+        return any("from multiprocessing.resource_tracker import main" in word for word in process.cmdline())
+    return False
 
 
 def reap(known: Iterable[int]) -> None:

@@ -18,6 +18,10 @@ KILLED_S: Final = 5.0
 _SEGMENT = re.compile(r"/dev/shm/psm_[0-9a-f]+")
 """Message queues of vLLM's processes (multiprocessing's shared memory): left behind when those are killed."""
 
+_TRACKER: Final = "from multiprocessing.resource_tracker import main"
+"""In the command line of multiprocessing's own sweeper of named semaphores (vLLM's processes have one from tqdm's lock)
+and shared memory: it ends by itself, and sweeps, once those that use it have ended."""
+
 
 class Processes:
     """Each process is held with its start time, so that a re-used pid is never signalled."""
@@ -59,19 +63,31 @@ class Processes:
     def end(self, patience: float) -> list[int]:
         """Wait up to `patience` seconds for all to go, kill what is left; returns the pids that were killed."""
         self.refresh()
-        killed = []
-        for process in _wait(self._held, patience):
-            try:
-                process.kill()
-                killed.append(process.pid)
-            except psutil.NoSuchProcess:
-                pass
-        _wait(self._held, max(patience, KILLED_S))
+        left = _wait(self._held, patience)
+        killed = _kill([process for process in left if not _tracks(process)])
+        left = _wait(self._held, max(patience, KILLED_S))
+        killed += _kill([process for process in left if process.pid not in killed])
         for segment in self._segments:
             Path(segment).unlink(missing_ok=True)
         self._held.clear()
         self._segments.clear()
         return killed
+
+
+def _kill(processes: list[psutil.Process]) -> list[int]:
+    """Kill them; returns the pids of those that were still there."""
+    killed = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+            killed.append(process.pid)
+    return killed
+
+
+def _tracks(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return any(_TRACKER in word for word in process.cmdline())
+    return False
 
 
 def _wait(processes: set[psutil.Process], seconds: float) -> list[psutil.Process]:

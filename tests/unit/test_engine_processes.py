@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -108,3 +109,33 @@ def test_a_guard_ends_with_an_orderly_close() -> None:
     guard.tell(Processes())
     guard.close()
     assert guard._child.returncode == 0
+
+
+SHARER = """
+import multiprocessing, multiprocessing.shared_memory, time
+lock = multiprocessing.get_context("spawn").Lock()
+memory = multiprocessing.shared_memory.SharedMemory(create=True, size=4096)
+print("sem." + lock._semlock.name.lstrip("/"), memory.name.lstrip("/"), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="only Linux shows shared memory as files")
+def test_what_killed_processes_shared_is_gone_with_them() -> None:
+    """As vLLM's engine and workers share a queue and a lock: who tracks these outlives them for a moment."""
+    sharer = subprocess.Popen([sys.executable, "-c", SHARER], stdout=subprocess.PIPE, text=True)
+    try:
+        assert sharer.stdout is not None
+        names = [Path("/dev/shm") / name for name in sharer.stdout.readline().split()]
+        assert len(names) == 2
+        assert all(name.exists() for name in names)
+        dumped = Processes()
+        dumped.remember(sharer.pid)
+        processes = Processes()
+        processes.adopt(json.loads(json.dumps(dumped.dump())))
+        assert processes.end(0.0) == [sharer.pid]
+        assert not [name for name in names if name.exists()]
+    finally:
+        sharer.kill()
+        sharer.wait(LIMIT_S)
+        sharer.stdout.close()
