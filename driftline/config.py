@@ -35,7 +35,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class RunConfig(_Section, frozen=True):
-    """`seed` seeds the model, the tasks and the trainer; engines draw their own noise (see engine/)."""
+    """`seed` seeds the tasks and the trainer, and the model unless `model.seed` does; engines draw their own noise (see engine/)."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")] = "run"
     steps: Positive = 90
@@ -43,7 +43,11 @@ class RunConfig(_Section, frozen=True):
 
 
 class ModelConfig(_Section, frozen=True):
-    """`path`: a local Hugging Face directory; empty makes a tiny Qwen2 with its tokenizer on the spot."""
+    """`path`: a local Hugging Face directory; empty makes a tiny Qwen2 with its tokenizer on the spot.
+
+    `seed`: of the tiny model's weights and of its warm start, -1 for `run.seed`. With one `seed`, runs of several
+    `run.seed` start from one model, as runs of one pretrained checkpoint do.
+    """
 
     path: str = ""
     dtype: Dtype = "auto"
@@ -51,6 +55,7 @@ class ModelConfig(_Section, frozen=True):
     layers: Positive = 2
     heads: Positive = 4
     warm_start_batches: Natural = 80
+    seed: Annotated[int, Meta(ge=-1)] = -1
 
 
 class TaskConfig(_Section, frozen=True):

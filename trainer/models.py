@@ -26,10 +26,15 @@ def dtype_name(dtype: torch.dtype) -> str:
     return next(name for name, value in DTYPES.items() if value == dtype)
 
 
+def seed(config: Config) -> int:
+    """Of the tiny model and its warm start."""
+    return config.model.seed if config.model.seed >= 0 else config.run.seed
+
+
 def load(config: Config) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model (float32 master weights) and tokenizer of a run. Raises TrainerError."""
     if not config.model.path:
-        model = tiny.make_model(config.model, seed=config.run.seed, max_length=config.engine.max_model_len)
+        model = tiny.make_model(config.model, seed=seed(config), max_length=config.engine.max_model_len)
         return model, tiny.make_tokenizer()
     return load_path(Path(config.model.path).expanduser())
 

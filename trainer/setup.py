@@ -58,7 +58,7 @@ def threads(config: Config) -> int:
 def build(config: Config, run: RunDir, *, resume: bool, digest: str, say: Callable[[str], None]) -> Setup:
     """Make or load the model, warm it, write it for the engines, restore a checkpoint. Raises TrainerError."""
     torch.set_num_threads(threads(config))
-    torch.manual_seed(config.run.seed)
+    torch.manual_seed(models.seed(config))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = models.resolve_dtype(config.model.dtype, device)
     path = Path(config.model.path).expanduser().resolve() if config.model.path else run.path / "model"
@@ -71,8 +71,10 @@ def build(config: Config, run: RunDir, *, resume: bool, digest: str, say: Callab
     task = ReverseDigits(config.task, tokenizer, config.run.seed)
     policy.check_head(torch.tensor([task.prompt(0).ids]))
     if not config.model.path and not saved:
-        _warm(policy, task, tokenizer, config.model.warm_start_batches, say)
+        taught = ReverseDigits(config.task, tokenizer, models.seed(config))
+        _warm(policy, taught, tokenizer, config.model.warm_start_batches, say)
         models.export(model, tokenizer, path, dtype)
+    torch.manual_seed(config.run.seed)
     reference = policy.weights()
     # The master weights start as what engines load, so that version 0 is the same numbers on both sides.
     policy.load(reference)

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import time
 from pathlib import Path
 from typing import Final
+
+import numpy as np
 
 from console import demo as play
 from console.outcome import FAILED, OK, USAGE, Failure
@@ -58,11 +61,24 @@ def parity(args: argparse.Namespace) -> int:
         made = _made(one)
         what = f"[{i + 1}/{len(planned)}] {one.name}, seed {one.config.run.seed}"
         print(f"\n{what}: run {made.id}  {made.path}", flush=True)
+        began = time.monotonic()
         code = _train(made, one)
         if code != OK:
             return code
         runs.append(of_directory(made))
+        print(_took(runs[-1], time.monotonic() - began), flush=True)
     return _conclude(runs, args.switch, out)
+
+
+def _took(run: Run, seconds: float) -> str:
+    """How long a run took and what it spent it on, in its own numbers."""
+    parts = {
+        name: float(np.nansum(run.series[name].values)) for name in ("time/step_s", "time/wait_s") if name in run.series
+    }
+    stepping, waiting = parts.get("time/step_s", 0.0), parts.get("time/wait_s", 0.0)
+    rest = seconds - stepping
+    of_steps = f"{stepping:.0f} s of steps, {waiting:.0f} s of them waiting for rollouts"
+    return f"took {seconds:.0f} s: {of_steps}; {rest:.0f} s to start and end"
 
 
 def _reference(given: str | None) -> Path:

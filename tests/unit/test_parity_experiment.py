@@ -21,8 +21,10 @@ def test_the_runs_of_the_experiment() -> None:
     runs = plan(reference, steps=120, switch_at=20, seeds=3)
     assert [(one.name, one.config.run.seed, one.switch_at) for one in runs] == [
         ("reference", 0, None), ("reference", 1, None), ("reference", 2, None),
-        ("defaults", 0, None), ("repaired", 0, 20),
+        ("defaults", 3, None), ("repaired", 3, 20),
     ]  # fmt: skip
+    # One model for all, or the band is as wide as models differ.
+    assert {one.config.model.seed for one in runs} == {reference.run.seed}
     assert {one.config.run.steps for one in runs} == {120}
     assert all(set(one.config.fixes.values()) == {ON} for one in runs[:3])
     assert all(set(one.config.fixes.values()) == {OFF} for one in runs[3:])
