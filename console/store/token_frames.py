@@ -13,6 +13,8 @@ import msgspec
 from driftline.frames import DECODE_ERRORS, FrameError, Tokens, check_tokens
 from driftline.text import sanitize, sanitize_struct
 
+NO_PIECES: Final = msgspec.Raw(b"\x90")
+_LARGEST: Final = 2**62
 _TAG: Final = b"\xa1t"
 _ARRAY16: Final = 0xDC
 
@@ -33,7 +35,7 @@ class LeanTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="t"
     engines: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     rewards: tuple[float, ...] = ()
-    pieces: msgspec.Raw = msgspec.Raw(b"\x90")
+    pieces: msgspec.Raw = NO_PIECES
 
 
 _lean: Final = msgspec.msgpack.Decoder(LeanTokens)
@@ -53,6 +55,8 @@ def decode_lean(body: msgspec.Raw | bytes) -> LeanTokens:
     except DECODE_ERRORS as error:
         raise FrameError(str(error) or type(error).__name__) from error
     check_tokens(cast("Tokens", frame))  # it looks at the arrays alone
+    if max(abs(frame.step), abs(frame.version)) > _LARGEST:
+        raise FrameError(f"Tokens.step, Tokens.version: {frame.step}, {frame.version}, too large to be true")
     return msgspec.structs.replace(sanitize_struct(frame), pieces=frame.pieces.copy())
 
 
@@ -64,4 +68,5 @@ def pieces_of(raw: msgspec.Raw, n: int) -> tuple[str, ...]:
         return ()  # what cannot be text is shown by its ids, as what has none
     if len(pieces) != n:
         return ()
-    return tuple(map(sanitize, pieces))
+    whole = "".join(pieces)
+    return pieces if sanitize(whole) is whole else tuple(map(sanitize, pieces))

@@ -11,8 +11,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from console.store.model import RunModel
+from console.store.token_frames import decode_lean
+from console.store.tokens import TokenStore
 from console.tui.guard import Guard
 from console.tui.source import Source
+from driftline.frames import FrameError
 from driftline.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 
 BATCH: Final = 500
 """Frames applied before the screens may have the model."""
+TOKENS_BATCH: Final = 64
+"""The same for frames of tokens, of which each is some thousand rows."""
+TOKENS_AT_ONCE: Final = 32
+"""Batches of those that are taken before the other frames have their turn again."""
 
 
 class Watch:
@@ -34,7 +41,12 @@ class Watch:
         self.run_dir = run
         self.model = RunModel()
         self.lock = threading.Lock()
-        """Held by whoever reads or changes the model."""
+        """Held by whoever reads or changes the model or the tokens."""
+        self.tokens = TokenStore()
+        self.tokens_asked = False
+        """True once the source was asked for tokens, whatever it said."""
+        self.tokens_refused = ""
+        """Why there are none, as the source said."""
         self.guard = guard
         self.generation = 0
         """Counts how often another model has taken the place of this one: a replay that has jumped."""
@@ -46,6 +58,9 @@ class Watch:
         while not cancelled():
             self.source.wait(max(told + pause - time.monotonic(), 0.01))
             count = self.take()
+            for _ in range(TOKENS_AT_ONCE):
+                if self.take_tokens() < TOKENS_BATCH:
+                    break
             now = time.monotonic()
             if now >= told + pause:
                 told = now
@@ -74,6 +89,26 @@ class Watch:
 
     def replay(self, what: str) -> None:
         """Play, stop, hasten or step a recording; nothing for a live run."""
+
+    def ask_tokens(self) -> None:
+        """Have tokens followed from now on, for the screens that show them. May take as long as a request."""
+        self.tokens_refused = self.source.tokens(True)
+        self.tokens_asked = True
+
+    def take_tokens(self) -> int:
+        """Take in tokens that have come, at most TOKENS_BATCH frames; returns how many."""
+        stamped = self.source.drain_tokens(TOKENS_BATCH)
+        frames = []
+        for one in stamped:
+            try:
+                frames.append((one.seq, decode_lean(one.body)))
+            except FrameError:
+                frames.append((one.seq, None))
+        if frames:
+            with self.lock:
+                for seq, frame in frames:
+                    self.tokens.take(seq, frame)
+        return len(stamped)
 
     def close(self) -> None:
         """Let go of the source."""
