@@ -21,6 +21,7 @@ to 1.9 sigma with gap = n/10, and z is 4.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -43,6 +44,9 @@ class Usual(msgspec.Struct, frozen=True):
     easier: float
 
 
+AT_ONCE: Final = 2_000
+"""Windows that are judged together."""
+
 UNKNOWN: Final = Usual(math.nan, math.nan, math.nan)
 
 
@@ -51,32 +55,52 @@ def block(rule: Baseline) -> int:
     return max(rule.window // 10, 1)
 
 
-def span(rule: Baseline, at: int) -> tuple[int, int]:
-    """First and behind-last index of the window for the block that begins at index `at`."""
-    if rule.reference == "start":
-        return (0, rule.window) if at >= rule.window + rule.gap else (0, 0)
-    end = max(at - rule.gap, 0)
-    return max(end - rule.window, 0), end
-
-
 def usual(rule: Baseline, values: Floats) -> Usual:
     """What the values of a window, shape (n,), say; UNKNOWN below `warmup` of them."""
     values = values[np.isfinite(values)]
     if len(values) < rule.warmup:
         return UNKNOWN
-    log = rule.scale == "log"
-    scaled = np.sort(_scaled(rule, values))
+    return Usual(*(float(row[0]) for row in _judge(rule, values[np.newaxis])))
+
+
+def usuals(rule: Baseline, values: Floats, numbers: Sequence[int]) -> Floats:
+    """Centre, limit and easier limit of some blocks over all `values` of a series, shape (3, len(numbers))."""
+    found = np.full((3, len(numbers)), np.nan)
+    if rule.reference == "start":
+        later = np.asarray(numbers) * block(rule) >= rule.window + rule.gap
+        if later.any():
+            found[:, later] = np.array([_row(usual(rule, values[: rule.window]))]).T
+        return found
+    ends = np.asarray(numbers) * block(rule) - rule.gap
+    whole = np.flatnonzero(ends >= rule.window)
+    for part in np.array_split(whole, math.ceil(len(whole) / AT_ONCE)) if len(whole) else []:
+        # All windows of a long history in a few calls: one by one they would take as long as reading it.
+        windows = np.lib.stride_tricks.sliding_window_view(values, rule.window)[ends[part] - rule.window]
+        good = np.isfinite(windows).all(axis=1)
+        found[:, part[good]] = _judge(rule, windows[good])
+        for i in part[~good]:
+            found[:, i] = _row(usual(rule, values[ends[i] - rule.window : ends[i]]))
+    for i in np.flatnonzero((ends > 0) & (ends < rule.window)):
+        found[:, i] = _row(usual(rule, values[: ends[i]]))
+    return found
+
+
+def _row(known: Usual) -> tuple[float, float, float]:
+    return known.centre, known.limit, known.easier
+
+
+def _judge(rule: Baseline, windows: Floats) -> Floats:
+    """The three of each row of finite values, shape (3, rows)."""
+    scaled = np.sort(_scaled(rule, windows), axis=1)
     centre = _middle(scaled)
     # A window with more than half of zeros has a centre of -inf on a log scale without a floor: nothing to go by.
-    if not math.isfinite(centre):
-        return UNKNOWN
-    sigma = MAD_TO_SIGMA * _middle(np.sort(np.abs(scaled - centre)))
+    centre[~np.isfinite(centre)] = np.nan
+    with np.errstate(invalid="ignore"):
+        sigma = MAD_TO_SIGMA * _middle(np.sort(np.abs(scaled - centre[:, np.newaxis]), axis=1))
     least = math.log(rule.factor) if rule.factor is not None else rule.change or 0.0
-    distance = max(rule.z * sigma, least) * (1.0 if rule.side == "high" else -1.0)
-    ends = (centre, centre + distance, centre + rule.ease * distance)
-    if not log:
-        return Usual(*ends)
-    return Usual(*(math.exp(min(end, 700.0)) - rule.floor for end in ends))
+    distance = np.maximum(rule.z * sigma, least) * (1.0 if rule.side == "high" else -1.0)
+    ends = np.array([centre, centre + distance, centre + rule.ease * distance])
+    return ends if rule.scale == "linear" else np.exp(np.minimum(ends, 700.0)) - rule.floor
 
 
 def _scaled(rule: Baseline, values: Floats) -> Floats:
@@ -86,6 +110,7 @@ def _scaled(rule: Baseline, values: Floats) -> Floats:
         return np.asarray(np.log(np.maximum(values, 0.0) + rule.floor), np.float64)
 
 
-def _middle(ascending: Floats) -> float:
-    n = len(ascending)
-    return float(ascending[n // 2] if n % 2 else (ascending[n // 2 - 1] + ascending[n // 2]) / 2)
+def _middle(ascending: Floats) -> Floats:
+    """The median of each ascending row, shape (rows,)."""
+    n = ascending.shape[1]
+    return np.asarray((ascending[:, (n - 1) // 2] + ascending[:, n // 2]) / 2, np.float64)

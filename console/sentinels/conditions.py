@@ -138,12 +138,12 @@ class StepsWatch:
         if step != self._step or not running:
             self._step, self._at = step, now
             return {}
-        if ruler is None or len(ruler.steps) < 3:
+        waited = now - self._at
+        if ruler is None or len(ruler.steps) < 3 or waited < self.rule.seconds:
             return {}
         took = np.diff(ruler.places[-STEPS - 1 :]) / np.diff(ruler.steps[-STEPS - 1 :])
         usual = float(np.median(took))
         limit = max(self.rule.seconds, self.rule.factor * usual)
-        waited = now - self._at
         if waited < limit:
             return {}
         return {"": Wrong(waited, limit, f"no step for {seconds(waited)}; a step usually takes {usual:.2g} s")}

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from console.sentinels.alarm import Turn
-from console.sentinels.baseline import UNKNOWN, Usual, block, span, usual
+from console.sentinels.baseline import block, usuals
 from console.sentinels.rules import Baseline, Limit, Rise
 from console.store.model import RunModel
 from console.store.series import Points
@@ -19,6 +19,8 @@ from driftline.metrics import BY_NAME, resolve
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
+CHUNK: Final = 2_000
+"""Steps that are judged together: those without anything beyond the limit cost no loop."""
 NEAR: Final = 3
 """Steps from a mark (a fix, a sync) to an alarm that is told with it."""
 
@@ -45,7 +47,8 @@ class SeriesWatch:
         """Of the newest steps: beyond, step, value, limit, usual."""
         self._raised = False
         self._calm = 0
-        self._block: tuple[int, Usual] = (-1, UNKNOWN)
+        self._block: tuple[int, Floats] = (-1, np.empty((3, 0)))
+        """The last block that was judged, and what was usual for it."""
 
     def look(self, model: RunModel) -> list[Turn]:
         """What became of the rule over the steps that are new."""
@@ -62,14 +65,17 @@ class SeriesWatch:
         if start >= end:
             return []
         self._last = int(points.steps[end - 1])
-        return list(self._judge(model, points, start, end))
+        turns: list[Turn] = []
+        for low in range(start, end, CHUNK):
+            turns += self._judge(model, points, low, min(low + CHUNK, end))
+        return turns
 
     def _go_back(self, told: int) -> None:
         # The run went on from a checkpoint and tells its steps again; how far back it went is known to a look.
         self._last = told - 1
         self._votes.clear()
         self._calm = 0
-        self._block = (-1, UNKNOWN)
+        self._block = (-1, np.empty((3, 0)))
 
     def _judge(self, model: RunModel, points: Points, start: int, end: int) -> list[Turn]:
         judged = self._measure(points, start, end)
@@ -113,18 +119,16 @@ class SeriesWatch:
             beyond, calm = values < limit, values >= easier
         return _Judged((beyond | wild) & ~np.isnan(limit), calm & ~wild, limit, centre)
 
-    def _baselines(self, rule: Baseline, points: Points, start: int, end: int) -> tuple[Floats, Floats, Floats]:
-        centre, limit, easier = np.empty((3, end - start))
+    def _baselines(self, rule: Baseline, points: Points, start: int, end: int) -> Floats:
         size = block(rule)
-        for number in range(start // size, (end - 1) // size + 1):
-            if number != self._block[0]:
-                low, high = span(rule, number * size)
-                window = np.asarray(points.values[low:high], np.float64)
-                self._block = (number, usual(rule, window))
-            known = self._block[1]
-            part = slice(max(number * size, start) - start, (number + 1) * size - start)
-            centre[part], limit[part], easier[part] = known.centre, known.limit, known.easier
-        return centre, limit, easier
+        first, last = start // size, (end - 1) // size
+        numbers = range(first + (first == self._block[0]), last + 1)
+        values = np.asarray(points.values, np.float64)
+        found = usuals(rule, values, numbers) if numbers else np.empty((3, 0))
+        if first == self._block[0]:
+            found = np.hstack([self._block[1], found])
+        self._block = (last, found[:, -1:])
+        return np.repeat(found, size, axis=1)[:, start - first * size : end - first * size]
 
     def _excused(self, model: RunModel, step: int) -> bool:
         rise = self.rule.unless if isinstance(self.rule, Baseline) else None

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from console.sentinels import Sentinels, load
-from console.sentinels.baseline import UNKNOWN, usual
+from console.sentinels.baseline import UNKNOWN, block, usual, usuals
 from console.sentinels.rules import Baseline, Rules, parse
 from driftline.frames import Command
 from tests.unit.sentinel_runs import HERE, Watched, healthy
@@ -214,3 +214,20 @@ def test_a_look_without_news_costs_nothing_to_speak_of():
     for _ in range(100):
         watch.sentinels.look(watch.model, watch.now, HERE)
     assert time.perf_counter() - started < judged
+
+
+@pytest.mark.parametrize("rule", ["clip-jump", "entropy-collapse", "kl-spike", "entropy-spent"])
+def test_many_windows_at_once_are_the_windows_one_by_one(rule: str):
+    found = load().rules[rule]
+    assert isinstance(found, Baseline)
+    values = healthy(4, 700)[found.metric].copy()
+    values[[150, 151, 320]] = math.nan, math.inf, 0.0
+    numbers = range(700 // block(found))
+    together = usuals(found, values, numbers)
+    for number in numbers:
+        end = number * block(found) - found.gap
+        low, high = max(end - found.window, 0), max(end, 0)
+        if found.reference == "start":
+            low, high = 0, found.window if end >= found.window else 0
+        alone = usual(found, values[low:high])
+        np.testing.assert_allclose(together[:, number], [alone.centre, alone.limit, alone.easier])
