@@ -15,6 +15,8 @@ from typing import Final
 from textual.drivers import linux_driver
 from textual.drivers.linux_driver import LinuxDriver
 
+from console import splash
+
 _X10: Final = b"\x1b[M"
 _PAYLOAD: Final = 3
 _MOUSE_OFF: Final = "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1b[?1006l\x1b[?1015l"
@@ -54,6 +56,14 @@ class ConsoleDriver(LinuxDriver):
         # the smallest change that does not copy the method. Textual is pinned, and a pty test watches over it.
         linux_driver.getincrementaldecoder = lambda _encoding: lambda: InputDecoder(self._silence_mouse)  # type: ignore[assignment, attr-defined]
         super().run_input_thread()
+
+    def start_application_mode(self) -> None:
+        if splash.take():
+            # Back to the shell's screen for the moment in which Textual leaves it again: what a terminal remembers of
+            # it is then right.
+            self._file.write(splash.LEAVE)
+            self._file.flush()
+        super().start_application_mode()
 
     def stop_application_mode(self) -> None:
         # tmux 3.3a leaves rows of the alternate screen on the shell's after a resize; blank ones hurt nobody.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from console.outcome import NO_RUN, USAGE, Failure
 from console.screen import on_terminal
+from console.splash import Splash
 from driftline.rundir import RunDir, find
 
 
@@ -25,13 +26,14 @@ def replay(args: argparse.Namespace) -> int:
 
     `space` plays and stops, `.` and `,` go a step on and back, `>` and `<` change the speed; all else is as in attach.
     """
-    run = recorded(args.run)
     if not on_terminal():
         raise Failure("replay needs a terminal; without one: driftline export, driftline query", USAGE)
-    from console.tui.replay import run_replay
+    with Splash(f"opening {args.run or 'the newest run'}"):
+        run = recorded(args.run)
+        from console.tui.replay import run_replay
 
-    playing = args.start is not None or args.speed is not None
-    start = args.start if args.start is not None else (0 if playing else None)
-    return int(
-        run_replay(run, start=start, speed=args.speed or 1.0, playing=playing, marker=args.marker, fps=args.fps)
-    )
+        playing = args.start is not None or args.speed is not None
+        start = args.start if args.start is not None else (0 if playing else None)
+        return int(
+            run_replay(run, start=start, speed=args.speed or 1.0, playing=playing, marker=args.marker, fps=args.fps)
+        )

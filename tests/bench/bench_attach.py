@@ -1,0 +1,83 @@
+"""From the command line to the first paint: `driftline attach` against an interpreter that only imports Textual.
+
+Both are new processes on a warm disk; attach is on a terminal of 120x40, before a hub with 200 steps recorded. First
+paint is the first frame with the run's name and the panes in it; first figures is when the charts' titles carry the
+newest values. Ratios of medians, in turns, because the machine is shared. Needs the project's environment:
+
+    .venv/bin/python -m tests.bench bench_attach
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from driftline.frames import Metrics
+from driftline.metrics import METRICS
+from driftline.probe import Probe
+from tests.tui.test_pty import Terminal, environment
+from tests.unit.hubs import Hub
+
+TURNS: Final = 11
+STEPS: Final = 200
+WANTED: Final = 1.8
+NAMES: Final = [metric.name for metric in METRICS][:30]
+
+
+def bare() -> float:
+    """Seconds of `python -c "import textual.app"`."""
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import textual.app"], check=True)
+    return time.perf_counter() - begin
+
+
+def attached(hub: Hub) -> tuple[float, float]:
+    """Seconds to the first paint and to the first figures."""
+    command = [sys.executable, "-m", "console.cli", "attach", str(hub.run.path)]
+    begin = time.perf_counter()
+    terminal = Terminal(command, environment(hub.run.path.parent), (120, 40))
+    try:
+        terminal.expect("reward")
+        painted = time.perf_counter() - begin
+        terminal.expect(f"step {STEPS - 1}")
+        figures = time.perf_counter() - begin
+        terminal.press(b"q")
+        terminal.wait()
+    finally:
+        terminal.close()
+    return painted, figures
+
+
+def main() -> int:
+    """Run it; 0 when the wanted ratio is met."""
+    with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
+        hub = Hub(Path(folder))
+        try:
+            hub.start()
+            probe = Probe("trainer", hub.run)
+            for step in range(STEPS):
+                probe.send(Metrics(step, step, float(step), dict.fromkeys(NAMES, step / STEPS)))
+            if not probe.flush(30):
+                raise SystemExit("bench: the hub did not take the steps")
+            probe.close(1.0)
+            bare(), attached(hub)  # fills the disk's cache
+            imports, paints, figures = [], [], []
+            for _ in range(TURNS):
+                imports.append(bare())
+                painted, told = attached(hub)
+                paints.append(painted)
+                figures.append(told)
+        finally:
+            hub.end()
+    base = statistics.median(imports)
+    ratio = statistics.median(paints) / base
+    print(f"  import textual.app {base * 1e3:.0f} ms; attach: first paint {statistics.median(paints) * 1e3:.0f} ms "
+          f"({ratio:.2f}x), first figures {statistics.median(figures) * 1e3:.0f} ms "
+          f"({statistics.median(figures) / base:.2f}x)")  # fmt: skip
+    print(f"  wanted: first paint at most {WANTED}x")
+    return 0 if ratio <= WANTED else 1
