@@ -25,6 +25,7 @@ from driftline.frames import (
     Metrics,
     RunState,
     Tokens,
+    Writer,
     decode,
     encode,
     floats,
@@ -53,6 +54,7 @@ FRAMES: tuple[Frame, ...] = (
     Event(1.0, "warn", "kind", "some text", 3, {"a": 1, "b": "x", "c": 0.5, "d": True}),
     RunState("r", "running", 1, 2, 3, 4.0),
     Ack("ab" * 16, "applied", 1.0, "detail", {"engines": 2}),
+    Writer("operator ana", "ana@box:1", 1.0, 121.0),
 )
 
 
@@ -134,7 +136,7 @@ def test_f15_mutated_frames_on_both_endpoints_raise_nothing() -> None:
     command = Command("ab" * 16, "fix.set", {"fix": "fp32-lm-head", "value": "on"}, -1, 1060.0)
     asks = (
         wire.SnapshotRequest(1), wire.PageRequest(1, 1), wire.CommandRequest(1, command),
-        wire.AcksRequest(1, "ab" * 16), wire.PingRequest(1),
+        wire.AcksRequest(1, "ab" * 16), wire.PingRequest(1), wire.WriterRequest(1, "ana@box:1", "take"),
     )  # fmt: skip
     rpc = [wire.pack(ask) for ask in asks]
     before = 0

@@ -31,7 +31,7 @@ ASKS = tuple(
     wire.pack(ask)
     for ask in (
         wire.SnapshotRequest(1), wire.PageRequest(1, 1, 4), wire.CommandRequest(1, COMMAND),
-        wire.AcksRequest(1, "ab" * 16), wire.PingRequest(1),
+        wire.WriterRequest(1, "a@b:1", "take"), wire.AcksRequest(1, "ab" * 16), wire.PingRequest(1),
     )
 )  # fmt: skip
 HELLO = wire.HELLO + wire.pack(wire.Hello("fuzz", 7, 1, 1, 0, SCHEMA))

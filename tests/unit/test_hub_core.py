@@ -685,7 +685,8 @@ REQUESTS = (
     wire.SnapshotRequest(2),
     wire.PageRequest(3, 1, 256, True),
     wire.AcksRequest(4, "c1", 0),
-    wire.CommandRequest(5, Command("c1", "fix.set", {"fix": "fp32-lm-head", "value": "on"}, 3, 40.0)),
+    wire.CommandRequest(5, Command("c1", "fix.set", {"fix": "fp32-lm-head", "value": "on"}, 3, 40.0, "", "a@b:1")),
+    wire.WriterRequest(6, "a@b:1", "take"),
 )
 
 
