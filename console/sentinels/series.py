@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 CHUNK: Final = 2_000
-"""Steps that are judged together: those without anything beyond the limit cost no loop."""
+"""Steps that are judged together, so that a long history takes little memory."""
 NEAR: Final = 3
 """Steps from a mark (a fix, a sync) to an alarm that is told with it."""
 
@@ -79,22 +79,30 @@ class SeriesWatch:
 
     def _judge(self, model: RunModel, points: Points, start: int, end: int) -> list[Turn]:
         judged = self._measure(points, start, end)
-        quiet = not self._raised and not any(vote[0] for vote in self._votes)
-        if quiet and not judged.beyond.any():
-            return []
+        beyond = np.flatnonzero(judged.beyond)
         turns: list[Turn] = []
         rule = self.rule
-        for i in range(end - start):
+        i = 0
+        while i < end - start:
+            if not self._raised and not any(vote[0] for vote in self._votes):
+                # Nothing counts but the next step beyond the limit: a healthy history costs no loop.
+                self._votes.clear()
+                following = int(np.searchsorted(beyond, i))
+                if following == len(beyond):
+                    break
+                i = int(beyond[following])
             step, value = int(points.steps[start + i]), float(points.values[start + i])
             vote = (bool(judged.beyond[i]), step, value, float(judged.limit[i]), float(judged.usual[i]))
             self._votes.append(vote)
+            calm = bool(judged.calm[i])
+            i += 1
             if not self._raised:
                 broken = [one for one in self._votes if one[0]]
                 if len(broken) >= rule.hold and not self._excused(model, step):
                     self._raised, self._calm = True, 0
                     turns.append(self._turn(model, broken[0], raised=True))
                 continue
-            self._calm = self._calm + 1 if judged.calm[i] else 0
+            self._calm = self._calm + 1 if calm else 0
             if self._calm >= rule.clear:
                 self._raised = False
                 self._votes.clear()
