@@ -35,7 +35,10 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class RunConfig(_Section, frozen=True):
-    """`seed` seeds the tasks and the trainer, and the model unless `model.seed` does; engines draw their own noise (see engine/)."""
+    """`seed` seeds the tasks and the trainer, and the model unless `model.seed` does.
+
+    Engines draw their own noise (see engine/).
+    """
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")] = "run"
     steps: Positive = 90

@@ -1,0 +1,137 @@
+"""The article's figure in small, on the real vLLM: a reference, and one run that is repaired while it goes on.
+
+Half the batch of `driftline parity` and half its steps. What is asked of the learning itself (reward, entropy) takes
+its three seeds and 120 steps; here it is what a backend shows at once: the run on vLLM's defaults fails by a metric and
+a step that are named, and the same run is back at the reference on the steps after the switch. While the backend fails,
+no correction of the objective gets past the gate; once it has passed, one does, unasked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+from msgspec.structs import replace
+
+from console.outcome import NOT_PARITY, OK
+from console.parity import report
+from console.parity.cause import causes
+from console.parity.experiment import plan, to_toml
+from console.parity.judge import Comparison, compare
+from console.parity.rules import load as load_rules
+from console.parity.runs import Run, of_directory
+from driftline.config import Config, load
+from driftline.fixes import ON
+from driftline.frames import Metrics, RunState
+from tests.e2e.live_run import REPOSITORY, LiveRun
+
+SWITCH = 20
+STEPS = 60
+MORE = 2000
+"""The repaired run is stopped, not run to its end: what comes after STEPS is the gate's."""
+
+BACKEND = ("mismatch/abs_diff_mean", "policy/clip_fraction", "policy/kl_new_old")
+RULES = load_rules()
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+
+def small() -> Config:
+    config = load(REPOSITORY / "configs" / "reference.toml")
+    return replace(config, rollout=replace(config.rollout, prompts=8, samples=8, ahead=4))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The two runs as they were judged, and what the command line said at the gate before and after the switch."""
+
+    reference: Run
+    repaired: Run
+    before: subprocess.CompletedProcess[str]
+    after: subprocess.CompletedProcess[str]
+    corrected: list[Metrics]
+    states: list[RunState]
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    reference, _, repaired = plan(small(), steps=STEPS, switch_at=SWITCH, seeds=1)
+    root = tmp_path_factory.mktemp("runs")
+    first = LiveRun(root, to_toml(reference.config))
+    try:
+        trainer = first.train()
+        first.wait(lambda: max(first.steps(), default=0) >= STEPS, trainer)
+        assert trainer.wait(120) == 0
+    finally:
+        first.close()
+    second = LiveRun(root, to_toml(replace(repaired.config, run=replace(repaired.config.run, steps=MORE))))
+    try:
+        trainer = second.train()
+        second.wait(lambda: max(second.steps(), default=0) >= SWITCH - 4, trainer)
+        before = driftline(second, "correction", "set", "tis")
+        second.wait(lambda: max(second.steps(), default=0) >= SWITCH, trainer)
+        for fix in repaired.config.fixes:
+            assert second.command("fix.set", fix=fix, value=ON).state == "applied"
+        second.wait(lambda: max(second.steps(), default=0) >= STEPS + RULES.window, trainer)
+        after = driftline(second, "correction", "set", "icepop", "--wait", "--json")
+        second.wait_steps(3, trainer)
+        frames, states = second.frames(Metrics), second.frames(RunState)
+        runs = of_directory(first.run), of_directory(second.run)
+    finally:
+        second.close()
+    return Shown(*runs, before, after, frames, states)
+
+
+def driftline(live: LiveRun, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line, without a terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", "console.cli", *arguments, "--run", str(live.run.path)],
+        cwd=REPOSITORY, env={**os.environ}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def told(comparison: Comparison) -> str:
+    """The whole verdict, so that a failure of this test says what was measured."""
+    return "\n".join(report.lines(comparison, causes(comparison)))
+
+
+def test_the_defaults_fail_with_the_metric_and_the_step_named(shown: Shown) -> None:
+    found = compare([shown.reference], shown.repaired, RULES, until=SWITCH)
+    assert found.verdict == "fail", told(found)
+    assert report.closing(found).startswith("FAIL: mismatch mean|Δlogp| out of the band since step 1"), told(found)
+    cause = causes(found)["mismatch/abs_diff_mean"]
+    assert cause.kind == "mismatch"
+    assert "processed-logprobs" in cause.fixes
+
+
+def test_the_steps_after_the_switch_pass(shown: Shown) -> None:
+    found = compare([shown.reference], shown.repaired, RULES.only(BACKEND), start=SWITCH + 1, until=STEPS)
+    assert found.verdict == "pass", told(found)
+    ends = found.metrics[0].curve
+    assert ends is not None
+    # Home at the reference's own size, not merely below the published limit.
+    assert ends.run[-1] < RULES.metrics["mismatch/abs_diff_mean"].tolerance, told(found)
+
+
+def test_the_gate_holds_a_correction_back_while_the_backend_fails(shown: Shown) -> None:
+    assert shown.before.returncode == NOT_PARITY, shown.before.stderr
+    assert "the backend fails parity: mismatch/abs_diff_mean is" in shown.before.stderr
+    assert "--despite-parity" in shown.before.stderr
+    assert all(state.correction == "off" for state in shown.states if state.step <= STEPS)
+
+
+def test_and_lets_it_through_once_the_backend_has_passed(shown: Shown) -> None:
+    assert shown.after.returncode == OK, shown.after.stderr
+    document = json.loads(shown.after.stdout)
+    assert (document["effective"], document["parity"]["verdict"]) == ("icepop", "pass")
+    since = document["data"]["since_step"]
+    labels = {frame.step: frame.labels["policy/clip_fraction"] for frame in shown.corrected}
+    assert labels[since - 1] == "ppo"
+    assert labels[since] == "ppo, icepop"
+    masked = [frame.values["correction/masked_fraction"] for frame in shown.corrected if frame.step >= since]
+    assert masked
+    assert all(0 <= share < 0.5 for share in masked)
