@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from console.outcome import Failure
-from console.verbs.serve import address
+from console.verbs.serve import _greet, address
 from console.web.door import Door, loopback
 
 HERE = "127.0.0.1:8000"
@@ -33,7 +33,7 @@ def door(public: bool = False) -> Door:
         ("/", "[::1]:8000", None, None, "secret", "enter"),
         ("/", "evil.example:8000", None, "secret", "secret", "other host"),
         ("/", "127.0.0.1.evil.example", None, "secret", "secret", "other host"),
-        ("/", "127.0.0.1:80a", None, "secret", "secret", "other host"),
+        ("/ws", "localhost:9000", "http://localhost:9000", None, "secret", "enter"),
         ("/", "", None, "secret", "secret", "other host"),
         ("/", HERE, None, "sécret\udcff", "", "no token"),
     ],
@@ -80,6 +80,17 @@ def test_other_addresses_are_refused_with_a_sentence(host: str, public: bool, sa
         address(host, public=public)
     assert said in str(failure.value)
     assert failure.value.code == 2
+
+
+def test_an_address_that_others_can_reach_is_warned_of(capsys: pytest.CaptureFixture[str]):
+    class Run:
+        id = "demo-7f3a"
+
+    for public in (False, True):
+        _greet(Run(), "http://192.168.1.7:8000/?token=x", 8000, public=public)  # type: ignore[arg-type]  # all it reads
+        told = capsys.readouterr()
+        assert ("WARNING: whoever can reach this address" in told.err) == public
+        assert told.out.startswith("run demo-7f3a, read-only\nopen:            http://192.168.1.7:8000/?token=x\n")
 
 
 def test_an_address_that_others_can_reach_has_to_be_wanted():
