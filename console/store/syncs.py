@@ -272,10 +272,12 @@ class SyncIndex:
             sync = self._begin(span.sync)
         engine = sync.engines.get(span.engine)
         if engine is None:
-            engine = sync.engines[span.engine] = EngineSync(span.engine)
+            engine = EngineSync(span.engine)
+            sync.engines = sync.engines | {span.engine: engine}
         if engine.ok and not span.ok:
             self.failures += 1
-        engine.phases[span.phase] = span
+        # Replaced, not changed: a screen may be walking over them.
+        engine.phases = engine.phases | {span.phase: span}
         sync.spans += 1
         sync.told = None
         self._spans += 1

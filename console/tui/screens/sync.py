@@ -1,0 +1,163 @@
+"""The sync screen: every weight sync of the run, the phases of one engine by engine, versions and their lag."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+
+from console.store.model import RunModel
+from console.store.syncs import Sync
+from console.tui import present
+from console.tui.bindings import bindings
+from console.tui.copy import copy_text
+from console.tui.screens.run_screen import BASE_CSS, RunScreen
+from console.tui.source import Link
+from console.tui.theme import Ink
+from console.tui.views import sync
+from console.tui.views.columns import flow
+from console.tui.widgets.cells import Text
+from console.tui.widgets.sync_panes import Gantt, SyncList
+from console.tui.widgets.text_pane import TextPane
+
+
+class SyncScreen(RunScreen):
+    """List above, chart of the chosen one in the middle, the run's figures below."""
+
+    ident = "sync"
+    CSS_PATH: ClassVar = [BASE_CSS, "sync.tcss"]
+    BINDINGS = bindings("screens", "sync")
+
+    def body(self) -> ComposeResult:
+        yield SyncList(id="syncs", glyphs=self.glyphs)
+        yield Gantt(id="gantt", glyphs=self.glyphs)
+        with Horizontal(id="below"):
+            yield TextPane(id="phases", glyphs=self.glyphs, title="phases")
+            yield TextPane(id="versions", glyphs=self.glyphs, title="versions")
+
+    def place_panes(self, width: int, height: int) -> None:
+        alone = self.enlarged is not None
+        body = height - 2
+        below = 6 if body < 28 else 10 if body < 48 else 14
+        rows = body - below
+        self.query_one("#syncs").styles.height = "1fr" if alone else max(rows * 2 // 5, 5)
+        self.query_one("#gantt").styles.height = "1fr"
+        self.query_one("#below").styles.height = "1fr" if alone else below
+        self.query_one("#phases").styles.width = "1fr" if alone else f"{62 if width < 120 else 65}%"
+        self.query_one("#versions").styles.width = "1fr"
+
+    def forget(self) -> None:
+        if self.ready:
+            self.query_one(SyncList).reset()
+            self.query_one(Gantt).show_sync(None)
+
+    # -- news
+
+    def draw(self, model: RunModel, link: Link) -> None:
+        fresh = present.freshness(model, link)
+        rows = self.query_one(SyncList)
+        rows.now, rows.total = model.last_time, model.syncs.count
+        rows.failed = model.syncs.failures
+        rows.word = {"stale": "OLD", "loading": "loading", "live": ""}[fresh]
+        rows.show(list(model.syncs.syncs), self._notes(model, link))
+        chosen = rows.chosen
+        chart = self.query_one(Gantt)
+        chart.show_sync(chosen)
+        self._figures(model, chosen)
+
+    def _notes(self, model: RunModel, link: Link) -> list[list[Text]]:
+        notes = [line] if (line := sync.going_on(model)) else []
+        if not model.syncs.syncs and not notes:
+            if present.freshness(model, link) == "loading":
+                return [[(" the run's history is loading", Ink.DIM)]]
+            notes.append([(f" {sync.empty(model, operator=self.console_app.source.operator)}", Ink.DIM)])
+        return notes
+
+    def _figures(self, model: RunModel, chosen: Sync | None) -> None:
+        """The panes below: made here from the model, drawn for any size later."""
+        glyphs = self.glyphs
+        phases = sync.phases(model, chosen, self.size.width)
+        count = model.syncs.phases["total"].count
+        if count:
+            label = f"{count:,} by engine over the run, within .5 %"
+            self.query_one("#phases", TextPane).show(
+                lambda width, height: sync.phase_lines(phases, width, height, glyphs), "phases", label
+            )
+        else:
+            note: list[Text] = [(" no phase has been timed yet", Ink.DIM)]
+            self.query_one("#phases", TextPane).show(lambda _width, _height: [note], "phases")
+        skew = sync.skew(model)
+        # As many bins as there may be rows; few on a small screen.
+        bars = sync.lags(model, max(self.query_one("#versions").size.height - 4, 2))
+
+        def versions(width: int, height: int) -> list[list[Text]]:
+            lines = flow(skew, width)
+            label = sync.lag_label(bars)
+            if label and height - len(lines) >= 2:
+                lines.append([(f" {label}", Ink.DIM)])
+            return [*lines, *sync.lag_lines(bars, width, glyphs)]
+
+        self.query_one("#versions", TextPane).show(versions, "versions")
+
+    # -- keys
+
+    def _choose(self, place: int) -> None:
+        rows = self.query_one(SyncList)
+        with self.console_app.lock:
+            rows.go(place)
+            self.query_one(Gantt).show_sync(rows.chosen)
+            self._figures(self.console_app.model, rows.chosen)
+
+    def action_older(self) -> None:
+        self._choose(self.query_one(SyncList).cursor - 1)
+
+    def action_newer(self) -> None:
+        self._choose(self.query_one(SyncList).cursor + 1)
+
+    def action_first(self) -> None:
+        self._choose(0)
+
+    def action_last(self) -> None:
+        self._choose(len(self.query_one(SyncList).items) - 1)
+
+    def action_page(self, pages: int) -> None:
+        rows = self.query_one(SyncList)
+        focused = self.focused
+        if isinstance(focused, Gantt):
+            focused.go(focused.cursor + pages * focused.page)
+        else:
+            self._choose(rows.cursor + pages * rows.page)
+
+    def action_failed(self) -> None:
+        """The next older sync that failed, from the newest again after the oldest."""
+        rows = self.query_one(SyncList)
+        count = len(rows.items)
+        for away in range(1, count + 1):
+            place = (rows.cursor - away) % count
+            if not rows.items[place].ok:
+                self._choose(place)
+                return
+        self.say("no sync has failed" if count else "no weight sync yet")
+
+    def action_move(self, direction: str) -> None:  # type: ignore[override]  # the words of Direction
+        rows = self.query_one(SyncList)
+        if self.focused is rows and direction in ("up", "down"):
+            place = rows.cursor + (1 if direction == "down" else -1)
+            if 0 <= place < len(rows.items):
+                self._choose(place)
+                return
+        super().action_move(direction)  # type: ignore[arg-type]
+
+    def action_copy(self) -> None:
+        chosen = self.query_one(SyncList).chosen
+        if chosen is None:
+            self.say("nothing to copy: no weight sync yet", "warn")
+            return
+        run = self.console_app.run_dir
+        try:
+            said = copy_text(self.app, sync.told(chosen, self.glyphs), chosen.id, run.snapshots if run else None)
+        except OSError as error:
+            self.say(f"copied to the clipboard, but not to a file: {error}", "warn")
+        else:
+            self.say(said)

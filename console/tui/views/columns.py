@@ -1,0 +1,76 @@
+"""Tables of cells: which columns fit, and a row of them. Pure.
+
+A narrow screen has fewer columns, not halves of them: those of the highest rank are left out first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from console.tui.theme import Ink
+from console.tui.views.units import cut
+from console.tui.widgets.cells import Text
+
+
+@dataclass(frozen=True)
+class Column:
+    """`width` cells under `title`, on the right side of them for numbers; `grows` takes what room is left."""
+
+    id: str
+    title: str
+    width: int
+    rank: int = 0
+    right: bool = False
+    grows: bool = False
+
+
+def choose(columns: Sequence[Column], width: int) -> list[Column]:
+    """The columns that fit into `width` with a cell between them, in their order."""
+    kept = list(columns)
+    while len(kept) > 1 and sum(column.width + 1 for column in kept) > width:
+        kept.remove(max(kept, key=lambda column: column.rank))
+    spare = width - sum(column.width + 1 for column in kept)
+    growing = [column for column in kept if column.grows]
+    if spare <= 0 or not growing:
+        return kept
+    wider = {column.id: column.width + spare // len(growing) for column in growing}
+    return [
+        Column(column.id, column.title, wider.get(column.id, column.width), column.rank, column.right, column.grows)
+        for column in kept
+    ]
+
+
+def head(columns: Sequence[Column]) -> list[Text]:
+    """The titles."""
+    return [(_fitted(column, column.title), Ink.DIM) for column in columns]
+
+
+def row(columns: Sequence[Column], cells: Mapping[str, Text]) -> list[Text]:
+    """One line; a column without a cell is blank."""
+    return [(_fitted(column, text), ink) for column in columns for text, ink in [cells.get(column.id, ("", Ink.TEXT))]]
+
+
+def _fitted(column: Column, text: str) -> str:
+    text = cut(text, column.width)
+    return f"{text:>{column.width}} " if column.right else f"{text:<{column.width}} "
+
+
+def flow(chunks: Sequence[Sequence[Text]], width: int, indent: int = 1) -> list[list[Text]]:
+    """Pieces of a line, two cells apart, on as many lines as they need; a piece is broken nowhere."""
+    lines: list[list[Text]] = []
+    used = 0
+    for chunk in chunks:
+        length = sum(len(text) for text, _ in chunk)
+        if not lines or used + 2 + length > width:
+            lines.append([(" " * indent, Ink.TEXT)])
+            used = indent
+        else:
+            lines[-1].append(("  ", Ink.TEXT))
+            used += 2
+        room = width - used
+        for text, ink in chunk:
+            lines[-1].append((cut(text, room), ink))
+            room -= len(lines[-1][-1][0])
+        used += min(length, width - used)
+    return lines
