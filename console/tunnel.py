@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import math
 import os
-import re
 import shutil
 import signal
 import stat
@@ -44,8 +43,6 @@ MAX_FILE: Final = 64 * 1024
 PREFIX: Final = "driftline-ssh-"
 YOUNG_SECONDS: Final = 60.0
 """A folder changed more recently than this may be one that is being made."""
-_OLD_NAME: Final = re.compile(r"driftline-[a-z0-9_]{8}")
-"""What these folders were called before they were locked; only empty ones of them are removed."""
 _TICK: Final = 0.02
 
 
@@ -270,16 +267,12 @@ def _folder() -> tuple[Path, int]:
 
 def sweep() -> None:
     """Remove the folders that consoles of this user left behind when they were killed."""
-    for path in Path(tempfile.gettempdir()).glob("driftline-*"):
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):  # somebody else's, or gone meanwhile
             status = path.lstat()
             young = time.time() - status.st_mtime < YOUNG_SECONDS
-            if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode) or young:
-                continue
-            if path.name.startswith(PREFIX):
+            if status.st_uid == os.geteuid() and stat.S_ISDIR(status.st_mode) and not young:
                 _remove_unlocked(path)
-            elif _OLD_NAME.fullmatch(path.name):
-                path.rmdir()  # fails for one that has something in it
 
 
 def _remove_unlocked(path: Path) -> None:

@@ -48,19 +48,18 @@ def test_only_the_folders_of_dead_consoles_go(temporary: Path) -> None:
         elsewhere.mkdir()
         (elsewhere / "file").write_text("mine")
         (temporary / "driftline-ssh-link").symlink_to(elsewhere)
-        others = {"driftline-bench-12345678", "driftline-abc", "driftline-notempty"}
+        others = {"driftline-bench-12345678", "driftline-abc"}
         for name in others:
             (temporary / name).mkdir()
-        (temporary / "driftline-notempty" / "log").write_text("x")
         (temporary / "driftline-ssh-file").write_text("x")
-        (temporary / "driftline-9ff23dmx").mkdir()
+        (temporary / "driftline-ssh-dead5678").mkdir()
         for path in temporary.glob("driftline-*"):
             age(path)
         (temporary / "driftline-ssh-young123").mkdir()
 
         tunnel.sweep()
         stay = {held.name, *others, "driftline-ssh-link", "driftline-ssh-file", "driftline-ssh-young123"}
-        assert {path.name for path in temporary.glob("driftline-*")} == stay, "the empty one of an older version goes"
+        assert {path.name for path in temporary.glob("driftline-*")} == stay, "only the one that nobody holds goes"
         assert (held / "log").read_text() == "words"
         assert (elsewhere / "file").read_text() == "mine"
 
