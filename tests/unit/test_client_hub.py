@@ -384,6 +384,8 @@ def test_command_from_wish_to_applied(hub: Hub, trainer: Probe, operator: Client
         ("fix.set", {"fix": "no-such-fix", "value": "on"}, "unknown fix 'no-such-fix'; allowed: processed-logprobs"),
         ("fix.set", {"fix": "fp32-lm-head", "value": "maybe"}, "'maybe' is not a value; allowed: off, on"),
         ("fix.set", {"fix": "fp32-lm-head"}, "takes the arguments fix and value"),
+        ("correction.set", {"value": "ppo"}, "unknown correction 'ppo'; allowed: off, tis, sequence-mask, icepop"),
+        ("correction.set", {"fix": "tis"}, "correction.set takes the argument value"),
         ("mark", {"text": "x" * 2000}, "1024 characters"),
         ("rm -rf", {}, "not a command"),
         ("mark", {"text": "x" * 100_000}, "at most 32768 bytes"),
