@@ -32,10 +32,10 @@ class LiveSource:
         try:
             connection, keys = run.connection(), run.credentials("operator" if operate else "viewer")
             self._client = Client(connection, keys)
-            self._keeper = Keeper(self._client)
             self._feed = Feed(connection, keys, refresh=run.connection)
         except (ClientError, RunError, Failure) as error:
             raise SourceError(str(error)) from error
+        self._keeper = Keeper(self._client)
         self._place = run
         self._keys = keys
         self._tokens: Feed | None = None

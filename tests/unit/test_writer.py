@@ -9,6 +9,10 @@ import pytest
 
 from console.cli import main
 from console.outcome import FAILED, OK
+from console.place import Here
+from console.store.model import RunModel
+from console.tui import source as source_module
+from console.tui.live_source import LiveSource
 from driftline import audit, wire
 from driftline.client import Client, ClientError, HeldError, Keeper, RefusedError, attach
 from driftline.frames import Command, Event, Verb, Writer
@@ -294,3 +298,34 @@ def test_who_follows_a_command_to_its_end_is_there(
     with pytest.raises(ClientError, match="was not done"):
         first.wait(number, 0.5)
     assert renewed == [False], "and where it was lost, it is not asked for again"
+
+
+def test_a_console_sees_who_holds_it_and_takes_over(hub: Hub, two: tuple[Client, Client]) -> None:
+    first, _ = two
+    source, model = LiveSource(Here(hub.run), operate=True), RunModel()
+
+    def seen() -> str:
+        source.wait(0.05)
+        for stamped in source.drain(100):
+            model.apply(stamped)
+        return model.writer.session if model.writer is not None else ""
+
+    try:
+        first.command("pause")
+        until(lambda: seen() == ONE, "the console to see who it is")
+        with pytest.raises(source_module.HeldError, match="has been at the controls since"):
+            source.command("resume", {}, -1)
+        assert source.take_lease() == f"operator local ({ONE})"
+        until(lambda: seen() == source.session, "the console to see itself")
+        source.command("resume", {}, -1)
+        source.release_lease()
+        until(lambda: seen() == "", "the run to be free")
+    finally:
+        source.close()
+    watching = LiveSource(Here(hub.run), operate=False)
+    try:
+        assert watching.session == ""
+        with pytest.raises(source_module.SourceError, match="may not hold the run"):
+            watching.take_lease()
+    finally:
+        watching.close()
