@@ -257,6 +257,7 @@ VERBS: tuple[tuple[Verb, dict[str, str]], ...] = (
     ("resume", {}),
     ("stop", {}),
     ("mark", {"text": "x"}),
+    ("correction.set", {"value": "tis"}),
 )
 
 
