@@ -26,7 +26,10 @@ def main(arguments: list[str]) -> int:
 
 def show(run: Place, marker: str, fps: float) -> int:
     """The console with the driver that the server has named, which is none of a terminal."""
+    from console.sentinels import load
+    from console.sentinels.alert import Alerts
     from console.tui.app import ConsoleApp
+    from console.tui.guard import guards
     from console.tui.live_source import LiveSource
     from console.tui.source import SourceError
 
@@ -35,7 +38,7 @@ def show(run: Place, marker: str, fps: float) -> int:
     except SourceError as error:
         raise Failure(str(error), NO_RUN) from error
     try:
-        app = ConsoleApp(source, run=run.directory, marker=marker, fps=fps)
+        app = ConsoleApp(source, run=run.directory, marker=marker, fps=fps, guards=guards(load(), Alerts()))
         app.driver_class = app.get_driver_class()
         app.run(mouse=False)
     finally:
