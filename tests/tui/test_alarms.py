@@ -22,7 +22,7 @@ from console.tui.screens.alarms import AlarmsScreen
 from console.tui.source import Link
 from driftline.frames import Frame, Metrics
 from driftline.probe import Probe
-from tests.tui.conftest import Running, press, screen_text, settle
+from tests.tui.conftest import Running, make_app, press, screen_text, settle
 from tests.tui.synthetic import START, FakeSource, engines, run_state
 from tests.tui.test_pty import Terminal
 from tests.unit.hubs import Hub
@@ -297,3 +297,20 @@ def test_bell_notification_and_command_on_a_real_terminal(tmp_path: Path):
         terminal.close()
         probe.close(1.0)
         hub.end()
+
+
+def storied() -> FakeSource:
+    """Two episodes that are over, one that stands, and an engine that is dead."""
+    source = source_of(*[QUIET] * 20, *[BAD] * 3, *[QUIET] * 10, *[0.4] * 3, *[QUIET] * 10, *[0.06] * 3)
+    source.feed(engines(1, phase="dead", detail="killed by signal 9"))
+    return source
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_the_list_looks_as_it_did(snap_compare: Callable[..., bool], size: tuple[int, int]):
+    async def look(pilot: Pilot[None]) -> None:
+        await settle(pilot)
+        await alarmed(pilot, 2)
+        await press(pilot, "exclamation_mark", "down")
+
+    assert snap_compare(make_app(storied(), guards=RULES), terminal_size=size, run_before=look)

@@ -102,7 +102,7 @@ def _line(alarm: Alarm) -> list[Text]:
     step = str(alarm.step) if alarm.step >= 0 else "-"
     return [
         (f"{sign} ", ink),
-        (f"{alarm.rule:<17}", ink if standing and not alarm.acknowledged else Ink.TEXT if standing else Ink.DIM),
+        (f"{alarm.rule[:16]:<17}", ink if standing and not alarm.acknowledged else Ink.TEXT if standing else Ink.DIM),
         (f"{step:>8} {number(alarm.value):>8}  ", Ink.TEXT if standing else Ink.DIM),
         (f"{state:<7} ", ink if state == "raised" else Ink.DIM),
         (f"{clock(alarm.time):<9} ", Ink.DIM),
