@@ -160,6 +160,6 @@ class FeedWatch:
         if ended(model.run, link) or not link.heard:
             return {}
         if link.gone or link.age >= self.rule.seconds:
-            why = "its process has ended" if link.gone else f"silent for {seconds(link.age)}"
-            return {"": Wrong(link.age, self.rule.seconds, f"the hub is {why}" if not link.gone else f"the hub: {why}")}
+            text = "the hub's process has ended" if link.gone else f"the hub has been silent for {seconds(link.age)}"
+            return {"": Wrong(link.age, self.rule.seconds, text)}
         return {}

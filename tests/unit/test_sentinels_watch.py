@@ -119,7 +119,7 @@ def test_a_stale_feed_is_raised_and_cleared(watch: Watched):
     assert watch.changes == []
     (alarm,) = watch.look(Link(True, 15.5), after=1.5)
     assert (alarm.rule, alarm.subject, alarm.value, alarm.limit) == ("feed-stale", "", 15.5, 15.0)
-    assert alarm.text == "the hub is silent for 16 s"
+    assert alarm.text == "the hub has been silent for 16 s"
     watch.look(HERE, after=1)
     assert watch.sentinels.standing, "not at the first word"
     (over,) = watch.look(HERE, after=3)
