@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import driftline.journal as journal_module
@@ -88,6 +88,7 @@ _texts = st.text(max_size=5)
 _numbers = st.floats(allow_nan=True) | st.integers(-(2**63), 2**63 - 1) | st.booleans() | _texts
 
 
+@settings(deadline=None)  # a run directory on the disk each time
 @given(
     st.lists(
         st.builds(
