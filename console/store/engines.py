@@ -39,8 +39,10 @@ class Trace:
     def __init__(self) -> None:
         self.recent: deque[Reading] = deque(maxlen=RECENT)
         self.period = FIRST_BUCKET
-        self.since = 0.0
-        """Unix time of its phase's first report."""
+        self.heard = 0.0
+        """Hub's time of the newest report."""
+        self.began = 0.0
+        """Hub's time of the first report of the phase it is in."""
         self.restarts = 0
         """How often another process took its name."""
         self.lost_preemptions = 0
@@ -52,10 +54,11 @@ class Trace:
         self._counts: list[int] = []
         self._sums: list[list[float]] = []
 
-    def record(self, state: EngineState) -> None:
-        """Take in one report."""
+    def record(self, state: EngineState, time: float) -> None:
+        """Take in one report, stamped by the hub at `time`."""
+        self.heard = time
         if state.phase != self._phase:
-            self._phase, self.since = state.phase, state.time
+            self._phase, self.began = state.phase, time
         if state.pid:
             if self._pid and state.pid != self._pid:
                 self.restarts += 1
@@ -112,9 +115,9 @@ class EngineHistory:
     def __init__(self) -> None:
         self.traces: dict[str, Trace] = {}
 
-    def record(self, state: EngineState) -> None:
-        """Take in one report of one engine."""
+    def record(self, state: EngineState, time: float) -> None:
+        """Take in one report of one engine, stamped by the hub at Unix time `time`."""
         trace = self.traces.get(state.engine)
         if trace is None:
             trace = self.traces[state.engine] = Trace()
-        trace.record(state)
+        trace.record(state, time)

@@ -107,7 +107,10 @@ class RunModel:
         """Frames that could not be decoded."""
         self.step = -1
         """The newest step that anything was reported for."""
+        self.fix_changes: list[tuple[int, str, str]] = []
+        """What the pool reported of each fix, from which step on: (step, fix, value), "mixed" where engines differ."""
         self._agreed: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
 
     def apply(self, stamped: Stamped) -> None:
         """Take in one frame. A sequence number at or below `head` was applied before and is ignored."""
@@ -139,7 +142,7 @@ class RunModel:
                 self._metrics(frame)
             case EngineState():
                 self.engines[frame.engine] = frame
-                self.history.record(frame)
+                self.history.record(frame, stamped.time)
             case RunState():
                 self.run = frame
                 self.step = max(self.step, frame.step)
@@ -180,6 +183,12 @@ class RunModel:
     def _fix(self, frame: FixState) -> None:
         self.fixes[frame.fix] = frame
         value = frame.effective
+        reported = [engine.since_step for engine in frame.engines if engine.since_step >= 0]
+        step = max(reported, default=max(self.step, 0))
+        if self._reported.get(frame.fix) != value:
+            self._reported[frame.fix] = value
+            self.fix_changes.append((step, frame.fix, value))
+            del self.fix_changes[:-MARKS_KEPT]
         if value in ("", "mixed"):
             return
         # Only what every engine has reported counts as a change, and the first report is the start of the run.
@@ -187,8 +196,6 @@ class RunModel:
         self._agreed[frame.fix] = value
         if before is None or before == value:
             return
-        reported = [engine.since_step for engine in frame.engines if engine.since_step >= 0]
-        step = max(reported, default=max(self.step, 0))
         self._mark(Mark(step, "fix", f"{frame.fix} {value}"))
 
     def _dropped(self, time: float, event: Event) -> None:

@@ -94,11 +94,12 @@ class SyncScreen(RunScreen):
         def versions(width: int, height: int) -> list[list[Text]]:
             lines = flow(skew, width)
             label = sync.lag_label(bars)
-            if label and height - len(lines) >= 2:
+            if label and height - len(lines) >= 4:
                 lines.append([(f" {label}", Ink.DIM)])
             return [*lines, *sync.lag_lines(bars, width, glyphs)]
 
-        self.query_one("#versions", TextPane).show(versions, "versions")
+        now = sync.lag_now(bars)
+        self.query_one("#versions", TextPane).show(versions, "versions", now)
 
     # -- keys
 

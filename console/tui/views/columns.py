@@ -5,6 +5,7 @@ A narrow screen has fewer columns, not halves of them: those of the highest rank
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,20 +58,37 @@ def _fitted(column: Column, text: str) -> str:
 
 
 def flow(chunks: Sequence[Sequence[Text]], width: int, indent: int = 1) -> list[list[Text]]:
-    """Pieces of a line, two cells apart, on as many lines as they need; a piece is broken nowhere."""
+    """Pieces of a line, two cells apart, on as many lines as they need.
+
+    A piece is broken only where it is longer than a line, and then between words.
+    """
     lines: list[list[Text]] = []
-    used = 0
+    used = width
     for chunk in chunks:
         length = sum(len(text) for text, _ in chunk)
-        if not lines or used + 2 + length > width:
-            lines.append([(" " * indent, Ink.TEXT)])
-            used = indent
-        else:
+        if lines and used + 2 + length <= width:
             lines[-1].append(("  ", Ink.TEXT))
-            used += 2
-        room = width - used
-        for text, ink in chunk:
-            lines[-1].append((cut(text, room), ink))
-            room -= len(lines[-1][-1][0])
-        used += min(length, width - used)
+            lines[-1] += chunk
+            used += 2 + length
+            continue
+        lines += [[(" " * indent, Ink.TEXT), *part] for part in _broken(chunk, width - indent)]
+        # What took several lines has its last one to itself: what follows would read as a part of it.
+        used = indent + length if indent + length <= width else width
+    return lines
+
+
+def _broken(chunk: Sequence[Text], width: int) -> list[list[Text]]:
+    """A piece on lines of at most `width` cells."""
+    if sum(len(text) for text, _ in chunk) <= width:
+        return [list(chunk)]
+    lines: list[list[Text]] = [[]]
+    used = 0
+    for text, ink in chunk:
+        for word in re.findall(r"\s*\S+\s*$|\s*\S+", text):
+            if used + len(word) > width and used:
+                lines.append([])
+                word, used = word.lstrip(), 0
+            piece = cut(word, width)
+            lines[-1].append((piece, ink))
+            used += len(piece)
     return lines

@@ -149,7 +149,7 @@ def phase_lines(rows: Sequence[PhaseRow], width: int, height: int, glyphs: Glyph
     """The phases down the side with what they took lately, or, where rows are scarce, across."""
     heads = ("this", "median", "p99")
     if height > len(rows):
-        room = width - _LABEL - 1 - 3 * 10 - 2
+        room = width - _LABEL - 1 - 3 * 10 - 3
         lately = f"  last {len(rows[-1].lately)} syncs" if room >= 14 and rows[-1].lately else ""
         lines: list[list[Text]] = [[(" " * (_LABEL + 1) + "".join(f"{head:>10}" for head in heads) + lately, Ink.DIM)]]
         for one in rows:
@@ -248,8 +248,12 @@ def lag_label(found: Lags) -> str:
     """What the histogram is of."""
     if not found.steps:
         return ""
-    now = f", now {number(found.last)}" if found.last is not None else ""
-    return f"steps by mean lag, last {found.steps:,}{now}"
+    return f"steps by mean lag, last {found.steps:,}"
+
+
+def lag_now(found: Lags) -> str:
+    """The newest step's."""
+    return f"mean lag {number(found.last)}" if found.last is not None else ""
 
 
 def going_on(model: RunModel) -> list[Text]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Final
 
 from console.store.syncs import EngineSync, Sync
 from console.tui.glyphs import Glyphs
@@ -12,6 +13,8 @@ from console.tui.views.columns import Column, choose, flow, head
 from console.tui.views.units import duration
 from console.tui.widgets.cells import Text
 from console.tui.widgets.list_pane import ListPane
+
+_EMPTY: Final[list[Text]] = [(" pause, load, verify, cache reset and resume of every engine come here", Ink.DIM)]
 
 
 class SyncList(ListPane[Sync]):
@@ -66,7 +69,7 @@ class Gantt(ListPane[EngineSync]):
             self.reset()
         self.sync = shown
         self.title = f"{shown.id}, step {shown.step}" if shown is not None else "engines"
-        self.show(shown.worst_first() if shown is not None else [])
+        self.show(shown.worst_first() if shown is not None else [], [] if shown is not None else [_EMPTY])
 
     def key(self, item: EngineSync) -> Hashable:
         return item.engine
@@ -104,7 +107,3 @@ class Gantt(ListPane[EngineSync]):
         if chosen is None:
             return None
         return chosen + len(self._facts(self.size.width - offset, self.size.height - offset))
-
-    def empty(self) -> list[Text]:
-        """What is said without a sync."""
-        return [(" pause, load, verify, cache reset, resume: each engine's will be here", Ink.DIM)]
