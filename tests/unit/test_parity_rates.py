@@ -84,7 +84,7 @@ def test_a_shift_of_the_mismatch_is_found_within_50_steps(
     assert found >= 0.95 * PAIRS, found
 
 
-def late(seed: int, lag: int, steps: int = 120) -> dict[str, Floats]:
+def late(seed: int, lag: int, steps: int = 100) -> dict[str, Floats]:
     """A healthy run that has lost its first `lag` steps: its learning is that much younger, its backend is not."""
     curves = healthy(seed, steps=steps)
     return {
@@ -95,10 +95,10 @@ def late(seed: int, lag: int, steps: int = 120) -> dict[str, Floats]:
 
 @pytest.mark.parametrize("references", [1, 3])
 def test_a_repaired_run_passes_though_it_has_lost_its_first_steps(references: int) -> None:
-    """No shift in time is granted, and at the defaults of the experiment (20 of 120 steps) none is needed."""
+    """No shift in time is granted, and at the defaults of the experiment (20 of 100 steps) none is needed."""
     passed = 0
     for pair in range(PAIRS):
-        runs = [as_run(f"r{i}", healthy(1000 * pair + i, steps=120)) for i in range(references)]
+        runs = [as_run(f"r{i}", healthy(1000 * pair + i, steps=100)) for i in range(references)]
         passed += compare(runs, as_run("run", late(1000 * pair + 500, 20)), RULES, start=21).verdict == "pass"
     assert passed >= (1 - RULES.alpha) * PAIRS, passed
 
@@ -107,10 +107,10 @@ def test_a_repaired_run_passes_though_it_has_lost_its_first_steps(references: in
 def test_a_repaired_run_that_does_not_come_home_never_passes(metric: str) -> None:
     """As far off as the recorded defaults are: a reward that stays where it was, ten times the entropy."""
     for pair in range(50):
-        runs = [as_run(f"r{i}", healthy(1000 * pair + i, steps=120)) for i in range(3)]
+        runs = [as_run(f"r{i}", healthy(1000 * pair + i, steps=100)) for i in range(3)]
         run = late(1000 * pair + 500, 20)
         run[metric] = {
-            "policy/entropy": 10 * run[metric], "reward/mean": np.full(120, 0.3), MISMATCH: run[metric] + 0.1,
+            "policy/entropy": 10 * run[metric], "reward/mean": np.full(100, 0.3), MISMATCH: run[metric] + 0.1,
         }[metric]  # fmt: skip
         assert compare(runs, as_run("run", run), RULES, start=21).verdict == "fail"
 
