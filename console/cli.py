@@ -125,6 +125,8 @@ def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
     attach.add_argument("--connection", metavar="FILE", help="a connection file from elsewhere (needs --key)")
     _key(attach)
     attach.add_argument("--operate", action="store_true", help="allow acting on the run (needs the operator's key)")
+    text = "hold the run against this one (id, path or FILE.parquet); again for more seeds of it"
+    attach.add_argument("--reference", action="append", default=[], metavar="RUN", help=text)
     _screen(attach)
     _alarms(attach)
     replay = _verb(verbs, "replay", "console.verbs.replay:replay", "a recorded run on the same screens, from any step")

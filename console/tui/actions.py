@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from console.gate import Verdict, needs_consent
 from console.store.model import RunModel
 from console.tui.source import Link
+from driftline import corrections
 from driftline.fixes import BY_ID, OFF, ON, REMOVED, WAIT, Fix
 from driftline.frames import FixState, How, Verb
 
@@ -176,4 +178,34 @@ def plan_stop(model: RunModel) -> Plan:
         cost=f"{lost}training ends here",
         verb="stop",
         word=STOP_WORD,
+    )
+
+
+def plan_correction(model: RunModel, value: str, verdict: Verdict) -> Plan:
+    """Correct the objective from the trainer's next step on; `verdict` is that on the backend. Raises RefusedError.
+
+    Where the verdict asks, the correction's name has to be typed, and what was known is written down with the command.
+    """
+    run = model.run
+    correction = corrections.BY_ID[value]
+    if run is None or not run.correction:
+        raise RefusedError("refused: this run's trainer says nothing of corrections")
+    if value == (run.correction_requested or run.correction):
+        raise RefusedError(f"correction {value} is wanted already")
+    args = {"value": value}
+    asks = needs_consent(value, verdict)
+    if asks:
+        args["despite"] = f"{verdict.word}: {verdict.why}"
+    return Plan(
+        title=f"set correction to {value}",
+        target="the trainer's objective, from its next step on",
+        now=run.correction,
+        effect=f"{correction.summary} (weight {correction.formula})",
+        cost="clip rate and KL mean something else from then on: they divide by the trainer's own logprobs"
+        if value != corrections.OFF
+        else "clip rate and KL divide by the engine's logprobs again",
+        verb="correction.set",
+        args=args,
+        generation=run.correction_generation,
+        word=value if asks else "",
     )

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -23,6 +23,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.worker import get_current_worker
 
+from console.gate import needs_consent
 from console.outcome import NO_RUN, Failure
 from console.place import Place
 from console.sentinels.alarm import Alarm
@@ -42,10 +43,11 @@ from console.tui.screens.confirm import ConfirmScreen
 from console.tui.screens.dialog import Dialog
 from console.tui.screens.help import HelpScreen
 from console.tui.screens.live import LiveScreen
-from console.tui.screens.picker import FixPicker, ValuePicker
+from console.tui.screens.picker import CorrectionPicker, FixPicker, GateScreen, ValuePicker
 from console.tui.screens.run_screen import RunScreen
 from console.tui.source import HeldError, Source, SourceError
 from console.tui.theme import AUTO, choose
+from console.tui.views.corrections import advice, correction_view, verdict_now
 from console.tui.watch import Watch
 from driftline.fixes import BY_ID
 from driftline.frames import Level
@@ -87,6 +89,7 @@ class ConsoleApp(App[None]):
         theme: str = AUTO,
         guards: Guards | None = None,
         watch: Watch | None = None,
+        reference: Sequence[str] = (),
     ) -> None:
         """`watch` is one made already, over `source`.
 
@@ -94,11 +97,14 @@ class ConsoleApp(App[None]):
 
         `guards` makes the sentinels of each run that is watched; without it nothing is.
 
+        `reference`: the runs that the one on show is held against (ids, directories, FILE.parquet).
+
         Raises KeyError for an unknown marker.
         """
         glyphs = GLYPHS[marker]
         super().__init__(driver_class=ConsoleDriver)
         self._guards = guards
+        self._reference = tuple(reference)
         self.watches = [watch if watch is not None else self.watching(source, run)]
         self.watch = self.watches[0]
         """The one on show."""
@@ -168,6 +174,8 @@ class ConsoleApp(App[None]):
         self.push_screen("live")
         for watch in self.watches:
             self.read(watch)
+        if self._reference:
+            self.choose_reference(self._reference)
 
     # -- from the source to the screens
 
@@ -282,6 +290,27 @@ class ConsoleApp(App[None]):
     def action_leave(self) -> None:
         self.exit()
 
+    # -- the reference
+
+    def choose_reference(self, names: tuple[str, ...]) -> None:
+        """Hold the run on show against other runs from now on (ids, directories, FILE.parquet), or against none."""
+        watch = self.watch
+        number = watch.judging.choose(names)
+        self.say(f"reading {len(names)} reference run{'s' if len(names) != 1 else ''}" if names else "no reference")
+        if names:
+            self._load_reference(watch, number)
+
+    @work(thread=True, group="reference", name="reference")
+    def _load_reference(self, watch: Watch, number: int) -> None:
+        watch.judging.load(number)
+        self.call_from_thread(self._loaded, watch, number)
+
+    def _loaded(self, watch: Watch, number: int) -> None:
+        chosen = watch.judging.chosen
+        if chosen.number == number and chosen.state == "failed":
+            self.say(f"reference: {chosen.error}", "error")
+        self.refresh_view()
+
     # -- acting on the run
 
     def ask_fix(self, fix_id: str | None) -> None:
@@ -313,6 +342,35 @@ class ConsoleApp(App[None]):
                 self._confirm(lambda: actions.plan_fix(self.model, fix_id, value))
 
         self.push_screen(ValuePicker(self.glyphs, state), chosen)
+
+    def ask_correction(self, value: str | None = None) -> None:
+        """Confirm a correction of the objective, after a choice where none is given; twice while the backend fails."""
+        if not self._may_act():
+            return
+
+        def chosen(value: str | None) -> None:
+            if value is None:
+                return
+            with self.lock:
+                verdict = verdict_now(self.model)
+            if not needs_consent(value, verdict):
+                self._confirm(lambda: actions.plan_correction(self.model, value, verdict))
+                return
+
+            def consented(yes: bool | None) -> None:
+                if yes:
+                    self._confirm(lambda: actions.plan_correction(self.model, value, verdict))
+
+            self.push_screen(GateScreen(self.glyphs, advice(value, verdict)), consented)
+
+        if value is not None:
+            chosen(value)
+        elif not (self.model.run and self.model.run.correction):
+            self.say("refused: this run's trainer says nothing of corrections", "warn")
+        else:
+            with self.lock:
+                view = correction_view(self.model)
+            self.push_screen(CorrectionPicker(self.glyphs, view), chosen)
 
     def ask_sync(self) -> None:
         """Confirm a weight sync."""
@@ -461,11 +519,16 @@ class ConsoleApp(App[None]):
 
 
 def run_console(
-    run: Place, operate: bool, marker: str = "braille", fps: float = 4.0, guards: Guards | None = None
+    run: Place,
+    operate: bool,
+    marker: str = "braille",
+    fps: float = 4.0,
+    guards: Guards | None = None,
+    reference: tuple[str, ...] = (),
 ) -> int:
     """Show a live run on this terminal until the operator leaves; returns the exit code, not 0 after a crash.
 
-    `guards` makes the sentinels of a run.
+    `guards` makes the sentinels of a run; `reference`: the runs that it is held against.
     Raises Failure when the run cannot be reached. The place stays the caller's to close.
     """
     try:
@@ -473,7 +536,7 @@ def run_console(
     except SourceError as error:
         raise Failure(str(error), NO_RUN) from error
     try:
-        app = ConsoleApp(source, run=run.directory, marker=marker, fps=fps, guards=guards)
+        app = ConsoleApp(source, run=run.directory, marker=marker, fps=fps, guards=guards, reference=reference)
         try:
             app.run(mouse=False)
         finally:

@@ -54,7 +54,7 @@ def fix_row(fix: Fix, state: FixState | None, effect: Effect | None, glyphs: Gly
         return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("", Ink.DIM), "", ("not reported yet", Ink.DIM))
     engines = [engine for engine in state.engines if engine.engine != TRAINER] or list(state.engines)
     reached = sum(engine.effective == state.requested for engine in engines)
-    more = tuple(_engine_fix(engine) for engine in state.engines)
+    more = tuple(engine_fix(engine) for engine in state.engines)
     if not available(state) and (state.settled or not state.effective):
         why = reason(state)
         # The symbol says that it is not available; the room is for why.
@@ -76,7 +76,7 @@ def fix_row(fix: Fix, state: FixState | None, effect: Effect | None, glyphs: Gly
         (symbol, ink),
         (f"{state.effective} {count}/{len(engines)}", ink),
         f"v{since}" if since >= 0 else "",
-        (_who(state.by), Ink.DIM),
+        (who(state.by), Ink.DIM),
         _short(measured) if measured is not None else ("", Ink.DIM),
         (*(_long(measured) if measured is not None else ()), *more),
     )
@@ -96,13 +96,14 @@ def _pending(state: FixState, glyphs: Glyphs) -> str:
     return f"{glyphs.arrow} {who}{silent or _PENDING[how] or state.detail}"
 
 
-def _engine_fix(engine: EngineFix) -> str:
+def engine_fix(engine: EngineFix) -> str:
+    """What one engine reports of a fix, as a clause."""
     since = f" since v{engine.since_version}" if engine.since_version >= 0 else ""
     detail = f": {engine.detail}" if engine.detail else ""
     return f"{engine.engine} {engine.effective or 'not reported'}{since}{detail}"
 
 
-def _who(by: str) -> str:
+def who(by: str) -> str:
     """The issuer in few cells: `op:ana` for the operator ana."""
     role, _, name = by.partition(" ")
     return f"{role[:2]}:{name}" if name else by

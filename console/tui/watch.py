@@ -14,6 +14,7 @@ from console.store.model import RunModel
 from console.store.token_frames import decode_lean
 from console.store.tokens import TokenStore
 from console.tui.guard import Guard
+from console.tui.judging import Judging
 from console.tui.source import Source
 from driftline.frames import FrameError
 from driftline.rundir import RunDir
@@ -48,6 +49,8 @@ class Watch:
         self.tokens_refused = ""
         """Why there are none, as the source said."""
         self.guard = guard
+        self.judging = Judging(run)
+        """The reference that the run is held against, and the verdict."""
         self.generation = 0
         """Counts how often another model has taken the place of this one: a replay that has jumped."""
 

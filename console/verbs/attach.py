@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from console.link import live_run
-from console.outcome import USAGE, Failure
+from console.outcome import NO_RUN, USAGE, Failure
 from console.screen import on_terminal
 from console.verbs.sentinels import alerts as read_alerts
 from console.verbs.sentinels import read as read_rules
+from driftline.rundir import find
 
 
 def attach(args: argparse.Namespace) -> int:
@@ -16,7 +18,11 @@ def attach(args: argparse.Namespace) -> int:
 
     RUN may be on another machine (`ssh://[user@]host[:port]/path/to/run`: OpenSSH asks what it has to before the
     console opens), or be a connection file from elsewhere, which needs --key.
+
+    --reference (several times for several seeds) names runs of this machine that the run is held against: drawn behind
+    its charts, and judged on the parity screen.
     """
+    reference = tuple(_known(name) for name in args.reference)
     rules, alerts = read_rules(args.rules), read_alerts(args)
     run = live_run(args.run, key=args.key, connection=args.connection)
     try:
@@ -26,6 +32,17 @@ def attach(args: argparse.Namespace) -> int:
         from console.tui.guard import guards
 
         watching = guards(rules, alerts)
-        return int(run_console(run, args.operate, marker=args.marker, fps=args.fps, guards=watching))
+        return int(
+            run_console(run, args.operate, marker=args.marker, fps=args.fps, guards=watching, reference=reference)
+        )
     finally:
         run.close()
+
+
+def _known(name: str) -> str:
+    """The name of a reference run, which is looked at before the screen opens. Raises RunError or Failure."""
+    if name.endswith(".parquet"):
+        if not Path(name).is_file():
+            raise Failure(f"--reference {name}: there is no such file", NO_RUN)
+        return name
+    return str(find(name).path)

@@ -103,3 +103,6 @@ class Dialog(ModalScreen[Result]):
 
     def action_line(self, step: int) -> None:
         """Select the line above or below."""
+
+    def action_mark(self) -> None:
+        """Mark what is selected, where several can be."""

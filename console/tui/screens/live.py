@@ -81,7 +81,8 @@ class LiveScreen(RunScreen):
         for spec in LIVE_CHARTS:
             chart = self.query_one(f"#{spec.id}", LineChart)
             if chart.display:
-                chart.show(present.chart(model, spec, fresh), self._view(spec.id), self.extent)
+                data = self.console_app.watch.judging.behind(spec.metric, present.chart(model, spec, fresh))
+                chart.show(data, self._view(spec.id), self.extent)
         self.query_one(FixPanel).show(fix_rows(model, self.glyphs))
         engines = self.query_one(EnginePanel)
         count = len(engines.engines)

@@ -1,19 +1,24 @@
-"""Which fix to switch, and to which value where it has more than two: lists of which one is chosen."""
+"""Which fix to switch, and to which value where it has more than two; which runs to be held against: lists."""
 
 from __future__ import annotations
 
 import textwrap
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 from console.tui.actions import WHEN, how_of, meaning
 from console.tui.fixrows import FixRow
 from console.tui.glyphs import Glyphs
 from console.tui.screens.dialog import Dialog
 from console.tui.theme import Ink
+from console.tui.views.corrections import CorrectionView, gate
 from console.tui.widgets.cells import Text
 from console.tui.widgets.panes import fix_line
+from driftline.corrections import CORRECTIONS
 from driftline.fixes import BY_ID
 from driftline.frames import FixState
+from driftline.rundir import list_runs, runs_root
 
 
 class FixPicker(Dialog[str]):
@@ -83,3 +88,126 @@ class ValuePicker(Dialog[str]):
 
     def action_choose(self) -> None:
         self.dismiss(self.fix.values[self.cursor])
+
+
+class CorrectionPicker(Dialog[str]):
+    """Returns the chosen correction of the objective, or None; the gate stands above."""
+
+    heading = "correct the objective: how"
+    hint = "↑ ↓ enter  esc cancel"
+    preferred_width = 76
+
+    def __init__(self, glyphs: Glyphs, view: CorrectionView) -> None:
+        super().__init__(glyphs)
+        self.view = view
+        wanted = view.requested or view.effective
+        self.cursor = next(i for i, one in enumerate(CORRECTIONS) if one.id != wanted)
+
+    def lines(self, width: int) -> list[list[Text]]:
+        lines: list[list[Text]] = []
+        for one in CORRECTIONS:
+            wanted = one.id == (self.view.requested or self.view.effective)
+            sign = self.glyphs.on if wanted else " "
+            lines.append([(f" {sign} ", Ink.OK), (f"{one.id:<14} ", Ink.TEXT), (one.title, Ink.DIM)])
+        chosen = CORRECTIONS[self.cursor]
+        word, ink = gate(self.view.verdict)
+        for text, colour in ((chosen.summary, Ink.TEXT), (f"weight {chosen.formula}", Ink.DIM),
+                             (f"{word}: {self.view.verdict.why}", ink)):  # fmt: skip
+            # Always two lines, so that the box does not jump from one to the next.
+            parts = [*textwrap.wrap(text, max(width - 2, 10)), "", ""][:2]
+            lines += [[(f" {part}", colour)] for part in parts]
+        return lines
+
+    def selected(self) -> int | None:
+        return self.cursor
+
+    def action_line(self, step: int) -> None:
+        self.cursor = (self.cursor + step) % len(CORRECTIONS)
+        self.fit_box()
+
+    def action_choose(self) -> None:
+        self.dismiss(CORRECTIONS[self.cursor].id)
+
+
+class GateScreen(Dialog[bool]):
+    """The first of two questions before a correction that would hide a fault; stands on Cancel."""
+
+    heading = "correctness before corrections"
+    hint = "← → choose  enter  esc cancel"
+    preferred_width = 70
+
+    def __init__(self, glyphs: Glyphs, text: str) -> None:
+        super().__init__(glyphs)
+        self.text = text
+        self.go = False
+
+    def lines(self, width: int) -> list[list[Text]]:
+        lines: list[list[Text]] = [[], *([(part, Ink.WARN)] for part in textwrap.wrap(self.text, width)), []]
+        cancel, go = "  Cancel  ", "  correct it nevertheless  "
+        pointer = self.glyphs.pointer
+        pad = max(width - len(cancel) - len(go) - 6, 0) // 2
+        lines.append([
+            (" " * pad, Ink.TEXT),
+            (f"{' ' if self.go else pointer}{cancel}", Ink.DIM if self.go else Ink.BRIGHT),
+            ("   ", Ink.TEXT),
+            (f"{pointer if self.go else ' '}{go}", Ink.WARN if self.go else Ink.DIM),
+        ])  # fmt: skip
+        return lines
+
+    def action_switch(self) -> None:
+        self.go = not self.go
+        self.fit_box()
+
+    def action_choose(self) -> None:
+        self.dismiss(self.go)
+
+
+class RunPicker(Dialog[tuple[str, ...]]):
+    """Which runs are the reference: those that are marked, or the one under the cursor; none takes it away."""
+
+    heading = "reference: runs of one healthy configuration"
+    hint = "↑ ↓  space mark several  enter  esc cancel"
+    preferred_width = 76
+
+    def __init__(self, glyphs: Glyphs, root: Path | None, *, own: str, chosen: tuple[str, ...]) -> None:
+        """`root`: the folder to look in, None for the usual one; `own` is the run itself, which is no choice."""
+        super().__init__(glyphs)
+        self.root = root if root is not None else runs_root()
+        self.runs = [run for run in list_runs(self.root) if run.id != own]
+        self.marked = {run.id for run in self.runs if run.id in chosen or str(run.path) in chosen}
+        self.cursor = 1 if self.runs else 0
+
+    def lines(self, width: int) -> list[list[Text]]:
+        lines: list[list[Text]] = [[("   no reference", Ink.TEXT)]]
+        if not self.runs:
+            lines.append([(f"   no other runs in {self.root}", Ink.DIM)])
+        for run in self.runs:
+            marked = run.id in self.marked
+            sign = self.glyphs.on if marked else self.glyphs.off
+            room = max(width - 28, 10)
+            began = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.path.stat().st_mtime))
+            ink = Ink.OK if marked else Ink.DIM
+            lines.append([(f" {sign} ", ink), (f"{run.id:<{room}.{room}} ", Ink.TEXT), (began, Ink.DIM)])
+        return lines
+
+    def top(self, height: int) -> int:
+        return max(self.cursor - height + 1, 0)
+
+    def selected(self) -> int | None:
+        return self.cursor
+
+    def action_line(self, step: int) -> None:
+        self.cursor = (self.cursor + step) % (len(self.runs) + 1)
+        self.fit_box()
+
+    def action_mark(self) -> None:
+        if self.cursor:
+            self.marked ^= {self.runs[self.cursor - 1].id}
+            self.fit_box()
+
+    def action_choose(self) -> None:
+        if self.cursor == 0:
+            self.dismiss(())
+            return
+        names = self.marked or {self.runs[self.cursor - 1].id}
+        self.dismiss(tuple(str(run.path) for run in self.runs if run.id in names))

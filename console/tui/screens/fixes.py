@@ -1,0 +1,110 @@
+"""The fixes screen: every fix, what it changed in the numbers, and who did what."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.containers import Container
+
+from console.store.model import RunModel
+from console.tui.bindings import bindings
+from console.tui.glyphs import Glyphs
+from console.tui.screens.run_screen import BASE_CSS, Direction, RunScreen
+from console.tui.source import Link
+from console.tui.views import corrections
+from console.tui.views import fixes as views
+from console.tui.views.corrections import correction_view
+from console.tui.views.fixes import MEASURED, Order
+from console.tui.views.fixes_panes import Audit, Detail, FixTable
+
+WIDE = 110
+"""Columns from which the audit trail stands beside the chosen fix."""
+ROOMY = 14
+"""Rows of the chosen fix from which its effect is drawn as well."""
+
+
+class FixesScreen(RunScreen):
+    """The table on top, the chosen fix in full and the audit trail below."""
+
+    ident = "fixes"
+    CSS_PATH: ClassVar = [BASE_CSS, "fixes.tcss"]
+    BINDINGS = bindings("screens", "fixes")
+
+    def __init__(self, glyphs: Glyphs) -> None:
+        super().__init__(glyphs)
+        self.order: Order = "catalogue"
+        self.measure = 0
+        """Which of MEASURED the table tells effects in."""
+
+    def body(self) -> ComposeResult:
+        yield FixTable(id="table", glyphs=self.glyphs)
+        with Container(id="lower"):
+            yield Detail(id="detail", glyphs=self.glyphs)
+            yield Audit(id="audit", glyphs=self.glyphs)
+
+    def place_panes(self, width: int, height: int) -> None:
+        table, lower = self.query_one("#table"), self.query_one("#lower")
+        detail, audit = self.query_one("#detail"), self.query_one("#audit")
+        alone = self.enlarged is not None
+        rows = len(self.query_one(FixTable).views) or views.ROWS
+        # A line for what helps most, one for the heads of the columns, the correction below, and the frame.
+        table.styles.height = "1fr" if alone else rows + 5
+        wide = width >= WIDE
+        lower.styles.layout = "horizontal" if wide else "vertical"
+        audit.styles.height = "1fr" if alone or wide else max((height - rows - 7) // 3, 4)
+        detail.styles.width = "1fr" if alone or not wide else "3fr"
+        audit.styles.width = "1fr" if alone or not wide else "2fr"
+
+    def draw(self, model: RunModel, link: Link) -> None:  # noqa: ARG002  the header tells of the link
+        metric, word = MEASURED[self.measure]
+        table = self.query_one(FixTable)
+        table.show(views.fix_views(model, self.glyphs, metric, self.order), word, correction_view(model))
+        self._detail(model)
+        self.query_one(Audit).show(model)
+
+    def _detail(self, model: RunModel) -> None:
+        table, detail = self.query_one(FixTable), self.query_one(Detail)
+        if table.on_correction and table.correction is not None:
+            detail.show("objective correction", corrections.detail(table.correction))
+        elif table.views:
+            width, height = detail.room
+            view = table.views[table.cursor]
+            rows = views.detail(model, view, width, self.glyphs, roomy=height >= ROOMY)
+            detail.show(view.row.fix.title, rows)
+
+    def action_move(self, direction: Direction) -> None:
+        super().action_move(direction)
+        # The cursor is the operator's: it shows what it stands on also while the view is frozen.
+        with self.console_app.lock:
+            self._detail(self.console_app.model)
+
+    def action_order(self) -> None:
+        self.order = "effect" if self.order == "catalogue" else "catalogue"
+        word = MEASURED[self.measure][1]
+        self._look(f"ordered by effect on {word}: what lowers it most first" if self.order == "effect" else
+                   "in the catalogue's order")  # fmt: skip
+
+    def action_measure(self) -> None:
+        self.measure = (self.measure + 1) % len(MEASURED)
+        self._look(f"effects told in {MEASURED[self.measure][1]}")
+
+    def _look(self, words: str) -> None:
+        app = self.console_app
+        with app.lock:
+            self.draw(app.model, app.source.link())
+        self.say(words)
+
+    def action_enlarge(self) -> None:
+        """Enter on a fix switches it, on another pane gives that the room."""
+        if self.focused is self.query_one(FixTable) and self.enlarged is None:
+            self.action_act_fix()
+        else:
+            super().action_enlarge()
+
+    def action_act_fix(self) -> None:
+        table = self.query_one(FixTable)
+        if table.on_correction:
+            self.console_app.ask_correction()
+        else:
+            self.console_app.ask_fix(table.chosen)

@@ -1,0 +1,133 @@
+"""The parity screen: this run against its reference, metric by metric, and the chart of one of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.containers import Container
+
+from console.store.model import RunModel
+from console.tui import present
+from console.tui.bindings import bindings
+from console.tui.glyphs import Glyphs
+from console.tui.judging import Judging
+from console.tui.present import ChartSpec
+from console.tui.screens.picker import RunPicker
+from console.tui.screens.run_screen import BASE_CSS, Direction, RunScreen
+from console.tui.source import Link
+from console.tui.views import parity as views
+from console.tui.views.parity_panes import Limits, VerdictTable
+from console.tui.widgets.chart_view import ChartView
+from console.tui.widgets.line_chart import LineChart
+from driftline.metrics import BY_NAME
+
+if TYPE_CHECKING:
+    from console.parity.runs import Run
+
+BESIDE = 150
+"""Columns from which the published limits stand beside the chart of a judged metric."""
+
+
+class ParityScreen(RunScreen):
+    """The verdicts on top; below them the chosen metric before its band, or what can be judged without a reference."""
+
+    ident = "parity"
+    CSS_PATH: ClassVar = [BASE_CSS, "parity.tcss"]
+    BINDINGS = bindings("screens", "parity")
+
+    def __init__(self, glyphs: Glyphs) -> None:
+        super().__init__(glyphs)
+        self.logs: dict[str, bool] = {}
+        self._judged = False
+        """Whether there was a verdict when the panes were placed."""
+
+    def body(self) -> ComposeResult:
+        yield VerdictTable(id="verdict", glyphs=self.glyphs)
+        with Container(id="under"):
+            yield LineChart(present.chart(RunModel(), _spec("policy/clip_fraction")), id="chart", glyphs=self.glyphs)
+            yield Limits(id="limits", glyphs=self.glyphs)
+
+    def forget(self) -> None:
+        self.query_one(VerdictTable).cursor = 0
+
+    def place_panes(self, width: int, height: int) -> None:  # noqa: ARG002  the table takes the rows that it needs
+        table, chart, limits = self.query_one(VerdictTable), self.query_one("#chart"), self.query_one("#limits")
+        if self.enlarged is not None:
+            table.styles.height = "1fr"
+            return
+        self._judged = table.verdict is not None
+        table.styles.height = table.rows + 2
+        chart.display = self._judged
+        limits.display = not self._judged or width >= BESIDE
+        chart.styles.width = "2fr"
+        limits.styles.width = "1fr"
+
+    def draw(self, model: RunModel, link: Link) -> None:
+        app = self.console_app
+        judging = app.watch.judging
+        if judging.due(model):
+            run = judging.gather(app.source.run, model)
+            self.run_worker(partial(self._judge, judging, run), thread=True, group="judge", name="judge")
+        table = self.query_one(VerdictTable)
+        table.show(judging.chosen, judging.verdict, views.backend(model))
+        if self._judged != (judging.verdict is not None):
+            self.rearrange()
+        limits = self.query_one(Limits)
+        if limits.display:
+            limits.show(model)
+        self._chart(model, link)
+
+    def _judge(self, judging: Judging, run: Run) -> None:
+        judging.judge(run)
+        self.app.call_from_thread(self.console_app.refresh_view)
+
+    def _chart(self, model: RunModel, link: Link) -> None:
+        judged = self.query_one(VerdictTable).judged
+        chart = self.query_one(LineChart)
+        if judged is None or not chart.display:
+            return
+        judging = self.console_app.watch.judging
+        spec = _spec(judged.metric)
+        data = judging.figure(judged, present.chart(model, spec, present.freshness(model, link)))
+        extent = data.extent() or (0, 0)
+        rules = judging.chosen.rules
+        scale = rules.metrics[judged.metric].scale if rules is not None and judged.metric in rules.metrics else "linear"
+        view = ChartView(log=self.logs.get(judged.metric, scale == "log"))
+        ruler = model.metrics.clock.ruler("step")
+        chart.show(data, replace(view, ruler=ruler) if ruler is not None else view, extent)
+
+    def action_move(self, direction: Direction) -> None:
+        super().action_move(direction)
+        self._redraw()
+
+    def _redraw(self) -> None:
+        # Which metric is looked at is the operator's choice, also while the view is frozen.
+        app = self.console_app
+        with app.lock:
+            self._chart(app.model, app.source.link())
+
+    def action_log(self) -> None:
+        judged = self.query_one(VerdictTable).judged
+        if judged is None:
+            self.say("log axis: there is no chart without a reference", "warn")
+            return
+        self.logs[judged.metric] = not self.query_one(LineChart).view.log
+        self._redraw()
+
+    def action_reference(self) -> None:
+        app = self.console_app
+        root = app.run_dir.path.parent if app.run_dir is not None else None
+
+        def chosen(names: tuple[str, ...] | None) -> None:
+            if names is not None:
+                app.choose_reference(names)
+
+        app.push_screen(RunPicker(self.glyphs, root, own=app.source.run, chosen=app.watch.judging.chosen.names), chosen)
+
+
+def _spec(metric: str) -> ChartSpec:
+    title = BY_NAME[metric].title if metric in BY_NAME else metric
+    return ChartSpec("chart", metric, title, title)

@@ -1,0 +1,193 @@
+"""The panes of the fixes screen: the table, one fix in full, and who did what."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Final
+
+from console.store.model import RunModel
+from console.tui.glyphs import Glyphs
+from console.tui.theme import Ink
+from console.tui.views import corrections
+from console.tui.views import fixes as views
+from console.tui.views.corrections import CorrectionView
+from console.tui.views.fixes import Entry, FixView
+from console.tui.widgets.cells import Text
+from console.tui.widgets.panes import Pane
+
+NAME: Final = 20
+STATE: Final = 12
+
+
+class FixTable(Pane):
+    """Every fix as a row, under a line that says which helps most. The cursor stays on its fix in another order."""
+
+    title = "fixes"
+
+    def __init__(self, *, id: str, glyphs: Glyphs) -> None:
+        super().__init__(id=id, glyphs=glyphs)
+        self.views: list[FixView] = []
+        self.correction: CorrectionView | None = None
+        self.word = ""
+        self.cursor = 0
+
+    def show(self, shown: list[FixView], word: str, correction: CorrectionView) -> None:
+        """Take the rows, the word for the metric that their effects are told in, and the row below them."""
+        chosen = self.chosen
+        self.views, self.word, self.correction = shown, word, correction
+        self.cursor = next((i for i, view in enumerate(shown) if view.id == chosen), self.cursor)
+        self.repaint()
+
+    @property
+    def chosen(self) -> str | None:
+        """Id of the fix under the cursor; None for the correction below them, and before there is anything."""
+        return self.views[self.cursor].id if self.cursor < len(self.views) else None
+
+    @property
+    def on_correction(self) -> bool:
+        """Whether the cursor stands on the row below the fixes."""
+        return bool(self.views) and self.cursor == len(self.views)
+
+    def label(self) -> str:
+        on = sum(view.row.symbol[0] == self.glyphs.on for view in self.views)
+        return f"{on} on" if self.views else ""
+
+    def selected(self) -> int | None:
+        return self.cursor + 2
+
+    def move(self, direction: str) -> bool:
+        step = {"up": -1, "down": 1}.get(direction, 0)
+        if step == 0 or not 0 <= self.cursor + step <= len(self.views):
+            return False
+        self.cursor += step
+        self.repaint()
+        return True
+
+    def lines(self, width: int, height: int) -> list[list[Text]]:  # noqa: ARG002  clipped where painted
+        text, ink = views.verdict(self.views, self.word)
+        head = f"   {'fix':<{NAME}} {'engines':<{STATE}}{'since':<6}{'by':<8}"
+        wide = width >= 110
+        layer = f"{'layer':<20}" if wide else ""
+        lines: list[list[Text]] = [
+            [(f" {text}", ink)],
+            [(f"{head}{layer}Δ {self.word} (95 %)", Ink.DIM)],
+        ]
+        lines += [self._line(view, width, wide=wide) for view in self.views]
+        if self.correction is not None:
+            lines.append(corrections.line(self.correction, self.glyphs, NAME, STATE))
+        return lines
+
+    def _line(self, view: FixView, width: int, *, wide: bool) -> list[Text]:
+        row = view.row
+        line: list[Text] = [(" ", Ink.TEXT), row.symbol, (f" {row.fix.title:<{NAME}.{NAME}} ", Ink.TEXT)]
+        used = NAME + 4
+        unavailable = row.symbol[0] == self.glyphs.unavailable
+        if unavailable:
+            # There is nothing to measure and nobody who did anything: the room is for why.
+            return [*line, (row.note[0], Ink.DIM)]
+        settled = row.symbol[0] != self.glyphs.partial
+        line += [(f"{row.state[0]:<{STATE}}", row.state[1])]
+        if settled:
+            line += [(f"{row.since:<6}", Ink.DIM), (f"{row.note[0]:<8.8}", Ink.DIM)]
+        else:
+            line += [(f"{row.note[0]:<14.{max(width - used - STATE, 14)}}", row.note[1])]
+            if len(row.note[0]) > 14:
+                return line
+        if wide:
+            line.append((f"{row.fix.layer:<20.20}", Ink.DIM))
+        line.append(view.effect)
+        if view.best:
+            line.append((f"  {self.glyphs.on} most" if wide else "  most", Ink.OK))
+        return line
+
+
+class Detail(Pane):
+    """What is chosen, in full."""
+
+    title = "chosen"
+
+    def __init__(self, *, id: str, glyphs: Glyphs) -> None:
+        super().__init__(id=id, glyphs=glyphs)
+        self._rows: list[list[Text]] = []
+        self.top = 0
+
+    def show(self, title: str, rows: list[list[Text]]) -> None:
+        """Take what to show; another title starts at its first line."""
+        if title != self.title:
+            self.title, self.top = title, 0
+        self._rows = rows
+        self.repaint()
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Columns and rows for the lines."""
+        return max(self.size.width - 2, 20), max(self.size.height - 2, 1)
+
+    def label(self) -> str:
+        below = len(self._wrapped(self.room[0])) - self.top - self.room[1]
+        return f"{below} more below" if below > 0 else ""
+
+    def move(self, direction: str) -> bool:
+        step = {"up": -1, "down": 1}.get(direction, 0)
+        room = max(len(self._wrapped(self.room[0])) - self.room[1], 0)
+        if step == 0 or not 0 <= self.top + step <= room:
+            return False
+        self.top += step
+        self.repaint()
+        return True
+
+    def lines(self, width: int, height: int) -> list[list[Text]]:
+        lines = self._wrapped(width)
+        top = max(min(self.top, len(lines) - height), 0)
+        return lines[top : top + height]
+
+    def _wrapped(self, width: int) -> list[list[Text]]:
+        """Rows of a label and one text are wrapped under their text; others are whole already."""
+        lines: list[list[Text]] = []
+        for row in self._rows:
+            if len(row) != 2 or sum(len(text) for text, _ in row) <= width:
+                lines.append(row)
+                continue
+            (label, label_ink), (text, ink) = row
+            parts = textwrap.wrap(text, max(width - len(label) - 1, 10)) or [""]
+            lines.append([(label, label_ink), (parts[0], ink)])
+            lines += [[(" " * len(label), Ink.DIM), (part, ink)] for part in parts[1:]]
+        return lines
+
+
+class Audit(Pane):
+    """Commands and how they ended, newest first; scrolled with up and down."""
+
+    title = "who did what"
+
+    def __init__(self, *, id: str, glyphs: Glyphs) -> None:
+        super().__init__(id=id, glyphs=glyphs)
+        self.entries: list[Entry] = []
+        self.top = 0
+
+    def show(self, model: RunModel) -> None:
+        """Take the commands of a run. A view that is scrolled stays on its entries."""
+        entries = views.audit(model)
+        if self.top:
+            self.top = max(min(self.top + len(entries) - len(self.entries), len(entries) - 1), 0)
+        self.entries = entries
+        self.repaint()
+
+    def label(self) -> str:
+        refused = sum(entry.state in ("refused", "failed", "expired") for entry in self.entries)
+        bad = f", {refused} refused or failed" if refused else ""
+        return f"{len(self.entries)}{bad}" if self.entries else ""
+
+    def move(self, direction: str) -> bool:
+        step = {"up": -1, "down": 1}.get(direction, 0)
+        room = max(len(self.entries) - max(self.size.height - 2, 1), 0)
+        if step == 0 or not 0 <= self.top + step <= room:
+            return False
+        self.top += step
+        self.repaint()
+        return True
+
+    def lines(self, width: int, height: int) -> list[list[Text]]:
+        if not self.entries:
+            return [[(" nobody has acted on this run", Ink.DIM)]]
+        return [views.audit_line(entry, width) for entry in self.entries[self.top : self.top + height]]

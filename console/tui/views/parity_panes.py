@@ -1,0 +1,113 @@
+"""The panes of the parity screen: the verdict metric by metric, and the run beside published limits."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from console.store.model import RunModel
+from console.tui.glyphs import Glyphs
+from console.tui.judging import Chosen, Verdict
+from console.tui.theme import Ink
+from console.tui.views import parity as views
+from console.tui.views.parity import Limited
+from console.tui.widgets.cells import Text
+from console.tui.widgets.panes import Pane
+
+if TYPE_CHECKING:
+    from console.parity.judge import Judged
+
+
+class VerdictTable(Pane):
+    """The verdict on the run, then each metric; below them why the one under the cursor has the verdict it has."""
+
+    title = "parity"
+    ABOVE = 3
+    """Lines before the first metric: the verdict, against what, the heads of the columns."""
+    BELOW = 3
+    """Lines after the last: why, in two, and what the numbers are."""
+
+    def __init__(self, *, id: str, glyphs: Glyphs) -> None:
+        super().__init__(id=id, glyphs=glyphs)
+        self.chosen, self.verdict = Chosen(), None  # type: Chosen, Verdict | None
+        self.backend: list[Text] = []
+        self.cursor = 0
+
+    def show(self, chosen: Chosen, verdict: Verdict | None, backend: list[Text]) -> None:
+        """Take the choice of a reference, the newest verdict, and the line about the backend alone."""
+        self.chosen, self.verdict, self.backend = chosen, verdict, backend
+        if verdict is not None:
+            self.cursor = min(self.cursor, len(verdict.comparison.metrics) - 1)
+        self.repaint()
+
+    @property
+    def judged(self) -> Judged | None:
+        """The metric under the cursor."""
+        return self.verdict.comparison.metrics[self.cursor] if self.verdict is not None else None
+
+    @property
+    def rows(self) -> int:
+        """Rows that all of it takes, without the frame."""
+        if self.verdict is None:
+            return 5
+        return len(self.verdict.comparison.metrics) + self.ABOVE + self.BELOW
+
+    def label(self) -> str:
+        return f"{len(self.chosen.names)} reference run{'s' if len(self.chosen.names) != 1 else ''}"
+
+    def selected(self) -> int | None:
+        return self.cursor + self.ABOVE if self.verdict is not None else None
+
+    def move(self, direction: str) -> bool:
+        step = {"up": -1, "down": 1}.get(direction, 0)
+        if step == 0 or self.verdict is None or not 0 <= self.cursor + step < len(self.verdict.comparison.metrics):
+            return False
+        self.cursor += step
+        self.repaint()
+        return True
+
+    def lines(self, width: int, height: int) -> list[list[Text]]:  # noqa: ARG002  clipped where painted
+        verdict, judged = self.verdict, self.judged
+        if verdict is None or judged is None:
+            return [*views.waiting(self.chosen, verdict), self.backend]
+        comparison = verdict.comparison
+        lines = [views.head(verdict), [(f" {views.against(verdict)}", Ink.DIM)], views.heads(width)]
+        lines += [views.row(one, verdict, self.glyphs, width) for one in comparison.metrics]
+        label, (text, ink) = views.why(judged, verdict)
+        parts = textwrap.wrap(text, max(width - len(label[0]) - 1, 10)) or [""]
+        lines += [[label, (parts[0], ink)], [(" " * len(label[0]), Ink.DIM), (" ".join(parts[1:]), ink)]]
+        return [*lines, [(f" {views.legend(comparison)}", Ink.DIM)]]
+
+
+class Limits(Pane):
+    """What can be judged without a reference: the newest values beside the limits that somebody has published."""
+
+    title = "published limits"
+
+    def __init__(self, *, id: str, glyphs: Glyphs) -> None:
+        super().__init__(id=id, glyphs=glyphs)
+        self.found: list[Limited] = []
+        self.top = 0
+
+    def show(self, model: RunModel) -> None:
+        """Take the run's numbers."""
+        self.found = views.limited(model)
+        self.repaint()
+
+    def label(self) -> str:
+        beyond = sum(one.verdict in ("warn", "alarm") for one in self.found)
+        return f"{beyond} of {len(self.found)} beyond" if self.found else ""
+
+    def move(self, direction: str) -> bool:
+        step = {"up": -1, "down": 1}.get(direction, 0)
+        room = max(len(self.found) - max(self.size.height - 2, 1), 0)
+        if step == 0 or not 0 <= self.top + step <= room:
+            return False
+        self.top += step
+        self.repaint()
+        return True
+
+    def lines(self, width: int, height: int) -> list[list[Text]]:
+        if not self.found:
+            return [[(" nothing with a published limit has been reported yet", Ink.DIM)]]
+        return [views.limit_line(one, width) for one in self.found[self.top : self.top + height]]

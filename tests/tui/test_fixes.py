@@ -1,0 +1,194 @@
+"""The fixes screen: which fix helps most, what is known of each, and who did what."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+
+from console.tui.glyphs import GLYPHS
+from console.tui.screens.confirm import ConfirmScreen
+from console.tui.screens.fixes import FixesScreen
+from console.tui.screens.picker import ValuePicker
+from console.tui.views import fixes as views
+from console.tui.views.fixes_panes import Audit, Detail, FixTable
+from driftline.fixes import BY_ID
+from driftline.frames import Ack, Command, Effect, Event, Measure
+from tests.tui.conftest import Running, press, screen_text, settle, source_with
+from tests.tui.synthetic import START, FakeSource, fix_state
+
+G = GLYPHS["braille"]
+MISMATCH, CLIP, KL = (metric for metric, _ in views.MEASURED)
+
+
+def measured(
+    fix: str, before: str, after: str, mismatch: tuple[float, float, float, float], **changes: object
+) -> Effect:
+    first, last, low, high = mismatch
+    measures = (
+        Measure(MISMATCH, first, last, low, high, 1200, 3400),
+        Measure(CLIP, 0.12, 0.11, -0.03, 0.01, 1200, 3400),
+        Measure(KL, 0.05, math.nan, math.nan, math.nan, 1200, 0),
+    )
+    made = Effect(f"e-{fix}", ((fix, before, after),), 45, 22, START, "operator ana", 20, 20, measures, True)
+    return msgspec.structs.replace(made, **changes)
+
+
+def acted() -> FakeSource:
+    """Two fixes measured, one of them by switching it off; a command that was refused, and a take over."""
+    source = source_with()
+    source.feed([measured("processed-logprobs", "off", "on", (0.47, 0.038, -0.44, -0.42))])
+    source.feed([measured("fp32-lm-head", "on", "off", (0.03, 0.04, 0.006, 0.014))])
+    source.feed([fix_state("inflight-keep", "on", ("on", "off"), "next_sync")])
+    for i, (fix, state, detail) in enumerate(
+        (
+            ("processed-logprobs", "applied", "on 2/2 engines"),
+            ("async-scheduling-off", "refused", "not available on cpu"),
+            ("inflight-keep", "accepted", ""),
+        )
+    ):
+        args = {"fix": fix, "value": "on"}
+        source.feed([Command(f"a{i}", "fix.set", args, 0, START + 60, "operator ana")])
+        source.feed([Ack(f"a{i}", "queued", START + 10 * i), Ack(f"a{i}", state, START + 10 * i + 2.5, detail)])  # type: ignore[arg-type]
+    text = "operator ana (ana@here:7) took over from operator bo (bo@box:41)"
+    source.feed([Event(START, "warn", "writer.taken", text)], time=START + 15)
+    return source
+
+
+def test_a_gain_is_a_share_of_the_value_without_the_repair():
+    fix = BY_ID["processed-logprobs"]
+    one = views.gain(fix, measured(fix.id, "off", "on", (0.5, 0.05, -0.46, -0.44)), MISMATCH)
+    assert one is not None
+    assert (one.change, one.low, one.high) == pytest.approx((-0.9, -0.92, -0.88))
+    assert one.sure
+    # Taken away again, it tells the same of the repair.
+    back = views.gain(fix, measured(fix.id, "on", "off", (0.05, 0.5, 0.44, 0.46)), MISMATCH)
+    assert back is not None
+    assert (back.change, back.low, back.high) == pytest.approx((-0.9, -0.92, -0.88))
+    assert back.reverse
+
+
+@pytest.mark.parametrize(
+    ("effect", "text"),
+    [
+        (None, "not measured yet: switch it"),
+        (measured("fp32-lm-head", "off", "on", (0.5, math.nan, math.nan, math.nan), done=False), "measuring"),
+        (measured("fp32-lm-head", "off", "on", (0.5, 0.05, -0.46, -0.44)), "−90 % (−92 to −88)"),
+        (measured("fp32-lm-head", "off", "on", (0.5, 0.49, -0.1, 0.08)), "−2 % (−20 to +16) ?"),
+        (measured("fp32-lm-head", "off", "on", (0.5, 0.05, math.nan, math.nan)), "−90 % ?"),
+        (
+            measured("fp32-lm-head", "off", "on", (0.5, 0.05, -0.46, -0.44),
+                     changes=(("fp32-lm-head", "off", "on"), ("inflight-keep", "off", "on"))),
+            "−90 % (−92 to −88) with 1 more",
+        ),
+    ],
+)  # fmt: skip
+def test_a_gain_says_no_more_than_was_measured(effect: Effect | None, text: str):
+    fix = BY_ID["fp32-lm-head"]
+    assert views.gain_text(views.gain(fix, effect, MISMATCH), effect, available=True)[0] == text
+
+
+async def test_which_fix_helps_most_is_said_and_the_order_follows(running: Running):
+    async with running(acted()) as pilot:
+        text = await press(pilot, "4")
+        assert isinstance(pilot.app.screen, FixesScreen)
+        assert "helps mismatch most: processed logprobs −92 % (−94 to −89)" in text
+        table = pilot.app.screen.query_one(FixTable)
+        assert [view.id for view in table.views] == list(BY_ID)
+        await press(pilot, "down", "down", "down", "down")
+        assert table.chosen == "fp32-lm-head"
+        text = await press(pilot, "o")
+        assert "what lowers it most first" in text.splitlines()[-1]
+        assert [view.id for view in table.views][:2] == ["processed-logprobs", "fp32-lm-head"]
+        assert table.chosen == "fp32-lm-head", "the cursor stays on its fix"
+        assert "catalogue" in (await press(pilot, "o")).splitlines()[-1]
+
+
+async def test_the_effect_can_be_told_in_other_metrics(running: Running):
+    async with running(acted()) as pilot:
+        await press(pilot, "4")
+        text = await press(pilot, "v")
+        assert "no effect on clip is sure yet" in text
+        assert "−8 % (−25 to +8) ?" in text
+        assert "effects told in KL" in await press(pilot, "v")
+        assert "told in mismatch" in await press(pilot, "v")
+
+
+async def test_what_is_chosen_is_told_in_full(running: Running):
+    async with running(acted(), (120, 40)) as pilot:
+        text = await press(pilot, "4")
+        for words in ("why", "wanted", "on by op:ana", "engine-0 on since v", "before", "after", "1,200 tokens",
+                      "95 %: −.44 to −.42", "too few tokens on one side", "semantics"):  # fmt: skip
+            assert words in text, words
+        text = await press(pilot, "down")
+        assert "not measured yet: switch the fix" in text
+
+
+async def test_the_audit_trail_has_every_command_and_take_over_newest_first(running: Running):
+    async with running(acted(), (200, 60)) as pilot:
+        await press(pilot, "4")
+        entries = pilot.app.screen.query_one(Audit).entries
+        assert [(entry.what, entry.state) for entry in entries] == [
+            ("fix inflight-keep on", "accepted"), ("took over from operator bo (bo@box:41)", "taken"),
+            ("fix async-scheduling-off on", "refused"), ("fix processed-logprobs on", "applied"),
+        ]  # fmt: skip
+        text = screen_text(pilot)
+        assert "refused" in text
+        assert "not available on cpu" in text
+        assert "op:ana    taken    took over from operator bo (bo@box:41)" in text
+
+
+async def test_the_audit_trail_scrolls_and_stays_while_news_come(running: Running):
+    source = acted()
+    async with running(source) as pilot:
+        await press(pilot, "4", "tab", "tab")
+        audit = pilot.app.screen.query_one(Audit)
+        assert pilot.app.focused is audit
+        await press(pilot, "down")
+        first = audit.entries[audit.top]
+        source.feed([Command("z", "sync", {}, -1, 0.0, "operator bo"), Ack("z", "applied", START + 99)])
+        await settle(pilot)
+        assert audit.entries[audit.top] == first
+        await press(pilot, "up")
+        assert audit.top == 1
+
+
+@pytest.mark.parametrize("key", ["enter", "F"])
+async def test_the_chosen_fix_is_switched(running: Running, key: str):
+    source = acted()
+    async with running(source) as pilot:
+        await press(pilot, "4")
+        text = await press(pilot, key)
+        assert isinstance(pilot.app.screen, ConfirmScreen)
+        assert "set processed-logprobs to off" in text
+        await press(pilot, "escape", "down", key)
+        assert isinstance(pilot.app.screen, ValuePicker)
+
+
+async def test_enter_on_another_pane_enlarges_it(running: Running):
+    async with running(acted()) as pilot:
+        await press(pilot, "4", "tab", "enter")
+        detail = pilot.app.screen.query_one(Detail)
+        assert detail.size.height == 22
+        assert not pilot.app.screen.query_one(FixTable).display
+        await press(pilot, "escape")
+        assert pilot.app.screen.query_one(FixTable).display
+
+
+async def test_a_chosen_fix_scrolls_where_it_does_not_fit(running: Running):
+    async with running(acted()) as pilot:
+        text = await press(pilot, "4", "tab")
+        assert "more below" in text
+        detail = pilot.app.screen.query_one(Detail)
+        await press(pilot, "down")
+        assert detail.top == 1
+        await press(pilot, "up", "up")
+        assert detail.top == 0
+
+
+async def test_before_anything_is_reported_the_screen_says_so(running: Running):
+    async with running(FakeSource()) as pilot:
+        text = await press(pilot, "4")
+        assert "not reported yet" in text
+        assert "nobody has acted on this run" in text
