@@ -139,9 +139,7 @@ def bin_of(value: float) -> int:
 class TokenStore:
     """Tokens of the newest frames. Whoever shares it between threads holds a lock."""
 
-    def __init__(
-        self, tokens: int = TOKENS_KEPT, sequences: int = SEQUENCES_KEPT, text_bytes: int = TEXT_KEPT
-    ) -> None:
+    def __init__(self, tokens: int = TOKENS_KEPT, sequences: int = SEQUENCES_KEPT, text_bytes: int = TEXT_KEPT) -> None:
         self.tokens = Window(_TOKEN_COLUMNS, tokens)
         self.sequences = Window(_SEQUENCE_COLUMNS, sequences)
         self.blocks: deque[Block] = deque()

@@ -45,6 +45,7 @@ class Tab:
 
 TABS: Final[tuple[Tab, ...]] = (
     Tab("1", "live", "live", "live: clip, KL, entropy, reward, mismatch, lag; fixes, engines, events"),
+    Tab("2", "tokens", "tokens", "tokens: the worst in their text, how they differ, the sequences that stand out"),
     Tab("4", "fixes", "fixes", "fixes: what each does, its measured effect, who did what"),
     Tab("5", "parity", "parity", "parity: this run against its reference, metric by metric"),
 )
@@ -80,6 +81,16 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("measure", ("v",), "v", "tell effects in mismatch, clip fraction, KL", "measure", "fixes", "metric"),
     Key("reference", ("r",), "r", "choose the reference runs", "reference", "parity", "reference"),
     Key("log", ("y",), "y", "log axis of the chart", "log", "parity", "log"),
+    Key("next_worst", ("n",), "n", "next worst token that matches the filter", "worse(1)", "tokens", "worst",
+        footer_key="nN"),
+    Key("previous_worst", ("N",), "N", "the worst token before it", "worse(-1)", "tokens"),
+    Key("first_worst", ("g", "home"), "g", "the worst token, whichever that is from now on", "end(False)", "tokens"),
+    Key("last_worst", ("G", "end"), "G", "the last of the worst that are ranked", "end(True)", "tokens"),
+    Key("outliers", ("o",), "o", "sequences that stand out, or back to tokens", "outliers", "tokens", "sequences"),
+    Key("order", ("s",), "s", "sequences by mean, largest, or summed difference", "order", "tokens"),
+    Key("filter", ("slash",), "/", "filter by engine, step, version, lag, position, id, d, |d|, reward, text, prompt",
+        "filter", "tokens", "filter"),
+    Key("copy", ("Y",), "Y", "copy the token with its text: clipboard (OSC 52) and a file", "copy", "tokens", "copy"),
     *(Key(tab.id, (tab.key,), tab.key, tab.description, f"screen('{tab.id}')", "everywhere") for tab in TABS),
     Key("alarms", ("exclamation_mark",), "!", "alarms: what the sentinels have raised", "alarms", "everywhere"),
     Key("help", ("question_mark",), "?", "this help", "help", "everywhere", "help"),

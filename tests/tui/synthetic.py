@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable
 
 import msgspec
+import numpy as np
 
 from console.tui.source import HeldError, Link, SourceError
 from driftline.frames import (
@@ -202,3 +203,32 @@ def history(steps: int, *, fixed_from: int = 10**9) -> list[Frame]:
     if fixed_from > steps:
         frames.append(Event(START, "warn", "health", "mismatch 0.41 is beyond its limit 0.05", steps))
     return [*frames, run_state(steps), *engines()]
+
+
+SAYING = (
+    "The", " reverse", " of", " the", " digits", " is", " ", "7", "2", "9", "4", "1", ".", "\n", "So", " we", " check",
+    ":", " ", "1", "4", "9", "2", "7", " read", " back", "wards", " gives", " the", " same", " number", " so", " done",
+)  # fmt: skip
+
+
+def token_frame(step: int, *, sequences: int = 8, length: int = 24, pieces: bool = True, apart: float = 0.01) -> Tokens:
+    """Sequences of two engines whose logprobs are `apart` and in a few tokens far more; some sampled across a sync."""
+    rng = np.random.default_rng(step)
+    n = sequences * length
+    seq, position = np.repeat(np.arange(sequences), length), np.tile(np.arange(length), sequences)
+    rollout = -rng.exponential(0.4, n)
+    diff = rng.normal(0, apart, n) * (1 + 4 * (position < 3))
+    far = rng.random(n) < 0.01
+    diff[far] *= rng.uniform(10, 120, int(far.sum()))
+    version = np.where((seq % 4 == 1) & (position < length // 2), step - 2, np.where(seq % 4 == 2, step - 1, step))
+    places = zip(seq.tolist(), position.tolist(), strict=True)
+    words = [SAYING[(i * 7 + step) % 5 + j] if j < 5 else SAYING[j % len(SAYING)] for i, j in places]
+    return Tokens(
+        step, step, START + step, n,
+        *(np.asarray(part, "<i4").tobytes() for part in (1000 + position * 37 % 911, seq, position, version)),
+        *(np.asarray(part, "<f4").tobytes() for part in (rollout, np.minimum(rollout + diff, 0))),
+        tuple(f"engine-{i % 2}" for i in range(sequences)),
+        tuple(f"reverse {72941 + 613 * i + step} =" for i in range(sequences)),
+        tuple(float(i % 3 == 0) for i in range(sequences)),
+        tuple(words) if pieces else (),
+    )  # fmt: skip

@@ -11,8 +11,7 @@ from console.tui.screens.run_screen import RunScreen
 
 _CLASSES: Final[dict[Where, tuple[str, str]]] = {
     "live": ("console.tui.screens.live", "LiveScreen"),
-    "fixes": ("console.tui.screens.fixes", "FixesScreen"),
-    "parity": ("console.tui.screens.parity", "ParityScreen"),
+    "tokens": ("console.tui.screens.tokens", "TokensScreen"),
 }
 
 

@@ -1,0 +1,37 @@
+"""The chosen token as text to take away: its numbers, its sequence's, and the whole context with its marks."""
+
+from __future__ import annotations
+
+from console.store.tokens import Token, TokenStore
+from console.tui.glyphs import Glyphs
+from console.tui.views.tokens import LIMITS, five_worst, piece_of
+from console.tui.views.tokens_context import plain
+
+
+def copied(store: TokenStore, token: Token, run: str, glyphs: Glyphs) -> str:
+    """Lines of `name: value`, then the context. Numbers are whole, not as short as on screen."""
+    sequence = token.sequence
+    rows: list[tuple[str, object]] = [
+        ("run", run),
+        ("step", sequence.step),
+        ("token", piece_of(token, glyphs)),
+        ("id", token.id),
+        ("position", f"{token.position} of {sequence.count}"),
+        ("diff trainer-rollout (nats)", token.diff),
+        ("rollout logprob", token.rollout),
+        ("trainer logprob", token.trainer),
+        ("sampled by version", token.version),
+        ("trainer at version", sequence.version),
+        ("engine", sequence.engine or "not told"),
+        ("prompt", sequence.prompt or "not told"),
+        ("reward", sequence.reward),
+        ("sequence versions", f"{sequence.low} to {sequence.high}"),
+        ("sequence mean |diff|", sequence.mean),
+        ("sequence max |diff|", sequence.max),
+        ("sequence sum of diff", sequence.ratio),
+        ("five worst tokens", "  ".join(five_worst(store, sequence, glyphs))),
+    ]
+    lines = [f"{name}: {value}" for name, value in rows]
+    limits = ", ".join(f"{limit:g}" for limit in LIMITS)
+    lines += ["", f"context (one mark more at each of {limits} nats):", plain(store, token, glyphs)]
+    return "\n".join(lines)
