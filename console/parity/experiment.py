@@ -13,7 +13,7 @@ How long: until the learning has come to its end and not beyond it. A repaired r
 fixes were off, and is asked to be home at the same steps as the reference, so what is left after the switch has to hold
 the way back (48 steps where it was measured) and `hold` steps at home. Beyond 100 steps there is nothing left to learn
 here: the reward stands still, entropies fall towards zero at each seed's own pace, and their spread (0.1 in the
-logarithm until then) doubles with every window, which the model of the band, one spread over the run, does not hold for.
+logarithm until then) doubles with every window: the model of the band, one spread over the run, does not hold there.
 
 The defaults and the repaired run have one seed of their own, no reference's: a run at parity is to look like one more
 seed, and the band is as wide as that takes.
