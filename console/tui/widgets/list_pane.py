@@ -30,6 +30,7 @@ class ListPane(Pane, Generic[Item]):
         self.newest_last = follow
         self.follow = follow
         """Whether the newest row is the chosen one, whatever comes."""
+        self._held: Item | None = None
         self.notes: list[list[Text]] = []
         """What is said instead of rows, or below them where there is room."""
 
@@ -51,14 +52,15 @@ class ListPane(Pane, Generic[Item]):
 
     def show(self, items: Sequence[Item], notes: Sequence[list[Text]] = ()) -> None:
         """Take the rows, in order."""
-        chosen = self.chosen
-        before = self.cursor
+        # Not by its place: the rows may be the same list, which has lost its oldest meanwhile.
+        chosen, before = self._held, self.cursor
         self.items, self.notes = items, list(notes)
         if self.follow or chosen is None:
             self.cursor = len(items) - 1 if self.newest_last else min(self.cursor, max(len(items) - 1, 0))
         else:
             self.cursor = self._find(self.key(chosen), before)
             self.top += self.cursor - before
+        self._held = self.chosen
         self.repaint()
 
     def _find(self, key: Hashable, near: int) -> int:
@@ -87,6 +89,7 @@ class ListPane(Pane, Generic[Item]):
         last = len(self.items) - 1
         self.cursor = max(min(place, last), 0)
         self.follow = self.newest_last and self.cursor >= last
+        self._held = self.chosen
         self.repaint()
 
     def move(self, direction: str) -> bool:
@@ -99,6 +102,7 @@ class ListPane(Pane, Generic[Item]):
     def reset(self) -> None:
         """Other rows from now on."""
         self.items, self.cursor, self.top, self.follow = (), 0, 0, self.newest_last
+        self._held = None
 
     # -- drawing
 
