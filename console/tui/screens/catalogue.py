@@ -12,6 +12,9 @@ from console.tui.screens.run_screen import RunScreen
 _CLASSES: Final[dict[Where, tuple[str, str]]] = {
     "live": ("console.tui.screens.live", "LiveScreen"),
     "tokens": ("console.tui.screens.tokens", "TokensScreen"),
+    "sync": ("console.tui.screens.sync", "SyncScreen"),
+    "engines": ("console.tui.screens.engines", "EnginesScreen"),
+    "events": ("console.tui.screens.events", "EventsScreen"),
 }
 
 
