@@ -29,7 +29,7 @@ TABLES = (
     "metrics", "tokens", "sequences", "syncs", "spans", "fixes", "effects", "events", "commands", "engines", "states",
 )  # fmt: skip
 WAIT = 60.0
-PARITY = (120, 20, 3)
+PARITY = (100, 20, 3)
 """Steps of a run, step of the switch and reference runs of the parity experiment."""
 
 T = TypeVar("T", int, float)
