@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -29,16 +30,18 @@ from console.place import Place
 from console.sentinels.alarm import Alarm
 from console.sentinels.watch import Sentinels
 from console.store.model import CommandLife, RunModel
-from console.tui import actions, appearance, lease
+from console.tui import actions, appearance, keymap, lease
 from console.tui.actions import Plan, RefusedError
 from console.tui.bindings import TABS, Where, bindings
 from console.tui.driver import ConsoleDriver
 from console.tui.fixrows import FixRow, fix_rows
 from console.tui.glyphs import GLYPHS
 from console.tui.guard import Guards
+from console.tui.history import History
 from console.tui.live_source import LiveSource
 from console.tui.screens import catalogue
 from console.tui.screens.alarms import AlarmsScreen
+from console.tui.screens.command_line import CommandLine
 from console.tui.screens.confirm import ConfirmScreen
 from console.tui.screens.dialog import Dialog
 from console.tui.screens.help import HelpScreen
@@ -89,23 +92,36 @@ class ConsoleApp(App[None]):
         theme: str = AUTO,
         guards: Guards | None = None,
         watch: Watch | None = None,
+        more: Sequence[tuple[Source, RunDir | None]] = (),
+        keys: Mapping[str, str] | None = None,
+        history: History | None = None,
+        smoothing: float = 0.0,
         reference: Sequence[str] = (),
     ) -> None:
-        """`watch` is one made already, over `source`.
+        """`watch` is one made already, over `source`; `more` are other runs to watch beside that one.
 
         `fps` is the most frames a second; `clock` times the notices; `sixteen` colours, None asks the terminal.
 
         `guards` makes the sentinels of each run that is watched; without it nothing is.
 
+        `keys` moves entries of the table of bindings to other keys; `history` is of the command line; `smoothing` is
+        the weight of the charts' moving average to start with.
+
         `reference`: the runs that the one on show is held against (ids, directories, FILE.parquet).
 
-        Raises KeyError for an unknown marker.
+        Raises KeyError for an unknown marker or theme, keymap.KeymapError.
         """
         glyphs = GLYPHS[marker]
+        own = keys or {}
+        self.keys = keymap.mapped(own)
+        """The table of bindings as the operator has it."""
+        self._own_keys = keymap.overrides(self.keys, own)
+        self.history = history or History()
         super().__init__(driver_class=ConsoleDriver)
         self._guards = guards
         self._reference = tuple(reference)
         self.watches = [watch if watch is not None else self.watching(source, run)]
+        self.watches += [self.watching(*one) for one in more]
         self.watch = self.watches[0]
         """The one on show."""
         self.glyphs = glyphs
@@ -115,7 +131,7 @@ class ConsoleApp(App[None]):
         self.look = choose(theme, sixteen=self.sixteen, environ=os.environ)
         self.overlay: Watch | None = None
         """Another of the runs that are watched, drawn over the charts of the one on show."""
-        self.live = LiveScreen(glyphs)
+        self.live = LiveScreen(glyphs, smoothing)
         self._screens: dict[Where, RunScreen] = {"live": self.live}
         self._clock = clock
         self._notice: tuple[str, Level, float] | None = None
@@ -169,6 +185,7 @@ class ConsoleApp(App[None]):
     def on_mount(self) -> None:
         appearance.prepare(self)
         self.theme = self.look.theme
+        self.set_keymap(self._own_keys)
         self.animation_level = "none"
         self.install_screen(self.live, "live")
         self.push_screen("live")
@@ -183,7 +200,12 @@ class ConsoleApp(App[None]):
     def read(self, watch: Watch) -> None:
         """Take in one run until the app ends."""
         worker = get_current_worker()
-        watch.read(self.fps, lambda: self.post_message(Tick()), lambda: worker.is_cancelled)
+
+        def news() -> None:
+            if watch is self.watch:  # the others are drawn with it, however many there are
+                self.post_message(Tick())
+
+        watch.read(self.fps, news, lambda: worker.is_cancelled)
 
     def on_tick(self) -> None:
         self._tell()
@@ -247,6 +269,8 @@ class ConsoleApp(App[None]):
     def show_watch(self, watch: Watch) -> None:
         """Show another of the runs that are watched."""
         self.watch = watch
+        if self.overlay is watch:
+            self.overlay = None
         for screen in self._screens.values():
             screen.forget()
         self.refresh_view()
@@ -262,7 +286,41 @@ class ConsoleApp(App[None]):
 
     def action_help(self) -> None:
         if not isinstance(self.screen, Dialog):
-            self.push_screen(HelpScreen(self.glyphs, operator=self.source.operator, where=self.current.ident))
+            replay = self.watch.position() is not None
+            operator, where = self.source.operator, self.current.ident
+            self.push_screen(HelpScreen(self.glyphs, operator=operator, where=where, keys=self.keys, replay=replay))
+
+    def action_command(self, text: str = "") -> None:
+        """Open the command line of the screen on show, with `text` typed already."""
+        if not isinstance(self.screen, Dialog):
+            self.current.open_command(text)
+
+    def on_command_line_entered(self, message: CommandLine.Entered) -> None:
+        from console.tui.perform import perform
+
+        perform(self, message.action)
+
+    def action_palette(self) -> None:
+        if isinstance(self.screen, Dialog):
+            return
+        # Not before they are asked for: the first frame is what an operator waits for.
+        from console.tui.perform import perform_entry
+        from console.tui.screens.palette import Palette, entries
+
+        offered = entries(self.keys, self.current.ident)
+        palette = Palette(self.glyphs, offered, operator=self.source.operator)
+        self.push_screen(palette, lambda entry: perform_entry(self, entry))
+
+    def action_runs(self) -> None:
+        if not isinstance(self.screen, Dialog):
+            from console.tui.perform import list_watches
+
+            list_watches(self)
+
+    def show_overlay(self, watch: Watch | None) -> None:
+        """Draw another watched run over the charts of the one on show, or none."""
+        self.overlay = watch if watch is not self.watch else None
+        self.refresh_view()
 
     def action_alarms(self) -> None:
         if isinstance(self.screen, Dialog):
@@ -313,9 +371,12 @@ class ConsoleApp(App[None]):
 
     # -- acting on the run
 
-    def ask_fix(self, fix_id: str | None) -> None:
-        """Confirm the switch of one fix, after a choice where none is given."""
+    def ask_fix(self, fix_id: str | None, value: str | None = None) -> None:
+        """Confirm the switch of one fix, after a choice where none is given, to a value where one is given."""
         if not self._may_act():
+            return
+        if fix_id is not None and value is not None:
+            self._confirm(lambda: actions.plan_fix(self.model, fix_id, value))
             return
         if fix_id is not None:
             self._ask_value(fix_id)
@@ -351,7 +412,7 @@ class ConsoleApp(App[None]):
         def chosen(value: str | None) -> None:
             if value is None:
                 return
-            with self.lock:
+            with self.drawing():
                 verdict = verdict_now(self.model)
             if not needs_consent(value, verdict):
                 self._confirm(lambda: actions.plan_correction(self.model, value, verdict))
@@ -368,7 +429,7 @@ class ConsoleApp(App[None]):
         elif not (self.model.run and self.model.run.correction):
             self.say("refused: this run's trainer says nothing of corrections", "warn")
         else:
-            with self.lock:
+            with self.drawing():
                 view = correction_view(self.model)
             self.push_screen(CorrectionPicker(self.glyphs, view), chosen)
 
@@ -402,6 +463,8 @@ class ConsoleApp(App[None]):
         except RefusedError as error:
             self.say(str(error), "warn")
             return
+        if len(self.watches) > 1:
+            plan = replace(plan, target=f"run {self.source.run}: {plan.target}")
         self.push_screen(ConfirmScreen(self.glyphs, plan, self.send, self._life, self._holder))
 
     def _holder(self) -> str:
@@ -455,6 +518,20 @@ class ConsoleApp(App[None]):
                 else:
                     dialog.sent(command_id)
 
+    def mark(self, text: str) -> None:
+        """Note something in the journal of the run on show; it changes nothing in the run and needs no hold on it."""
+        if self._may_act():
+            self._mark(self.watch, text)
+
+    @work(thread=True, group="command")
+    def _mark(self, watch: Watch, text: str) -> None:
+        try:
+            watch.source.command("mark", {"text": text}, -1)
+        except SourceError as error:
+            self.call_from_thread(self.say, str(error), "error")
+        else:
+            self.call_from_thread(self.say, f"marked: {text}")
+
     def _tell_ends(self) -> None:
         """Say in the footer how commands ended whose dialog was closed before that."""
         showing = self.screen.command_id if isinstance(self.screen, ConfirmScreen) else ""
@@ -473,14 +550,18 @@ class ConsoleApp(App[None]):
 
     # -- export
 
-    def export(self) -> None:
-        """Write the metrics of the run as Parquet into its snapshots."""
+    def export(
+        self, table: str = "metrics", kind: str = "parquet", steps: tuple[int | None, int | None] = (None, None)
+    ) -> None:
+        """Write a table of the run into its snapshots; `steps` are the first and last one, None without a bound."""
         if self.run_dir is None:
             self.say("the run's journal is not on this machine; in a shell here: driftline export --run RUN", "warn")
             return
-        out = self.run_dir.snapshots / f"metrics-step{max(self.model.step, 0)}.parquet"
+        first, last = steps
+        last = max(self.model.step, 0) if last is None else last
+        out = self.run_dir.snapshots / f"{table}-step{'' if first is None else f'{first}-'}{last}.{kind}"
         self.say(f"exporting to {out}")
-        self._export(self.run_dir, out)
+        self._export(self.run_dir, out, table, steps)
 
     def action_evidence(self) -> None:
         """Write all about the run into one folder in its snapshots."""
@@ -506,12 +587,12 @@ class ConsoleApp(App[None]):
             self.call_from_thread(self.say, sanitize(done.stderr.strip().rpartition("\n")[2]), "error")
 
     @work(thread=True, exclusive=True, group="export")
-    def _export(self, run: RunDir, out: Path) -> None:
+    def _export(self, run: RunDir, out: Path, table: str, steps: tuple[int | None, int | None]) -> None:
         # Polars takes a third of a second to import, which only who exports should pay for.
         from console.export import ExportError, export
 
         try:
-            export(run, out)
+            export(run, out, table, steps=steps)
         except (ExportError, OSError) as error:
             self.call_from_thread(self.say, f"export failed: {error}", "error")
         else:

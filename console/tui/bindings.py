@@ -12,9 +12,9 @@ from textual.binding import Binding, BindingType
 
 Where = Literal[
     "everywhere", "screens", "live", "tokens", "sync", "fixes", "parity", "engines", "events", "replay",
-    "dialog", "alarms",
+    "dialog", "alarms", "runs", "help",
 ]  # fmt: skip
-"""`screens` are the keys that every screen over a run has; then those of each screen, and of the list of alarms."""
+"""`screens` are the keys that every screen over a run has; then those of each screen, and of some dialogs."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,19 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("smooth", ("s",), "s", "smoothing: off, moving average 0.6, 0.9, 0.99", "smooth", "live", "smooth"),
     Key("unit", ("x",), "x", "x axis: steps, time, tokens", "unit", "live"),
     Key("crosshair", ("c",), "c", "crosshair with values, linked over all charts", "crosshair", "live"),
+    Key("overlay", ("o",), "o", "another watched run over the charts: the next one, or none", "overlay", "live"),
     Key("order", ("o",), "o", "order: the catalogue's, or by measured effect", "order", "fixes", "order"),
     Key("measure", ("v",), "v", "tell effects in mismatch, clip fraction, KL", "measure", "fixes", "metric"),
     Key("reference", ("r",), "r", "choose the reference runs", "reference", "parity", "reference"),
     Key("log", ("y",), "y", "log axis of the chart", "log", "parity", "log"),
+    Key("older", ("N",), "N", "the sync before", "older", "sync"),
+    Key("newer", ("n",), "n", "the sync after", "newer", "sync", "sync", footer_key="n N"),
+    Key("first", ("g", "home"), "g", "the oldest sync", "first", "sync"),
+    Key("last", ("G", "end"), "G", "the newest sync, and follow", "last", "sync", "newest"),
+    Key("failed", ("x",), "x", "the failed sync before", "failed", "sync", "failed"),
+    Key("page_up", ("pageup",), "pgup", "a page up", "page(-1)", "sync"),
+    Key("page_down", ("pagedown",), "pgdn", "a page down", "page(1)", "sync"),
+    Key("copy", ("Y",), "Y", "copy the sync's figures (OSC 52 and a file)", "copy", "sync", "copy"),
     Key("next_worst", ("n",), "n", "next worst token that matches the filter", "worse(1)", "tokens", "worst",
         footer_key="nN"),
     Key("previous_worst", ("N",), "N", "the worst token before it", "worse(-1)", "tokens"),
@@ -94,14 +103,6 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("filter", ("slash",), "/", "filter by engine, step, version, lag, position, id, d, |d|, reward, text, prompt",
         "filter", "tokens", "filter"),
     Key("copy", ("Y",), "Y", "copy the token with its text: clipboard (OSC 52) and a file", "copy", "tokens", "copy"),
-    Key("older", ("N",), "N", "the sync before", "older", "sync"),
-    Key("newer", ("n",), "n", "the sync after", "newer", "sync", "sync", footer_key="n N"),
-    Key("first", ("g", "home"), "g", "the oldest sync", "first", "sync"),
-    Key("last", ("G", "end"), "G", "the newest sync, and follow", "last", "sync", "newest"),
-    Key("failed", ("x",), "x", "the failed sync before", "failed", "sync", "failed"),
-    Key("page_up", ("pageup",), "pgup", "a page up", "page(-1)", "sync"),
-    Key("page_down", ("pagedown",), "pgdn", "a page down", "page(1)", "sync"),
-    Key("copy", ("Y",), "Y", "copy the sync's figures (OSC 52 and a file)", "copy", "sync", "copy"),
     Key("order", ("o",), "o", "order: name, tokens/s, KV use, waiting, behind", "order", "engines", "order"),
     Key("reverse", ("r",), "r", "the other way round", "reverse", "engines"),
     Key("window", ("t",), "t", "histories: the last minutes, or the whole run", "window", "engines", "window"),
@@ -120,6 +121,9 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("export", ("e",), "e", "export the filtered events", "export_events", "events"),
     Key("copy", ("Y",), "Y", "copy the event's line (OSC 52 and a file)", "copy", "events", "copy"),
     *(Key(tab.id, (tab.key,), tab.key, tab.description, f"screen('{tab.id}')", "everywhere") for tab in TABS),
+    Key("command", ("colon",), ":", "command line; tab completes", "command", "everywhere", "command"),
+    Key("palette", ("ctrl+p",), "ctrl+p", "palette: find a command or a key by a few letters", "palette", "everywhere"),
+    Key("runs", ("w",), "w", "which run: the watched runs, and their alarms", "runs", "everywhere"),
     Key("alarms", ("exclamation_mark",), "!", "alarms: what the sentinels have raised", "alarms", "everywhere"),
     Key("help", ("question_mark",), "?", "this help", "help", "everywhere", "help"),
     Key("quit", ("q",), "q", "leave the console; the run goes on", "leave", "everywhere", "quit"),
@@ -132,6 +136,10 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("switch", ("left", "right", "h", "l", "tab", "shift+tab"), "← →", "other button", "switch", "dialog"),
     Key("prev", ("up", "k"), "↑ k", "line above", "line(-1)", "dialog"),
     Key("succ", ("down", "j"), "↓ j", "line below", "line(1)", "dialog"),
+    Key("overlay", ("o",), "o", "draw the run over the charts, or take it away", "overlay", "runs"),
+    Key("find", ("slash",), "/", "find in the help", "find", "help"),
+    Key("page_up", ("pageup", "ctrl+u"), "pgup", "a page up", "page(-1)", "help"),
+    Key("page_down", ("pagedown", "ctrl+d", "space"), "pgdn", "a page down", "page(1)", "help"),
     Key("mark", ("space",), "space", "mark one of several", "mark", "dialog"),
     Key("seen", ("a",), "a", "mark the alarm as seen: its bell is silent", "acknowledge", "alarms"),
     Key("seen_all", ("asterisk",), "*", "mark all alarms as seen", "acknowledge(True)", "alarms"),

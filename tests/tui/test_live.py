@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS
+from console.tui.commands import COMMANDS
 from console.tui.screens.help import HelpScreen
 from console.tui.screens.live import LiveScreen
 from console.tui.screens.picker import FixPicker
@@ -366,13 +367,16 @@ async def test_syncs_after_every_step_do_not_push_other_events_out(running: Runn
 
 
 async def test_help_is_the_table_of_keys(running: Running):
-    async with running(source_with(), (120, 60)) as pilot:
+    async with running(source_with(), (120, 150)) as pilot:
         text = await press(pilot, "question_mark")
         assert isinstance(pilot.app.screen, HelpScreen)
         for key in KEYS:
-            if key.where != "dialog":
+            if key.where in ("everywhere", "screens", "live"):
                 assert key.shown in text
                 assert key.description in text
+        for command in COMMANDS:
+            assert command.shown in text
+            assert command.summary in text
         await press(pilot, "escape")
         assert isinstance(pilot.app.screen, LiveScreen)
 
@@ -380,9 +384,23 @@ async def test_help_is_the_table_of_keys(running: Running):
 async def test_help_scrolls_where_it_does_not_fit(running: Running):
     async with running(source_with()) as pilot:
         assert "published alarm limit" not in await press(pilot, "question_mark")
-        text = await press(pilot, *["down"] * 24)
+        text = await press(pilot, *["pagedown"] * 6)
         assert "published alarm limit" in text
-        assert "Capitals" in await press(pilot, *["up"] * 24)
+        assert "Capitals" in await press(pilot, *["pageup"] * 6)
+        assert "Capitals" not in await press(pilot, "down")
+
+
+async def test_help_finds(running: Running):
+    async with running(source_with()) as pilot:
+        text = await press(pilot, "question_mark", "slash", *"zoom q")
+        assert "help /zoom q" in text, "letters are letters while something is looked for"
+        text = await press(pilot, "backspace", "backspace", "enter")
+        assert "zoom in, all charts" in text
+        assert "freeze the view" not in text
+        assert "freeze the view" in await press(pilot, "escape", "pagedown", "pageup") + await press(pilot, "pagedown")
+        assert isinstance(pilot.app.screen, HelpScreen)
+        await press(pilot, "escape")
+        assert isinstance(pilot.app.screen, LiveScreen)
 
 
 async def test_one_shows_the_live_screen_and_a_dialog_keeps_its_keys(running: Running):
@@ -395,7 +413,7 @@ async def test_one_shows_the_live_screen_and_a_dialog_keeps_its_keys(running: Ru
 
 async def test_export_writes_into_the_run_directory(running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     written: list[Path] = []
-    monkeypatch.setattr("console.export.export", lambda run, out: written.append(out))
+    monkeypatch.setattr("console.export.export", lambda run, out, table, steps: written.append(out))
     run = create(tmp_path, "demo")
     async with running(source_with(), run=run) as pilot:
         await pilot.press("e")
@@ -406,7 +424,7 @@ async def test_export_writes_into_the_run_directory(running: Running, tmp_path: 
 
 
 async def test_export_that_fails_says_why(running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(run: object, out: object) -> None:
+    def full(run: object, out: object, table: str, steps: object) -> None:
         raise OSError("no space left")
 
     monkeypatch.setattr("console.export.export", full)

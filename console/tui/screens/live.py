@@ -14,6 +14,7 @@ from console.tui import present
 from console.tui.bindings import bindings
 from console.tui.fixrows import fix_rows
 from console.tui.glyphs import Glyphs
+from console.tui.overlay import overlaid
 from console.tui.present import LIVE_CHARTS
 from console.tui.screens.run_screen import BASE_CSS, Direction, RunScreen
 from console.tui.source import Link
@@ -32,9 +33,9 @@ class LiveScreen(RunScreen):
     CSS_PATH: ClassVar = [BASE_CSS, "live.tcss"]
     BINDINGS = bindings("screens", "live")
 
-    def __init__(self, glyphs: Glyphs) -> None:
+    def __init__(self, glyphs: Glyphs, weight: float = 0.0) -> None:
         super().__init__(glyphs)
-        self.view = ChartView()
+        self.view = ChartView(weight=weight)
         self.logs: dict[str, bool] = {spec.id: spec.log for spec in LIVE_CHARTS}
         self._newest_event = 0
         self.extent = (0, 0)
@@ -82,6 +83,10 @@ class LiveScreen(RunScreen):
             chart = self.query_one(f"#{spec.id}", LineChart)
             if chart.display:
                 data = self.console_app.watch.judging.behind(spec.metric, present.chart(model, spec, fresh))
+                other = self.console_app.overlay
+                if other is not None:
+                    unit = self.view.ruler.unit
+                    data = overlaid(data, spec.metric, other.model, other.source.run, unit)
                 chart.show(data, self._view(spec.id), self.extent)
         self.query_one(FixPanel).show(fix_rows(model, self.glyphs))
         engines = self.query_one(EnginePanel)
@@ -108,9 +113,10 @@ class LiveScreen(RunScreen):
 
     # -- view
 
-    def goto(self, step: int) -> None:
+    def goto(self, step: int) -> bool:
         """The crosshair on a step, with what was around it."""
         self._look(self.view.at(step, AROUND, self.extent))
+        return True
 
     def action_zoom(self, factor: float) -> None:
         self._look(self.view.zoom(factor, self.extent))
@@ -137,6 +143,11 @@ class LiveScreen(RunScreen):
         unit = self.view.ruler.unit
         words = {"step": "steps", "time": "time since the first step", "tokens": "tokens sampled"}
         self.say(f"x axis: {words[unit]}" if unit != before else "x axis: only steps are known yet")
+
+    def action_overlay(self) -> None:
+        from console.tui.perform import next_overlay
+
+        next_overlay(self.console_app)
 
     def action_log(self) -> None:
         chart = self.focused

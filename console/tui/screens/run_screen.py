@@ -16,6 +16,7 @@ from console.store.model import RunModel
 from console.tui import lease, present
 from console.tui.bindings import Where
 from console.tui.glyphs import Glyphs
+from console.tui.screens.command_line import CommandLine
 from console.tui.source import Link
 from console.tui.theme import Ink
 from console.tui.updates import TightCompositor
@@ -62,6 +63,7 @@ class RunScreen(Screen[None]):
         self.glyphs = glyphs
         self.frozen = False
         self.enlarged: Widget | None = None
+        self._before_command: Widget | None = None
         self._seen: tuple[Watch, int] | None = None
 
     # -- for subclasses
@@ -103,6 +105,7 @@ class RunScreen(Screen[None]):
             yield from self.body()
         yield ReplayBar(id="replay", glyphs=self.glyphs)
         yield FooterBar(id="footer", glyphs=self.glyphs, where=self.ident)
+        yield CommandLine(id="command", glyphs=self.glyphs)
         yield TooSmall(id="small", glyphs=self.glyphs)
 
     def on_mount(self) -> None:
@@ -128,8 +131,11 @@ class RunScreen(Screen[None]):
         self.query_one("#body").display = not small
         for widget in self.query("#body *").results(Widget):
             widget.display = large is None or widget in kept
-        for bar in ("#header", "#footer"):
-            self.query_one(bar).display = not small
+        command = self.query_one(CommandLine)
+        if small:
+            command.close()
+        self.query_one("#header").display = not small
+        self.query_one("#footer").display = not small and not command.is_open
         banner = self.query_one(BannerBar)
         banner.display = not small and banner.banner is not None
         replay = self.query_one(ReplayBar)
@@ -230,6 +236,31 @@ class RunScreen(Screen[None]):
         """One level out."""
         if self.enlarged is not None:
             self.enlarge(None)
+
+    # -- the command line, in the place of the footer
+
+    def goto(self, step: int) -> bool:  # noqa: ARG002  for those that have steps to go to
+        """Bring a step into view; False where nothing here has a step."""
+        return False
+
+    def open_command(self, text: str) -> None:
+        """Open the command line with `text` typed already."""
+        # Imported when it is asked for: the first frame is what an operator waits for.
+        from console.tui.perform import known
+
+        if not self.query_one("#header").display:
+            return  # too small a terminal: nothing of the screen is there
+        self._before_command = self.focused
+        app = self.console_app
+        self.query_one(CommandLine).open(text, lambda: known(app), app.history)
+        self.rearrange()
+
+    def on_command_line_closed(self) -> None:
+        self.rearrange()
+        before, self._before_command = self._before_command, None
+        if before is not None and before.is_mounted and before.display:
+            self.set_focus(before)
+        self.console_app.refresh_view()
 
     # -- acting on the run: the app holds the source, a screen only says what is meant
 

@@ -79,7 +79,8 @@ class FooterBar(CellWidget):
             text, level = self.notice
             cells.text(0, 1, text, _NOTICE[level])
             return
-        keys = [key for key in KEYS if key.footer]
+        table = getattr(self.app, "keys", KEYS)  # every app may show a footer; the console says on which keys
+        keys = [key for key in table if key.footer]
         right = [
             part for key in keys if key.where == "everywhere" for part in self._entry(key.shown, key.footer, acts=False)
         ]
@@ -88,7 +89,8 @@ class FooterBar(CellWidget):
         if len(TABS) > 1:
             for tab in TABS:
                 here = tab.id == self.where
-                used += cells.text(0, used, tab.key, Ink.ACCENT)
+                shown = next((key.shown for key in table if key.where == "everywhere" and key.id == tab.id), tab.key)
+                used += cells.text(0, used, shown, Ink.ACCENT)
                 used += cells.text(0, used, f"{tab.word} ", Ink.BRIGHT if here else Ink.DIM)
             used += 1
         # What acts comes first, then what this screen alone has.

@@ -19,7 +19,8 @@ class Line:
 
     `metric` names the catalogue entry whose limits colour the value; `short` stands before the value where the chart
     has more than one line. A `secondary` line has a y range of its own. A `reference` is drawn dim behind the others;
-    one of another run has a `ruler` of its own, else it lies where this run has its steps.
+    one of another run has a `ruler` of its own, else it lies where this run has its steps. A reference with an
+    `overlay` is the run of that name, watched beside this one: dashed, in its own ink, named at the lower edge.
     """
 
     points: Points
@@ -29,6 +30,7 @@ class Line:
     secondary: bool = False
     reference: bool = False
     ruler: Ruler | None = None
+    overlay: str = ""
 
     @property
     def steps(self) -> Steps:
@@ -66,7 +68,7 @@ class ChartData:
     def signature(self) -> tuple[object, ...]:
         """Equal for two values that draw the same."""
         lines = tuple(
-            (id(line.points.series), line.points.revision, line.ink, line.metric, line.short, line.ruler)
+            (id(line.points.series), line.points.revision, line.ink, line.metric, line.short, line.ruler, line.overlay)
             for line in self.lines
         )
         bands = tuple((id(band.low.series), band.low.revision, band.high.revision) for band in self.bands)

@@ -54,6 +54,7 @@ def paint_chart(
         return
     filled = data.extent() is not None
     footer = _footer(view, domain) if filled else []
+    footer += _legend(data, view, width - 4 - sum(len(text) for text, _ in footer)) if filled else []
     right = [(f" {view.label(domain[1])} ", Ink.DIM)] if filled else []
     room = width - 3 - sum(len(text) for text, _ in title)
     label = _label(data, view, room, filled=filled, log=log)
@@ -102,6 +103,26 @@ def _footer(view: ChartView, domain: tuple[float, float]) -> list[Text]:
     return footer
 
 
+def _legend(data: ChartData, view: ChartView, room: int) -> list[Text]:
+    """Which other run the dashed line is, and its newest value or the one at the crosshair."""
+    line = next((line for line in data.lines if line.overlay), None)
+    if line is None:
+        return []
+    step = int(line.steps[-1])
+    if view.cursor is not None:
+        ruler = line.ruler if line.ruler is not None and line.ruler.unit == view.ruler.unit else view.ruler
+        step = ruler.first_step(view.ruler.place(view.cursor))
+    value = line.points.at(step)
+    words = f" {number(value)}" if value is not None else " –"
+    label = len(f" {view.label(view.ruler.place(step))} ")  # of the upper end of the axis, on the right
+    name = line.overlay
+    spare = room - label - len(words) - 5
+    if spare < 4:
+        return []
+    name = name if len(name) <= spare else f"{name[: spare - 1]}…"
+    return [(f" -- {name}{words} ", line.ink)]
+
+
 def _title(data: ChartData, view: ChartView, width: int) -> list[Text]:
     """Title and the values at the newest step or at the cursor; shortened before anything is cut."""
     groups: list[list[Text]] = []
@@ -113,6 +134,8 @@ def _title(data: ChartData, view: ChartView, width: int) -> list[Text]:
             continue
         step = view.cursor if view.cursor is not None else int(line.steps[-1])
         value = line.points.at(step)
+        if line.overlay:
+            continue
         if line.reference:
             # Beside a value of the past, for the difference; the newest of two runs are of different steps.
             if view.cursor is not None and value is not None:

@@ -25,6 +25,9 @@ from console.tui.widgets.raster import Bits, between, dots
 
 _MARK_INK: Final = {"fix": Ink.FIX_MARK, "sync": Ink.SYNC_MARK, "mark": Ink.ACCENT}
 _RANK: Final = {kind: rank for rank, kind in enumerate(_MARK_INK)}
+_DASH: Final = 4
+_DASH_GAP: Final = 2
+"""Cells of a dash with the gap behind it, and of the gap."""
 _GUTTER_FROM: Final = 20
 """Columns of the pane from which there is room for y labels."""
 
@@ -110,12 +113,19 @@ class Plot:
     def _line(self, line: Line) -> None:
         log = self.log and not line.secondary
         low, high = self.range2 if line.secondary else self.range
-        ink = Ink.REFERENCE if line.reference else line.ink
+        ink = Ink.REFERENCE if line.reference and not line.overlay else line.ink
         if self.data.freshness == "stale" and not line.reference:
             ink = Ink.DIM
         points = line.points
         env = self._dotted(points, line.ruler, log=log)
-        if self.view.weight > 0 and not line.secondary and not line.reference:
+        if line.overlay:
+            # As smooth as the line that it is held against, and without its ghost; dashed, for who sees no colours.
+            if self.view.weight > 0:
+                env = self._dotted(points.smoothed(self.view.weight), line.ruler, log=log)
+            bits = dots(joined(env), low, high, self.rows, self.glyphs.marker)
+            bits[:, np.arange(self.columns) % _DASH >= _DASH - _DASH_GAP] = 0
+            self._paint(bits, ink)
+        elif self.view.weight > 0 and not line.secondary and not line.reference:
             self._paint(dots(joined(env), low, high, self.rows, self.glyphs.marker), Ink.GHOST)
             # Smoothed before the logarithm: the mean that is read off the axis must be one of values.
             smooth = self._dotted(points.smoothed(self.view.weight), line.ruler, log=log)

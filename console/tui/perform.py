@@ -1,0 +1,175 @@
+"""What each action of the command line does to the console: one table. What acts on the run asks first, as the keys do.
+
+`known` is the other direction: what there is to name, for completion and for checking.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from console.cli import TABLES
+from console.tui import appearance, commands
+from console.tui.bindings import TABS, Where
+from console.tui.commands import (
+    Action,
+    Export,
+    Goto,
+    Known,
+    Mark,
+    Open,
+    Order,
+    Overlay,
+    SetFix,
+    ShowScreen,
+    SwitchRun,
+    UseMarker,
+    UseReference,
+    UseTheme,
+)
+from console.tui.glyphs import GLYPHS
+from console.tui.screens.palette import Entry
+from console.tui.screens.runs import RunRow, RunsScreen, run_rows
+from console.tui.theme import AUTO, THEMES, choose
+from driftline.fixes import BY_ID
+
+if TYPE_CHECKING:
+    from console.tui.app import ConsoleApp
+    from console.tui.watch import Watch
+
+
+def known(app: ConsoleApp) -> Known:
+    """What can be named at this moment. Reads the model, which is its lock's."""
+    with app.lock:
+        fixes = {fix: BY_ID[fix].values for fix in app.model.fixes if fix in BY_ID}
+        step = app.model.step
+    return Known(
+        fixes=fixes,
+        runs=[watch.source.run for watch in app.watches],
+        shown=app.source.run,
+        screens=[tab.id for tab in TABS],
+        themes=THEMES,
+        markers=list(GLYPHS),
+        tables=TABLES,
+        step=step,
+    )
+
+
+def perform(app: ConsoleApp, action: Action) -> None:
+    """Do what an action asks for."""
+    _DOES[type(action)](app, action)
+
+
+def _watch(app: ConsoleApp, run: str) -> Watch:
+    return next(watch for watch in app.watches if watch.source.run == run)
+
+
+def _fix(app: ConsoleApp, action: SetFix) -> None:
+    app.ask_fix(action.fix, action.value)
+
+
+def _order(app: ConsoleApp, action: Order) -> None:
+    paused = app.model.run is not None and app.model.run.status == "paused"
+    if action.verb == "pause" and paused:
+        app.say("generation is paused already; :resume", "warn")
+    elif action.verb == "resume" and not paused:
+        app.say("generation is not paused", "warn")
+    else:
+        {"sync": app.ask_sync, "pause": app.ask_pause, "resume": app.ask_pause, "stop": app.ask_stop}[action.verb]()
+
+
+def _goto(app: ConsoleApp, action: Goto) -> None:
+    if not app.current.goto(action.step):
+        # Any screen of charts will do; live is the one that every run has.
+        app.action_screen("live")
+        app.call_after_refresh(lambda: app.live.goto(action.step))
+
+
+def _screen(app: ConsoleApp, action: ShowScreen) -> None:
+    where: Where = next(tab.id for tab in TABS if tab.id == action.screen)
+    app.action_screen(where)
+
+
+def _theme(app: ConsoleApp, action: UseTheme) -> None:
+    look = choose(action.theme, sixteen=app.sixteen, environ=os.environ)
+    appearance.use_look(app, look)
+    instead = action.theme not in (AUTO, look.name)
+    app.say(f"theme {look.name}: {look.about}{', which this terminal can show' if instead else ''}")
+
+
+def _marker(app: ConsoleApp, action: UseMarker) -> None:
+    appearance.use_marker(app, action.marker)
+
+
+def _open(app: ConsoleApp, action: Open) -> None:
+    opens: dict[str, Callable[[], None]] = {
+        "alarms": app.action_alarms,
+        "help": app.action_help,
+        "runs": app.action_runs,
+        "quit": app.action_leave,
+    }
+    opens[action.what]()
+
+
+_DOES: Final[dict[type[Any], Callable[[ConsoleApp, Any], None]]] = {
+    SetFix: _fix,
+    Order: _order,
+    Mark: lambda app, action: app.mark(action.text),
+    Export: lambda app, action: app.export(action.table, action.format, action.steps),
+    Goto: _goto,
+    ShowScreen: _screen,
+    SwitchRun: lambda app, action: app.show_watch(_watch(app, action.run)),
+    Overlay: lambda app, action: _overlay(app, _watch(app, action.run) if action.run else None),
+    UseReference: lambda app, action: app.choose_reference((action.run,) if action.run else ()),
+    UseTheme: _theme,
+    UseMarker: _marker,
+    Open: _open,
+}
+
+
+def perform_entry(app: ConsoleApp, entry: Entry | None) -> None:
+    """Do what was chosen in the palette; a command that needs words goes to the command line."""
+    if entry is None:
+        return
+    if isinstance(entry.what, commands.Command):
+        if entry.what.needs:
+            app.action_command(f"{entry.what.name} ")
+        else:
+            perform(app, entry.what.parse(known(app), ()))
+        return
+    namespace = app if entry.what.where == "everywhere" else app.current
+    app.call_next(app.run_action, entry.what.action, namespace)
+
+
+def list_watches(app: ConsoleApp) -> None:
+    """Open the list of the watched runs."""
+
+    def overlay(run: str) -> None:
+        watch = _watch(app, run)
+        app.show_overlay(None if watch is app.overlay else watch)
+
+    def chosen(run: str | None) -> None:
+        if run is not None and run != app.source.run:
+            app.show_watch(_watch(app, run))
+
+    def rows() -> list[RunRow]:
+        return run_rows(app.watches, app.watch, app.overlay)
+
+    app.push_screen(RunsScreen(app.glyphs, rows, overlay), chosen)
+
+
+def next_overlay(app: ConsoleApp) -> None:
+    """Draw the next of the other watched runs over the charts, after the last one none."""
+    others: list[Watch | None] = [watch for watch in app.watches if watch is not app.watch]
+    if not others:
+        app.say("no other run is watched; several are: driftline attach RUN RUN", "warn")
+        return
+    cycle = [None, *others]
+    at = cycle.index(app.overlay) if app.overlay in cycle else 0
+    _overlay(app, cycle[(at + 1) % len(cycle)])
+
+
+def _overlay(app: ConsoleApp, watch: Watch | None) -> None:
+    app.show_overlay(watch)
+    app.say(f"over the charts: {watch.source.run}" if watch is not None else "no other run over the charts")
