@@ -61,10 +61,12 @@ def parse(text: str) -> Filter:
         match = _TERM.match(text, at)
         if match is None or match.end() == at:
             raise FilterError(f"'{text[at:]}' is no condition; write a field, a comparison and a value: step>=812")
-        conditions.append(_condition(*match.groups()))
         at = match.end()
         if at < len(text) and not text[at].isspace():
-            raise FilterError(f"'{text[at:]}': a quote must end, and a blank follow it")
+            if text[at] == '"' or text[at - 1] == '"':
+                raise FilterError(f"'{text[at:]}': a quote must end, and a blank follow it")
+            raise FilterError(f"'{text[at:]}': a blank must stand between conditions")
+        conditions.append(_condition(*match.groups()))
     return tuple(conditions)
 
 
