@@ -138,7 +138,7 @@ class RunLog:
         many = f"{engines} engine{'' if engines == 1 else 's'}"
         text = f"v{span.version_after} on {many} in {span.seconds:.3f} s"
         if not span.ok:
-            text = f"v{span.version_after}: {span.engine}: {span.detail or 'not loaded'}"
+            text = f"{span.engine} stays at v{span.version_after}: {span.detail or 'not loaded'}"
         kind, level = ("sync.done", "info") if span.ok else ("sync.failed", "error")
         self._add(first, level, kind, text, span.step, f"sync:{span.sync}", routine=span.ok)  # type: ignore[arg-type]  # one of two Levels
 

@@ -58,8 +58,9 @@ def many(count: int) -> list[EngineState]:
     made = []
     for place, state in enumerate(engines(count)):
         changes: dict[str, object] = {
-            "version": 37 - place % 3, "running": 16 + place % 5, "waiting": place % 7, "kv_use": (place * 37 % 100) / 100,
-            "tokens_per_s": 900.0 + 13 * (place * 29 % 31), "pid": 4000 + place, "node": f"node-{place // 8}",
+            "version": 37 - place % 3, "running": 16 + place % 5, "waiting": place % 7,
+            "kv_use": (place * 37 % 100) / 100, "tokens_per_s": 900.0 + 13 * (place * 29 % 31),
+            "pid": 4000 + place, "node": f"node-{place // 8}",
         }  # fmt: skip
         if place == 5:
             changes |= {"phase": "dead", "detail": "killed by signal 9", "tokens_per_s": 0.0}
