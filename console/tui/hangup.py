@@ -1,0 +1,97 @@
+"""How the console ends when nobody pressed a key for it: a signal, or a terminal that is gone.
+
+Left to themselves SIGHUP and SIGTERM kill the process with the terminal still in raw mode on the alternate screen,
+and Textual 8.2.8 neither survives a terminal that takes no more bytes (its writing thread dies, and the app waits
+for it for ever) nor ends with one that gives no more (its input thread spins on an end of file).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import termios
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import IO, Any, Final
+
+CAUGHT: Final = (signal.SIGHUP, signal.SIGTERM)
+PATIENCE: Final = 2.0
+"""Seconds for an orderly end; less than `console.screen` waits for its console."""
+
+RESET: Final = b"\x1b[<u\x1b[?7h\x1b[?1004l\x1b[?2004l\x1b[?1049l\x1b[?25h\x1b[0m"
+
+
+class Enduring:
+    """A terminal's file that drops what is written once there is no terminal behind it."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self.gone = False
+
+    def write(self, text: str) -> int:
+        if not self.gone:
+            try:
+                return self._file.write(text)
+            except OSError:
+                self.gone = True
+        return len(text)
+
+    def flush(self) -> None:
+        if not self.gone:
+            try:
+                self._file.flush()
+            except OSError:
+                self.gone = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class Endings:
+    """Ends the app in order on the first signal, at once on the second or after `PATIENCE` seconds.
+
+    Entered and left in the main thread. A signal that was ignored (nohup) stays ignored.
+    """
+
+    def __init__(self, end: Callable[[int], None], fd: int) -> None:
+        """`end` is given the exit code, 128 + the signal, as a shell would report it; it may not block."""
+        self._end = end
+        self._fd = fd
+        self._before: dict[int, Any] = {}
+        self._modes: list[Any] | None = None
+        self._watchdog: threading.Timer | None = None
+
+    def start(self) -> None:
+        """Take the signals, and remember the terminal's modes: before they are changed."""
+        with contextlib.suppress(termios.error):
+            self._modes = termios.tcgetattr(self._fd)
+        for number in CAUGHT:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._on_signal)
+
+    def stop(self) -> None:
+        """The terminal is put right: give the signals back."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        for each in self._before:
+            signal.signal(each, signal.SIG_DFL)
+        self._watchdog = threading.Timer(PATIENCE, self._abort, [128 + number])
+        self._watchdog.daemon = True
+        self._watchdog.start()
+        self._end(128 + number)
+
+    def _abort(self, code: int) -> None:
+        """The app hangs, most likely on a terminal that takes nothing: put that right from here, and end."""
+        with contextlib.suppress(termios.error, OSError):
+            termios.tcflush(self._fd, termios.TCOFLUSH)  # or the next line waits too
+            os.write(self._fd, RESET)
+            if self._modes is not None:
+                termios.tcsetattr(self._fd, termios.TCSANOW, self._modes)
+        os._exit(code)
