@@ -143,7 +143,9 @@ class Judging:
         def line(name: str, values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Points:
             return self._points(f"{judged.metric} {name} {self._seen}", lambda: Series.of(curve.steps, values))
 
-        band = Band(line("low", curve.low), line("high", curve.high))
+        # A band may reach below what the metric can be: the room is for what was.
+        least = min(0.0, *(float(np.nanmin(one)) for one in (curve.run, curve.centre) if np.isfinite(one).any()))
+        band = Band(line("low", np.maximum(curve.low, least)), line("high", curve.high))
         centre = Line(line("centre", curve.centre), Ink.REFERENCE, judged.metric, "ref", reference=True)
         raw = replace(data.lines[0], ink=Ink.GHOST, short="now")
         mean = Line(line("mean", curve.run), Ink.LINE, judged.metric, "mean")

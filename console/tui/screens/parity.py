@@ -41,8 +41,8 @@ class ParityScreen(RunScreen):
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__(glyphs)
         self.logs: dict[str, bool] = {}
-        self._judged = False
-        """Whether there was a verdict when the panes were placed."""
+        self._placed = (False, 0)
+        """Whether there was a verdict when the panes were placed, and the rows that the table took."""
 
     def body(self) -> ComposeResult:
         yield VerdictTable(id="verdict", glyphs=self.glyphs)
@@ -58,10 +58,11 @@ class ParityScreen(RunScreen):
         if self.enlarged is not None:
             table.styles.height = "1fr"
             return
-        self._judged = table.verdict is not None
+        judged = table.verdict is not None
+        self._placed = (judged, table.rows)
         table.styles.height = table.rows + 2
-        chart.display = self._judged
-        limits.display = not self._judged or width >= BESIDE
+        chart.display = judged
+        limits.display = not judged or width >= BESIDE
         chart.styles.width = "2fr"
         limits.styles.width = "1fr"
 
@@ -73,7 +74,7 @@ class ParityScreen(RunScreen):
             self.run_worker(partial(self._judge, judging, run), thread=True, group="judge", name="judge")
         table = self.query_one(VerdictTable)
         table.show(judging.chosen, judging.verdict, views.backend(model))
-        if self._judged != (judging.verdict is not None):
+        if self._placed != (judging.verdict is not None, table.rows):
             self.rearrange()
         limits = self.query_one(Limits)
         if limits.display:

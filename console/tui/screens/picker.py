@@ -18,7 +18,7 @@ from console.tui.widgets.panes import fix_line
 from driftline.corrections import CORRECTIONS
 from driftline.fixes import BY_ID
 from driftline.frames import FixState
-from driftline.rundir import list_runs, runs_root
+from driftline.rundir import RunDir, list_runs, runs_root
 
 
 class FixPicker(Dialog[str]):
@@ -185,9 +185,8 @@ class RunPicker(Dialog[tuple[str, ...]]):
             marked = run.id in self.marked
             sign = self.glyphs.on if marked else self.glyphs.off
             room = max(width - 28, 10)
-            began = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.path.stat().st_mtime))
             ink = Ink.OK if marked else Ink.DIM
-            lines.append([(f" {sign} ", ink), (f"{run.id:<{room}.{room}} ", Ink.TEXT), (began, Ink.DIM)])
+            lines.append([(f" {sign} ", ink), (f"{run.id:<{room}.{room}} ", Ink.TEXT), (began(run), Ink.DIM)])
         return lines
 
     def top(self, height: int) -> int:
@@ -211,3 +210,12 @@ class RunPicker(Dialog[tuple[str, ...]]):
             return
         names = self.marked or {self.runs[self.cursor - 1].id}
         self.dismiss(tuple(str(run.path) for run in self.runs if run.id in names))
+
+
+def began(run: RunDir) -> str:
+    """When a run was started, as far as its folder tells; "" for one that is gone meanwhile."""
+    try:
+        file = run.config if run.config.exists() else run.path
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(file.stat().st_mtime))
+    except OSError:
+        return ""

@@ -51,8 +51,8 @@ def against(verdict: Verdict) -> str:
 def heads(width: int) -> list[Text]:
     """The heads of the columns."""
     wide = f"{'back':>7}{'at step':>9}" if width >= 100 else ""
-    cause = "  likely cause" if width >= 76 else ""
-    return [(f"   {'metric':<22}{'verdict':<11}{'out since':>9}{wide}{'run':>8}{'ref':>8}{'dist':>8}{cause}", Ink.DIM)]
+    cause = "  likely cause" if width >= 100 else "  cause" if width >= 76 else ""
+    return [(f"   {'metric':<20} {'verdict':<10}{'out since':>9}{wide}{'run':>8}{'ref':>8}{'dist':>8}{cause}", Ink.DIM)]
 
 
 def row(judged: Judged, verdict: Verdict, glyphs: Glyphs, width: int) -> list[Text]:
@@ -62,7 +62,7 @@ def row(judged: Judged, verdict: Verdict, glyphs: Glyphs, width: int) -> list[Te
     ink = _INK[judged.verdict]
     symbol = {"pass": glyphs.on, "fail": glyphs.gap, "not enough data": glyphs.unavailable}[judged.verdict]
     line: list[Text] = [
-        (f" {symbol} ", ink), (f"{title(judged.metric):<22.22}", Ink.TEXT), (f"{_WORD[judged.verdict]:<11}", ink),
+        (f" {symbol} ", ink), (f"{title(judged.metric):<20.20} ", Ink.TEXT), (f"{_WORD[judged.verdict]:<10}", ink),
     ]  # fmt: skip
     if judged.worst is None:
         return [*line, (judged.reason, Ink.DIM)]
@@ -116,9 +116,16 @@ def waiting(chosen: Chosen, verdict: Verdict | None) -> list[list[Text]]:
     return [[(" no reference run: nothing to be at parity with", Ink.WARN)], *([(f" {line}", Ink.DIM)] for line in HOW)]
 
 
-def legend(comparison: Comparison) -> str:
+def cut(text: str, width: int) -> str:
+    """At most `width` characters, with an ellipsis where there were more."""
+    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}…"
+
+
+def legend(comparison: Comparison, width: int) -> str:
     """What the numbers are, for who wants to believe them."""
     rules = comparison.rules
+    if width < 110:
+        return f"means of {rules.window} steps where farthest off; dist in spreads of a healthy run"
     return (
         f"means of {rules.window} steps where farthest off; distance in spreads of a healthy run; "
         f"at most {rules.alpha:.0%} of healthy runs fail"

@@ -49,7 +49,7 @@ class VerdictTable(Pane):
     def rows(self) -> int:
         """Rows that all of it takes, without the frame."""
         if self.verdict is None:
-            return 5
+            return len(self.lines(max(self.size.width - 2, 40), 0))
         return len(self.verdict.comparison.metrics) + self.ABOVE + self.BELOW
 
     def label(self) -> str:
@@ -69,14 +69,27 @@ class VerdictTable(Pane):
     def lines(self, width: int, height: int) -> list[list[Text]]:  # noqa: ARG002  clipped where painted
         verdict, judged = self.verdict, self.judged
         if verdict is None or judged is None:
-            return [*views.waiting(self.chosen, verdict), self.backend]
+            return [*self._wrapped(views.waiting(self.chosen, verdict), width), *self._wrapped([self.backend], width)]
         comparison = verdict.comparison
-        lines = [views.head(verdict), [(f" {views.against(verdict)}", Ink.DIM)], views.heads(width)]
+        against = views.cut(f" {views.against(verdict)}", width)
+        lines = [views.head(verdict), [(against, Ink.DIM)], views.heads(width)]
         lines += [views.row(one, verdict, self.glyphs, width) for one in comparison.metrics]
         label, (text, ink) = views.why(judged, verdict)
         parts = textwrap.wrap(text, max(width - len(label[0]) - 1, 10)) or [""]
-        lines += [[label, (parts[0], ink)], [(" " * len(label[0]), Ink.DIM), (" ".join(parts[1:]), ink)]]
-        return [*lines, [(f" {views.legend(comparison)}", Ink.DIM)]]
+        rest = views.cut(" ".join(parts[1:]), width - len(label[0]))
+        lines += [[label, (parts[0], ink)], [(" " * len(label[0]), Ink.DIM), (rest, ink)]]
+        return [*lines, [(f" {views.legend(comparison, width)}", Ink.DIM)]]
+
+    def _wrapped(self, lines: list[list[Text]], width: int) -> list[list[Text]]:
+        """Lines whose last text goes on below where it does not fit."""
+        found: list[list[Text]] = []
+        for line in lines:
+            *front, (text, ink) = line or [("", Ink.DIM)]
+            used = sum(len(part) for part, _ in front)
+            first, *more = textwrap.wrap(" " * used + text.strip(), max(width - 2, 20), initial_indent="") or [""]
+            found.append([*front, (f"{'' if front else ' '}{first[used:] if front else first}", ink)])
+            found += [[(f"   {part}", ink)] for part in more]
+        return found
 
 
 class Limits(Pane):
