@@ -14,6 +14,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from console.answers import Answers
 from console.curves import OFFSET, Curves
 from driftline.fixes import BY_ID, OFF, ON
 from driftline.frames import Command, EngineFix, EngineState, FixState, How, RunState, Span
@@ -38,6 +39,7 @@ class Simulator:
         self._probe = Probe("trainer", run)
         self._run_id, self._steps, self._period = run.id, steps, 1.0 / rate
         self._curves = Curves(seed)
+        self._answers = Answers(seed)
         self._step = self._version = 0
         self._synced = dict.fromkeys((f"engine-{i}" for i in range(engines)), 0)
         self._fixes = {fix: self._first_state(fix) for fix in BY_ID}
@@ -93,6 +95,8 @@ class Simulator:
         values = self._curves.step(on, lag=lag, engines=len(self._synced), sync_s=self._last_sync)
         labels = {"policy/clip_fraction": "ppo", "policy/entropy": "synthetic"}
         self._probe.emit(values, step=self._step, version=self._version, labels=labels)
+        said = self._answers.step(self._version, self._synced, values["mismatch/abs_diff_mean"])
+        self._probe.tokens(step=self._step, version=self._version, **said)
 
     def _sync(self, name: str, by: str) -> None:
         now = time.time()

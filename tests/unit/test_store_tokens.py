@@ -31,7 +31,8 @@ def frame(step: int, seq: list[int], diff: list[float], *, version: int | None =
     """Tokens whose rollout logprob is -1 and whose position counts within each sequence."""
     n = len(seq)
     position = [seq[:i].count(own) for i, own in enumerate(seq)]
-    arrays = [np.asarray(part, "<i4").tobytes() for part in (range(n), seq, position, [step if version is None else version] * n)]
+    sampler = [step if version is None else version] * n
+    arrays = [np.asarray(part, "<i4").tobytes() for part in (range(n), seq, position, sampler)]
     rollout = np.full(n, -1.0, "<f4")
     made = Tokens(step, step, 0.0, n, *arrays, rollout.tobytes(), (rollout + np.array(diff, "<f4")).tobytes())
     return msgspec.structs.replace(made, **more)
