@@ -18,7 +18,7 @@ from typing import Final
 
 from rich.color import Color
 from rich.style import Style
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 from driftline.metrics import Health
 
@@ -283,10 +283,13 @@ def theme(look: Look) -> Theme:
     c = look.colours
     if c is None or look.ansi:
         ground = "ansi_default"
+        # Textual's own style sheets name variables that it has in its own ANSI themes only; nothing of ours uses them.
+        names = BUILTIN_THEMES["ansi-dark"].variables
+        theirs = {name: "none" if name.endswith("-style") else ground for name in names}
         return Theme(
             name=look.theme, primary=ground, foreground=ground, background=ground, surface=ground, panel=ground,
             boost=ground, dark=look.dark, ansi=True,
-            variables={"dl-dim": ground, "dl-frame": ground, "dl-bright": ground},
+            variables=theirs | {"dl-dim": ground, "dl-frame": ground, "dl-bright": ground},
         )  # fmt: skip
     return Theme(
         name=look.theme,

@@ -37,9 +37,10 @@ sys.exit(app.return_code or 0)
 """
 
 
-def session(tmp_path: Path, before: str = "", size: tuple[int, int] = (80, 24)) -> Terminal:
+def session(tmp_path: Path, before: str = "", environ: dict[str, str] | None = None) -> Terminal:
+    """The app over a source of its own; `before` is done before it is made."""
     command = [sys.executable, "-c", _SESSION.format(before=before)]
-    return Terminal(command, environment(tmp_path) | {"PYTHONPATH": ROOT}, size)
+    return Terminal(command, environment(tmp_path) | {"PYTHONPATH": ROOT} | (environ or {}))
 
 
 @pytest.fixture
