@@ -20,10 +20,11 @@ from typing import NoReturn, TypeVar
 from console import outcome
 from console.outcome import Failure
 from driftline import __version__
-from driftline.rundir import RunError
+from driftline.rundir import RUNS_VARIABLE, RunError
 from driftline.text import sanitize
 
 MARKERS = ("braille", "block", "ascii")
+THEMES = ("auto", "dark", "light", "okabe-ito", "contrast", "dark-16", "light-16", "mono")
 ROLES = ("viewer", "operator", "producer")
 TABLES = (
     "metrics", "tokens", "sequences", "syncs", "spans", "fixes", "effects", "events", "commands", "engines", "states",
@@ -45,6 +46,10 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     args = build().parse_args(argv)
+    try:
+        _configure(args)
+    except Failure as failure:
+        return _fail(str(failure), failure.code)
     module, _, function = str(args.verb).partition(":")
     try:
         verb: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
@@ -61,6 +66,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has had enough. Python flushes stdout once more at exit: give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return outcome.OK
+
+
+def _configure(args: argparse.Namespace) -> None:
+    """Fill in what the operator has configured and no option has said. Raises Failure for a file that is wrong."""
+    if str(args.verb).startswith(("console.verbs.config:", "console.verbs.completion:")):
+        return  # they look at the file themselves, and must work when it is wrong
+    from console import config
+
+    screen = hasattr(args, "marker")
+    if not screen and not os.environ.get(config.CONFIG_VARIABLE) and not config.path(os.environ).exists():
+        return
+    try:
+        found = config.load(os.environ, {name: getattr(args, name, None) for name in ("theme", "marker", "fps")})
+        if screen:
+            config.check_keys(found)
+    except config.ConfigError as error:
+        raise Failure(str(error), outcome.USAGE) from error
+    settings = found.settings
+    if settings.runs:
+        os.environ[RUNS_VARIABLE] = settings.runs
+    if screen:
+        args.marker, args.fps, args.settings = settings.marker, settings.fps, settings
+    if hasattr(args, "on_alarm"):
+        args.bell, args.notify = args.bell or settings.notify.bell, args.notify or settings.notify.notify
+        args.on_alarm = args.on_alarm or settings.notify.on_alarm or None
 
 
 def _fail(message: str, code: int) -> int:
@@ -91,6 +121,7 @@ def build() -> Parser:
     _judging(verbs)
     _acting(verbs)
     _guarding(verbs)
+    _configuring(verbs)
     return parser
 
 
@@ -121,19 +152,21 @@ def _starting(verbs: argparse._SubParsersAction[Parser]) -> None:
 
 def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
     attach = _verb(verbs, "attach", "console.verbs.attach:attach", "open the console on a live run")
-    attach.add_argument("run", nargs="?", metavar="RUN", help="also ssh://[user@]host[:port]/path/to/run")
+    attach.add_argument("runs", nargs="*", metavar="RUN", help="also ssh://[user@]host[:port]/path/to/run; several too")
     attach.add_argument("--connection", metavar="FILE", help="a connection file from elsewhere (needs --key)")
     _key(attach)
     attach.add_argument("--operate", action="store_true", help="allow acting on the run (needs the operator's key)")
     text = "hold the run against this one (id, path or FILE.parquet); again for more seeds of it"
     attach.add_argument("--reference", action="append", default=[], metavar="RUN", help=text)
     _screen(attach)
+    _theme(attach)
     _alarms(attach)
     replay = _verb(verbs, "replay", "console.verbs.replay:replay", "a recorded run on the same screens, from any step")
     replay.add_argument("run", nargs="?", metavar="RUN", help="id or path of a run directory, or of a copy of one")
     replay.add_argument("--from", dest="start", type=_natural, metavar="STEP", help="play from this step on")
     replay.add_argument("--speed", type=_above_zero, metavar="X", help="times as fast as it was (default 1)")
     _screen(replay)
+    _theme(replay)
     evidence = _verb(verbs, "evidence", "console.verbs.evidence:evidence", "all about a run in one folder")
     evidence.add_argument("run", nargs="?", metavar="RUN", help="id or path of a run directory, or of a copy of one")
     evidence.add_argument("--out", metavar="FOLDER", help="a new folder (default: in the run's snapshots)")
@@ -293,6 +326,22 @@ def _guarding(verbs: argparse._SubParsersAction[Parser]) -> None:
     _run(revoking)
 
 
+def _configuring(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = "your own configuration: theme, keys, marker, runs, notifications"
+    config = _verb(verbs, "config", "", text).add_subparsers(metavar="VERB", required=True)
+    show = _verb(config, "show", "console.verbs.config:show", "every key, its value, and where that comes from")
+    _screen(show)
+    _theme(show)
+    _json(show)
+    _verb(config, "path", "console.verbs.config:path", "where the file is, or would be")
+    _verb(config, "check", "console.verbs.config:check", "can the file be used?")
+    keys = _verb(config, "keys", "console.verbs.config:keys", "the bindings by id, as the file's [keys] names them")
+    _json(keys)
+    text = "a script that completes for a shell"
+    completion = _verb(verbs, "completion", "console.verbs.completion:completion", text)
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="SHELL", help="bash, zsh or fish")
+
+
 def _verb(group: argparse._SubParsersAction[Parser], name: str, target: str, text: str) -> Parser:
     parser = group.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     if target:
@@ -334,8 +383,13 @@ def _lead(parser: Parser) -> None:
 
 
 def _screen(parser: Parser) -> None:
-    parser.add_argument("--marker", choices=MARKERS, default=MARKERS[0], help="what charts are drawn with")
-    parser.add_argument("--fps", type=_positive, default=4, metavar="N", help="redraws a second at most (default 4)")
+    # Without an option the operator's configuration says: `_configure`.
+    parser.add_argument("--marker", choices=MARKERS, help=f"what charts are drawn with (default {MARKERS[0]})")
+    parser.add_argument("--fps", type=_positive, metavar="N", help="redraws a second at most (default 4)")
+
+
+def _theme(parser: Parser) -> None:
+    parser.add_argument("--theme", choices=THEMES, help="the look (default auto: by the terminal)")
 
 
 def _natural(text: str) -> int:

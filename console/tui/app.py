@@ -24,6 +24,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.worker import get_current_worker
 
+from console.config import Settings
 from console.gate import needs_consent
 from console.outcome import NO_RUN, Failure
 from console.place import Place
@@ -39,6 +40,7 @@ from console.tui.glyphs import GLYPHS
 from console.tui.guard import Guards
 from console.tui.history import History
 from console.tui.live_source import LiveSource
+from console.tui.options import app_options
 from console.tui.screens import catalogue
 from console.tui.screens.alarms import AlarmsScreen
 from console.tui.screens.command_line import CommandLine
@@ -600,30 +602,39 @@ class ConsoleApp(App[None]):
 
 
 def run_console(
-    run: Place,
+    runs: Sequence[Place],
     operate: bool,
-    marker: str = "braille",
-    fps: float = 4.0,
+    settings: Settings,
     guards: Guards | None = None,
     reference: tuple[str, ...] = (),
 ) -> int:
-    """Show a live run on this terminal until the operator leaves; returns the exit code, not 0 after a crash.
+    """Show live runs on this terminal, the first at first, until the operator leaves; returns the exit code.
 
-    `guards` makes the sentinels of a run; `reference`: the runs that it is held against.
-    Raises Failure when the run cannot be reached. The place stays the caller's to close.
+    That is not 0 after a crash. `guards` makes the sentinels of a run; `reference`: the runs that it is held against.
+    Raises Failure when a run cannot be reached. The places stay the caller's to close.
     """
-    try:
-        source = LiveSource(run, operate=operate)
-    except SourceError as error:
-        raise Failure(str(error), NO_RUN) from error
-    try:
-        app = ConsoleApp(source, run=run.directory, marker=marker, fps=fps, guards=guards, reference=reference)
-        try:
-            app.run(mouse=False)
-        finally:
-            for watch in app.watches:
-                watch.close()
-    finally:
-        source.close()
+    with contextlib.ExitStack() as opened:
+        sources: list[tuple[Source, RunDir | None]] = []
+        for run in runs:
+            try:
+                source = LiveSource(run, operate=operate)
+            except SourceError as error:
+                raise Failure(str(error), NO_RUN) from error
+            opened.callback(source.close)
+            sources.append((source, run.directory))
+        (first, directory), *more = sources
+        app = ConsoleApp(
+            first,
+            run=directory,
+            more=more,
+            marker=settings.marker,
+            fps=settings.fps,
+            guards=guards,
+            reference=reference,
+            **app_options(settings),
+        )
+        for watch in app.watches:
+            opened.callback(watch.close)
+        app.run(mouse=settings.mouse)
     # A crash inside Textual is printed by it, and would otherwise end in 0.
     return app.return_code or 0

@@ -57,8 +57,10 @@ def mapped(keymap: Mapping[str, str], keys: Sequence[Key] = KEYS) -> tuple[Key, 
     for name, text in keymap.items():
         if name not in by_id:
             near = [known for known in by_id if known.rpartition(".")[2] == name.rpartition(".")[2]]
-            known = ", ".join(near or by_id)
-            raise KeymapError(name, f"no such entry; {'did you mean' if near else 'there are'}: {known}")
+            near = near or [known for known in by_id if known.partition(".")[0] == name.partition(".")[0]]
+            places = sorted({known.partition(".")[0] for known in by_id})
+            words = f"there are: {', '.join(near)}" if near else f"places are: {', '.join(places)}"
+            raise KeymapError(name, f"no such entry; {words} (driftline config keys)")
         wanted[name] = tuple(_key(name, word, by_id[name]) for word in text.split())
         if not wanted[name]:
             raise KeymapError(name, f"needs a key: {ALLOWED}")

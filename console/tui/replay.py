@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from console.config import Settings
 from console.replay.source import Position, Recording
 from console.store.model import RunModel
 from console.tui.watch import Watch
@@ -61,14 +62,17 @@ class ReplayWatch(Watch):
             self.recording.go(timeline.beside(self.model.step, count))
 
 
-def run_replay(run: RunDir, *, start: int | None, speed: float, playing: bool, marker: str, fps: float) -> int:
+def run_replay(run: RunDir, *, start: int | None, speed: float, playing: bool, settings: Settings) -> int:
     """Play a recording on this terminal until the operator leaves; returns the exit code, not 0 after a crash."""
     from console.tui.app import ConsoleApp
+    from console.tui.options import app_options
 
     watch = ReplayWatch(Recording(run, start=start, speed=speed, playing=playing))
-    app = ConsoleApp(watch.source, marker=marker, fps=fps, watch=watch)
+    app = ConsoleApp(
+        watch.source, marker=settings.marker, fps=settings.fps, watch=watch, **app_options(settings)
+    )
     try:
-        app.run(mouse=False)
+        app.run(mouse=settings.mouse)
     finally:
         watch.close()
     return app.return_code or 0

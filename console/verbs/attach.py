@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from console.link import live_run
@@ -19,24 +20,28 @@ def attach(args: argparse.Namespace) -> int:
     RUN may be on another machine (`ssh://[user@]host[:port]/path/to/run`: OpenSSH asks what it has to before the
     console opens), or be a connection file from elsewhere, which needs --key.
 
+    Several runs are watched at once: the first is shown, `w` lists them, `o` draws another over the charts.
+
     --reference (several times for several seeds) names runs of this machine that the run is held against: drawn behind
     its charts, and judged on the parity screen.
     """
     reference = tuple(_known(name) for name in args.reference)
     rules, alerts = read_rules(args.rules), read_alerts(args)
-    run = live_run(args.run, key=args.key, connection=args.connection)
-    try:
+    if len(args.runs) > 1 and args.connection:
+        raise Failure("--connection FILE is one run; several are given by their names", USAGE)
+    with contextlib.ExitStack() as places:
+        runs = []
+        for name in dict.fromkeys(args.runs) or [None]:
+            run = live_run(name, key=args.key, connection=args.connection)
+            places.callback(run.close)
+            runs.append(run)
         if not on_terminal():
             raise Failure("attach needs a terminal; without one: driftline tail, driftline status --json", USAGE)
         from console.tui.app import run_console
         from console.tui.guard import guards
 
         watching = guards(rules, alerts)
-        return int(
-            run_console(run, args.operate, marker=args.marker, fps=args.fps, guards=watching, reference=reference)
-        )
-    finally:
-        run.close()
+        return int(run_console(runs, args.operate, args.settings, guards=watching, reference=reference))
 
 
 def _known(name: str) -> str:

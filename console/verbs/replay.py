@@ -35,5 +35,5 @@ def replay(args: argparse.Namespace) -> int:
         playing = args.start is not None or args.speed is not None
         start = args.start if args.start is not None else (0 if playing else None)
         return int(
-            run_replay(run, start=start, speed=args.speed or 1.0, playing=playing, marker=args.marker, fps=args.fps)
+            run_replay(run, start=start, speed=args.speed or 1.0, playing=playing, settings=args.settings)
         )

@@ -27,7 +27,7 @@ class HelpScreen(Dialog[None]):
     """Generated, so that it cannot be wrong about a key: `keys` is the table as the operator has mapped it."""
 
     BINDINGS = bindings("dialog", "help")
-    preferred_width = 84
+    preferred_width = 100
 
     def __init__(
         self, glyphs: Glyphs, *, operator: bool, where: Where = "live", keys: Sequence[Key] = KEYS, replay: bool = False

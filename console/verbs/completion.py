@@ -1,0 +1,51 @@
+"""`driftline completion`: a script for the shell that completes verbs, options, their values and names of runs.
+
+Made by shtab from the tree of arguments, so it cannot know less than the parser.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+import shtab
+
+from console.cli import build
+from console.outcome import OK
+
+_RUNS: Final = "driftline_runs"
+# Names of folders, without an interpreter start: tab must answer at once.
+_LIST: Final = (
+    'for d in "${DRIFTLINE_RUNS:-runs}"/*/journal; do '
+    '[ -d "$d" ] && d="${d%/journal}" && echo "${d##*/}"; done'
+)
+_FISH: Final = (
+    'for d in (test -n "$DRIFTLINE_RUNS"; and echo $DRIFTLINE_RUNS; or echo runs)/*/journal; '
+    "basename (dirname $d); end"
+)
+_PREAMBLE: Final = {
+    "bash": f'_{_RUNS}() {{ compgen -W "$({_LIST})" -- "$1"; }}',
+    "zsh": f'_{_RUNS}() {{ local -a found; found=("${{(@f)$({_LIST})}}"); compadd -a found; }}',
+    "fish": f"function _{_RUNS}; {_FISH}; end",
+}
+_COMPLETE: Final = {"bash": f"_{_RUNS}", "zsh": f"_{_RUNS}", "fish": f"(_{_RUNS})"}
+
+
+def completion(args: argparse.Namespace) -> int:
+    """Print the script; for bash: eval "$(driftline completion bash)"."""
+    parser = build()
+    _mark(parser)
+    print(shtab.complete(parser, shell=args.shell, preamble=_PREAMBLE))
+    return OK
+
+
+def _mark(parser: argparse.ArgumentParser) -> None:
+    """Say of every argument what completes it, by what its help shows for it."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                _mark(child)
+        elif action.metavar == "RUN":
+            action.complete = _COMPLETE  # type: ignore[attr-defined]  # shtab's own attribute
+        elif action.metavar in ("FILE", "CONFIG", "PATH"):
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # as above

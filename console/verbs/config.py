@@ -1,0 +1,68 @@
+"""`driftline config`: the operator's own configuration, what holds of it and why."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from console import config
+from console.outcome import OK, USAGE, Failure
+from console.plain import to_json
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print every key with its value and where that comes from: default, file, environment or option.
+
+    --json prints {`path`, `exists`, `settings`: {KEY: {`value`, `from`}}}.
+    """
+    found = _load({name: getattr(args, name) for name in ("theme", "marker", "fps")})
+    rows = list(found.rows())
+    if args.json:
+        settings = {name: {"value": value, "from": origin} for name, value, origin in rows}
+        print(to_json({"path": str(found.path), "exists": found.exists, "settings": settings}))
+        return OK
+    print(f"{found.path}{'' if found.exists else ' (not there: defaults)'}")
+    width = max(len(name) for name, _, _ in rows)
+    for name, value, origin in rows:
+        text = {True: "true", False: "false", "": "-"}.get(value, value) if isinstance(value, bool | str) else value
+        print(f"{name:<{width}}  {text!s:<24}  {origin}")
+    return OK
+
+
+def path(_args: argparse.Namespace) -> int:
+    """Print where the file is, or would be."""
+    print(config.path(os.environ))
+    return OK
+
+
+def check(_args: argparse.Namespace) -> int:
+    """Say whether the file can be used; exit code 2 with one sentence where not."""
+    found = _load({})
+    print(f"{found.path}: {'can be used' if found.exists else 'is not there; the defaults hold'}")
+    return OK
+
+
+def keys(args: argparse.Namespace) -> int:
+    """Print the bindings by id with their keys, as `[keys]` names them. --json prints an array of the same."""
+    from console.tui.keymap import ident, mapped
+
+    rows = [
+        {"id": ident(key), "keys": key.shown, "acts_on_run": key.acts_on_run, "description": key.description}
+        for key in mapped(_load({}).settings.keys)
+    ]
+    if args.json:
+        print(to_json(rows))
+        return OK
+    width = max(len(str(row["id"])) for row in rows)
+    for row in rows:
+        print(f"{row['id']:<{width}}  {row['keys']:<10}  {row['description']}")
+    return OK
+
+
+def _load(options: dict[str, object]) -> config.Effective:
+    try:
+        found = config.load(os.environ, options)
+        config.check_keys(found)
+    except config.ConfigError as error:
+        raise Failure(str(error), USAGE) from error
+    return found
