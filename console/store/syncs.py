@@ -122,6 +122,10 @@ class Summary(NamedTuple):
     resets: dict[str, int]
     digests: dict[str, int]
     slowest: str
+    slower: float
+    """Seconds that the slowest engine took more than the median; 0 for fewer than two."""
+    phases: dict[str, float]
+    """Seconds of the engine that took longest over each phase that was told of."""
 
 
 class Sync:
@@ -143,7 +147,8 @@ class Sync:
             self.told = Summary(
                 self.step, self.ok, len(self.failed), len(self.engines), self.start, self.seconds, self.before,
                 self.after, self.slowest("load"), self.gb_per_s, self.bytes, self.in_flight, self.straddling,
-                self.resets, self.digests, straggler[0].engine if straggler else "",
+                self.resets, self.digests, straggler[0].engine if straggler else "", straggler[1] if straggler else 0.0,
+                {phase: seconds for phase in TIMES if (seconds := self.slowest(phase)) is not None},
             )  # fmt: skip
         return self.told
 

@@ -1,4 +1,4 @@
-"""Pictures of the screens sync, engines and events; `pytest tests/tui/test_snap_sync.py --snapshot-update` retakes them.
+"""Pictures of the screens sync, engines and events; `pytest tests/tui/test_snap_sync.py --snapshot-update`.
 
 What a state must say in words is tested in test_sync_screens.py; these watch over how it looks.
 """

@@ -12,6 +12,7 @@ from console.store.syncs import Sync
 from console.tui import present
 from console.tui.bindings import bindings
 from console.tui.copy import copy_text
+from console.tui.glyphs import Glyphs
 from console.tui.screens.run_screen import BASE_CSS, RunScreen
 from console.tui.source import Link
 from console.tui.theme import Ink
@@ -29,6 +30,10 @@ class SyncScreen(RunScreen):
     CSS_PATH: ClassVar = [BASE_CSS, "sync.tcss"]
     BINDINGS = bindings("screens", "sync")
 
+    def __init__(self, glyphs: Glyphs) -> None:
+        super().__init__(glyphs)
+        self._engines = 0
+
     def body(self) -> ComposeResult:
         yield SyncList(id="syncs", glyphs=self.glyphs)
         yield Gantt(id="gantt", glyphs=self.glyphs)
@@ -41,7 +46,9 @@ class SyncScreen(RunScreen):
         body = height - 2
         below = 6 if body < 28 else 10 if body < 48 else 14
         rows = body - below
-        self.query_one("#syncs").styles.height = "1fr" if alone else max(rows * 2 // 5, 5)
+        # The chart gets what its engines and what is said of them need, at most three fifths; the list gets the rest.
+        chart = max(min(self._engines + 8, rows * 3 // 5), rows - rows * 2 // 5 if rows < 24 else 0)
+        self.query_one("#syncs").styles.height = "1fr" if alone else max(rows - chart, 5)
         self.query_one("#gantt").styles.height = "1fr"
         self.query_one("#below").styles.height = "1fr" if alone else below
         self.query_one("#phases").styles.width = "1fr" if alone else f"{62 if width < 120 else 65}%"
@@ -64,7 +71,15 @@ class SyncScreen(RunScreen):
         chosen = rows.chosen
         chart = self.query_one(Gantt)
         chart.show_sync(chosen)
+        self._fit(chosen)
         self._figures(model, chosen)
+
+    def _fit(self, chosen: Sync | None) -> None:
+        """Give the chart other room where it has other engines."""
+        count = len(chosen.engines) if chosen is not None else 0
+        if count != self._engines:
+            self._engines = count
+            self.rearrange()
 
     def _notes(self, model: RunModel, link: Link) -> list[list[Text]]:
         notes = [line] if (line := sync.going_on(model)) else []
@@ -108,6 +123,7 @@ class SyncScreen(RunScreen):
         with self.console_app.lock:
             rows.go(place)
             self.query_one(Gantt).show_sync(rows.chosen)
+            self._fit(rows.chosen)
             self._figures(self.console_app.model, rows.chosen)
 
     def action_older(self) -> None:

@@ -80,10 +80,9 @@ def ruler(seconds: float, width: int) -> str:
 
 def engine_row(sync: Sync, engine: EngineSync, chosen: Sequence[Column], glyphs: Glyphs) -> list[Text]:
     """One engine: its bar on the axis of the sync, and its figures."""
-    straggler = sync.straggler()
-    slow = straggler is not None and straggler[0] is engine and straggler[1] > 0
-    late = f"+{duration(straggler[1])}" if straggler is not None and slow else ""
-    digests = sync.digests
+    told = sync.summary()
+    late = f"+{duration(told.slower)}" if told.slower > 0 and told.slowest == engine.engine else ""
+    digests = told.digests
     common = max(digests, key=lambda one: digests[one]) if digests else ""
     odd = bool(engine.digest) and engine.digest != common
     cells: dict[str, Text] = {
@@ -113,7 +112,7 @@ def engine_row(sync: Sync, engine: EngineSync, chosen: Sequence[Column], glyphs:
 
 def bar(sync: Sync, engine: EngineSync, width: int, glyphs: Glyphs) -> list[Text]:
     """The phases of one engine, each cell for that which had most of its time; nothing was told of a blank one."""
-    begin, span = sync.start, max(sync.seconds, 1e-9)
+    begin, span = sync.summary().start, max(sync.summary().seconds, 1e-9)
     share: list[tuple[float, str]] = [(0.0, "")] * width
     for phase in LOOKS:
         told = engine.phases.get(phase)

@@ -110,9 +110,8 @@ def facts(sync: Sync, glyphs: Glyphs) -> list[list[Text]]:
         pieces.append([("digests ", Ink.DIM), (word, ink), (f" {shown}", Ink.DIM)])
     else:
         pieces.append([("digests not told", Ink.DIM)])
-    straggler = sync.straggler()
-    if straggler is not None and straggler[1] > 0:
-        text = f"{straggler[0].engine} by {duration(straggler[1])} more than the median"
+    if told.slower > 0:
+        text = f"{told.slowest} by {duration(told.slower)} more than the median"
         pieces.append([("slowest ", Ink.DIM), (text, Ink.TEXT)])
     return pieces
 
@@ -133,10 +132,10 @@ def phases(model: RunModel, sync: Sync | None, count: int) -> list[PhaseRow]:
     return [
         PhaseRow(
             phase,
-            sync.slowest(phase) if sync is not None else None,
+            sync.summary().phases.get(phase) if sync is not None else None,
             model.syncs.phases[phase].at(0.5),
             model.syncs.phases[phase].at(0.99),
-            [seconds for one in recent if (seconds := one.slowest(phase)) is not None],
+            [one.summary().phases[phase] for one in recent if phase in one.summary().phases],
         )
         for phase in TIMES
     ]
