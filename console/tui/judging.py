@@ -7,7 +7,7 @@ verdict; loading and judging take long and are done on a worker's thread, which 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -30,6 +30,8 @@ State = Literal["none", "loading", "ready", "failed"]
 
 PAUSE: Final = 2.0
 """Seconds between two verdicts, at least."""
+KEPT: Final = 200
+"""Derived curves that are kept; more are of verdicts that nobody looks at any more."""
 SHARE: Final = 10
 """A verdict is made anew after so many times as long as the last one took."""
 
@@ -96,7 +98,7 @@ class Judging:
             stop = int(np.searchsorted(points.steps, end, side="right"))
             if stop and metric in self._wanted:
                 # A copy: the reader may put a value in between while the worker looks.
-                series[metric] = Curve(points.steps[:stop].copy(), points.values[:stop].copy())
+                series[metric] = Curve(points.steps[:stop].copy(), np.array(points.values[:stop], np.float64))
         changes = tuple(FixChange(*change) for change in model.fix_changes)
         synthetic = model.run is not None and model.run.synthetic
         return Run(name, series, changes, synthetic)
@@ -121,15 +123,21 @@ class Judging:
             own = runs[0].series[metric]
             points = self._points(metric, lambda: Series.of(own.steps, own.values))
             return replace(data, lines=(*data.lines, Line(points, Ink.REFERENCE, metric, "ref", reference=True)))
+        edges = [self._drawn.get(f"{metric} {edge}") for edge in ("low", "high")]
+        low, high = edges if all(one is not None for one in edges) else self._between(metric, runs)
+        if low is None or high is None or not len(low):
+            return data
+        return replace(data, bands=(*data.bands, Band(low, high)))
+
+    def _between(self, metric: str, runs: Sequence[Run]) -> tuple[Points, Points]:
+        """Lowest and highest of several runs at the steps that all of them have."""
         steps = runs[0].series[metric].steps
         for run in runs[1:]:
             steps = np.intersect1d(steps, run.series[metric].steps, assume_unique=True)
-        if not len(steps):
-            return data
         values = [run.series[metric].at(steps) for run in runs]
         low = self._points(f"{metric} low", lambda: Series.of(steps, np.fmin.reduce(values)))
         high = self._points(f"{metric} high", lambda: Series.of(steps, np.fmax.reduce(values)))
-        return replace(data, bands=(*data.bands, Band(low, high)))
+        return low, high
 
     def figure(self, judged: Judged, data: ChartData) -> ChartData:
         """The chart of a judged metric: the band behind, the run's window means before its own values.
@@ -159,7 +167,7 @@ class Judging:
     def _points(self, name: str, make: Callable[[], Series]) -> Points:
         """Made once for each name: what is derived from a series is kept with it."""
         if name not in self._drawn:
-            if len(self._drawn) > 200:  # names of verdicts long gone
+            if len(self._drawn) > KEPT:  # of verdicts long gone
                 self._drawn.clear()
             self._drawn[name] = make().points()
         return self._drawn[name]

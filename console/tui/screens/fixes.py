@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.containers import Container
+from textual.containers import Container, Vertical
 
 from console.store.model import RunModel
+from console.tui import present
 from console.tui.bindings import bindings
 from console.tui.glyphs import Glyphs
+from console.tui.present import ChartSpec
 from console.tui.screens.run_screen import BASE_CSS, Direction, RunScreen
 from console.tui.source import Link
 from console.tui.views import corrections
@@ -17,11 +19,21 @@ from console.tui.views import fixes as views
 from console.tui.views.corrections import correction_view
 from console.tui.views.fixes import MEASURED, Order
 from console.tui.views.fixes_panes import Audit, Detail, FixTable
+from console.tui.widgets.chart_view import ChartView
+from console.tui.widgets.line_chart import LineChart
+from driftline.metrics import BY_NAME
 
 WIDE = 110
 """Columns from which the audit trail stands beside the chosen fix."""
 ROOMY = 14
 """Rows of the chosen fix from which its effect is drawn as well."""
+TALL = 48
+"""Rows of the screen from which the metric is drawn over the steps too, with a mark where a fix changed."""
+
+SPECS = tuple(
+    ChartSpec("chart", metric, BY_NAME[metric].title, word, log=metric.startswith("mismatch/"))
+    for metric, word in MEASURED
+)
 
 
 class FixesScreen(RunScreen):
@@ -40,7 +52,9 @@ class FixesScreen(RunScreen):
     def body(self) -> ComposeResult:
         yield FixTable(id="table", glyphs=self.glyphs)
         with Container(id="lower"):
-            yield Detail(id="detail", glyphs=self.glyphs)
+            with Vertical(id="left"):
+                yield Detail(id="detail", glyphs=self.glyphs)
+                yield LineChart(present.chart(RunModel(), SPECS[0]), id="chart", glyphs=self.glyphs)
             yield Audit(id="audit", glyphs=self.glyphs)
 
     def place_panes(self, width: int, height: int) -> None:
@@ -53,15 +67,29 @@ class FixesScreen(RunScreen):
         wide = width >= WIDE
         lower.styles.layout = "horizontal" if wide else "vertical"
         audit.styles.height = "1fr" if alone or wide else max((height - rows - 7) // 3, 4)
-        detail.styles.width = "1fr" if alone or not wide else "3fr"
+        left, chart = self.query_one("#left"), self.query_one("#chart")
+        if not alone:
+            chart.display = wide and height >= TALL
+        detail.styles.height = ROOMY + 3 if chart.display and not alone else "1fr"
+        left.styles.width = "1fr" if alone or not wide else "3fr"
         audit.styles.width = "1fr" if alone or not wide else "2fr"
 
-    def draw(self, model: RunModel, link: Link) -> None:  # noqa: ARG002  the header tells of the link
+    def draw(self, model: RunModel, link: Link) -> None:
         metric, word = MEASURED[self.measure]
         table = self.query_one(FixTable)
         table.show(views.fix_views(model, self.glyphs, metric, self.order), word, correction_view(model))
         self._detail(model)
+        self._chart(model, link)
         self.query_one(Audit).show(model)
+
+    def _chart(self, model: RunModel, link: Link) -> None:
+        chart = self.query_one(LineChart)
+        if not chart.display:
+            return
+        spec = SPECS[self.measure]
+        data = present.chart(model, spec, present.freshness(model, link))
+        data = self.console_app.watch.judging.behind(spec.metric, data)
+        chart.show(data, ChartView(log=spec.log), data.extent() or (0, 0))
 
     def _detail(self, model: RunModel) -> None:
         table, detail = self.query_one(FixTable), self.query_one(Detail)

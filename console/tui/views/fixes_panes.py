@@ -50,7 +50,8 @@ class FixTable(Pane):
 
     def label(self) -> str:
         on = sum(view.row.symbol[0] == self.glyphs.on for view in self.views)
-        return f"{on} on" if self.views else ""
+        # Said here too: the footer of a small screen has no room for these keys.
+        return f"{on} on; o order, v metric" if self.views else ""
 
     def selected(self) -> int | None:
         return self.cursor + 2

@@ -65,7 +65,7 @@ def row(judged: Judged, verdict: Verdict, glyphs: Glyphs, width: int) -> list[Te
         (f" {symbol} ", ink), (f"{title(judged.metric):<20.20} ", Ink.TEXT), (f"{_WORD[judged.verdict]:<10}", ink),
     ]  # fmt: skip
     if judged.worst is None:
-        return [*line, (judged.reason, Ink.DIM)]
+        return [*line, (f"  {judged.reason}", Ink.DIM)]
     line.append((f"{_step(judged.first):>9}", ink if judged.first is not None else Ink.DIM))
     if width >= 100:
         line += [(f"{_step(judged.back):>7}", Ink.TEXT), (f"{_step(judged.worst):>9}", Ink.DIM)]

@@ -53,7 +53,8 @@ class VerdictTable(Pane):
         return len(self.verdict.comparison.metrics) + self.ABOVE + self.BELOW
 
     def label(self) -> str:
-        return f"{len(self.chosen.names)} reference run{'s' if len(self.chosen.names) != 1 else ''}"
+        count = len(self.chosen.names)
+        return f"{count} reference run{'' if count == 1 else 's'}: r" if count else "no reference: r"
 
     def selected(self) -> int | None:
         return self.cursor + self.ABOVE if self.verdict is not None else None

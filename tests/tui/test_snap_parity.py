@@ -1,0 +1,123 @@
+"""Pictures of the parity screen in every state; `pytest tests/tui/test_snap_parity.py --snapshot-update` anew."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from console.tui.app import ConsoleApp
+from console.tui.source import Link
+from driftline.rundir import RunDir
+from tests.tui.conftest import make_app, settle
+from tests.tui.parity_runs import fed, reference
+from tests.tui.synthetic import FakeSource
+from tests.tui.test_snapshots import SIZES, defaults, empty, keys
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    for seed in (1, 2, 3):
+        reference(root, seed)
+    return root
+
+
+def failing() -> FakeSource:
+    return fed(FakeSource(), broken_from=50)
+
+
+def passing() -> FakeSource:
+    return fed(FakeSource())
+
+
+def young() -> FakeSource:
+    return fed(FakeSource(), until=12)
+
+
+def stale() -> FakeSource:
+    source = failing()
+    source.state = Link(True, 8.0, trouble="the hub of run demo-7f3a is silent at tcp://127.0.0.1:5555.")
+    return source
+
+
+def judged(*pressed: str) -> Callable[[Pilot[None]], Awaitable[None]]:
+    """Keys on the parity screen once there is a verdict; without the note about what was read."""
+
+    async def ready(pilot: Pilot[None]) -> None:
+        await settle(pilot)
+        await pilot.press("5")
+        app = pilot.app
+        assert isinstance(app, ConsoleApp)
+        for _ in range(2000):
+            if app.watch.judging.verdict is not None:
+                break
+            await pilot.pause(0.01)
+        assert app.watch.judging.verdict is not None
+        await keys(*pressed)(pilot)
+        app._notice = None
+        await settle(pilot)
+
+    return ready
+
+
+def held_against(folder: Path, source: FakeSource, **options: object) -> ConsoleApp:
+    names = tuple(str(folder / f"healthy-000{seed}") for seed in (1, 2, 3))
+    return make_app(source, reference=names, **options)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("state", [failing, passing, young, stale], ids=lambda state: state.__name__)
+def test_state(snap_compare: Any, folder: Path, state: Callable[[], FakeSource], size: tuple[int, int]):
+    assert snap_compare(held_against(folder, state()), terminal_size=size, run_before=judged())
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("state", [empty, defaults], ids=lambda state: state.__name__)
+def test_without_a_reference(snap_compare: Any, state: Callable[[], FakeSource], size: tuple[int, int]):
+    assert snap_compare(make_app(state()), terminal_size=size, run_before=keys("5"))
+
+
+@pytest.mark.parametrize(
+    "pressed", [("down", "down", "down", "down"), ("y",), ("tab", "enter")], ids=["mismatch", "linear", "enlarged"]
+)
+def test_after_keys(snap_compare: Any, folder: Path, pressed: tuple[str, ...]):
+    assert snap_compare(held_against(folder, failing()), terminal_size=(80, 24), run_before=judged(*pressed))
+
+
+def test_a_reference_that_is_no_run(snap_compare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("broken.parquet").write_bytes(b"no parquet")
+
+    async def failed(pilot: Pilot[None]) -> None:
+        app = pilot.app
+        assert isinstance(app, ConsoleApp)
+        while app.watch.judging.chosen.state == "loading":
+            await pilot.pause(0.01)
+        await keys("5")(pilot)
+
+    app = make_app(failing(), reference=("broken.parquet",))
+    assert snap_compare(app, terminal_size=(80, 24), run_before=failed)
+
+
+def test_sixteen_colours(snap_compare: Any, folder: Path):
+    app = held_against(folder, failing(), sixteen=True)
+    assert snap_compare(app, terminal_size=(120, 40), run_before=judged())
+
+
+def test_the_reference_behind_the_live_charts(snap_compare: Any, folder: Path):
+    async def live(pilot: Pilot[None]) -> None:
+        await judged("1")(pilot)
+
+    assert snap_compare(held_against(folder, failing()), terminal_size=(120, 40), run_before=live)
+
+
+def test_the_picker_of_runs(snap_compare: Any, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("console.tui.screens.picker.began", lambda run: "2025-11-23 12:13")
+    names = [RunDir(folder / f"healthy-000{seed}") for seed in (1, 2, 3)]
+    monkeypatch.setattr("console.tui.screens.picker.list_runs", lambda root: names)
+    app = make_app(failing(), run=RunDir(folder / "demo-7f3a"))
+    assert snap_compare(app, terminal_size=(80, 24), run_before=keys("5", "r", "space", "down"))
