@@ -65,6 +65,7 @@ _UNITS: Final = {
     "seconds": "s", "tokens_per_s": "tokens/s",
     "bytes": "bytes", "in_flight": "sequences", "straddling": "tokens", "running": "requests", "waiting": "requests",
     "kv_use": "fraction", "prefix_hit_rate": "fraction",
+    "gpu_memory_used": "bytes", "gpu_memory_total": "bytes", "gpu_use": "fraction",
     "steps_before": "steps", "steps_after": "steps", "tokens_before": "tokens", "tokens_after": "tokens",
 }  # fmt: skip
 _TIMES: Final = frozenset(name for name, unit in _UNITS.items() if unit == "UTC")

@@ -149,7 +149,11 @@ class RunState(_Frame, tag="r", frozen=True):
 
 
 class EngineState(_Frame, tag="g", frozen=True):
-    """State of one engine, sent by that engine a few times a second; rates are over the last interval."""
+    """State of one engine, sent by that engine a few times a second; rates are over the last interval.
+
+    `gpu_memory_used` and `gpu_memory_total` are bytes over its GPUs, whoever uses them, 0 where it has none; `gpu_use`
+    is the mean part of the time that they were busy (0 to 1), -1 where that is not told.
+    """
 
     engine: str
     phase: Phase
@@ -166,6 +170,9 @@ class EngineState(_Frame, tag="g", frozen=True):
     backend: str = ""
     vllm: str = ""
     detail: str = ""
+    gpu_memory_used: int = 0
+    gpu_memory_total: int = 0
+    gpu_use: float = -1.0
 
 
 class EngineFix(_Frame, frozen=True):

@@ -23,7 +23,7 @@ from driftline.frames import EngineFix, EngineState, Phase
 from engine import epochs, fixes, launch
 from engine.core import Core
 from engine.holds import Holds
-from engine.stats import Counters, stat_logger, tokens_per_s
+from engine.stats import Counters, GpuReading, Gpus, stat_logger, tokens_per_s
 from engine.switches import Switches
 from engine.transport import Update
 from engine.types import (
@@ -68,6 +68,7 @@ class EngineActor:
         self._lease: asyncio.Task[None] | None = None
         self._stop_ids: list[int] = []
         self._info: EngineInfo | None = None
+        self._gpus: Gpus | None = None
         self._beat: asyncio.Task[None] | None = None
 
     async def place(self) -> Place:
@@ -218,11 +219,13 @@ class EngineActor:
     async def sample(self) -> EngineSample:
         """State and totals now; `tokens_per_s` and `prefix_hit_rate` of the state are left to the reader."""
         counters, info, holds = self._counters, self._info, self._holds
+        gpu = self._gpus.read() if self._gpus is not None else GpuReading()
         state = EngineState(
             engine=self._name, phase=self._phase_now(), version=self._epochs.version, time=time.time(),
             running=counters.running, waiting=counters.waiting, kv_use=counters.kv_use,
             preemptions=counters.preemptions, pid=os.getpid(), node=info.node if info else "",
             backend=info.backend if info else "", vllm=info.vllm if info else "", detail=holds.damaged,
+            gpu_memory_used=gpu.used, gpu_memory_total=gpu.total, gpu_use=gpu.busy,
         )  # fmt: skip
         return EngineSample(state, counters.generated, counters.prefix_queries, counters.prefix_hits)
 
@@ -248,6 +251,10 @@ class EngineActor:
         del vllm
         args = launch.vllm_args(self._spec, cpu=current_platform.is_cpu())
         self._stop_ids = launch.stop_ids(Path(self._spec.model))
+        if current_platform.is_cuda():
+            from vllm.third_party import pynvml
+
+            self._gpus = Gpus(pynvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
         try:
             return AsyncLLM.from_engine_args(AsyncEngineArgs(**args), stat_loggers=[stat_logger(self._counters)])
         except Exception as error:  # whatever vLLM raises while it builds, the engine is not there

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.types import EngineSample, PoolStats, hit_rate
 
@@ -66,6 +66,55 @@ def stat_logger(counters: Counters) -> Any:
             pass
 
     return CountingLogger
+
+
+class GpuReading(NamedTuple):
+    """The GPUs of one engine together: bytes in use and in all, and the mean part of the time they were busy.
+
+    0, 0 and -1 where there is none.
+    """
+
+    used: int = 0
+    total: int = 0
+    busy: float = -1.0
+
+
+class Gpus:
+    """The GPUs that this process may use, read through NVML, which makes no CUDA context and takes no GPU memory.
+
+    `visible` is CUDA_VISIBLE_DEVICES: numbers or ids, all GPUs without one. Where NVML cannot be had, nothing is read.
+    """
+
+    def __init__(self, nvml: Any, visible: str | None) -> None:
+        self._nvml = nvml
+        self._handles: list[Any] = []
+        try:
+            nvml.nvmlInit()
+            names = range(nvml.nvmlDeviceGetCount()) if visible is None else [n for n in visible.split(",") if n]
+            self._handles = [self._handle(name) for name in names]
+        except (nvml.NVMLError, ValueError):
+            self._handles = []  # no driver, or a partition of a GPU, of which NVML tells less
+
+    def _handle(self, name: int | str) -> Any:
+        if str(name).strip().isdigit():
+            return self._nvml.nvmlDeviceGetHandleByIndex(int(name))
+        return self._nvml.nvmlDeviceGetHandleByUUID(str(name).strip())
+
+    def read(self) -> GpuReading:
+        """The GPUs now."""
+        nvml = self._nvml
+        if not self._handles:
+            return GpuReading()
+        try:
+            memory = [nvml.nvmlDeviceGetMemoryInfo(handle) for handle in self._handles]
+            used, total = sum(int(one.used) for one in memory), sum(int(one.total) for one in memory)
+        except nvml.NVMLError:
+            return GpuReading()
+        try:
+            busy = [nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100 for handle in self._handles]
+        except nvml.NVMLError:
+            return GpuReading(used, total)  # some devices tell their memory only
+        return GpuReading(used, total, sum(busy) / len(busy))
 
 
 def tokens_per_s(before: EngineSample, after: EngineSample) -> float:

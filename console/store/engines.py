@@ -67,7 +67,7 @@ class Trace:
         self._preemptions = state.preemptions
         reading = Reading(
             state.time, state.tokens_per_s, state.kv_use, float(state.running), float(state.waiting),
-            state.prefix_hit_rate, getattr(state, "gpu_use", -1.0),
+            state.prefix_hit_rate, state.gpu_use,
         )  # fmt: skip
         if self.recent and state.time <= self.recent[-1].time:
             return  # told again, or by a clock that was set back: a history goes one way

@@ -185,10 +185,10 @@ def facts(model: RunModel, engine: EngineRow) -> list[list[Text]]:
 
 def gpu(state: EngineState) -> list[Text]:
     """Memory and use of its GPUs, as far as it reports any."""
-    total = getattr(state, "gpu_memory_total", 0)
+    total = state.gpu_memory_total
     if not total:
         return [("GPU ", Ink.DIM), ("not available here: no GPU reported", Ink.DIM)]
-    used, use = getattr(state, "gpu_memory_used", 0), getattr(state, "gpu_use", -1.0)
+    used, use = state.gpu_memory_used, state.gpu_use
     busy = f", {use:.0%} busy" if use >= 0 else ""
     return [("GPU ", Ink.DIM), (f"{size(used)} of {size(total)}{busy}", Ink.TEXT)]
 
