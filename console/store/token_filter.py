@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Final, Literal
 
 Op = Literal["=", "!=", "<", "<=", ">", ">="]
@@ -83,7 +84,9 @@ def _condition(name: str, op: str | None, quoted: str | None, plain: str | None)
     field = ALIASES.get(name, name)
     kind = FIELDS.get(field)
     if kind is None:
-        raise FilterError(f"'{name}' is no field; there are {', '.join(FIELDS)}")
+        near = get_close_matches(name, FIELDS, 1)
+        meant = f", {near[0]} is" if near else ""
+        raise FilterError(f"'{name}' is no field{meant}; there are {', '.join(FIELDS)}")
     comparison: Op = "=" if op == "==" else op  # type: ignore[assignment]  # the pattern lets nothing else through
     if comparison is None or comparison not in _OPS[kind]:
         raise FilterError(f"{field}: a comparison must follow, one of {' '.join(_OPS[kind])}")

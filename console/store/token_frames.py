@@ -11,7 +11,7 @@ from typing import Final, cast
 import msgspec
 
 from driftline.frames import DECODE_ERRORS, FrameError, Tokens, check_tokens
-from driftline.text import sanitize, sanitize_struct
+from driftline.text import sanitize
 
 NO_PIECES: Final = msgspec.Raw(b"\x90")
 _LARGEST: Final = 2**62
@@ -57,7 +57,9 @@ def decode_lean(body: msgspec.Raw | bytes) -> LeanTokens:
     check_tokens(cast("Tokens", frame))  # it looks at the arrays alone
     if max(abs(frame.step), abs(frame.version)) > _LARGEST:
         raise FrameError(f"Tokens.step, Tokens.version: {frame.step}, {frame.version}, too large to be true")
-    return msgspec.structs.replace(sanitize_struct(frame), pieces=frame.pieces.copy())
+    return msgspec.structs.replace(
+        frame, engines=_safe(frame.engines), prompts=_safe(frame.prompts), pieces=frame.pieces.copy()
+    )
 
 
 def pieces_of(raw: msgspec.Raw, n: int) -> tuple[str, ...]:
@@ -68,5 +70,10 @@ def pieces_of(raw: msgspec.Raw, n: int) -> tuple[str, ...]:
         return ()  # what cannot be text is shown by its ids, as what has none
     if len(pieces) != n:
         return ()
-    whole = "".join(pieces)
-    return pieces if sanitize(whole) is whole else tuple(map(sanitize, pieces))
+    return _safe(pieces)
+
+
+def _safe(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The words without what must not be shown; one search over all of them where there is nothing of it."""
+    whole = "".join(words)
+    return words if sanitize(whole) is whole else tuple(map(sanitize, words))

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from console.store.token_filter import Condition, Filter, Op
+from console.store.token_frames import pieces_of
 from console.store.tokens import BINS, Bools, Ints, TokenStore
 
 LISTED: Final = 1000
@@ -137,8 +138,8 @@ def _texts(store: TokenStore, text: str) -> Bools:
             if raw not in bytes(block.pieces):
                 inside = np.zeros(block.rows, np.bool_)
             else:
-                texts = store.texts(block)
-                found = np.fromiter((text in piece for piece in texts), np.bool_, len(texts))
+                texts = pieces_of(block.pieces, block.n)  # once a frame: not worth a place among those kept decoded
+                found = np.array([text in piece for piece in texts], np.bool_)
                 if not texts:
                     inside = np.zeros(block.rows, np.bool_)
                 else:

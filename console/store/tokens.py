@@ -126,7 +126,7 @@ class Token:
 def bins(diff: Floats, size: Floats) -> npt.NDArray[np.uint8]:
     """The bin of each difference, from 0 to BINS - 1; `size` is |diff|, infinite where diff is not a number."""
     # Exponent and first bit of the mantissa are the half octave: no logarithm of a million numbers.
-    half = np.clip((size.view(np.int32) >> 22) - (_LOWEST - 1), 0, SIDE).astype(np.int16)
+    half = np.minimum(np.maximum((size.view(np.int32) >> 22) - (_LOWEST - 1), 0), SIDE)
     return np.where(diff < 0, SIDE - half, SIDE + half).astype(np.uint8)
 
 
@@ -184,7 +184,7 @@ class TokenStore:
             return
         sort: Ints | slice = slice(0, rows) if order is None else order[:rows]
         own = own[sort]
-        starts = np.concatenate(([0], np.flatnonzero(np.diff(own)) + 1))
+        starts = np.concatenate(([0], np.flatnonzero(own[1:] != own[:-1]) + 1))
         if len(starts) > self.sequences.capacity:
             rows = int(starts[self.sequences.capacity])
             sort = slice(0, rows) if order is None else order[:rows]
@@ -217,7 +217,7 @@ class TokenStore:
         size = np.abs(diff)
         # A difference that is no number is the worst there is: it must not hide at the end of any order.
         size[np.isnan(size)] = np.inf
-        counts = np.diff(starts, append=block.rows)
+        counts = np.append(starts[1:], block.rows) - starts
         local = own[starts].astype(np.int64)
         self.tokens.append(
             block.rows,
@@ -383,6 +383,8 @@ def _order(own: npt.NDArray[np.int32], position: npt.NDArray[np.int32]) -> Ints 
 
 def _pick(values: npt.NDArray[np.generic], at: Ints, missing: float) -> npt.NDArray[np.generic]:
     """`values[at]`, and `missing` where there is none."""
+    if len(at) and at[0] >= 0 and at[-1] < len(values):
+        return values[at]  # they ascend
     known = (at >= 0) & (at < len(values))
     picked = np.full(len(at), missing, values.dtype)
     picked[known] = values[at[known]]

@@ -17,6 +17,7 @@ from driftline.frames import Frame, Tokens, floats
 from driftline.rundir import RunDir
 from tests.tui.conftest import Running, screen_text, settle
 from tests.tui.synthetic import FakeSource, history, token_frame
+from tests.tui.tours import tokens_tour
 
 
 def told(frames: Iterable[Frame] | None = None, steps: int = 12) -> FakeSource:
@@ -309,8 +310,10 @@ async def test_another_version_in_a_sequence_is_marked_where_it_began(running: R
         assert f"│v{step}│" in shown
 
 
-EVIL = ("[@click=app.exit]x[/]", "\x1b[2J\x1b]0;owned\x07", "\u202etxt", "[/nope]", "\x9b31m", "a\u0301" * 40, "", "\u200b" * 9,
-        "漢字" * 30, "x" * 5000)  # fmt: skip
+EVIL = (
+    "[@click=app.exit]x[/]", "\x1b[2J\x1b]0;owned\x07", "\u202etxt", "[/nope]", "\x9b31m", "a\u0301" * 40, "",
+    "\u200b" * 9, "漢字" * 30, "x" * 5000,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (60, 15)], ids=str)
@@ -328,3 +331,35 @@ async def test_hostile_text_is_only_read(running: Running, size: tuple[int, int]
             strips = pilot.app.screen._compositor.render_strips()
             assert not any("@click" in s.style.meta for strip in strips for s in strip if s.style is not None)
         assert pilot.app.is_running
+
+
+async def test_another_run_has_tokens_of_its_own(running: Running):
+    async with running(told()) as pilot:
+        await press(pilot, "2", "n")
+        app = pilot.app
+        other = told([token_frame(77)])
+        watch = app.watching(other, None)
+        app.watches.append(watch)
+        app.read(watch)
+        app.show_watch(watch)
+        await calm(pilot)
+        assert chosen(pilot)[0] == 77
+
+
+async def test_any_pane_can_have_all_the_room(running: Running):
+    async with running(told(), size=(120, 40)) as pilot:
+        await press(pilot, "2")
+        screen(pilot).query_one("#spread").focus()
+        shown = await press(pilot, "enter")
+        assert "worst tokens" not in shown
+        assert "position" in shown
+        assert screen(pilot).query_one("#spread").size.width == 120
+        await press(pilot, "escape")
+        assert screen(pilot).query_one("#spread").size.width < 60
+
+
+async def test_a_tour_sees_all_of_it(running: Running):
+    async with running(told()) as pilot:
+        seen = "".join(await tokens_tour(pilot))
+        for words in ("worst tokens", "five worst", "[chosen]", "copied", "FROZEN"):
+            assert words in seen

@@ -296,7 +296,7 @@ def test_a_text_is_looked_for_anew_when_it_changes_and_frames_come() -> None:
     ("text", "wanted"),
     [
         ("foo", "'foo' is no field; there are engine, step"),
-        ("versoin>3", "'versoin' is no field"),
+        ("versoin>3", "'versoin' is no field, version is; there are"),
         ("step", "step: a comparison must follow, one of = != < <= > >="),
         ("engine>a", "engine: a comparison must follow, one of = !="),
         ("step>", "step>: a whole number must follow"),

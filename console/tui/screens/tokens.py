@@ -76,6 +76,7 @@ class TokensScreen(RunScreen):
         line = self.query_one(FilterLine)
         line.display = line.is_open
         if self.enlarged is not None:
+            self.enlarged.styles.width = "1fr"
             for part in self.enlarged.ancestors:
                 if isinstance(part, Container):
                     part.styles.height = "1fr"
@@ -95,8 +96,8 @@ class TokensScreen(RunScreen):
         aside.display = ALL_FROM[0] > width >= CHARTS_FROM
         aside.styles.width = width * 3 // 8
         spread.styles.width = max(width * 2 // 5, 40)
-        upper.styles.height = rows * 2 // 5 if both else rows * 9 // 20
-        lower.styles.height = rows * 3 // 10 if both else rows * 9 // 20
+        upper.styles.height = rows * 2 // 5 if both else max(rows * 9 // 20, 6)
+        lower.styles.height = rows * 3 // 10 if both else max(rows * 9 // 20, 6)
         middle.styles.height = "1fr"
         middle.styles.layout = "horizontal"
 

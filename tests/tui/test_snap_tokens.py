@@ -1,0 +1,96 @@
+"""Pictures of the tokens screen in every state; `pytest tests/tui --snapshot-update` takes them anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from console.tui.source import Link
+from tests.tui.conftest import make_app
+from tests.tui.synthetic import FakeSource, history, token_frame
+from tests.tui.test_tokens import calm, told
+
+SIZES = [(80, 24), (120, 40), (200, 60)]
+
+
+def empty() -> FakeSource:
+    return told([])
+
+
+def loading() -> FakeSource:
+    source = told([])
+    source.tokens_behind = 4321
+    return source
+
+
+def normal() -> FakeSource:
+    return told()
+
+
+def apart() -> FakeSource:
+    """A run with the engine's defaults: nearly every token differs."""
+    return told([token_frame(step, apart=0.3, length=120) for step in range(1, 9)])
+
+
+def stale() -> FakeSource:
+    source = told()
+    source.state = Link(True, 8.0, trouble="the hub of run demo-7f3a is silent at tcp://127.0.0.1:5555.")
+    return source
+
+
+def refused() -> FakeSource:
+    source = FakeSource(operator=False)
+    source.feed(history(20))
+    source.no_tokens = "the hub of run demo-7f3a: this key may not read raw tokens"
+    return source
+
+
+def only_ids() -> FakeSource:
+    return told([token_frame(step, pieces=False) for step in range(1, 6)])
+
+
+STATES: list[Callable[[], FakeSource]] = [empty, loading, normal, apart, stale, refused, only_ids]
+
+
+def keys(*pressed: str) -> Callable[[Pilot[None]], Any]:
+    async def press(pilot: Pilot[None]) -> None:
+        for key in ("2", *pressed):
+            await pilot.press(key)
+            await calm(pilot)
+
+    return press
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+def test_state(snap_compare: Any, state: Callable[[], FakeSource], size: tuple[int, int]):
+    assert snap_compare(make_app(state()), terminal_size=size, run_before=keys())
+
+
+@pytest.mark.parametrize(
+    "pressed",
+    [("o", "j", "s"), ("n", "n", "enter"), ("slash", *"lag", "greater_than_sign", "0"), ("slash", *"lagg"),
+     ("slash", *"id", "equals_sign", "7", "enter"), ("n", "space")],
+    ids=["sequences", "opened", "filter", "wrong-filter", "nothing-matches", "frozen"],
+)  # fmt: skip
+def test_after_keys(snap_compare: Any, pressed: tuple[str, ...]):
+    assert snap_compare(make_app(normal()), terminal_size=(80, 24), run_before=keys(*pressed))
+
+
+@pytest.mark.parametrize("marker", ["block", "ascii"])
+def test_markers(snap_compare: Any, marker: str):
+    assert snap_compare(make_app(apart(), marker=marker), terminal_size=(120, 40), run_before=keys())
+
+
+@pytest.mark.parametrize("look", ["sixteen", "no_color"])
+def test_without_many_colours(snap_compare: Any, look: str, monkeypatch: pytest.MonkeyPatch):
+    if look == "no_color":
+        monkeypatch.setenv("NO_COLOR", "1")
+    assert snap_compare(make_app(apart(), sixteen=look == "sixteen"), terminal_size=(120, 40), run_before=keys("n"))
+
+
+def test_the_smallest(snap_compare: Any):
+    assert snap_compare(make_app(apart()), terminal_size=(60, 15), run_before=keys("n"))
