@@ -102,7 +102,8 @@ class FakeSource:
         if self.refuse:
             raise SourceError(self.refuse)
         if self.holder:
-            raise HeldError(f"the hub of run {self.run}: operator bo ({self.holder}) has been at the controls; take over")
+            who = f"operator bo ({self.holder})"
+            raise HeldError(f"the hub of run {self.run}: {who} has been at the controls; take over")
         self.sent.append((verb, args, generation))
         identity = f"c{len(self.sent)}"
         self.feed([Command(identity, verb, args, generation, 0.0, "operator ana")])
