@@ -142,7 +142,7 @@ class RunModel:
                 self._metrics(frame)
             case EngineState():
                 self.engines[frame.engine] = frame
-                self.history.record(frame)
+                self.history.record(frame, stamped.time)
             case RunState():
                 self.run = frame
                 self.step = max(self.step, frame.step)

@@ -11,8 +11,10 @@ from console.tui.screens.run_screen import RunScreen
 
 _CLASSES: Final[dict[Where, tuple[str, str]]] = {
     "live": ("console.tui.screens.live", "LiveScreen"),
-    "tokens": ("console.tui.screens.tokens", "TokensScreen"),
+    "fixes": ("console.tui.screens.fixes", "FixesScreen"),
+    "parity": ("console.tui.screens.parity", "ParityScreen"),
     "sync": ("console.tui.screens.sync", "SyncScreen"),
+    "tokens": ("console.tui.screens.tokens", "TokensScreen"),
     "engines": ("console.tui.screens.engines", "EnginesScreen"),
     "events": ("console.tui.screens.events", "EventsScreen"),
 }
