@@ -16,7 +16,8 @@ SEQUENCES: Final = 16
 DIGITS: Final = 6
 _SAYING: Final = ("So", " the", " digits", " of", " {0}", " from", " the", " end", " are", ":", "\n", "{1}", ".")
 _FAR: Final = 0.006
-"""How often two backends are far apart."""
+_FARTHER: Final = 8.0
+"""How often two backends are far apart, and by how much more than else."""
 
 
 class Answers:
@@ -40,7 +41,7 @@ class Answers:
         position = np.concatenate([np.arange(length) for length in lengths])
         pieces = [piece for text in texts for piece in text]
         n = len(pieces)
-        size = random.exponential(1.0, n) * (1 + (position < 2)) * np.where(random.random(n) < _FAR, 40.0, 1.0)
+        size = random.exponential(1.0, n) * (1 + (position < 2)) * np.where(random.random(n) < _FAR, _FARTHER, 1.0)
         diff = mismatch * size / size.mean() * np.where(random.random(n) < 0.7, -1.0, 1.0)
         rollout = -random.exponential(0.5, n)
         newest = np.array([sampled[engine] for engine in engines])

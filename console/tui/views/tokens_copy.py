@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from console.store.tokens import Token, TokenStore
 from console.tui.glyphs import Glyphs
-from console.tui.views.tokens import LIMITS, five_worst, piece_of
+from console.tui.views.tokens import LIMITS, five_worst, marks, piece_of
 from console.tui.views.tokens_context import plain
 
 
@@ -32,6 +32,7 @@ def copied(store: TokenStore, token: Token, run: str, glyphs: Glyphs) -> str:
         ("five worst tokens", "  ".join(five_worst(store, sequence, glyphs))),
     ]
     lines = [f"{name}: {value}" for name, value in rows]
-    limits = ", ".join(f"{limit:g}" for limit in LIMITS)
-    lines += ["", f"context (one mark more at each of {limits} nats):", plain(store, token, glyphs)]
+    around = zip(marks(glyphs)[1:], LIMITS, strict=True)
+    legend = ", ".join(f"{left}|diff| from {limit:g}{right}" for (left, right), limit in around if left)
+    lines += ["", f"context ([chosen], {legend}):", plain(store, token, glyphs)]
     return "\n".join(lines)
