@@ -83,7 +83,8 @@ class EnginesScreen(RunScreen):
             gap: list[list[Text]] = [[]] if height > len(made) + len(drawn) else []
             return [*made, *gap, *drawn]
 
-        label = f"{'whole run' if self.whole else 'lately'}: {engines.span(readings)}{period}" if len(readings) > 1 else ""
+        word = "whole run" if self.whole else "lately"
+        label = f"{word}: {engines.span(readings)}{period}" if len(readings) > 1 else ""
         pane.show(lines, chosen.state.engine, label)
 
     # -- keys
