@@ -200,7 +200,8 @@ def test_the_line_is_edited_as_in_a_shell():
 def test_fuzzy_finds_letters_in_their_order_and_words_first():
     assert match("zi", "zoom in, all charts") is not None
     assert match("iz", "zoom in") is None
-    best = max(["pan to older steps", ":stop end the run", "step"], key=lambda text: (match("step", text) or (-99, ()))[0])
+    texts = ["pan to older steps", ":stop end the run", "step"]
+    best = max(texts, key=lambda text: (match("step", text) or (-99, ()))[0])
     assert best == "step"
     assert match("sync w", ":sync sync weights") is not None
 
