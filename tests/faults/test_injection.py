@@ -13,12 +13,18 @@ import time
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from textual.app import App, ComposeResult
+from textual.events import MouseDown, MouseMove, MouseUp, Paste
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+from console.sentinels.alert import Alerts
+from console.sentinels.rules import load
 from console.tui.app import ConsoleApp
+from console.tui.bindings import TABS
+from console.tui.guard import guards
 from driftline.frames import (
     Ack,
     Command,
@@ -38,9 +44,10 @@ from driftline.frames import (
 )
 from driftline.journal import read
 from driftline.probe import Probe
-from tests.faults.corpus import CORPUS, MARKUP
+from tests.faults.corpus import CORPUS
 from tests.faults.scale import FULL, scaled
-from tests.tui.conftest import make_app, screen_text, settle
+from tests.tui.conftest import make_app, screen_text
+from tests.tui.quick import drawn, tap, told
 from tests.tui.synthetic import FakeSource
 from tests.tui.test_pty import Terminal, environment
 from tests.unit.hubs import PATIENCE, Hub, until
@@ -55,13 +62,14 @@ _SURROGATE = b"\xed\xa0\x80"
 _CSI = re.compile(rb"\x1b\[([0-9;:<>=?]*)([ -/]*[@-~])")
 _OTHER = re.compile(rb"\x1b(?!\[)(.)", re.DOTALL)
 _FORBIDDEN = re.compile("[\x80-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c\ud800-\udfff]")
+_STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f]")
 _CONTROLS = re.compile(rb"[\x00-\x06\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 def frames(text: str, step: int) -> list[Frame]:
     """The text in every field of every kind of frame that a producer fills."""
     now = time.time()
-    blob = b"\0\0\0\0"
+    blob, worse = b"\0\0\0\0", np.asarray([-1.0 - step], "<f4").tobytes()  # the newest is the worst, and on top
     measure = Measure(text, 0.5, 0.1, -0.5, -0.3, 10, 10)
     change = (("processed-logprobs", "off", "on"), (text, text, text))
     return [
@@ -74,7 +82,9 @@ def frames(text: str, step: int) -> list[Frame]:
         Effect("e", change, step, 1, now, text, measures=(measure,), detail=text),
         Metrics(step, 1, now, {"reward/mean": 0.5, text: 1.0}, {"policy/clip_fraction": text, text: text}),
         Span(text, text, text, now, 0.1, 1, 2, step, detail=text, result=text),
-        Tokens(step, 1, now, 1, blob, blob, blob, blob, blob, blob, (text,), (text,), (0.0,), (text,)),
+        Span(f"sync {text}", f"engine-{text}", "load", now, 0.1, 1, 2, step, detail=text, result=text),
+        Span(f"sync {text}", "engine-0", "verify", now, 0.1, 1, 2, step, ok=False, detail=text, result=text),
+        Tokens(step, 1, now, 1, blob, blob, blob, blob, blob, worse, (text,), (text,), (0.0,), (text,)),
         Event(now, "error", text, text, step, {"producer": text, text: text}),
         Event(now, "warn", "probe.dropped", text, step, {"producer": text, "dropped": 5, "total": 5}),
         Event(now, "info", "mark", f"round {step} {text}", step),
@@ -107,6 +117,8 @@ def feed(source: FakeSource, text: str, step: int) -> None:
             with source._lock:
                 source._seq += 1
                 source._queue.append(Stamped(source._seq, 1.0, "trainer", msgspec.Raw(body)))
+                if isinstance(frame, Tokens):
+                    source._told.append(source._queue[-1])
         return
     source.feed(frames(text, step), producer=text[:64])
 
@@ -119,10 +131,13 @@ def armed(pilot: Pilot[None]) -> int:
 
 async def click_about(pilot: Pilot[None]) -> None:
     """Clicks all over the screen, for what `armed` might not see."""
-    size = pilot.app.size
+    size, driver = pilot.app.size, pilot.app._driver
+    assert driver is not None
     for y in range(0, size.height, 4):
         for x in range(10, size.width, scaled(30, 16)):
-            await pilot.click(offset=(x, y))
+            for kind, button in ((MouseMove, 0), (MouseDown, 1), (MouseUp, 1)):
+                driver.send_message(kind(None, x, y, 0, 0, button, False, False, False, x, y))
+    await pilot.pause(0)
 
 
 class Careless(App[None]):
@@ -148,47 +163,85 @@ def test_the_clicks_would_fire_where_nobody_took_care() -> None:
     asyncio.run(session())
 
 
+def assert_harmless(pilot: Pilot[None], what: str) -> None:
+    """Nothing on screen steers a terminal, or would do anything when clicked."""
+    shown = screen_text(pilot)
+    assert not _FORBIDDEN.search(shown), what
+    assert not _STEERING.search(shown), what
+    assert armed(pilot) == 0, what
+
+
+async def sweep(pilot: Pilot[None], text: str) -> None:
+    """Look at every screen, the alarms, and every line that one types into, with the text pasted there."""
+    app = pilot.app
+    assert isinstance(app, ConsoleApp)
+    for tab in TABS:
+        app.action_screen(tab.id)
+        await told(pilot)
+        assert_harmless(pilot, f"{tab.id}: {text[:80]!a}")
+    for key in ("exclamation_mark", "w", "question_mark"):
+        await tap(pilot, key)
+        assert_harmless(pilot, f"{key}: {text[:80]!a}")
+        await tap(pilot, "escape")
+    for place, key in (("live", "colon"), ("live", "ctrl+p"), ("tokens", "slash"), ("events", "slash")):
+        app.action_screen(place)  # type: ignore[arg-type]
+        await drawn(pilot)
+        await tap(pilot, key)
+        target = app.focused or app.screen
+        target.post_message(Paste(text))
+        await drawn(pilot)
+        assert_harmless(pilot, f"{place} {key}: {text[:80]!a}")
+        if key != "ctrl+p":  # there enter would do what fits
+            await tap(pilot, "enter")
+            assert_harmless(pilot, f"{place} {key}, entered: {text[:80]!a}")
+        await tap(pilot, "escape")
+
+
 @pytest.mark.timeout(1200 if FULL else 300)
 def test_f24_nothing_fires_and_nothing_breaks_in_the_app() -> None:
     async def session() -> None:
         source = FakeSource(run="[@click=app.fired]run[/]\x1b[31m\u202e\udcff")
-        app = make_app(source)
+        app = make_app(source, guards=guards(load(), Alerts()))
         app.__class__ = Counting
         assert isinstance(app, Counting)
         async with app.run_test(size=(140, 60)) as pilot:
-            clicked = 0
+            await told(pilot)
             for step, text in enumerate(CORPUS):
                 feed(source, text.replace("app.exit", "app.fired"), step)
-                if step % scaled(9, 1) and step != len(CORPUS) - 1:
-                    continue  # short: nine at a time, all of which stand in the events
-                await settle(pilot)
-                shown = screen_text(pilot)
-                assert not _FORBIDDEN.search(shown), ascii(text[:80])
-                assert "\x1b" not in shown
-                if text in MARKUP:
-                    assert armed(pilot) == 0, ascii(text[:80])
-                    if clicked < scaled(2, 8):
-                        clicked += 1
+                if step % scaled(40, 3) and step != len(CORPUS) - 1:
+                    continue  # short: so many at a time, of which the events and the tokens show the newest
+                await sweep(pilot, text.replace("app.exit", "app.fired"))
+                if step % scaled(120, 30) == 0:
+                    for tab in TABS:
+                        app.action_screen(tab.id)
+                        await drawn(pilot)
                         await click_about(pilot)
+                        await drawn(pilot)
             assert app.fired == 0
             assert app.is_running
             assert app.model.damaged > 0, "what cannot be text is counted"
+            assert app.watch.guard is not None
+            assert app.watch.guard.sentinels.standing, "there were alarms to look at"
             # In a dialog too: what a command's acknowledgement says.
             source.feed([RunState("r", "running", 500, 900, 1, 1.0)])
-            await settle(pilot)
-            for text in CORPUS[:: scaled(60, 4)]:
-                await pilot.press("S", "right", "enter")
-                await settle(pilot)
-                [*_, command] = [life.command.id for life in app.model.commands.values()]
+            app.action_screen("live")
+            await told(pilot)
+            for text in CORPUS[:: scaled(40, 1)]:
+                for key in ("S", "right", "enter"):
+                    await tap(pilot, key)
+                for _ in range(1000):
+                    if commands := [life.command.id for life in app.model.commands.values() if not life.done]:
+                        break
+                    await pilot.pause(0.001)
                 try:
-                    source.feed([Ack(command, "failed", 1.0, text, {"result": text})])
+                    source.feed([Ack(commands[-1], "failed", 1.0, text, {"result": text})])
                 except ValueError:
-                    source.feed([Ack(command, "failed", 1.0, "half a pair")])
-                await settle(pilot)
-                assert not _FORBIDDEN.search(screen_text(pilot))
-                await pilot.click(offset=(60, 20))
-                await pilot.press("escape")
+                    source.feed([Ack(commands[-1], "failed", 1.0, "half a pair")])
+                await told(pilot)
+                assert_harmless(pilot, f"dialog: {text[:80]!a}")
+                await tap(pilot, "escape")
             assert app.fired == 0
+            assert source.sent == [("sync", {}, -1)] * len(source.sent), "what was confirmed, and nothing else"
             assert app.return_code in (None, 0)
 
     asyncio.run(session())
@@ -218,7 +271,10 @@ def kinds(raw: bytes) -> set[bytes]:
 
 
 def console(hub: Hub, texts: list[str]) -> tuple[bytes, int]:
-    """A session that has seen all texts, clicked about, and was left with q: what the terminal got, and exit code."""
+    """A session that has seen all texts on all screens, copied some, clicked about, and was left with q.
+
+    What the terminal got, and the exit code.
+    """
     command = [sys.executable, "-m", "console.cli", "attach", str(hub.run.path), "--operate"]
     terminal = Terminal(command, environment(hub.run.path.parent), (160, 50))
     probe = Probe("trainer", hub.run)
@@ -232,12 +288,23 @@ def console(hub: Hub, texts: list[str]) -> tuple[bytes, int]:
                 terminal.expect(f"step {step}/90")
                 for row in range(2, 50, 6):
                     terminal.press(f"\x1b[<0;{10 + row};{row}M\x1b[<0;{10 + row};{row}m".encode())
+            if step % scaled(160, 20) == scaled(159, 19) or step == len(texts) - 1:
+                look_at_every_screen(terminal)
         terminal.press(b"q")
         code = terminal.wait() or 0  # only then all of it has been read
         return terminal.raw, code
     finally:
         probe.close(1.0)
         terminal.close()
+
+
+def look_at_every_screen(terminal: Terminal) -> None:
+    """And copy what is chosen there; the help says that the screen is on show, and that it took the keys before."""
+    for tab in [*TABS[1:], TABS[0]]:
+        terminal.press(f"{tab.key}Y?".encode())
+        terminal.expect(f"On the {tab.word} screen")
+        terminal.press(b"\x1b")
+        terminal.until(lambda screen, word=tab.word: f"On the {word} screen" not in screen)
 
 
 def test_f24_no_byte_of_the_corpus_steers_the_terminal(hostile: Hub, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyte
@@ -76,6 +76,13 @@ class Terminal:
             assert time.monotonic() < deadline, f"no {missing} in {self.screen()}"
             assert self._read(0.2), f"ended before {missing}: {self.text()[-3000:]}"
         self._seen, self._before = len(self.raw), self.screen()
+
+    def until(self, condition: Callable[[str], bool]) -> None:
+        """Wait until what the terminal shows is so."""
+        deadline = time.monotonic() + LIMIT
+        while not condition(self.screen()):
+            assert time.monotonic() < deadline, self.screen()
+            assert self._read(0.2), f"ended: {self.text()[-3000:]}"
 
     def screen(self) -> str:
         """What the terminal shows, line by line."""
