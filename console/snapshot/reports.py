@@ -19,7 +19,8 @@ from driftline.metrics import resolve
 from driftline.text import sanitize
 
 KEYS: Final = tuple(STORED["reports"].columns)
-_ROOM: Final = 16_384
+_ROOM: Final = 147_456
+"""Rows that a batch rarely exceeds. What is not written yet costs no memory: the system maps pages when touched."""
 
 
 class Reports:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHES = ("bench_emit", "bench_hub", "bench_export", "bench_chart", "bench_live", "bench_bytes", "bench_memory")
+BENCHES = (
+    "bench_emit",
+    "bench_hub",
+    "bench_export",
+    "bench_query",
+    "bench_open",
+    "bench_chart",
+    "bench_live",
+    "bench_bytes",
+    "bench_memory",
+)
 
 
 def main() -> int:
