@@ -52,15 +52,21 @@ class Terminal:
         """Take what the process wrote; False once it has closed its side."""
         if not select.select([self.fd], [], [], seconds)[0]:
             return True
-        try:
-            data = os.read(self.fd, 65536)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            return False
+        data, open_ = b"", True
+        while open_:  # all there is: a pty gives 4 KiB at a time, and looking at the screen costs more than reading
+            try:
+                part = os.read(self.fd, 65536)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                part = b""
+            data += part
+            open_ = bool(part)
+            if len(data) >= 1 << 20 or not select.select([self.fd], [], [], 0)[0]:
+                break
         self.raw += data
         self._stream.feed(data)
-        return bool(data)
+        return open_
 
     def text(self) -> str:
         """Everything written since the last `expect`, without escape sequences."""
