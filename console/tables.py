@@ -86,6 +86,7 @@ _SEQ: Final = {"seq": Column("int")}
 _STEP: Final = {"step": Column("int"), "time": Column("time", "UTC"), "version": Column("int")}
 _WHERE: Final = {**_SEQ, "step": Column("int"), "version": Column("int"), "time": Column("time", "UTC")}
 
+# `version` is -1 for steps of an imported log that does not say which weights they are of.
 _REPORTS: Final = {**_SEQ, "producer": Column("str"), **_STEP}
 _TOKENS: Final = {
     **_WHERE,

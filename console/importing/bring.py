@@ -121,7 +121,8 @@ def _frames(run: RunDir, path: Path, log: Log, told: dict[str, str]) -> Iterator
         yield Event(begin, "info", "import.names", f"kept under their own names: {shown}")
     for row in log.rows:
         if row.values and -_INT64 <= row.step < _INT64:
-            yield Metrics(row.step, 0, row.time or begin, {told[name]: value for name, value in row.values.items()})
+            values = {told[name]: value for name, value in row.values.items()}
+            yield Metrics(row.step, names.version(row.values), row.time or begin, values)
     yield msgspec.structs.replace(state, status="finished", step=log.rows[-1].step, time=end)
 
 

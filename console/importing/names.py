@@ -8,7 +8,8 @@ signed k1, verl's `rollout_probs_diff_*` are of probabilities, NeMo-RL's `approx
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from driftline.metrics import ALIASES, BY_NAME
@@ -64,6 +65,19 @@ KNOWN: Final[dict[str, tuple[tuple[str, str], ...]]] = {
 }
 """Where a name was read, and what it is in the catalogue."""
 
+VERSIONS: Final[tuple[str, ...]] = (
+    "fully_async/count/current_param_version",  # verl, fully_async
+    "watcher/policy_version",  # prime-rl, orchestrator
+    "policy_version",
+    "model_version",
+    "weights_version",
+    "param_version",
+)
+"""Names under which a log says which weights a step's numbers are of; the first that it has counts. Versions of
+single samples or tokens (AReaL's `v_theta`, PipelineRL's `actor/model_version_mean`) are not among them."""
+UNKNOWN_VERSION: Final = -1
+"""The version of a step whose log does not say one."""
+
 PREFIXES: Final = ("train/", "training/", "metrics/")
 """What a logger puts before a trainer's own names: TRL's through the Hugging Face Trainer, for one."""
 
@@ -87,3 +101,12 @@ def mapping(names: Iterable[str]) -> dict[str, str]:
         target = catalogued(name)
         taken[name] = target if target is not None and target not in taken.values() else name
     return taken
+
+
+def version(values: Mapping[str, float]) -> int:
+    """The version of the weights as a step's own numbers tell it, UNKNOWN_VERSION where they do not."""
+    for name in VERSIONS:
+        value = values.get(name, math.nan)
+        if value >= 0 and value < 2**63 and value == int(value):
+            return int(value)
+    return UNKNOWN_VERSION

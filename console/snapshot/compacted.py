@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import msgspec
 import polars as pl
 
+from console.snapshot import longform
 from console.snapshot.blobs import sequences
 from console.snapshot.build import batches
 from console.snapshot.records import Block, encode
@@ -15,26 +17,33 @@ from console.snapshot.reports import KEYS
 from console.snapshot.series import times
 from console.tables import STORED
 from driftline.frames import Stamped
-from driftline.metrics import resolve
 from driftline.rundir import RunDir
 
 _ROWS: Final = 65_536
+_SLICE: Final = 262_144
 
 
 def parts(run: RunDir, segment: int, stored: str) -> Iterator[pl.DataFrame]:
     """A stored table of one segment, in the order of the frames' numbers."""
-    found = []
-    if stored in _FROM:
-        table, turned = _FROM[stored]
-        path = run.parquet / table / f"{segment:06d}.parquet"
-        if path.exists():
-            found.append(turned(pl.read_parquet(path, glob=False)))
     # Frames without a table of their own, or of a shape that theirs cannot hold, as they were journaled.
-    found += batches(stored, frames(run, segment))
-    if len(found) > 1:
-        yield pl.concat(found, how="diagonal").sort("seq", maintain_order=True)
+    rest = list(batches(stored, frames(run, segment)))
+    table, turned = _FROM.get(stored, (None, None))
+    path = run.parquet / (table or stored) / f"{segment:06d}.parquet"
+    if turned is None or not path.exists():
+        yield from rest
+    elif rest:
+        yield pl.concat([turned(path), *rest], how="diagonal").sort("seq", maintain_order=True)
+    elif stored == "tokens":
+        yield from _slices(path, list(STORED[stored].columns))
     else:
-        yield from found
+        yield turned(path)
+
+
+def _slices(path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
+    """A table that may be large, in parts of about a row group."""
+    rows = pl.scan_parquet(path, glob=False).select(columns)
+    for at in range(0, rows.select(pl.len()).collect().item(), _SLICE):
+        yield _timed(rows.slice(at, _SLICE).collect())
 
 
 def frames(run: RunDir, segment: int) -> Iterator[Block]:
@@ -53,32 +62,42 @@ def _timed(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(times(name, rows[name].to_numpy()) for name in moments)
 
 
-def _same(stored: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    return lambda rows: _timed(rows).select(list(STORED[stored].columns))
+def _same(stored: str) -> Callable[[Path], pl.DataFrame]:
+    return lambda path: _timed(pl.read_parquet(path, glob=False, columns=list(STORED[stored].columns)))
 
 
-def _reports(rows: pl.DataFrame) -> pl.DataFrame:
-    named = rows.filter(pl.col("value").is_not_null()).with_columns(
-        pl.col("name").replace({name: resolve(name) for name in rows["name"].unique()})
-    )
-    named = named.filter(~pl.col("name").is_in(KEYS))
-    # A frame that has only a label, or only numbers under the names of keys, is a report all the same.
-    keys = rows.select(list(KEYS)).unique("seq", keep="first", maintain_order=True)
-    wide = named.pivot("name", index="seq", values="value", aggregate_function="last", maintain_order=True)
-    return _timed(keys.join(wide, on="seq", how="left", maintain_order="left"))
+def _reports(path: Path) -> pl.DataFrame:
+    rows = longform.read(path, KEYS)
+    keys = {name: longform.array(rows, name) for name in ("seq", "step", "time", "version")}
+    producer = pl.Series("producer", rows.column("producer"))
+    parts = []
+    for group in longform.groups(rows):
+        columns = {
+            "seq": pl.Series("seq", keys["seq"][group.first]),
+            "producer": producer.gather(group.first),
+            "step": pl.Series("step", keys["step"][group.first]),
+            "time": times("time", keys["time"][group.first]),
+            "version": pl.Series("version", keys["version"][group.first]),
+        }
+        for name, values in group.values.items():
+            if name not in KEYS:
+                columns[name] = pl.Series(name, values)
+        parts.append(pl.DataFrame(columns))
+    return parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal").sort("seq")
 
 
-def _fixes(rows: pl.DataFrame) -> pl.DataFrame:
+def _fixes(path: Path) -> pl.DataFrame:
+    rows = pl.read_parquet(path, glob=False)
     # The table's words are those of the engine's report; those of the whole fix stand beside them here.
     reported = rows.drop("how", "detail").rename({"engine_how": "how", "engine_detail": "detail"})
     return _timed(reported).select(list(STORED["fixes"].columns))
 
 
-def _sequences(rows: pl.DataFrame) -> pl.DataFrame:
-    return sequences(_timed(rows))
+def _sequences(path: Path) -> pl.DataFrame:
+    return sequences(_timed(pl.read_parquet(path, glob=False)))
 
 
-_FROM: Final[dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]]] = {
+_FROM: Final[dict[str, tuple[str, Callable[[Path], pl.DataFrame]]]] = {
     "reports": ("metrics", _reports),
     "events": ("events", _same("events")),
     "spans": ("spans", _same("spans")),

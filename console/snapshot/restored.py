@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from console.store.stretch import Floats, Portion, Stretch, of_frames
+from console.snapshot import longform
+from console.store.stretch import Portion, Stretch, of_frames
 from driftline.frames import EngineFix, Event, FixState, Frame, FrameError, Metrics, Span, Stamped, encode
-from driftline.metrics import resolve
 from driftline.rundir import RunDir
 
 _NOT_JSON: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
@@ -113,56 +112,14 @@ def _fixes(rows: pl.DataFrame) -> Placed:
 
 
 def _stretches(path: str | None, until: int) -> list[Stretch]:
-    """Metrics frames by the names that they have: their rows stand together, one for each name."""
+    """Metrics frames by the names that they have."""
     if path is None:
         return []
-    rows = pq.read_table(
-        path, columns=["seq", "step", "time", "name", "value", "label"], read_dictionary=["name", "label"]
-    )
-    seq, step, time, value = (_array(rows, name) for name in ("seq", "step", "time", "value"))
-    names, name = _codes(rows, "name")
-    labels, label = _codes(rows, "label")
-    starts = np.flatnonzero(np.concatenate(([True], seq[1:] != seq[:-1])))
-    starts = starts[seq[starts] <= until]
-    sizes = np.diff(np.concatenate((starts, [int(np.searchsorted(seq, until, side="right"))])))
-    told = np.asarray(rows.column("value").is_valid().to_numpy())
-    # A name without a number has a label alone.
-    unlike = 2 * (name.astype(np.int64) * (len(labels) + 1) + label + 1) + told
-    found = []
-    for size in np.unique(sizes).tolist():
-        begins = starts[sizes == size]
-        cells = begins[:, None] + np.arange(size)
-        kinds, which = _distinct(unlike[cells])
-        for turn, kind in enumerate(kinds.tolist()):
-            mine = cells[which == turn] if len(kinds) > 1 else cells
-            numbers = value[mine]
-            values: dict[str, Floats] = {}
-            worn: dict[str, str] = {}
-            for at, sign in enumerate(kind):
-                known, code = divmod(sign // 2, len(labels) + 1)
-                if sign % 2:
-                    values[resolve(names[known])] = np.ascontiguousarray(numbers[:, at])
-                if code:
-                    worn[resolve(names[known])] = labels[code - 1]
-            first = mine[:, 0]
-            found.append(Stretch(seq[first], step[first], time[first], values, worn))
-    return found
-
-
-def _distinct(rows: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The distinct rows, and which of them each row is."""
-    if (rows == rows[0]).all():
-        return rows[:1], np.zeros(len(rows), np.int64)
-    kinds, which = np.unique(rows, axis=0, return_inverse=True)
-    return kinds, which.ravel()
-
-
-def _array(rows: pa.Table, name: str) -> np.ndarray[Any, Any]:
-    return np.asarray(rows.column(name).combine_chunks().to_numpy(zero_copy_only=False))
-
-
-def _codes(rows: pa.Table, name: str) -> tuple[list[str], np.ndarray[Any, Any]]:
-    """Distinct texts of a column and which of them each row has, -1 for null."""
-    column = rows.column(name).unify_dictionaries().combine_chunks()
-    whole = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-    return whole.dictionary.to_pylist(), np.asarray(whole.indices.fill_null(-1).to_numpy(zero_copy_only=False))
+    rows = longform.read(Path(path), ("seq", "step", "time"))
+    seq = longform.array(rows, "seq")
+    rows = rows.slice(0, int(np.searchsorted(seq, until, side="right")))
+    step, time = longform.array(rows, "step"), longform.array(rows, "time")
+    return [
+        Stretch(seq[group.first], step[group.first], time[group.first], group.values, group.labels)
+        for group in longform.groups(rows)
+    ]

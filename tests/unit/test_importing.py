@@ -273,3 +273,13 @@ def test_what_cannot_be_imported_is_one_sentence_and_leaves_no_run(
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_version_of_the_weights_is_what_the_log_says_or_unknown(tmp_path: Path) -> None:
+    rows = [{"step": 1, "policy_version": 7}, {"step": 2, "reward": 1.0}, {"step": 3, "policy_version": 7.5}]
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = bring(path, tmp_path / "runs", "versions")
+    table = frame(find(made.path), "metrics")
+    assert table["version"].to_list() == [7, -1, -1]
+    assert table["policy_version"].to_list() == [7.0, None, 7.5], "what the log says stays a metric of its own"
