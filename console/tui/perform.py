@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 
 def known(app: ConsoleApp) -> Known:
-    """What can be named at this moment. Reads the model, which is its lock's."""
-    with app.lock:
-        fixes = {fix: BY_ID[fix].values for fix in app.model.fixes if fix in BY_ID}
-        step = app.model.step
+    """What can be named at this moment. Takes no lock, because a line may be painted while the app holds it."""
+    # One call that copies: the reader may be putting a fix in.
+    fixes = {fix: BY_ID[fix].values for fix in list(app.model.fixes) if fix in BY_ID}
+    step = app.model.step
     return Known(
         fixes=fixes,
         runs=[watch.source.run for watch in app.watches],

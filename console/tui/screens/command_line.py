@@ -146,6 +146,8 @@ class CommandLine(CellWidget, can_focus=True):
         return commands.hint(self.line.text, self._known()), Ink.DIM
 
     def paint(self, cells: Cells) -> None:
+        if not self.is_open:
+            return
         note, ink = self._note()
         cells.text(0, 0, ":", Ink.ACCENT)
         room = max(cells.width - len(note) - 4, min(_SHORTEST, cells.width - 2), 1)

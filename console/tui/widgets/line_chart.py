@@ -54,7 +54,13 @@ def paint_chart(
         return
     filled = data.extent() is not None
     footer = _footer(view, domain) if filled else []
-    footer += _legend(data, view, width - 4 - sum(len(text) for text, _ in footer)) if filled else []
+    if filled and any(line.overlay for line in data.lines):
+        legend = _legend(data, view, width - 4 - sum(len(text) for text, _ in footer))
+        if not legend:
+            # The name of a line is worth more than the weight of its smoothing, which the footer said when it changed.
+            footer = [part for part in footer if not part[0].startswith(" ema ")]
+            legend = _legend(data, view, width - 4 - sum(len(text) for text, _ in footer))
+        footer += legend
     right = [(f" {view.label(domain[1])} ", Ink.DIM)] if filled else []
     room = width - 3 - sum(len(text) for text, _ in title)
     label = _label(data, view, room, filled=filled, log=log)
