@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from console.trouble import Banner
-from console.tui.bindings import KEYS, TABS, Where
+from console.tui.bindings import KEYS, TABS, Key, Where
 from console.tui.glyphs import Glyphs
 from console.tui.present import Part, fit
 from console.tui.theme import Ink
@@ -60,6 +63,10 @@ class BannerBar(CellWidget):
 _NOTICE: dict[Level, Ink] = {"info": Ink.BRIGHT, "warn": Ink.WARN, "error": Ink.ALARM}
 
 
+_SHORT: Final = 3
+"""Letters of a screen's name where there is no room for all of them."""
+
+
 class FooterBar(CellWidget):
     """The screens and the keys of this one, or for a while the answer to the last key."""
 
@@ -84,15 +91,11 @@ class FooterBar(CellWidget):
         right = [
             part for key in keys if key.where == "everywhere" for part in self._entry(key.shown, key.footer, acts=False)
         ]
+        right[-1:] = [(text.rstrip(), ink) for text, ink in right[-1:]]
         room = cells.width - sum(len(text) for text, _ in right) - 1
-        used = 1
-        if len(TABS) > 1:
-            for tab in TABS:
-                here = tab.id == self.where
-                shown = next((key.shown for key in table if key.where == "everywhere" and key.id == tab.id), tab.key)
-                used += cells.text(0, used, shown, Ink.ACCENT)
-                used += cells.text(0, used, f"{tab.word} ", Ink.BRIGHT if here else Ink.DIM)
-            used += 1
+        # What acts on the run is what an operator looks for: it has its place before the screens have whole words.
+        acting = [self._entry(key.shown, key.footer, acts=True) for key in keys if key.acts_on_run]
+        used = self._tabs(cells, table, room, room - sum(len(text) for entry in acting for text, _ in entry))
         # What acts comes first, then what this screen alone has.
         own = [key for key in keys if key.where in ("screens", self.where)]
         own.sort(key=lambda key: (not key.acts_on_run, key.where == "screens"))
@@ -102,6 +105,30 @@ class FooterBar(CellWidget):
             if used + length <= room:
                 used += cells.line(0, used, entry)
         cells.line(0, max(room, 0), right)
+
+    def _tabs(self, cells: Cells, table: Sequence[Key], room: int, generous: int) -> int:
+        """The screens in words where they end before `generous`, else shortened, in figures where even that is beyond
+        `room`; the one on show keeps its word. Returns the next free column."""
+        if len(TABS) < 2:
+            return 1
+        keys = [
+            next((key.shown for key in table if (key.where, key.id) == ("everywhere", tab.id)), tab.key) for tab in TABS
+        ]
+
+        def parts(letters: int | None) -> list[Text]:
+            found: list[Text] = []
+            for key, tab in zip(keys, TABS, strict=True):
+                here = tab.id == self.where
+                found.append((key, Ink.ACCENT))
+                found.append((f"{tab.word[: None if here else letters]} ", Ink.BRIGHT if here else Ink.DIM))
+            return found
+
+        def width(line: list[Text]) -> int:
+            return sum(len(text) for text, _ in line)
+
+        words, short = parts(None), parts(_SHORT)
+        line = words if 2 + width(words) <= generous else short if 2 + width(short) <= room else parts(0)
+        return 2 + cells.line(0, 1, line)
 
     def _entry(self, key: str, word: str, *, acts: bool) -> list[Text]:
         # Keys that act stand out only where they would do something.
