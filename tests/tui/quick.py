@@ -37,7 +37,8 @@ async def told(pilot: Pilot[None]) -> None:
             continue
         for _ in range(20_000):
             asked = watch.tokens_asked and source.tokens_on
-            if watch.model.head == source.head and app.live.ready and not (asked and source._told):
+            waiting = asked and (source._told or watch.tokens.head < source.tokens_given)
+            if watch.model.head == source.head and app.live.ready and not waiting:
                 break
             await pilot.pause(0.001)
         assert watch.model.head == source.head

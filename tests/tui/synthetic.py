@@ -57,6 +57,8 @@ class FakeSource:
         self.tokens_on = False
         self.tokens_behind = 0
         self._told: list[Stamped] = []
+        self.tokens_given = 0
+        """Number of the last of them that was taken."""
         self._lock = threading.Condition()
         self.drained = threading.Event()
 
@@ -93,6 +95,7 @@ class FakeSource:
             if not self.tokens_on:
                 return []
             taken, self._told = self._told[:limit], self._told[limit:]
+            self.tokens_given = taken[-1].seq if taken else self.tokens_given
         return taken
 
     def link(self) -> Link:

@@ -74,12 +74,11 @@ def keys(*pressed: str) -> Callable[[Pilot[None]], Any]:
         await told(pilot)
         for key in pressed:
             await tap(pilot, key)
-        await told(pilot)
-        if app_of(pilot).current.ident == "tokens":  # they are asked for when they are looked at
-            for _ in range(1000):
-                if app_of(pilot).watch.tokens_asked:
-                    break
-                await pilot.pause(0.005)
+            if app_of(pilot).current.ident == "tokens":  # they are asked for when they are looked at
+                for _ in range(1000):
+                    if app_of(pilot).watch.tokens_asked:
+                        break
+                    await pilot.pause(0.005)
             await told(pilot)
 
     return press

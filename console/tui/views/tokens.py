@@ -343,6 +343,7 @@ def nothing(standing: Standing, found: Survey) -> list[tuple[str, Ink]]:
         return [(f"loading: {standing.behind:,} frames of the recent past to look through", Ink.DIM)]
     return [
         ("no token logprobs have been reported yet", Ink.TEXT),
-        ("A trainer reports them after each step with Probe.tokens(...): ids, positions, versions, and both", Ink.DIM),
-        ("logprobs; driftline's own does so for its 8 worst sequences and 8 others, from step 1 on.", Ink.DIM),
+        ("A trainer reports them after each step with Probe.tokens(...): ids,", Ink.DIM),
+        ("positions, versions, and both logprobs; driftline's own does so for its", Ink.DIM),
+        ("8 worst sequences and 8 others, from step 1 on.", Ink.DIM),
     ]
