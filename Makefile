@@ -2,6 +2,7 @@
 #
 #   make demo    the article's story on this machine: a real vLLM, a real trainer, the console on top
 #   make test    lint, types, import contracts and all tests, the ones on the real vLLM included
+#   make parity  the article's figure: reference seeds, vLLM's defaults, and a run repaired live (15 minutes)
 #   make faults  every fault and bad input of the wire at its full scale (seeds are printed)
 #   make chaos   two hundred random operator actions over a run with two engines (the seed is printed)
 #   make bench   what it costs, as ratios against other tools
@@ -20,7 +21,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
 
-.PHONY: help venv demo test faults chaos lint bench clean
+.PHONY: help venv demo test parity faults chaos lint bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -39,8 +40,13 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# What waits for its own processes runs side by side; what needs both cores for an engine runs alone.
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/unit tests/tui tests/faults -n 2 --dist loadfile --durations=15 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/e2e --durations=25 $(PYTEST_ARGS)
+
+parity: $(STAMP)
+	@$(BIN)/driftline parity
 
 faults: $(STAMP)
 	DRIFTLINE_FAULTS=full $(BIN)/python -m pytest tests/faults -s --durations=0 $(PYTEST_ARGS)
@@ -59,7 +65,7 @@ $(BENCH)/.installed: constraints.txt pyproject.toml tests/bench/requirements.txt
 bench: $(STAMP) $(BENCH)/.installed
 	@missed=0; \
 	PYTHONPATH=. $(BENCH)/bin/python -m tests.bench || missed=1; \
-	$(BIN)/python -m tests.bench bench_sync bench_commands bench_overhead || missed=1; \
+	$(BIN)/python -m tests.bench bench_attach bench_feed bench_tokens bench_sync bench_commands bench_overhead || missed=1; \
 	exit $$missed
 
 clean:

@@ -6,11 +6,9 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from console.link import live_run
 from console.outcome import NO_RUN, USAGE, Failure
 from console.screen import on_terminal
-from console.verbs.sentinels import alerts as read_alerts
-from console.verbs.sentinels import read as read_rules
+from console.splash import Splash
 from driftline.rundir import find
 
 
@@ -25,11 +23,18 @@ def attach(args: argparse.Namespace) -> int:
     --reference (several times for several seeds) names runs of this machine that the run is held against: drawn behind
     its charts, and judged on the parity screen.
     """
-    reference = tuple(_known(name) for name in args.reference)
-    rules, alerts = read_rules(args.rules), read_alerts(args)
-    if len(args.runs) > 1 and args.connection:
-        raise Failure("--connection FILE is one run; several are given by their names", USAGE)
     with contextlib.ExitStack() as places:
+        if on_terminal() and not any(name.startswith("ssh://") for name in args.runs):  # ssh may have to ask something
+            places.enter_context(Splash(f"opening {', '.join(args.runs) or 'the newest live run'}"))
+        # Only now: importing what a hub is spoken to with is most of what a console's start takes.
+        from console.link import live_run
+        from console.verbs.sentinels import alerts as read_alerts
+        from console.verbs.sentinels import read as read_rules
+
+        reference = tuple(_known(name) for name in args.reference)
+        rules, alerts = read_rules(args.rules), read_alerts(args)
+        if len(args.runs) > 1 and args.connection:
+            raise Failure("--connection FILE is one run; several are given by their names", USAGE)
         runs = []
         for name in dict.fromkeys(args.runs) or [None]:
             run = live_run(name, key=args.key, connection=args.connection)

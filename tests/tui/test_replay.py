@@ -153,9 +153,8 @@ async def test_what_cannot_be_read_is_said(run: RunDir, tmp_path: Path, monkeypa
     monkeypatch.setattr("console.replay.source.portions", broken)
     app, watch = app_of(run, Clock())
     async with app.run_test(size=(120, 40)) as pilot:
-        for _ in range(500):
-            if watch.recording.timeline is not None:
+        for _ in range(1000):
+            if "Input/output error" in screen_text(pilot):
                 break
-            await pilot.pause(0.01)
-        await pilot.pause(0.2)
+            await pilot.pause(0.02)
         assert "Input/output error" in screen_text(pilot)
