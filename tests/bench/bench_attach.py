@@ -2,7 +2,7 @@
 
 Both are new processes on a warm disk; attach is on a terminal of 120x40, before a hub with 200 steps recorded. First
 words is the line that says what is being opened, first paint the first frame with the panes in it, first figures the
-header with the newest step. Ratios of medians, in turns, because the machine is shared. Needs the project's environment:
+header with the newest step. Ratios of medians, in turns, because the machine is shared. In the project's environment:
 
     .venv/bin/python -m tests.bench bench_attach
 """

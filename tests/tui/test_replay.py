@@ -151,7 +151,7 @@ async def test_what_cannot_be_read_is_said(run: RunDir, tmp_path: Path, monkeypa
         raise OSError(5, "Input/output error", str(tmp_path / "000001.rlj"))
 
     monkeypatch.setattr("console.replay.source.portions", broken)
-    app, watch = app_of(run, Clock())
+    app, _ = app_of(run, Clock())
     async with app.run_test(size=(120, 40)) as pilot:
         for _ in range(1000):
             if "Input/output error" in screen_text(pilot):
