@@ -25,7 +25,8 @@ class ReplayWatch(Watch):
                 self._put(recording.seek(step, self.model))
             return super().take()
         except OSError as error:
-            recording.broken(f"{error.filename or 'the recording'}: {error.strerror or error}")
+            # What is wrong first: a long path may be cut.
+            recording.broken(f"{error.strerror or error}: {error.filename or 'the recording'}")
             return 0
 
     def _put(self, model: RunModel) -> None:

@@ -11,7 +11,8 @@ import torch
 from driftline.config import ModelConfig, TaskConfig, TrainerConfig
 from trainer import policy as policy_module
 from trainer import tiny
-from trainer.batch import Sample, collate
+from trainer.batch import Batch, Sample, collate
+from trainer.correction import Correction
 from trainer.errors import TrainerError
 from trainer.objective import group_advantages
 from trainer.policy import Policy
@@ -22,6 +23,11 @@ from trainer.warmstart import warm_start
 
 SMALL = ModelConfig(hidden=32, layers=2, heads=2)
 T = 0.7
+
+
+def uncorrected(batch: Batch) -> Correction:
+    """What no correction makes of a step: the objective divides by the engine's logprobs, every weight is one."""
+    return Correction(batch.rollout, None, {})
 
 
 def make_policy(seed: int = 0, *, scale: float = 4.0, **options) -> Policy:
@@ -175,7 +181,7 @@ def test_an_update_raises_the_probability_of_what_was_rewarded(name: str) -> Non
     advantages = group_advantages(torch.tensor([[1.0, 0, 0, 1, 0, 1, 0, 1]]), scale=True)[0]
     pauses: list[int] = []
     update = Updater(policy, TrainerConfig(objective=name, passes=2, lr=1e-3)).step(
-        batch, advantages, before, between=lambda: pauses.append(1)
+        batch, advantages, before, uncorrected(batch), between=lambda: pauses.append(1)
     )
     change = (policy.logprobs(batch) - before).mean(1)
     assert (change * advantages).mean() > 0
@@ -223,7 +229,7 @@ def test_the_policy_s_numbers_agree_with_a_float64_reference() -> None:
     }
     config = TrainerConfig(passes=1, lr=1e-3, grad_clip=1e9)
     ref_logprobs = reference_policy.logprobs(batch)
-    got = Updater(policy, config).step(batch, advantages, ref_logprobs, between=lambda: None).values
+    got = Updater(policy, config).step(batch, advantages, ref_logprobs, uncorrected(batch), between=lambda: None).values
     assert got.keys() == want.keys()
     for name, value in want.items():
         assert got[name] == pytest.approx(value, rel=1e-5), name
@@ -236,7 +242,11 @@ def test_an_update_with_a_gradient_that_is_not_finite_leaves_the_weights_alone()
     batch = collate(make_samples([5] * 4), pad_id=0)
     before = policy.weights()
     update = Updater(policy, TrainerConfig(passes=1)).step(
-        batch, torch.tensor([float("inf"), 0, 0, 0]), torch.zeros_like(batch.rollout), between=lambda: None
+        batch,
+        torch.tensor([float("inf"), 0, 0, 0]),
+        torch.zeros_like(batch.rollout),
+        uncorrected(batch),
+        between=lambda: None,
     )
     assert update.skipped == 1
     assert all(torch.equal(before[n], p) for n, p in policy.model.named_parameters())
