@@ -1,11 +1,11 @@
 """The frames of a compacted segment again (`console.columns`): numbers as columns, all others as they were sent.
 
-What compaction writes is safe to show, so a frame whose text was not comes back with the text that a console shows.
+A frame that its columns could not give back as it was is kept whole by compaction, and comes from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -14,14 +14,11 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from console import restore
 from console.snapshot import longform
 from console.store.stretch import Portion, Stretch, of_frames
-from driftline.frames import EngineFix, Event, FixState, Frame, FrameError, Metrics, Span, Stamped, encode
+from driftline.frames import Frame, FrameError, Metrics, Stamped, encode
 from driftline.rundir import RunDir
-
-_NOT_JSON: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-"""What numbers are called for which JSON has no word (`console.plain.to_json`)."""
-_SPAN: Final = tuple(field.name for field in msgspec.structs.fields(Span))
 
 
 def portion(run: RunDir, segment: int, until: int) -> Portion | None:
@@ -29,7 +26,7 @@ def portion(run: RunDir, segment: int, until: int) -> Portion | None:
     stretches = _stretches(_path(run, "metrics", segment), until)
     others = [
         Stamped(seq, time, producer, msgspec.Raw(encode(frame)))
-        for table, frames in (("events", _events), ("spans", _spans), ("fixes", _fixes))
+        for table, frames in _FRAMES
         for seq, time, producer, frame in frames(_rows(_path(run, table, segment), until))
     ]
     empty: list[tuple[int, Metrics]] = []
@@ -79,36 +76,22 @@ def _ends(run: RunDir, segment: int, until: int) -> tuple[tuple[int, float], tup
 Placed = Iterator[tuple[int, float, str, Frame]]
 
 
-def _events(rows: pl.DataFrame) -> Placed:
-    for row in rows.iter_rows(named=True):
-        data = {name: _NOT_JSON.get(item, item) for name, item in msgspec.json.decode(row["data"]).items()}
-        event = Event(row["time"], row["level"], row["kind"], row["text"], row["step"], data)
-        yield row["seq"], row["hub_time"], row["producer"], event
+def _each(make: Callable[[restore.Row], Frame]) -> Callable[[pl.DataFrame], Placed]:
+    def frames(rows: pl.DataFrame) -> Placed:
+        for row in rows.iter_rows(named=True):
+            yield row["seq"], row["hub_time"], row["producer"], make(row)
 
-
-def _spans(rows: pl.DataFrame) -> Placed:
-    for row in rows.iter_rows(named=True):
-        yield row["seq"], row["hub_time"], row["producer"], Span(*(row[name] for name in _SPAN))
+    return frames
 
 
 def _fixes(rows: pl.DataFrame) -> Placed:
     # The engines' reports of one fix stand together, a row each; a fix without one has a row all the same.
     for _, group in groupby(rows.iter_rows(named=True), key=lambda row: row["seq"]):
         mine = list(group)
-        reports = tuple(
-            EngineFix(
-                row["engine"], row["effective"], row["engine_how"], row["since_version"], row["since_step"],
-                row["engine_detail"],
-            )
-            for row in mine
-            if row["engine"] is not None
-        )  # fmt: skip
-        first = mine[0]
-        state = FixState(
-            first["fix"], first["requested"], first["generation"], first["by"], first["time"], first["how"], reports,
-            first["detail"],
-        )  # fmt: skip
-        yield first["seq"], first["hub_time"], first["producer"], state
+        yield mine[0]["seq"], mine[0]["hub_time"], mine[0]["producer"], restore.fix(mine)
+
+
+_FRAMES: Final = (("events", _each(restore.event)), ("spans", _each(restore.span)), ("fixes", _fixes))
 
 
 def _stretches(path: str | None, until: int) -> list[Stretch]:
