@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -75,8 +75,8 @@ class Effective(msgspec.Struct, frozen=True):
 
 
 _ALLOWED: Final = {
-    "theme": "one of " + ", ".join(Theme.__args__),  # type: ignore[attr-defined]
-    "marker": "one of " + ", ".join(Marker.__args__),  # type: ignore[attr-defined]
+    "theme": "one of " + ", ".join(get_args(Theme)),
+    "marker": "one of " + ", ".join(get_args(Marker)),
     "fps": "a whole number from 1 to 30",
     "mouse": "true or false",
     "smoothing": "one of " + ", ".join(f"{weight:g}" for weight in WEIGHTS),
