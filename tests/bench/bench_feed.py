@@ -74,6 +74,8 @@ def produce(path: Path) -> None:
 async def watch(app: ConsoleApp, producer: subprocess.Popen[str]) -> list[float]:
     """Press keys at random moments until the producer is done; seconds from each press to its paint."""
     running = await started(app, (140, 40))
+    while app.live not in app.screen_stack:
+        await asyncio.sleep(0.01)
     dice = random.Random(7)
     answers = []
     begin = time.monotonic()
@@ -82,7 +84,7 @@ async def watch(app: ConsoleApp, producer: subprocess.Popen[str]) -> list[float]
         wanted = "tokens" if time.monotonic() - begin < SECONDS / 2 else "live"
         if wanted != screen:
             screen = wanted
-            app.action_screen("tokens" if screen == "tokens" else "live")
+            app.call_next(app.action_screen, "tokens" if screen == "tokens" else "live")  # among the app's own messages
             await asyncio.sleep(1.0)
         key = dice.choice(KEYS[screen])
         app.post_message(events.Key(key, key if len(key) == 1 else None))
