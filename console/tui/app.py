@@ -124,7 +124,7 @@ class ConsoleApp(App[None]):
         self._reference = tuple(reference)
         self.watches = [watch if watch is not None else self.watching(source, run)]
         self.watches += [self.watching(*one) for one in more]
-        self.watch = self.watches[0]
+        self.showing = self.watches[0]
         """The one on show."""
         self.glyphs = glyphs
         self.fps = fps
@@ -147,23 +147,23 @@ class ConsoleApp(App[None]):
     @property
     def source(self) -> Source:
         """Where the frames of the run on show come from, and its commands go."""
-        return self.watch.source
+        return self.showing.source
 
     @property
     def model(self) -> RunModel:
         """The run on show."""
-        return self.watch.model
+        return self.showing.model
 
     @property
     def lock(self) -> threading.Lock:
         """Held by whoever reads or changes that model."""
-        return self.watch.lock
+        return self.showing.lock
 
     @contextlib.contextmanager
     def drawing(self) -> Iterator[None]:
         """Hold what is drawn still: the run on show and the one that is drawn over it."""
-        with self.watch.lock:
-            if self.overlay is None or self.overlay is self.watch:
+        with self.showing.lock:
+            if self.overlay is None or self.overlay is self.showing:
                 yield
             else:
                 with self.overlay.lock:
@@ -177,7 +177,7 @@ class ConsoleApp(App[None]):
     @property
     def run_dir(self) -> RunDir | None:
         """Its directory, where that is on this machine."""
-        return self.watch.run_dir
+        return self.showing.run_dir
 
     @property
     def current(self) -> RunScreen:
@@ -204,7 +204,7 @@ class ConsoleApp(App[None]):
         worker = get_current_worker()
 
         def news() -> None:
-            if watch is self.watch:  # the others are drawn with it, however many there are
+            if watch is self.showing:  # the others are drawn with it, however many there are
                 self.post_message(Tick())
 
         watch.read(self.fps, news, lambda: worker.is_cancelled)
@@ -223,7 +223,7 @@ class ConsoleApp(App[None]):
                 # From this thread and whole: in between the bytes of a screen it would be a part of them.
                 self._driver.write(text)
                 self._driver.flush()
-            run = f"{watch.source.run}: " if watch is not self.watch else ""
+            run = f"{watch.source.run}: " if watch is not self.showing else ""
             words = [(f"{run}{alarm.line}  (! lists alarms)", alarm.level) for alarm in told[:1]]
             for words_, level in [*words, *((one, "warn") for one in complaints)]:
                 self._notice = (words_, level, self._clock() + NOTICE_SECONDS)
@@ -270,7 +270,7 @@ class ConsoleApp(App[None]):
 
     def show_watch(self, watch: Watch) -> None:
         """Show another of the runs that are watched."""
-        self.watch = watch
+        self.showing = watch
         if self.overlay is watch:
             self.overlay = None
         for screen in self._screens.values():
@@ -279,7 +279,7 @@ class ConsoleApp(App[None]):
 
     def action_replay(self, what: str) -> None:
         """Play, stop, hasten or step a recording."""
-        watch = self.watch
+        watch = self.showing
         if watch.position() is None:
             self.say("only a recording is played: driftline replay RUN")
             return
@@ -288,7 +288,7 @@ class ConsoleApp(App[None]):
 
     def action_help(self) -> None:
         if not isinstance(self.screen, Dialog):
-            replay = self.watch.position() is not None
+            replay = self.showing.position() is not None
             operator, where = self.source.operator, self.current.ident
             self.push_screen(HelpScreen(self.glyphs, operator=operator, where=where, keys=self.keys, replay=replay))
 
@@ -321,19 +321,19 @@ class ConsoleApp(App[None]):
 
     def show_overlay(self, watch: Watch | None) -> None:
         """Draw another watched run over the charts of the one on show, or none."""
-        self.overlay = watch if watch is not self.watch else None
+        self.overlay = watch if watch is not self.showing else None
         self.refresh_view()
 
     def action_alarms(self) -> None:
         if isinstance(self.screen, Dialog):
             return
-        if self.watch.guard is None:
+        if self.showing.guard is None:
             self.say("no sentinels are watching this run")
             return
         self.push_screen(AlarmsScreen(self.glyphs, self._sentinels), self._go_to)
 
     def _sentinels(self) -> Sentinels | None:
-        return self.watch.guard.sentinels if self.watch.guard is not None else None
+        return self.showing.guard.sentinels if self.showing.guard is not None else None
 
     def _go_to(self, alarm: Alarm | None) -> None:
         """Show where an alarm came from: its engine, or its step on the charts."""
@@ -354,7 +354,7 @@ class ConsoleApp(App[None]):
 
     def choose_reference(self, names: tuple[str, ...]) -> None:
         """Hold the run on show against other runs from now on (ids, directories, FILE.parquet), or against none."""
-        watch = self.watch
+        watch = self.showing
         number = watch.judging.choose(names)
         self.say(f"reading {len(names)} reference run{'s' if len(names) != 1 else ''}" if names else "no reference")
         if names:
@@ -488,7 +488,7 @@ class ConsoleApp(App[None]):
 
     @work(thread=True, group="command")
     def _send(self, plan: Plan, dialog: ConfirmScreen) -> None:
-        watch = self.watch
+        watch = self.showing
         try:
             if dialog.take_over:
                 watch.source.take_lease()
@@ -523,7 +523,7 @@ class ConsoleApp(App[None]):
     def mark(self, text: str) -> None:
         """Note something in the journal of the run on show; it changes nothing in the run and needs no hold on it."""
         if self._may_act():
-            self._mark(self.watch, text)
+            self._mark(self.showing, text)
 
     @work(thread=True, group="command")
     def _mark(self, watch: Watch, text: str) -> None:
@@ -545,7 +545,7 @@ class ConsoleApp(App[None]):
                 del self._following[command_id]
             elif not isinstance(self.screen, Dialog):  # the footer is behind a dialog: it waits
                 del self._following[command_id]
-                where = "" if watch is self.watch else f" of {watch.source.run}"
+                where = "" if watch is self.showing else f" of {watch.source.run}"
                 detail = life.acks[-1].detail
                 text = f"{title}{where}: {life.state}{f', {detail}' if detail else ''}"
                 self._notice = (text, "info" if life.state == "applied" else "error", self._clock() + NOTICE_SECONDS)

@@ -154,14 +154,14 @@ def list_watches(app: ConsoleApp) -> None:
             app.show_watch(_watch(app, run))
 
     def rows() -> list[RunRow]:
-        return run_rows(app.watches, app.watch, app.overlay)
+        return run_rows(app.watches, app.showing, app.overlay)
 
     app.push_screen(RunsScreen(app.glyphs, rows, overlay), chosen)
 
 
 def next_overlay(app: ConsoleApp) -> None:
     """Draw the next of the other watched runs over the charts, after the last one none."""
-    others: list[Watch | None] = [watch for watch in app.watches if watch is not app.watch]
+    others: list[Watch | None] = [watch for watch in app.watches if watch is not app.showing]
     if not others:
         app.say("no other run is watched; several are: driftline attach RUN RUN", "warn")
         return

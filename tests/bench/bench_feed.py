@@ -118,7 +118,7 @@ def main() -> int:
             refused = source.tokens(True)
             if refused:
                 raise SystemExit(f"bench: no tokens: {refused}")
-            app.watch.tokens_asked = True
+            app.showing.tokens_asked = True
             producer = subprocess.Popen(
                 [sys.executable, "-m", "tests.bench.bench_feed", str(hub.run.path)], stdout=subprocess.PIPE, text=True
             )
@@ -134,7 +134,7 @@ def main() -> int:
             if producer is not None and producer.poll() is None:
                 producer.kill()
                 producer.wait()
-    taken = app.watch.tokens.taken
+    taken = app.showing.tokens.taken
     points = len(app.model.metrics.steps("m/0"))
     answers.sort()
     p50, p99 = answers[len(answers) // 2], answers[int(0.99 * len(answers))]

@@ -220,8 +220,8 @@ def test_f24_nothing_fires_and_nothing_breaks_in_the_app() -> None:
             assert app.fired == 0
             assert app.is_running
             assert app.model.damaged > 0, "what cannot be text is counted"
-            assert app.watch.guard is not None
-            assert app.watch.guard.sentinels.standing, "there were alarms to look at"
+            assert app.showing.guard is not None
+            assert app.showing.guard.sentinels.standing, "there were alarms to look at"
             # In a dialog too: what a command's acknowledgement says.
             source.feed([RunState("r", "running", 500, 900, 1, 1.0)])
             app.action_screen("live")

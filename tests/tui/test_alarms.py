@@ -58,7 +58,7 @@ async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> str:
 
 
 async def alarmed(pilot: Pilot[None], count: int = 1) -> str:
-    guard = app_of(pilot).watch.guard
+    guard = app_of(pilot).showing.guard
     assert guard is not None
     return await until(pilot, lambda: len(guard.sentinels.standing) == count and f"{count} alarm" in header(pilot))
 
@@ -169,7 +169,7 @@ async def test_the_cursor_stays_with_its_alarm_while_others_come(running: Runnin
         await alarmed(pilot)
         await press(pilot, "exclamation_mark", "down")
         source.feed(engines(phase="dead"))
-        guard = app_of(pilot).watch.guard
+        guard = app_of(pilot).showing.guard
         await until(pilot, lambda: len(guard.sentinels.standing) == 3)  # type: ignore[union-attr]
         screen = pilot.app.screen
         assert isinstance(screen, AlarmsScreen)
@@ -181,7 +181,7 @@ async def test_the_cursor_stays_with_its_alarm_while_others_come(running: Runnin
 async def test_a_long_list_scrolls_in_a_small_terminal(running: Running):
     source = source_of(*([BAD] * 3 + [QUIET] * 6) * 40)
     async with running(source, (80, 24), guards=RULES) as pilot:
-        guard = app_of(pilot).watch.guard
+        guard = app_of(pilot).showing.guard
         await until(pilot, lambda: len(guard.sentinels.history) == 40)  # type: ignore[union-attr]
         text = await press(pilot, "exclamation_mark")
         assert re.search(r"mismatch-limit +352 ", text)
@@ -231,7 +231,7 @@ async def test_a_command_that_fails_is_told_in_the_footer(running: Running):
     alerts = Alerts(command=("/nowhere/at-all",))
     async with running(source_of(*[BAD] * 3), (120, 40), guards=guards(load(), alerts)) as pilot:
         await until(pilot, lambda: "/nowhere/at-all: no such file or directory" in screen_text(pilot).splitlines()[-1])
-        app_of(pilot).watch.close()
+        app_of(pilot).showing.close()
 
 
 async def test_a_stale_feed_is_an_alarm_and_none_of_engines(running: Running):
@@ -248,7 +248,7 @@ async def test_each_run_that_is_watched_has_its_own(running: Running):
         app = app_of(pilot)
         other = app.watching(FakeSource(run="other"), None)
         assert other.guard is not None
-        assert other.guard is not app.watch.guard
+        assert other.guard is not app.showing.guard
         assert other.guard.sentinels.standing == []
 
 

@@ -172,7 +172,7 @@ async def does_something(pilot: Pilot[None], ident: str, entry: Key, times: int)
 
 async def asked_of_the_reader(pilot: Pilot[None], entry: Key) -> None:
     """Wait for a recording to be at the step that it was asked for."""
-    watch = app_of(pilot).watch
+    watch = app_of(pilot).showing
     if entry.where != "replay" or not isinstance(watch, ReplayWatch):
         return
     for _ in range(2000):

@@ -59,7 +59,7 @@ async def judged(pilot: Pilot[None], step: int = 90) -> str:
     """The screen once there is a verdict as of a step."""
 
     def there() -> bool:
-        verdict = app_of(pilot).watch.judging.verdict
+        verdict = app_of(pilot).showing.judging.verdict
         return verdict is not None and verdict.step == step
 
     await until(pilot, there)
@@ -165,12 +165,12 @@ async def test_a_reference_is_picked_on_the_screen(running: Running, folder: Pat
         first = pilot.app.screen.runs[0]
         await press(pilot, "enter")
         await judged(pilot)
-        assert app_of(pilot).watch.judging.chosen.names == (str(first.path),)
+        assert app_of(pilot).showing.judging.chosen.names == (str(first.path),)
         assert "one run: spread over seeds assumed" in screen_text(pilot)
         # Several are marked; and none takes it away again.
         await press(pilot, "r", "up", "down", "down", "space", "enter")
-        await until(pilot, lambda: app_of(pilot).watch.judging.chosen.state == "ready")
-        assert len(app_of(pilot).watch.judging.chosen.names) == 2
+        await until(pilot, lambda: app_of(pilot).showing.judging.chosen.state == "ready")
+        assert len(app_of(pilot).showing.judging.chosen.names) == 2
         text = await press(pilot, "r", "up", "enter")
         assert "no reference run" in text
 
@@ -180,7 +180,7 @@ async def test_a_reference_that_cannot_be_read_is_said(running: Running, tmp_pat
     broken.write_bytes(b"no parquet")
     async with running(fed(FakeSource()), (200, 60), reference=(str(broken),)) as pilot:
         await press(pilot, "5")
-        await until(pilot, lambda: app_of(pilot).watch.judging.chosen.state == "failed")
+        await until(pilot, lambda: app_of(pilot).showing.judging.chosen.state == "failed")
         text = screen_text(pilot)
         assert "not a Parquet file" in text
         assert "r chooses another" in text
@@ -201,7 +201,7 @@ async def test_the_reference_stands_behind_the_live_charts(
     running: Running, folder: Path, numbers: tuple[int, ...], lines: int, bands: int
 ):
     async with running(fed(FakeSource()), (120, 40), reference=seeds(folder, *numbers)) as pilot:
-        await until(pilot, lambda: app_of(pilot).watch.judging.chosen.state == "ready")
+        await until(pilot, lambda: app_of(pilot).showing.judging.chosen.state == "ready")
         chart = app_of(pilot).live.query_one("#entropy", LineChart)
         assert sum(line.reference for line in chart.data.lines) == lines
         assert len(chart.data.bands) == bands

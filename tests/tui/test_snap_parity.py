@@ -53,10 +53,10 @@ def judged(*pressed: str) -> Callable[[Pilot[None]], Awaitable[None]]:
         app = pilot.app
         assert isinstance(app, ConsoleApp)
         for _ in range(2000):
-            if app.watch.judging.verdict is not None:
+            if app.showing.judging.verdict is not None:
                 break
             await pilot.pause(0.01)
-        assert app.watch.judging.verdict is not None
+        assert app.showing.judging.verdict is not None
         await keys(*pressed)(pilot)
         app._notice = None
         await settle(pilot)
@@ -95,7 +95,7 @@ def test_a_reference_that_is_no_run(snap_compare: Any, tmp_path: Path, monkeypat
     async def failed(pilot: Pilot[None]) -> None:
         app = pilot.app
         assert isinstance(app, ConsoleApp)
-        while app.watch.judging.chosen.state == "loading":
+        while app.showing.judging.chosen.state == "loading":
             await pilot.pause(0.01)
         await keys("5")(pilot)
 

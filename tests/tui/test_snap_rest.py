@@ -76,7 +76,7 @@ def keys(*pressed: str) -> Callable[[Pilot[None]], Any]:
             await tap(pilot, key)
             if app_of(pilot).current.ident == "tokens":  # they are asked for when they are looked at
                 for _ in range(1000):
-                    if app_of(pilot).watch.tokens_asked:
+                    if app_of(pilot).showing.tokens_asked:
                         break
                     await pilot.pause(0.005)
             await told(pilot)

@@ -35,10 +35,10 @@ async def calm(pilot: Pilot[None]) -> str:
     source = app.source
     assert isinstance(source, FakeSource)
     for _ in range(2000):
-        if app.watch.tokens_asked and not (source.tokens_on and source._told):
+        if app.showing.tokens_asked and not (source.tokens_on and source._told):
             break
         await pilot.pause(0.005)
-    assert app.watch.tokens_asked
+    assert app.showing.tokens_asked
     await pilot.pause()
     app.refresh_view()
     await pilot.pause()

@@ -17,9 +17,9 @@ async def tokens_tour(pilot: Pilot[None]) -> list[str]:
     seen = []
     await pilot.press("2")
     for _ in range(2000):
-        if app.watch.tokens_asked and app.watch.tokens.head == app.watch.model.head:
+        if app.showing.tokens_asked and app.showing.tokens.head == app.showing.model.head:
             break
-        if app.watch.tokens_asked and not getattr(app.source, "_told", ()):
+        if app.showing.tokens_asked and not getattr(app.source, "_told", ()):
             break  # the newest frame was not one of tokens
         await pilot.pause(0.005)
     for key in ("", *TOKENS_KEYS):

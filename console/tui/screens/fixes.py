@@ -88,7 +88,7 @@ class FixesScreen(RunScreen):
             return
         spec = SPECS[self.measure]
         data = present.chart(model, spec, present.freshness(model, link))
-        data = self.console_app.watch.judging.behind(spec.metric, data)
+        data = self.console_app.showing.judging.behind(spec.metric, data)
         chart.show(data, ChartView(log=spec.log), data.extent() or (0, 0))
 
     def _detail(self, model: RunModel) -> None:

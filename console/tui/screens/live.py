@@ -82,7 +82,7 @@ class LiveScreen(RunScreen):
         for spec in LIVE_CHARTS:
             chart = self.query_one(f"#{spec.id}", LineChart)
             if chart.display:
-                data = self.console_app.watch.judging.behind(spec.metric, present.chart(model, spec, fresh))
+                data = self.console_app.showing.judging.behind(spec.metric, present.chart(model, spec, fresh))
                 other = self.console_app.overlay
                 if other is not None:
                     unit = self.view.ruler.unit

@@ -68,7 +68,7 @@ class ParityScreen(RunScreen):
 
     def draw(self, model: RunModel, link: Link) -> None:
         app = self.console_app
-        judging = app.watch.judging
+        judging = app.showing.judging
         if judging.due(model):
             run = judging.gather(app.source.run, model)
             self.run_worker(partial(self._judge, judging, run), thread=True, group="judge", name="judge")
@@ -90,7 +90,7 @@ class ParityScreen(RunScreen):
         chart = self.query_one(LineChart)
         if judged is None or not chart.display:
             return
-        judging = self.console_app.watch.judging
+        judging = self.console_app.showing.judging
         spec = _spec(judged.metric)
         data = judging.figure(judged, present.chart(model, spec, present.freshness(model, link)))
         extent = data.extent() or (0, 0)
@@ -126,7 +126,8 @@ class ParityScreen(RunScreen):
             if names is not None:
                 app.choose_reference(names)
 
-        app.push_screen(RunPicker(self.glyphs, root, own=app.source.run, chosen=app.watch.judging.chosen.names), chosen)
+        names = app.showing.judging.chosen.names
+        app.push_screen(RunPicker(self.glyphs, root, own=app.source.run, chosen=names), chosen)
 
 
 def _spec(metric: str) -> ChartSpec:

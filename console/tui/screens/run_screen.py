@@ -152,11 +152,11 @@ class RunScreen(Screen[None]):
     def show(self, model: RunModel, link: Link, notice: tuple[str, Level] | None) -> None:
         """Draw the model. While the view is frozen only the bars go on, so that nobody takes it for live."""
         app = self.console_app
-        before, self._seen = self._seen, (app.watch, app.watch.generation)
+        before, self._seen = self._seen, (app.showing, app.showing.generation)
         if before is not None and before != self._seen:
-            self.rewound() if before[0] is app.watch else self.forget()
+            self.rewound() if before[0] is app.showing else self.forget()
         replay = self.query_one(ReplayBar)
-        replay.show(app.watch.position(), model.marks)
+        replay.show(app.showing.position(), model.marks)
         bar = self.query_one(BannerBar)
         bar.show(present.trouble(model, link))
         if replay.display != (replay.position is not None):
@@ -165,7 +165,7 @@ class RunScreen(Screen[None]):
             self.rearrange()
         operator = app.source.operator
         parts = present.header(model, app.source.run)
-        guard = app.watch.guard
+        guard = app.showing.guard
         if guard is not None:
             parts[2:2] = present.alarms_part(guard.sentinels.standing)
         mode = lease.mode(model, app.source.session, operator=operator)
@@ -181,7 +181,7 @@ class RunScreen(Screen[None]):
     # -- the keys of every screen
 
     def action_freeze(self) -> None:
-        if self.console_app.watch.position() is not None:
+        if self.console_app.showing.position() is not None:
             self.console_app.action_replay("play")
             return
         self.frozen = not self.frozen

@@ -105,7 +105,7 @@ class TokensScreen(RunScreen):
 
     @property
     def watched(self) -> Watch:
-        return self.console_app.watch
+        return self.console_app.showing
 
     @property
     def store(self) -> TokenStore:
