@@ -89,6 +89,42 @@ def test_a_gain_says_no_more_than_was_measured(effect: Effect | None, text: str)
     assert views.gain_text(views.gain(fix, effect, MISMATCH), effect, available=True)[0] == text
 
 
+JOINT = tuple((fix, "off", "on") for fix in ("processed-logprobs", "prefix-cache-off", "inflight-keep", "fp32-lm-head"))
+
+
+@pytest.mark.parametrize("width", [80, 100, 110, 120])
+async def test_an_effect_is_whole_in_the_table_at_every_width(running: Running, width: int):
+    """Sign, size and interval, and how many fixes changed with it: also of a fix that waits for something."""
+    source = acted()
+    effect = measured("processed-logprobs", "off", "on", (0.5, 0.0001, -0.4999, -0.4998), changes=JOINT)
+    source.feed([effect, fix_state("fp32-lm-head", "off", ("on", "off"), "next_sync")])
+    source.feed([measured("fp32-lm-head", "off", "on", (0.5, 0.05, -0.46, -0.44))])
+    async with running(source, size=(width, 24)) as pilot:
+        lines = (await press(pilot, "4")).split("\n")
+        row = next(line for line in lines if "processed logprobs" in line and "on 2/2" in line)
+        assert "−100 % (−100 to −100) with 3 more" in row
+        waits = next(line for line in lines if "fp32 lm_head" in line)
+        assert "engine-0 next sync" in waits
+        assert "−90 % (−92 to −88)" in waits
+        head = next(line for line in lines if "Δ mismatch (95 %)" in line)
+        assert head.index("Δ") == row.index("−100 %"), "the column stands under its head"
+
+
+async def test_what_was_measured_is_the_first_thing_that_is_told_of_a_fix(running: Running):
+    source = acted()
+    tokens = measured("processed-logprobs", "off", "on", (0.47, 0.038, -0.44, -0.42))
+    many = tuple(
+        msgspec.structs.replace(measure, tokens_before=1_234_567, tokens_after=98_765_432)
+        for measure in tokens.measures
+    )
+    source.feed([msgspec.structs.replace(tokens, measures=many)])
+    async with running(source, size=(80, 24)) as pilot:
+        text = await press(pilot, "4")
+        assert "(95 %: −.44 to −.42)  1.2M and 99M tokens" in text
+        told = text.partition(" effect ")[2]
+        assert told.index("KL") < told.index("what ") < told.index("who did what")
+
+
 async def test_which_fix_helps_most_is_said_and_the_order_follows(running: Running):
     async with running(acted()) as pilot:
         text = await press(pilot, "4")

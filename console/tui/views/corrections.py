@@ -56,8 +56,11 @@ def correction_view(model: RunModel) -> CorrectionView:
     )
 
 
-def line(view: CorrectionView, glyphs: Glyphs, name: int, state: int) -> list[Text]:
-    """The row below the fixes: name and state in columns of these widths, then the gate."""
+def line(view: CorrectionView, glyphs: Glyphs, name: int, state: int, *, narrow: bool = False) -> list[Text]:
+    """The row below the fixes: name and state in columns of these widths, then the gate.
+
+    `narrow`: the gate stands before since when and by whom, as the effects of the fixes do there.
+    """
     title = f" {'correction':<{name}} "
     if not view.effective:
         silent = "this run's trainer says nothing of corrections"
@@ -70,10 +73,11 @@ def line(view: CorrectionView, glyphs: Glyphs, name: int, state: int) -> list[Te
         ink = Ink.WARN if on and view.verdict.asks else Ink.OK if on else Ink.TEXT
         symbol, said = (glyphs.on if on else glyphs.off), view.effective
     since = f"s{view.since}" if view.since > 0 and view.settled else ""
-    return [
-        (" ", Ink.TEXT), (symbol, ink), (title, Ink.TEXT), (f"{said:<{state}}", ink),
-        (f"{since:<6}", Ink.DIM), (f"{who(view.by) if view.by else '':<8.8}", Ink.DIM), gate(view.verdict),
-    ]  # fmt: skip
+    front: list[Text] = [(" ", Ink.TEXT), (symbol, ink), (title, Ink.TEXT), (f"{said:<{state}}", ink)]
+    by = who(view.by) if view.by else ""
+    if not narrow:
+        return [*front, (f"{since:<6}", Ink.DIM), (f"{by:<8.8}", Ink.DIM), gate(view.verdict)]
+    return [*front, gate(view.verdict), (f"  {since} {by}".rstrip(), Ink.DIM)]
 
 
 def gate(verdict: Verdict) -> Text:

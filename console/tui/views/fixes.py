@@ -12,6 +12,7 @@ from console.store.model import CommandLife, RunModel
 from console.tui.fixrows import FixRow, engine_fix, fix_rows, who
 from console.tui.glyphs import Glyphs
 from console.tui.theme import Ink
+from console.tui.widgets.axis import number
 from console.tui.widgets.cells import Text
 from driftline.fixes import FIXES, Fix
 from driftline.frames import AckState, Effect, Event, Measure
@@ -146,7 +147,10 @@ def detail(model: RunModel, view: FixView, width: int, glyphs: Glyphs, *, roomy:
     """What there is to say of a fix, most important first; `roomy` draws the effect as bars too."""
     fix = view.row.fix
     state = model.fixes.get(fix.id)
-    lines: list[list[Text]] = [_labelled("what", fix.summary, Ink.TEXT)]
+    effect = effect_lines(fix, model.effects.get(fix.id), width, glyphs, roomy=roomy)
+    # What was measured is what one looks for, and a small pane shows its first lines; a promise of it can wait.
+    measured = fix.id in model.effects
+    lines: list[list[Text]] = [*(effect if measured else []), _labelled("what", fix.summary, Ink.TEXT)]
     if state is None:
         lines.append(_labelled("state", "not reported yet", Ink.DIM))
     else:
@@ -156,7 +160,7 @@ def detail(model: RunModel, view: FixView, width: int, glyphs: Glyphs, *, roomy:
         reported = "; ".join(engine_fix(engine) for engine in state.engines) or "no engine has reported"
         said = f"{state.detail}; {reported}" if state.detail else reported
         lines.append(_labelled("engines", said, Ink.TEXT if state.settled else Ink.WARN))
-    lines += effect_lines(fix, model.effects.get(fix.id), width, glyphs, roomy=roomy)
+    lines += [] if measured else effect
     lines.append(_labelled("why", fix.why, Ink.TEXT))
     lines.append(_labelled("layer", f"{fix.layer}; vLLM's default: {fix.vllm_default}", Ink.DIM))
     return lines
@@ -199,7 +203,7 @@ def _one_line(word: str, measure: Measure, glyphs: Glyphs) -> list[Text]:
         (f"   {word:<9}", Ink.TEXT),
         (f"{short(measure.before)} {glyphs.arrow} {short(measure.after)}", Ink.BRIGHT),
         _difference(measure),
-        (f"  {measure.tokens_before:,} and {measure.tokens_after:,} tokens", Ink.DIM),
+        (f"  {number(measure.tokens_before)} and {number(measure.tokens_after)} tokens", Ink.DIM),
     ]
 
 

@@ -17,6 +17,13 @@ from console.tui.widgets.panes import Pane
 
 NAME: Final = 20
 STATE: Final = 12
+SINCE: Final = 6
+BY: Final = 8
+LAYER: Final = 20
+EFFECT: Final = 35
+"""Cells for an effect with its interval and how many fixes changed with it."""
+WIDE: Final = 110
+"""Columns from which every column has room, the effect last; below it comes before who did it and since when."""
 
 
 class FixTable(Pane):
@@ -66,40 +73,57 @@ class FixTable(Pane):
 
     def lines(self, width: int, height: int) -> list[list[Text]]:  # noqa: ARG002  clipped where painted
         text, ink = views.verdict(self.views, self.word)
-        head = f"   {'fix':<{NAME}} {'engines':<{STATE}}{'since':<6}{'by':<8}"
-        wide = width >= 110
-        layer = f"{'layer':<20}" if wide else ""
-        lines: list[list[Text]] = [
-            [(f" {text}", ink)],
-            [(f"{head}{layer}Δ {self.word} (95 %)", Ink.DIM)],
-        ]
-        lines += [self._line(view, width, wide=wide) for view in self.views]
+        since, by = f"{'since':<{SINCE}}", f"{'by':<{BY}}"
+        measured = f"Δ {self.word} (95 %)"
+        head = f"   {'fix':<{NAME}} {'engines':<{STATE}}"
+        if width >= WIDE:
+            head += f"{since}{by}{'layer':<{LAYER}}{measured}"
+        else:
+            # The effect is what one comes for: who and since when have what it leaves, and are told below in full.
+            room = width - len(head) - EFFECT
+            head += f"{measured:<{EFFECT}}{since if room >= SINCE else ''}{by if room >= SINCE + BY else ''}"
+        lines: list[list[Text]] = [[(f" {text}", ink)], [(head, Ink.DIM)]]
+        lines += [self._line(view, width) for view in self.views]
         if self.correction is not None:
-            lines.append(corrections.line(self.correction, self.glyphs, NAME, STATE))
+            lines.append(corrections.line(self.correction, self.glyphs, NAME, STATE, narrow=width < WIDE))
         return lines
 
-    def _line(self, view: FixView, width: int, *, wide: bool) -> list[Text]:
+    def _line(self, view: FixView, width: int) -> list[Text]:
         row = view.row
         line: list[Text] = [(" ", Ink.TEXT), row.symbol, (f" {row.fix.title:<{NAME}.{NAME}} ", Ink.TEXT)]
-        used = NAME + 4
-        unavailable = row.symbol[0] == self.glyphs.unavailable
-        if unavailable:
+        if row.symbol[0] == self.glyphs.unavailable:
             # There is nothing to measure and nobody who did anything: the room is for why.
             return [*line, (row.note[0], Ink.DIM)]
+        line.append((f"{row.state[0]:<{STATE}}", row.state[1]))
+        effect = [view.effect, *([(f"  {self.glyphs.on} most", Ink.OK)] if view.best else [])]
         settled = row.symbol[0] != self.glyphs.partial
-        line += [(f"{row.state[0]:<{STATE}}", row.state[1])]
-        if settled:
-            line += [(f"{row.since:<6}", Ink.DIM), (f"{row.note[0]:<8.8}", Ink.DIM)]
-        else:
-            line += [(f"{row.note[0]:<14.{max(width - used - STATE, 14)}}", row.note[1])]
-            if len(row.note[0]) > 14:
-                return line
-        if wide:
-            line.append((f"{row.fix.layer:<20.20}", Ink.DIM))
-        line.append(view.effect)
-        if view.best:
-            line.append((f"  {self.glyphs.on} most" if wide else "  most", Ink.OK))
+        if width >= WIDE:
+            if settled:
+                line += [(f"{row.since:<{SINCE}}", Ink.DIM), (f"{row.note[0]:<{BY}.{BY}}", Ink.DIM)]
+            else:
+                line.append((f"{row.note[0]:<{SINCE + BY}}", row.note[1]))
+                if len(row.note[0]) > SINCE + BY:
+                    # What is waited for goes on under the layer, which never changes.
+                    line.append((" " * max(SINCE + BY + LAYER - len(row.note[0]), 2), Ink.DIM))
+                    return [*line, *effect]
+            return [*line, (f"{row.fix.layer:<{LAYER}.{LAYER}}", Ink.DIM), *effect]
+        room = width - _length(line)
+        if not settled:
+            # What is waited for first; what was measured before it beside that, whole or not at all.
+            both = [(f"{row.note[0]}  ", row.note[1]), view.effect]
+            return [*line, *(both if view.gain is not None and _length(both) <= room else [row.note])]
+        if _length(effect) > min(room, EFFECT):
+            effect = [view.effect]
+        line += [*effect, (" " * max(EFFECT - _length(effect), 1), Ink.DIM)]
+        if room - EFFECT >= SINCE:
+            line.append((f"{row.since:<{SINCE}}", Ink.DIM))
+        if room - EFFECT >= SINCE + BY:
+            line.append((f"{row.note[0]:<{BY}.{BY}}", Ink.DIM))
         return line
+
+
+def _length(line: list[Text]) -> int:
+    return sum(len(text) for text, _ in line)
 
 
 class Detail(Pane):
