@@ -17,6 +17,7 @@ from driftline import metrics
 from driftline.config import Config, ModelConfig, RolloutConfig, SamplingConfig, TaskConfig, TrainerConfig
 from driftline.frames import Command, Event, RunState
 from driftline.rundir import RunDir
+from tests.unit.hubs import until
 from tests.unit.trainer_fakes import PolicySampler, RecordingProbe, desk, first_state
 from trainer import checkpoint, models, tiny
 from trainer.control import Control
@@ -140,7 +141,7 @@ def test_a_stop_does_not_wait_for_an_engine_that_is_away(tmp_path: Path) -> None
     run.control.engine_event("engine.restarting", run.pool.names[0])
     thread = threading.Thread(target=lambda: run.loop.run(5))
     thread.start()
-    run.probe.wait(lambda: bool(run.pool.submitted))
+    until(lambda: run.loop.step == 1, "the sync after the first update, which waits for the engine")
     run.control.stop()
     thread.join(60)
     assert not thread.is_alive()
