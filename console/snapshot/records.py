@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from console.snapshot import crc
-from driftline.frames import Stamped
+from driftline.frames import DECODE_ERRORS, Stamped
 from driftline.records import HEADER, MAGIC, MAX_RECORD, PREFIX, Damage, scan, segments
 from driftline.rundir import RunDir
 
@@ -38,7 +38,8 @@ _MANY: Final = 16
 encoder: Final = msgspec.msgpack.Encoder()
 decoder: Final[msgspec.msgpack.Decoder[Stamped]] = msgspec.msgpack.Decoder(Stamped)
 
-_TIME: Final = 9
+_FLOAT: Final = 0xCB
+_FLOAT_BYTES: Final = 8
 _SIZES: Final = np.array(
     [0 if b < 0x80 else {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}.get(b, 0) for b in range(256)], np.int64
 )
@@ -97,7 +98,11 @@ class Block:
 
     @cached_property
     def tags(self) -> npt.NDArray[np.uint8]:
-        """The one-letter tag (as a byte) of each body's frame, 0 for what has none where it is expected; shape (n,)."""
+        """The one-letter tag (as a byte) of each body's frame, 0 for what has none; shape (n,).
+
+        Read at the place where it is in what this project's hub writes; a body that looks otherwise (a hub of
+        somebody else's may write a whole number where ours writes a float) is decoded.
+        """
         data = np.frombuffer(self.buffer, np.uint8)
         last = max(len(data) - 1, 0)
 
@@ -105,17 +110,29 @@ class Block:
             # A body may be shorter than one that has a tag.
             return np.asarray(data[np.minimum(at, last)], np.int64)
 
-        at = self.starts + 2
-        at += _SIZES[byte(at - 1)] + _TIME
+        at = self.starts + 1
+        seq = byte(at)
+        usual = (byte(at - 1) & 0xF0 == 0x90) & ((seq < 0x80) | ((seq >= 0xCC) & (seq <= 0xCF)))
+        at += 1 + _SIZES[seq]
+        usual &= byte(at) == _FLOAT
+        at += 1 + _FLOAT_BYTES
         marker = byte(at)
         small = (marker >= 0xA0) & (marker < 0xC0)
         if small.all():
             at += marker - (0xA0 - 1)
         else:
+            usual &= small | (marker == 0xD9) | (marker == 0xDA)
             long = np.where(marker == 0xD9, 2 + byte(at + 1), 3 + byte(at + 1) * 256 + byte(at + 2))
             at += np.where(small, marker - (0xA0 - 1), long)
-        at += np.where(byte(at) < 0xDC, 1, 3)
-        return np.where((byte(at) == _TAGGED) & (at + 1 < self.ends), byte(at + 1), 0).astype(np.uint8)
+        array = byte(at)
+        usual &= (array & 0xF0 == 0x90) | (array == 0xDC)
+        at += np.where(array == 0xDC, 3, 1)
+        usual &= (byte(at) == _TAGGED) & (at + 1 < self.ends)
+        tags = np.where(usual, byte(at + 1), 0).astype(np.uint8)
+        odd = np.flatnonzero(~usual)
+        for place, body in zip(odd.tolist(), self.bodies(odd), strict=True):
+            tags[place] = _tag(body)
+        return tags
 
     def having(self, tags: Iterable[int]) -> list[bytes]:
         """The bodies of the frames of some tags."""
@@ -143,6 +160,16 @@ class Block:
     def _columns(self) -> tuple[npt.NDArray[np.int64], ...]:
         table = np.array(self.runs, dtype=np.int64).reshape(-1, 4)
         return tuple(table.T)
+
+
+def _tag(body: bytes) -> int:
+    """The tag of one body's frame as a byte, by decoding it; 0 where it has none."""
+    try:
+        frame = msgspec.msgpack.decode(decoder.decode(body).body)
+    except DECODE_ERRORS:
+        return 0
+    tag = frame[0] if isinstance(frame, list) and frame else None
+    return ord(tag) if isinstance(tag, str) and len(tag) == 1 and tag.isascii() else 0
 
 
 def encode(stamped: Stamped) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import google_crc32c
@@ -9,10 +10,15 @@ import msgspec
 import numpy as np
 import pytest
 
+from console import export
 from console.snapshot import crc, records
 from console.snapshot.records import Block, segment
-from driftline.frames import Event, Frame, Metrics, encode
+from console.store.load import load
+from console.store.model import RunModel
+from driftline.frames import Event, Frame, Metrics, Stamped, encode
 from driftline.records import Damage, Record, pack_head, pack_header, read_segment, record_encoder
+from driftline.rundir import create
+from tests.unit.runs import whole
 
 NOW = 1_790_000_000.25
 
@@ -107,3 +113,44 @@ def test_a_block_of_bodies_from_elsewhere(tmp_path: Path) -> None:
     assert list(again) == list(block)
     assert again.tags.tolist() == block.tags.tolist()
     assert list(Block.of([])) == []
+
+
+FOREIGN: list[Callable[[int, Frame], object]] = [
+    lambda seq, frame: [seq, 1_790_000_000 + seq, "other", msgspec.msgpack.decode(encode(frame)), 1, seq],
+    lambda seq, frame: [seq, seq, "o" * 3_000, msgspec.msgpack.decode(encode(frame)), 1, seq],
+    lambda seq, frame: [seq, 0.5, "other", msgspec.msgpack.decode(encode(frame)), *range(20)],
+    lambda seq, frame: [seq, msgspec.msgpack.Ext(1, b"x"), "other", msgspec.msgpack.decode(encode(frame))],
+]
+"""Records as another writer may have packed them: whole numbers for times, long texts, wide headers, and no record."""
+
+
+@pytest.mark.parametrize("packed", FOREIGN)
+def test_a_journal_of_another_writer_is_read_as_the_careful_reader_reads_it(
+    tmp_path: Path, packed: Callable[[int, Frame], object]
+) -> None:
+    run = create(tmp_path, "foreign")
+    frames = [*alike(60), Metrics(60, 60, NOW, {"a": 1.0, "b": 2.0}), *whole(3)]
+    parts = [pack_header(1, 1, NOW)]
+    for seq, frame in enumerate(frames, 1):
+        record = msgspec.msgpack.encode(packed(seq, frame))
+        parts += [pack_head(record, seq), record]
+    path = run.journal / "000001.rlj"
+    path.write_bytes(b"".join(parts))
+    expected = list(read_segment(path, 1, Damage()))
+    (block,) = segment(path, Damage())
+    kinds = {one.seq: one.frame().__struct_config__.tag for one in expected}
+    assert [chr(tag) for tag in block.tags if tag] == list(kinds.values())
+    assert export.frame(run, "events").height == sum(kind == "e" for kind in kinds.values())
+    assert export.frame(run, "metrics").height == len(_steps(expected))
+    model = RunModel()
+    for stamped in expected:
+        model.apply(stamped)
+    loaded = load(run).model
+    assert (loaded.head, loaded.step, repr(loaded.events)) == (model.head, model.step, repr(model.events))
+    assert loaded.metrics.names() == model.metrics.names()
+    for name in model.metrics.names():
+        np.testing.assert_array_equal(loaded.metrics.values(name), model.metrics.values(name))
+
+
+def _steps(stamped: list[Stamped]) -> set[int]:
+    return {one.step for one in (each.frame() for each in stamped) if isinstance(one, Metrics)}
