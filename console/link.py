@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from console.outcome import FAILED, NO_RUN, Failure
 from console.place import Place, Role, place
 from driftline.client import Client, ClientError
+from driftline.rundir import RunDir, runs_root
 
 
 def live_run(name: str | None, *, key: str | None = None, connection: str | None = None) -> Place:
@@ -16,9 +17,17 @@ def live_run(name: str | None, *, key: str | None = None, connection: str | None
     run = place(name, key=key, connection=connection)
     if not run.live():
         run.close()
-        known = "its hub has ended" if run.directory is not None else "no hub answers at the address of its connection"
-        raise Failure(f"run {run.id} is not live ({known}); see: driftline list", NO_RUN)
+        if run.directory is None:
+            why = "no hub answers at the address of its connection"
+            raise Failure(f"run {run.id} is not live ({why}); see: driftline list", NO_RUN)
+        look = f"look at what it has recorded: driftline replay {named(run.directory)}"
+        raise Failure(f"run {run.id} is not live (its hub has ended); {look}", NO_RUN)
     return run
+
+
+def named(run: RunDir) -> str:
+    """How a run of this machine is named on a command line: by its id where that is enough, else by its path."""
+    return run.id if run.path.parent == runs_root().resolve() else str(run.path)
 
 
 @contextmanager

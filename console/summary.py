@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from console.holder import short as holder
 from console.plain import short
-from driftline.frames import Effect, EngineState, FixState, Frame, Metrics, RunState
+from driftline.frames import Effect, EngineState, FixState, Frame, Metrics, RunState, Writer
 from driftline.metrics import health, resolve
 from driftline.text import sanitize
 
@@ -32,6 +33,7 @@ class Summary:
     """Newest state of everything in a run; `metrics` under canonical names, `step` their trainer step.
 
     `effects` holds by fix what was measured of its newest change; an effect of several changes stands under each.
+    `writer` is who may act on the run, None where nobody holds it.
     """
 
     run: RunState | None = None
@@ -41,17 +43,20 @@ class Summary:
     metrics: dict[str, float] = field(default_factory=dict)
     step: int = -1
     version: int = -1
+    writer: Writer | None = None
 
 
 def summarise(frames: Iterable[Frame], before: Summary | None = None) -> Summary:
     """Fold frames, oldest first, into a summary."""
     old = before or Summary()
     run, engines, fixes, effects = old.run, dict(old.engines), dict(old.fixes), dict(old.effects)
-    metrics, step, version = dict(old.metrics), old.step, old.version
+    metrics, step, version, writer = dict(old.metrics), old.step, old.version, old.writer
     for frame in frames:
         match frame:
             case RunState():
                 run = frame
+            case Writer():
+                writer = frame if frame.issuer else None
             case EngineState():
                 engines[frame.engine] = frame
             case FixState():
@@ -65,7 +70,7 @@ def summarise(frames: Iterable[Frame], before: Summary | None = None) -> Summary
                 metrics |= {resolve(name): value for name, value in frame.values.items()}
             case _:
                 pass
-    return Summary(run, engines, fixes, effects, metrics, step, version)
+    return Summary(run, engines, fixes, effects, metrics, step, version, writer)
 
 
 def line(run_id: str, summary: Summary, *, live: bool) -> str:
@@ -89,6 +94,8 @@ def line(run_id: str, summary: Summary, *, live: bool) -> str:
     parts.append(word(summary, live=live))
     if state is not None and state.status == "starting" and state.detail:
         parts.append(f"({sanitize(state.detail)})")
+    if live and summary.writer is not None:
+        parts.append(f"held by {sanitize(holder(summary.writer))}")
     return " ".join(parts)
 
 
@@ -131,11 +138,17 @@ def document(run_id: str, path: str, summary: Summary, *, live: bool) -> dict[st
         "temperature": state.temperature if state is not None else 0.0,
         "paused_by": state.paused_by if state is not None else "",
         "lease_until": state.lease_until if state is not None else 0.0,
+        "writer": writer_document(summary.writer) if live and summary.writer is not None else None,
         "config_digest": state.config_digest if state is not None else "",
         "metrics": {"step": summary.step, "version": summary.version, "values": summary.metrics},
         "engines": [engine_document(engine) for _, engine in sorted(summary.engines.items())],
         "fixes": [fix_document(fix) for fix in summary.fixes.values()],
     }
+
+
+def writer_document(writer: Writer) -> dict[str, Any]:
+    """Who holds the run, as plain values."""
+    return {name: getattr(writer, name) for name in Writer.__struct_fields__}
 
 
 def engine_document(engine: EngineState) -> dict[str, Any]:

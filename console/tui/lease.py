@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from console.holder import short
 from console.store.model import RunModel
 from console.tui.theme import Ink
 from console.tui.widgets.cells import Text
@@ -18,14 +19,6 @@ def other(model: RunModel, session: str) -> Writer | None:
     """Who holds the run, None if that is nobody or the console that calls itself `session`."""
     writer = model.writer
     return writer if writer is not None and (not session or writer.session != session) else None
-
-
-def short(writer: Writer, session: str = "") -> str:
-    """The holder as `ana@box`, with the process where that is this console's own place; else its key's name."""
-    place, _, process = writer.session.rpartition(":")
-    if not place or not process.isdigit():
-        return writer.session or writer.issuer
-    return writer.session if place == session.rpartition(":")[0] else place
 
 
 def holds(writer: Writer, session: str = "") -> str:

@@ -27,12 +27,14 @@ def status(args: argparse.Namespace) -> int:
     """Print one line; an ended run's last state is read from its journal.
 
     `demo-7f3a step 812/900 v41 lag 1.2 R .43 KL .02 H 1.9 mm .038 2/2 engines running`: R reward, KL new||old, H
-    entropy, mm rollout-against-trainer mean |difference of logprobs|; "!" marks a value the catalogue calls alarming.
+    entropy, mm rollout-against-trainer mean |difference of logprobs|; "!" marks a value the catalogue calls alarming;
+    `held by ana@box` at its end: who may act on the run, where somebody may.
 
     --json prints one object: `run`, `path`, `live` (bool), `status` (starting, running, paused, stopping, finished,
     failed; "died" for a run whose hub is gone without a last word; "unknown" before a trainer has reported),
     `detail`, `synthetic` (bool), `step`, `steps`, `version`, `time` (Unix), `objective`, `model`, `temperature`,
-    `paused_by`, `lease_until`, `config_digest`, `metrics` {`step`, `version`, `values` {name: number}}, `engines`
+    `paused_by`, `lease_until`, `writer` (who may act on the run: null, or {`issuer`, `session`, `since`, `until`},
+    Unix times), `config_digest`, `metrics` {`step`, `version`, `values` {name: number}}, `engines`
     (array of objects with the fields of EngineState), `fixes` (array of {`id`, `requested`, `effective`, `settled`,
     `how`, `generation`, `by`, `time`, `detail`, `engines`}), `trouble` (null, or {`word`, `text`, `level`} as the
     console's banner). NaN and infinities are strings.

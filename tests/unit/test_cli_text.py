@@ -15,7 +15,7 @@ from console.lines import HEADER_EVERY, Lines
 from console.plain import short, to_json
 from console.progress import Progress
 from console.summary import Summary, document, line, summarise
-from driftline.frames import Ack, Command, EngineState, Event, Frame, Metrics, RunState, Stamped, encode
+from driftline.frames import Ack, Command, EngineState, Event, Frame, Metrics, RunState, Stamped, Writer, encode
 
 
 def state(status: str = "running", **fields: object) -> RunState:
@@ -77,6 +77,18 @@ def test_the_status_line() -> None:
     summary = summarise([NUMBERS, state(), engine("engine-0"), engine("engine-1")])
     expected = "demo-7f3a step 812/900 v41 lag 1.2 R .43 KL .02 H 1.9 mm .038 2/2 engines running"
     assert line("demo-7f3a", summary, live=True) == expected
+
+
+def test_the_status_line_names_who_holds_the_run() -> None:
+    holder = Writer("operator ana", "ana@box:812", 1.0, 121.0)
+    summary = summarise([NUMBERS, state(), holder])
+    assert line("demo-7f3a", summary, live=True).endswith("running held by ana@box")
+    told = document("demo-7f3a", "runs/demo-7f3a", summary, live=True)["writer"]
+    assert told == {"issuer": "operator ana", "session": "ana@box:812", "since": 1.0, "until": 121.0}
+    # Nobody holds a run that is over, or that was given back.
+    assert document("demo-7f3a", "runs/demo-7f3a", summary, live=False)["writer"] is None
+    assert "held" not in line("demo-7f3a", summary, live=False)
+    assert "held" not in line("demo-7f3a", summarise([Writer()], summary), live=True)
 
 
 @pytest.mark.parametrize(
