@@ -105,11 +105,11 @@ class EngineWatch:
         if engine.phase == "dead":
             return Wrong(in_phase, 0.0, f"{name} is dead{why}")
         silent = now - self._seen[name][1]
-        if silent >= rule.silent:
+        if silent >= rule.silent and engine.phase in SERVING:  # one that loads its model cannot speak meanwhile
             return Wrong(silent, rule.silent, f"{name} silent for {seconds(silent)}, {engine.phase} before")
         if engine.phase == "syncing" and in_phase >= rule.syncing:
             return Wrong(in_phase, rule.syncing, f"{name} in one weight sync for {seconds(in_phase)}{why}")
-        if engine.phase in ("starting", "restarting") and in_phase >= rule.starting:
+        if engine.phase not in SERVING and in_phase >= rule.starting:
             return Wrong(in_phase, rule.starting, f"{name} {engine.phase} for {seconds(in_phase)}{why}")
         idle = now - self._token[name]
         if idle >= rule.no_tokens:

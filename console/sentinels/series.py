@@ -47,8 +47,10 @@ class SeriesWatch:
         """Of the newest steps: beyond, step, value, limit, usual."""
         self._raised = False
         self._calm = 0
+        self._origin = 0
+        """Where in the series the past begins that it is measured by: behind the last repair of the backend."""
         self._block: tuple[int, Floats] = (-1, np.empty((3, 0)))
-        """The last block that was judged, and what was usual for it."""
+        """The last block that was judged, counted from the origin, and what was usual for it."""
 
     def look(self, model: RunModel) -> list[Turn]:
         """What became of the rule over the steps that are new."""
@@ -66,9 +68,27 @@ class SeriesWatch:
             return []
         self._last = int(points.steps[end - 1])
         turns: list[Turn] = []
-        for low in range(start, end, CHUNK):
-            turns += self._judge(model, points, low, min(low + CHUNK, end))
+        for origin, first, last in self._pasts(model, points, start, end):
+            if origin != self._origin:
+                self._origin, self._block = origin, (-1, np.empty((3, 0)))
+            for low in range(first, last, CHUNK):
+                turns += self._judge(model, points, low, min(low + CHUNK, last))
         return turns
+
+    def _pasts(self, model: RunModel, points: Points, start: int, end: int) -> list[tuple[int, int, int]]:
+        """The places start to end cut where a repair ends what they are measured by: (origin, first, last) of each.
+
+        A fix that is switched on makes the past that of another backend: entropy that comes down from where vLLM's
+        defaults had driven it has not collapsed. One that is switched off leaves it, so that what breaks is seen.
+        """
+        if not isinstance(self.rule, Baseline) or self.rule.reference == "start":
+            return [(0, start, end)]
+        repairs = [mark.step for mark in model.marks if mark.kind == "fix" and not mark.text.endswith(" off")]
+        cuts = np.unique(np.searchsorted(points.steps, np.array(repairs, np.int64), side="right")).tolist()
+        origin = max((cut for cut in cuts if cut <= start), default=0)
+        inside = [cut for cut in cuts if start < cut < end]
+        edges = [start, *inside, end]
+        return list(zip([origin, *inside], edges[:-1], edges[1:], strict=True))
 
     def _go_back(self, told: int) -> None:
         # The run went on from a checkpoint and tells its steps again; how far back it went is known to a look.
@@ -129,9 +149,10 @@ class SeriesWatch:
 
     def _baselines(self, rule: Baseline, points: Points, start: int, end: int) -> Floats:
         size = block(rule)
+        start, end = start - self._origin, end - self._origin
         first, last = start // size, (end - 1) // size
         numbers = range(first + (first == self._block[0]), last + 1)
-        values = np.asarray(points.values, np.float64)
+        values = np.asarray(points.values[self._origin :], np.float64)
         found = usuals(rule, values, numbers) if numbers else np.empty((3, 0))
         if first == self._block[0]:
             found = np.hstack([self._block[1], found])

@@ -15,7 +15,7 @@ import pytest
 from console.sentinels import Sentinels, load
 from console.sentinels.baseline import UNKNOWN, block, usual, usuals
 from console.sentinels.rules import Baseline, Rules, parse
-from driftline.frames import Command
+from driftline.frames import Command, EngineFix, FixState
 from tests.unit.sentinel_runs import HERE, Watched, healthy
 
 RECORDED = Path(__file__).parent / "data" / "parity-runs.csv"
@@ -231,3 +231,40 @@ def test_many_windows_at_once_are_the_windows_one_by_one(rule: str):
             low, high = 0, found.window if end >= found.window else 0
         alone = usual(found, values[low:high])
         np.testing.assert_allclose(together[:, number], [alone.centre, alone.limit, alone.easier])
+
+
+def repaired(watch: Watched, value: str) -> None:
+    """A run whose entropy the backend had driven up to 4, and which comes down once a fix is `value`."""
+    rng = np.random.default_rng(5)
+    wobble = np.exp(0.05 * rng.standard_normal(160))
+    level = np.concatenate([np.full(60, 4.0), np.maximum(4.0 * 0.9 ** np.arange(100), 0.2)])
+    entropy = level * wobble
+
+    def state(now: str, step: int) -> FixState:
+        engines = (EngineFix("engine-0", now, "live", step, step),)
+        return FixState("prefix-cache-off", now, 0, "op", 0.0, "live", engines)
+
+    watch.feed(state("on" if value == "off" else "off", 0))
+    watch.steps({"policy/entropy": entropy[:60]})
+    watch.feed(state(value, 60))
+    watch.steps({"policy/entropy": entropy[60:]}, first=61)
+
+
+def test_entropy_that_comes_home_after_a_repair_is_no_collapse():
+    watch = Watched(Sentinels(one("entropy-collapse")))
+    repaired(watch, "on")
+    assert watch.changes == [], watch.words()
+
+
+def test_the_same_fall_after_a_fix_was_switched_off_is_one():
+    watch = Watched(Sentinels(one("entropy-collapse")))
+    repaired(watch, "off")
+    assert [alarm.state for alarm in watch.changes][:1] == ["raised"]
+    assert watch.changes[0].step < 80
+
+
+def test_a_collapse_long_after_a_repair_is_caught_by_what_came_after_it():
+    watch = Watched(Sentinels(one("entropy-collapse")))
+    repaired(watch, "on")
+    watch.steps({"policy/entropy": [0.2] * 60 + [0.02] * 10}, first=161)
+    assert [(alarm.state, alarm.step) for alarm in watch.changes] == [("raised", 221)]

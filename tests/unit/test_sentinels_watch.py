@@ -72,6 +72,16 @@ def test_a_silent_engine(watch: Watched):
     assert watch.words()[-1] == "engine-stalled cleared 1"
 
 
+def test_an_engine_that_loads_its_model_may_be_silent_until_that_takes_too_long(watch: Watched):
+    starting = msgspec.structs.replace(engine("engine-1"), phase="starting")
+    watch.feed(starting)
+    pass_by(watch, 590, engine("engine-0"))
+    assert watch.changes == []
+    pass_by(watch, 15, engine("engine-0"))
+    (alarm,) = watch.changes
+    assert (alarm.rule, alarm.subject, alarm.limit) == ("engine-stalled", "engine-1", 600.0)
+
+
 def test_an_engine_with_requests_and_no_token_and_not_one_without_requests(watch: Watched):
     idle = engine("engine-0", tokens_per_s=0.0, running=0)
     stuck = engine("engine-1", tokens_per_s=0.0, running=2, waiting=3)
