@@ -27,13 +27,25 @@ def chart(panels: Sequence[Panel], labels: dict[str, str], mark: float | None, w
     legend = [f"{BAND} band of the reference"] + [f"{SIGNS[kind]} {label}" for kind, label in labels.items()]
     if mark is not None:
         legend.append(f"{MARK} fixes switched on")
-    text = ["   ".join(legend), ""]
+    text = [*_folded(legend, width), ""]
     drawn = [_panel(panel, across, columns, mark) for panel in panels]
     for i in range(0, len(drawn), 2):
         right = drawn[i + 1] if i + 1 < len(drawn) else [""] * len(drawn[i])
         text += [f"{a.ljust(GUTTER + columns)}  {b}".rstrip() for a, b in zip(drawn[i], right, strict=True)]
         text.append("")
     return text
+
+
+def _folded(parts: Sequence[str], width: int, between: str = "   ") -> list[str]:
+    """The parts of a legend on as many lines as they need."""
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]}{between}{part}" if lines[-1] else part
+        if len(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
 
 
 def _panel(panel: Panel, across: Scale, columns: int, mark: float | None) -> list[str]:

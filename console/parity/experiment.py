@@ -31,7 +31,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from console.parity.figure import Line, Panel
-from console.parity.judge import Comparison, compare
+from console.parity.judge import Comparison, Verdict, compare
 from console.parity.report import closing, title
 from console.parity.rules import Rules
 from console.parity.runs import Run
@@ -59,16 +59,18 @@ class Shown:
     repaired: Comparison
 
     @property
+    def rows(self) -> list[tuple[str, Comparison, Verdict]]:
+        """What each is called, what was found, and the verdict that it has to get."""
+        return [
+            ("a reference run against the other seeds", self.seed, "pass"),
+            ("the defaults", self.defaults, "fail"),
+            ("the repaired run", self.repaired, "pass"),
+        ]
+
+    @property
     def missing(self) -> list[str]:
         """What has not come out as it should, as clauses; empty when everything has."""
-        found = []
-        if self.seed.verdict != "pass":
-            found.append(f"a reference run against the other seeds: {closing(self.seed)}")
-        if self.defaults.verdict != "fail":
-            found.append(f"the defaults: {closing(self.defaults)}")
-        if self.repaired.verdict != "pass":
-            found.append(f"the repaired run: {closing(self.repaired)}")
-        return found
+        return [f"{name}: {closing(found)}" for name, found, wanted in self.rows if found.verdict != wanted]
 
 
 def plan(reference: Config, *, steps: int, switch_at: int, seeds: int) -> list[Planned]:

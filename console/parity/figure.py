@@ -22,6 +22,8 @@ PANEL: Final = (410, 190)
 """Width and height of a panel's plot, in pixels."""
 LEFT, TOP, RIGHT, GAP_X, GAP_Y = 62, 92, 16, 62, 62
 COLUMNS: Final = 2
+WORD: Final = 40
+"""Pixels of the longest tick, half of which a tick in the middle has beside it."""
 
 STYLE: Final = """
 text{font:13px system-ui,-apple-system,"Segoe UI",Helvetica,Arial,sans-serif;fill:#1f2328}
@@ -162,7 +164,9 @@ def _panel(panel: Panel, across: Scale, left: float, top: float, mark: float | N
     for value in steps:
         word = "step " if value == steps[-1] else ""
         x = left + width * float(across.at(np.array([value]))[0])
-        yield f'<text class="tick" text-anchor="middle" x="{x:.1f}" y="{top + height + 16}">{word}{value:.6g}</text>'
+        # Its word is as long as the margin is wide.
+        anchor = "end" if word and x > left + width - WORD else "middle"
+        yield f'<text class="tick" text-anchor="{anchor}" x="{x:.1f}" y="{top + height + 16}">{word}{value:.6g}</text>'
     low, high = points(panel.x, np.maximum(panel.low, up.low)), points(panel.x, panel.high)
     edge = [point for point in high + low[::-1] if not math.isnan(point[0] + point[1])]
     if edge:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from console.parity.cause import Cause
 from console.parity.judge import Comparison, Judged
+from console.parity.runs import Corrected, Run
 from console.plain import short
 from driftline.metrics import BY_NAME
 
-HEADS: Final = ("metric", "verdict", "out since", "back", "at step", "run", "reference", "distance")
+HEADS: Final = ("metric", "verdict", "out at", "back", "worst", "run", "reference", "distance")
 
 
 def lines(comparison: Comparison, causes: dict[str, Cause]) -> list[str]:
@@ -26,7 +28,20 @@ def _aligned(column: int, cell: str, width: int) -> str:
 
 
 def closing(comparison: Comparison) -> str:
-    """The verdict as one line: `FAIL: clip fraction out of the band since step 4 (and 3 more metrics)`."""
+    """The verdict as one line: `FAIL: clip fraction out of the band since step 4 (and 3 more metrics)`.
+
+    A correction of the objective that was on in the run stands beside it: it may be what has brought the run home.
+    """
+    return _verdict(comparison) + corrected(comparison)
+
+
+def corrected(comparison: Comparison) -> str:
+    """`; the objective corrected by tis` where something was on in the steps of the run that are judged, else ""."""
+    values = dict.fromkeys(one.value for one in comparison.run.corrected(comparison.start, comparison.until))
+    return f"; the objective corrected by {', '.join(values)}" if values else ""
+
+
+def _verdict(comparison: Comparison) -> str:
     failed = [judged for judged in comparison.metrics if judged.verdict == "fail"]
     if comparison.verdict == "fail":
         first = min(failed, key=lambda judged: judged.first if judged.first is not None else 0)
@@ -57,6 +72,10 @@ def document(comparison: Comparison, causes: dict[str, Cause]) -> dict[str, Any]
         "from": comparison.start,
         "until": comparison.until,
         "home": comparison.home,
+        "corrections": [
+            {"run": run.id, "id": one.value, "first": one.first, "last": one.last}
+            for run, one in _corrections(comparison)
+        ],
         "metrics": [_document(judged, causes.get(judged.metric)) for judged in comparison.metrics],
     }
 
@@ -119,6 +138,9 @@ def _notes(comparison: Comparison, causes: dict[str, Cause]) -> list[str]:
         told.setdefault(cause.text, []).append(title(metric))
     notes = [f"likely cause of {', '.join(metrics)}: {text}" for text, metrics in told.items()]
     notes += [f"{title(one.metric)}: {one.reason}" for one in comparison.metrics if one.reason]
+    for run, one in _corrections(comparison):
+        last = "on" if one.last is None else f"to {one.last}"
+        notes.append(f"correction of the objective in {run.id}: {one.value} from step {one.first} {last}")
     if not comparison.measured:
         notes.append("one reference run: its spread over seeds is assumed from the rules, not measured")
     notes.append(
@@ -126,6 +148,13 @@ def _notes(comparison: Comparison, causes: dict[str, Cause]) -> list[str]:
         f"at most {rules.alpha:.0%} of healthy runs fail"
     )
     return notes
+
+
+def _corrections(comparison: Comparison) -> Iterator[tuple[Run, Corrected]]:
+    """What was on in the steps that are judged, of the run and of its references."""
+    for run in (comparison.run, *comparison.references):
+        for one in run.corrected(comparison.start, comparison.until):
+            yield run, one
 
 
 def _synthetic(comparison: Comparison) -> bool:

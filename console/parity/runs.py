@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from driftline.config import Config, ConfigError, load
+from driftline.corrections import OFF
 from driftline.frames import FixState, FrameError, Metrics, RunState, Stamped
 from driftline.journal import read
 from driftline.metrics import resolve
@@ -43,6 +45,23 @@ class FixChange:
 
 
 @dataclass(frozen=True)
+class CorrectionChange:
+    """From trainer step `step` on the objective had the correction `value` (`driftline.corrections`)."""
+
+    step: int
+    value: str
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A correction of the objective in the trainer's steps `first` to `last`; None: to the run's end."""
+
+    value: str
+    first: int
+    last: int | None
+
+
+@dataclass(frozen=True)
 class Run:
     """One run. `fixes` is empty and `config` None where the source does not say (a table, a foreign trainer)."""
 
@@ -50,6 +69,7 @@ class Run:
     series: dict[str, Series]
     fixes: tuple[FixChange, ...] = ()
     synthetic: bool = False
+    corrections: tuple[CorrectionChange, ...] = ()
     config: Config | None = field(default=None, compare=False)
 
     def fixes_at(self, step: int) -> dict[str, str]:
@@ -59,6 +79,17 @@ class Run:
             if change.step <= step or change.fix not in state:
                 state[change.fix] = change.value
         return state
+
+    def corrected(self, start: int | None, until: int | None) -> list[Corrected]:
+        """The corrections that were on in the steps `start` to `until`, both included; None: no such end."""
+        found = []
+        ends = [change.step - 1 for change in self.corrections[1:]]
+        for change, last in zip_longest(self.corrections, ends):
+            begins = max(change.step, start or 0)
+            begun = until is None or begins <= until
+            if change.value != OFF and begun and (last is None or begins <= last):
+                found.append(Corrected(change.value, change.step, last))
+        return found
 
 
 class SourceError(RuntimeError):
@@ -123,6 +154,7 @@ def of_frames(name: str, stream: Iterable[Stamped], config: Config | None = None
     said: dict[str, dict[str, _Points]] = {}
     newest: dict[str, int] = {}
     changes: list[FixChange] = []
+    corrections: list[CorrectionChange] = []
     values: dict[str, str] = {}
     synthetic, at = False, 0
     for stamped in stream:
@@ -140,6 +172,7 @@ def of_frames(name: str, stream: Iterable[Stamped], config: Config | None = None
                     for points in own.values():
                         points.cut(frame.step)
                     changes = [change for change in changes if change.step <= frame.step]
+                    corrections = [change for change in corrections if change.step <= frame.step]
                 newest[stamped.producer] = at = frame.step
                 for key, value in named.items():
                     own.setdefault(key, _Points()).put(frame.step, value)
@@ -148,6 +181,9 @@ def of_frames(name: str, stream: Iterable[Stamped], config: Config | None = None
                 changes.append(FixChange(at, frame.fix, frame.effective))
             case RunState():
                 synthetic = synthetic or frame.synthetic
+                known_value = corrections[-1].value if corrections else OFF
+                if frame.correction and frame.correction != known_value:
+                    corrections.append(CorrectionChange(max(frame.correction_since, 0), frame.correction))
             case _:
                 pass
     merged: dict[str, _Points] = {}
@@ -159,7 +195,7 @@ def of_frames(name: str, stream: Iterable[Stamped], config: Config | None = None
                 for step, value in zip(points.steps, points.values, strict=True):
                     known.put(step, value)
     series = {key: points.series() for key, points in merged.items() if points.steps}
-    return Run(name, series, tuple(changes), synthetic, config)
+    return Run(name, series, tuple(changes), synthetic, tuple(corrections), config)
 
 
 def of_parquet(path: Path) -> Run:
@@ -188,4 +224,3 @@ def of_parquet(path: Path) -> Run:
     return Run(
         metadata.get("driftline.run", path.stem), series, synthetic=metadata.get("driftline.synthetic") == "true"
     )
-

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
+import textwrap
 from pathlib import Path
 from typing import Final
 
@@ -21,13 +24,14 @@ CODES: Final[dict[Verdict, int]] = {"pass": OK, "fail": NOT_PARITY, "not enough 
 def compare(args: argparse.Namespace) -> int:
     """Judge the last run named against those before it; exit code 0 pass, 5 fail, 6 not enough data.
 
-    Columns: `out since`, the first step out of the band for good; `back`, the step at which the run had come home
-    after its last excursion; `at step`, `run`, `reference` and `distance`: where it was farthest off, means over the
-    window, distance in standard deviations of a healthy run around the reference.
+    Columns: `out at`, the first step out of the band for good; `back`, the step at which the run had come home after
+    its last excursion; `worst`, the step at which it was farthest off, with `run` and `reference` there, means over
+    the window, and their `distance` in standard deviations of a healthy run around the reference.
 
     --json prints one object: `verdict` (pass, fail, not enough data), `run`, `references` [id], `synthetic` (bool),
     `spread` (measured from several references, or assumed from the rules), `alpha`, `window` (steps), `from`, `until`,
-    `home` (first step from which every metric stayed home, or null), `metrics` [{`metric`, `verdict`, `steps`
+    `home` (first step from which every metric stayed home, or null), `corrections` of the objective that were on in
+    the steps judged [{`run`, `id`, `first`, `last` (null: to its end)}], `metrics` [{`metric`, `verdict`, `steps`
     (compared), `first`, `back`, `excursions` [{`first`, `last` (null: not over), `side` (above, below)}], `worst`
     (step), `value`, `reference`, `difference` (in units), `distance`, `distance_last` (in spreads), `reason`, `cause`
     (null, or {`kind`: mismatch, aftermath, staleness or drift, `fixes` [id], `text`})}]. Steps that do not exist are
@@ -49,8 +53,19 @@ def show(comparison: Comparison, *, json: bool = False) -> None:
     why = causes(comparison)
     if json:
         print(to_json(report.document(comparison, why)), flush=True)
-    else:
-        print("\n".join(report.lines(comparison, why)), flush=True)
+        return
+    lines = report.lines(comparison, why)
+    if sys.stdout.isatty():
+        columns = shutil.get_terminal_size().columns
+        lines = [part for line in lines for part in _folded(line, columns)]
+    print("\n".join(lines), flush=True)
+
+
+def _folded(line: str, columns: int) -> list[str]:
+    """A sentence on as many lines as it takes; a row of the table stays as it is."""
+    if len(line) <= columns or "  " in line.strip():
+        return [line]
+    return textwrap.wrap(line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _rules(args: argparse.Namespace) -> Rules:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Final
 
 import numpy as np
@@ -19,6 +22,7 @@ from console.parity import experiment
 from console.parity.chart import chart
 from console.parity.experiment import Planned, Shown, plan, to_toml
 from console.parity.figure import svg
+from console.parity.report import closing, corrected
 from console.parity.rules import load
 from console.parity.runs import Run, of_directory
 from console.prepare import checked, make_run
@@ -55,18 +59,21 @@ def parity(args: argparse.Namespace) -> int:
         raise Failure(f"{path}: fixes: the reference has to name the fixes that are to be switched", USAGE)
     if out.is_dir() or not out.parent.is_dir():
         raise Failure(f"--out {out}: {'is a directory' if out.is_dir() else 'there is no such directory'}", USAGE)
-    runs = []
+    runs, seconds = [], []
     planned = plan(config, steps=args.steps, switch_at=args.switch, seeds=args.seeds)
+    print(
+        f"{len(planned)} runs of {args.steps} steps, one after the other: {args.seeds} seeds of the reference, "
+        f"vLLM's defaults, and one whose fixes go on live after step {args.switch}",
+        flush=True,
+    )
     for i, one in enumerate(planned):
-        made = _made(one)
-        what = f"[{i + 1}/{len(planned)}] {one.name}, seed {one.config.run.seed}"
-        print(f"\n{what}: run {made.id}  {made.path}", flush=True)
         began = time.monotonic()
-        code = _train(made, one)
+        code, made = _trained(one, f"[{i + 1}/{len(planned)}] {one.name}, seed {one.config.run.seed}")
         if code != OK:
             return code
         runs.append(of_directory(made))
-        print(_took(runs[-1], time.monotonic() - began), flush=True)
+        seconds.append(time.monotonic() - began)
+        print(_took(runs[-1], seconds[-1]) + _left(seconds, len(planned) - len(runs)), flush=True)
     return _conclude(runs, args.switch, out)
 
 
@@ -79,6 +86,14 @@ def _took(run: Run, seconds: float) -> str:
     rest = seconds - stepping
     of_steps = f"{stepping:.0f} s of steps, {waiting:.0f} s of them waiting for rollouts"
     return f"took {seconds:.0f} s: {of_steps}; {rest:.0f} s to start and end"
+
+
+def _left(seconds: Sequence[float], runs: int) -> str:
+    """How long the rest takes if it goes on like this."""
+    if not runs:
+        return ""
+    minutes = fmean(seconds) * runs / 60
+    return f"; {runs} more {'run' if runs == 1 else 'runs'}, about {max(minutes, 1):.0f} min"
 
 
 def _reference(given: str | None) -> Path:
@@ -96,8 +111,36 @@ def _made(one: Planned) -> RunDir:
     return made
 
 
-def _train(made: RunDir, one: Planned) -> int:
+class _NoStep(Failure):
+    """A run that ended before its first step."""
+
+
+def _trained(one: Planned, what: str) -> tuple[int, RunDir]:
+    """Train one run of the experiment; its exit code and where it is recorded. Raises Failure.
+
+    An engine's start asks for ports, memory and minutes, and may fail on a busy machine: once, it is tried again, in a
+    directory of its own. A run that fails in its steps has failed.
+    """
+    try:
+        return _attempt(one, what)
+    except _NoStep as failure:
+        print(f"driftline: no step was made, it is tried once more: {failure}", file=sys.stderr, flush=True)
+        return _attempt(one, f"{what}, second try")
+
+
+def _attempt(one: Planned, what: str) -> tuple[int, RunDir]:
+    made = _made(one)
+    print(f"\n{what}: run {made.id}  {made.path}", flush=True)
     story = Story()
+    try:
+        return _train(made, one, story), made
+    except Failure as failure:
+        if failure.code == FAILED and not story.steps:
+            raise _NoStep(str(failure), FAILED) from failure
+        raise
+
+
+def _train(made: RunDir, one: Planned, story: Story) -> int:
     clients: list[Client] = []
 
     def give(verb: Verb, values: dict[str, str]) -> str:
@@ -143,8 +186,8 @@ def _conclude(runs: list[Run], switch_at: int, out: Path) -> int:
     print()
     print("\n".join(chart(panels, LABELS, switch_at)))
     note = (
-        f"Means of {rules.window} steps. Band of {len(references)} seeds: at most {rules.alpha:.0%} of healthy runs "
-        "leave it for good, over all metrics and steps together."
+        f"Means of {rules.window} steps; faint, single steps. Band of {len(references)} seeds: at most "
+        f"{rules.alpha:.0%} of healthy runs leave it for good, over all metrics and steps together."
     )
     picture = svg(
         panels,
@@ -154,17 +197,28 @@ def _conclude(runs: list[Run], switch_at: int, out: Path) -> int:
         note=note,
     )
     _write(out, picture)
-    print(f"figure: {out}", flush=True)
+    print("\n".join(_summary(shown)))
+    print(f"\nfigure: {out}", flush=True)
     if shown.missing:
         raise Failure("; ".join(shown.missing), FAILED)
     return OK
 
 
+def _summary(shown: Shown) -> list[str]:
+    """The three verdicts under one another, each held against what it has to be."""
+    width = max(len(name) for name, _, _ in shown.rows)
+    return [
+        f"{name:<{width}}  {closing(found)}{'' if found.verdict == wanted else f'  (has to {wanted})'}"
+        for name, found, wanted in shown.rows
+    ]
+
+
 def _heading(shown: Shown) -> str:
-    home = shown.repaired.home
-    if shown.repaired.verdict == "pass":
-        return f"Repaired live, home {f'since step {home}' if home is not None else 'throughout'}"
-    return f"Repaired live: {shown.repaired.verdict}"
+    repaired = shown.repaired
+    if repaired.verdict != "pass":
+        return f"Repaired live: {repaired.verdict}{corrected(repaired)}"
+    home = "in the band from the switch on" if repaired.home is None else f"home since step {repaired.home}"
+    return f"Repaired live, {home}{corrected(repaired)}"
 
 
 def _write(out: Path, text: str) -> None:

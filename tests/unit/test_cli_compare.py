@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,15 +12,28 @@ import polars as pl
 import pytest
 
 from console.cli import main
+from console.outcome import FAILED, OK, USAGE, Failure
+from console.parity.experiment import Planned
+from console.parity.runs import CorrectionChange
+from console.story import Story
 from console.verbs import parity as experiment
+from driftline.config import Config
 from driftline.frames import EngineFix, FixState, Frame, Metrics, RunState, encode
 from driftline.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir, create
 from tests.unit.parity_curves import Floats, as_run, healthy
 
 
-def record(root: Path, name: str, curves: dict[str, Floats], fix: str = "on", *, synthetic: bool = False) -> RunDir:
-    """A run directory with a journal of these curves, steps from 1."""
+def record(
+    root: Path,
+    name: str,
+    curves: dict[str, Floats],
+    fix: str = "on",
+    *,
+    synthetic: bool = False,
+    corrected: tuple[str, int] | None = None,
+) -> RunDir:
+    """A run directory with a journal of these curves, steps from 1; `corrected`: a correction and its first step."""
     run = create(root, name)
     report = EngineFix("engine-0", fix, "live")
     frames: list[Frame] = [
@@ -28,6 +42,10 @@ def record(root: Path, name: str, curves: dict[str, Floats], fix: str = "on", *,
     ]
     names, rows = list(curves), np.column_stack(list(curves.values())).tolist()
     frames += [Metrics(i + 1, i, 0.0, dict(zip(names, row, strict=True))) for i, row in enumerate(rows)]
+    if corrected is not None:
+        value, since = corrected
+        state = RunState(run.id, "running", since, 90, since, 0.0, correction=value, correction_since=since)
+        frames.insert(2 + since, state)
     log = Journal(run.journal)
     for frame in frames:
         seq = log.head + 1
@@ -193,3 +211,83 @@ def test_the_experiment_concludes_with_verdicts_and_figure(
     assert "PASS: home since step 4" in printed
     assert "Repaired live, home since step 4" in out.read_text(encoding="utf-8")
     assert [path.name for path in root.iterdir()] == ["figure.svg"]
+    *_, seed, defaults, repaired, empty, figure = printed.splitlines()
+    assert seed == "a reference run against the other seeds  PASS"
+    assert defaults.startswith("the defaults                             FAIL: mismatch mean|Δlogp| out of the band")
+    assert repaired.startswith("the repaired run                         PASS: home since step 4")
+    assert (empty, figure) == ("", f"figure: {out}")
+
+
+def test_what_had_to_come_out_otherwise_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [as_run(f"r{seed}", healthy(seed)) for seed in range(3)]
+    with pytest.raises(Failure, match="the repaired run: FAIL"):
+        experiment._conclude([*runs, as_run("bad", broken(8)), as_run("mended", broken(9))], 20, root / "figure.svg")
+    *_, repaired, _, _ = capsys.readouterr().out.splitlines()
+    assert repaired.endswith("  (has to pass)")
+
+
+def test_a_correction_is_named_wherever_the_verdict_is(
+    root: Path, references: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = record(root, "helped", healthy(7), corrected=("tis", 31))
+    assert main(["compare", *references, run.id]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"correction of the objective in {run.id}: tis from step 31 on" in lines
+    assert lines[-1] == "PASS; the objective corrected by tis"
+    assert main(["compare", *references, run.id, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["corrections"] == [{"run": run.id, "id": "tis", "first": 31, "last": None}]
+    assert main(["compare", *references, run.id, "--until", "30"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "PASS", "it came later than what is judged"
+    mended = replace(as_run("mended", healthy(9)), corrections=(CorrectionChange(1, "icepop"),))
+    runs = [as_run(f"r{seed}", healthy(seed)) for seed in range(3)]
+    experiment._conclude([*runs, as_run("bad", broken(8)), mended], 20, root / "figure.svg")
+    assert "switch on; the objective corrected by icepop" in (root / "figure.svg").read_text(encoding="utf-8")
+
+
+class Starts:
+    """Stands for the training of runs: the first so many fail, in this way and after so many steps."""
+
+    def __init__(self, failures: int, code: int = FAILED, steps: int = 0) -> None:
+        self.failures, self.code, self.steps = failures, code, steps
+        self.tried: list[str] = []
+
+    def __call__(self, made: RunDir, _one: Planned, story: Story) -> int:
+        self.tried.append(made.id)
+        if len(self.tried) > self.failures:
+            return OK
+        for step in range(self.steps):
+            story.take(Metrics(step + 1, 0, 0.0, {"reward/mean": 0.5}))
+        raise Failure("engine-0: vLLM did not start: address already in use", self.code)
+
+
+ONE = Planned("reference", Config())
+
+
+def test_a_start_that_fails_is_tried_once_more_and_said(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = Starts(failures=1)
+    monkeypatch.setattr(experiment, "_train", starts)
+    code, made = experiment._trained(ONE, "[1/5] reference, seed 0")
+    assert (code, [*starts.tried[1:]]) == (OK, [made.id])
+    assert len(set(starts.tried)) == 2, "a directory of its own"
+    said = capsys.readouterr()
+    assert f"[1/5] reference, seed 0, second try: run {made.id}" in said.out
+    assert said.err == (
+        "driftline: no step was made, it is tried once more: engine-0: vLLM did not start: address already in use\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("starts", "tried"),
+    [(Starts(9), 2), (Starts(9, steps=3), 1), (Starts(9, code=USAGE), 1)],
+    ids=["twice", "in its steps", "wrongly configured"],
+)
+def test_what_fails_again_or_otherwise_has_failed(
+    root: Path, starts: Starts, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "_train", starts)
+    with pytest.raises(Failure, match="address already in use") as failure:
+        experiment._trained(ONE, "[1/5] reference, seed 0")
+    assert (failure.value.code, len(starts.tried)) == (starts.code, tried)

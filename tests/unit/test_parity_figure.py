@@ -9,7 +9,7 @@ import pytest
 
 from console.parity.chart import MARK, SIGNS, chart
 from console.parity.experiment import panels
-from console.parity.figure import PANEL, Line, Panel, Scale, svg, vertical
+from console.parity.figure import PANEL, WIDTH, Line, Panel, Scale, svg, vertical
 from console.parity.rules import load
 from tests.unit.parity_curves import as_run, healthy
 
@@ -48,6 +48,18 @@ def test_the_document_is_well_formed_and_escapes_text() -> None:
     assert len([e for e in root.iter(f"{SVG}path") if e.get("class") == "mark"]) == 4 + 1
     assert "nan" not in text.lower().replace("nano", "")
     assert "prefers-color-scheme:dark" in text
+
+
+def test_no_tick_runs_over_the_edge() -> None:
+    """Eleven pixels high, a digit is seven wide at most."""
+    line = Line("defaults", np.array([0.0, 100.0]), np.array([0.0, 1.0]))
+    panels = [Panel("p", False, line.x, np.array([0.2, 0.2]), np.array([0.8, 0.8]), [line])] * 2
+    root = ElementTree.fromstring(svg(panels, heading="", labels={}, mark=None, note=""))
+    ticks = [e for e in root.iter(f"{SVG}text") if e.get("class") == "tick"]
+    assert [e.text for e in ticks].count("step 100") == 2
+    for tick in ticks:
+        half = 7 * len(tick.text or "") * {"middle": 0.5, "end": 0.0}[tick.get("text-anchor", "")]
+        assert float(tick.get("x", "")) + half <= WIDTH
 
 
 def test_a_curve_is_drawn_where_its_values_are() -> None:
@@ -93,8 +105,10 @@ def test_no_panel_no_figure() -> None:
 
 
 def test_the_terminal_figure_fits_80_columns() -> None:
-    lines = chart(shown(), {"reference": "reference", "defaults": "defaults", "repaired": "repaired"}, 20)
-    assert max(map(len, lines[1:])) <= 80
+    labels = {"reference": "reference, all fixes on", "defaults": "vLLM's defaults", "repaired": "repaired live"}
+    lines = chart(shown(), labels, 20)
+    assert max(map(len, lines)) <= 80, "the legend too"
+    assert all(label in " ".join(lines[:2]) for label in labels.values())
     plot = "\n".join(lines)
     assert all(sign in plot for sign in (*SIGNS.values(), MARK))
     assert chart([], {}, None) == []

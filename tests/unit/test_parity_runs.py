@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from console.parity.runs import FixChange, Run, SourceError, of_frames, of_parquet, open_run
+from console.parity.runs import Corrected, FixChange, Run, SourceError, of_frames, of_parquet, open_run
 from driftline.frames import EngineFix, FixState, Frame, Metrics, RunState, Stamped, encode
 from driftline.rundir import RunError
 
@@ -49,6 +49,27 @@ def test_a_resumed_run_forgets_its_first_life_from_there_on() -> None:
     frames: list[Frame] = [metrics(step, reward=float(step)) for step in range(1, 9)]
     frames += [metrics(step, reward=-float(step)) for step in (4, 5)]
     assert points(of_frames("r", stamped(frames)), "reward/mean") == {1: 1, 2: 2, 3: 3, 4: -4, 5: -5}
+
+
+def correction(step: int, value: str, since: int) -> RunState:
+    return RunState("r", "running", step, 9, step, 0.0, correction=value, correction_since=since)
+
+
+def test_corrections_by_the_steps_that_they_were_on_in() -> None:
+    frames: list[Frame] = [correction(0, "off", -1)]
+    for step in range(1, 10):
+        frames += [correction(step, "tis" if 3 <= step < 6 else "icepop" if step >= 6 else "off", step // 3 * 3)]
+        frames += [metrics(step, reward=0.5)]
+    run = of_frames("r", stamped(frames))
+    tis, icepop = Corrected("tis", 3, 5), Corrected("icepop", 6, None)
+    assert run.corrected(None, None) == [tis, icepop]
+    assert run.corrected(None, 2) == []
+    assert run.corrected(None, 3) == [tis]
+    assert run.corrected(5, 5) == [tis]
+    assert run.corrected(6, None) == [icepop]
+    assert of_frames("r", stamped([metrics(1, reward=0.5)])).corrected(None, None) == []
+    from_the_start = of_frames("r", stamped([correction(0, "tis", -1), metrics(1, reward=0.5)]))
+    assert from_the_start.corrected(1, 1) == [Corrected("tis", 0, None)]
 
 
 def test_a_number_that_comes_late_is_no_second_life() -> None:
