@@ -66,7 +66,7 @@ def _watch(app: ConsoleApp, run: str) -> Watch:
 
 
 def _fix(app: ConsoleApp, action: SetFix) -> None:
-    app.ask_fix(action.fix, action.value)
+    app.acting.ask_fix(action.fix, action.value)
 
 
 def _order(app: ConsoleApp, action: Order) -> None:
@@ -76,7 +76,9 @@ def _order(app: ConsoleApp, action: Order) -> None:
     elif action.verb == "resume" and not paused:
         app.say("generation is not paused", "warn")
     else:
-        {"sync": app.ask_sync, "pause": app.ask_pause, "resume": app.ask_pause, "stop": app.ask_stop}[action.verb]()
+        acting = app.acting
+        asks = {"sync": acting.ask_sync, "pause": acting.ask_pause, "resume": acting.ask_pause, "stop": acting.ask_stop}
+        asks[action.verb]()
 
 
 def _goto(app: ConsoleApp, action: Goto) -> None:
@@ -115,8 +117,8 @@ def _open(app: ConsoleApp, action: Open) -> None:
 _DOES: Final[dict[type[Any], Callable[[ConsoleApp, Any], None]]] = {
     SetFix: _fix,
     Order: _order,
-    Mark: lambda app, action: app.mark(action.text),
-    Export: lambda app, action: app.export(action.table, action.format, action.steps),
+    Mark: lambda app, action: app.acting.mark(action.text),
+    Export: lambda app, action: app.exports.table(action.table, action.format, action.steps),
     Goto: _goto,
     ShowScreen: _screen,
     SwitchRun: lambda app, action: app.show_watch(_watch(app, action.run)),

@@ -42,8 +42,8 @@ def attach(args: argparse.Namespace) -> int:
             runs.append(run)
         if not on_terminal():
             raise Failure("attach needs a terminal; without one: driftline tail, driftline status --json", USAGE)
-        from console.tui.app import run_console
         from console.tui.guard import guards
+        from console.tui.start import run_console
 
         watching = guards(rules, alerts)
         return int(run_console(runs, args.operate, args.settings, guards=watching, reference=reference))

@@ -114,6 +114,6 @@ async def test_a_command_line_may_name_the_correction(running: Running):
     source = corrected(fixed=True)
     async with running(source) as pilot:
         assert isinstance(pilot.app, ConsoleApp)
-        pilot.app.ask_correction("sequence-mask")
+        pilot.app.acting.ask_correction("sequence-mask")
         await settle(pilot)
         assert chosen(pilot).plan.title == "set correction to sequence-mask"

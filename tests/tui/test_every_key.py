@@ -21,6 +21,7 @@ from console.sentinels.alert import Alerts
 from console.sentinels.rules import load
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS, TABS, Key
+from console.tui.exports import Exports
 from console.tui.guard import guards
 from console.tui.replay import ReplayWatch
 from console.tui.screens.dialog import Dialog
@@ -79,7 +80,7 @@ STATES: dict[str, Callable[[], FakeSource]] = {
 
 
 class Still(ConsoleApp):
-    """Counts its answers. Writes no evidence: that is a process of its own (tests/tui/test_evidence.py)."""
+    """Counts its answers."""
 
     said = 0
 
@@ -87,8 +88,11 @@ class Still(ConsoleApp):
         self.said += 1
         super().say(*args, **kwargs)
 
-    def _evidence(self, run: RunDir) -> None:  # type: ignore[override]
-        self.say(f"evidence of {run.id}")
+
+@pytest.fixture(autouse=True)
+def no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is written: that is a process of its own (tests/tui/test_evidence.py)."""
+    monkeypatch.setattr(Exports, "_write_evidence", lambda self, run: None)
 
 
 @pytest.fixture

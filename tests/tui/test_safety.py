@@ -96,7 +96,7 @@ async def test_the_run_is_not_ended_before_the_word_is_typed(running: Running):
     async with running(source) as pilot:
         app = pilot.app
         assert isinstance(app, ConsoleApp)
-        app.ask_stop()
+        app.acting.ask_stop()
         text = await press(pilot, "right", "enter")
         assert "type stop first: this throws work away" in text
         assert "33 requests in flight are thrown away" in text
@@ -114,7 +114,7 @@ async def test_the_word_alone_does_nothing(running: Running):
     async with running(source) as pilot:
         app = pilot.app
         assert isinstance(app, ConsoleApp)
-        app.ask_stop()
+        app.acting.ask_stop()
         await press(pilot, *"stop", "enter")
         assert source.sent == []
         assert isinstance(app.screen, LiveScreen)

@@ -58,7 +58,7 @@ def judged(*pressed: str) -> Callable[[Pilot[None]], Awaitable[None]]:
             await pilot.pause(0.01)
         assert app.showing.judging.verdict is not None
         await keys(*pressed)(pilot)
-        app._notice = None
+        app.notice.clear()
         await settle(pilot)
 
     return ready

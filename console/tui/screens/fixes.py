@@ -133,6 +133,6 @@ class FixesScreen(RunScreen):
     def action_act_fix(self) -> None:
         table = self.query_one(FixTable)
         if table.on_correction:
-            self.console_app.ask_correction()
+            self.console_app.acting.ask_correction()
         else:
-            self.console_app.ask_fix(table.chosen)
+            self.console_app.acting.ask_fix(table.chosen)

@@ -177,7 +177,7 @@ class LiveScreen(RunScreen):
 
     def action_act_fix(self) -> None:
         panel = self.query_one(FixPanel)
-        self.console_app.ask_fix(panel.chosen if self.focused is panel else None)
+        self.console_app.acting.ask_fix(panel.chosen if self.focused is panel else None)
 
 
 def _rows(height: int) -> int:

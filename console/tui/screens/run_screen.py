@@ -265,13 +265,13 @@ class RunScreen(Screen[None]):
     # -- acting on the run: the app holds the source, a screen only says what is meant
 
     def action_act_fix(self) -> None:
-        self.console_app.ask_fix(None)
+        self.console_app.acting.ask_fix(None)
 
     def action_act_sync(self) -> None:
-        self.console_app.ask_sync()
+        self.console_app.acting.ask_sync()
 
     def action_act_pause(self) -> None:
-        self.console_app.ask_pause()
+        self.console_app.acting.ask_pause()
 
     def action_export(self) -> None:
-        self.console_app.export()
+        self.console_app.exports.table()

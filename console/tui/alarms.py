@@ -1,0 +1,62 @@
+"""How the alarms of all the runs that are watched reach the operator of this console."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from console.sentinels.alarm import Alarm
+from console.sentinels.watch import Sentinels
+from console.tui.bindings import TABS
+from driftline.frames import Level
+
+if TYPE_CHECKING:
+    from console.tui.app import ConsoleApp
+
+
+class Alarms:
+    """New ones in the footer and as was asked for at the start; those of the run on show in a list."""
+
+    def __init__(self, app: ConsoleApp) -> None:
+        self._app = app
+
+    def tell(self) -> None:
+        """Tell of those that are new."""
+        app = self._app
+        for watch in app.watches:
+            if watch.guard is None:
+                continue
+            text, told, complaints = watch.guard.turn(time.monotonic())
+            if text:
+                app.ring(text)
+            run = f"{watch.source.run}: " if watch is not app.showing else ""
+            said: list[tuple[str, Level]] = [(f"{run}{one.line}  (! lists alarms)", one.level) for one in told[:1]]
+            for words, level in [*said, *((one, "warn") for one in complaints)]:
+                app.notice.put(words, level)
+
+    def open(self) -> None:
+        """List those of the run on show, to go where one came from."""
+        # Not before it is asked for: the first frame is what an operator waits for.
+        from console.tui.screens.alarms import AlarmsScreen
+
+        if self._app.showing.guard is None:
+            self._app.say("no sentinels are watching this run")
+        else:
+            self._app.push_screen(AlarmsScreen(self._app.glyphs, self._sentinels), self._go_to)
+
+    def _sentinels(self) -> Sentinels | None:
+        guard = self._app.showing.guard
+        return guard.sentinels if guard is not None else None
+
+    def _go_to(self, alarm: Alarm | None) -> None:
+        """Show where an alarm came from: its engine, or its step on the charts."""
+        app = self._app
+        if alarm is None:
+            return
+        if alarm.subject in app.model.engines and any(tab.id == "engines" for tab in TABS):
+            app.action_screen("engines")
+        else:
+            app.action_screen("live")
+            if alarm.step >= 0:
+                app.live.goto(alarm.step)
+        app.say(alarm.line, "info")
