@@ -165,6 +165,7 @@ def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
     replay.add_argument("run", nargs="?", metavar="RUN", help="id or path of a run directory, or of a copy of one")
     replay.add_argument("--from", dest="start", type=_natural, metavar="STEP", help="play from this step on")
     replay.add_argument("--speed", type=_above_zero, metavar="X", help="times as fast as it was (default 1)")
+    replay.add_argument("--rules", metavar="FILE", help="TOML over the packaged rules of the sentinels")
     _screen(replay)
     _theme(replay)
     evidence = _verb(verbs, "evidence", "console.verbs.evidence:evidence", "all about a run in one folder")
@@ -189,7 +190,9 @@ def _serving(verbs: argparse._SubParsersAction[Parser]) -> None:
     serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default %(default)s)")
     serve.add_argument("--port", type=_natural, default=0, metavar="N", help="0: a free one (default)")
     serve.add_argument("--public", action="store_true", help="allow an address that others can reach")
+    serve.add_argument("--rules", metavar="FILE", help="TOML over the packaged rules of the sentinels")
     _screen(serve)
+    _theme(serve)
 
 
 def _guarding_numbers(verbs: argparse._SubParsersAction[Parser]) -> None:

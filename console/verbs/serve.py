@@ -16,6 +16,8 @@ from console.place import Place
 def serve(args: argparse.Namespace) -> int:
     """Print the address to open and serve it until ctrl-C; every open page is a console of its own, none can act.
 
+    The pages look as the operator's configuration says: theme, markers, keys, smoothing; --rules is of the sentinels.
+
     From elsewhere: `ssh -L PORT:127.0.0.1:PORT HOST`, and the same address. Exit code 130 after ctrl-C, 1 when the
     port is taken or textual-serve is missing.
     """
@@ -25,8 +27,11 @@ def serve(args: argparse.Namespace) -> int:
         if (error.name or "").partition(".")[0] not in ("textual_serve", "aiohttp", "aiohttp_jinja2", "jinja2"):
             raise
         raise Failure("serve needs textual-serve, which is not installed: pip install 'driftline[serve]'") from error
+    from console.verbs.sentinels import read as read_rules
+    from console.web.child import Page
     from console.web.door import Door
 
+    read_rules(args.rules)  # what is wrong with them is said here, not on the pages
     host, public = address(args.host, public=args.public)
     run = live_run(args.run, key=args.key)
     try:
@@ -34,9 +39,9 @@ def serve(args: argparse.Namespace) -> int:
             raise Failure("serve works where the run is: start it there, then ssh -L PORT:127.0.0.1:PORT HOST", USAGE)
         with bind(host, args.port) as bound:
             port = bound.getsockname()[1]
-            key = args.key or os.environ.get("DRIFTLINE_KEY")
-            options = [str(run.directory.path), args.marker, str(args.fps), *([key] if key else [])]
-            command = [sys.executable, "-P", "-m", "console.web.child", *options]
+            key = args.key or os.environ.get("DRIFTLINE_KEY") or ""
+            page = Page(str(run.directory.path), args.settings, key, args.rules or "")
+            command = [sys.executable, "-P", "-m", "console.web.child", page.argument()]
             server = ConsoleServer(command, f"driftline {run.id}", bound, Door(port, public=public))
             return server.run(lambda: _greet(run, server.address, port, public=public))
     finally:

@@ -1,4 +1,4 @@
-"""The console behind one page: `python -P -m console.web.child RUN [KEY]`, started by the server only.
+"""The console behind one page: `python -P -m console.web.child PAGE`, started by the server only.
 
 Read-only whatever key there is: it asks for a viewer's, and its source refuses to act.
 """
@@ -6,30 +6,50 @@ Read-only whatever key there is: it asks for a viewer's, and its source refuses 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import msgspec
+
+from console.config import Settings
 from console.outcome import NO_RUN, Failure
 from console.place import Place, place
+
+if TYPE_CHECKING:
+    from console.tui.app import ConsoleApp
+    from console.tui.source import Source
+    from driftline.rundir import RunDir
+
+
+class Page(msgspec.Struct, frozen=True):
+    """What a page shows: a run directory, with whose key file ("" for the run's own), by which rules of the sentinels
+    (a file over the packaged ones, "" for those alone), and how the operator wants his console."""
+
+    run: str
+    settings: Settings = Settings()
+    key: str = ""
+    rules: str = ""
+
+    def argument(self) -> str:
+        """As the child's one argument."""
+        return msgspec.json.encode(self).decode()
 
 
 def main(arguments: list[str]) -> int:
     """Show the run until the page is closed or the operator leaves; the exit code of a console."""
-    run, marker, fps, *key = arguments
+    page = msgspec.json.decode(arguments[0], type=Page)
     try:
-        found = place(run, key=key[0] if key else None)
+        found = place(page.run, key=page.key or None)
         if not found.live():
             raise Failure(f"run {found.id} is not live", NO_RUN)
-        return show(found, marker, float(fps))
+        return show(found, page)
     except Failure as failure:
         print(f"driftline: {failure}", file=sys.stderr)
         return failure.code
 
 
-def show(run: Place, marker: str, fps: float) -> int:
+def show(run: Place, page: Page) -> int:
     """The console with the driver that the server has named, which is none of a terminal."""
-    from console.sentinels import load
-    from console.sentinels.alert import Alerts
-    from console.tui.app import ConsoleApp
-    from console.tui.guard import guards
     from console.tui.live_source import LiveSource
     from console.tui.source import SourceError
 
@@ -38,12 +58,32 @@ def show(run: Place, marker: str, fps: float) -> int:
     except SourceError as error:
         raise Failure(str(error), NO_RUN) from error
     try:
-        app = ConsoleApp(source, run=run.directory, marker=marker, fps=fps, guards=guards(load(), Alerts()))
+        app = console(source, run.directory, page)
         app.driver_class = app.get_driver_class()
         app.run(mouse=False)
     finally:
         source.close()
     return app.return_code or 0
+
+
+def console(source: Source, directory: RunDir | None, page: Page) -> ConsoleApp:
+    """The app as the operator has configured it, but for what belongs to a terminal: bells, commands, a history."""
+    from console.sentinels import load
+    from console.sentinels.alert import Alerts
+    from console.tui.app import ConsoleApp
+    from console.tui.guard import guards
+
+    settings = page.settings
+    return ConsoleApp(
+        source,
+        run=directory,
+        marker=settings.marker,
+        fps=settings.fps,
+        theme=settings.theme,
+        keys=settings.keys,
+        smoothing=settings.smoothing,
+        guards=guards(load(Path(page.rules) if page.rules else None), Alerts()),
+    )
 
 
 if __name__ == "__main__":

@@ -181,6 +181,7 @@ def test_without_textual_serve_it_says_what_to_install(tmp_path: Path) -> None:
         (("serve", "--host", "10.0.0.1"), 2, "allowed without --public"),
         (("serve",), 3, "no live run"),
         (("serve", "ghost"), 3, "no run 'ghost'"),
+        (("serve", "--rules", "no.toml"), 2, "no.toml"),
     ],
 )
 def test_errors_are_one_sentence(tmp_path: Path, args: tuple[str, ...], code: int, said: str) -> None:
