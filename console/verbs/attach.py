@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from console.outcome import NO_RUN, USAGE, Failure
 from console.screen import on_terminal
 from console.splash import Splash
-from driftline.rundir import find
+from driftline.rundir import RUN_VARIABLE, RunError, find, list_runs
+
+if TYPE_CHECKING:
+    from console.place import Place
 
 
 def attach(args: argparse.Namespace) -> int:
@@ -27,7 +32,6 @@ def attach(args: argparse.Namespace) -> int:
         if on_terminal() and not any(name.startswith("ssh://") for name in args.runs):  # ssh may have to ask something
             places.enter_context(Splash(f"opening {', '.join(args.runs) or 'the newest live run'}"))
         # Only now: importing what a hub is spoken to with is most of what a console's start takes.
-        from console.link import live_run
         from console.verbs.sentinels import alerts as read_alerts
         from console.verbs.sentinels import read as read_rules
 
@@ -37,7 +41,7 @@ def attach(args: argparse.Namespace) -> int:
             raise Failure("--connection FILE is one run; several are given by their names", USAGE)
         runs = []
         for name in dict.fromkeys(args.runs) or [None]:
-            run = live_run(name, key=args.key, connection=args.connection)
+            run = _live(name, args)
             places.callback(run.close)
             runs.append(run)
         if not on_terminal():
@@ -47,6 +51,20 @@ def attach(args: argparse.Namespace) -> int:
 
         watching = guards(rules, alerts)
         return int(run_console(runs, args.operate, args.settings, guards=watching, reference=reference))
+
+
+def _live(name: str | None, args: argparse.Namespace) -> Place:
+    """The run named; where none is named and none is live, the newest recorded one is spoken of."""
+    from console.link import live_run, named
+
+    try:
+        return live_run(name, key=args.key, connection=args.connection)
+    except RunError as error:
+        recorded = [] if name is not None or os.environ.get(RUN_VARIABLE) else list_runs()
+        if not recorded:
+            raise
+        text = f"{error}; the newest that was recorded: driftline replay {named(recorded[0])}"
+        raise Failure(text, NO_RUN) from error
 
 
 def _known(name: str) -> str:

@@ -85,7 +85,18 @@ def test_a_run_that_has_ended_cannot_be_asked(tmp_path: Path, ended: RunDir, ver
     args = [ended.id if part == "old" else part for part in verb]
     done = driftline(*args, cwd=tmp_path)
     assert f"run {ended.id} is not live" in sentence(done)
+    assert f"driftline replay {ended.id}" in sentence(done)
     assert done.returncode == 3
+
+
+def test_where_none_is_live_the_newest_recording_is_named(tmp_path: Path, ended: RunDir) -> None:
+    done = driftline("attach", cwd=tmp_path)
+    assert "no live run" in sentence(done)
+    assert sentence(done).endswith(f"driftline replay {ended.id}\n")
+    assert done.returncode == 3
+    # And without a name replay and evidence take it; this one has nothing in it.
+    bare = driftline("evidence", cwd=tmp_path)
+    assert f"{ended.path}: nothing is recorded there" in sentence(bare)
 
 
 def test_an_ended_run_can_still_be_read(tmp_path: Path, ended: RunDir) -> None:
