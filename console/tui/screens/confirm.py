@@ -13,12 +13,14 @@ from console.tui.actions import Plan
 from console.tui.glyphs import Glyphs
 from console.tui.screens.dialog import Dialog
 from console.tui.theme import Ink
+from console.tui.views.results import results
 from console.tui.widgets.cells import Text
 from driftline.frames import AckState
 
 Stage = Literal["asking", "sending", "sent", "failed"]
 
 _LIFE: Final[tuple[AckState, ...]] = ("queued", "sent", "accepted", "applied")
+RESULT_LINES: Final = 5
 _BAD: Final[frozenset[AckState]] = frozenset({"failed", "refused", "expired"})
 
 
@@ -152,8 +154,8 @@ class ConfirmScreen(Dialog[None]):
         ink = Ink.ALARM if state in _BAD else Ink.DIM
         lines += [[(part, ink)] for part in textwrap.wrap(detail, width)[:4]]
         if life is not None and life.done and life.acks[-1].data:
-            results = "  ".join(f"{key} {value}" for key, value in life.acks[-1].data.items())
-            lines += [[(part, Ink.TEXT)] for part in textwrap.wrap(results, width)[:4]]
+            told = [part for line_ in results(life.acks[-1].data) for part in textwrap.wrap(line_, width)]
+            lines += [[(part, Ink.TEXT)] for part in told[:RESULT_LINES]]
         return lines
 
     def on_key(self, event: Key) -> None:
