@@ -12,22 +12,28 @@ import shtab
 
 from console.cli import build
 from console.outcome import OK
+from driftline.corrections import CORRECTIONS
+from driftline.fixes import FIXES
 
 _RUNS: Final = "driftline_runs"
 # Names of folders, without an interpreter start: tab must answer at once.
 _LIST: Final = (
-    'for d in "${DRIFTLINE_RUNS:-runs}"/*/journal; do '
-    '[ -d "$d" ] && d="${d%/journal}" && echo "${d##*/}"; done'
+    'for d in "${DRIFTLINE_RUNS:-runs}"/*/journal; do [ -d "$d" ] && d="${d%/journal}" && echo "${d##*/}"; done'
 )
 _FISH: Final = (
-    'for d in (test -n "$DRIFTLINE_RUNS"; and echo $DRIFTLINE_RUNS; or echo runs)/*/journal; '
-    "basename (dirname $d); end"
+    'for d in (test -n "$DRIFTLINE_RUNS"; and echo $DRIFTLINE_RUNS; or echo runs)/*/journal; basename (dirname $d); end'
 )
 _PREAMBLE: Final = {
     "bash": f'_{_RUNS}() {{ compgen -W "$({_LIST})" -- "$1"; }}',
     "zsh": f'_{_RUNS}() {{ local -a found; found=("${{(@f)$({_LIST})}}"); compadd -a found; }}',
     "fish": f"function _{_RUNS}; {_FISH}; end",
 }
+_WORDS: Final = {
+    ("driftline fix set", "id"): [fix.id for fix in FIXES],
+    ("driftline fix set", "value"): sorted({value for fix in FIXES for value in fix.values}),
+    ("driftline correction set", "value"): [correction.id for correction in CORRECTIONS],
+}
+"""Arguments that take a word of a catalogue; the verbs themselves refuse others in words of their own."""
 _COMPLETE: Final = {"bash": f"_{_RUNS}", "zsh": f"_{_RUNS}", "fish": f"(_{_RUNS})"}
 
 
@@ -49,3 +55,7 @@ def _mark(parser: argparse.ArgumentParser) -> None:
             action.complete = _COMPLETE  # type: ignore[attr-defined]  # shtab's own attribute
         elif action.metavar in ("FILE", "CONFIG", "PATH"):
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # as above
+        elif action.metavar == "FOLDER":
+            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]  # as above
+        elif words := _WORDS.get((parser.prog, action.dest)):
+            action.choices = words
