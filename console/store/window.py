@@ -2,6 +2,9 @@
 
 The live rows lie in a row in arrays half as large again as they may be; when the end is reached they are moved to the
 front, which costs a copy of each row about twice in its life and spares every reader the seam of a ring.
+
+A copy costs nothing: it has the same arrays, of which only what is behind its last row is written from then on. Whoever
+has to write before that takes arrays of its own first.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ class Window:
         self.first = 0
         self._dtypes = dict(columns)
         self._start = self._stop = 0
+        self._shared = 0
+        """Place in the arrays before which nothing may be written any more, because a copy has the same."""
         self._arrays = self._made(0)
 
     def __len__(self) -> int:
@@ -65,11 +70,12 @@ class Window:
         self._stop -= min(count, len(self))
 
     def copy(self) -> Window:
-        """The live rows as they are now."""
+        """The live rows as they are now; they stay so while the original goes on, and the other way round."""
         twin = Window(self._dtypes, self.capacity)
-        twin.first = self.first
-        twin._arrays = {name: self[name].copy() for name in self._dtypes}
-        twin._stop = len(self)
+        twin.first, twin._start, twin._stop = self.first, self._start, self._stop
+        twin._arrays = self._arrays
+        self._shared = max(self._shared, self._stop)
+        twin._shared = self._stop + 1  # what is behind is the original's to write
         return twin
 
     def _made(self, rows: int) -> dict[str, Column]:
@@ -77,7 +83,7 @@ class Window:
 
     def _make_room(self, count: int) -> None:
         size = len(next(iter(self._arrays.values())))
-        if self._stop + count <= size:
+        if self._stop + count <= size and self._stop >= self._shared:
             return
         need = len(self) + count
         most = self.capacity + self.capacity // 2
@@ -85,7 +91,7 @@ class Window:
         wanted = max(wanted, need)
         old = {name: self[name] for name in self._dtypes}
         kept = len(self)
-        target = self._arrays if wanted == size else self._made(wanted)
+        target = self._arrays if wanted == size and not self._shared else self._made(wanted)
         for name, rows in old.items():
             target[name][:kept] = rows.copy() if target is self._arrays else rows
-        self._arrays, self._start, self._stop = target, 0, kept
+        self._arrays, self._start, self._stop, self._shared = target, 0, kept, 0

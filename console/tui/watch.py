@@ -5,10 +5,10 @@ A console may watch several runs; each has a watch of its own and goes on whethe
 
 from __future__ import annotations
 
-import threading
+import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from console.store.model import RunModel
 from console.store.token_frames import decode_lean
@@ -16,11 +16,14 @@ from console.store.tokens import TokenStore
 from console.tui.guard import Guard
 from console.tui.judging import Judging
 from console.tui.source import Source
-from driftline.frames import FrameError
+from console.tui.turns import TurnLock
+from driftline.frames import FrameError, Stamped
 from driftline.rundir import RunDir
 
 if TYPE_CHECKING:
     from console.replay.source import Position
+
+T = TypeVar("T")
 
 BATCH: Final = 500
 """Frames applied before the screens may have the model."""
@@ -28,6 +31,12 @@ TOKENS_BATCH: Final = 64
 """The same for frames of tokens, of which each is some thousand rows."""
 TOKENS_AT_ONCE: Final = 32
 """Batches of those that are taken before the other frames have their turn again."""
+HELD: Final = 0.004
+"""Seconds after which the reader lets go of the lock, for a key that waits to be answered."""
+SWITCH: Final = 0.001
+"""Seconds that a thread may keep the interpreter from another one that wants it. The app's thread wants it anew after
+each look at the terminal, several times for a key, and three threads are before it in a flood: of Python's own 5 ms
+every key would wait for a dozen."""
 
 
 class Watch:
@@ -41,7 +50,7 @@ class Watch:
         self.source = source
         self.run_dir = run
         self.model = RunModel()
-        self.lock = threading.Lock()
+        self.lock = TurnLock()
         """Held by whoever reads or changes the model or the tokens."""
         self.tokens = TokenStore()
         self.tokens_asked = False
@@ -56,6 +65,7 @@ class Watch:
 
     def read(self, fps: float, news: Callable[[], None], cancelled: Callable[[], bool]) -> None:
         """Drain the source into the model until cancelled; calls `news` at most `fps` times a second."""
+        sys.setswitchinterval(min(SWITCH, sys.getswitchinterval()))
         pause = 1.0 / fps
         told = 0.0
         while not cancelled():
@@ -78,13 +88,26 @@ class Watch:
     def take(self) -> int:
         """Apply what has come, at most BATCH frames; returns how many."""
         frames = self.source.drain(BATCH)
-        with self.lock:
-            for stamped in frames:
-                if stamped.seq <= self.model.head:
-                    # A source gives each number once; again means that the hub's journal lost its newest frames.
-                    self.model.rewind(stamped.seq - 1)
-                self.model.apply(stamped)
+        self._in_turns(frames, self._apply)
         return len(frames)
+
+    def _apply(self, stamped: Stamped) -> None:
+        if stamped.seq <= self.model.head:
+            # A source gives each number once; again means that the hub's journal lost its newest frames.
+            self.model.rewind(stamped.seq - 1)
+        self.model.apply(stamped)
+
+    def _in_turns(self, frames: Sequence[T], put: Callable[[T], None]) -> None:
+        """Put in each, and let whoever waits have the lock now and then."""
+        at = 0
+        while at < len(frames):
+            with self.lock:
+                until = time.monotonic() + HELD
+                while at < len(frames):
+                    put(frames[at])
+                    at += 1
+                    if time.monotonic() > until:
+                        break
 
     def position(self) -> Position | None:
         """Where a replay stands; None for a live run."""
@@ -107,10 +130,7 @@ class Watch:
                 frames.append((one.seq, decode_lean(one.body)))
             except FrameError:
                 frames.append((one.seq, None))
-        if frames:
-            with self.lock:
-                for seq, frame in frames:
-                    self.tokens.take(seq, frame)
+        self._in_turns(frames, lambda one: self.tokens.take(*one))
         return len(stamped)
 
     def close(self) -> None:

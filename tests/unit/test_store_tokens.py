@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from console.store.token_filter import FIELDS, FilterError, complaint, parse
 from console.store.token_frames import decode_lean
-from console.store.token_survey import By, survey
+from console.store.token_survey import By, largest, survey
 from console.store.tokens import BINS, MEMORY_BOUND, OTHER, SIDE, TokenStore, bin_of, bins
 from driftline.frames import Tokens, encode, floats, ints
 from tests.unit.runs import tokens
@@ -159,6 +159,43 @@ def test_a_still_does_not_move() -> None:
     put(store, *(tokens(step) for step in range(10, 30)))
     assert [repr(still.token(row)) for row in range(first, still.tokens.end)] == before
     assert not store.holds(first)
+
+
+def test_a_still_and_its_store_do_not_write_into_one_another() -> None:
+    """A still has the arrays of its store: neither what is told again nor what is moved to the front may show in it."""
+    store = put(TokenStore(tokens=600), *(tokens(step) for step in range(4)))
+    stills = []
+    for turn in range(40):
+        still = store.still()
+        stills.append((still, still.tokens["diff"].copy(), still.tokens["id"].copy()))
+        if turn % 3 == 0:
+            store.rewind(store.head - 2)
+        put(store, *(tokens(100 * turn + more) for more in range(3)))
+        if turn == 20:
+            own = store.tokens["diff"].copy()
+            put(still, tokens(7))
+            stills.pop()
+            assert np.array_equal(store.tokens["diff"], own)
+    for still, diff, ids in stills:
+        assert np.array_equal(still.tokens["diff"], diff)
+        assert np.array_equal(still.tokens["id"], ids)
+
+
+@pytest.mark.parametrize("shape", ["noise", "ascending", "descending", "one value", "few large", "periodic"])
+def test_the_largest_of_many_are_the_largest(shape: str) -> None:
+    n, count = 200_000, 1000
+    value = np.random.default_rng(3).normal(size=n).astype(np.float32)
+    value = {
+        "noise": value,
+        "ascending": np.sort(value),
+        "descending": np.sort(value)[::-1],
+        "one value": np.ones(n, np.float32),
+        "few large": np.where(np.arange(n) < 10, np.inf, 0).astype(np.float32),
+        "periodic": np.where(np.arange(n) % (n // 4096) == 0, 9.0, value).astype(np.float32),
+    }[shape]
+    places = largest(value, count)
+    assert len(set(places.tolist())) == count
+    assert np.array_equal(value[places], np.sort(value)[::-1][:count])
 
 
 HOSTILE = {

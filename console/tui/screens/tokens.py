@@ -299,10 +299,12 @@ class TokensScreen(RunScreen):
         self.call_after_refresh(self._look)
 
     def action_freeze(self) -> None:
+        self._still = None  # before the view is drawn live again
         super().action_freeze()
-        with self.console_app.lock:
-            self._still = self.watched.tokens.still() if self.frozen else None
-        self._look()
+        if self.frozen:
+            with self.console_app.lock:
+                self._still = self.watched.tokens.still()
+            self._look()
 
     def action_back(self) -> None:
         """One level out: enlargement, then sequences, then the filter, then the choice."""
