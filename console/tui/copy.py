@@ -14,6 +14,7 @@ from typing import Final
 from textual.app import App
 
 from console.tui.celltext import clean
+from console.tui.told import told
 
 CLIPBOARD_BYTES: Final = 74_000
 """What xterm takes in one OSC 52, before base64; more is left to the file."""
@@ -45,4 +46,4 @@ def copy_text(app: App[None], text: str, what: str, folder: Path | None, name: s
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    return f"{took}; also in {path}"
+    return f"{took}; also in {told(path)}"

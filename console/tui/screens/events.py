@@ -16,6 +16,7 @@ from console.tui.glyphs import Glyphs
 from console.tui.screens.run_screen import BASE_CSS, RunScreen
 from console.tui.source import Link
 from console.tui.theme import Ink
+from console.tui.told import told
 from console.tui.views import event_filter, events
 from console.tui.views.events import Rows
 from console.tui.views.units import zone
@@ -207,7 +208,7 @@ class EventsScreen(RunScreen):
         except (ExportError, OSError) as error:
             self.app.call_from_thread(self.say, f"export failed: {error}", "error")
         else:
-            self.app.call_from_thread(self.say, f"{count:,} events exported to {out}")
+            self.app.call_from_thread(self.say, f"{count:,} events exported to {told(out)}")
 
     def action_copy(self) -> None:
         chosen = self.query_one(EventList).chosen
