@@ -44,7 +44,8 @@ def corrected(comparison: Comparison) -> str:
 def _verdict(comparison: Comparison) -> str:
     failed = [judged for judged in comparison.metrics if judged.verdict == "fail"]
     if comparison.verdict == "fail":
-        first = min(failed, key=lambda judged: judged.first if judged.first is not None else 0)
+        # Of several since the same step, the one that is farthest off.
+        first = min(failed, key=lambda judged: (judged.first or 0, -abs(judged.distance)))
         more = f" (and {_count(len(failed) - 1, 'more metric')})" if len(failed) > 1 else ""
         return f"FAIL: {title(first.metric)} out of the band since step {first.first}{more}"
     if comparison.verdict == "not enough data":

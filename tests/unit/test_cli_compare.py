@@ -91,6 +91,21 @@ def test_a_broken_run_fails_with_metric_step_and_cause(
     assert "likely cause of reward, mismatch mean|Δlogp|: mismatch: processed-logprobs off here" in out
 
 
+def test_of_two_since_the_same_step_the_farthest_off_is_named(
+    root: Path, references: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    curves = healthy(7)
+    curves["policy/clip_fraction"] *= 20
+    curves["mismatch/abs_diff_mean"] += 0.15
+    run = record(root, "broken", curves)
+    assert main(["compare", *references, run.id, "--json"]) == 5
+    first = {one["metric"]: one["first"] for one in json.loads(capsys.readouterr().out)["metrics"]}
+    assert first["policy/clip_fraction"] == first["mismatch/abs_diff_mean"] == 1
+    assert main(["compare", *references, run.id]) == 5
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "FAIL: mismatch mean|Δlogp| out of the band since step 1 (and 1 more metric)"
+
+
 def test_json(root: Path, references: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     run = record(root, "broken", broken(7), "off")
     assert main(["compare", *references, run.id, "--json"]) == 5
