@@ -55,6 +55,13 @@ class Goto:
 
 
 @dataclass(frozen=True)
+class JudgeFrom:
+    """Judge parity from a step on: "switch" is the step after the last switch of a fix, None the whole run."""
+
+    step: int | Literal["switch"] | None
+
+
+@dataclass(frozen=True)
 class ShowScreen:
     """Show a screen of the table of screens."""
 
@@ -112,7 +119,7 @@ class Open:
 
 Action = (
     SetFix | Order | Mark | Export | Goto | ShowScreen | SwitchRun | Overlay | UseReference
-    | UseTheme | UseMarker | Open
+    | JudgeFrom | UseTheme | UseMarker | Open
 )
 
 
@@ -130,6 +137,8 @@ class Known:
     tables: Sequence[str] = ()
     references: Sequence[str] = ()
     step: int = -1
+    switches: Sequence[int] = ()
+    """The steps after which a fix was another than before, oldest first."""
 
 
 Words = Sequence[str]
@@ -243,6 +252,29 @@ def _goto(known: Known, words: Words) -> Action:
     return Goto(step)
 
 
+def _judge(known: Known, words: Words) -> Action:
+    _at_most(words, 2, "judge")
+    word = _one_of(_required(words, "judge", "all, or from STEP"), ("from", "all"), "way to judge")
+    if word == "all":
+        _at_most(words, 1, "judge")
+        return JudgeFrom(None)
+    if len(words) == 1 or words[1] == "switch":
+        if not known.switches:
+            raise CommandError("no fix has been switched in this run; :judge from STEP judges from any step on")
+        return JudgeFrom("switch")
+    goto = _goto(known, words[1:])
+    assert isinstance(goto, Goto), "it reads nothing else"
+    return JudgeFrom(goto.step)
+
+
+def _judge_words(known: Known, words: Words) -> Sequence[str]:
+    if not words:
+        return ("from", "all")
+    if len(words) > 1 or words[0] != "from" or not known.switches:
+        return ()
+    return ["switch", *dict.fromkeys(str(step) for step in reversed(known.switches))]
+
+
 def _named(
     name: str, what: str, allowed: Callable[[Known], Sequence[str]], make: Callable[[str], Action]
 ) -> Callable[[Known, Words], Action]:
@@ -317,6 +349,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
             _first(lambda known: [*_others(known), OFF]), needs=True),
     Command("reference", "RUN|off", "a recorded run behind the charts", _reference,
             _first(lambda known: [*known.references, OFF]), needs=True),
+    Command("judge", "from [STEP|switch] | all", "parity from a step on, or of the whole run", _judge, _judge_words,
+            needs=True),
     Command("alarms", "", "list the alarms", _open("alarms")),
     Command("export", "[FORMAT] [TABLE] [steps A..B]", "write a table to a file", _export, _export_words),
     Command("theme", "NAME", "change the look", _named("theme", "theme", lambda known: known.themes, UseTheme),

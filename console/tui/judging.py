@@ -21,7 +21,7 @@ from driftline.rundir import RunDir, RunError
 
 if TYPE_CHECKING:
     from console.parity.cause import Cause
-    from console.parity.judge import Comparison, Judged
+    from console.parity.judge import Comparison, Curve, Judged
     from console.parity.rules import Rules
     from console.parity.runs import Run
     from driftline.config import Config
@@ -30,8 +30,6 @@ State = Literal["none", "loading", "ready", "failed"]
 
 PAUSE: Final = 2.0
 """Seconds between two verdicts, at least."""
-KEPT: Final = 200
-"""Derived curves that are kept; more are of verdicts that nobody looks at any more."""
 SHARE: Final = 10
 """A verdict is made anew after so many times as long as the last one took."""
 
@@ -57,6 +55,14 @@ class Chosen:
     rules: Rules | None = None
 
 
+def last_switch(model: RunModel) -> int | None:
+    """The step after the newest switch of a fix that every engine has reported, None where none was switched.
+
+    The step of the switch itself has tokens of both kinds.
+    """
+    return next((mark.step + 1 for mark in reversed(model.marks) if mark.kind == "fix"), None)
+
+
 class Judging:
     """Reference and verdict of one run."""
 
@@ -65,10 +71,14 @@ class Judging:
         self._run, self._clock = run, clock
         self.chosen = Chosen()
         self.verdict: Verdict | None = None
+        self.start: int | None = None
+        """The step from which on the run is judged, as after a switch at the step before; None judges all of it."""
         self._busy = False
         self._next = 0.0
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[object, ...] | None = None
         self._drawn: dict[str, Points] = {}
+        self._curves: dict[str, tuple[Curve, Points]] = {}
+        """What the newest verdict's curves are drawn with, by metric and name, beside the curve that it is made of."""
 
     # -- the app's thread
 
@@ -76,8 +86,12 @@ class Judging:
         """Take other runs as the reference, none without names; `load` does the rest. Returns the choice's number."""
         number = self.chosen.number + 1
         self.chosen = Chosen(number, names, "loading" if names else "none")
-        self.verdict, self._seen, self._next, self._drawn = None, None, 0.0, {}
+        self.verdict, self._seen, self._next, self._drawn, self._curves = None, None, 0.0, {}, {}
         return number
+
+    def judge_from(self, start: int | None) -> None:
+        """Judge the steps from `start` on, or all of them; the verdict there is stands until the new one is made."""
+        self.start, self._next = start, 0.0
 
     def due(self, model: RunModel) -> bool:
         """Whether a new verdict should be made now."""
@@ -88,7 +102,7 @@ class Judging:
     def gather(self, name: str, model: RunModel) -> Run:
         """What a verdict needs of the run, as of now; the model's lock is held. Cut where the reference ends."""
         from console.parity.runs import FixChange, Run
-        from console.parity.runs import Series as Curve
+        from console.parity.runs import Series as Values
 
         self._busy, self._seen = True, self._state(model)
         end = max((int(one.steps[-1]) for run in self.chosen.runs for one in run.series.values()), default=-1)
@@ -98,7 +112,7 @@ class Judging:
             stop = int(np.searchsorted(points.steps, end, side="right"))
             if stop and metric in self._wanted:
                 # A copy: the reader may put a value in between while the worker looks.
-                series[metric] = Curve(points.steps[:stop].copy(), np.array(points.values[:stop], np.float64))
+                series[metric] = Values(points.steps[:stop].copy(), np.array(points.values[:stop], np.float64))
         changes = tuple(FixChange(*change) for change in model.fix_changes)
         synthetic = model.run is not None and model.run.synthetic
         return Run(name, series, changes, synthetic)
@@ -111,8 +125,8 @@ class Judging:
         own = rules.metrics if rules is not None else {}
         return frozenset({*own, cause.MISMATCH, cause.SIGNED, cause.STALENESS, cause.LAG})
 
-    def _state(self, model: RunModel) -> tuple[int, int, int]:
-        return self.chosen.number, model.step, len(model.fix_changes)
+    def _state(self, model: RunModel) -> tuple[object, ...]:
+        return self.chosen.number, self.start, model.step, len(model.fix_changes)
 
     def behind(self, metric: str, data: ChartData) -> ChartData:
         """A chart with the reference behind: its line, or what several had between them."""
@@ -149,7 +163,11 @@ class Judging:
             return self.behind(judged.metric, data)
 
         def line(name: str, values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Points:
-            return self._points(f"{judged.metric} {name} {self._seen}", lambda: Series.of(curve.steps, values))
+            key = f"{judged.metric} {name}"
+            known = self._curves.get(key)
+            if known is None or known[0] is not curve:  # of a verdict before
+                known = self._curves[key] = curve, Series.of(curve.steps, values).points()
+            return known[1]
 
         # A band may reach below what the metric can be: the room is for what was.
         least = min(0.0, *(float(np.nanmin(one)) for one in (curve.run, curve.centre) if np.isfinite(one).any()))
@@ -158,6 +176,9 @@ class Judging:
         raw = replace(data.lines[0], ink=Ink.GHOST, short="now")
         mean = Line(line("mean", curve.run), Ink.LINE, judged.metric, "mean")
         marks = [*data.marks]
+        start = self.verdict.comparison.start if self.verdict is not None else None
+        if start is not None:
+            marks.append(Mark(start, "mark", "judged from here"))
         if judged.first is not None:
             marks.append(Mark(judged.first, "mark", "out of the band"))
         if judged.back is not None:
@@ -167,8 +188,6 @@ class Judging:
     def _points(self, name: str, make: Callable[[], Series]) -> Points:
         """Made once for each name: what is derived from a series is kept with it."""
         if name not in self._drawn:
-            if len(self._drawn) > KEPT:  # of verdicts long gone
-                self._drawn.clear()
             self._drawn[name] = make().points()
         return self._drawn[name]
 
@@ -200,12 +219,12 @@ class Judging:
         from console.parity.cause import causes
         from console.parity.judge import compare
 
-        chosen, started = self.chosen, self._clock()
+        chosen, start, started = self.chosen, self.start, self._clock()
         try:
             if chosen.rules is None:
                 return
             run = replace(run, config=self._config())
-            comparison = compare(chosen.runs, run, chosen.rules)
+            comparison = compare(chosen.runs, run, chosen.rules, start=start)
             made = Verdict(
                 comparison, causes(comparison), max((int(one.steps[-1]) for one in run.series.values()), default=-1)
             )

@@ -16,6 +16,7 @@ from console.tui.commands import (
     Action,
     Export,
     Goto,
+    JudgeFrom,
     Known,
     Mark,
     Open,
@@ -29,6 +30,7 @@ from console.tui.commands import (
     UseTheme,
 )
 from console.tui.glyphs import GLYPHS
+from console.tui.judging import last_switch
 from console.tui.screens.palette import Entry
 from console.tui.screens.runs import RunRow, RunsScreen, run_rows
 from console.tui.theme import AUTO, THEMES, choose
@@ -53,6 +55,7 @@ def known(app: ConsoleApp) -> Known:
         markers=list(GLYPHS),
         tables=TABLES,
         step=step,
+        switches=[mark.step + 1 for mark in list(app.model.marks) if mark.kind == "fix"],
     )
 
 
@@ -88,6 +91,17 @@ def _goto(app: ConsoleApp, action: Goto) -> None:
         app.call_after_refresh(lambda: app.live.goto(action.step))
 
 
+def _judge(app: ConsoleApp, action: JudgeFrom) -> None:
+    from console.tui.screens.parity import ParityScreen
+
+    app.action_screen("parity")
+    with app.lock:
+        step = last_switch(app.model) if action.step == "switch" else action.step
+    screen = app.current
+    assert isinstance(screen, ParityScreen), "it was asked for"
+    screen.judge_from(step)
+
+
 def _screen(app: ConsoleApp, action: ShowScreen) -> None:
     where: Where = next(tab.id for tab in TABS if tab.id == action.screen)
     app.action_screen(where)
@@ -120,6 +134,7 @@ _DOES: Final[dict[type[Any], Callable[[ConsoleApp, Any], None]]] = {
     Mark: lambda app, action: app.acting.mark(action.text),
     Export: lambda app, action: app.exports.table(action.table, action.format, action.steps),
     Goto: _goto,
+    JudgeFrom: _judge,
     ShowScreen: _screen,
     SwitchRun: lambda app, action: app.show_watch(_watch(app, action.run)),
     Overlay: lambda app, action: _overlay(app, _watch(app, action.run) if action.run else None),

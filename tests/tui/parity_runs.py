@@ -46,3 +46,12 @@ def fed(source: FakeSource, seed: int = 9, *, broken_from: int = STEPS + 1, unti
     frames: list[Frame] = [*fixes(value), *curves(seed, broken_from=broken_from)[:until], run_state(until), *engines()]
     source.feed(frames)
     return source
+
+
+def repaired(switched: int = 50) -> FakeSource:
+    """A run with vLLM's defaults whose fixes are switched on at a step, and which comes home then."""
+    source = FakeSource()
+    on = [fix_state(fix, "on", ("on", "on"), version=20, step=switched) for fix in REPAIRED]
+    source.feed([*fixes("off"), *curves(9, broken_from=1)[:switched], *on])
+    source.feed([*curves(9)[switched:], run_state(STEPS), *engines()])
+    return source

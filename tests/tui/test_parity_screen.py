@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,15 +10,19 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from console.parity.judge import compare
+from console.parity.rules import load as load_rules
+from console.parity.runs import open_run
 from console.tui import judging
 from console.tui.app import ConsoleApp
+from console.tui.commands import CommandError, JudgeFrom, Known, complete, parse
 from console.tui.screens.parity import ParityScreen
 from console.tui.screens.picker import RunPicker
 from console.tui.views.parity_panes import Limits, VerdictTable
 from console.tui.widgets.line_chart import LineChart
 from driftline.rundir import RunDir
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
-from tests.tui.parity_runs import curves, fed, reference
+from tests.tui.parity_runs import curves, fed, reference, repaired
 from tests.tui.synthetic import FakeSource
 
 
@@ -159,7 +164,8 @@ async def test_judging_is_not_done_on_the_screens_thread(
 
 async def test_a_reference_is_picked_on_the_screen(running: Running, folder: Path):
     async with running(fed(FakeSource()), run=RunDir(folder / "demo-7f3a")) as pilot:
-        text = await press(pilot, "5", "r")
+        await press(pilot, "5", "r")
+        text = await listed(pilot)
         assert isinstance(pilot.app.screen, RunPicker)
         assert "demo-7f3a  " not in text.partition("reference:")[2], "the run itself is no choice"
         first = pilot.app.screen.runs[0]
@@ -168,11 +174,43 @@ async def test_a_reference_is_picked_on_the_screen(running: Running, folder: Pat
         assert app_of(pilot).showing.judging.chosen.names == (str(first.path),)
         assert "one run: spread over seeds assumed" in screen_text(pilot)
         # Several are marked; and none takes it away again.
-        await press(pilot, "r", "up", "down", "down", "space", "enter")
+        await press(pilot, "r")
+        await listed(pilot)
+        await press(pilot, "up", "down", "down", "space", "enter")
         await until(pilot, lambda: app_of(pilot).showing.judging.chosen.state == "ready")
         assert len(app_of(pilot).showing.judging.chosen.names) == 2
-        text = await press(pilot, "r", "up", "enter")
-        assert "no reference run" in text
+        await press(pilot, "r")
+        await listed(pilot)
+        assert "no reference run" in await press(pilot, "up", "enter")
+
+
+async def listed(pilot: Pilot[None]) -> str:
+    """The picker once its folder is read."""
+    await until(pilot, lambda: isinstance(pilot.app.screen, RunPicker) and pilot.app.screen.listed is not None)
+    return screen_text(pilot)
+
+
+async def test_a_slow_folder_of_runs_holds_up_nothing(
+    running: Running, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    read = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def slow(root: Path) -> list[RunDir]:
+        threads.append(threading.current_thread())
+        assert read.wait(60)
+        return [RunDir(folder / "healthy-0001")]
+
+    monkeypatch.setattr("console.tui.screens.picker.list_runs", slow)
+    async with running(fed(FakeSource()), run=RunDir(folder / "demo-7f3a")) as pilot:
+        try:
+            assert f"reading {folder}" in await press(pilot, "5", "r")
+            await press(pilot, "enter")
+            assert isinstance(pilot.app.screen, RunPicker), "what enter is meant for is not there yet"
+        finally:
+            read.set()
+        assert "healthy-0001" in await listed(pilot)
+        assert threads != [threading.main_thread()]
 
 
 async def test_a_reference_that_cannot_be_read_is_said(running: Running, tmp_path: Path):
@@ -205,6 +243,114 @@ async def test_the_reference_stands_behind_the_live_charts(
         chart = app_of(pilot).live.query_one("#entropy", LineChart)
         assert sum(line.reference for line in chart.data.lines) == lines
         assert len(chart.data.bands) == bands
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_run_that_was_repaired_is_judged_on_the_steps_after(
+    running: Running, folder: Path, size: tuple[int, int]
+):
+    names = seeds(folder, 1, 2, 3)
+    async with running(repaired(), size, reference=names) as pilot:
+        await press(pilot, "5")
+        text = await judged(pilot)
+        assert "FAIL: " in text
+        assert "s from step 51" in text, "what the key would do"
+        assert "judging from step 51 on" in await press(pilot, "s")
+        text = await judged_from(pilot, 51)
+        assert "PASS" in text
+        assert "from step 51 on" in text
+        assert "from step 51, after a switch, to step 90" in text
+        # The same words and the same code as `driftline compare --from`.
+        references = [open_run(name) for name in names]
+        verdict = app_of(pilot).showing.judging.verdict
+        assert verdict is not None
+        expected = compare(references, verdict.comparison.run, load_rules(), start=51)
+        assert [one.verdict for one in verdict.comparison.metrics] == [one.verdict for one in expected.metrics]
+        assert verdict.comparison.home == expected.home
+        chart = pilot.app.screen.query_one(LineChart)
+        assert any(mark.text == "judged from here" and mark.step == 51 for mark in chart.data.marks)
+        assert int(chart.data.bands[0].low.steps[0]) > 51, "the band is that of the steps that are judged"
+        assert "judging the whole run" in await press(pilot, "s")
+        assert "FAIL: " in await judged_from(pilot, None)
+
+
+async def judged_from(pilot: Pilot[None], start: int | None) -> str:
+    def there() -> bool:
+        verdict = app_of(pilot).showing.judging.verdict
+        return verdict is not None and verdict.comparison.start == start
+
+    await until(pilot, there)
+    return screen_text(pilot)
+
+
+async def test_the_command_line_judges_from_any_step(running: Running, folder: Path):
+    async with running(repaired(), (120, 40), reference=seeds(folder, 1)) as pilot:
+        await press(pilot, "colon", *"judge", "space", *"from", "space", *"20", "enter")
+        assert isinstance(pilot.app.screen, ParityScreen), "from any screen"
+        assert "from step 20 on" in await judged_from(pilot, 20)
+        await press(pilot, "colon", *"judge", "space", *"from", "space", *"switch", "enter")
+        await judged_from(pilot, 51)
+        await press(pilot, "colon", *"judge", "space", *"all", "enter")
+        await judged_from(pilot, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "known", "said"),
+    [
+        ("judge", Known(), ":judge needs all, or from STEP"),
+        ("judge from", Known(), "no fix has been switched"),
+        ("judge from switch", Known(), "no fix has been switched"),
+        ("judge from 91", Known(step=90), "step 91 has not been; the newest is 90"),
+        ("judge from x", Known(), "'x' is no step"),
+        ("judge maybe", Known(), "'maybe' is no way to judge; there are: from, all"),
+        ("judge all 3", Known(), "'3' is too many"),
+    ],
+)
+def test_a_judge_that_cannot_be_says_why(line: str, known: Known, said: str):
+    with pytest.raises(CommandError, match=re.escape(said)):
+        parse(line, known)
+
+
+def test_the_steps_after_switches_are_completed():
+    known = Known(step=90, switches=(21, 51))
+    assert complete("judge ", 6, known).candidates == ("from", "all")
+    assert complete("judge from ", 11, known).candidates == ("switch", "51", "21")
+    assert parse("judge from", known) == JudgeFrom("switch")
+
+
+async def test_without_a_switch_the_key_says_what_else_there_is(running: Running, folder: Path):
+    async with running(fed(FakeSource()), (120, 40), reference=seeds(folder, 1)) as pilot:
+        await press(pilot, "5")
+        await judged(pilot)
+        assert ":judge from STEP" in (await press(pilot, "s")).splitlines()[-1]
+
+
+async def test_the_chart_is_zoomed_and_panned_with_the_keys_of_live(running: Running, folder: Path):
+    async with running(fed(FakeSource()), (120, 40), reference=seeds(folder, 1)) as pilot:
+        await press(pilot, "5")
+        await judged(pilot)
+        chart = pilot.app.screen.query_one(LineChart)
+        whole = chart.view.domain(chart.extent)
+        await press(pilot, "plus")
+        near = chart.view.domain(chart.extent)
+        assert near[1] - near[0] == pytest.approx((whole[1] - whole[0]) / 2)
+        await press(pilot, "left_square_bracket")
+        assert chart.view.domain(chart.extent)[0] < near[0]
+        await press(pilot, "down")
+        assert chart.view.x.mode == "fixed", "another metric is looked at in the same window"
+        await press(pilot, "f")
+        assert chart.view.x.mode == "follow"
+        await press(pilot, "minus", "minus")
+        assert chart.view.x.mode == "all"
+        await press(pilot, "plus", "c", "tab", "left")
+        assert chart.view.cursor is not None
+        assert chart.view.cursor < 90
+        await press(pilot, "escape")
+        assert chart.view.cursor is None
+        await press(pilot, "escape")
+        assert chart.view.x.mode == "all"
+        await press(pilot, "plus", "0")
+        assert chart.view.x.mode == "all"
 
 
 async def test_limits_scroll_and_enlarge(running: Running):

@@ -10,10 +10,11 @@ import pytest
 from textual.pilot import Pilot
 
 from console.tui.app import ConsoleApp
+from console.tui.screens.picker import RunPicker
 from console.tui.source import Link
 from driftline.rundir import RunDir
 from tests.tui.conftest import make_app, settle
-from tests.tui.parity_runs import fed, reference
+from tests.tui.parity_runs import fed, reference, repaired
 from tests.tui.synthetic import FakeSource
 from tests.tui.test_snapshots import SIZES, defaults, empty, keys
 
@@ -76,6 +77,20 @@ def test_state(snap_compare: Any, folder: Path, state: Callable[[], FakeSource],
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_after_the_switch(snap_compare: Any, folder: Path, size: tuple[int, int]):
+    async def since(pilot: Pilot[None]) -> None:
+        await judged("s")(pilot)
+        app = pilot.app
+        assert isinstance(app, ConsoleApp)
+        while (verdict := app.showing.judging.verdict) is None or verdict.comparison.start is None:
+            await pilot.pause(0.01)
+            app.refresh_view()
+        await settle(pilot)
+
+    assert snap_compare(held_against(folder, repaired()), terminal_size=size, run_before=since)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", [empty, defaults], ids=lambda state: state.__name__)
 def test_without_a_reference(snap_compare: Any, state: Callable[[], FakeSource], size: tuple[int, int]):
     assert snap_compare(make_app(state()), terminal_size=size, run_before=keys("5"))
@@ -120,4 +135,13 @@ def test_the_picker_of_runs(snap_compare: Any, folder: Path, monkeypatch: pytest
     names = [RunDir(folder / f"healthy-000{seed}") for seed in (1, 2, 3)]
     monkeypatch.setattr("console.tui.screens.picker.list_runs", lambda root: names)
     app = make_app(failing(), run=RunDir(folder / "demo-7f3a"))
-    assert snap_compare(app, terminal_size=(80, 24), run_before=keys("5", "r", "space", "down"))
+
+    async def listed(pilot: Pilot[None]) -> None:
+        await keys("5", "r")(pilot)
+        screen = pilot.app.screen
+        assert isinstance(screen, RunPicker)
+        while screen.listed is None:
+            await pilot.pause(0.01)
+        await keys("space", "down")(pilot)
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=listed)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.containers import Container
+from textual.widget import Widget
 
 from console.store.model import RunModel
 from console.tui import present
 from console.tui.bindings import bindings
 from console.tui.glyphs import Glyphs
-from console.tui.judging import Judging
+from console.tui.judging import Judging, last_switch
 from console.tui.present import ChartSpec
 from console.tui.screens.picker import RunPicker
 from console.tui.screens.run_screen import BASE_CSS, Direction, RunScreen
@@ -27,6 +28,8 @@ from driftline.metrics import BY_NAME
 if TYPE_CHECKING:
     from console.parity.runs import Run
 
+AROUND = 100
+"""Steps in view after a jump to one of them."""
 BESIDE = 150
 """Columns from which the published limits stand beside the chart of a judged metric."""
 
@@ -40,7 +43,9 @@ class ParityScreen(RunScreen):
 
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__(glyphs)
+        self.view = ChartView()
         self.logs: dict[str, bool] = {}
+        self.extent = (0, 0)
         self._placed = (False, 0)
         """Whether there was a verdict when the panes were placed, and the rows that the table took."""
 
@@ -51,7 +56,11 @@ class ParityScreen(RunScreen):
             yield Limits(id="limits", glyphs=self.glyphs)
 
     def forget(self) -> None:
+        self.view = ChartView()
         self.query_one(VerdictTable).cursor = 0
+
+    def rewound(self) -> None:
+        """The reference and what is asked of it are the same at another time."""
 
     def place_panes(self, width: int, height: int) -> None:  # noqa: ARG002  the table takes the rows that it needs
         table, chart, limits = self.query_one(VerdictTable), self.query_one("#chart"), self.query_one("#limits")
@@ -73,7 +82,7 @@ class ParityScreen(RunScreen):
             run = judging.gather(app.source.run, model)
             self.run_worker(partial(self._judge, judging, run), thread=True, group="judge", name="judge")
         table = self.query_one(VerdictTable)
-        table.show(judging.chosen, judging.verdict, views.backend(model))
+        table.show(judging.chosen, judging.verdict, views.backend(model), self._offer(judging, model))
         if self._placed != (judging.verdict is not None, table.rows):
             self.rearrange()
         limits = self.query_one(Limits)
@@ -93,12 +102,85 @@ class ParityScreen(RunScreen):
         judging = self.console_app.showing.judging
         spec = _spec(judged.metric)
         data = judging.figure(judged, present.chart(model, spec, present.freshness(model, link)))
-        extent = data.extent() or (0, 0)
         rules = judging.chosen.rules
         scale = rules.metrics[judged.metric].scale if rules is not None and judged.metric in rules.metrics else "linear"
-        view = ChartView(log=self.logs.get(judged.metric, scale == "log"))
         ruler = model.metrics.clock.ruler("step")
-        chart.show(data, replace(view, ruler=ruler) if ruler is not None else view, extent)
+        self.extent = data.extent() or (0, 0)
+        self.view = replace(self.view, ruler=ruler) if ruler is not None else self.view
+        log = self.logs.get(judged.metric, scale == "log")
+        chart.show(data, replace(self.view, log=log), self.extent)
+
+    def _look(self, view: ChartView) -> None:
+        """Look at the chart in another way; without a verdict there is none."""
+        if self.query_one(VerdictTable).judged is None:
+            self.say("there is no chart without a reference (r chooses one)", "warn")
+            return
+        self.view = view
+        self._redraw()
+
+    def action_zoom(self, factor: float) -> None:
+        self._look(self.view.zoom(factor, self.extent))
+
+    def action_pan(self, part: float) -> None:
+        self._look(self.view.pan(part, self.extent))
+
+    def action_show_all(self) -> None:
+        self._look(self.view.all())
+
+    def action_follow(self) -> None:
+        self._look(self.view.follow(self.extent))
+
+    def action_crosshair(self) -> None:
+        self._look(self.view.crosshair(self.extent))
+
+    def goto(self, step: int) -> bool:
+        if self.query_one(VerdictTable).judged is None:
+            return False
+        self._look(self.view.at(step, AROUND, self.extent))
+        return True
+
+    def moved(self, focused: Widget | None, direction: Direction) -> bool:
+        if not isinstance(focused, LineChart) or self.view.cursor is None or direction not in ("left", "right"):
+            return False
+        self._look(self.view.moved(-1 if direction == "left" else 1, focused.size.width, self.extent))
+        return True
+
+    def action_back(self) -> None:
+        """One level out: crosshair, then enlargement, then zoom."""
+        if self.view.cursor is not None:
+            self.action_crosshair()
+        elif self.enlarged is not None:
+            self.enlarge(None)
+        elif self.view.x.mode != "all":
+            self.action_show_all()
+
+    # -- from which step on
+
+    def _offer(self, judging: Judging, model: RunModel) -> str:
+        """What the key would do, with the key, where it would do something."""
+        if judging.start is not None:
+            return "s whole run"
+        step = last_switch(model)
+        return f"s from step {step}" if step is not None else ""
+
+    def action_since_switch(self) -> None:
+        """Judge what came after the last switch of a fix, or all of the run again."""
+        app = self.console_app
+        with app.lock:
+            step = last_switch(app.model)
+        if app.showing.judging.start is not None:
+            self.judge_from(None)
+        elif step is None:
+            self.say("no fix has been switched in this run; :judge from STEP judges from any step on", "warn")
+        else:
+            self.judge_from(step)
+
+    def judge_from(self, step: int | None) -> None:
+        """Judge from a step on, None the whole run, and say so."""
+        app = self.console_app
+        app.showing.judging.judge_from(step)
+        self.say("judging the whole run" if step is None else
+                 f"judging from step {step} on, as after a switch: time to come home is granted")  # fmt: skip
 
     def action_move(self, direction: Direction) -> None:
         super().action_move(direction)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from console.tui.actions import WHEN, how_of, meaning
@@ -162,8 +163,19 @@ class GateScreen(Dialog[bool]):
         self.dismiss(self.go)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A run that can be chosen, and when it was started."""
+
+    run: RunDir
+    began: str
+
+
 class RunPicker(Dialog[tuple[str, ...]]):
-    """Which runs are the reference: those that are marked, or the one under the cursor; none takes it away."""
+    """Which runs are the reference: those that are marked, or the one under the cursor; none takes it away.
+
+    The folder is read by a thread of its own: it may be on a slow disk and hold thousands of runs.
+    """
 
     heading = "reference: runs of one healthy configuration"
     hint = "↑ ↓  space mark several  enter  esc cancel"
@@ -173,20 +185,44 @@ class RunPicker(Dialog[tuple[str, ...]]):
         """`root`: the folder to look in, None for the usual one; `own` is the run itself, which is no choice."""
         super().__init__(glyphs)
         self.root = root if root is not None else runs_root()
-        self.runs = [run for run in list_runs(self.root) if run.id != own]
-        self.marked = {run.id for run in self.runs if run.id in chosen or str(run.path) in chosen}
-        self.cursor = 1 if self.runs else 0
+        self.listed: list[Listed] | None = None
+        """None while the folder is being read."""
+        self.marked: set[str] = set()
+        self.cursor = 0
+        self._own, self._chosen = own, chosen
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.run_worker(self._list, name="list", group="list", thread=True)
+
+    def _list(self) -> None:
+        listed = [Listed(run, began(run)) for run in list_runs(self.root) if run.id != self._own]
+        self.app.call_from_thread(self._show, listed)
+
+    def _show(self, listed: list[Listed]) -> None:
+        if not self.is_mounted:
+            return  # closed meanwhile
+        self.listed = listed
+        self.marked = {run.id for run in self.runs if run.id in self._chosen or str(run.path) in self._chosen}
+        self.cursor = 1 if listed else 0
+        self.fit_box()
+
+    @property
+    def runs(self) -> list[RunDir]:
+        """The runs that can be chosen, newest first, as far as is known."""
+        return [one.run for one in self.listed or ()]
 
     def lines(self, width: int) -> list[list[Text]]:
         lines: list[list[Text]] = [[("   no reference", Ink.TEXT)]]
-        if not self.runs:
-            lines.append([(f"   no other runs in {self.root}", Ink.DIM)])
-        for run in self.runs:
-            marked = run.id in self.marked
+        if not self.listed:
+            text = "no other runs in" if self.listed is not None else "reading"
+            lines.append([(f"   {text} {self.root}", Ink.DIM)])
+        for one in self.listed or ():
+            marked = one.run.id in self.marked
             sign = self.glyphs.on if marked else self.glyphs.off
             room = max(width - 28, 10)
             ink = Ink.OK if marked else Ink.DIM
-            lines.append([(f" {sign} ", ink), (f"{run.id:<{room}.{room}} ", Ink.TEXT), (began(run), Ink.DIM)])
+            lines.append([(f" {sign} ", ink), (f"{one.run.id:<{room}.{room}} ", Ink.TEXT), (one.began, Ink.DIM)])
         return lines
 
     def top(self, height: int) -> int:
@@ -205,6 +241,8 @@ class RunPicker(Dialog[tuple[str, ...]]):
             self.fit_box()
 
     def action_choose(self) -> None:
+        if self.listed is None:
+            return  # what enter is meant for is not there yet
         if self.cursor == 0:
             self.dismiss(())
             return

@@ -36,7 +36,9 @@ def head(verdict: Verdict) -> list[Text]:
 
     words = closing(verdict.comparison)
     word, colon, rest = words.partition(":")
-    return [(f" {word}", _INK[verdict.comparison.verdict]), (f"{colon}{rest}", Ink.BRIGHT)]
+    line: list[Text] = [(f" {word}", _INK[verdict.comparison.verdict]), (f"{colon}{rest}", Ink.BRIGHT)]
+    start = verdict.comparison.start
+    return line if start is None else [*line, (f"  from step {start} on", Ink.ACCENT)]
 
 
 def against(verdict: Verdict) -> str:
@@ -45,7 +47,8 @@ def against(verdict: Verdict) -> str:
     names = ", ".join(run.id for run in comparison.references)
     spread = "spread over seeds measured" if comparison.measured else "one run: spread over seeds assumed"
     label = "SYNTHETIC; " if comparison.run.synthetic or any(run.synthetic for run in comparison.references) else ""
-    return f"{label}to step {verdict.step} against {names}; {spread}"
+    steps = "" if comparison.start is None else f"from step {comparison.start}, after a switch, "
+    return f"{label}{steps}to step {verdict.step} against {names}; {spread}"
 
 
 def heads(width: int) -> list[Text]:

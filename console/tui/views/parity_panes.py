@@ -31,11 +31,15 @@ class VerdictTable(Pane):
         super().__init__(id=id, glyphs=glyphs)
         self.chosen, self.verdict = Chosen(), None  # type: Chosen, Verdict | None
         self.backend: list[Text] = []
+        self.offer = ""
         self.cursor = 0
 
-    def show(self, chosen: Chosen, verdict: Verdict | None, backend: list[Text]) -> None:
-        """Take the choice of a reference, the newest verdict, and the line about the backend alone."""
-        self.chosen, self.verdict, self.backend = chosen, verdict, backend
+    def show(self, chosen: Chosen, verdict: Verdict | None, backend: list[Text], offer: str = "") -> None:
+        """Take the choice of a reference, the newest verdict, and the line about the backend alone.
+
+        `offer`: from which step on the run could be judged instead, and the key for it.
+        """
+        self.chosen, self.verdict, self.backend, self.offer = chosen, verdict, backend, offer
         if verdict is not None:
             self.cursor = min(self.cursor, len(verdict.comparison.metrics) - 1)
         self.repaint()
@@ -54,7 +58,10 @@ class VerdictTable(Pane):
 
     def label(self) -> str:
         count = len(self.chosen.names)
-        return f"{count} reference run{'' if count == 1 else 's'}: r" if count else "no reference: r"
+        if not count:
+            return "no reference: r"
+        # Said here too: the footer of a small screen has no room for these keys.
+        return f"{count} reference run{'' if count == 1 else 's'}: r{f', {self.offer}' if self.offer else ''}"
 
     def selected(self) -> int | None:
         return self.cursor + self.ABOVE if self.verdict is not None else None
