@@ -3,7 +3,7 @@
 tmux is the terminal here and keeps its own picture of it; the client is a pty of the test's. What a pty alone can
 show (mouse reports, signals, crashes) is in tests/tui/test_pty.py and tests/tui/test_hangup.py.
 
-GNU screen is not tested: CI does not have it, and what differs is its name of the terminal (tests/tui/test_looks.py).
+GNU screen has a test of its own at the end, inside that tmux: a detach, a smaller terminal, and back.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tests.tui.test_pty import X10, Terminal, environment
 
 LIMIT = 60.0
 TMUX = shutil.which("tmux")
+SCREEN = shutil.which("screen")
 
 pytestmark = pytest.mark.skipif(TMUX is None, reason="tmux is not installed; .ci/run installs it")
 
@@ -229,6 +230,43 @@ def test_a_session_that_is_killed_ends_the_console(tmux: Tmux) -> None:
     while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, f"{left} go on without a terminal"
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(SCREEN is None, reason="GNU screen is not installed; .ci/run installs it")
+def test_in_gnu_screen(tmux: Tmux, tmp_path: Path) -> None:
+    """The other multiplexer, with its own TERM and 8 or 256 colours: a fix, a detach, a smaller terminal, and left."""
+    (tmp_path / "screenrc").write_text("startup_message off\naltscreen on\n")
+    (tmp_path / "screens").mkdir(mode=0o700)
+    command = f"SCREENDIR={tmp_path}/screens {SCREEN} -c {tmp_path}/screenrc"
+    try:
+        tmux.attach(100, 30)
+        tmux.press(f"{command} -S ops sh -c 'driftline attach --operate; echo code=$?; read gone'", "Enter")
+        tmux.shows("clip fraction", "LIVE", "RW")
+        tmux.press("F")
+        tmux.shows("which fix")
+        tmux.press("Enter")
+        tmux.shows("set processed-logprobs to on", "Cancel")
+        tmux.press("Right", "Enter")
+        tmux.shows("applied")
+        tmux.press("Escape")
+        tmux.press("C-a", "d")
+        tmux.shows("detached from")
+        tmux.resize(80, 24)
+        tmux.press(f"clear; {command} -r ops", "Enter")
+        tmux.until(lambda shown: re.search(r"processed logprobs\s+on\s+2/2", shown), "the fix to be on, after a detach")
+        tmux.resize(20, 5)
+        tmux.shows("needs 60x15")
+        tmux.resize(80, 24)
+        tmux.shows("clip fraction", "processed logprobs", "q quit")
+        tmux.press("q")
+        shown = tmux.shows("code=0")
+        assert "clip fraction" not in shown
+        tmux.press("Enter")
+        tmux.shows("screen is terminating")
+    finally:
+        # One that is detached would outlive the test; where it has ended, this says so and does nothing.
+        end = [str(SCREEN), "-c", f"{tmp_path}/screenrc", "-S", "ops", "-X", "quit"]
+        subprocess.run(end, env={"SCREENDIR": f"{tmp_path}/screens"}, capture_output=True, timeout=30, check=False)
 
 
 def _below(pid: int) -> list[int]:
