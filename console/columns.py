@@ -7,11 +7,13 @@ body as it was journaled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeGuard
 
 import numpy as np
 
+from console import wide
 from console.plain import to_json
 from console.restore import faithful
 from driftline.frames import Event, FixState, Frame, FrameError, Metrics, Span, Stamped, Tokens, floats, ints
@@ -44,21 +46,30 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "engine": "string", "prompt": "string", "reward": "float64", "piece": "string",
     },
     "rest": _PLACE | {"kind": "string", "body": "binary"},
+    wide.TABLE: wide.COLUMNS,
 }  # fmt: skip
-"""Tables with their columns, by the names of pyarrow's types."""
+"""Tables with their columns, by the names of pyarrow's types; `console.wide` has one for each name besides."""
 
 
 class Batch(NamedTuple):
-    """Some rows of one table; `columns` are arrays or lists of one length."""
+    """Some rows of one table; `columns` are arrays or lists of one length, `missing` masks of rows without a value."""
 
     table: str
     columns: dict[str, Any]
+    missing: Mapping[str, np.ndarray[Any, Any]] = MappingProxyType({})
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The type of each column, by pyarrow's names; the same for every batch of a table of one segment."""
+        known = COLUMNS[self.table]
+        return {name: known.get(name, "float64") for name in self.columns}
 
 
 def batches(stream: Iterable[Stamped]) -> Iterator[Batch]:
     """The tables of a stream of frames, each in the order of the stream."""
     open_rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in COLUMNS}
     tokens: list[dict[str, Any]] = []
+    reports = wide.Wide()
     for stamped in stream:
         place = (stamped.seq, stamped.time, stamped.producer)
         try:
@@ -73,6 +84,8 @@ def batches(stream: Iterable[Stamped]) -> Iterator[Batch]:
                 yield _joined(tokens)
                 tokens = []
             continue
+        if _counts(frame) and reports.take(*place, frame):
+            continue
         table, rows = _rows(stamped, frame)
         if not all(map(_fits, rows)):
             table, rows = _rows(stamped, None)
@@ -85,6 +98,13 @@ def batches(stream: Iterable[Stamped]) -> Iterator[Batch]:
     for table, rows in open_rows.items():
         if rows:
             yield _turned(table, rows)
+    for part in reports.parts():
+        yield Batch(wide.TABLE, part.columns, part.missing)
+
+
+def _counts(frame: Frame | None) -> TypeGuard[Metrics]:
+    """Whether it is a frame with numbers in it, of a step that a column can hold."""
+    return isinstance(frame, Metrics) and bool(frame.values) and _fits((frame.step, frame.version))
 
 
 def _rows(stamped: Stamped, frame: Frame | None) -> tuple[str, list[tuple[Any, ...]]]:

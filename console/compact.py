@@ -2,8 +2,9 @@
 
 `RUN/parquet/<table>/<segment>.parquet`, one file a table and segment, and `RUN/parquet/<segment>.json` once all of them
 are complete, forced to the disk and read back: before that note nothing may be deleted (`[hub] keep_*`). Together the
-tables have every frame of the segment: `metrics` (a row for each number), `events`, `spans`, `fixes` (a row for each
-engine's report), `tokens` (a row for each token) and `rest`, whatever else there is, as it is in the journal.
+tables have every frame of the segment: `reports` (a row for each frame of numbers, see `console.wide`), `metrics` (a
+row for each number of those whose names are too many), `events`, `spans`, `fixes` (a row for each engine's report),
+`tokens` (a row for each token) and `rest`, whatever else there is, as it is in the journal.
 
 All tables have `seq`, the hub's `hub_time` and the `producer`; times are Unix seconds as in the frames.
 """
@@ -18,13 +19,14 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from console.columns import COLUMNS, Batch, batches
+from console import wide
+from console.columns import Batch, batches
 from driftline.disk import sync_path
 from driftline.frames import Stamped
 from driftline.journal import Damage, read_segment, segments
@@ -107,7 +109,7 @@ def _segment(run: RunDir, path: Path) -> Note:
             for batch in batches(frames()):
                 table = batch.table
                 if table not in writers:
-                    writers[table] = stack.enter_context(_Writer(_file(run, table, number), table))
+                    writers[table] = stack.enter_context(_Writer(_file(run, table, number), batch.kinds))
                 writers[table].write(batch)
         for writer in writers.values():
             _read_back(writer.path, writer.rows)
@@ -133,11 +135,11 @@ def _segment(run: RunDir, path: Path) -> Note:
 class _Writer:
     """One table of one segment, under its name once it is complete and on the disk."""
 
-    def __init__(self, path: Path, table: str) -> None:
+    def __init__(self, path: Path, kinds: Mapping[str, str]) -> None:
         import pyarrow as pa
 
         self.path, self.rows = path, 0
-        self._schema: pa.Schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in COLUMNS[table].items()])
+        self._schema: pa.Schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in kinds.items()])
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
@@ -146,15 +148,20 @@ class _Writer:
 
         self._file = open(self._temporary, "xb")
         os.fchmod(self._file.fileno(), 0o600)
+        # Numbers of reports hardly ever come twice: a dictionary of them would be made in vain.
+        coded = [name for name in self._schema.names if not name.startswith(wide.VALUE)]
         self._parquet = pq.ParquetWriter(
-            self._file, self._schema, compression="zstd", write_page_checksum=True, version="2.6"
+            self._file, self._schema, compression="zstd", write_page_checksum=True, version="2.6", use_dictionary=coded
         )
         return self
 
     def write(self, batch: Batch) -> None:
         import pyarrow as pa
 
-        arrays = [pa.array(batch.columns[field.name], type=field.type) for field in self._schema]
+        arrays = [
+            pa.array(batch.columns[field.name], type=field.type, mask=batch.missing.get(field.name))
+            for field in self._schema
+        ]
         self._parquet.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
         self.rows += len(arrays[0])
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from console import restore
+from console import restore, wide
 from console.snapshot.records import run_segments
 from driftline.frames import Frame, Stamped, encode
 from driftline.records import Damage, first_seq, read_segment
@@ -51,11 +51,16 @@ def compacted(run: RunDir, segment: int, start: int = 1) -> Iterator[Stamped]:
     """The frames of one compacted segment."""
     import polars as pl  # takes a while to load
 
+    from console.snapshot import wide as snapshot_wide
+
     streams = []
     for table, made in _TABLES.items():
         path = run.parquet / table / f"{segment:06d}.parquet"
         if path.exists():
             streams.append(made(pl.read_parquet(path, glob=False).filter(pl.col("seq") >= start)))
+    reports = run.parquet / wide.TABLE / f"{segment:06d}.parquet"
+    if reports.exists():
+        streams.append(snapshot_wide.stamped(reports, start))
     yield from heapq.merge(*streams, key=attrgetter("seq"))
 
 

@@ -2,42 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from console.snapshot.records import Block, decoder
-from console.snapshot.series import schema, times
+from console.snapshot.series import schema, series, times
+from console.snapshot.want import EVERYTHING, Want
 from console.tables import STORED
-from driftline.frames import DECODE_ERRORS, FrameError, Tokens, floats, ints
+from driftline.frames import DECODE_ERRORS, FrameError, Stamped, Tokens, floats, ints
 
 
-def frames(block: Block) -> list[tuple[int, Tokens]]:
-    """Numbers and Tokens frames of a block; what this version cannot read is left out."""
+class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="t"):
+    """The beginning of a Tokens frame, which is decoded without copying the rest."""
+
+    step: int
+    version: int
+    time: float
+    n: int
+
+
+_heads: Final[msgspec.msgpack.Decoder[_Head]] = msgspec.msgpack.Decoder(_Head)
+
+
+def frames(block: Block, want: Want = EVERYTHING) -> list[tuple[int, Tokens]]:
+    """Numbers and Tokens frames of a block; what this version cannot read is left out, and what is not wanted."""
     found = []
-    for one in block.having(b"t"):
+    for stamped in _wanted(block, want):
         try:
-            stamped = decoder.decode(one)
             frame = stamped.frame()
-        except (FrameError, *DECODE_ERRORS):
+        except FrameError:
             continue  # of a newer producer
         if isinstance(frame, Tokens):
             found.append((stamped.seq, frame))
     return found
 
 
+def _wanted(block: Block, want: Want) -> list[Stamped]:
+    found = []
+    for one in block.having(b"t"):
+        try:
+            found.append(decoder.decode(one))
+        except DECODE_ERRORS:
+            continue  # of a newer hub
+    if want.where is None or not found:
+        return found
+    heads = []
+    for stamped in found:
+        try:
+            heads.append(_heads.decode(stamped.body))
+        except DECODE_ERRORS:
+            heads.append(_Head(0, 0, 0.0, 0))  # whoever decodes the frame leaves it out
+    keys = [
+        series("seq", "int", [stamped.seq for stamped in found]),
+        series("step", "int", [head.step for head in heads]),
+        series("version", "int", [head.version for head in heads]),
+        series("time", "time", [head.time for head in heads]),
+    ]
+    wanted = want.rows(pl.DataFrame(keys))
+    return found if wanted is None else [one for one, yes in zip(found, wanted.tolist(), strict=True) if yes]
+
+
 class TokenRows:
     """Collects Tokens frames and gives one row for each token, in the order in which they were sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, want: Want = EVERYTHING) -> None:
+        self._want = want
         self._frames: list[tuple[int, Tokens]] = []
         self.rows = 0
 
     def take(self, block: Block) -> None:
         """Take over the Tokens frames of a block."""
-        for seq, frame in frames(block):
+        for seq, frame in frames(block, self._want):
             self._frames.append((seq, frame))
             self.rows += frame.n
 
@@ -46,7 +86,8 @@ class TokenRows:
         taken, self._frames, self.rows = self._frames, [], 0
         if not taken:
             return pl.DataFrame(schema=schema(STORED["tokens"].columns))
-        return pl.DataFrame(_flat(taken) | {"engine": _engines(taken), "piece": _pieces(taken)})
+        made = _COLUMNS.items()
+        return pl.DataFrame([make(taken) for name, make in made if name == "seq" or self._want.has(name)])
 
 
 class SequenceRows(TokenRows):
@@ -57,9 +98,11 @@ class SequenceRows(TokenRows):
         taken, self._frames, self.rows = self._frames, [], 0
         if not taken:
             return pl.DataFrame(schema=schema(STORED["sequences"].columns))
-        columns = _flat(taken) | {"engine": _engines(taken), "piece": _pieces(taken)}
-        columns["prompt"] = _of_sequence("prompt", taken, [frame.prompts for _, frame in taken], pl.String())
-        columns["reward"] = _of_sequence("reward", taken, [frame.rewards for _, frame in taken], pl.Float64())
+        columns = [make(taken) for make in _COLUMNS.values()]
+        columns += [
+            _of_sequence("prompt", taken, [frame.prompts for _, frame in taken], pl.String()),
+            _of_sequence("reward", taken, [frame.rewards for _, frame in taken], pl.Float64()),
+        ]
         return sequences(pl.DataFrame(columns))
 
 
@@ -99,32 +142,34 @@ def sequences(tokens: pl.DataFrame) -> pl.DataFrame:
     return told.select(list(STORED["sequences"].columns))
 
 
-def _flat(taken: list[tuple[int, Tokens]]) -> dict[str, pl.Series]:
-    counts = [frame.n for _, frame in taken]
-
-    def repeated(values: list[int]) -> npt.NDArray[np.int64]:
-        return np.repeat(np.array(values, dtype=np.int64), counts)
-
-    when = np.repeat(np.array([frame.time for _, frame in taken], dtype=np.float64), counts)
-    return {
-        "seq": pl.Series("seq", repeated([seq for seq, _ in taken])),
-        "step": pl.Series("step", repeated([frame.step for _, frame in taken])),
-        "version": pl.Series("version", repeated([frame.version for _, frame in taken])),
-        "time": times("time", when),
-        "sequence": _joined("sequence", [ints(frame.seq) for _, frame in taken]),
-        "position": _joined("position", [ints(frame.position) for _, frame in taken]),
-        "id": _joined("id", [ints(frame.ids) for _, frame in taken]),
-        "token_version": _joined("token_version", [ints(frame.token_version) for _, frame in taken]),
-        "rollout": _joined("rollout", [floats(frame.rollout) for _, frame in taken]),
-        "trainer": _joined("trainer", [floats(frame.trainer) for _, frame in taken]),
-    }
+_Taken = list[tuple[int, Tokens]]
 
 
-def _joined(name: str, arrays: list[npt.NDArray[np.int32]] | list[npt.NDArray[np.float32]]) -> pl.Series:
-    return pl.Series(name, np.concatenate(arrays))
+def _of_frame(name: str, of: Callable[[int, Tokens], int]) -> Callable[[_Taken], pl.Series]:
+    """A whole number of each frame, for each of its tokens."""
+
+    def made(taken: _Taken) -> pl.Series:
+        values = np.array([of(seq, frame) for seq, frame in taken], dtype=np.int64)
+        return pl.Series(name, np.repeat(values, [frame.n for _, frame in taken]))
+
+    return made
 
 
-def _engines(taken: list[tuple[int, Tokens]]) -> pl.Series:
+def _of_token(
+    name: str, of: Callable[[Tokens], npt.NDArray[np.int32] | npt.NDArray[np.float32]]
+) -> Callable[[_Taken], pl.Series]:
+    """A number of each token."""
+    return lambda taken: pl.Series(name, np.concatenate([of(frame) for _, frame in taken]))
+
+
+def _time(taken: _Taken) -> pl.Series:
+    # Made a time once a frame, not once a token.
+    when = times("time", np.array([frame.time for _, frame in taken], dtype=np.float64))
+    which = np.repeat(np.arange(len(taken), dtype=np.uint32), [frame.n for _, frame in taken])
+    return when.gather(pl.Series(which))
+
+
+def _engines(taken: _Taken) -> pl.Series:
     return _of_sequence("engine", taken, [frame.engines for _, frame in taken], pl.String())
 
 
@@ -156,6 +201,23 @@ def _pieces(taken: list[tuple[int, Tokens]]) -> pl.Series:
         # Fewer or more of them than tokens: then nobody knows which is whose.
         found += frame.pieces if len(frame.pieces) == frame.n else [None] * frame.n
     return pl.Series("piece", found, dtype=pl.String())
+
+
+_COLUMNS: Final[dict[str, Callable[[_Taken], pl.Series]]] = {
+    "seq": _of_frame("seq", lambda seq, _: seq),
+    "step": _of_frame("step", lambda _, frame: frame.step),
+    "version": _of_frame("version", lambda _, frame: frame.version),
+    "time": _time,
+    "sequence": _of_token("sequence", lambda frame: ints(frame.seq)),
+    "position": _of_token("position", lambda frame: ints(frame.position)),
+    "id": _of_token("id", lambda frame: ints(frame.ids)),
+    "token_version": _of_token("token_version", lambda frame: ints(frame.token_version)),
+    "rollout": _of_token("rollout", lambda frame: floats(frame.rollout)),
+    "trainer": _of_token("trainer", lambda frame: floats(frame.trainer)),
+    "engine": _engines,
+    "piece": _pieces,
+}
+"""How each column of the table `tokens` is made."""
 
 
 def _texts(pieces: pl.Series, place: npt.NDArray[np.intp]) -> pl.Series:

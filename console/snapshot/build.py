@@ -11,6 +11,7 @@ from console.snapshot.blobs import SequenceRows, TokenRows
 from console.snapshot.records import Block, decoder
 from console.snapshot.reports import Reports
 from console.snapshot.series import series
+from console.snapshot.want import EVERYTHING, Want
 from console.tables import STORED, Row, Table
 from driftline.frames import DECODE_ERRORS, FrameError
 
@@ -62,22 +63,24 @@ class FrameRows:
         )
 
 
-def builder(name: str) -> Builder:
-    """The builder of a stored table."""
+def builder(name: str, want: Want = EVERYTHING) -> Builder:
+    """The builder of a stored table, of which not more than `want` is needed."""
     match name:
         case "reports":
-            return Reports()
+            return Reports(want)
         case "tokens":
-            return TokenRows()
+            return TokenRows(want)
         case "sequences":
-            return SequenceRows()
+            return SequenceRows(want)
         case _:
             return FrameRows(STORED[name])
 
 
-def batches(name: str, blocks: Iterable[Block], rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
+def batches(
+    name: str, blocks: Iterable[Block], rows: int = BATCH_ROWS, *, want: Want = EVERYTHING
+) -> Iterator[pl.DataFrame]:
     """A stored table from blocks of encoded frames (all kinds), in parts of about `rows` rows."""
-    making = builder(name)
+    making = builder(name, want)
     for block in blocks:
         making.take(block)
         if making.rows >= rows:

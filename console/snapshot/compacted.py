@@ -8,13 +8,16 @@ from typing import Final
 
 import msgspec
 import polars as pl
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from console.snapshot import longform
+from console.snapshot import longform, wide
 from console.snapshot.blobs import sequences
 from console.snapshot.build import batches
 from console.snapshot.records import Block, encode
 from console.snapshot.reports import KEYS
 from console.snapshot.series import times
+from console.snapshot.want import EVERYTHING, Want
+from console.snapshot.want import KEYS as FRAME_KEYS
 from console.tables import STORED
 from driftline.frames import Stamped
 from driftline.rundir import RunDir
@@ -23,27 +26,48 @@ _ROWS: Final = 65_536
 _SLICE: Final = 262_144
 
 
-def parts(run: RunDir, segment: int, stored: str) -> Iterator[pl.DataFrame]:
+def parts(run: RunDir, segment: int, stored: str, want: Want = EVERYTHING) -> Iterator[pl.DataFrame]:
     """A stored table of one segment, in the order of the frames' numbers."""
     # Frames without a table of their own, or of a shape that theirs cannot hold, as they were journaled.
-    rest = list(batches(stored, frames(run, segment)))
-    table, turned = _FROM.get(stored, (None, None))
-    path = run.parquet / (table or stored) / f"{segment:06d}.parquet"
-    if turned is None or not path.exists():
-        yield from rest
-    elif rest:
-        yield pl.concat([turned(path), *rest], how="diagonal").sort("seq", maintain_order=True)
-    elif stored == "tokens":
-        yield from _slices(path, list(STORED[stored].columns))
+    found = list(batches(stored, frames(run, segment), want=want))
+    for table, turned in _FROM.get(stored, {}).items():
+        path = run.parquet / table / f"{segment:06d}.parquet"
+        if path.exists():
+            if stored == "tokens" and not found:
+                yield from _slices(path, want)
+            else:
+                found += turned(path, want)
+    if len(found) > 1:
+        yield pl.concat(found, how="diagonal_relaxed").sort("seq", maintain_order=True)
     else:
-        yield turned(path)
+        yield from found
 
 
-def _slices(path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
-    """A table that may be large, in parts of about a row group."""
-    rows = pl.scan_parquet(path, glob=False).select(columns)
-    for at in range(0, rows.select(pl.len()).collect().item(), _SLICE):
-        yield _timed(rows.slice(at, _SLICE).collect())
+def _slices(path: Path, want: Want) -> Iterator[pl.DataFrame]:
+    """A table that may be large, in parts of whole row groups: one that is cut through would be decoded twice."""
+    columns = [name for name in STORED["tokens"].columns if want.has(name) or name == "seq"]
+    rows = pl.scan_parquet(path, glob=False)
+    for begin, count in _row_groups(path):
+        part = rows.slice(begin, count)
+        if want.where is not None:
+            wanted = want.rows(_timed(part.select(sorted(FRAME_KEYS)).collect()))
+            if wanted is not None and not wanted.any():
+                continue
+        yield _timed(part.select(columns).collect())
+
+
+def _row_groups(path: Path) -> Iterator[tuple[int, int]]:
+    """First row and number of rows of row groups, several together where they are small."""
+    with pq.ParquetFile(path) as file:
+        sizes = [file.metadata.row_group(at).num_rows for at in range(file.metadata.num_row_groups)]
+    begin = count = 0
+    for size in sizes:
+        if count and count + size > _SLICE:
+            yield begin, count
+            begin, count = begin + count, 0
+        count += size
+    if count:
+        yield begin, count
 
 
 def frames(run: RunDir, segment: int) -> Iterator[Block]:
@@ -62,11 +86,22 @@ def _timed(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(times(name, rows[name].to_numpy()) for name in moments)
 
 
-def _same(stored: str) -> Callable[[Path], pl.DataFrame]:
-    return lambda path: _timed(pl.read_parquet(path, glob=False, columns=list(STORED[stored].columns)))
+def _same(stored: str) -> Callable[[Path, Want], list[pl.DataFrame]]:
+    def made(path: Path, want: Want) -> list[pl.DataFrame]:  # noqa: ARG001 - these tables are small
+        return [_timed(pl.read_parquet(path, glob=False, columns=list(STORED[stored].columns)))]
+
+    return made
 
 
-def _reports(path: Path) -> pl.DataFrame:
+def _reports(path: Path, want: Want) -> list[pl.DataFrame]:
+    found = []
+    for sheet in wide.sheets(path, columns=want.columns):
+        values = [column for name, column in sheet.values.items() if name not in KEYS]
+        found.append(_timed(sheet.keys.select(KEYS)).with_columns(values))
+    return found
+
+
+def _numbers(path: Path, want: Want) -> list[pl.DataFrame]:  # noqa: ARG001 - these are few
     rows = longform.read(path, KEYS)
     keys = {name: longform.array(rows, name) for name in ("seq", "step", "time", "version")}
     producer = pl.Series("producer", rows.column("producer"))
@@ -83,25 +118,28 @@ def _reports(path: Path) -> pl.DataFrame:
             if name not in KEYS:
                 columns[name] = pl.Series(name, values)
         parts.append(pl.DataFrame(columns))
-    return parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal").sort("seq")
+    return parts
 
 
-def _fixes(path: Path) -> pl.DataFrame:
+def _fixes(path: Path, want: Want) -> list[pl.DataFrame]:  # noqa: ARG001 - this table is small
     rows = pl.read_parquet(path, glob=False)
     # The table's words are those of the engine's report; those of the whole fix stand beside them here.
     reported = rows.drop("how", "detail").rename({"engine_how": "how", "engine_detail": "detail"})
-    return _timed(reported).select(list(STORED["fixes"].columns))
+    return [_timed(reported).select(list(STORED["fixes"].columns))]
 
 
-def _sequences(path: Path) -> pl.DataFrame:
-    return sequences(_timed(pl.read_parquet(path, glob=False)))
+def _sequences(path: Path, want: Want) -> list[pl.DataFrame]:
+    rows = pl.scan_parquet(path, glob=False)
+    rows = rows if want.has("text") else rows.with_columns(pl.lit(None, pl.String()).alias("piece"))
+    return [sequences(_timed(rows.collect()))]
 
 
-_FROM: Final[dict[str, tuple[str, Callable[[Path], pl.DataFrame]]]] = {
-    "reports": ("metrics", _reports),
-    "events": ("events", _same("events")),
-    "spans": ("spans", _same("spans")),
-    "fixes": ("fixes", _fixes),
-    "tokens": ("tokens", _same("tokens")),
-    "sequences": ("tokens", _sequences),
+_FROM: Final[dict[str, dict[str, Callable[[Path, Want], list[pl.DataFrame]]]]] = {
+    "reports": {"reports": _reports, "metrics": _numbers},
+    "events": {"events": _same("events")},
+    "spans": {"spans": _same("spans")},
+    "fixes": {"fixes": _fixes},
+    "tokens": {"tokens": _same("tokens")},
+    "sequences": {"tokens": _sequences},
 }
+"""By stored table, the compacted ones that it is made of."""

@@ -30,9 +30,9 @@ def metric_names(frame: pl.DataFrame) -> list[str]:
 def conform(frame: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
     """Reports under exactly these columns; null where there is no value."""
     kinds = schema(TABLES["metrics"].columns)
-    have = frame.schema
+    told = {name for name, kind in frame.schema.items() if kind != pl.Null()}
     return frame.select(
-        pl.col(name) if name in have else pl.lit(None, dtype=kinds.get(name, pl.Float64())).alias(name)
+        pl.col(name) if name in told else pl.lit(None, dtype=kinds.get(name, pl.Float64())).alias(name)
         for name in names
     )
 
@@ -45,7 +45,7 @@ def in_order(parts: Iterable[pl.DataFrame], names: list[str]) -> Iterator[pl.Dat
         steps = part["step"].to_numpy()
         if not allowed.issuperset(part.columns) or not _rising(steps, last):
             raise OutOfOrderError
-        last = int(steps[-1])
+        last = int(steps[-1]) if len(steps) else last
         yield conform(part, names)
 
 

@@ -9,12 +9,15 @@ from typing import Final
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from console.snapshot.derive import OutOfOrderError
 from console.snapshot.plan import Ask, answer
 from console.snapshot.source import Source
+from console.snapshot.want import Want, of
 from console.tables import TABLES
 
 _SELECT: Final = re.compile(r"\s*\(*\s*(select|with)\b", re.IGNORECASE)
 _RELATION: Final = re.compile(r"relation '([^']*)' was not found")
+_NOTHING: Final = Want(frozenset())
 
 
 class QueryError(ValueError):
@@ -22,29 +25,17 @@ class QueryError(ValueError):
 
 
 def scan(source: Source, table: str) -> pl.LazyFrame:
-    """A table as a LazyFrame, read anew each time that it is collected. Raises AskError."""
-    first = answer(source, Ask(table=table))
-    if TABLES[table].open or table != TABLES[table].source:
-        # Of these the columns, or the rows, are known only when everything was read.
-        return first.collect().lazy()
+    """A table as a LazyFrame, read anew each time that it is collected. Raises AskError.
 
-    def read(
-        with_columns: list[str] | None,
-        predicate: pl.Expr | None,
-        n_rows: int | None,
-        batch_size: int | None,  # noqa: ARG001 - a hint
-    ) -> Iterator[pl.DataFrame]:
-        for part in answer(source, Ask(table=table)).parts:
-            kept = part if predicate is None else part.filter(predicate)
-            kept = kept if with_columns is None else kept.select(with_columns)
-            if n_rows is not None:
-                kept = kept.head(n_rows)
-                n_rows -= kept.height
-            yield kept
-            if n_rows == 0:
-                return
-
-    return register_io_source(read, schema=first.schema)
+    `metrics` is looked through first, for the names that it has; one that cannot be streamed is held in memory.
+    """
+    if table == "metrics":
+        try:
+            for _ in answer(source, Ask(table=table), want=_NOTHING).parts:
+                pass
+        except OutOfOrderError:
+            return _whole(source, table)
+    return _streamed(source, table, [])
 
 
 def query(source: Source, sql: str) -> pl.DataFrame:
@@ -54,18 +45,68 @@ def query(source: Source, sql: str) -> pl.DataFrame:
     named = [table for table in TABLES if re.search(rf"(?<![\w./]){table}(?![\w/])", sql, re.IGNORECASE)]
     if not named:
         raise QueryError(f"the query names no table; tables: {', '.join(TABLES)}")
-    tables = {table: scan(source, table) for table in named}
+    disorder: list[OutOfOrderError] = []
+    tables = {table: _streamed(source, table, disorder) for table in named}
     try:
-        return pl.SQLContext(tables).execute(sql).collect(engine="streaming")
-    except pl.exceptions.ColumnNotFoundError as error:
-        # Polars goes on to print its plan. A name with a slash needs quotes, or SQL divides.
-        raise QueryError(f"{_first_line(error)} (quote names with a slash: \"reward/mean\")") from error
-    except pl.exceptions.SQLInterfaceError as error:
-        if found := _RELATION.search(str(error)):
-            raise QueryError(f"no table '{found[1]}'; tables: {', '.join(TABLES)}") from error
-        raise QueryError(f"not understood: {_first_line(error)}") from error
+        return _execute(tables, sql)
+    except (pl.exceptions.PolarsError, OutOfOrderError) as error:
+        # Which columns `metrics` has is taken from its beginning; another may come later.
+        late = isinstance(error, pl.exceptions.ColumnNotFoundError) and "metrics" in tables
+        if isinstance(error, pl.exceptions.PolarsError) and not disorder and not late:
+            raise _said(error) from error
+    try:
+        return _execute(tables | {"metrics": _whole(source, "metrics")}, sql)
     except pl.exceptions.PolarsError as error:
-        raise QueryError(f"cannot be answered: {_first_line(error)}") from error
+        raise _said(error) from error
+
+
+def _execute(tables: dict[str, pl.LazyFrame], sql: str) -> pl.DataFrame:
+    return pl.SQLContext(tables).execute(sql).collect(engine="streaming")
+
+
+def _whole(source: Source, table: str) -> pl.LazyFrame:
+    return answer(source, Ask(table=table), stream=False).collect().lazy()
+
+
+def _streamed(source: Source, table: str, disorder: list[OutOfOrderError]) -> pl.LazyFrame:
+    """A table that is read when it is collected, with what Polars pushes down; to `disorder` goes what forbids it."""
+    if table != TABLES[table].source and not TABLES[table].open:
+        return _whole(source, table)  # its rows are put together from all frames
+    schema = answer(source, Ask(table=table), want=_NOTHING).schema
+
+    def read(
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+        batch_size: int | None,  # noqa: ARG001 - a hint
+    ) -> Iterator[pl.DataFrame]:
+        columns = list(schema) if with_columns is None else with_columns
+        try:
+            for part in answer(source, Ask(table=table), want=of(columns, predicate)).parts:
+                kept = part if predicate is None else part.filter(predicate)
+                if n_rows is not None:
+                    kept = kept.head(n_rows)
+                    n_rows -= kept.height
+                yield kept.select(columns)
+                if n_rows == 0 and not TABLES[table].open:
+                    return  # of an open table the names that come later are told all the same
+        except OutOfOrderError as error:
+            disorder.append(error)  # Polars may make an error of its own of it
+            raise
+
+    return register_io_source(read, schema=schema)
+
+
+def _said(error: pl.exceptions.PolarsError) -> QueryError:
+    """What is wrong with a query, in a sentence."""
+    if isinstance(error, pl.exceptions.ColumnNotFoundError):
+        # Polars goes on to print its plan. A name with a slash needs quotes, or SQL divides.
+        return QueryError(f"{_first_line(error)} (quote names with a slash: \"reward/mean\")")
+    if isinstance(error, pl.exceptions.SQLInterfaceError):
+        if found := _RELATION.search(str(error)):
+            return QueryError(f"no table '{found[1]}'; tables: {', '.join(TABLES)}")
+        return QueryError(f"not understood: {_first_line(error)}")
+    return QueryError(f"cannot be answered: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

@@ -12,6 +12,8 @@ import polars as pl
 from console.snapshot import derive
 from console.snapshot.series import DTYPES, schema
 from console.snapshot.source import Source
+from console.snapshot.want import Want
+from console.snapshot.want import of as want_of
 from console.tables import TABLES, Column, Table
 from driftline.metrics import resolve
 
@@ -69,8 +71,8 @@ class Answer:
         return pl.concat(found) if found else pl.DataFrame(schema=self.schema)
 
 
-def answer(source: Source, ask: Ask, *, stream: bool = True) -> Answer:
-    """The table that is asked for. Raises AskError.
+def answer(source: Source, ask: Ask, *, stream: bool = True, want: Want | None = None) -> Answer:
+    """The table that is asked for. Raises AskError. `want` is what else is known of what will be used of the table.
 
     With `stream` the `metrics` are given out while they are read, which works as long as they come one report a
     step, in order, under names known from the first part; the other tables of single frames always stream.
@@ -82,10 +84,12 @@ def answer(source: Source, ask: Ask, *, stream: bool = True) -> Answer:
         raise AskError(f"only the table metrics has a long form, not {ask.table}")
     where = _where(ask, table)
     synthetic = source.synthetic()
+    if want is None:
+        want = _wanted(ask, where)
     if ask.table == "metrics":
-        made = _metrics(source, stream=stream)
+        made = _metrics(source, want, stream=stream)
     elif table.rows is not None or ask.table == table.source:
-        made = Answer(dict(table.columns), source.parts(table.source))
+        made = Answer(dict(table.columns), _filled(source.parts(table.source, want), table))
     else:
         put_together = {"syncs": derive.syncs, "commands": derive.commands}[ask.table]
         made = Answer(dict(table.columns), iter([put_together(_all(source, table.source))]))
@@ -93,17 +97,33 @@ def answer(source: Source, ask: Ask, *, stream: bool = True) -> Answer:
     return _cut(made, ask, where, synthetic=synthetic, again=again)
 
 
-def _metrics(source: Source, *, stream: bool) -> Answer:
+def _wanted(ask: Ask, where: pl.Expr | None) -> Want:
+    """What of the stored table follows from what is asked for."""
+    if not ask.columns or ask.long:
+        return want_of(None, where)
+    return want_of([resolve(name) for name in ask.columns] if ask.table == "metrics" else list(ask.columns), where)
+
+
+def _filled(parts: Parts, table: Table) -> Parts:
+    """Parts with all columns of their table, null where nobody wanted the values."""
+    kinds = schema(table.columns)
+    for part in parts:
+        missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in kinds.items() if name not in part.columns]
+        yield part.with_columns(missing).select(list(kinds)) if missing else part
+
+
+def _metrics(source: Source, want: Want, *, stream: bool) -> Answer:
     if not stream:
+        # All of it: which reports are of a life that was taken back shows in what else was told of their steps.
         whole = derive.merged(_all(source, "reports"))
         return Answer(_named(whole.columns), iter([whole]))
-    parts = source.parts("reports")
+    parts = source.parts("reports", want)
     first = next(parts, None)
     if first is None:
         return Answer(dict(TABLES["metrics"].columns), iter(()))
     names = derive.metric_names(first)
     streamed = derive.in_order(chain([first], parts), names)
-    return Answer(_named(names), streamed, again=lambda: _metrics(source, stream=False))
+    return Answer(_named(names), streamed, again=lambda: _metrics(source, want, stream=False))
 
 
 def _named(names: Iterable[str]) -> dict[str, Column]:

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from console.snapshot.layouts import Layout, Layouts
+from console.snapshot.layouts import Alike, Layout, Layouts
 from console.snapshot.records import Block, Rows, decoder
 from console.snapshot.series import schema, series, times
+from console.snapshot.want import EVERYTHING, Want
 from console.tables import STORED
 from driftline.frames import DECODE_ERRORS, FrameError, Metrics, Stamped
 from driftline.metrics import resolve
@@ -26,41 +27,50 @@ _ROOM: Final = 147_456
 class Reports:
     """Collects Metrics frames and gives them as the stored table `reports`."""
 
-    def __init__(self) -> None:
+    def __init__(self, want: Want = EVERYTHING) -> None:
+        self._want = want
         self._layouts = Layouts()
         self._sheets: dict[Layout, _Sheet] = {}
         self._singles: list[bytes] = []
-
-    @property
-    def rows(self) -> int:
-        return sum(len(sheet) for sheet in self._sheets.values()) + len(self._singles)
+        self.rows = 0
+        """Those that were not wanted are counted: their names are told with the others'."""
 
     def take(self, block: Block) -> None:
         """Take over the Metrics frames of a block; what is no such frame is left out."""
         found, left = self._layouts.sort(block)
+        self.rows += sum(len(alike.places) for alike in found) + len(left)
         for alike in found:
             if alike.layout not in self._sheets:
-                self._sheets[alike.layout] = _Sheet(alike.layout)
-            self._sheets[alike.layout].add(alike.rows)
+                self._sheets[alike.layout] = _Sheet(alike.layout, self._want)
+            self._sheets[alike.layout].add(self._wanted(alike))
         self._singles += block.bodies(left)
+
+    def _wanted(self, alike: Alike) -> Rows:
+        layout, rows = alike.layout, alike.rows
+        if self._want.where is None:
+            return rows
+        keys = {name: getattr(layout, name).ints(rows) for name in ("seq", "step", "version")}
+        wanted = self._want.rows(pl.DataFrame({**keys, "time": times("time", layout.time.floats(rows))}))
+        return rows if wanted is None else rows[wanted]
 
     def frame(self) -> pl.DataFrame:
         """What was taken since the last time, in the order of the frames' numbers."""
-        parts = [sheet.frame() for sheet in self._sheets.values() if len(sheet)] + _singly(self._singles)
-        self._singles = []
+        parts = [sheet.frame() for sheet in self._sheets.values()] + _singly(self._singles)
+        self._singles, self.rows = [], 0
         if not parts:
             return pl.DataFrame(schema=schema(STORED["reports"].columns))
-        return parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal").sort("seq")
+        return parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal_relaxed").sort("seq")
 
 
 class _Sheet:
     """Numbers of frames of one layout, a row of memory for each name, used again for every batch."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, want: Want) -> None:
         self._layout = layout
         # The keys win: a trainer's own metric of such a name cannot take their place.
-        self._values = {name: number for name, number in layout.values.items() if name not in KEYS}
-        self._numbers = [layout.time, *self._values.values()]
+        self._names = [name for name in layout.values if name not in KEYS]
+        self._places = {name: at for at, name in enumerate(filter(want.has, self._names), 1)}
+        self._numbers = [layout.time, *(layout.values[name] for name in self._places)]
         self._ints = [layout.seq, layout.step, layout.version]
         self._n = 0
         self._whole: npt.NDArray[np.int64] = np.empty((len(self._ints), _ROOM), np.int64)
@@ -90,8 +100,10 @@ class _Sheet:
             "time": times("time", self._real[0, :n]),
             "version": pl.Series("version", version),
         }
-        for at, name in enumerate(self._values, 1):
-            columns[name] = pl.Series(name, self._real[at, :n])
+        nothing = pl.Series([None], dtype=pl.Null()).new_from_index(0, n)
+        for name in self._names:
+            at = self._places.get(name)
+            columns[name] = nothing.alias(name) if at is None else pl.Series(name, self._real[at, :n])
         return pl.DataFrame(columns)
 
 

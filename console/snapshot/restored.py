@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from console import restore
-from console.snapshot import longform
+from console.snapshot import longform, wide
 from console.store.stretch import Portion, Stretch, of_frames
 from driftline.frames import Frame, FrameError, Metrics, Stamped, encode
 from driftline.rundir import RunDir
@@ -23,7 +23,7 @@ from driftline.rundir import RunDir
 
 def portion(run: RunDir, segment: int, until: int) -> Portion | None:
     """The frames of a segment up to number `until`; None where it has none."""
-    stretches = _stretches(_path(run, "metrics", segment), until)
+    stretches = _sheets(_path(run, "reports", segment), until) + _stretches(_path(run, "metrics", segment), until)
     others = [
         Stamped(seq, time, producer, msgspec.Raw(encode(frame)))
         for table, frames in _FRAMES
@@ -65,7 +65,7 @@ def _rows(path: str | None, until: int) -> pl.DataFrame:
 def _ends(run: RunDir, segment: int, until: int) -> tuple[tuple[int, float], tuple[int, float]] | None:
     """Number and hub time of the first and the last frame of any kind."""
     found: list[tuple[int, float]] = []
-    for table in ("metrics", "events", "spans", "fixes", "tokens", "rest"):
+    for table in ("reports", "metrics", "events", "spans", "fixes", "tokens", "rest"):
         path = _path(run, table, segment)
         if path is not None:
             rows = pl.scan_parquet(path, glob=False).select("seq", "hub_time").filter(pl.col("seq") <= until)
@@ -94,8 +94,20 @@ def _fixes(rows: pl.DataFrame) -> Placed:
 _FRAMES: Final = (("events", _each(restore.event)), ("spans", _each(restore.span)), ("fixes", _fixes))
 
 
+def _sheets(path: str | None, until: int) -> list[Stretch]:
+    """Metrics frames by their shape."""
+    if path is None:
+        return []
+    found = []
+    for sheet in wide.sheets(Path(path), until=until):
+        seq, step, time = (sheet.keys[name].to_numpy() for name in ("seq", "step", "time"))
+        values = {name: column.to_numpy() for name, column in sheet.values.items()}
+        found.append(Stretch(seq, step, time, values, sheet.labels))
+    return found
+
+
 def _stretches(path: str | None, until: int) -> list[Stretch]:
-    """Metrics frames by the names that they have."""
+    """Metrics frames that have a row for each number, by the names that they have."""
     if path is None:
         return []
     rows = longform.read(Path(path), ("seq", "step", "time"))

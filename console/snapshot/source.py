@@ -11,6 +11,7 @@ import polars as pl
 from console.snapshot import compacted
 from console.snapshot.build import batches
 from console.snapshot.records import Block, decoder, encode, run_segments, segment
+from console.snapshot.want import EVERYTHING, Want
 from console.tables import STORED
 from driftline.client import Client
 from driftline.config import digest
@@ -28,8 +29,8 @@ class Source(Protocol):
     id: str
     damage: Damage
 
-    def parts(self, stored: str) -> Iterator[pl.DataFrame]:
-        """A stored table in parts of bounded size, in the order of the frames' numbers."""
+    def parts(self, stored: str, want: Want = EVERYTHING) -> Iterator[pl.DataFrame]:
+        """A stored table in parts of bounded size, in the order of the frames' numbers; `want` is a hint."""
 
     def config_digest(self) -> str:
         """Digest of the configuration as run, "" where nobody knows it."""
@@ -46,15 +47,15 @@ class Directory:
         self.id = run.id
         self.damage = Damage()
 
-    def parts(self, stored: str) -> Iterator[pl.DataFrame]:
+    def parts(self, stored: str, want: Want = EVERYTHING) -> Iterator[pl.DataFrame]:
         self.damage = Damage()
         journal = []
         for number, path in run_segments(self.run):
             if path is not None:
                 journal.append(path)
             else:
-                yield from compacted.parts(self.run, number, stored)
-        yield from batches(stored, self._blocks(journal))
+                yield from compacted.parts(self.run, number, stored, want)
+        yield from batches(stored, self._blocks(journal), want=want)
 
     def config_digest(self) -> str:
         try:
@@ -91,8 +92,8 @@ class Hub:
         self._client = client
         self._snapshot = client.snapshot()
 
-    def parts(self, stored: str) -> Iterator[pl.DataFrame]:
-        yield from batches(stored, self._pages(tokens="t" in STORED[stored].tags))
+    def parts(self, stored: str, want: Want = EVERYTHING) -> Iterator[pl.DataFrame]:
+        yield from batches(stored, self._pages(tokens="t" in STORED[stored].tags), want=want)
 
     def config_digest(self) -> str:
         return _first_state(self._snapshot.states).config_digest

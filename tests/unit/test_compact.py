@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import driftline.journal as journal_module
-from console import columns
+from console import columns, wide
 from console.cli import main
 from console.compact import CompactError, check, compact
 from console.launch import Supervisor
@@ -38,6 +39,7 @@ from driftline.frames import (
 from driftline.hub.keep import Keep
 from driftline.journal import Journal, Record, read, record_encoder, segments
 from driftline.probe import Probe
+from driftline.records import first_seq
 from driftline.rundir import RunDir
 from tests.unit.hubs import PATIENCE, Hub, until
 
@@ -90,17 +92,25 @@ def table(run: RunDir, name: str) -> list[dict[str, object]]:
     return pl.read_parquet(run.parquet / name / "*.parquet").to_dicts()
 
 
+def journal_of(run: RunDir, seq: int) -> Path | None:
+    """The segment that a number is in."""
+    return next((path for path in reversed(segments(run.journal)) if first_seq(path) <= seq), None)
+
+
 def same(one: object, other: object) -> bool:
     if isinstance(one, float) and isinstance(other, float) and math.isnan(one):
         return math.isnan(other)
     return one == other and type(one) is type(other)
 
 
-def test_the_tables_are_the_journal_row_for_row(run: RunDir) -> None:
+@pytest.mark.parametrize("shapes", [0, wide.MAX_SHAPES])
+def test_the_tables_are_the_journal_row_for_row(run: RunDir, monkeypatch: pytest.MonkeyPatch, shapes: int) -> None:
     """Against rows made here from the journal, one frame at a time, without the code under test."""
+    monkeypatch.setattr(wide, "MAX_SHAPES", shapes)
     notes = list(compact(run))
     assert [note.segment for note in notes] == [int(path.stem) for path in segments(run.journal)]
     expected: dict[str, list[dict[str, object]]] = {name: [] for name in columns.COLUMNS}
+    before = 0
     for stamped in read(run.journal):
         place = {"seq": stamped.seq, "hub_time": stamped.time, "producer": stamped.producer}
         try:
@@ -110,6 +120,14 @@ def test_the_tables_are_the_journal_row_for_row(run: RunDir) -> None:
         if isinstance(frame, Metrics) and frame.values and frame.step < 2**63:
             names = [*frame.values, *sorted(set(frame.labels) - set(frame.values))]
             head = {"step": frame.step, "version": frame.version, "time": frame.time}
+            if shapes:
+                numbers = {wide.VALUE + n: value for n, value in frame.values.items()}
+                layout = json.dumps({"names": list(frame.values), "labels": frame.labels}, separators=(",", ":"))
+                first = journal_of(run, stamped.seq) != journal_of(run, before)
+                shape = {"shape": 0, "layout": layout if first else None}
+                expected["reports"].append(place | head | shape | numbers)
+                before = stamped.seq
+                continue
             expected["metrics"] += [
                 place | head | {"name": n, "value": frame.values.get(n), "label": frame.labels.get(n)} for n in names
             ]
@@ -141,6 +159,10 @@ def test_the_tables_are_the_journal_row_for_row(run: RunDir) -> None:
             letter = journal_module.kind(stamped.body).decode()
             expected["rest"].append(place | {"kind": letter, "body": bytes(stamped.body)})
     for name, rows in expected.items():
+        if name == ("reports" if shapes == 0 else "metrics"):
+            assert not rows
+            assert not (run.parquet / name).exists()
+            continue
         got = table(run, name)
         assert len(got) == len(rows) > 0, name
         for one, other in zip(got, rows, strict=True):
@@ -240,7 +262,7 @@ def test_a_run_that_says_so_is_compacted_by_its_end(tmp_path: Path) -> None:
             probe.emit({"a": 1.0}, step=1)
             assert probe.flush(PATIENCE)
         assert supervisor.poll("compact") is None, "it is there, beside the hub"
-    assert table(made, "metrics")[0]["name"] == "a"
+    assert table(made, "reports")[0]["value/a"] == 1.0
     assert check(made) == []
     assert [note.stem for note in made.parquet.glob("*.json")] == ["000001"]
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import driftline.journal as journal_module
-from console import columns
+from console import columns, wide
 from console.compact import compact
 from console.replay.stream import compacted, frames
 from driftline import rundir
@@ -46,6 +46,12 @@ def odd() -> list[bytes]:
         msgspec.msgpack.encode(["m", 1, 1, 1, {"whole": 3}]),  # another encoder's: integers where ours has floats
         msgspec.msgpack.encode(["?", "newer"]),
     ]
+
+
+@pytest.fixture(params=[0, 1, wide.MAX_SHAPES], autouse=True)
+def shapes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of numbers a row for each number, a row for each frame, and some so and some so."""
+    monkeypatch.setattr(wide, "MAX_SHAPES", request.param)
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from console import cli
+from console import cli, wide
 from console.compact import compact
 from console.export import FORMATS, ExportError, export, frame, query, scan, through_hub
-from console.snapshot import reports
+from console.snapshot import build, reports
 from console.snapshot.records import Block, encode, segment
 from console.snapshot.source import Directory
 from console.tables import TABLES
@@ -25,6 +25,7 @@ from driftline import journal as journal_module
 from driftline.client import Client, attach
 from driftline.frames import Metrics, RunState, Tokens, floats, ints
 from driftline.journal import Damage, read, segments
+from driftline.metrics import resolve
 from driftline.probe import Probe
 from driftline.rundir import RunDir, create
 from tests.unit.hubs import Hub, until
@@ -67,7 +68,9 @@ def test_live_journal_and_parquet_agree_row_by_row(hub: Hub, tmp_path: Path) -> 
         assert table.height > 0, name
 
 
-def test_a_run_half_of_which_is_only_parquet(run: RunDir) -> None:
+@pytest.mark.parametrize("shapes", [0, 1, wide.MAX_SHAPES])
+def test_a_run_half_of_which_is_only_parquet(run: RunDir, monkeypatch: pytest.MonkeyPatch, shapes: int) -> None:
+    monkeypatch.setattr(wide, "MAX_SHAPES", shapes)
     before = {name: frame(run, name) for name in TABLES}
     list(compact(run))
     for path in segments(run.journal)[:2]:
@@ -397,3 +400,62 @@ def test_directories_are_read_again_each_time(run: RunDir) -> None:
     source = Directory(run)
     assert [part.height for part in source.parts("events")] == [1]
     assert [part.height for part in source.parts("events")] == [1]
+
+
+ASKED: list[tuple[str, list[str] | None, str | None]] = [
+    ("metrics", ["step", "reward/mean"], None),
+    ("metrics", ["mine"], "step >= 7 AND step < 12"),
+    ("metrics", ["policy/entropy", "sync/total_s"], "step % 3 = 0 OR version = 2"),
+    ("metrics", ["step"], "mine < 0 AND step > 3"),
+    ("metrics", None, "step > 1000000"),
+    ("tokens", ["engine", "rollout"], None),
+    ("tokens", ["piece"], "step >= 5 AND step <= 6"),
+    ("tokens", ["id", "time"], "seq > 40 AND engine = 'engine-1'"),
+    ("tokens", None, "EXTRACT(second FROM time) > 30"),
+    ("sequences", ["text", "reward"], "step = 4"),
+    ("sequences", ["rollout_sum"], "version > 3"),
+    ("spans", ["phase"], "step = 2"),
+]
+
+
+@pytest.mark.parametrize(("table", "columns", "where"), ASKED)
+def test_what_is_pushed_down_changes_no_answer(
+    run: RunDir, table: str, columns: list[str] | None, where: str | None
+) -> None:
+    """The same query over the whole table, from the journal, from half of it and from Parquet."""
+    whole_table = frame(run, table)
+    names = ", ".join('"' + name + '"' for name in columns) if columns else "*"
+    sql = f"SELECT {names} FROM {table}" + (f" WHERE {where}" if where else "")
+    expected = pl.SQLContext({table: whole_table.lazy()}).execute(sql).collect()
+    count = f"SELECT count(*) AS n FROM ({sql})"
+    list(compact(run))
+    for gone in (0, 2, len(segments(run.journal)) - 2):
+        for path in segments(run.journal)[:gone]:
+            path.unlink()
+        assert_frame_equal(query(run, sql), expected, check_exact=True)
+        assert query(run, count).item() == expected.height
+        assert_frame_equal(query(run, f"{sql} LIMIT 3"), expected.head(3), check_exact=True)
+        lazily = scan(run, table)
+        lazily = lazily.filter(pl.sql_expr(where)) if where else lazily
+        assert_frame_equal((lazily.select(columns) if columns else lazily).collect(), expected, check_exact=True)
+
+
+@pytest.mark.parametrize("late", [Metrics(11, 5, NOW, {"late": 1.0}), Metrics(3, 5, NOW, {"reward": 9.0})])
+def test_a_query_over_steps_that_begin_otherwise_than_they_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: Metrics
+) -> None:
+    """A name that comes late, and a run that was resumed: both are known only when all was read."""
+    monkeypatch.setattr(build.batches, "__defaults__", (4,))
+    monkeypatch.setattr(journal_module, "SEGMENT_BYTES", 300)
+    run = create(tmp_path, "late")
+    journal(run, [Metrics(step, step, NOW + step, {"reward": float(step)}) for step in range(10)] + [late])
+    expected = frame(run, "metrics")
+    assert_frame_equal(query(run, "SELECT * FROM metrics"), expected)
+    assert_frame_equal(scan(run, "metrics").collect(), expected)
+    assert_frame_equal(query(run, "SELECT * FROM metrics LIMIT 2"), expected.head(2))
+    for name in ("reward/mean", *late.values):
+        name = resolve(name)
+        sql = f'SELECT step, "{name}" FROM metrics WHERE step > 2'
+        assert_frame_equal(query(run, sql), expected.filter(pl.col("step") > 2).select("step", name))
+    with pytest.raises(ExportError, match="nowhere"):
+        query(run, "SELECT nowhere FROM metrics")

@@ -8,18 +8,35 @@ import math
 import random
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from console import wide
 from console.compact import compact
 from console.snapshot import records
 from console.store.load import load
 from console.store.model import RunModel
 from driftline import journal as journal_module
-from driftline.frames import Ack, Command, EngineFix, Event, FixState, Frame, Metrics, RunState, encode
+from driftline.frames import (
+    Ack,
+    Command,
+    EngineFix,
+    EngineState,
+    Event,
+    FixState,
+    Frame,
+    Metrics,
+    RunState,
+    Span,
+    Stamped,
+    Writer,
+    encode,
+)
 from driftline.journal import Journal, read, segments
 from driftline.records import Record, record_encoder
 from driftline.rundir import RunDir, create
@@ -36,6 +53,20 @@ def one_by_one(run: RunDir, until: int = 2**62) -> RunModel:
     return model
 
 
+def inside(thing: object) -> object:
+    """All that an index of the model has in it, private too, as text: NaN is not equal to itself."""
+    if isinstance(thing, Mapping):
+        return [(repr(key), inside(value)) for key, value in thing.items()]
+    if isinstance(thing, list | tuple | deque):
+        return [inside(one) for one in thing]
+    if isinstance(thing, Stamped):
+        return repr((thing.seq, thing.time, thing.producer, bytes(thing.body)))
+    if type(thing).__module__.startswith("console.store"):
+        fields = getattr(type(thing), "__slots__", None) or sorted(vars(thing))
+        return [(name, inside(getattr(thing, name))) for name in fields]
+    return repr(thing)
+
+
 def assert_equal(found: RunModel, expected: RunModel) -> None:
     """Everything that a screen can ask of them."""
     for name in (
@@ -44,6 +75,8 @@ def assert_equal(found: RunModel, expected: RunModel) -> None:
     ):  # fmt: skip
         # As text: NaN is not equal to itself.
         assert repr(getattr(found, name)) == repr(getattr(expected, name)), name
+    for name in ("syncs", "history", "log"):
+        assert inside(getattr(found, name)) == inside(getattr(expected, name)), name
     assert found.metrics.names() == expected.metrics.names()
     for name in expected.metrics.names():
         np.testing.assert_array_equal(found.metrics.steps(name), expected.metrics.steps(name), name)
@@ -74,7 +107,7 @@ def life(rng: random.Random, frames: int) -> list[Frame]:
         labels = {"reward": rng.choice("ab")} if rng.random() < 0.1 else {}
         value = rng.choice((1.5, math.nan, -math.inf, step / 7, 1e6))
         found.append(Metrics(step, step // 2, time, dict.fromkeys(names, value), labels))
-        ident = str(len(found))
+        ident, engine = str(len(found)), rng.choice("ef")
         extra: list[Frame] = [
             Command(ident, "mark", {"text": "here"}),
             Command(ident, "sync"),
@@ -82,6 +115,10 @@ def life(rng: random.Random, frames: int) -> list[Frame]:
             Event(NOW, "warn", "probe.dropped", "x", data={"producer": "p", "dropped": 3, "total": 4}),
             FixState("f", "on", 1, "o", NOW, "live", (EngineFix("e", rng.choice(("on", "off")), "live"),)),
             tokens(step, 2, 3),
+            EngineState(engine, rng.choice(("running", "syncing")), step, NOW + step / 3, pid=rng.choice((1, 2))),
+            Span(f"s{step // 9}", engine, rng.choice(("pause", "load", "total")), NOW + step, 0.5, 1, 2, step),
+            Event(NOW, "info", "sync.done", "x", step, {"sync": f"s{step // 9}"}),
+            Writer("operator a", "a@b:1", NOW, NOW + step),
             Metrics(step, 0, NOW, {"eval/score": step / 3}),
         ]
         if rng.random() < 0.15:
@@ -106,6 +143,7 @@ def test_a_loaded_run_is_the_run_frame_by_frame(tmp_path: Path, monkeypatch: pyt
     assert_equal(part.model, one_by_one(run, until))
 
     expected = {upto: one_by_one(run, upto) for upto in (len(frames), until)}
+    monkeypatch.setattr(wide, "MAX_SHAPES", (0, 1, wide.MAX_SHAPES)[seed % 3])
     list(compact(run))
     for path in segments(run.journal)[: rng.randrange(1, 9)]:
         path.unlink()
@@ -117,6 +155,7 @@ def test_a_run_of_every_kind_of_frame(tmp_path: Path) -> None:
     run = create(tmp_path, "whole")
     journal(run, whole(200))
     expected = one_by_one(run)
+    assert min(expected.syncs.count, len(expected.history.traces), len(expected.log.entries)) > 0
     assert_equal(load(run).model, expected)
     list(compact(run))
     for path in segments(run.journal):

@@ -1,0 +1,52 @@
+"""What of a stored table is wanted: a hint that spares a reader work, never what a table is cut with."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+KEYS: Final = frozenset({"seq", "step", "version", "time"})
+"""Columns that are one value a frame and cost next to nothing to look at."""
+
+
+class Want(NamedTuple):
+    """Columns and rows that somebody asks for.
+
+    A reader may leave the other `columns` (None: none) without values, and rows out for which `where`, an expression
+    of KEYS, does not hold; so whoever asks still has to filter and to choose. `reports` has all its columns in any
+    case, those that are not wanted without values, because which there are is a part of the answer.
+    """
+
+    columns: frozenset[str] | None = None
+    where: pl.Expr | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether a column is wanted."""
+        return self.columns is None or name in self.columns
+
+    def rows(self, keys: pl.DataFrame) -> npt.NDArray[np.bool_] | None:
+        """Which rows are wanted, by their keys; None for all of them."""
+        if self.where is None:
+            return None
+        # A condition that is null is not met.
+        wanted = keys.select(self.where.alias("wanted"))["wanted"].fill_null(value=False).to_numpy()
+        return None if wanted.all() else wanted
+
+
+EVERYTHING: Final = Want()
+
+
+def of(columns: list[str] | None, where: pl.Expr | None) -> Want:
+    """What Polars pushes down: the columns of the answer and a condition on its rows."""
+    if columns is None:
+        return Want(None, only_keys(where))
+    needed = frozenset(columns) | frozenset(where.meta.root_names() if where is not None else ())
+    return Want(needed, only_keys(where))
+
+
+def only_keys(where: pl.Expr | None) -> pl.Expr | None:
+    """The condition, if it can be told from KEYS alone."""
+    return where if where is not None and KEYS.issuperset(where.meta.root_names()) else None

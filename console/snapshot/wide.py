@@ -1,0 +1,76 @@
+"""The compacted table `reports` (`console.wide`) as frames and as columns by name again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+import polars as pl
+
+from console.wide import COLUMNS, VALUE, Layout
+from driftline.frames import Metrics, Stamped, encode
+from driftline.metrics import resolve
+
+_KEYS: Final = [name for name in COLUMNS if name not in ("shape", "layout")]
+
+
+class Sheet(NamedTuple):
+    """Frames of one shape, in order: their keys, one row each, and by canonical name the values; NaN is a value."""
+
+    layout: Layout
+    keys: pl.DataFrame
+    values: dict[str, pl.Series]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels by canonical name."""
+        return {resolve(name): label for name, label in self.layout.labels.items()}
+
+
+def sheets(path: Path, *, until: int | None = None, columns: Collection[str] | None = None) -> Iterator[Sheet]:
+    """The frames of a segment, up to number `until`, by their shape.
+
+    Of `columns`, canonical names, the values alone are read where they are told; the others are there without values.
+    """
+    have = list(pl.read_parquet_schema(path))
+    wanted = [
+        name for name in have if not name.startswith(VALUE) or columns is None or resolve(name[len(VALUE) :]) in columns
+    ]
+    rows = pl.read_parquet(path, glob=False, columns=wanted)
+    layouts = _layouts(rows)
+    if until is not None:
+        rows = rows.filter(pl.col("seq") <= until)
+    shape = rows["shape"].to_numpy()
+    for number, layout in layouts.items():
+        mine = rows if len(layouts) == 1 else rows.filter(pl.Series(shape == number))
+        nothing = pl.Series([None], dtype=pl.Null()).new_from_index(0, mine.height)
+        values = {
+            resolve(name): (mine[VALUE + name] if VALUE + name in mine.columns else nothing).alias(resolve(name))
+            for name in layout.names
+        }
+        if mine.height:
+            yield Sheet(layout, mine.select(_KEYS), values)
+
+
+def stamped(path: Path, start: int) -> Iterator[Stamped]:
+    """The frames of a segment from number `start` on, byte for byte."""
+    rows = pl.read_parquet(path, glob=False)
+    layouts = _layouts(rows)
+    rows = rows.filter(pl.col("seq") >= start)
+    places = {name: at for at, name in enumerate(rows.columns)}
+    told = {
+        number: ([(name, places[VALUE + name]) for name in layout.names], layout.labels)
+        for number, layout in layouts.items()
+    }
+    seq, hub_time, producer, step, version, time, shape = (places[name] for name in (*_KEYS, "shape"))
+    for row in rows.iter_rows():
+        names, labels = told[row[shape]]
+        frame = Metrics(row[step], row[version], row[time], {name: row[at] for name, at in names}, labels)
+        yield Stamped(row[seq], row[hub_time], row[producer], msgspec.Raw(encode(frame)))
+
+
+def _layouts(rows: pl.DataFrame) -> dict[int, Layout]:
+    told = rows.select("shape", "layout").filter(pl.col("layout").is_not_null())
+    return {shape: msgspec.json.decode(text, type=Layout) for shape, text in told.iter_rows()}
