@@ -146,3 +146,27 @@ def test_a_live_run_is_followed_and_a_command_is_run(tmp_path: Path, hub: Hub) -
         watch.kill()
         watch.wait()
         probe.close(1.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "options", "code"),
+    [
+        (0.2, ("--exit-code", "--once"), 7),
+        (0.2, ("--exit-code", "--seconds", "1"), 7),
+        (0.01, ("--exit-code", "--once"), 0),
+        (0.01, ("--exit-code", "--seconds", "1"), 0),
+        (0.2, ("--once",), 0),
+    ],
+)
+def test_the_exit_code_of_a_live_run_that_goes_on(
+    tmp_path: Path, hub: Hub, value: float, options: tuple[str, ...], code: int
+) -> None:
+    """As CI asks: is anything wrong now, or within so many seconds? And only where it is asked for."""
+    probe = Probe("trainer", hub.run)
+    probe.send(run_state("running", 1))
+    for step in range(1, 6):
+        probe.send(told(step, value))
+    assert probe.flush(PATIENCE)
+    done = driftline("watch", str(hub.run.path), *options, cwd=tmp_path)
+    assert (done.returncode, "mismatch-limit" in done.stdout) == (code, value == 0.2), done.stdout + done.stderr
+    probe.close(1.0)
