@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from console.sentinels.alarm import Alarm
-from console.sentinels.watch import Sentinels
 from console.tui.bindings import TABS
 from driftline.frames import Level
 
 if TYPE_CHECKING:
+    from console.sentinels.alarm import Alarm
+    from console.sentinels.watch import Sentinels
     from console.tui.app import ConsoleApp
 
 
@@ -49,14 +49,18 @@ class Alarms:
         return guard.sentinels if guard is not None else None
 
     def _go_to(self, alarm: Alarm | None) -> None:
-        """Show where an alarm came from: its engine, or its step on the charts."""
+        """Show where an alarm came from: its engine, or its step on the charts; a recording goes to that step."""
+        from console.tui.perform import seek, show_step
+
         app = self._app
         if alarm is None:
             return
         if alarm.subject in app.model.engines and any(tab.id == "engines" for tab in TABS):
             app.action_screen("engines")
+            if alarm.step >= 0:
+                seek(app, alarm.step)
+        elif alarm.step >= 0:
+            show_step(app, alarm.step)
         else:
             app.action_screen("live")
-            if alarm.step >= 0:
-                app.live.goto(alarm.step)
         app.say(alarm.line, "info")

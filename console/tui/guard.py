@@ -33,6 +33,10 @@ class Guard:
         if settled:
             self._told += self.sentinels.tell(link)
 
+    def hush(self, link: Link) -> None:
+        """Tell nobody of what was raised so far: it is the past of a recording that has just been opened there."""
+        self.sentinels.tell(link)
+
     def turn(self, now: float) -> tuple[str, list[Alarm], list[str]]:
         """What to write to the terminal now, the alarms to tell of, and what went wrong with a command."""
         told = [self._told.popleft() for _ in range(len(self._told))]

@@ -45,7 +45,10 @@ def known(app: ConsoleApp) -> Known:
     """What can be named at this moment. Takes no lock, because a line may be painted while the app holds it."""
     # One call that copies: the reader may be putting a fix in.
     fixes = {fix: BY_ID[fix].values for fix in list(app.model.fixes) if fix in BY_ID}
-    step = app.model.step
+    position = app.showing.position()
+    timeline = position.timeline if position is not None else None
+    # Of a recording any step can be gone to, not only what has been played.
+    step = timeline.last_step if timeline is not None else app.model.step
     return Known(
         fixes=fixes,
         runs=[watch.source.run for watch in app.watches],
@@ -85,10 +88,30 @@ def _order(app: ConsoleApp, action: Order) -> None:
 
 
 def _goto(app: ConsoleApp, action: Goto) -> None:
-    if not app.current.goto(action.step):
+    if not seek(app, action.step) and not app.current.goto(action.step):
         # Any screen of charts will do; live is the one that every run has.
-        app.action_screen("live")
-        app.call_after_refresh(lambda: app.live.goto(action.step))
+        show_step(app, action.step)
+
+
+def show_step(app: ConsoleApp, step: int) -> None:
+    """Show a step on the live charts: the crosshair on it, or the recording as of it."""
+    app.action_screen("live")
+    if not seek(app, step):
+        app.call_after_refresh(lambda: app.live.goto(step))
+
+
+def seek(app: ConsoleApp, step: int) -> bool:
+    """Take a recording to a step, whatever screen is on show; False for a live run."""
+    if not app.showing.go(step):
+        return False
+    live = app.live
+    # The step will be the newest there is: a window or a crosshair elsewhere would hide it.
+    if live.view.cursor is not None:
+        live.action_crosshair()
+    if live.view.x.mode == "fixed":
+        live.action_show_all()
+    app.say(f"the recording at step {step}")
+    return True
 
 
 def _judge(app: ConsoleApp, action: JudgeFrom) -> None:

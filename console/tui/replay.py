@@ -5,16 +5,23 @@ from __future__ import annotations
 from console.config import Settings
 from console.replay.source import Position, Recording
 from console.store.model import RunModel
+from console.tui.guard import Guards
 from console.tui.watch import Watch
 from driftline.rundir import RunDir
 
 
 class ReplayWatch(Watch):
-    """A recording. Its reader thread opens it, and makes another model where it is taken to another step."""
+    """A recording. Its reader thread opens it, and makes another model where it is taken to another step.
 
-    def __init__(self, recording: Recording) -> None:
-        super().__init__(recording, recording.directory)
+    With another model the sentinels begin anew: alarms are those that the run would have had up to there.
+    """
+
+    def __init__(self, recording: Recording, guards: Guards | None = None) -> None:
+        super().__init__(recording, recording.directory, guards(recording.run) if guards is not None else None)
         self.recording = recording
+        self._guards = guards
+        self._fresh = False
+        """Whether the sentinels have not looked yet since the recording was taken to where it is."""
 
     def take(self) -> int:
         recording = self.recording
@@ -35,6 +42,20 @@ class ReplayWatch(Watch):
         with self.lock:
             self.model = model
             self.generation += 1
+            self.guard = self._guards(self.recording.run) if self._guards is not None else None
+            self._fresh = True
+
+    def look(self, now: float, *, settled: bool) -> None:  # noqa: ARG002  a recording has a time of its own
+        guard = self.guard
+        if guard is None or self.recording.timeline is None:
+            return  # nothing is open yet
+        link = self.source.link()
+        with self.lock:
+            # By the hub's clock of then: what stood still there for a minute did so however fast it is played.
+            guard.look(self.model, self.model.last_time or 0.0, link, settled=settled and not self._fresh)
+            if self._fresh:
+                self._fresh = False
+                guard.hush(link)
 
     def position(self) -> Position | None:
         return self.recording.position(self.model.step, self.model.last_time or 0.0)
@@ -55,6 +76,12 @@ class ReplayWatch(Watch):
             case _:
                 raise ValueError(what)
 
+    def go(self, step: int) -> bool:
+        timeline = self.recording.timeline
+        if timeline is not None:
+            self.recording.go(max(step, timeline.first_step))
+        return True
+
     def _step(self, count: int) -> None:
         """To the step so many after this one (before it, where negative); it stands still there."""
         timeline = self.recording.timeline
@@ -63,12 +90,17 @@ class ReplayWatch(Watch):
             self.recording.go(timeline.beside(self.model.step, count))
 
 
-def run_replay(run: RunDir, *, start: int | None, speed: float, playing: bool, settings: Settings) -> int:
-    """Play a recording on this terminal until the operator leaves; returns the exit code, not 0 after a crash."""
+def run_replay(
+    run: RunDir, *, start: int | None, speed: float, playing: bool, settings: Settings, guards: Guards | None = None
+) -> int:
+    """Play a recording on this terminal until the operator leaves; returns the exit code, not 0 after a crash.
+
+    `guards` makes the sentinels that look at what is played.
+    """
     from console.tui.app import ConsoleApp
     from console.tui.options import app_options
 
-    watch = ReplayWatch(Recording(run, start=start, speed=speed, playing=playing))
+    watch = ReplayWatch(Recording(run, start=start, speed=speed, playing=playing), guards)
     app = ConsoleApp(
         watch.source, marker=settings.marker, fps=settings.fps, watch=watch, **app_options(settings)
     )

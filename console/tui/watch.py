@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from console.store.model import RunModel
 from console.store.token_frames import decode_lean
 from console.store.tokens import TokenStore
-from console.tui.guard import Guard
 from console.tui.judging import Judging
 from console.tui.source import Source
 from console.tui.turns import TurnLock
@@ -22,6 +21,7 @@ from driftline.rundir import RunDir
 
 if TYPE_CHECKING:
     from console.replay.source import Position
+    from console.tui.guard import Guard
 
 T = TypeVar("T")
 
@@ -77,13 +77,17 @@ class Watch:
             now = time.monotonic()
             if now >= told + pause:
                 told = now
-                if self.guard is not None:
-                    link = self.source.link()
-                    with self.lock:
-                        self.guard.look(self.model, now, link, settled=count < BATCH)
+                self.look(now, settled=count < BATCH)
                 news()
             if count == BATCH:
                 time.sleep(0.001)  # lets the screens have the lock while a long history comes in
+
+    def look(self, now: float, *, settled: bool) -> None:
+        """Let the sentinels see what is new, at monotonic time `now`; `settled`: no more frames are waiting."""
+        if self.guard is not None:
+            link = self.source.link()
+            with self.lock:
+                self.guard.look(self.model, now, link, settled=settled)
 
     def take(self) -> int:
         """Apply what has come, at most BATCH frames; returns how many."""
@@ -115,6 +119,10 @@ class Watch:
 
     def replay(self, what: str) -> None:
         """Play, stop, hasten or step a recording; nothing for a live run."""
+
+    def go(self, step: int) -> bool:  # noqa: ARG002  for those that can be taken there
+        """Take a recording to a step; False for a live run, which is where it is."""
+        return False
 
     def ask_tokens(self) -> None:
         """Have tokens followed from now on, for the screens that show them. May take as long as a request."""

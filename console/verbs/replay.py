@@ -9,6 +9,7 @@ from pathlib import Path
 from console.outcome import NO_RUN, USAGE, Failure
 from console.screen import on_terminal
 from console.splash import Splash
+from console.verbs.sentinels import read as read_rules
 from driftline.rundir import RUN_VARIABLE, RunDir, RunError, find, list_runs
 
 
@@ -38,16 +39,22 @@ def _found(name: str | None) -> RunDir:
 def replay(args: argparse.Namespace) -> int:
     """Show a recorded run. Without --from it is shown as it ended, standing still; space plays it from its beginning.
 
-    `space` plays and stops, `.` and `,` go a step on and back, `>` and `<` change the speed; all else is as in attach.
+    `space` plays and stops, `.` and `,` go a step on and back, `>` and `<` change the speed, `:goto STEP` goes there;
+    all else is as in attach. The sentinels look at what is played, but ring no bell and run no command.
     """
     if not on_terminal():
         raise Failure("replay needs a terminal; without one: driftline export, driftline query", USAGE)
     with Splash(f"opening {args.run or 'the newest run'}"):
         run = recorded(args.run)
+        from console.sentinels.alert import Alerts
+        from console.tui.guard import guards
         from console.tui.replay import run_replay
 
+        watching = guards(read_rules(args.rules), Alerts())
         playing = args.start is not None or args.speed is not None
         start = args.start if args.start is not None else (0 if playing else None)
         return int(
-            run_replay(run, start=start, speed=args.speed or 1.0, playing=playing, settings=args.settings)
+            run_replay(
+                run, start=start, speed=args.speed or 1.0, playing=playing, settings=args.settings, guards=watching
+            )
         )

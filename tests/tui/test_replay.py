@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -9,9 +10,15 @@ import pytest
 from textual.pilot import Pilot
 
 from console.replay.source import Recording
+from console.sentinels.alert import Alerts
+from console.sentinels.rules import load as load_rules
+from console.sentinels.watch import Sentinels
 from console.store.model import RunModel
 from console.tui.app import ConsoleApp
+from console.tui.guard import guards
 from console.tui.replay import ReplayWatch
+from console.tui.screens.alarms import AlarmsScreen
+from console.tui.widgets.event_list import EventList
 from driftline import rundir
 from driftline.frames import encode
 from driftline.journal import Journal, Record, read, record_encoder
@@ -137,6 +144,120 @@ async def test_it_plays_in_its_own_time_and_stops_at_the_end(run: RunDir) -> Non
         assert watch.recording.playing
 
 
+async def typed(pilot: Pilot[None], line: str) -> None:
+    await pilot.press("colon", *("space" if char == " " else char for char in line), "enter")
+
+
+async def test_goto_takes_the_recording_there_on_any_screen(run: RunDir) -> None:
+    app, watch = app_of(run, Clock())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, watch, 40)
+        await typed(pilot, "goto 12")
+        text = await until(pilot, watch, 12)
+        assert "step 12/40" in text
+        assert watch.model.head == as_of(run, 12).head
+        # Also to what is ahead of what is on show, with other charts in view, and under another screen.
+        await pilot.press("plus", "left_square_bracket", "c", "4")
+        await typed(pilot, "goto 33")
+        await until(pilot, watch, 33)
+        assert app.current.ident == "fixes"
+        assert app.live.view.x.mode == "all"
+        assert app.live.view.cursor is None
+        await typed(pilot, "goto 0")
+        await until(pilot, watch, 1)
+        await typed(pilot, "goto 41")
+        await pilot.pause()
+        assert "step 41 has not been; the newest is 40" in screen_text(pilot)
+
+
+async def test_an_event_and_its_recording_are_gone_to(run: RunDir) -> None:
+    app, watch = app_of(run, Clock())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, watch, 40)
+        await pilot.press("7")
+        await pilot.pause()
+        listed = app.screen.query_one(EventList)
+        place = next(i for i, row in enumerate(listed.items) if 0 < row.last.step < 40)
+        for _ in range(len(listed.items) - 1 - place):
+            await pilot.press("up")
+        step = listed.items[place].last.step
+        await pilot.press("t")
+        await until(pilot, watch, step)
+        assert app.current.ident == "live"
+
+
+RULES = """
+[rules.too-much-clipping]
+kind = "limit"
+metric = "policy/clip_fraction"
+above = 0.13
+hold = 2
+level = "error"
+source = "a test's"
+"""
+
+
+async def test_the_rules_look_at_what_is_played(run: RunDir, tmp_path: Path) -> None:
+    """Alarms are those that the run had by the step on show, whichever way it was come to."""
+    path = tmp_path / "rules.toml"
+    path.write_text(RULES)
+    rules = load_rules(path)
+    clock = Clock()
+    watch = ReplayWatch(Recording(run, clock=clock), guards(rules, Alerts(bell=True)))
+    app = ConsoleApp(watch.source, watch=watch, fps=20.0, clock=lambda: 0.0, sixteen=False)
+
+    def standing() -> set[tuple[str, int]]:
+        assert watch.guard is not None
+        return {(alarm.rule, alarm.step) for alarm in watch.guard.sentinels.standing}
+
+    def ever() -> set[tuple[str, int]]:
+        assert watch.guard is not None
+        return standing() | {(alarm.rule, alarm.step) for alarm in watch.guard.sentinels.history}
+
+    def expected(step: int) -> set[tuple[str, int]]:
+        one = Sentinels(rules)
+        model = as_of(run, step)
+        one.look(model, model.last_time or 0.0, watch.source.link())
+        return {(alarm.rule, alarm.step) for alarm in [*one.standing, *one.history]}
+
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, watch, 40)
+        await seen(pilot, lambda: ever() == expected(40))
+        own = [step for rule, step in ever() if rule == "too-much-clipping"]
+        assert own, "the run clips too much before its fixes"
+        assert "too-much-clipping" not in screen_text(pilot), "its past is told to nobody"
+        await typed(pilot, "goto 24")
+        await until(pilot, watch, 24)
+        await seen(pilot, lambda: ever() == expected(24))
+        assert ("too-much-clipping", own[0]) in standing()
+        await pilot.press("exclamation_mark")
+        await pilot.pause()
+        assert "too-much-clipping" in screen_text(pilot)
+        # To where the alarm began.
+        while isinstance(app.screen, AlarmsScreen) and getattr(app.screen.chosen, "rule", "") != "too-much-clipping":
+            await pilot.press("down")
+        await pilot.press("enter")
+        await until(pilot, watch, own[0])
+        await seen(pilot, lambda: ever() == expected(own[0]))
+        assert ("too-much-clipping", own[0]) not in ever(), "it takes two steps to be raised"
+        # What is raised while it is played is told.
+        await pilot.press("space")
+        for _ in range(3000):
+            clock.now += 0.05
+            if ("too-much-clipping", own[0]) in standing():
+                break
+            await pilot.pause(0.01)
+        await seen(pilot, lambda: "too-much-clipping at step" in screen_text(pilot))
+
+
+async def seen(pilot: Pilot[None], true: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if true():
+            break
+        await pilot.pause(0.01)
+    assert true()
+
+
 async def test_the_live_console_says_what_is_played(run: RunDir) -> None:
     from tests.tui.conftest import make_app, press, settle, source_with
 
@@ -144,6 +265,20 @@ async def test_the_live_console_says_what_is_played(run: RunDir) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         assert "only a recording is played" in await press(pilot, "full_stop")
+
+
+async def test_of_a_live_run_an_event_has_its_step_on_the_charts(run: RunDir) -> None:
+    from tests.tui.conftest import make_app, press, settle, source_with
+
+    app = make_app(source_with())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert "says nothing of a step" in await press(pilot, "7", "g", "t")
+        listed = app.screen.query_one(EventList)
+        place = next(i for i, row in enumerate(listed.items) if row.last.step > 0)
+        await press(pilot, *["down"] * place, "t")
+        assert app.current.ident == "live"
+        assert app.live.view.cursor == listed.items[place].last.step
 
 
 async def test_what_cannot_be_read_is_said(run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

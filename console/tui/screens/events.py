@@ -171,6 +171,16 @@ class EventsScreen(RunScreen):
             self.enlarge(self.query_one("#detail") if self.enlarged is None else None)
         self.call_after_refresh(self._again)
 
+    def action_show_step(self) -> None:
+        """Show the chosen event's step."""
+        from console.tui.perform import show_step
+
+        chosen = self.query_one(EventList).chosen
+        if chosen is None or chosen.last.step < 0:
+            self.say("no event is chosen" if chosen is None else "the event says nothing of a step", "warn")
+        else:
+            show_step(self.console_app, chosen.last.step)
+
     def action_back(self) -> None:
         if self.enlarged is not None:
             self.enlarge(None)

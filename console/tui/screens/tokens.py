@@ -317,6 +317,16 @@ class TokensScreen(RunScreen):
         elif self.chosen is not None:
             self.choose(None)
 
+    def action_show_step(self) -> None:
+        """Show the step whose batch the chosen token was in."""
+        from console.tui.perform import show_step
+
+        token = self._current()
+        if token is None:
+            self.say("there is no token yet", "warn")
+        else:
+            show_step(self.console_app, token.sequence.step)
+
     def action_copy(self) -> None:
         """The chosen token and its context, to the clipboard and to a file of the run."""
         token = self._current()
