@@ -13,8 +13,8 @@ from console.plain import short
 
 ROWS: Final = 9
 GUTTER: Final = 6
-SIGNS: Final = {"reference": "·", "defaults": "x", "repaired": "o"}
-BAND: Final = "░"
+SIGNS: Final = {"reference": "─", "defaults": "x", "repaired": "o"}
+BAND: Final = "·"
 MARK: Final = "┊"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ from driftline.frames import Frame, Stamped, Verb
 from driftline.rundir import RunDir
 
 REFERENCE: Final = Path("configs") / "reference.toml"
+WIDTHS: Final = (80, 140)
+"""Columns of the figure in a terminal, at least and at most."""
 LABELS: Final = {
     "reference": "reference, all fixes on",
     "defaults": "vLLM's defaults",
@@ -184,7 +187,8 @@ def _conclude(runs: list[Run], switch_at: int, out: Path) -> int:
         show(comparison)
     panels = experiment.panels(references, defaults, repaired, rules)
     print()
-    print("\n".join(chart(panels, LABELS, switch_at)))
+    columns = min(max(shutil.get_terminal_size().columns, WIDTHS[0]), WIDTHS[1])
+    print("\n".join(chart(panels, LABELS, switch_at, columns)))
     note = (
         f"Means of {rules.window} steps; faint, single steps. Band of {len(references)} seeds: at most "
         f"{rules.alpha:.0%} of healthy runs leave it for good, over all metrics and steps together."
