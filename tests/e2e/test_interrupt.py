@@ -24,8 +24,23 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="other platforms have no /proc to look for leftovers in"),
 ]
 
-DEMO = Path(__file__).parents[2] / "configs" / "demo.toml"
 LIMIT = 400.0
+
+CONFIG = """
+[run]
+name = "interrupted"
+steps = 5000
+[model]
+warm_start_batches = 1
+[engine]
+max_num_seqs = 16
+max_model_len = 64
+kv_cache_gb = 0.25
+[rollout]
+prompts = 4
+samples = 4
+ahead = 4
+"""
 
 
 class Run:
@@ -35,9 +50,10 @@ class Run:
         self.folder = folder
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
         environment["DRIFTLINE_RUNS"] = str(folder / "runs")
+        (folder / "run.toml").write_text(CONFIG)
         with open(folder / "log", "wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "console.cli", "run", str(DEMO), "--steps", "5000", "--headless"],
+                [sys.executable, "-P", "-m", "console.cli", "run", "run.toml", "--headless"],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -73,14 +89,30 @@ class Run:
                 continue
         return found
 
+    def clear(self) -> None:
+        for process in self.processes():
+            process.kill()
+        self.process.wait()
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
     made = Run(tmp_path)
     yield made
-    for process in made.processes():
-        process.kill()
-    made.process.wait()
+    made.clear()
+
+
+@pytest.fixture(scope="module")
+def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Run]]:
+    """Two runs on one machine, started side by side, which takes hardly longer than one."""
+    made = Run(tmp_path_factory.mktemp("one")), Run(tmp_path_factory.mktemp("other"))
+    try:
+        for run in made:
+            run.until_logged("run: running")
+        yield made
+    finally:
+        for run in made:
+            run.clear()
 
 
 def names(run: Run) -> set[str]:
@@ -106,18 +138,21 @@ def test_ctrl_c_leaves_nothing(run: Run, moment: str) -> None:
     assert not list_runs(run.folder / "runs")[0].live()
 
 
-def test_a_killed_trainer_leaves_nothing(run: Run) -> None:
-    run.until_logged("run: running")
+def test_a_killed_trainer_leaves_nothing_but_its_neighbour(neighbours: tuple[Run, Run]) -> None:
+    run, other = neighbours
     trainer = next(p for p in run.processes() if "trainer" in p.cmdline())
     trainer.kill()
     run.until(lambda: run.process.poll() is not None, "the end of the run")
     assert run.process.returncode == 1
     assert "the trainer has died: " in run.log.splitlines()[-1]
     assert run.processes() == [], run.log
+    said = len(other.log)
+    other.until(lambda: len(other.log) > said, "the next step of the other run")
+    assert other.process.poll() is None
 
 
-def test_a_killed_supervisor_leaves_nothing(run: Run) -> None:
-    run.until_logged("run: running")
+def test_a_killed_supervisor_leaves_nothing(neighbours: tuple[Run, Run]) -> None:
+    _, run = neighbours
     run.process.kill()
     run.process.wait()
     run.until(lambda: not run.processes(), "the end of everything")
