@@ -112,6 +112,7 @@ def changed(effect: Effect) -> set[str]:
 
 
 @pytest.mark.engine
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_the_table_of_facts_in_one_run(live: LiveRun) -> None:
     facts = Facts(live)

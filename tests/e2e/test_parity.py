@@ -38,7 +38,7 @@ MORE = 2000
 BACKEND = ("mismatch/abs_diff_mean", "policy/clip_fraction", "policy/kl_new_old")
 RULES = load_rules()
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.alone, pytest.mark.timeout(900)]
 
 
 def small() -> Config:

@@ -54,6 +54,7 @@ def live(tmp_path_factory) -> Iterator[LiveRun]:
 
 
 @pytest.mark.engine
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_a_live_run_from_start_to_stop_and_on_from_its_checkpoint(live: LiveRun) -> None:
     # One test, because a real engine takes half a minute to start; the parts follow the life of a run.
