@@ -140,7 +140,7 @@ def _starting(verbs: argparse._SubParsersAction[Parser]) -> None:
     simulate.add_argument("--steps", type=_natural, default=900, metavar="N", help="0: until ctrl-C (default 900)")
     simulate.add_argument("--rate", type=_above_zero, default=2.0, metavar="HZ", help="steps a second (default 2)")
     simulate.add_argument("--engines", type=_positive, default=2, metavar="N", help="engines to pretend (default 2)")
-    simulate.add_argument("--seed", type=_natural, default=0)
+    simulate.add_argument("--seed", type=_natural, default=0, metavar="N", help="of the numbers it makes up (default 0)")
     hub = _verb(verbs, "hub", "console.verbs.feed:hub", "a hub for your own trainer")
     hub.add_argument("--name", default="run", help="first part of the run's id (default run)")
     hub.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="interface to listen on (default loopback)")
@@ -269,7 +269,7 @@ def _acting(verbs: argparse._SubParsersAction[Parser]) -> None:
     _json(listing)
     setting = _verb(fix, "set", "console.verbs.fix:setting", "switch a fix on every engine, while the run goes on")
     setting.add_argument("id", metavar="ID", help="see: driftline fix list")
-    setting.add_argument("value", metavar="VALUE", help="on or off")
+    setting.add_argument("value", metavar="VALUE", help="on, off, or what else the fix knows: removed, wait")
     _run(setting)
     _lead(setting)
     _wait(setting, "until every engine reports the value")
@@ -346,7 +346,8 @@ def _configuring(verbs: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _verb(group: argparse._SubParsersAction[Parser], name: str, target: str, text: str) -> Parser:
-    parser = group.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    end = "" if text.endswith("?") else "."
+    parser = group.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}{end}")
     if target:
         parser.set_defaults(verb=target)
     return parser
