@@ -140,7 +140,7 @@ def _starting(verbs: argparse._SubParsersAction[Parser]) -> None:
     simulate.add_argument("--steps", type=_natural, default=900, metavar="N", help="0: until ctrl-C (default 900)")
     simulate.add_argument("--rate", type=_above_zero, default=2.0, metavar="HZ", help="steps a second (default 2)")
     simulate.add_argument("--engines", type=_positive, default=2, metavar="N", help="engines to pretend (default 2)")
-    simulate.add_argument("--seed", type=_natural, default=0, metavar="N", help="of the numbers it makes up (default 0)")
+    simulate.add_argument("--seed", type=_natural, default=0, metavar="N", help="of its numbers (default 0)")
     hub = _verb(verbs, "hub", "console.verbs.feed:hub", "a hub for your own trainer")
     hub.add_argument("--name", default="run", help="first part of the run's id (default run)")
     hub.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="interface to listen on (default loopback)")
