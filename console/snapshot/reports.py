@@ -63,7 +63,10 @@ class Reports:
 
 
 class _Sheet:
-    """Numbers of frames of one layout, a row of memory for each name, used again for every batch."""
+    """Numbers of frames of one layout, a row of memory for each name.
+
+    The memory goes with the batch that is made of it, for Polars takes arrays over without a copy.
+    """
 
     def __init__(self, layout: Layout, want: Want) -> None:
         self._layout = layout
@@ -72,12 +75,12 @@ class _Sheet:
         self._places = {name: at for at, name in enumerate(filter(want.has, self._names), 1)}
         self._numbers = [layout.time, *(layout.values[name] for name in self._places)]
         self._ints = [layout.seq, layout.step, layout.version]
+        self._clear()
+
+    def _clear(self) -> None:
         self._n = 0
         self._whole: npt.NDArray[np.int64] = np.empty((len(self._ints), _ROOM), np.int64)
         self._real: npt.NDArray[np.float64] = np.empty((len(self._numbers), _ROOM))
-
-    def __len__(self) -> int:
-        return self._n
 
     def add(self, rows: Rows) -> None:
         """Cut the numbers out of frames of this layout."""
@@ -91,19 +94,20 @@ class _Sheet:
 
     def frame(self) -> pl.DataFrame:
         """What was added since the last time."""
-        n, self._n = self._n, 0
+        n, real = self._n, self._real
         seq, step, version = self._whole[:, :n]
+        self._clear()
         columns = {
             "seq": pl.Series("seq", seq),
             "producer": pl.repeat(self._layout.producer, n, dtype=pl.String(), eager=True),
             "step": pl.Series("step", step),
-            "time": times("time", self._real[0, :n]),
+            "time": times("time", real[0, :n]),
             "version": pl.Series("version", version),
         }
         nothing = pl.Series([None], dtype=pl.Null()).new_from_index(0, n)
         for name in self._names:
             at = self._places.get(name)
-            columns[name] = nothing.alias(name) if at is None else pl.Series(name, self._real[at, :n])
+            columns[name] = nothing.alias(name) if at is None else pl.Series(name, real[at, :n])
         return pl.DataFrame(columns)
 
 

@@ -103,6 +103,20 @@ def test_numbers_cut_out_of_bytes_are_those_of_the_decoder(run: RunDir) -> None:
     assert table.columns.count("step") == 1
 
 
+def test_a_part_stays_as_it_was_while_the_next_are_made(run: RunDir) -> None:
+    """Polars takes arrays over without a copy: what is written to them later would show in the parts before."""
+    sent = [Metrics(step, step, NOW + step, {"reward": float(step)}) for step in range(5_000)]
+    long = create(run.path.parent, "long")
+    journal(long, sent)
+    blocks = [block for path in segments(long.journal) for block in segment(path, Damage())]
+    parts = list(build.batches("reports", blocks, 20))
+    assert len(parts) > 20
+    told = pl.concat(parts)
+    assert told["step"].to_list() == [one.step for one in sent]
+    assert told["reward/mean"].to_list() == [one.values["reward"] for one in sent]
+    assert told["time"].dt.epoch("us").to_list() == [round(one.time * 1e6) for one in sent]
+
+
 def test_blocks_hold_what_the_careful_reader_finds_whatever_is_damaged(run: RunDir) -> None:
     path = segments(run.journal)[1]
     whole_bytes = path.read_bytes()
