@@ -19,16 +19,19 @@ def evidence(args: argparse.Namespace) -> int:
 
     out = Path(args.out) if args.out else run.snapshots / f"evidence-step{max(load(run).model.step, 0)}"
 
+    # While the screens are drawn sys.stderr is Textual's, which calls itself a terminal.
+    err, live = sys.stderr, sys.stderr.isatty()
+
     def say(what: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\x1b[Kevidence: {what}", end="", file=sys.stderr, flush=True)
+        if live:
+            print(f"\r\x1b[Kevidence: {what}", end="", file=err, flush=True)
 
     try:
         made = bundle(run, out, pictures, say)
     except EvidenceError as error:
         raise Failure(str(error), FAILED) from error
     finally:
-        if sys.stderr.isatty():
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        if live:
+            print("\r\x1b[K", end="", file=err, flush=True)
     print(made)
     return OK
