@@ -112,6 +112,11 @@ def compare(
     return Comparison(run, tuple(references), rules, judged, start, until)
 
 
+def fewest(rules: Rules, *, settles: bool) -> int:
+    """Steps that a verdict takes at least; `settles`: those after a switch, with time to be home for."""
+    return max(2 * rules.window, rules.hold) if settles else 2 * rules.window
+
+
 def _judge(
     name: str, rule: Rule, rules: Rules, references: Sequence[Run], run: Run, start: int | None, until: int | None
 ) -> Judged:
@@ -119,7 +124,7 @@ def _judge(
         if name not in one.series:
             return Judged(name, "not enough data", 0, reason=f"run {one.id} has no {name}")
     steps, values, others = _common(name, references, run, start, until)
-    needed = 2 * rules.window if start is None else max(2 * rules.window, rules.hold)
+    needed = fewest(rules, settles=start is not None)
     if len(steps) < needed:
         return Judged(name, "not enough data", len(steps), reason=f"{len(steps)} common steps, {needed} are needed")
     for one, known in zip(references, np.isfinite(others).sum(axis=1), strict=True):

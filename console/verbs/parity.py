@@ -23,6 +23,7 @@ from console.parity import experiment
 from console.parity.chart import chart
 from console.parity.experiment import Planned, Shown, plan, to_toml
 from console.parity.figure import svg
+from console.parity.judge import fewest
 from console.parity.report import closing, corrected
 from console.parity.rules import load
 from console.parity.runs import Run, of_directory
@@ -58,6 +59,9 @@ def parity(args: argparse.Namespace) -> int:
         raise Failure("--seeds: at least 2, or no seed can be held against another", USAGE)
     if args.switch >= args.steps:
         raise Failure(f"--switch {args.switch}: has to come before the last of --steps {args.steps}", USAGE)
+    if args.steps < (needed := args.switch + fewest(load(), settles=True)):
+        why = f"{needed - args.switch} steps after the switch at {args.switch} are the fewest that can be judged"
+        raise Failure(f"--steps {args.steps}: at least {needed}: {why}", USAGE)
     if not config.fixes:
         raise Failure(f"{path}: fixes: the reference has to name the fixes that are to be switched", USAGE)
     if out.is_dir() or not out.parent.is_dir():
