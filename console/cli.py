@@ -15,7 +15,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from console import outcome
 from console.outcome import Failure
@@ -45,7 +45,8 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
-    args = build().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = build(argv).parse_args(argv)
     try:
         _configure(args)
     except Failure as failure:
@@ -100,8 +101,11 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def build() -> Parser:
-    """The parser with all verbs."""
+def build(argv: Sequence[str] = ()) -> Parser:
+    """The parser: of all verbs, or where the first argument is one, only of those that are told with it.
+
+    For whoever asks for one verb, making the forty others is the longest part of reading its arguments.
+    """
     parser = Parser(
         prog="driftline",
         description="A terminal console for online RL runs: see, switch and fix the drift between "
@@ -113,15 +117,9 @@ def build() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"driftline {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    _starting(verbs)
-    _watching(verbs)
-    _serving(verbs)
-    _guarding_numbers(verbs)
-    _keeping(verbs)
-    _judging(verbs)
-    _acting(verbs)
-    _guarding(verbs)
-    _configuring(verbs)
+    told = _TOLD.get(argv[0]) if argv else None
+    for tell in [told] if told is not None else dict.fromkeys(_TOLD.values()):
+        tell(verbs)
     return parser
 
 
@@ -150,7 +148,7 @@ def _starting(verbs: argparse._SubParsersAction[Parser]) -> None:
     hub.add_argument("--compact", action="store_true", help="write the closed part of the journal as Parquet meanwhile")
 
 
-def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
+def _attaching(verbs: argparse._SubParsersAction[Parser]) -> None:
     attach = _verb(verbs, "attach", "console.verbs.attach:attach", "open the console on a live run")
     attach.add_argument("runs", nargs="*", metavar="RUN", help="also ssh://[user@]host[:port]/path/to/run; several too")
     attach.add_argument("--connection", metavar="FILE", help="a connection file from elsewhere (needs --key)")
@@ -161,6 +159,9 @@ def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
     _screen(attach)
     _theme(attach)
     _alarms(attach)
+
+
+def _recorded(verbs: argparse._SubParsersAction[Parser]) -> None:
     replay = _verb(verbs, "replay", "console.verbs.replay:replay", "a recorded run on the same screens, from any step")
     replay.add_argument("run", nargs="?", metavar="RUN", help="id or path of a run directory, or of a copy of one")
     replay.add_argument("--from", dest="start", type=_natural, metavar="STEP", help="play from this step on")
@@ -171,6 +172,9 @@ def _watching(verbs: argparse._SubParsersAction[Parser]) -> None:
     evidence = _verb(verbs, "evidence", "console.verbs.evidence:evidence", "all about a run in one folder")
     evidence.add_argument("run", nargs="?", metavar="RUN", help="id or path of a run directory, or of a copy of one")
     evidence.add_argument("--out", metavar="FOLDER", help="a new folder (default: in the run's snapshots)")
+
+
+def _telling(verbs: argparse._SubParsersAction[Parser]) -> None:
     listing = _verb(verbs, "list", "console.verbs.listing:runs", "the runs here, newest first")
     _json(listing)
     status = _verb(verbs, "status", "console.verbs.status:status", "one line about a run, fit for a status bar")
@@ -343,6 +347,22 @@ def _configuring(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = "a script that completes for a shell"
     completion = _verb(verbs, "completion", "console.verbs.completion:completion", text)
     completion.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="SHELL", help="bash, zsh or fish")
+
+
+_TOLD: Final[dict[str, Callable[[argparse._SubParsersAction[Parser]], None]]] = {
+    **dict.fromkeys(("run", "demo", "simulate", "hub"), _starting),
+    "attach": _attaching,
+    **dict.fromkeys(("replay", "evidence"), _recorded),
+    **dict.fromkeys(("list", "status", "tail"), _telling),
+    "serve": _serving,
+    **dict.fromkeys(("watch", "sentinels"), _guarding_numbers),
+    **dict.fromkeys(("export", "query", "compact", "import"), _keeping),
+    **dict.fromkeys(("compare", "parity"), _judging),
+    **dict.fromkeys(("fix", "correction", "sync", "pause", "resume", "stop"), _acting),
+    **dict.fromkeys(("doctor", "keys"), _guarding),
+    **dict.fromkeys(("config", "completion"), _configuring),
+}
+"""What tells of each verb to the parser, in the order of the help."""
 
 
 def _verb(group: argparse._SubParsersAction[Parser], name: str, target: str, text: str) -> Parser:

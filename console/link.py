@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from console.outcome import FAILED, NO_RUN, Failure
 from console.place import Place, Role, place
-from driftline.client import Client, ClientError
 from driftline.rundir import RunDir, runs_root
+
+if TYPE_CHECKING:
+    from driftline.client import Client
 
 
 def live_run(name: str | None, *, key: str | None = None, connection: str | None = None) -> Place:
@@ -43,6 +46,8 @@ def reached(args: argparse.Namespace) -> Iterator[Place]:
 @contextmanager
 def connected(run: Place, role: Role) -> Iterator[Client]:
     """A client of a live run, closed at the end. A ClientError inside becomes a Failure."""
+    from driftline.client import Client, ClientError  # not for who only looks whether a run is live
+
     try:
         client = Client(run.connection(), run.credentials(role))
         try:

@@ -13,7 +13,6 @@ from typing import Final, Literal, Protocol
 from console import ssh
 from console.outcome import FAILED, NO_RUN, USAGE, Failure
 from driftline.keys import Keys, load, load_file, parse_pair
-from driftline.rpc import Client, ClientError, RefusedError
 from driftline.rundir import RUN_VARIABLE, Connection, RunDir, find, parse_connection, read_connection
 from driftline.text import sanitize
 
@@ -264,6 +263,9 @@ class There:
 
 def answers(connection: Connection, keys: Keys) -> bool:
     """True if a hub answers there; also when it answers that it does not know the key."""
+    # Who finds a run of this machine need not speak to its hub, and does not wait for the import of what that takes.
+    from driftline.rpc import Client, ClientError, RefusedError
+
     client = Client(connection, keys)
     try:
         client.ping(_PING_SECONDS)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 import msgspec
-import zmq
 
 from driftline.rundir import RunDir, RunError, write_private
 
@@ -80,6 +79,8 @@ class Grant(msgspec.Struct, frozen=True):
 
 def new_pair() -> Keys:
     """A fresh random pair."""
+    import zmq  # by who makes or reads a pair only: a console finds its run without
+
     public, secret = zmq.curve_keypair()
     return Keys(public.decode(), secret.decode())
 
@@ -116,6 +117,8 @@ def load_file(path: Path) -> Keys:
 
 def parse_pair(text: str) -> Keys:
     """The pair that a key file holds. Raises ValueError."""
+    import zmq  # as in `new_pair`
+
     fields = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
     try:
         keys = Keys(fields["public"], fields["secret"])

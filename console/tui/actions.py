@@ -6,14 +6,16 @@ A plan says target, present state, effect and cost before anything is sent. Noth
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from console.gate import Verdict, needs_consent
 from console.store.model import RunModel
 from console.tui.source import Link
 from driftline import corrections
 from driftline.fixes import BY_ID, OFF, ON, REMOVED, WAIT, Fix
 from driftline.frames import FixState, How, Verb
+
+if TYPE_CHECKING:
+    from console.gate import Verdict
 
 READ_ONLY: Final = "read-only: start the console with --operate to act on the run"
 
@@ -193,6 +195,9 @@ def plan_correction(model: RunModel, value: str, verdict: Verdict) -> Plan:
     if value == (run.correction_requested or run.correction):
         raise RefusedError(f"correction {value} is wanted already")
     args = {"value": value}
+    # Not before it is asked for: the panes of the first frame need the other plans only.
+    from console.gate import needs_consent
+
     asks = needs_consent(value, verdict)
     if asks:
         args["despite"] = f"{verdict.word}: {verdict.why}"

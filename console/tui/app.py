@@ -18,6 +18,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.worker import get_current_worker
 
+from console.outcome import Failure
 from console.store.model import RunModel
 from console.tui import appearance, keymap
 from console.tui.alarms import Alarms
@@ -25,7 +26,6 @@ from console.tui.bindings import Where, bindings
 from console.tui.driver import ConsoleDriver
 from console.tui.exports import Exports
 from console.tui.glyphs import GLYPHS
-from console.tui.guard import Guards
 from console.tui.history import History
 from console.tui.notice import Notice
 from console.tui.screens import catalogue
@@ -41,6 +41,7 @@ from driftline.rundir import RunDir
 
 if TYPE_CHECKING:
     from console.tui.acting import Acting
+    from console.tui.guard import Guards
 
 
 class Tick(Message):
@@ -50,6 +51,16 @@ class Tick(Message):
 
     def can_replace(self, message: Message) -> bool:
         return isinstance(message, Tick)
+
+
+class Opened(Message):
+    """What had to be done before reading is done, or has failed."""
+
+    bubble = False
+
+    def __init__(self, failure: Failure | None) -> None:
+        super().__init__()
+        self.failure = failure
 
 
 class ConsoleApp(App[None]):
@@ -79,6 +90,7 @@ class ConsoleApp(App[None]):
         history: History | None = None,
         smoothing: float = 0.0,
         reference: Sequence[str] = (),
+        opening: Callable[[Sequence[Watch]], None] | None = None,
     ) -> None:
         """`watch` is one made already, over `source`; `more` are other runs to watch beside that one.
 
@@ -90,6 +102,9 @@ class ConsoleApp(App[None]):
         the weight of the charts' moving average to start with.
 
         `reference`: the runs that the one on show is held against (ids, directories, FILE.parquet).
+
+        `opening` is done with the watches on a worker once the first frame is on the terminal, before any of them is
+        read; the Failure that it may raise ends the app and stands in `failure` then.
 
         Raises KeyError for an unknown marker or theme, keymap.KeymapError.
         """
@@ -111,6 +126,7 @@ class ConsoleApp(App[None]):
         self.sixteen = self.console.color_system == "standard" if sixteen is None else sixteen
         """True on a terminal of 16 colours; the panes are painted with its own then."""
         self.look = choose(theme, sixteen=self.sixteen, environ=os.environ)
+        appearance.prepare(self, self.look)
         self.overlay: Watch | None = None
         """Another of the runs that are watched, drawn over the charts of the one on show."""
         self.live = LiveScreen(glyphs, smoothing)
@@ -119,6 +135,11 @@ class ConsoleApp(App[None]):
         self.alarms: Alarms = Alarms(self)
         self.exports: Exports = Exports(self)
         self._acting: Acting | None = None
+        self._opening = opening
+        self._drawn = False
+        """Whether there is something of the run's on the screen."""
+        self.failure: Failure | None = None
+        """Why the app has ended, where that is neither the operator's wish nor a crash."""
 
     def watching(self, source: Source, run: RunDir | None) -> Watch:
         """A watch over a run, with sentinels of its own."""
@@ -175,18 +196,42 @@ class ConsoleApp(App[None]):
         return next(screen for screen in reversed(self.screen_stack) if isinstance(screen, RunScreen))
 
     def on_mount(self) -> None:
-        appearance.prepare(self)
-        self.theme = self.look.theme
         self.set_keymap(self._own_keys)
         self.animation_level = "none"
         self.install_screen(self.live, "live")
         self.push_screen("live")
+        if self._opening is None:
+            self._begin()
+
+    # -- from the source to the screens
+
+    def _open(self, opening: Callable[[Sequence[Watch]], None]) -> None:
+        """A worker's: it connects."""
+        failure: Failure | None = None
+        try:
+            opening(self.watches)
+        except Failure as error:
+            failure = error
+        self.post_message(Opened(failure))
+
+    def post_display_hook(self) -> None:
+        """What Textual calls when something has been sent to the terminal."""
+        if self._drawn and self._opening is not None:
+            opening, self._opening = partial(self._open, self._opening), None
+            self.run_worker(opening, name="opening", group="opening", thread=True)
+
+    def on_opened(self, message: Opened) -> None:
+        self.failure = message.failure
+        if message.failure is not None:
+            self.exit(return_code=message.failure.code)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
         for watch in self.watches:
             self.read(watch)
         if self._reference:
             self.choose_reference(self._reference)
-
-    # -- from the source to the screens
 
     def read(self, watch: Watch) -> None:
         """Take in one run until the app ends."""
@@ -229,6 +274,7 @@ class ConsoleApp(App[None]):
                 self.screen.tick()
             else:
                 screen.show(self.model, link, notice)
+        self._drawn = True
 
     def say(self, text: str, level: Level = "info") -> None:
         """Answer the operator in the footer for a while."""

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from console.tui.app import ConsoleApp
 
 
-def prepare(app: App[None]) -> None:
-    """Make all looks known to Textual."""
+def prepare(app: App[None], look: Look) -> None:
+    """Make all looks known to Textual and begin with one, before the app runs."""
     # Textual turns NO_COLOR into greys. The look without colours is chosen instead, and one that the operator asks
     # for afterwards must have its colours.
     kept: list[LineFilter] = [one for one in app._filters if not isinstance(one, Monochrome | NoColor)]
     app._filters = kept
     for look in LOOKS.values():
         app.register_theme(theme(look))
+    # Without the watcher: a change of theme has every style sheet parsed again and all laid out once more.
+    app.set_reactive(App.theme, look.theme)
 
 
 def use_look(app: ConsoleApp, look: Look) -> None:

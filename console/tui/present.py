@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from console.sentinels.alarm import Alarm
 from console.store.model import Logged, RunModel
 from console.trouble import BEHIND_FRAMES, Banner, banner, ended
 from console.tui.source import Link
@@ -16,6 +15,9 @@ from console.tui.widgets.cells import Text
 from console.tui.widgets.chart_data import ChartData, Freshness, Line
 from driftline.frames import EngineState
 from driftline.metrics import BY_NAME, health
+
+if TYPE_CHECKING:
+    from console.sentinels.alarm import Alarm
 
 Part = tuple[int, tuple[Text, ...]]
 """A piece of a line with its rank: pieces of a higher rank are left out first."""

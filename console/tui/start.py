@@ -2,54 +2,63 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from console import quick
 from console.config import Settings
-from console.outcome import NO_RUN, Failure
 from console.place import Place
 from console.tui.app import ConsoleApp
-from console.tui.guard import Guards
-from console.tui.live_source import LiveSource
+from console.tui.opening import OpeningSource
 from console.tui.options import app_options
-from console.tui.source import Source, SourceError
-from driftline.rundir import RunDir
+from console.tui.watch import Watch
+
+if TYPE_CHECKING:
+    from console.tui.guard import Guards
 
 
 def run_console(
     runs: Sequence[Place],
     operate: bool,
     settings: Settings,
-    guards: Guards | None = None,
+    guards: Callable[[], Guards],
     reference: tuple[str, ...] = (),
 ) -> int:
     """Show live runs on this terminal, the first at first, until the operator leaves; returns the exit code.
 
-    That is not 0 after a crash. `guards` makes the sentinels of a run; `reference`: the runs that it is held against.
-    Raises Failure when a run cannot be reached. The places stay the caller's to close.
+    That is not 0 after a crash. `guards` gives what makes the sentinels of a run, and may raise Failure; it is asked,
+    and the runs are connected to, once the first frame is on the terminal. `reference`: the runs that they are held
+    against. Raises Failure when a run cannot be reached. The places stay the caller's to close.
     """
-    with contextlib.ExitStack() as opened:
-        sources: list[tuple[Source, RunDir | None]] = []
-        for run in runs:
-            try:
-                source = LiveSource(run, operate=operate)
-            except SourceError as error:
-                raise Failure(str(error), NO_RUN) from error
-            opened.callback(source.close)
-            sources.append((source, run.directory))
-        (first, directory), *more = sources
-        app = ConsoleApp(
-            first,
-            run=directory,
-            more=more,
-            marker=settings.marker,
-            fps=settings.fps,
-            guards=guards,
-            reference=reference,
-            **app_options(settings),
-        )
-        for watch in app.watches:
-            opened.callback(watch.close)
+    sources = [OpeningSource(run, operate=operate) for run in runs]
+
+    def opening(watches: Sequence[Watch]) -> None:
+        for source in sources:
+            source.open()
+        guard = guards()
+        for watch in watches:
+            watch.guard = guard(watch.source.run)
+        quick.settle()
+        # Reading begins with a tick, and the next one comes 1 / fps later: let the first have something to tell of.
+        sources[0].wait(1.0 / settings.fps)
+
+    (first, directory), *more = [(source, run.directory) for source, run in zip(sources, runs, strict=True)]
+    app = ConsoleApp(
+        first,
+        run=directory,
+        more=more,
+        marker=settings.marker,
+        fps=settings.fps,
+        reference=reference,
+        opening=opening,
+        **app_options(settings),
+    )
+    try:
         app.run(mouse=settings.mouse)
+    finally:
+        for watch in app.watches:
+            watch.close()
+    if app.failure is not None:
+        raise app.failure
     # A crash inside Textual is printed by it, and would otherwise end in 0.
     return app.return_code or 0

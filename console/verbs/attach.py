@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from console import quick
 from console.outcome import NO_RUN, USAGE, Failure
 from console.screen import on_terminal
 from console.splash import Splash
@@ -15,6 +17,7 @@ from driftline.rundir import RUN_VARIABLE, RunError, find, list_runs
 
 if TYPE_CHECKING:
     from console.place import Place
+    from console.tui.guard import Guards
 
 
 def attach(args: argparse.Namespace) -> int:
@@ -31,12 +34,8 @@ def attach(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as places:
         if on_terminal() and not any(name.startswith("ssh://") for name in args.runs):  # ssh may have to ask something
             places.enter_context(Splash(f"opening {', '.join(args.runs) or 'the newest live run'}"))
-        # Only now: importing what a hub is spoken to with is most of what a console's start takes.
-        from console.verbs.sentinels import alerts as read_alerts
-        from console.verbs.sentinels import read as read_rules
-
+        quick.begin()
         reference = tuple(_known(name) for name in args.reference)
-        rules, alerts = read_rules(args.rules), read_alerts(args)
         if len(args.runs) > 1 and args.connection:
             raise Failure("--connection FILE is one run; several are given by their names", USAGE)
         runs = []
@@ -46,11 +45,17 @@ def attach(args: argparse.Namespace) -> int:
             runs.append(run)
         if not on_terminal():
             raise Failure("attach needs a terminal; without one: driftline tail, driftline status --json", USAGE)
-        from console.tui.guard import guards
         from console.tui.start import run_console
 
-        watching = guards(rules, alerts)
-        return int(run_console(runs, args.operate, args.settings, guards=watching, reference=reference))
+        return int(run_console(runs, args.operate, args.settings, partial(_guards, args), reference))
+
+
+def _guards(args: argparse.Namespace) -> Guards:
+    """The sentinels as the arguments have them. Raises Failure."""
+    from console.tui.guard import guards
+    from console.verbs.sentinels import alerts, read
+
+    return guards(read(args.rules), alerts(args))
 
 
 def _live(name: str | None, args: argparse.Namespace) -> Place:

@@ -221,6 +221,30 @@ def test_every_verb_leads_to_a_function_with_a_docstring() -> None:
         assert getattr(importlib.import_module(module), function).__doc__, target
 
 
+def _verbs(parser: cli.Parser) -> dict[str, cli.Parser]:
+    return next(one.choices for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+
+
+def test_a_verb_alone_is_told_as_among_all() -> None:
+    every = _verbs(cli.build())
+    assert list(every) == list(cli._TOLD), "each is found by its name, and in the order of the help"
+    for verb, parser in every.items():
+        alone = _verbs(cli.build([verb, "--help"]))
+        assert alone[verb].format_help() == parser.format_help()
+        assert len(alone) < len(every)
+
+
+@pytest.mark.parametrize("args", [["attach", "--bogus"], ["attach", "--fps", "0"], ["fix"], ["fix", "bogus"]])
+def test_what_is_wrong_with_a_verb_is_said_as_among_all(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for parser in (cli.build(args), cli.build()):
+        with pytest.raises(SystemExit) as end:
+            parser.parse_args(args)
+        told.append((end.value.code, capsys.readouterr()))
+    assert told[0] == told[1]
+    assert told[0][0] == 2
+
+
 def _targets(parser: cli.Parser) -> list[str]:
     found = []
     for action in parser._actions:

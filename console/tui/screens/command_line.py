@@ -1,23 +1,25 @@
 """The command line: one row in the place of the footer, over a screen that goes on.
 
-Words, candidates and meaning are `console.tui.commands`; this is the caret, the keys and the row.
+Words, candidates and meaning are `console.tui.commands`, which is imported when the line is first opened: every screen
+has one, and the first frame is what an operator waits for. This is the caret, the keys and the row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from textual.events import Key, Paste
 from textual.message import Message
 
-from console.tui import commands
-from console.tui.commands import Action, CommandError, Completion, Known
 from console.tui.glyphs import Glyphs
 from console.tui.history import History
 from console.tui.lineedit import Line
 from console.tui.theme import Ink
 from console.tui.widgets.cells import Cells, CellWidget
+
+if TYPE_CHECKING:
+    from console.tui.commands import Action, Completion, Known
 
 _SHORTEST: Final = 16
 """Cells that what is being typed keeps beside a long note."""
@@ -45,8 +47,8 @@ class CommandLine(CellWidget, can_focus=True):
         self.line = Line()
         self.error = ""
         self.is_open = False
-        self._known: Callable[[], Known] = Known
-        self._history = History()
+        self._known: Callable[[], Known]
+        self._history: History
         self._cycle: tuple[Completion, int] | None = None
 
     def open(self, text: str, known: Callable[[], Known], history: History) -> None:
@@ -92,9 +94,11 @@ class CommandLine(CellWidget, can_focus=True):
 
     def enter(self) -> None:
         """Ask for what the line says, or say what is wrong with it."""
+        from console.tui import commands
+
         try:
             action = commands.parse(self.line.text, self._known())
-        except CommandError as error:
+        except commands.CommandError as error:
             self.error = str(error)
             self.repaint()
             return
@@ -105,6 +109,8 @@ class CommandLine(CellWidget, can_focus=True):
 
     def turn(self, step: int) -> None:
         """Complete as far as is certain; then try one candidate after the other."""
+        from console.tui import commands
+
         if self._cycle is not None:
             found, at = self._cycle
             at = (at + step) % len(found.candidates)
@@ -135,6 +141,8 @@ class CommandLine(CellWidget, can_focus=True):
         self._edit(Line.of(self._history.newer()))
 
     def _note(self) -> tuple[str, Ink]:
+        from console.tui import commands
+
         if self.error:
             return self.error, Ink.ALARM
         found = self._cycle[0] if self._cycle else commands.complete(self.line.text, self.line.caret, self._known())

@@ -112,6 +112,11 @@ class RunScreen(Screen[None]):
         for pane in self.focus_chain[:1]:
             self.set_focus(pane)
 
+    def _compositor_refresh(self) -> None:
+        # While the app starts it holds back what is drawn, and Textual composes a whole frame to throw it away.
+        if not self.app._batch_count:
+            super()._compositor_refresh()
+
     def on_screen_resume(self) -> None:
         self.rearrange()
         self.console_app.refresh_view()
