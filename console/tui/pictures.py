@@ -37,7 +37,7 @@ def pictures(run: RunDir, start: int | None = None, size: tuple[int, int] = SIZE
                     await pilot.pause(0.1)
                     app.refresh_view()
                     now = "\n".join(strip.text for strip in app.screen._compositor.render_strips())
-                    same = same + 1 if now == before else 0
+                    same = same + 1 if now == before and now.strip() else 0  # on a busy machine it begins empty
                     before = now
                     if same >= _SETTLED:
                         break
