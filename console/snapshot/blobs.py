@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from console.snapshot.records import Block, decoder
-from console.snapshot.series import schema, series, times
+from console.snapshot.series import nulls, schema, series, times
 from console.snapshot.want import EVERYTHING, Want
 from console.tables import STORED
 from driftline.frames import DECODE_ERRORS, FrameError, Stamped, Tokens, floats, ints
@@ -187,7 +187,7 @@ def _of_sequence(
         values += some
         at += frame.n
     if not values:
-        return pl.Series(name, [None], dtype=dtype).new_from_index(0, len(places))
+        return nulls(name, dtype, len(places))
     found = pl.Series(name, values, dtype=dtype).gather(pl.Series(np.maximum(places, 0).astype(np.uint32)))
     missing = places < 0
     return pl.select(pl.when(pl.Series(~missing)).then(found)).to_series().alias(name) if missing.any() else found
@@ -195,7 +195,7 @@ def _of_sequence(
 
 def _pieces(taken: list[tuple[int, Tokens]]) -> pl.Series:
     if not any(frame.pieces for _, frame in taken):
-        return pl.Series("piece", [None], dtype=pl.String()).new_from_index(0, sum(frame.n for _, frame in taken))
+        return nulls("piece", pl.String(), sum(frame.n for _, frame in taken))
     found: list[str | None] = []
     for _, frame in taken:
         # Fewer or more of them than tokens: then nobody knows which is whose.

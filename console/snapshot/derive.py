@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from console.snapshot.reports import KEYS
-from console.snapshot.series import schema
+from console.snapshot.series import nulls, schema
 from console.tables import STORED, TABLES
 from driftline.frames import TERMINAL
 
@@ -30,10 +30,10 @@ def metric_names(frame: pl.DataFrame) -> list[str]:
 def conform(frame: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
     """Reports under exactly these columns; null where there is no value."""
     kinds = schema(TABLES["metrics"].columns)
-    told = {name for name, kind in frame.schema.items() if kind != pl.Null()}
-    return frame.select(
-        pl.col(name) if name in told else pl.lit(None, dtype=kinds.get(name, pl.Float64())).alias(name)
-        for name in names
+    told = {column.name: column for column in frame.get_columns() if column.dtype != pl.Null()}
+    # Columns are taken as they are: a query of Polars' for each part would wait for threads that are writing the last.
+    return pl.DataFrame(
+        [told[name] if name in told else nulls(name, kinds.get(name, pl.Float64()), frame.height) for name in names]
     )
 
 

@@ -171,7 +171,7 @@ def _cut(
                 kept = _long(kept, ask.columns)
             if synthetic and "synthetic" not in kept.columns:
                 kept = kept.with_columns(pl.lit(True).alias("synthetic"))
-            yield kept.select(names)
+            yield kept if kept.columns == names else kept.select(names)
 
     return Answer({name: columns[name] for name in names}, parts(), again)
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from console.snapshot.layouts import Alike, Layout, Layouts
 from console.snapshot.records import Block, Rows, decoder
-from console.snapshot.series import schema, series, times
+from console.snapshot.series import nulls, schema, series, times
 from console.snapshot.want import EVERYTHING, Want
 from console.tables import STORED
 from driftline.frames import DECODE_ERRORS, FrameError, Metrics, Stamped
@@ -99,15 +99,14 @@ class _Sheet:
         self._clear()
         columns = {
             "seq": pl.Series("seq", seq),
-            "producer": pl.repeat(self._layout.producer, n, dtype=pl.String(), eager=True),
+            "producer": pl.Series("producer", [self._layout.producer]).new_from_index(0, n),
             "step": pl.Series("step", step),
             "time": times("time", real[0, :n]),
             "version": pl.Series("version", version),
         }
-        nothing = pl.Series([None], dtype=pl.Null()).new_from_index(0, n)
         for name in self._names:
             at = self._places.get(name)
-            columns[name] = nothing.alias(name) if at is None else pl.Series(name, real[at, :n])
+            columns[name] = nulls(name, pl.Null(), n) if at is None else pl.Series(name, real[at, :n])
         return pl.DataFrame(columns)
 
 

@@ -44,6 +44,11 @@ def series(name: str, kind: Kind, values: Sequence[object]) -> pl.Series:
         return pl.Series(name, kept, dtype=DTYPES[kind])
 
 
+def nulls(name: str, dtype: pl.DataType, count: int) -> pl.Series:
+    """A column without a value."""
+    return pl.Series(name, [None], dtype=dtype).new_from_index(0, count)
+
+
 def times(name: str, seconds: npt.NDArray[np.float64]) -> pl.Series:
     """Unix seconds as a column of times, to the nearest microsecond; null where they are no date."""
     # Rounded, not truncated: a double holds a present-day time to a quarter of a microsecond.

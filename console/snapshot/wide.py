@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 import polars as pl
 
+from console.snapshot.series import nulls
 from console.wide import COLUMNS, VALUE, Layout
 from driftline.frames import Metrics, Stamped, encode
 from driftline.metrics import resolve
@@ -45,11 +46,11 @@ def sheets(path: Path, *, until: int | None = None, columns: Collection[str] | N
     shape = rows["shape"].to_numpy()
     for number, layout in layouts.items():
         mine = rows if len(layouts) == 1 else rows.filter(pl.Series(shape == number))
-        nothing = pl.Series([None], dtype=pl.Null()).new_from_index(0, mine.height)
-        values = {
-            resolve(name): (mine[VALUE + name] if VALUE + name in mine.columns else nothing).alias(resolve(name))
-            for name in layout.names
-        }
+        values = {}
+        for name in layout.names:
+            column, known = VALUE + name, resolve(name)
+            told = column in mine.columns
+            values[known] = mine[column].alias(known) if told else nulls(known, pl.Null(), mine.height)
         if mine.height:
             yield Sheet(layout, mine.select(_KEYS), values)
 

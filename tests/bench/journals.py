@@ -20,17 +20,18 @@ NAMES = [metric.name for metric in METRICS][:30]
 
 def metrics_run(root: Path, steps: int) -> RunDir:
     """A run of `steps` reports of 30 numbers that wander."""
+    return write(create(root, "metrics"), metrics(steps))
+
+
+def metrics(steps: int) -> Iterator[Metrics]:
+    """The reports of such a run."""
     rng = np.random.default_rng(7)
-
-    def frames() -> Iterator[Frame]:
-        last = np.zeros(len(NAMES))
-        for begin in range(0, steps, 10_000):
-            walk = last + np.cumsum(rng.normal(0, 0.01, (min(10_000, steps - begin), len(NAMES))), axis=0)
-            last = walk[-1]
-            for at, row in enumerate(walk.tolist(), begin):
-                yield Metrics(at, at // 2, BEGIN + at, dict(zip(NAMES, row, strict=True)))
-
-    return write(create(root, "metrics"), frames())
+    last = np.zeros(len(NAMES))
+    for begin in range(0, steps, 10_000):
+        walk = last + np.cumsum(rng.normal(0, 0.01, (min(10_000, steps - begin), len(NAMES))), axis=0)
+        last = walk[-1]
+        for at, row in enumerate(walk.tolist(), begin):
+            yield Metrics(at, at // 2, BEGIN + at, dict(zip(NAMES, row, strict=True)))
 
 
 def tokens_run(root: Path, tokens: int, sequences: int = 16, length: int = 1024) -> RunDir:
