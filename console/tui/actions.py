@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from console.gate import Verdict
 
 READ_ONLY: Final = "read-only: start the console with --operate to act on the run"
+RECORDING: Final = "this is a recording: nothing can be done to it"
 
 WHEN: Final[dict[How, str]] = {
     "live": "takes effect on running engines within a step",
@@ -63,6 +64,8 @@ class Plan:
 
 def check(operator: bool, link: Link, model: RunModel) -> None:
     """Raise RefusedError unless this console may act on what it shows."""
+    if link.replay:
+        raise RefusedError(RECORDING)
     if not operator:
         raise RefusedError(READ_ONLY)
     if model.run is not None and model.run.status in ("stopping", "finished", "failed"):
@@ -73,6 +76,15 @@ def check(operator: bool, link: Link, model: RunModel) -> None:
         raise RefusedError(f"refused: the feed is {link.age:.0f} s old, what is on screen may not be so any more")
     if model.run is None:
         raise RefusedError("refused: the run has not reported its state yet")
+
+
+def possible(operator: bool, link: Link, model: RunModel) -> bool:
+    """Whether this console may act on what it shows."""
+    try:
+        check(operator, link, model)
+    except RefusedError:
+        return False
+    return True
 
 
 def _engines(model: RunModel) -> str:

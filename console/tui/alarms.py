@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from console.tui.bindings import TABS
+from console.tui.notice import Notice
 from driftline.frames import Level
 
 if TYPE_CHECKING:
@@ -13,12 +14,19 @@ if TYPE_CHECKING:
     from console.sentinels.watch import Sentinels
     from console.tui.app import ConsoleApp
 
+_SIGN: Final = {"warn": "!", "error": "!!"}
+
 
 class Alarms:
-    """New ones in the footer and as was asked for at the start; those of the run on show in a list."""
+    """New ones in the header and as was asked for at the start; those of the run on show in a list.
+
+    Not in the footer: whoever has just been told that something is wrong is looking for a key.
+    """
 
     def __init__(self, app: ConsoleApp) -> None:
         self._app = app
+        self.news = Notice(app.notice.clock)
+        """The newest alarm, or what went wrong with telling of one."""
 
     def tell(self) -> None:
         """Tell of those that are new."""
@@ -29,10 +37,14 @@ class Alarms:
             text, told, complaints = watch.guard.turn(time.monotonic())
             if text:
                 app.ring(text)
-            run = f"{watch.source.run}: " if watch is not app.showing else ""
-            said: list[tuple[str, Level]] = [(f"{run}{one.line}  (! lists alarms)", one.level) for one in told[:1]]
-            for words, level in [*said, *((one, "warn") for one in complaints)]:
-                app.notice.put(words, level)
+            # Of the run on show the header counts the alarms beside it, with their sign.
+            other = watch is not app.showing
+            said: list[tuple[str, Level]] = [
+                (f"{_SIGN[one.level]} {watch.source.run}: {one.line}" if other else one.line, one.level)
+                for one in told[:1]
+            ]
+            for words, level in [*said, *((f"! {one}", "warn") for one in complaints)]:
+                self.news.put(words, level)
 
     def open(self) -> None:
         """List those of the run on show, to go where one came from."""

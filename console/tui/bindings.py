@@ -5,9 +5,9 @@ Capitals act on the run, everything else changes the view only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
 
+import msgspec
 from textual.binding import Binding, BindingType
 
 Where = Literal[
@@ -17,8 +17,7 @@ Where = Literal[
 """`screens` are the keys that every screen over a run has; then those of each screen, and of some dialogs."""
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """One entry. `keys` are Textual's names; `shown` is what people read; `footer` is its word there, if any,
     beside `footer_key` where one entry stands for a pair."""
 
@@ -31,10 +30,11 @@ class Key:
     footer: str = ""
     acts_on_run: bool = False
     footer_key: str = ""
+    played: str = ""
+    """Its word in the footer of a recording, where that has it beside the keys of `replay`."""
 
 
-@dataclass(frozen=True)
-class Tab:
+class Tab(msgspec.Struct, frozen=True):
     """One screen: its key, its name in bindings and commands, its word in the footer, what it is for."""
 
     key: str
@@ -58,7 +58,8 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("fix", ("F",), "F", "switch a fix on or off, live on every engine", "act_fix", "screens", "fix", True),
     Key("sync", ("S",), "S", "sync weights: pause, load, resume on every engine", "act_sync", "screens", "sync", True),
     Key("pause", ("P",), "P", "pause or resume generation", "act_pause", "screens", "pause", True),
-    Key("freeze", ("space",), "space", "freeze the view; play or stop a recording", "freeze", "screens", "freeze"),
+    Key("freeze", ("space",), "space", "freeze the view; play or stop a recording", "freeze", "screens", "freeze",
+        played="play"),
     Key("export", ("e",), "e", "export the metrics as Parquet", "export", "screens", "export"),
     Key("evidence", ("b",), "b", "evidence: tables, pictures, config, audit, summary in one folder", "app.evidence",
         "screens"),
@@ -141,9 +142,11 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("help", ("question_mark",), "?", "this help", "help", "everywhere", "help"),
     Key("quit", ("q",), "q", "leave the console; the run goes on", "leave", "everywhere", "quit"),
     Key("slower", ("less_than_sign",), "<", "play a recording at half the speed", "replay('slower')", "replay"),
-    Key("faster", ("greater_than_sign",), ">", "play a recording at twice the speed", "replay('faster')", "replay"),
+    Key("faster", ("greater_than_sign",), ">", "play a recording at twice the speed", "replay('faster')", "replay",
+        "speed", footer_key="<>"),
     Key("step_back", ("comma",), ",", "one step back in a recording", "replay('back')", "replay"),
-    Key("step_on", ("full_stop",), ".", "one step on in a recording", "replay('on')", "replay"),
+    Key("step_on", ("full_stop",), ".", "one step on in a recording", "replay('on')", "replay", "step",
+        footer_key=",."),
     Key("choose", ("enter",), "enter", "choose", "choose", "dialog"),
     Key("cancel", ("escape",), "esc", "close without acting", "close", "dialog"),
     Key("switch", ("left", "right", "h", "l", "tab", "shift+tab"), "← →", "other button", "switch", "dialog"),

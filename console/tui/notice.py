@@ -1,4 +1,4 @@
-"""What the console has last answered its operator in the footer, for a while."""
+"""What the console has last said to its operator, for a while: an answer in the footer, an alarm in the header."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ SECONDS: Final = 6.0
 
 
 class Notice:
-    """One answer at a time: a newer one takes the place of the last."""
+    """One thing at a time: a newer one takes the place of the last."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` gives seconds of any origin."""
-        self._clock = clock
+        self.clock = clock
         self._said: tuple[str, Level] | None = None
         self._until = 0.0
 
     def put(self, text: str, level: Level) -> None:
-        """Answer with `text` from now on."""
-        self._said, self._until = (text, level), self._clock() + SECONDS
+        """Say `text` from now on."""
+        self._said, self._until = (text, level), self.clock() + SECONDS
 
     def clear(self) -> None:
-        """Take the answer away before its time."""
+        """Take it away before its time."""
         self._said = None
 
     def now(self) -> tuple[str, Level] | None:
-        """What stands in the footer at this moment; None for nothing."""
-        if self._said is not None and self._clock() >= self._until:
+        """What is said at this moment; None for nothing."""
+        if self._said is not None and self.clock() >= self._until:
             self._said = None
         return self._said

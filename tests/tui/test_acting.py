@@ -11,9 +11,11 @@ from console.tui.screens.confirm import ConfirmScreen
 from console.tui.screens.live import LiveScreen
 from console.tui.screens.picker import FixPicker, ValuePicker
 from console.tui.source import Link
+from console.tui.theme import Ink
+from console.tui.widgets.bars import FooterBar
 from console.tui.widgets.panes import FixPanel
 from driftline.fixes import FIXES
-from driftline.frames import Effect, EngineFix, FixState, Measure
+from driftline.frames import Effect, EngineFix, FixState, Measure, RunStatus
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.synthetic import START, FakeSource, fix_state, run_state
 
@@ -48,6 +50,32 @@ async def test_a_feed_gone_stale_while_the_dialog_was_open_sends_nothing(running
         text = await press(pilot, "enter")
         assert "refused: the feed is 9 s old" in text
         assert source.sent == []
+
+
+@pytest.mark.parametrize(
+    ("operator", "status", "state", "bright"),
+    [
+        (True, "running", Link(True, 0.3), True),
+        (False, "running", Link(True, 0.3), False),
+        (True, "finished", Link(True, 0.3), False),
+        (True, "running", Link(True, 9.0), False),
+    ],
+)
+async def test_keys_that_would_be_refused_are_dim(
+    running: Running, operator: bool, status: RunStatus, state: Link, bright: bool
+):
+    source = source_with(20, 10**9, operator=operator)
+    source.feed([run_state(20, status)])
+    source.state = state
+    async with running(source) as pilot:
+        footer = pilot.app.screen.query_one(FooterBar)
+        cells = footer._cells
+        assert cells is not None
+        ink = cells.inks[0, "".join(map(chr, cells.chars[0])).index("F fix")]
+        assert (ink == Ink.WARN) == bright
+        if not bright:
+            words = (await press(pilot, "S")).splitlines()[-1]
+            assert "refused: " in words or "read-only: " in words
 
 
 async def test_a_fix_is_chosen_confirmed_sent_and_followed_to_its_end(running: Running):

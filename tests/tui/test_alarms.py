@@ -71,13 +71,23 @@ RULES = guards(load(), Alerts())
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_the_header_counts_alarms_with_a_sign_and_the_footer_names_the_newest(
+async def test_the_header_counts_alarms_with_a_sign_and_names_the_newest_for_a_while(
     running: Running, size: tuple[int, int]
 ):
     async with running(source_of(*[QUIET] * 20, *[BAD] * 3), size, guards=RULES) as pilot:
         text = await alarmed(pilot)
         assert "!! 1 alarm " in text.splitlines()[0], "not by colour alone"
-        assert text.splitlines()[-1].strip().startswith("mismatch-limit at step 21: mismatch mean|Δlogp| 0.2, above")
+        whole = "mismatch-limit at step 21: mismatch mean|Δlogp| 0.2, above"
+        assert (whole if size[0] > 80 else "mismatch-limit at step 21: ") in text.splitlines()[0]
+        assert "demo-7f3a" in text.splitlines()[0], "and still says which run it is"
+        assert "LIVE" in text.splitlines()[0]
+        assert text.splitlines()[-1].strip().endswith("? help  q quit"), "the keys stay where they are"
+        app_of(pilot).alarms.news.clear()
+        await settle(pilot)
+        text = screen_text(pilot)
+        assert "mismatch-limit" not in text.splitlines()[0]
+        assert "!! 1 alarm " in text.splitlines()[0]
+        assert " lag " in text.splitlines()[0] or " engines " in text.splitlines()[0]
 
 
 async def test_without_alarms_no_room_is_taken(running: Running):
@@ -227,10 +237,10 @@ async def test_the_bell_rings_once_an_episode_and_only_when_asked_for(
             assert wrote.count("\a") == count
 
 
-async def test_a_command_that_fails_is_told_in_the_footer(running: Running):
+async def test_a_command_that_fails_is_told_in_the_header(running: Running):
     alerts = Alerts(command=("/nowhere/at-all",))
     async with running(source_of(*[BAD] * 3), (120, 40), guards=guards(load(), alerts)) as pilot:
-        await until(pilot, lambda: "/nowhere/at-all: no such file or directory" in screen_text(pilot).splitlines()[-1])
+        await until(pilot, lambda: "/nowhere/at-all: no such file or directory" in header(pilot))
         app_of(pilot).showing.close()
 
 
@@ -239,7 +249,7 @@ async def test_a_stale_feed_is_an_alarm_and_none_of_engines(running: Running):
     async with running(source, (120, 40), guards=RULES) as pilot:
         source.state = Link(True, 20.0)
         text = await alarmed(pilot)
-        assert "feed-stale" in text.splitlines()[-1]
+        assert "feed-stale" in text.splitlines()[0]
 
 
 async def test_each_run_that_is_watched_has_its_own(running: Running):

@@ -90,7 +90,7 @@ async def test_a_recording_opens_at_its_end_and_stands_still(run: RunDir) -> Non
         assert not watch.recording.playing
         await pilot.press("S")
         await pilot.pause()
-        assert "read-only" in screen_text(pilot)
+        assert "this is a recording: nothing can be done to it" in screen_text(pilot)
         await pilot.press("q")
     assert app.return_code in (None, 0)
 
@@ -142,6 +142,20 @@ async def test_it_plays_in_its_own_time_and_stops_at_the_end(run: RunDir) -> Non
         await pilot.press("space")
         await until(pilot, watch, 1)
         assert watch.recording.playing
+
+
+async def test_the_footer_of_a_recording_has_the_keys_that_play_it(run: RunDir) -> None:
+    app, watch = app_of(run, Clock())
+    async with app.run_test(size=(80, 24)) as pilot:
+        for key in ("1", "4", "7"):
+            await pilot.press(key)
+            text = await until(pilot, watch, 40)
+            footer = text.splitlines()[-1]
+            assert "space play" in footer
+            assert ",. step" in footer
+            assert "<> speed" in footer
+            assert "? help" in footer
+            assert "F fix" not in footer, "nothing can be done to a recording"
 
 
 async def typed(pilot: Pilot[None], line: str) -> None:
@@ -225,6 +239,7 @@ async def test_the_rules_look_at_what_is_played(run: RunDir, tmp_path: Path) -> 
         await seen(pilot, lambda: ever() == expected(40))
         own = [step for rule, step in ever() if rule == "too-much-clipping"]
         assert own, "the run clips too much before its fixes"
+        assert " alarm" in screen_text(pilot).splitlines()[0]
         assert "too-much-clipping" not in screen_text(pilot), "its past is told to nobody"
         await typed(pilot, "goto 24")
         await until(pilot, watch, 24)

@@ -13,7 +13,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from console.store.model import RunModel
-from console.tui import lease, present
+from console.tui import actions, lease, present
 from console.tui.bindings import Where
 from console.tui.glyphs import Glyphs
 from console.tui.screens.command_line import CommandLine
@@ -171,11 +171,13 @@ class RunScreen(Screen[None]):
         operator = app.source.operator
         parts = present.header(model, app.source.run)
         guard = app.showing.guard
+        news = app.alarms.news.now()
         if guard is not None:
             parts[2:2] = present.alarms_part(guard.sentinels.standing)
         mode = lease.mode(model, app.source.session, operator=operator)
-        self.query_one(HeaderBar).show(parts, present.link_text(model, link, frozen=self.frozen), mode)
-        self.query_one(FooterBar).show(operator=operator, notice=notice)
+        self.query_one(HeaderBar).show(parts, present.link_text(model, link, frozen=self.frozen), mode, news)
+        can_act = actions.possible(operator, link, model)
+        self.query_one(FooterBar).show(can_act=can_act, replay=replay.position is not None, notice=notice)
         if not self.frozen:
             self.draw(model, link)
 
@@ -190,7 +192,6 @@ class RunScreen(Screen[None]):
             self.console_app.action_replay("play")
             return
         self.frozen = not self.frozen
-        self.console_app.refresh_view()
         self.say("view frozen; the run goes on (space to thaw)" if self.frozen else "view live again")
 
     def action_move(self, direction: Direction) -> None:

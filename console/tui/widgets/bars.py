@@ -7,33 +7,54 @@ from typing import Final
 
 from console.trouble import Banner
 from console.tui.bindings import KEYS, TABS, Key, Where
+from console.tui.celltext import clean
 from console.tui.glyphs import Glyphs
 from console.tui.present import Part, fit
 from console.tui.theme import Ink
 from console.tui.widgets.cells import Cells, CellWidget, Text
 from driftline.frames import Level
 
+_SAYING: Final = 28
+"""Cells that news has beside what the run is at least, if it is that long: an alarm's rule and step."""
+_FIRST: Final = 1
+"""Rank of the parts that stay beside news: which run it is, how it is, and where."""
+
 
 class HeaderBar(CellWidget):
-    """What the run is on the left; how fresh the screen is, and whether it may act, on the right."""
+    """What the run is on the left; how fresh the screen is, and whether it may act, on the right.
+
+    An alarm that is new takes the place of the run's figures for a while.
+    """
 
     def __init__(self, *, id: str, glyphs: Glyphs) -> None:
         super().__init__(id=id, glyphs=glyphs)
         self.parts: list[Part] = []
         self.link: Text = ("", Ink.DIM)
         self.mode: Text = ("RO", Ink.DIM)
+        self.news: tuple[str, Level] | None = None
 
-    def show(self, parts: list[Part], link: Text, mode: Text) -> None:
-        """Take what to show; `mode` says who may act."""
-        self.parts, self.link, self.mode = parts, link, mode
+    def show(self, parts: list[Part], link: Text, mode: Text, news: tuple[str, Level] | None = None) -> None:
+        """Take what to show; `mode` says who may act, `news` is an alarm that has just been raised."""
+        self.parts, self.link, self.mode, self.news = parts, link, mode, news
         self.repaint()
 
     def paint(self, cells: Cells) -> None:
         # A fixed width for the age: the line must not jitter four times a second.
         right: list[Text] = [(f"{self.link[0]:>9}", self.link[1]), ("  ", Ink.TEXT), self.mode, (" ", Ink.TEXT)]
-        room = cells.width - sum(len(text) for text, _ in right)
-        cells.line(0, 0, fit(self.parts, room), max(room, 0))
-        cells.line(0, max(room, 0), right)
+        room = max(cells.width - sum(len(text) for text, _ in right), 0)
+        if self.news is None:
+            cells.line(0, 0, fit(self.parts, room), room)
+        else:
+            self._news(cells, room, *self.news)
+        cells.line(0, room, right)
+
+    def _news(self, cells: Cells, room: int, words: str, level: Level) -> None:
+        """Which run and where, then the news: cut where there is no room for all of it."""
+        text = clean(words)
+        kept = [part for part in self.parts if part[0] <= _FIRST]
+        used = cells.line(0, 0, fit(kept, max(room - min(len(text) + 1, _SAYING), 0)))
+        left = room - used - 1
+        cells.text(0, used + 1, text if len(text) <= left else f"{text[: max(left - 1, 0)]}…", _NOTICE[level])
 
 
 class BannerBar(CellWidget):
@@ -53,14 +74,14 @@ class BannerBar(CellWidget):
         if banner is None:
             return
         # Never colour alone: the word is in capitals and the sign says how bad it is.
-        sign = {"info": "", "warn": "! ", "error": "!! "}[banner.level]
         ink = _NOTICE[banner.level]
-        used = cells.line(0, 1, [(f"{sign}{banner.word}", ink), (f"  {banner.text}", Ink.BRIGHT)])
+        used = cells.line(0, 1, [(f"{_SIGN[banner.level]}{banner.word}", ink), (f"  {banner.text}", Ink.BRIGHT)])
         if banner.more and used + len(banner.more) + 3 < cells.width:
             cells.text(0, used + 3, banner.more, Ink.DIM)
 
 
-_NOTICE: dict[Level, Ink] = {"info": Ink.BRIGHT, "warn": Ink.WARN, "error": Ink.ALARM}
+_NOTICE: Final[dict[Level, Ink]] = {"info": Ink.BRIGHT, "warn": Ink.WARN, "error": Ink.ALARM}
+_SIGN: Final[dict[Level, str]] = {"info": "", "warn": "! ", "error": "!! "}
 
 
 _SHORT: Final = 3
@@ -73,12 +94,12 @@ class FooterBar(CellWidget):
     def __init__(self, *, id: str, glyphs: Glyphs, where: Where = "live") -> None:
         super().__init__(id=id, glyphs=glyphs)
         self.where = where
-        self.operator = False
+        self.can_act = self.replay = False
         self.notice: tuple[str, Level] | None = None
 
-    def show(self, *, operator: bool, notice: tuple[str, Level] | None) -> None:
-        """Take what to show."""
-        self.operator, self.notice = operator, notice
+    def show(self, *, can_act: bool, replay: bool, notice: tuple[str, Level] | None) -> None:
+        """Take what to show: whether the keys that act on the run would do something, and whether it is a recording."""
+        self.can_act, self.replay, self.notice = can_act, replay, notice
         self.repaint()
 
     def paint(self, cells: Cells) -> None:
@@ -93,22 +114,29 @@ class FooterBar(CellWidget):
         ]
         right[-1:] = [(text.rstrip(), ink) for text, ink in right[-1:]]
         room = cells.width - sum(len(text) for text, _ in right) - 1
-        # What acts on the run is what an operator looks for: it has its place before the screens have whole words.
-        acting = [self._entry(key.shown, key.footer, acts=True) for key in keys if key.acts_on_run]
-        used = self._tabs(cells, table, room, room - sum(len(text) for entry in acting for text, _ in entry))
-        # What acts comes first, then what this screen alone has.
-        own = [key for key in keys if key.where in ("screens", self.where)]
-        own.sort(key=lambda key: (not key.acts_on_run, key.where == "screens"))
-        for key in own:
-            entry = self._entry(key.footer_key or key.shown, key.footer, acts=key.acts_on_run)
-            length = sum(len(text) for text, _ in entry)
-            if used + length <= room:
+        # What an operator looks for has its place before the screens have whole words.
+        first = [self._entry(*self._words(key), acts=key.acts_on_run) for key in keys if self._leads(key)]
+        wanted = sum(len(text) for entry in first for text, _ in entry)
+        used = self._tabs(cells, table, room, room - wanted, strict=self.replay)
+        others = [key for key in keys if key.where in ("screens", self.where) and not self._leads(key)]
+        others = [key for key in others if not (key.acts_on_run and self.replay)]
+        # Then what this screen alone has.
+        others.sort(key=lambda key: key.where == "screens")
+        for entry in [*first, *(self._entry(*self._words(key), acts=False) for key in others)]:
+            if used + sum(len(text) for text, _ in entry) <= room:
                 used += cells.line(0, used, entry)
         cells.line(0, max(room, 0), right)
 
-    def _tabs(self, cells: Cells, table: Sequence[Key], room: int, generous: int) -> int:
+    def _leads(self, key: Key) -> bool:
+        """Whether a key comes first: those that act on the run, or those that play a recording."""
+        return key.where == "replay" or bool(key.played) if self.replay else key.acts_on_run
+
+    def _words(self, key: Key) -> tuple[str, str]:
+        return key.footer_key or key.shown, key.played if self.replay and key.played else key.footer
+
+    def _tabs(self, cells: Cells, table: Sequence[Key], room: int, generous: int, *, strict: bool) -> int:
         """The screens in words where they end before `generous`, else shortened, in figures where even that is beyond
-        `room`; the one on show keeps its word. Returns the next free column."""
+        `room` (or `generous`, where `strict`); the one on show keeps its word. Returns the next free column."""
         if len(TABS) < 2:
             return 1
         keys = [
@@ -127,10 +155,11 @@ class FooterBar(CellWidget):
             return sum(len(text) for text, _ in line)
 
         words, short = parts(None), parts(_SHORT)
-        line = words if 2 + width(words) <= generous else short if 2 + width(short) <= room else parts(0)
+        line = short if 2 + width(short) <= (generous if strict else room) else parts(0)
+        line = words if 2 + width(words) <= generous else line
         return 2 + cells.line(0, 1, line)
 
     def _entry(self, key: str, word: str, *, acts: bool) -> list[Text]:
         # Keys that act stand out only where they would do something.
-        ink = (Ink.WARN if self.operator else Ink.DIM) if acts else Ink.ACCENT
+        ink = (Ink.WARN if self.can_act else Ink.DIM) if acts else Ink.ACCENT
         return [(key, ink), (f" {word}  ", Ink.DIM)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from console.store.model import Mark
 from console.tui.glyphs import Glyphs
@@ -13,9 +13,6 @@ from console.tui.widgets.cells import Cells, CellWidget, Text
 
 if TYPE_CHECKING:
     from console.replay.source import Position
-
-_KEYS: Final = "space play  , . step  < > speed"
-
 
 class ReplayBar(CellWidget):
     """Takes no room while a live run is on show."""
@@ -50,7 +47,7 @@ class ReplayBar(CellWidget):
         gone = max(position.time - timeline.begin, 0.0) if position.time else 0.0
         right: list[Text] = [(f" {clock} ", Ink.TEXT), (f"+{_span(gone)}", Ink.DIM)]
         if cells.width >= 100:
-            right += [(f"/{_span(max(timeline.end - timeline.begin, 0.0))}  {_KEYS}", Ink.DIM)]
+            right.append((f"/{_span(max(timeline.end - timeline.begin, 0.0))}", Ink.DIM))
         right.append((" ", Ink.DIM))
         used = cells.line(0, 0, left)
         room = cells.width - used - sum(len(text) for text, _ in right)
