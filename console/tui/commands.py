@@ -128,6 +128,8 @@ class Known:
     """What there is to name just now; made from the model by the app."""
 
     fixes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    wanted: Mapping[str, str] = field(default_factory=dict)
+    """What each fix is wanted to be just now."""
     runs: Sequence[str] = ()
     shown: str = ""
     """The run on show."""
@@ -157,6 +159,8 @@ class Command:
     needs: bool = False
     """Whether it cannot do without a word after it."""
     acts_on_run: bool = False
+    about: Callable[[Known, Words], str] = lambda _known, _words: ""
+    """What is to be known of the words so far, for the end of the line; "" says how the command is used."""
 
     @property
     def shown(self) -> str:
@@ -322,6 +326,17 @@ def _fix_words(known: Known, words: Words) -> Sequence[str]:
     return known.fixes.get(words[0], ()) if len(words) == 1 else ()
 
 
+def _fix_about(known: Known, words: Words) -> str:
+    """The values of a fix that is named, and which it has; one that is typed is held against them."""
+    if not words or words[0] not in known.fixes:
+        return ""
+    values, now = known.fixes[words[0]], known.wanted.get(words[0], "")
+    if len(words) > 1 and words[1] in values:
+        return f"it is wanted {now} already" if words[1] == now else f"wanted {now or 'nothing'} now; enter asks first"
+    told = f"{' | '.join(values)}{f', wanted {now} now' if now else ''}"
+    return f"{told}; without a value the other one" if len(values) == 2 else told
+
+
 def _export_words(known: Known, words: Words) -> Sequence[str]:
     if not words:
         return FORMATS
@@ -333,7 +348,8 @@ def _export_words(known: Known, words: Words) -> Sequence[str]:
 
 
 COMMANDS: Final[tuple[Command, ...]] = (
-    Command("fix", "[ID [VALUE]]", "switch a fix, live on every engine", _fix, _fix_words, acts_on_run=True),
+    Command("fix", "[ID [VALUE]]", "switch a fix, live on every engine", _fix, _fix_words, acts_on_run=True,
+            about=_fix_about),
     Command("sync", "", "sync weights: pause, load, resume", _order("sync"), acts_on_run=True),
     Command("pause", "", "pause generation", _order("pause"), acts_on_run=True),
     Command("resume", "", "resume generation", _order("resume"), acts_on_run=True),
@@ -434,4 +450,4 @@ def hint(line: str, known: Known) -> str:
     if command is None:
         begun = complete(words[0], len(words[0]), known).candidates
         return "  ".join(begun)
-    return f"{command.usage}  {command.summary}".strip()
+    return command.about(known, words[1:]) or f"{command.usage}  {command.summary}".strip()

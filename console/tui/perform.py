@@ -44,13 +44,14 @@ if TYPE_CHECKING:
 def known(app: ConsoleApp) -> Known:
     """What can be named at this moment. Takes no lock, because a line may be painted while the app holds it."""
     # One call that copies: the reader may be putting a fix in.
-    fixes = {fix: BY_ID[fix].values for fix in list(app.model.fixes) if fix in BY_ID}
+    states = [state for state in list(app.model.fixes.values()) if state.fix in BY_ID]
     position = app.showing.position()
     timeline = position.timeline if position is not None else None
     # Of a recording any step can be gone to, not only what has been played.
     step = timeline.last_step if timeline is not None else app.model.step
     return Known(
-        fixes=fixes,
+        fixes={state.fix: BY_ID[state.fix].values for state in states},
+        wanted={state.fix: state.requested for state in states},
         runs=[watch.source.run for watch in app.watches],
         shown=app.source.run,
         screens=[tab.id for tab in TABS],

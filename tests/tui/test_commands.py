@@ -47,6 +47,7 @@ KNOWN = Known(
     tables=TABLES,
     references=("ref-1",),
     step=812,
+    switches=(12,),
 )
 
 
@@ -248,3 +249,22 @@ def test_the_table_itself_has_no_key_twice_in_a_place():
             seen[key.where, one] = ident(key)
     for key in KEYS:
         assert not key.acts_on_run or all(len(one) == 1 and one.isupper() for one in key.keys)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("fix", "[ID [VALUE]]  switch a fix"),
+        ("fix fp32-lm-head", "off | on, wanted on now; without a value the other one"),
+        ("fix prefix-cache-off", "off | on | removed, wanted off now"),
+        ("fix fp32-lm-head on", "it is wanted on already"),
+        ("fix fp32-lm-head off", "wanted on now; enter asks first"),
+        ("fix warp-drive", "[ID [VALUE]]  switch a fix"),
+    ],
+)
+def test_the_end_of_the_line_tells_the_values_of_a_fix(line: str, said: str):
+    known = commands.Known(
+        fixes={"fp32-lm-head": ("off", "on"), "prefix-cache-off": ("off", "on", "removed")},
+        wanted={"fp32-lm-head": "on", "prefix-cache-off": "off"},
+    )
+    assert commands.hint(line, known).startswith(said)
