@@ -54,7 +54,7 @@ class Logged(msgspec.Struct, frozen=True):
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """A step at which somebody changed something; `kind` is "fix", "sync" or "mark"."""
+    """A step at which somebody changed something; `kind` is "fix", "correction", "sync" or "mark"."""
 
     step: int
     kind: str
@@ -111,6 +111,7 @@ class RunModel:
         """What the pool reported of each fix, from which step on: (step, fix, value), "mixed" where engines differ."""
         self._agreed: dict[str, str] = {}
         self._reported: dict[str, str] = {}
+        self._corrected = ""
 
     def apply(self, stamped: Stamped) -> None:
         """Take in one frame. A sequence number at or below `head` was applied before and is ignored."""
@@ -144,6 +145,7 @@ class RunModel:
                 self.engines[frame.engine] = frame
                 self.history.record(frame, stamped.time)
             case RunState():
+                self._correction(frame)
                 self.run = frame
                 self.step = max(self.step, frame.step)
             case FixState():
@@ -197,6 +199,13 @@ class RunModel:
         if before is None or before == value:
             return
         self._mark(Mark(step, "fix", f"{frame.fix} {value}"))
+
+    def _correction(self, frame: RunState) -> None:
+        """Mark where the objective took another correction; the first that is told is the start of the run."""
+        before, self._corrected = self._corrected, frame.correction or self._corrected
+        if before and self._corrected != before:
+            step = frame.correction_since if frame.correction_since >= 0 else frame.step
+            self._mark(Mark(max(step, 0), "correction", f"correction {frame.correction}"))
 
     def _dropped(self, time: float, event: Event) -> None:
         producer = str(event.data.get("producer", "a producer"))

@@ -55,6 +55,8 @@ class Glyphs:
     unavailable: str
     pointer: str
     arrow: str
+    ellipsis: str = "…"
+    """Last of what there is room for, where a text goes on."""
 
 
 _BRAILLE: Final = Marker(2, 4, _braille())
@@ -64,5 +66,5 @@ _ASCII: Final = Marker(1, 2, _codes(" '.:"))
 GLYPHS: Final[dict[str, Glyphs]] = {
     "braille": Glyphs("braille", _BRAILLE, "╭╮╰╯", "─", "│", "┊", "┈", "×", "●", "○", "◐", "–", "▸", "→"),
     "block": Glyphs("block", _BLOCK, "┌┐└┘", "─", "│", "│", "-", "x", "●", "○", "◐", "–", ">", "→"),
-    "ascii": Glyphs("ascii", _ASCII, "++++", "-", "|", "|", "-", "x", "*", "o", "~", "-", ">", ">"),
+    "ascii": Glyphs("ascii", _ASCII, "++++", "-", "|", "|", "-", "x", "*", "o", "~", "-", ">", ">", ellipsis=">"),
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from console.store.model import Logged, RunModel
 from console.trouble import BEHIND_FRAMES, Banner, banner, ended
@@ -23,8 +24,7 @@ Part = tuple[int, tuple[Text, ...]]
 """A piece of a line with its rank: pieces of a higher rank are left out first."""
 
 
-@dataclass(frozen=True)
-class ChartSpec:
+class ChartSpec(msgspec.Struct, frozen=True):
     """One chart of the live screen: which metric, and how it is named where there is little room."""
 
     id: str
@@ -206,8 +206,8 @@ def _routine(logged: Logged) -> bool:
     return event.kind == "sync.done" and event.level == "info" and event.data.get("by") == "trainer"
 
 
-def engine_line(engine: EngineState) -> list[Text]:
-    """One engine, most important first; the pane cuts what does not fit."""
+def engine_line(engine: EngineState, width: int) -> list[Text]:
+    """One engine, most important first: as many whole figures as fit into `width` cells."""
     phase_ink = {"running": Ink.OK, "dead": Ink.ALARM}.get(engine.phase, Ink.WARN)
     line: list[Text] = [(engine.engine, Ink.TEXT), (f" v{engine.version}", Ink.BRIGHT)]
     if engine.phase != "running":
@@ -217,6 +217,7 @@ def engine_line(engine: EngineState) -> list[Text]:
         return line
     kv = engine.kv_use
     kv_ink = HEALTH_INK[health("engine/kv_use", kv)] if kv >= (BY_NAME["engine/kv_use"].warn or 1.0) else Ink.TEXT
+    figures: list[list[Text]] = []
     for word, value, ink in (
         ("run", str(engine.running), Ink.TEXT),
         ("wait", str(engine.waiting), Ink.TEXT),
@@ -225,9 +226,12 @@ def engine_line(engine: EngineState) -> list[Text]:
         ("hit", f"{engine.prefix_hit_rate:.0%}", Ink.TEXT),
         ("preempted", str(engine.preemptions), Ink.TEXT),
     ):
-        line += [(f" {word} ", Ink.DIM), (value, ink)]
-    if engine.backend or engine.vllm:
-        line.append((f" {engine.backend} {engine.vllm}".rstrip(), Ink.DIM))
-    if engine.node:
-        line.append((f" {engine.node}", Ink.DIM))
+        figures.append([(f" {word} ", Ink.DIM), (value, ink)])
+    figures += [[(f" {word}", Ink.DIM)] for word in (f"{engine.backend} {engine.vllm}".strip(), engine.node) if word]
+    used = sum(len(text) for text, _ in line)
+    for figure in figures:
+        used += sum(len(text) for text, _ in figure)
+        if used > width:
+            break
+        line += figure
     return line

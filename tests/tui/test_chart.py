@@ -42,7 +42,7 @@ def paint(
     view: ChartView | None = None,
     **changes: object,
 ) -> Cells:
-    cells = Cells(width, height)
+    cells = Cells(width, height, GLYPHS[marker].ellipsis)
     steps = np.arange(len(values), dtype=np.int64)
     line = line_of(steps, values, metric="mismatch/abs_diff_mean")
     data = ChartData("mismatch", **({"lines": (line,)} | changes))  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ def test_the_title_gives_way_to_the_value():
     line = line_of([1], [0.0471])
     data = ChartData("a long title", "short one", lines=(line,))
     paint_chart(cells, data, ChartView(), (0, 1), GLYPHS["braille"])
-    assert rows(cells)[0] == "╭ sho 0.0471 ╮"
+    assert rows(cells)[0] == "╭ sh… 0.0471 ╮"
 
 
 @pytest.mark.parametrize("bad", [NAN, math.inf, -math.inf])
@@ -212,9 +212,53 @@ def test_strips_keep_every_character_and_its_ink():
 
 
 def test_a_wide_character_at_the_edge_is_left_out_whole():
-    cells = Cells(4, 1)
-    assert cells.text(0, 0, "a漢字") == 3
-    assert cells.strips(palette())[0].text == "a漢 "
+    cells = Cells(3, 1)
+    assert cells.text(0, 0, "a漢字") == 2
+    assert cells.strips(palette())[0].text == "a… "
+
+
+@pytest.mark.parametrize(
+    ("parts", "shown"),
+    [
+        (["whole"], "whole   "),
+        (["whole", "    "], "whole   "),
+        (["exactly8"], "exactly8"),
+        (["exactly8", " "], "exactly8"),
+        (["much too long"], "much to…"),
+        (["exactly8", "more"], "exactly…"),
+        (["exactly8", " ", "x"], "exactly…"),
+        (["six123", "long"], "six123l…"),
+        (["a漢字漢字"], "a漢字漢…"),
+        (["a漢字漢", "x"], "a漢字漢x"),
+        (["bc漢字漢", "x"], "bc漢字 …"),
+        (["漢字漢字   "], "漢字漢字"),
+    ],
+)
+def test_a_line_that_goes_on_ends_in_an_ellipsis(parts: list[str], shown: str):
+    cells = Cells(10, 1)
+    cells.line(0, 0, [(part, Ink.TEXT) for part in parts], 8)
+    assert cells.strips(palette())[0].text == shown + "  "
+    ascii_cells = Cells(8, 1, GLYPHS["ascii"].ellipsis)
+    ascii_cells.line(0, 0, [(part, Ink.TEXT) for part in parts])
+    assert ascii_cells.strips(palette())[0].text == shown.replace("…", ">"), "at the edge of the grid as well"
+
+
+def test_a_title_loses_words_before_letters_and_a_value_is_whole_or_absent():
+    lag = line_of([1], [1.22], short="lag")
+    rate = line_of([1], [1900.0], short="tok/s", secondary=True)
+    wanted = {
+        30: "╭ lag 1.22 tok/s 1.9k ───────╮",
+        20: "╭ lag 1.22 tok/s ──╮",
+        16: "╭ lag 1.22 ─────╮"[:15] + "╮",
+    }
+    for width, top in wanted.items():
+        cells = Cells(width, 4)
+        paint_chart(cells, ChartData("", lines=(lag, rate)), ChartView(), (0, 1), GLYPHS["braille"])
+        assert rows(cells)[0] == top
+    cells = Cells(20, 4)
+    data = ChartData("KL new‖old (k3)", "KL new‖old", lines=(line_of([1], [0.0041]),))
+    paint_chart(cells, data, ChartView(), (0, 1), GLYPHS["braille"])
+    assert rows(cells)[0] == "╭ KL 0.0041 ───────╮"
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ class HelpScreen(Dialog[None]):
             (glyphs.off, Ink.TEXT, "off: vLLM's default behaviour"),
             (glyphs.unavailable, Ink.DIM, "not available here; the panel says why"),
             (glyphs.mark, Ink.FIX_MARK, "in a chart: a fix changed at this step"),
+            (glyphs.mark, Ink.SECOND, "in a chart: the objective took another correction at this step"),
             (glyphs.mark, Ink.SYNC_MARK, "in a chart: an operator synced the weights"),
             (glyphs.gap, Ink.ALARM, "in a chart: NaN or Inf at this step"),
             (glyphs.limit, Ink.LIMIT_ALARM, "in a chart: published limit (warn, alarm)"),

@@ -35,32 +35,46 @@ Text = tuple[str, Ink]
 class Cells:
     """`height` x `width` cells; `chars` are code points, `inks` say what each is for."""
 
-    __slots__ = ("chars", "height", "inks", "width")
+    __slots__ = ("chars", "ellipsis", "height", "inks", "width")
 
-    def __init__(self, width: int, height: int) -> None:
-        self.width, self.height = width, height
+    def __init__(self, width: int, height: int, ellipsis: str = GLYPHS["braille"].ellipsis) -> None:
+        """`ellipsis` stands in the last cell of a text that goes on."""
+        self.width, self.height, self.ellipsis = width, height, ellipsis
         self.chars: Codes = np.full((height, width), _SPACE, np.uint32)
         self.inks: npt.NDArray[np.uint8] = np.zeros((height, width), np.uint8)
 
     def text(self, row: int, column: int, text: str, ink: int = Ink.TEXT, width: int | None = None) -> int:
-        """Write one line of text, made safe and clipped to `width` cells; returns the cells it took."""
+        """Write one line of text, made safe; returns the cells it took.
+
+        What is longer than `width` cells (or goes over the edge) ends in an ellipsis; blanks at its end do not count.
+        """
         if not 0 <= row < self.height or column >= self.width or column < 0:
             return 0
         room = self.width - column if width is None else min(width, self.width - column)
         if room <= 0:
             return 0
-        codes = _codes(clean(text), room)
+        codes = _codes(clean(text), room, self.ellipsis)
         self.chars[row, column : column + len(codes)] = codes
         self.inks[row, column : column + len(codes)] = ink
         return len(codes)
 
     def line(self, row: int, column: int, parts: Sequence[Text], width: int | None = None) -> int:
-        """Write several texts after one another; returns the cells they took together."""
+        """Write several texts after one another, cut as one; returns the cells they took together."""
+        room = self.width - column if width is None else min(width, self.width - column)
         used = 0
         for text, ink in parts:
-            room = None if width is None else width - used
-            used += self.text(row, column + used, text, ink, room)
+            if used >= room and used > 0 and text.strip():
+                self._cut(row, column + used - 1)
+                break
+            used += self.text(row, column + used, text, ink, room - used)
         return used
+
+    def _cut(self, row: int, column: int) -> None:
+        """Say in the last cell of a text that it goes on."""
+        if 0 <= row < self.height and 0 <= column < self.width:
+            if self.chars[row, column] == _CONTINUED and column > 0:
+                self.chars[row, column - 1] = _SPACE
+            self.chars[row, column] = ord(self.ellipsis)
 
     def select(self, row: int, start: int, stop: int) -> None:
         """Show a part of a row as selected."""
@@ -112,17 +126,20 @@ class Cells:
         return strips
 
 
-def _codes(text: str, room: int) -> Codes:
-    """Code points of a text in cells, clipped to `room`."""
+def _codes(text: str, room: int, ellipsis: str) -> Codes:
+    """Code points of a text in cells, at most `room`, of which the last is an ellipsis where it goes on."""
     if text.isascii() or cell_len(text) == len(text):
-        return np.frombuffer(text[:room].encode("utf-32-le"), np.uint32)
+        if len(text) > room:
+            text = f"{text[: room - 1]}{ellipsis}" if text[room:].strip() else text[:room]
+        return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    whole = cell_len(text.rstrip()) <= room
     codes: list[int] = []
     for char in text:
         width = cell_len(char)
-        if len(codes) + width > room:
+        if len(codes) + width > (room if whole else room - 1):
             break
         codes += [ord(char), *[_CONTINUED] * (width - 1)] if width else []
-    return np.array(codes, np.uint32)
+    return np.array(codes if whole else [*codes, ord(ellipsis)], np.uint32)
 
 
 class CellWidget(Widget):
@@ -146,7 +163,7 @@ class CellWidget(Widget):
         width, height = self.size
         if not self.is_mounted or width <= 0 or height <= 0:
             return 0
-        cells = Cells(width, height)
+        cells = Cells(width, height, self.glyphs.ellipsis)
         self.paint(cells)
         before, self._cells = self._cells, cells
         # Every app may show a cell widget; the console says in which look.

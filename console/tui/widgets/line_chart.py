@@ -48,18 +48,18 @@ def paint_chart(
     width, height = cells.width, cells.height
     domain = view.domain(extent)
     log = view.log and any(_has_positive(line) for line in data.lines)
-    title = _title(data, view, width)
+    title = _title(data, view, width, cells.ellipsis)
     if height < 3 or width < 8:
         cells.line(0, 0, title, width)
         return
     filled = data.extent() is not None
     footer = _footer(view, domain) if filled else []
     if filled and any(line.overlay for line in data.lines):
-        legend = _legend(data, view, width - 4 - sum(len(text) for text, _ in footer))
+        legend = _legend(data, view, width - 4 - sum(len(text) for text, _ in footer), cells.ellipsis)
         if not legend:
             # The name of a line is worth more than the weight of its smoothing, which the footer said when it changed.
             footer = [part for part in footer if not part[0].startswith(" ema ")]
-            legend = _legend(data, view, width - 4 - sum(len(text) for text, _ in footer))
+            legend = _legend(data, view, width - 4 - sum(len(text) for text, _ in footer), cells.ellipsis)
         footer += legend
     right = [(f" {view.label(domain[1])} ", Ink.DIM)] if filled else []
     room = width - 3 - sum(len(text) for text, _ in title)
@@ -109,7 +109,7 @@ def _footer(view: ChartView, domain: tuple[float, float]) -> list[Text]:
     return footer
 
 
-def _legend(data: ChartData, view: ChartView, room: int) -> list[Text]:
+def _legend(data: ChartData, view: ChartView, room: int, ellipsis: str) -> list[Text]:
     """Which other run the dashed line is, and its newest value or the one at the crosshair."""
     line = next((line for line in data.lines if line.overlay), None)
     if line is None:
@@ -125,12 +125,12 @@ def _legend(data: ChartData, view: ChartView, room: int) -> list[Text]:
     spare = room - label - len(words) - 5
     if spare < 4:
         return []
-    name = name if len(name) <= spare else f"{name[: spare - 1]}…"
+    name = name if len(name) <= spare else f"{name[: spare - 1]}{ellipsis}"
     return [(f" -- {name}{words} ", line.ink)]
 
 
-def _title(data: ChartData, view: ChartView, width: int) -> list[Text]:
-    """Title and the values at the newest step or at the cursor; shortened before anything is cut."""
+def _title(data: ChartData, view: ChartView, width: int, ellipsis: str) -> list[Text]:
+    """Title and the values at the newest step or at the cursor; what has no room is left out, numbers whole."""
     groups: list[list[Text]] = []
     extras: list[tuple[int, Text]] = []
     for line in data.lines:
@@ -154,16 +154,33 @@ def _title(data: ChartData, view: ChartView, width: int) -> list[Text]:
             mean = line.points.smoothed(view.weight).at(step)
             if mean is not None and math.isfinite(mean):
                 extras.append((len(groups) - 1, (f" ~{number(mean)}", line.ink)))
-    room = width - 4 - sum(len(text) for group in groups for text, _ in group)
+    room = width - 4 - _length(groups)
     for at, part in extras:
         # Only where the title has its room all the same.
         if len(data.short or data.title) + 1 + len(part[0]) <= room:
             groups[at].append(part)
             room -= len(part[0])
+    while _length(groups) > width - 3 and len(groups) > 1:
+        dropped = groups.pop()  # a value is there whole or not at all; the name of its line where that has room
+        if len(dropped) > 1 and _length([*groups, dropped[:1]]) <= width - 3:
+            groups.append(dropped[:1])
+            break
     values = [part for group in groups for part in group]
-    title = data.title if len(data.title) <= room or not data.short else data.short
-    head: list[Text] = [(f" {title[: max(room, 0)]}", Ink.TITLE)] if title else []
+    title = _named(data, room, ellipsis)
+    head: list[Text] = [(f" {title}", Ink.TITLE)] if title else []
     return [*head, *values, (" ", Ink.FRAME)]
+
+
+def _length(groups: list[list[Text]]) -> int:
+    return sum(len(text) for group in groups for text, _ in group)
+
+
+def _named(data: ChartData, room: int, ellipsis: str) -> str:
+    """The title in at most `room` cells: with fewer words before one is cut."""
+    title = data.title if len(data.title) <= room or not data.short else data.short
+    while len(title) > room and " " in title:
+        title = title.rpartition(" ")[0]
+    return title if len(title) <= room else f"{title[: room - 1]}{ellipsis}" if room > 1 else ""
 
 
 def _value(line: Line, value: float | None) -> list[Text]:

@@ -12,6 +12,7 @@ from console.tui import present
 from console.tui.fixrows import FixRow
 from console.tui.glyphs import Glyphs
 from console.tui.theme import Ink
+from console.tui.views.units import cut
 from console.tui.widgets.cells import Cells, CellWidget, Text
 from console.tui.widgets.frame import draw_frame
 from driftline.frames import EngineState, Level
@@ -119,20 +120,30 @@ class FixPanel(Pane):
             for text, ink in texts:
                 parts = textwrap.wrap(text, max(width - 2, 10), subsequent_indent="  ")
                 lines += [[(f" {part}", ink)] for part in parts]
+            if len(lines) > height:
+                text, ink = lines[height - 1][0] if lines[height - 1] else ("", Ink.DIM)
+                lines[height - 1] = [(f"{text} {self.glyphs.ellipsis}", ink)]
         return lines
+
+
+_NOTE_LEAST: Final = 12
+"""Cells below which the beginning of a note says nothing."""
 
 
 def fix_line(row: FixRow, width: int) -> list[Text]:
     """The columns of one fix, for panel and picker."""
-    name = 21 if width >= 60 else 20 if width >= 40 else 18
-    state, ink = row.state
-    line = [(" ", Ink.TEXT), row.symbol, (f" {row.fix.title:<{name}.{name}}", Ink.TEXT)]
-    if state and (row.symbol[1] != Ink.DIM or width >= 60):
-        line.append((f"{state:<7}", ink))
+    name = 20 if width >= 40 else 18
+    state, ink = row.state if row.symbol[1] != Ink.DIM or width >= 60 else ("", Ink.DIM)
+    title = cut(row.fix.title, name if state else 20)
+    line = [(" ", Ink.TEXT), row.symbol, (f" {title:<{name}}", Ink.TEXT)]
+    if state:
+        line.append((f" {state:<7}", ink))
     if row.since:
         line.append((f" {row.since:<3}", Ink.DIM))
     text, note_ink = row.note
-    line.append((f" {text}" if text else "", note_ink))
+    room = width - sum(len(part) for part, _ in line) - 1
+    if text and (len(text) <= room or room >= _NOTE_LEAST):
+        line.append((f" {text}", note_ink))
     # A half of a number would be another number: the effect is there whole or not at all.
     if row.effect[0] and sum(len(part) for part, _ in line) + len(row.effect[0]) + 2 <= width:
         line.append((f"  {row.effect[0]}", row.effect[1]))
@@ -156,14 +167,14 @@ class EnginePanel(Pane):
     def label(self) -> str:
         return f"{len(self.engines)}" if len(self.engines) > 1 else ""
 
-    def lines(self, width: int, height: int) -> list[list[Text]]:  # noqa: ARG002  clipped where painted
+    def lines(self, width: int, height: int) -> list[list[Text]]:
         if not self.engines:
             return [[(" no engine has reported yet", Ink.DIM)]]
         # What needs a look comes first where not all engines fit.
         engines = list(self.engines)
         if len(engines) > height:
             engines.sort(key=lambda engine: (engine.phase == "running", engine.engine))
-        return [[(" ", Ink.TEXT), *present.engine_line(engine)] for engine in engines]
+        return [[(" ", Ink.TEXT), *present.engine_line(engine, width - 1)] for engine in engines]
 
 
 _LEVEL: Final[dict[Level, Ink]] = {"info": Ink.TEXT, "warn": Ink.WARN, "error": Ink.ALARM}
@@ -215,6 +226,7 @@ class EventLog(Pane):
         if width >= 90:
             line.append((f"{logged.producer:<12.12} ", Ink.DIM))
         ink = _LEVEL[event.level]
-        line.append((f"{event.kind} ", Ink.DIM if ink is Ink.TEXT else ink))
+        if width >= 60 or event.level != "info":  # most texts say it again, and the room is the text's
+            line.append((f"{event.kind} ", Ink.DIM if ink is Ink.TEXT else ink))
         line.append((event.text, ink))
         return line

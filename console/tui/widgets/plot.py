@@ -23,7 +23,9 @@ from console.tui.widgets.chart_data import ChartData, Line
 from console.tui.widgets.chart_view import ChartView
 from console.tui.widgets.raster import Bits, between, dots
 
-_MARK_INK: Final = {"fix": Ink.FIX_MARK, "sync": Ink.SYNC_MARK, "mark": Ink.ACCENT}
+_MARK_INK: Final = {
+    "fix": Ink.FIX_MARK, "correction": Ink.SECOND, "sync": Ink.SYNC_MARK, "mark": Ink.ACCENT,
+}  # fmt: skip
 _RANK: Final = {kind: rank for rank, kind in enumerate(_MARK_INK)}
 _DASH: Final = 4
 _DASH_GAP: Final = 2
@@ -104,7 +106,7 @@ class Plot:
             self._line(line)
         for column, marks in labels.items():
             more = f" +{len(marks) - 1}" if len(marks) > 1 else ""
-            self._mark_label(column, marks[0].text + more, _mark_ink(marks[0]))
+            self._mark_label(column, marks[0].text + more, mark_ink(marks[0]))
         if self.view.cursor is not None:
             place = self.view.ruler.place(self.view.cursor)
             if self.start <= place <= self.stop:
@@ -187,7 +189,7 @@ class Plot:
                 by_column.setdefault(self._column(ruler.place(mark.step)), []).append(mark)
         for column, marks in by_column.items():
             marks.sort(key=lambda mark: _RANK.get(mark.kind, len(_RANK)))
-            self._vertical(column, _mark_ink(marks[0]))
+            self._vertical(column, mark_ink(marks[0]))
         return by_column
 
     def _mark_label(self, column: int, text: str, ink: Ink) -> None:
@@ -200,5 +202,6 @@ class Plot:
             self.cells.text(self.rows, start, text, ink)
 
 
-def _mark_ink(mark: Mark) -> Ink:
+def mark_ink(mark: Mark) -> Ink:
+    """The ink of a mark, by what was changed."""
     return _MARK_INK.get(mark.kind, Ink.DIM)

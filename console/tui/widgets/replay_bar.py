@@ -10,9 +10,11 @@ from console.store.model import Mark
 from console.tui.glyphs import Glyphs
 from console.tui.theme import Ink
 from console.tui.widgets.cells import Cells, CellWidget, Text
+from console.tui.widgets.plot import mark_ink
 
 if TYPE_CHECKING:
     from console.replay.source import Position
+
 
 class ReplayBar(CellWidget):
     """Takes no room while a live run is on show."""
@@ -69,8 +71,7 @@ class ReplayBar(CellWidget):
         cells.text(0, column, self.glyphs.horizontal * here, Ink.ACCENT)
         for mark in self.marks:
             if first <= mark.step <= last:
-                ink = Ink.FIX_MARK if mark.kind == "fix" else Ink.SYNC_MARK
-                cells.text(0, column + place(mark.step), self.glyphs.mark, ink)
+                cells.text(0, column + place(mark.step), self.glyphs.mark, mark_ink(mark))
         cells.text(0, column + here, self.glyphs.on, Ink.BRIGHT)
 
 
