@@ -8,7 +8,6 @@ configuration of a run is another one: `driftline.config`.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
@@ -153,6 +152,8 @@ def check_keys(found: Effective) -> None:
 
 
 def _raw(where: Path) -> dict[str, Any]:
+    import tomllib  # most operators have no file, and each start of a console would read what TOML is
+
     try:
         return tomllib.loads(where.read_text(encoding="utf-8"))
     except OSError as error:

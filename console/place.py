@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from console import ssh
 from console.outcome import FAILED, NO_RUN, USAGE, Failure
 from driftline.keys import Keys, load, load_file, parse_pair
 from driftline.rundir import RUN_VARIABLE, Connection, RunDir, find, parse_connection, read_connection
@@ -67,7 +66,7 @@ def place(name: str | None, *, key: str | None = None, connection: str | None = 
     key = key or os.environ.get(KEY_VARIABLE) or None
     name = name or (os.environ.get(RUN_VARIABLE) if connection is None else None) or None
     own = Path(key) if key else None
-    if name is not None and ssh.is_address(name):
+    if name is not None and name.startswith("ssh://"):
         return There(name, key=own, connection=Path(connection) if connection else None)
     if connection is not None and name is not None:
         raise Failure("give a run or --connection FILE, not both", USAGE)
@@ -145,6 +144,9 @@ class There:
     """A run directory of another machine, through OpenSSH. Opens the way on construction, with questions if need be."""
 
     def __init__(self, name: str, *, key: Path | None, connection: Path | None) -> None:
+        # Only now, for a run that is elsewhere.
+        from console import ssh
+
         try:
             self._address = ssh.parse(name)
         except ssh.AddressError as error:

@@ -6,8 +6,9 @@ time: what makes the rest meaningless is said before the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 from driftline.frames import Level, RunState
 
@@ -31,8 +32,7 @@ _FULL: Final = ("No space left", "File too large", "quota exceeded", "took only 
 _UNKNOWN_KEY: Final = "does not know this key"
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """How well a console hears the run.
 
     `heard` is False until the first sign of life, `age` the seconds since the last one, `behind` the frames that the
@@ -57,8 +57,7 @@ class Link:
         return "stale" if self.age <= LOST_AFTER and not self.gone else "lost"
 
 
-@dataclass(frozen=True)
-class Drop:
+class Drop(msgspec.Struct, frozen=True):
     """Frames that a producer had to drop before sending them: since `first` (hub's clock), and since its start."""
 
     producer: str
@@ -68,8 +67,7 @@ class Drop:
     time: float
 
 
-@dataclass(frozen=True)
-class Banner:
+class Banner(msgspec.Struct, frozen=True):
     """`word` names the trouble, `text` says what it means and what is being done, `more` what else might fit."""
 
     word: str

@@ -7,9 +7,10 @@ journal, which changes nothing in the run.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from console.gate import needs_consent
 from console.store.model import CommandLife

@@ -5,8 +5,9 @@ A plan says target, present state, effect and cost before anything is sent. Noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from console.store.model import RunModel
 from console.tui.source import Link
@@ -44,8 +45,7 @@ class RefusedError(ValueError):
     """Acting is not possible now; the message says why and what to do."""
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """A command with what an operator must know before it is sent.
 
     `word`: what has to be typed first, where work is thrown away that nothing brings back; "" asks for a button only.
@@ -57,7 +57,7 @@ class Plan:
     effect: str
     cost: str
     verb: Verb
-    args: dict[str, str] = field(default_factory=dict)
+    args: dict[str, str] = msgspec.field(default_factory=dict)
     generation: int = -1
     word: str = ""
 

@@ -10,15 +10,11 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.message import Message
-from textual.worker import get_current_worker
 
-from console.outcome import Failure
 from console.store.model import RunModel
 from console.tui import appearance, keymap
 from console.tui.alarms import Alarms
@@ -28,6 +24,8 @@ from console.tui.exports import Exports
 from console.tui.glyphs import GLYPHS
 from console.tui.history import History
 from console.tui.notice import Notice
+from console.tui.reading import Opened, Opening, Reading
+from console.tui.references import References
 from console.tui.screens import catalogue
 from console.tui.screens.command_line import CommandLine
 from console.tui.screens.dialog import Dialog
@@ -42,25 +40,6 @@ from driftline.rundir import RunDir
 if TYPE_CHECKING:
     from console.tui.acting import Acting
     from console.tui.guard import Guards
-
-
-class Tick(Message):
-    """The model may have news. A waiting tick stands for all later ones."""
-
-    bubble = False
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, Tick)
-
-
-class Opened(Message):
-    """What had to be done before reading is done, or has failed."""
-
-    bubble = False
-
-    def __init__(self, failure: Failure | None) -> None:
-        super().__init__()
-        self.failure = failure
 
 
 class ConsoleApp(App[None]):
@@ -90,7 +69,7 @@ class ConsoleApp(App[None]):
         history: History | None = None,
         smoothing: float = 0.0,
         reference: Sequence[str] = (),
-        opening: Callable[[Sequence[Watch]], None] | None = None,
+        opening: Opening | None = None,
     ) -> None:
         """`watch` is one made already, over `source`; `more` are other runs to watch beside that one.
 
@@ -104,7 +83,7 @@ class ConsoleApp(App[None]):
         `reference`: the runs that the one on show is held against (ids, directories, FILE.parquet).
 
         `opening` is done with the watches on a worker once the first frame is on the terminal, before any of them is
-        read; the Failure that it may raise ends the app and stands in `failure` then.
+        read; the Failure that it may raise ends the app and stands in `reading.failure` then.
 
         Raises KeyError for an unknown marker or theme, keymap.KeymapError.
         """
@@ -116,7 +95,6 @@ class ConsoleApp(App[None]):
         self.history = history or History()
         super().__init__(driver_class=ConsoleDriver)
         self._guards = guards
-        self._reference = tuple(reference)
         self.watches = [watch if watch is not None else self.watching(source, run)]
         self.watches += [self.watching(*one) for one in more]
         self.showing = self.watches[0]
@@ -135,11 +113,10 @@ class ConsoleApp(App[None]):
         self.alarms: Alarms = Alarms(self)
         self.exports: Exports = Exports(self)
         self._acting: Acting | None = None
-        self._opening = opening
-        self._drawn = False
-        """Whether there is something of the run's on the screen."""
-        self.failure: Failure | None = None
-        """Why the app has ended, where that is neither the operator's wish nor a crash."""
+        self.references: References = References(self, tuple(reference))
+        self.reading: Reading = Reading(self, opening)
+        self._drawn = self._shown = False
+        """Whether something of the run has been drawn, and whether that has been sent to the terminal."""
 
     def watching(self, source: Source, run: RunDir | None) -> Watch:
         """A watch over a run, with sentinels of its own."""
@@ -200,51 +177,23 @@ class ConsoleApp(App[None]):
         self.animation_level = "none"
         self.install_screen(self.live, "live")
         self.push_screen("live")
-        if self._opening is None:
-            self._begin()
+        self.reading.start()
 
     # -- from the source to the screens
 
-    def _open(self, opening: Callable[[Sequence[Watch]], None]) -> None:
-        """A worker's: it connects."""
-        failure: Failure | None = None
-        try:
-            opening(self.watches)
-        except Failure as error:
-            failure = error
-        self.post_message(Opened(failure))
+    def refresh_css(self, animate: bool = True) -> None:
+        # Textual begins with a change of theme, for which it parses all again; ours has been there from the start.
+        if self._shown:
+            super().refresh_css(animate)
 
     def post_display_hook(self) -> None:
         """What Textual calls when something has been sent to the terminal."""
-        if self._drawn and self._opening is not None:
-            opening, self._opening = partial(self._open, self._opening), None
-            self.run_worker(opening, name="opening", group="opening", thread=True)
+        self._shown = self._drawn
+        if self._shown:
+            self.reading.painted()
 
     def on_opened(self, message: Opened) -> None:
-        self.failure = message.failure
-        if message.failure is not None:
-            self.exit(return_code=message.failure.code)
-        else:
-            self._begin()
-
-    def _begin(self) -> None:
-        for watch in self.watches:
-            self.read(watch)
-        if self._reference:
-            self.choose_reference(self._reference)
-
-    def read(self, watch: Watch) -> None:
-        """Take in one run until the app ends."""
-
-        def news() -> None:
-            if watch is self.showing:  # the others are drawn with it, however many there are
-                self.post_message(Tick())
-
-        def take_in() -> None:
-            worker = get_current_worker()
-            watch.read(self.fps, news, lambda: worker.is_cancelled)
-
-        self.run_worker(take_in, name="reader", group="reader", thread=True)
+        self.reading.opened(message.failure)
 
     def on_tick(self) -> None:
         self.alarms.tell()
@@ -360,24 +309,3 @@ class ConsoleApp(App[None]):
 
     def action_leave(self) -> None:
         self.exit()
-
-    # -- the reference
-
-    def choose_reference(self, names: tuple[str, ...]) -> None:
-        """Hold the run on show against other runs from now on (ids, directories, FILE.parquet), or against none."""
-        watch = self.showing
-        number = watch.judging.choose(names)
-        self.say(f"reading {len(names)} reference run{'s' if len(names) != 1 else ''}" if names else "no reference")
-        if names:
-            load = partial(self._load_reference, watch, number)
-            self.run_worker(load, name="reference", group="reference", thread=True)
-
-    def _load_reference(self, watch: Watch, number: int) -> None:
-        watch.judging.load(number)
-        self.call_from_thread(self._loaded, watch, number)
-
-    def _loaded(self, watch: Watch, number: int) -> None:
-        chosen = watch.judging.chosen
-        if chosen.number == number and chosen.state == "failed":
-            self.say(f"reference: {chosen.error}", "error")
-        self.refresh_view()

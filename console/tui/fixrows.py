@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from console.store.model import RunModel
 from console.tui.actions import available, reason
@@ -30,8 +31,7 @@ _PENDING: Final[dict[How, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class FixRow:
+class FixRow(msgspec.Struct, frozen=True):
     """One line of the fix panel, in columns; `more` are the lines that there is room for elsewhere."""
 
     fix: Fix

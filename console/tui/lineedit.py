@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from console.tui.celltext import clean
 
@@ -12,8 +13,7 @@ LONGEST: Final = 500
 """Characters that are taken; what is longer is a paste that went astray."""
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """`caret` counts characters from the start."""
 
     text: str = ""

@@ -28,6 +28,7 @@ class OpeningSource:
         self._live: LiveSource | None = None
         self._lock = threading.Lock()
         """Held while it is made, so that a console that is left meanwhile leaves nothing behind."""
+        self._tried = threading.Event()
         self._closed = False
         self.run = place.id
         self.operator = operate
@@ -37,12 +38,13 @@ class OpeningSource:
         from console.tui.live_source import LiveSource
 
         with self._lock:
-            if self._closed:
-                return
             try:
-                self._live = LiveSource(self._place, operate=self.operator)
+                if not self._closed:
+                    self._live = LiveSource(self._place, operate=self.operator)
             except SourceError as error:
                 raise Failure(str(error), NO_RUN) from error
+            finally:
+                self._tried.set()
 
     def wait(self, timeout: float) -> bool:
         return self._live is not None and self._live.wait(timeout)
@@ -54,6 +56,7 @@ class OpeningSource:
         return self._live.link() if self._live is not None else Link(heard=False, age=0.0)
 
     def tokens(self, on: bool) -> str:
+        self._tried.wait()  # whoever was quick with the key for tokens gets them, once there is whom to ask
         return self._live.tokens(on) if self._live is not None else _TOO_EARLY
 
     def drain_tokens(self, limit: int) -> list[Stamped]:
@@ -84,5 +87,6 @@ class OpeningSource:
     def close(self) -> None:
         with self._lock:
             self._closed = True
+            self._tried.set()
             if self._live is not None:
                 self._live.close()

@@ -162,7 +162,7 @@ _DOES: Final[dict[type[Any], Callable[[ConsoleApp, Any], None]]] = {
     ShowScreen: _screen,
     SwitchRun: lambda app, action: app.show_watch(_watch(app, action.run)),
     Overlay: lambda app, action: _overlay(app, _watch(app, action.run) if action.run else None),
-    UseReference: lambda app, action: app.choose_reference((action.run,) if action.run else ()),
+    UseReference: lambda app, action: app.references.choose((action.run,) if action.run else ()),
     UseTheme: _theme,
     UseMarker: _marker,
     Open: _open,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from console import quick
 from console.config import Settings
 from console.replay.source import Position, Recording
 from console.store.model import RunModel
@@ -102,7 +103,12 @@ def run_replay(
 
     watch = ReplayWatch(Recording(run, start=start, speed=speed, playing=playing), guards)
     app = ConsoleApp(
-        watch.source, marker=settings.marker, fps=settings.fps, watch=watch, **app_options(settings)
+        watch.source,
+        marker=settings.marker,
+        fps=settings.fps,
+        watch=watch,
+        opening=lambda _watches: quick.settle(),
+        **app_options(settings),
     )
     try:
         app.run(mouse=settings.mouse)

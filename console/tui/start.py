@@ -58,7 +58,7 @@ def run_console(
     finally:
         for watch in app.watches:
             watch.close()
-    if app.failure is not None:
-        raise app.failure
+    if app.reading.failure is not None:
+        raise app.reading.failure
     # A crash inside Textual is printed by it, and would otherwise end in 0.
     return app.return_code or 0

@@ -10,12 +10,12 @@ Contrast is WCAG 2.1's ratio to the background, checked by tests/tui/test_theme.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
 from rich.color import Color
 from rich.style import Style
 from textual.theme import BUILTIN_THEMES, Theme
@@ -83,8 +83,7 @@ HEALTH_INK: Final[dict[Health, Ink]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Colours:
+class Colours(msgspec.Struct, frozen=True, kw_only=True):
     """True colours as #rrggbb, or the names that Rich has for the sixteen of a terminal."""
 
     background: str
@@ -109,8 +108,7 @@ class Colours:
     cursor: str
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """One look. `sixteen` names the look that stands in for it on a terminal of 16 colours.
 
     With `ansi` the terminal's own background is kept and the colours are names; `attributes` are used instead of
@@ -123,7 +121,7 @@ class Look:
     sixteen: str
     colours: Colours | None
     ansi: bool = False
-    attributes: Mapping[Ink, str] = field(default_factory=dict)
+    attributes: Mapping[Ink, str] = msgspec.field(default_factory=dict)
 
     @property
     def theme(self) -> str:

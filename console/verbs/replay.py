@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from console import quick
 from console.outcome import NO_RUN, USAGE, Failure
 from console.screen import on_terminal
 from console.splash import Splash
@@ -45,6 +46,7 @@ def replay(args: argparse.Namespace) -> int:
     if not on_terminal():
         raise Failure("replay needs a terminal; without one: driftline export, driftline query", USAGE)
     with Splash(f"opening {args.run or 'the newest run'}"):
+        quick.begin()
         run = recorded(args.run)
         from console.sentinels.alert import Alerts
         from console.tui.guard import guards

@@ -342,7 +342,7 @@ async def test_another_run_has_tokens_of_its_own(running: Running):
         other = told([token_frame(77)])
         watch = app.watching(other, None)
         app.watches.append(watch)
-        app.read(watch)
+        app.reading.read(watch)
         app.show_watch(watch)
         await calm(pilot)
         assert chosen(pilot)[0] == 77

@@ -206,7 +206,7 @@ class ParityScreen(RunScreen):
 
         def chosen(names: tuple[str, ...] | None) -> None:
             if names is not None:
-                app.choose_reference(names)
+                app.references.choose(names)
 
         names = app.showing.judging.chosen.names
         app.push_screen(RunPicker(self.glyphs, root, own=app.source.run, chosen=names), chosen)

@@ -1,0 +1,55 @@
+"""The console's start on a real terminal: what is found wrong once the first frame is there ends it properly."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tui.test_pty import Terminal, environment
+from tests.unit.hubs import Hub
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    made = Hub(tmp_path)
+    made.start()
+    yield made
+    made.end()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "sentence"),
+    [("rules", 2, "own.toml"), ("key", 3, "not a key file of this project")],
+)
+def test_what_is_wrong_is_told_on_the_shells_screen(hub: Hub, wrong: str, code: int, sentence: str) -> None:
+    rules = hub.run.path / "own.toml"
+    rules.write_text("[nothing" if wrong == "rules" else "")
+    if wrong == "key":
+        (hub.run.keys / "viewer.key").write_text("no key")
+    command = [sys.executable, "-m", "console.cli", "attach", str(hub.run.path), "--rules", str(rules)]
+    terminal = Terminal(command, environment(hub.run.path.parent), (80, 24))
+    try:
+        assert terminal.wait() == code
+        after = terminal.raw.rpartition(b"\x1b[?1049l")[2].decode()
+        assert sentence in after, "on the shell's own screen, below the command"
+        assert "Traceback" not in after
+        assert len(after.strip().splitlines()) == 1
+        assert termios.tcgetattr(terminal.fd) == terminal.modes
+    finally:
+        terminal.close()
+
+
+def test_a_start_leaves_garbage_collection_on_and_the_environment_as_it_was() -> None:
+    code = (
+        "import gc, os; before = dict(os.environ); from console import quick\n"
+        "quick.begin(); assert not gc.isenabled() and dict(os.environ) == before\n"
+        "quick.settle(); assert gc.isenabled() and gc.get_freeze_count() > 0\n"
+        "import numpy, threading; print(len(os.listdir('/proc/self/task')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["1"], "numpy has started no threads"
