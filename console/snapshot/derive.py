@@ -10,6 +10,7 @@ import polars as pl
 
 from console.snapshot.reports import KEYS
 from console.snapshot.series import nulls, schema
+from console.snapshot.want import EVERYTHING, Want
 from console.tables import STORED, TABLES
 from driftline.frames import TERMINAL
 
@@ -27,17 +28,22 @@ def metric_names(frame: pl.DataFrame) -> list[str]:
     return [*known, *sorted(name for name in frame.columns if name not in known and name not in KEYS)]
 
 
-def conform(frame: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
-    """Reports under exactly these columns; null where there is no value."""
+def conform(frame: pl.DataFrame, names: Iterable[str], want: Want = EVERYTHING) -> pl.DataFrame:
+    """Reports under exactly these columns; null where there is no value, and of no type where none is wanted."""
     kinds = schema(TABLES["metrics"].columns)
     told = {column.name: column for column in frame.get_columns() if column.dtype != pl.Null()}
     # Columns are taken as they are: a query of Polars' for each part would wait for threads that are writing the last.
     return pl.DataFrame(
-        [told[name] if name in told else nulls(name, kinds.get(name, pl.Float64()), frame.height) for name in names]
+        [
+            told[name]
+            if name in told
+            else nulls(name, kinds.get(name, pl.Float64()) if want.has(name) else pl.Null(), frame.height)
+            for name in names
+        ]
     )
 
 
-def in_order(parts: Iterable[pl.DataFrame], names: list[str]) -> Iterator[pl.DataFrame]:
+def in_order(parts: Iterable[pl.DataFrame], names: list[str], want: Want = EVERYTHING) -> Iterator[pl.DataFrame]:
     """The reports as they come, where they are one a step and ascending. Raises OutOfOrderError where not."""
     allowed = {*names, *KEYS}
     last = None
@@ -45,8 +51,8 @@ def in_order(parts: Iterable[pl.DataFrame], names: list[str]) -> Iterator[pl.Dat
         steps = part["step"].to_numpy()
         if not allowed.issuperset(part.columns) or not _rising(steps, last):
             raise OutOfOrderError
-        last = int(steps[-1]) if len(steps) else last
-        yield conform(part, names)
+        last = int(steps[-1])
+        yield conform(part, names, want)
 
 
 def merged(reports: pl.DataFrame) -> pl.DataFrame:

@@ -81,9 +81,12 @@ def _streamed(source: Source, table: str, disorder: list[OutOfOrderError]) -> pl
         batch_size: int | None,  # noqa: ARG001 - a hint
     ) -> Iterator[pl.DataFrame]:
         columns = list(schema) if with_columns is None else with_columns
+        want = of(columns, predicate)
+        needed = [name for name in schema if want.has(name)]
         try:
-            for part in answer(source, Ask(table=table), want=of(columns, predicate)).parts:
-                kept = part if predicate is None else part.filter(predicate)
+            for part in answer(source, Ask(table=table), want=want).parts:
+                kept = part.select(needed)
+                kept = kept if predicate is None else kept.filter(predicate)
                 if n_rows is not None:
                     kept = kept.head(n_rows)
                     n_rows -= kept.height

@@ -122,7 +122,7 @@ def _metrics(source: Source, want: Want, *, stream: bool) -> Answer:
     if first is None:
         return Answer(dict(TABLES["metrics"].columns), iter(()))
     names = derive.metric_names(first)
-    streamed = derive.in_order(chain([first], parts), names)
+    streamed = derive.in_order(chain([first], parts), names, want)
     return Answer(_named(names), streamed, again=lambda: _metrics(source, want, stream=False))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from console.snapshot.layouts import Alike, Layout, Layouts
+from console.snapshot.layouts import Layout, Layouts
 from console.snapshot.records import Block, Rows, decoder
 from console.snapshot.series import nulls, schema, series, times
 from console.snapshot.want import EVERYTHING, Want
@@ -32,31 +32,24 @@ class Reports:
         self._layouts = Layouts()
         self._sheets: dict[Layout, _Sheet] = {}
         self._singles: list[bytes] = []
-        self.rows = 0
-        """Those that were not wanted are counted: their names are told with the others'."""
+
+    @property
+    def rows(self) -> int:
+        return sum(len(sheet) for sheet in self._sheets.values()) + len(self._singles)
 
     def take(self, block: Block) -> None:
         """Take over the Metrics frames of a block; what is no such frame is left out."""
         found, left = self._layouts.sort(block)
-        self.rows += sum(len(alike.places) for alike in found) + len(left)
         for alike in found:
             if alike.layout not in self._sheets:
                 self._sheets[alike.layout] = _Sheet(alike.layout, self._want)
-            self._sheets[alike.layout].add(self._wanted(alike))
+            self._sheets[alike.layout].add(alike.rows)
         self._singles += block.bodies(left)
-
-    def _wanted(self, alike: Alike) -> Rows:
-        layout, rows = alike.layout, alike.rows
-        if self._want.where is None:
-            return rows
-        keys = {name: getattr(layout, name).ints(rows) for name in ("seq", "step", "version")}
-        wanted = self._want.rows(pl.DataFrame({**keys, "time": times("time", layout.time.floats(rows))}))
-        return rows if wanted is None else rows[wanted]
 
     def frame(self) -> pl.DataFrame:
         """What was taken since the last time, in the order of the frames' numbers."""
-        parts = [sheet.frame() for sheet in self._sheets.values()] + _singly(self._singles)
-        self._singles, self.rows = [], 0
+        parts = [sheet.frame() for sheet in self._sheets.values() if len(sheet)] + _singly(self._singles)
+        self._singles = []
         if not parts:
             return pl.DataFrame(schema=schema(STORED["reports"].columns))
         return parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal_relaxed").sort("seq")
@@ -76,6 +69,9 @@ class _Sheet:
         self._numbers = [layout.time, *(layout.values[name] for name in self._places)]
         self._ints = [layout.seq, layout.step, layout.version]
         self._clear()
+
+    def __len__(self) -> int:
+        return self._n
 
     def _clear(self) -> None:
         self._n = 0

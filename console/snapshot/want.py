@@ -16,8 +16,9 @@ class Want(NamedTuple):
     """Columns and rows that somebody asks for.
 
     A reader may leave the other `columns` (None: none) without values, and rows out for which `where`, an expression
-    of KEYS, does not hold; so whoever asks still has to filter and to choose. `reports` has all its columns in any
-    case, those that are not wanted without values, because which there are is a part of the answer.
+    of KEYS, does not hold, where that saves more than it costs; so whoever asks still has to filter and to choose.
+    `reports` has all its columns in any case, those that are not wanted without values and of no type, because which
+    there are is a part of the answer.
     """
 
     columns: frozenset[str] | None = None
