@@ -365,7 +365,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
             _first(lambda known: [*_others(known), OFF]), needs=True),
     Command("reference", "RUN|off", "a recorded run behind the charts", _reference,
             _first(lambda known: [*known.references, OFF]), needs=True),
-    Command("judge", "from [STEP|switch] | all", "parity from a step on, or of the whole run", _judge, _judge_words,
+    Command("judge", "from STEP | all", "parity from a step on, or of the whole run", _judge, _judge_words,
             needs=True),
     Command("alarms", "", "list the alarms", _open("alarms")),
     Command("export", "[FORMAT] [TABLE] [steps A..B]", "write a table to a file", _export, _export_words),

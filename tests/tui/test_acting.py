@@ -78,6 +78,16 @@ async def test_keys_that_would_be_refused_are_dim(
             assert "refused: " in words or "read-only: " in words
 
 
+@pytest.mark.parametrize(
+    ("key", "word"), [("2", "nN worst"), ("5", "r reference"), ("6", "o order"), ("7", "/ filter"), ("4", "F fix")]
+)
+async def test_a_small_footer_has_the_keys_that_its_screen_is_for(running: Running, key: str, word: str):
+    async with running(source_with(20, 10**9)) as pilot:
+        footer = (await press(pilot, key)).splitlines()[-1]
+        assert word in footer
+        assert "? help" in footer
+
+
 async def test_a_fix_is_chosen_confirmed_sent_and_followed_to_its_end(running: Running):
     source = source_with(20, 10**9)
     async with running(source) as pilot:

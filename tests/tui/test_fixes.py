@@ -16,7 +16,7 @@ from console.tui.views.fixes_panes import Audit, Detail, FixTable
 from driftline.fixes import BY_ID
 from driftline.frames import Ack, Command, Effect, Event, Measure
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
-from tests.tui.synthetic import START, FakeSource, fix_state
+from tests.tui.synthetic import START, FakeSource, fix_state, run_state
 
 G = GLYPHS["braille"]
 MISMATCH, CLIP, KL = (metric for metric, _ in views.MEASURED)
@@ -123,6 +123,15 @@ async def test_what_was_measured_is_the_first_thing_that_is_told_of_a_fix(runnin
         assert "(95 %: −.44 to −.42)  1.2M and 99M tokens" in text
         told = text.partition(" effect ")[2]
         assert told.index("KL") < told.index("what ") < told.index("who did what")
+
+
+async def test_of_a_run_that_is_over_nobody_is_asked_to_switch_anything(running: Running):
+    source = source_with(20, 10**9)
+    source.feed([run_state(20, "finished")])
+    async with running(source, (80, 24)) as pilot:
+        text = await press(pilot, "4")
+        assert "no effect was measured" in text
+        assert "switch" not in text
 
 
 async def test_which_fix_helps_most_is_said_and_the_order_follows(running: Running):

@@ -77,7 +77,10 @@ class FixesScreen(RunScreen):
     def draw(self, model: RunModel, link: Link) -> None:
         metric, word = MEASURED[self.measure]
         table = self.query_one(FixTable)
-        table.show(views.fix_views(model, self.glyphs, metric, self.order), word, correction_view(model))
+        # Of a run that is over and of a recording nothing more will be measured.
+        over = bool(link.replay) or (model.run is not None and model.run.status in ("finished", "failed"))
+        rows = views.fix_views(model, self.glyphs, metric, self.order, over=over)
+        table.show(rows, word, correction_view(model), over=over)
         self._detail(model)
         self._chart(model, link)
         self.query_one(Audit).show(model)
@@ -98,7 +101,7 @@ class FixesScreen(RunScreen):
         elif table.views:
             width, height = detail.room
             view = table.views[table.cursor]
-            rows = views.detail(model, view, width, self.glyphs, roomy=height >= ROOMY)
+            rows = views.detail(model, view, width, self.glyphs, roomy=height >= ROOMY, over=table.over)
             detail.show(view.row.fix.title, rows)
 
     def action_move(self, direction: Direction) -> None:

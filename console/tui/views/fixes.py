@@ -73,12 +73,12 @@ def percent(share: float) -> str:
     return f"{share * 100:+.0f} %".replace("-", "−")
 
 
-def gain_text(one: Gain | None, effect: Effect | None, *, available: bool) -> Text:
-    """A gain with its interval; else the honest word for what there is."""
+def gain_text(one: Gain | None, effect: Effect | None, *, available: bool, over: bool = False) -> Text:
+    """A gain with its interval; else the honest word for what there is. `over`: nothing can be switched any more."""
     if one is None:
         if effect is not None and not effect.done:
             return "measuring", Ink.DIM
-        return ("not measured yet: switch it" if available else ""), Ink.DIM
+        return ("" if not available else "not measured" if over else "not measured yet: switch it"), Ink.DIM
     text = percent(one.change)
     if math.isfinite(one.low) and math.isfinite(one.high):
         text += f" ({percent(one.low)[:-2]} to {percent(one.high)[:-2]})"
@@ -103,14 +103,17 @@ class FixView:
         return self.row.fix.id
 
 
-def fix_views(model: RunModel, glyphs: Glyphs, metric: str, order: Order) -> list[FixView]:
-    """All fixes, in the catalogue's order or by gain: what lowers the metric most first, what is not sure after it."""
+def fix_views(model: RunModel, glyphs: Glyphs, metric: str, order: Order, *, over: bool = False) -> list[FixView]:
+    """All fixes, in the catalogue's order or by gain: what lowers the metric most first, what is not sure after it.
+
+    `over`: nothing can be switched any more.
+    """
     views = []
     for row in fix_rows(model, glyphs):
         effect = model.effects.get(row.fix.id)
         one = gain(row.fix, effect, metric)
         available = row.symbol[0] != glyphs.unavailable
-        views.append(FixView(row, one, gain_text(one, effect, available=available)))
+        views.append(FixView(row, one, gain_text(one, effect, available=available, over=over)))
     best = most(views)
     views = [FixView(view.row, view.gain, view.effect, view is best) for view in views]
     if order == "effect":
@@ -130,24 +133,29 @@ def most(views: list[FixView]) -> FixView | None:
     return min(sure, key=lambda view: view.gain.change if view.gain is not None else 0.0, default=None)
 
 
-def verdict(views: list[FixView], word: str) -> Text:
-    """Which fix helps most, in a line."""
+def verdict(views: list[FixView], word: str, *, over: bool = False) -> Text:
+    """Which fix helps most, in a line. `over`: nothing can be switched any more."""
     best = next((view for view in views if view.best), None)
     if best is not None:
         return f"helps {word} most: {best.row.fix.title} {best.effect[0]}", Ink.OK
     if any(view.gain is not None for view in views):
-        return f"no effect on {word} is sure yet", Ink.DIM
-    return "no effect measured yet: switch a fix to measure it", Ink.DIM
+        return f"no effect on {word} is sure{'' if over else ' yet'}", Ink.DIM
+    return "no effect was measured" if over else "no effect measured yet: switch a fix to measure it", Ink.DIM
 
 
 # -- one fix in full
 
 
-def detail(model: RunModel, view: FixView, width: int, glyphs: Glyphs, *, roomy: bool) -> list[list[Text]]:
-    """What there is to say of a fix, most important first; `roomy` draws the effect as bars too."""
+def detail(
+    model: RunModel, view: FixView, width: int, glyphs: Glyphs, *, roomy: bool, over: bool = False
+) -> list[list[Text]]:
+    """What there is to say of a fix, most important first; `roomy` draws the effect as bars too.
+
+    `over`: nothing can be switched any more.
+    """
     fix = view.row.fix
     state = model.fixes.get(fix.id)
-    effect = effect_lines(fix, model.effects.get(fix.id), width, glyphs, roomy=roomy)
+    effect = effect_lines(fix, model.effects.get(fix.id), width, glyphs, roomy=roomy, over=over)
     # What was measured is what one looks for, and a small pane shows its first lines; a promise of it can wait.
     measured = fix.id in model.effects
     lines: list[list[Text]] = [*(effect if measured else []), _labelled("what", fix.summary, Ink.TEXT)]
@@ -178,10 +186,13 @@ def _labelled(word: str, text: str, ink: Ink) -> list[Text]:
     return [(f" {word:<8} ", Ink.DIM), (text, ink)]
 
 
-def effect_lines(fix: Fix, effect: Effect | None, width: int, glyphs: Glyphs, *, roomy: bool) -> list[list[Text]]:
+def effect_lines(
+    fix: Fix, effect: Effect | None, width: int, glyphs: Glyphs, *, roomy: bool, over: bool = False
+) -> list[list[Text]]:
     """The measured effect of the last change: means before and after, difference with its interval, tokens."""
     if effect is None:
-        return [_labelled("effect", "not measured yet: switch the fix, and what changes is measured", Ink.DIM)]
+        silent = "not measured" if over else "not measured yet: switch the fix, and what changes is measured"
+        return [_labelled("effect", silent, Ink.DIM)]
     change = next(((before, after) for name, before, after in effect.changes if name == fix.id), ("", ""))
     others = [f"{name} {after}" for name, _, after in effect.changes if name != fix.id]
     joint = f", together with {', '.join(others)}" if others else ""

@@ -36,10 +36,15 @@ class FixTable(Pane):
         self.views: list[FixView] = []
         self.correction: CorrectionView | None = None
         self.word = ""
+        self.over = False
         self.cursor = 0
 
-    def show(self, shown: list[FixView], word: str, correction: CorrectionView) -> None:
-        """Take the rows, the word for the metric that their effects are told in, and the row below them."""
+    def show(self, shown: list[FixView], word: str, correction: CorrectionView, *, over: bool = False) -> None:
+        """Take the rows, the word for the metric that their effects are told in, and the row below them.
+
+        `over`: nothing can be switched any more.
+        """
+        self.over = over
         chosen = self.chosen
         self.views, self.word, self.correction = shown, word, correction
         self.cursor = next((i for i, view in enumerate(shown) if view.id == chosen), self.cursor)
@@ -72,7 +77,7 @@ class FixTable(Pane):
         return True
 
     def lines(self, width: int, height: int) -> list[list[Text]]:  # noqa: ARG002  clipped where painted
-        text, ink = views.verdict(self.views, self.word)
+        text, ink = views.verdict(self.views, self.word, over=self.over)
         since, by = f"{'since':<{SINCE}}", f"{'by':<{BY}}"
         measured = f"Δ {self.word} (95 %)"
         head = f"   {'fix':<{NAME}} {'engines':<{STATE}}"

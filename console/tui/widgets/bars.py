@@ -84,6 +84,8 @@ _NOTICE: Final[dict[Level, Ink]] = {"info": Ink.BRIGHT, "warn": Ink.WARN, "error
 _SIGN: Final[dict[Level, str]] = {"info": "", "warn": "! ", "error": "!! "}
 
 
+_ACTING: Final = frozenset({"live", "sync", "fixes"})
+"""The screens on which an operator acts."""
 _SHORT: Final = 3
 """Letters of a screen's name where there is no room for all of them."""
 
@@ -114,22 +116,27 @@ class FooterBar(CellWidget):
         ]
         right[-1:] = [(text.rstrip(), ink) for text, ink in right[-1:]]
         room = cells.width - sum(len(text) for text, _ in right) - 1
+        shown = [(key, self._entry(*self._words(key), acts=key.acts_on_run)) for key in self._order(keys)]
         # What an operator looks for has its place before the screens have whole words.
-        first = [self._entry(*self._words(key), acts=key.acts_on_run) for key in keys if self._leads(key)]
-        wanted = sum(len(text) for entry in first for text, _ in entry)
+        wanted = sum(len(text) for key, entry in shown if self._leads(key) for text, _ in entry)
         used = self._tabs(cells, table, room, room - wanted, strict=self.replay)
-        others = [key for key in keys if key.where in ("screens", self.where) and not self._leads(key)]
-        others = [key for key in others if not (key.acts_on_run and self.replay)]
-        # Then what this screen alone has.
-        others.sort(key=lambda key: key.where == "screens")
-        for entry in [*first, *(self._entry(*self._words(key), acts=False) for key in others)]:
+        for _, entry in shown:
             if used + sum(len(text) for text, _ in entry) <= room:
                 used += cells.line(0, used, entry)
         cells.line(0, max(room, 0), right)
 
+    def _order(self, keys: Sequence[Key]) -> list[Key]:
+        """The keys of this screen: those that lead, what it alone has, what every screen has."""
+        own = [key for key in keys if key.where in ("screens", self.where, *(("replay",) if self.replay else ()))]
+        own = [key for key in own if not (key.acts_on_run and self.replay)]
+        return sorted(own, key=lambda key: (not self._leads(key), key.where == "screens" and not key.acts_on_run))
+
     def _leads(self, key: Key) -> bool:
-        """Whether a key comes first: those that act on the run, or those that play a recording."""
-        return key.where == "replay" or bool(key.played) if self.replay else key.acts_on_run
+        """Whether a key comes first: those that play a recording, those that act on the run where one does, and where
+        one only looks this screen's own."""
+        if self.replay:
+            return key.where == "replay" or bool(key.played)
+        return key.acts_on_run if self.where in _ACTING else key.where == self.where
 
     def _words(self, key: Key) -> tuple[str, str]:
         return key.footer_key or key.shown, key.played if self.replay and key.played else key.footer
