@@ -109,6 +109,9 @@ class Pyramid:
 
         float64 of shape (W,), +inf and -inf where none counts. `values` must be what was given to `sync`.
         """
+        if len(left) == 1:  # the range of an axis: slices, no index of what to gather
+            one = self._stretch(values, int(left[0]), int(right[0]))
+            return np.array([one[0]]), np.array([one[1]]), np.array([one[2]])
         low, high = np.full(len(left), np.inf), np.full(len(left), -np.inf)
         bad = np.zeros(len(left), np.bool_)
         who = np.flatnonzero(left < right)
@@ -125,6 +128,33 @@ class Pyramid:
             inside = index < np.concatenate([head, stop])[:, None]
             self._gather(at, values, index, inside, np.concatenate([who, who]), low, high, bad)
             who, begin, stop = who[climbs], inner[climbs], outer[climbs]
+        return low, high, bad
+
+    def _stretch(self, values: Values, left: int, right: int) -> tuple[float, float, bool]:
+        """`bounds` of one stretch."""
+        low, high, bad = np.inf, -np.inf, False
+        for at in range(len(self._levels) + 1):
+            inner, outer = -(-left // FANOUT), right // FANOUT
+            climbs = inner < outer and at < len(self._levels)
+            ends = ((left, inner * FANOUT), (outer * FANOUT, right)) if climbs else ((left, right),)
+            for begin, stop in ends:
+                if begin >= stop:
+                    continue
+                if at == 0:
+                    entries = values[begin:stop]
+                    good = self.counts(entries)
+                    if not good.all():
+                        bad, entries = True, entries[good]
+                    lows = highs = entries
+                else:
+                    level = self._levels[at - 1]
+                    lows, highs = level.low[begin:stop], level.high[begin:stop]
+                    bad = bad or bool(level.bad[begin:stop].any())
+                if len(lows):
+                    low, high = min(low, float(lows.min())), max(high, float(highs.max()))
+            if not climbs:
+                break
+            left, right = inner, outer
         return low, high, bad
 
     def _gather(

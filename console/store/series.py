@@ -155,6 +155,13 @@ class Series:
             values = derived.smoothed(values, weight)
         return derived.pyramid(values, weight, positive=positive)
 
+    def envelope(self, points: Points, edges: Floats, *, positive: bool) -> Envelope:
+        """`points` of this series, or of its average, decimated into the columns between `edges`."""
+        pyramid = self.pyramid(points.weight, positive=positive)
+        assert self._derived is not None, "a pyramid is derived"
+        # A view of what has been rewritten since must not be taken for what is there now.
+        return self._derived.envelope(points, edges, pyramid, keep=points.revision == self.revision)
+
     def _derive(self) -> tuple[_Derived, Values]:
         if self._derived is None:
             self._derived = _Derived()
@@ -175,9 +182,12 @@ class _Derived:
     def __init__(self) -> None:
         self._pyramids: dict[tuple[float, bool], tuple[Pyramid, list[tuple[int, int]]]] = {}
         self._average: tuple[Average, list[int]] | None = None
+        self._drawn: dict[tuple[float, bool], tuple[Floats, int, Envelope]] = {}
+        """Columns as they were asked for last: their edges, and of how many points they are."""
 
     def rewritten(self, changed: tuple[int, int]) -> None:
         """Remember for each derived thing what it has to make anew."""
+        self._drawn.clear()
         for (weight, _), (_, waiting) in self._pyramids.items():
             # An average carries what was rewritten on to its end.
             waiting.append(changed if weight == 0 else (changed[0], _END))
@@ -201,6 +211,22 @@ class _Derived:
         waiting.clear()
         pyramid.sync(values, changed)
         return pyramid
+
+    def envelope(self, points: Points, edges: Floats, pyramid: Pyramid, *, keep: bool) -> Envelope:
+        """The columns of `points`: those that are as they were the last time are not made anew."""
+        key = points.weight, pyramid.positive
+        before = self._drawn.get(key)
+        at = 0
+        if before is not None and 0 < before[1] <= len(points) and np.array_equal(before[0], edges):
+            # What has come since is behind the newest point of then: in its column, or after it.
+            at = int(np.searchsorted(edges, points.steps[before[1] - 1], side="right")) - 1
+            at = min(max(at, 0), len(edges) - 2)
+        made = envelope(points.steps, points.values, edges[at:], pyramid)
+        if before is not None and at > 0:
+            made = Envelope(*(np.concatenate([old[:at], new]) for old, new in zip(before[2], made, strict=True)))
+        if keep and len(edges) > 2:
+            self._drawn[key] = edges, len(points), made
+        return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,8 +256,9 @@ class Points:
 
     def envelope(self, edges: Floats, *, positive: bool = False) -> Envelope:
         """The points decimated into the columns between `edges`; with `positive` only values above 0 count."""
-        pyramid = self.pyramid(positive=positive) if positive or len(self) > DIRECT else None
-        return envelope(self.steps, self.values, edges, pyramid)
+        if positive or len(self) > DIRECT:
+            return self.series.envelope(self, edges, positive=positive)
+        return envelope(self.steps, self.values, edges)
 
     def at(self, step: int) -> float | None:
         """The value at `step` or the newest before it, None before the first."""

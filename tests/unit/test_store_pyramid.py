@@ -123,6 +123,55 @@ def test_a_series_keeps_its_pyramids_right_while_it_is_written(data: st.DataObje
         same(got, _direct(average.values, *pairs(spans(steps, edges))))
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_columns_that_are_kept_are_those_that_would_be_made(data: st.DataObject):
+    series, last = Series(), 0
+    edges = columns(data.draw(st.integers(0, 50)), data.draw(st.integers(60, 3000)), data.draw(st.integers(1, 40)))
+    old = []
+    for _ in range(data.draw(st.integers(2, 8))):
+        values = stretch(data.draw(st.integers(0, 999)), data.draw(st.integers(0, 500)), 0.05)
+        for value in values.tolist():
+            last += data.draw(st.sampled_from([1, 1, 1, 2, 40])) if len(values) < 20 else 1
+            series.put(last, value)
+        if data.draw(st.booleans()):
+            series.put(data.draw(st.integers(0, max(last, 1))), data.draw(VALUES))
+            last = max(last, int(series.steps[-1]))
+        points = series.points()
+        old.append(points)
+        if data.draw(st.integers(0, 3)) == 0:
+            data.draw(st.sampled_from(old)).envelope(edges)  # drawn once more, with what has come since behind it
+        if data.draw(st.integers(0, 3)) == 0:
+            edges = columns(0, data.draw(st.integers(60, 3000)), data.draw(st.integers(1, 40)))
+        for positive in (False, True):
+            fresh = Series.of(points.steps.copy(), points.values.copy()).points()
+            same(points.envelope(edges, positive=positive), fresh.envelope(edges, positive=positive))
+        average = points.smoothed(0.9)
+        alone = Series.of(points.steps.copy(), np.array(average.values, np.float64)).points()
+        same(average.envelope(edges), alone.envelope(edges))
+
+
+def test_one_more_point_makes_one_column_anew(monkeypatch: pytest.MonkeyPatch):
+    series = Series.of(np.arange(10_000), np.random.default_rng(0).normal(size=10_000))
+    edges = columns(0, 20_000, 100)
+    series.points().envelope(edges)
+    asked: list[int] = []
+    bounds = Pyramid.bounds
+
+    def counted(self: Pyramid, values: np.ndarray, left: np.ndarray, right: np.ndarray) -> object:
+        asked.append(len(left))
+        return bounds(self, values, left, right)
+
+    monkeypatch.setattr(Pyramid, "bounds", counted)
+    series.put(10_000, 1.0)
+    series.points().envelope(edges)
+    assert asked[0] == 51, "the column of the newest point, and those after it"
+    asked.clear()
+    series.put(5, 7.0)
+    assert series.points().envelope(edges).high[0] == 7.0
+    assert asked == [100], "what was rewritten is made anew"
+
+
 def pairs(bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return bounds[:-1], bounds[1:]
 
