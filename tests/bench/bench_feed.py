@@ -100,7 +100,11 @@ async def watch(app: ConsoleApp, producer: subprocess.Popen[str]) -> list[float]
     deadline = time.monotonic() + 60
     while (app.source.link().behind or app.source.tokens_behind) and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
-    await asyncio.sleep(1.0)
+    # What has been received waits in a queue before it is taken in: it is lost only when nothing more comes of it.
+    before = -1
+    while before != (taken := app.showing.tokens.taken) and time.monotonic() < deadline:
+        before = taken
+        await asyncio.sleep(1.0)
     app.exit()
     await running
     return answers
