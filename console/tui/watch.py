@@ -6,13 +6,13 @@ A console may watch several runs; each has a watch of its own and goes on whethe
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from console.store.model import RunModel
 from console.store.token_frames import decode_lean
-from console.store.tokens import TokenStore
 from console.tui.judging import Judging
 from console.tui.source import Source
 from console.tui.turns import TurnLock
@@ -21,6 +21,7 @@ from driftline.rundir import RunDir
 
 if TYPE_CHECKING:
     from console.replay.source import Position
+    from console.store.tokens import TokenStore
     from console.tui.guard import Guard
 
 T = TypeVar("T")
@@ -52,7 +53,8 @@ class Watch:
         self.model = RunModel()
         self.lock = TurnLock()
         """Held by whoever reads or changes the model or the tokens."""
-        self.tokens = TokenStore()
+        self._tokens: TokenStore | None = None
+        self._making = threading.Lock()
         self.tokens_asked = False
         """True once the source was asked for tokens, whatever it said."""
         self.tokens_refused = ""
@@ -62,6 +64,16 @@ class Watch:
         """The reference that the run is held against, and the verdict."""
         self.generation = 0
         """Counts how often another model has taken the place of this one: a replay that has jumped."""
+
+    @property
+    def tokens(self) -> TokenStore:
+        """The tokens that have come; nothing of a store is even imported before somebody wants to see some."""
+        with self._making:
+            if self._tokens is None:
+                from console.store.tokens import TokenStore
+
+                self._tokens = TokenStore()
+            return self._tokens
 
     def read(self, fps: float, news: Callable[[], None], cancelled: Callable[[], bool]) -> None:
         """Drain the source into the model until cancelled; calls `news` at most `fps` times a second."""
