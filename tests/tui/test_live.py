@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 from textual.pilot import Pilot
 
+from console.tui import present
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS
 from console.tui.commands import COMMANDS
@@ -513,3 +514,27 @@ async def test_a_thin_update_sends_few_cells(running: Running):
             await settle(pilot)
         assert len(sent) == 10
         assert max(sent) < chart.size.area / 10
+
+
+@pytest.mark.parametrize("width", range(8, 90, 3))
+def test_a_figure_of_an_engine_is_whole_or_absent(width: int):
+    engine = engines()[0]
+    whole = "".join(text for text, _ in present.engine_line(engine, 1000))
+    line = "".join(text for text, _ in present.engine_line(engine, width))
+    assert whole.startswith(line)
+    assert line == whole or whole[len(line)] == " "
+    least = f"{engine.engine} v{engine.version}"
+    assert line == least or len(line) <= width
+    assert not line.endswith((" run", " wait", " kv", " hit", " tok/s", " preempted"))
+
+
+async def test_a_correction_of_the_objective_is_marked_on_the_charts(running: Running):
+    source = source_with()
+    source.feed([run_state(75, correction="off"), run_state(76, correction="off")])
+    async with running(source, (200, 60)) as pilot:
+        assert "correction" not in screen_text(pilot)
+        source.feed([run_state(77, correction="tis", correction_requested="tis", correction_since=20)])
+        await settle(pilot)
+        text = screen_text(pilot)
+        assert "┊correction tis" in text
+        assert "┊processed-logprobs on +2" in text, "beside those of fixes"
