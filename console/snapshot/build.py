@@ -17,6 +17,8 @@ from driftline.frames import DECODE_ERRORS, FrameError
 
 BATCH_ROWS: Final = 131_072
 """Rows of a batch, or little more: what a table costs in memory while it is streamed."""
+REPORT_ROWS: Final = 32_768
+"""Rows of a batch of reports, which have many columns: larger ones cost more in fresh memory than they save."""
 
 
 class Builder(Protocol):
@@ -77,9 +79,11 @@ def builder(name: str, want: Want = EVERYTHING) -> Builder:
 
 
 def batches(
-    name: str, blocks: Iterable[Block], rows: int = BATCH_ROWS, *, want: Want = EVERYTHING
+    name: str, blocks: Iterable[Block], rows: int | None = None, *, want: Want = EVERYTHING
 ) -> Iterator[pl.DataFrame]:
     """A stored table from blocks of encoded frames (all kinds), in parts of about `rows` rows."""
+    if rows is None:
+        rows = REPORT_ROWS if name == "reports" else BATCH_ROWS
     making = builder(name, want)
     for block in blocks:
         making.take(block)

@@ -20,7 +20,7 @@ from driftline.metrics import resolve
 from driftline.text import sanitize
 
 KEYS: Final = tuple(STORED["reports"].columns)
-_ROOM: Final = 147_456
+_ROOM: Final = 49_152
 """Rows that a batch rarely exceeds. What is not written yet costs no memory: the system maps pages when touched."""
 
 

@@ -459,7 +459,7 @@ def test_a_query_over_steps_that_begin_otherwise_than_they_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: Metrics
 ) -> None:
     """A name that comes late, and a run that was resumed: both are known only when all was read."""
-    monkeypatch.setattr(build.batches, "__defaults__", (4,))
+    monkeypatch.setattr(build, "REPORT_ROWS", 4)
     monkeypatch.setattr(journal_module, "SEGMENT_BYTES", 300)
     run = create(tmp_path, "late")
     journal(run, [Metrics(step, step, NOW + step, {"reward": float(step)}) for step in range(10)] + [late])
