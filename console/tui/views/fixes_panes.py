@@ -22,6 +22,10 @@ BY: Final = 8
 LAYER: Final = 20
 EFFECT: Final = 35
 """Cells for an effect with its interval and how many fixes changed with it."""
+NARROW: Final = 60
+"""Columns below which an entry of the audit has two lines."""
+AUDIT_WHO: Final = 3
+"""Parts of an entry's line before what was done: when, who, how it ended."""
 WIDE: Final = 110
 """Columns from which every column has room, the effect last; below it comes before who did it and since when."""
 
@@ -220,4 +224,8 @@ class Audit(Pane):
     def lines(self, width: int, height: int) -> list[list[Text]]:
         if not self.entries:
             return [[(" nobody has acted on this run", Ink.DIM)]]
-        return [views.audit_line(entry, width) for entry in self.entries[self.top : self.top + height]]
+        shown = [views.audit_line(entry, width) for entry in self.entries[self.top : self.top + height]]
+        if width >= NARROW:
+            return shown
+        # What was done under who did it: beside it there is no room for either.
+        return [part for line in shown for part in (line[:AUDIT_WHO], [("   ", Ink.DIM), *line[AUDIT_WHO:]])][:height]

@@ -53,7 +53,7 @@ class HeaderBar(CellWidget):
         text = clean(words)
         kept = [part for part in self.parts if part[0] <= _FIRST]
         used = cells.line(0, 0, fit(kept, max(room - min(len(text) + 1, _SAYING), 0)))
-        left = room - used - 1
+        left = room - used - 2  # a gap before the state of the feed
         cells.text(0, used + 1, text if len(text) <= left else f"{text[: max(left - 1, 0)]}…", _NOTICE[level])
 
 
@@ -129,7 +129,7 @@ class FooterBar(CellWidget):
         """The keys of this screen: those that lead, what it alone has, what every screen has."""
         own = [key for key in keys if key.where in ("screens", self.where, *(("replay",) if self.replay else ()))]
         own = [key for key in own if not (key.acts_on_run and self.replay)]
-        return sorted(own, key=lambda key: (not self._leads(key), key.where == "screens" and not key.acts_on_run))
+        return sorted(own, key=lambda key: 0 if self._leads(key) else 2 if key.where == "screens" else 1)
 
     def _leads(self, key: Key) -> bool:
         """Whether a key comes first: those that play a recording, those that act on the run where one does, and where
