@@ -121,7 +121,7 @@ async def test_a_fix_is_chosen_confirmed_sent_and_followed_to_its_end(running: R
         assert "on 2/2 engines" in screen_text(pilot)
         text = await press(pilot, "escape")
         assert isinstance(pilot.app.screen, LiveScreen)
-        assert "● prefix cache off    on 2/2" in text
+        assert "● prefix cache off     on 2/2" in text
 
 
 @pytest.mark.parametrize(
