@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from console.outcome import FAILED, NO_RUN, Failure
 from console.place import Place, Role, place
-from driftline.rundir import RunDir, runs_root
+from driftline.rundir import RUN_VARIABLE, RunDir, list_runs, runs_root
+from driftline.text import sanitize
 
 if TYPE_CHECKING:
     from driftline.client import Client
@@ -33,10 +36,26 @@ def named(run: RunDir) -> str:
     return run.id if run.path.parent == runs_root().resolve() else str(run.path)
 
 
+def newest_ended(name: str | None) -> RunDir | None:
+    """The newest recorded run, for who has named none while none is live."""
+    if name or os.environ.get(RUN_VARIABLE):
+        return None
+    runs = list_runs()
+    return runs[0] if runs and not any(run.live() for run in runs) else None
+
+
 @contextmanager
-def reached(args: argparse.Namespace) -> Iterator[Place]:
-    """The run that a verb's `--run` (and `--key`, where it has one) names; let go of at the end."""
-    run = place(args.run, key=getattr(args, "key", None), connection=getattr(args, "connection", None))
+def reached(args: argparse.Namespace, *, ended: bool = False) -> Iterator[Place]:
+    """The run that a verb's `--run` (and `--key`, where it has one) names; let go of at the end.
+
+    With `ended` and no name the newest recorded run will do where none is live: stderr says which one that is.
+    """
+    name, connection = args.run, getattr(args, "connection", None)
+    run_dir = newest_ended(name) if ended and connection is None else None
+    if run_dir is not None:
+        print(f"driftline: no run is live; {sanitize(named(run_dir))} is the newest that has ended", file=sys.stderr)
+        name = str(run_dir.path)
+    run = place(name, key=getattr(args, "key", None), connection=connection)
     try:
         yield run
     finally:

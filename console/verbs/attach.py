@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from console import quick
 from console.outcome import NO_RUN, USAGE, Failure
 from console.screen import on_terminal
 from console.splash import Splash
-from driftline.rundir import RUN_VARIABLE, RunError, find, list_runs
+from driftline.rundir import RunError, find
 
 if TYPE_CHECKING:
     from console.place import Place
@@ -60,15 +59,15 @@ def _guards(args: argparse.Namespace) -> Guards:
 
 def _live(name: str | None, args: argparse.Namespace) -> Place:
     """The run named; where none is named and none is live, the newest recorded one is spoken of."""
-    from console.link import live_run, named
+    from console.link import live_run, named, newest_ended
 
     try:
         return live_run(name, key=args.key, connection=args.connection)
     except RunError as error:
-        recorded = [] if name is not None or os.environ.get(RUN_VARIABLE) else list_runs()
-        if not recorded:
+        recorded = newest_ended(name)
+        if recorded is None:
             raise
-        text = f"{error}; the newest that was recorded: driftline replay {named(recorded[0])}"
+        text = f"{error}; the newest that was recorded: driftline replay {named(recorded)}"
         raise Failure(text, NO_RUN) from error
 
 

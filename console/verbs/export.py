@@ -28,7 +28,7 @@ def export(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise Failure(str(error), USAGE) from error
     try:
-        with reached(args) as run:
+        with reached(args, ended=True) as run:
             if run.directory is not None:
                 report = write(run.directory, Path(args.out), args.table, long=args.long, **asked)
             else:

@@ -31,7 +31,7 @@ def query(args: argparse.Namespace) -> int:
     if form == "parquet" and (out is None or out.suffix != ".parquet"):
         raise Failure("--format parquet is written to a file: add --out FILE.parquet", USAGE)
     try:
-        with reached(args) as run:
+        with reached(args, ended=True) as run:
             if run.directory is not None:
                 answer = ask(run.directory, args.sql)
             else:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from console import quick
+from console.link import newest_ended
 from console.outcome import NO_RUN, USAGE, Failure
 from console.screen import on_terminal
 from console.splash import Splash
 from console.verbs.sentinels import read as read_rules
-from driftline.rundir import RUN_VARIABLE, RunDir, RunError, find, list_runs
+from driftline.rundir import RunDir, find
 
 
 def recorded(name: str | None) -> RunDir:
@@ -19,22 +19,12 @@ def recorded(name: str | None) -> RunDir:
 
     Raises Failure, RunError.
     """
-    run = RunDir(Path(name).resolve()) if name is not None and Path(name).is_dir() else _found(name)
+    run = RunDir(Path(name).resolve()) if name is not None and Path(name).is_dir() else newest_ended(name) or find(name)
     from console.snapshot.records import run_segments
 
     if not run_segments(run):
         raise Failure(f"{run.path}: nothing is recorded there: no journal and no Parquet", NO_RUN)
     return run
-
-
-def _found(name: str | None) -> RunDir:
-    try:
-        return find(name)
-    except RunError:
-        runs = list_runs() if name is None and not os.environ.get(RUN_VARIABLE) else []
-        if not runs:
-            raise
-        return runs[0]
 
 
 def replay(args: argparse.Namespace) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
-from msgspec.structs import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from console.link import connected, reached
 from console.outcome import NO_RUN, OK, Failure

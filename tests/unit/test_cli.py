@@ -103,6 +103,11 @@ def test_an_ended_run_can_still_be_read(tmp_path: Path, ended: RunDir) -> None:
     assert driftline("status", "--run", ended.id, cwd=tmp_path).stdout == f"{ended.id} ended\n"
     exported = driftline("export", "--run", ended.id, "--out", "m.csv", cwd=tmp_path)
     assert (exported.returncode, exported.stdout.split(":")[0]) == (0, "m.csv")
+    # Without a name too, where nothing is live: and it is said which one that was.
+    for verb in (("export", "--out", "n.csv"), ("query", "SELECT count(*) AS n FROM metrics")):
+        unnamed = driftline(*verb, cwd=tmp_path)
+        assert unnamed.returncode == 0
+        assert unnamed.stderr == f"driftline: no run is live; {ended.id} is the newest that has ended\n"
 
 
 @pytest.mark.parametrize(
