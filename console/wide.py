@@ -30,7 +30,8 @@ VALUE: Final = "value/"
 MAX_SHAPES: Final = 16
 MAX_COLUMNS: Final = 512
 """What a producer of ever new names can make of a segment's file; its other frames go to `metrics`."""
-_ROWS: Final = 65_536
+_ROWS: Final = 32_768
+"""Rows of a row group: an export reads one while it writes the one before."""
 
 
 class Layout(msgspec.Struct, frozen=True):

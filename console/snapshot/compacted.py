@@ -12,7 +12,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from console.snapshot import longform, wide
 from console.snapshot.blobs import sequences
-from console.snapshot.build import batches
+from console.snapshot.build import REPORT_ROWS, batches
 from console.snapshot.records import Block, encode
 from console.snapshot.reports import KEYS
 from console.snapshot.series import times
@@ -30,24 +30,28 @@ def parts(run: RunDir, segment: int, stored: str, want: Want = EVERYTHING) -> It
     """A stored table of one segment, in the order of the frames' numbers."""
     # Frames without a table of their own, or of a shape that theirs cannot hold, as they were journaled.
     found = list(batches(stored, frames(run, segment), want=want))
-    for table, turned in _FROM.get(stored, {}).items():
-        path = run.parquet / table / f"{segment:06d}.parquet"
-        if path.exists():
-            if stored == "tokens" and not found:
-                yield from _slices(path, want)
-            else:
-                found += turned(path, want)
-    if len(found) > 1:
-        yield pl.concat(found, how="diagonal_relaxed").sort("seq", maintain_order=True)
-    else:
-        yield from found
+    paths = {table: run.parquet / table / f"{segment:06d}.parquet" for table in _FROM.get(stored, {})}
+    tables = [(table, path) for table, path in paths.items() if path.exists()]
+    if not found and stored in _IN_PARTS and [table for table, _ in tables] == [stored]:
+        yield from _IN_PARTS[stored](paths[stored], want)
+        return
+    for table, path in tables:
+        found += _FROM[stored][table](path, want)
+    yield from _as_one(found)
+
+
+def _as_one(found: list[pl.DataFrame]) -> list[pl.DataFrame]:
+    """Rows of several frames in the order of their numbers."""
+    if len(found) < 2:
+        return found
+    return [pl.concat(found, how="diagonal_relaxed").sort("seq", maintain_order=True)]
 
 
 def _slices(path: Path, want: Want) -> Iterator[pl.DataFrame]:
     """A table that may be large, in parts of whole row groups: one that is cut through would be decoded twice."""
     columns = [name for name in STORED["tokens"].columns if want.has(name) or name == "seq"]
     rows = pl.scan_parquet(path, glob=False)
-    for begin, count in _row_groups(path):
+    for begin, count in _row_groups(path, _SLICE):
         part = rows.slice(begin, count)
         if want.where is not None:
             wanted = want.rows(_timed(part.select(sorted(FRAME_KEYS)).collect()))
@@ -56,13 +60,19 @@ def _slices(path: Path, want: Want) -> Iterator[pl.DataFrame]:
         yield _timed(part.select(columns).collect())
 
 
-def _row_groups(path: Path) -> Iterator[tuple[int, int]]:
+def _report_slices(path: Path, want: Want) -> Iterator[pl.DataFrame]:
+    """Reports in parts, so that the first are written while the next are read."""
+    for rows in _row_groups(path, REPORT_ROWS):
+        yield from _as_one(_reports(path, want, rows))
+
+
+def _row_groups(path: Path, limit: int) -> Iterator[tuple[int, int]]:
     """First row and number of rows of row groups, several together where they are small."""
     with pq.ParquetFile(path) as file:
         sizes = [file.metadata.row_group(at).num_rows for at in range(file.metadata.num_row_groups)]
     begin = count = 0
     for size in sizes:
-        if count and count + size > _SLICE:
+        if count and count + size > limit:
             yield begin, count
             begin, count = begin + count, 0
         count += size
@@ -93,9 +103,9 @@ def _same(stored: str) -> Callable[[Path, Want], list[pl.DataFrame]]:
     return made
 
 
-def _reports(path: Path, want: Want) -> list[pl.DataFrame]:
+def _reports(path: Path, want: Want, rows: tuple[int, int | None] = (0, None)) -> list[pl.DataFrame]:
     found = []
-    for sheet in wide.sheets(path, columns=want.columns):
+    for sheet in wide.sheets(path, columns=want.columns, rows=rows):
         values = [column for name, column in sheet.values.items() if name not in KEYS]
         found.append(_timed(sheet.keys.select(KEYS)).with_columns(values))
     return found
@@ -143,3 +153,5 @@ _FROM: Final[dict[str, dict[str, Callable[[Path, Want], list[pl.DataFrame]]]]] =
     "sequences": {"tokens": _sequences},
 }
 """By stored table, the compacted ones that it is made of."""
+_IN_PARTS: Final = {"tokens": _slices, "reports": _report_slices}
+"""Stored tables that may be large, and are in parts where the compacted one of that name is all they are made of."""

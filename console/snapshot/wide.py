@@ -30,8 +30,14 @@ class Sheet(NamedTuple):
         return {resolve(name): label for name, label in self.layout.labels.items()}
 
 
-def sheets(path: Path, *, until: int | None = None, columns: Collection[str] | None = None) -> Iterator[Sheet]:
-    """The frames of a segment, up to number `until`, by their shape.
+def sheets(
+    path: Path,
+    *,
+    until: int | None = None,
+    columns: Collection[str] | None = None,
+    rows: tuple[int, int | None] = (0, None),
+) -> Iterator[Sheet]:
+    """The frames of a segment, up to number `until`, by their shape; of `rows` only the first one and so many.
 
     Of `columns`, canonical names, the values alone are read where they are told; the others are there without values.
     """
@@ -39,13 +45,13 @@ def sheets(path: Path, *, until: int | None = None, columns: Collection[str] | N
     wanted = [
         name for name in have if not name.startswith(VALUE) or columns is None or resolve(name[len(VALUE) :]) in columns
     ]
-    rows = pl.read_parquet(path, glob=False, columns=wanted)
-    layouts = _layouts(rows)
+    layouts = _layouts(pl.read_parquet(path, glob=False, columns=["shape", "layout"]))
+    table = pl.scan_parquet(path, glob=False).select(wanted).slice(*rows).collect()
     if until is not None:
-        rows = rows.filter(pl.col("seq") <= until)
-    shape = rows["shape"].to_numpy()
+        table = table.filter(pl.col("seq") <= until)
+    shape = table["shape"].to_numpy()
     for number, layout in layouts.items():
-        mine = rows if len(layouts) == 1 else rows.filter(pl.Series(shape == number))
+        mine = table if len(layouts) == 1 else table.filter(pl.Series(shape == number))
         values = {}
         for name in layout.names:
             column, known = VALUE + name, resolve(name)

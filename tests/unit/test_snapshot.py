@@ -17,7 +17,7 @@ from polars.testing import assert_frame_equal
 from console import cli, wide
 from console.compact import compact
 from console.export import FORMATS, ExportError, export, frame, query, scan, through_hub
-from console.snapshot import build, reports
+from console.snapshot import build, compacted, reports
 from console.snapshot.records import Block, encode, segment
 from console.snapshot.source import Directory
 from console.tables import TABLES
@@ -71,6 +71,8 @@ def test_live_journal_and_parquet_agree_row_by_row(hub: Hub, tmp_path: Path) -> 
 @pytest.mark.parametrize("shapes", [0, 1, wide.MAX_SHAPES])
 def test_a_run_half_of_which_is_only_parquet(run: RunDir, monkeypatch: pytest.MonkeyPatch, shapes: int) -> None:
     monkeypatch.setattr(wide, "MAX_SHAPES", shapes)
+    monkeypatch.setattr(wide, "_ROWS", 3)
+    monkeypatch.setattr(compacted, "REPORT_ROWS", 5)
     before = {name: frame(run, name) for name in TABLES}
     list(compact(run))
     for path in segments(run.journal)[:2]:
