@@ -9,7 +9,8 @@ Ingest (producer DEALER to hub ROUTER), one part a message, told apart by the fi
 
 Live (hub XPUB): topic | epoch u64, seq u64, previous u64 | record, where `previous` is the sequence number of the
 last frame before this one that is not a Tokens frame: a subscriber without the tokens topic has missed nothing
-exactly when `previous` is not above what it has. Topic `beacon` carries a Beacon five times a second.
+exactly when `previous` is not above what it has. Topic `beacon` carries a Beacon five times a second, and at once for
+who has just asked for it.
 
 Rpc (client DEALER to hub ROUTER): one Request, one Reply with the same id. Integers are little-endian.
 """

@@ -33,12 +33,13 @@ _A_TURN: Final = 256
 
 class Asked(NamedTuple):
     """Whether anything was waiting; who was refused which topic; public keys of those who break the protocol; whether
-    nothing more may be decided before a `reopen`."""
+    nothing more may be decided before a `reopen`; whether somebody listens for beacons from now on."""
 
     busy: bool
     refused: list[tuple[Grant | None, str]]
     offenders: set[str]
     out_of_step: bool = False
+    came: bool = False
 
 
 def may_subscribe(grant: Grant | None, topic: bytes) -> bool:
@@ -73,7 +74,7 @@ class Live:
         """
         refused: list[tuple[Grant | None, str]] = []
         offenders: set[str] = set()
-        busy = False
+        busy = came = False
         for _ in range(_A_TURN):
             try:
                 frame = self.socket.recv(zmq.NOBLOCK, copy=False)
@@ -89,12 +90,13 @@ class Live:
                 self._set(zmq.UNSUBSCRIBE, topic)
             elif grant is not None and may_subscribe(grant, topic):
                 self._watching.add(grant.public)
+                came |= topic == wire.BEACON
                 self._set(zmq.SUBSCRIBE, topic)
             else:
                 refused.append((grant, topic[:32].decode("ascii", "replace")))
                 if grant is not None and topic not in TOPICS and self._invented(grant.public) > INVENTED:
                     offenders.add(grant.public)
-        return Asked(busy, refused, offenders)
+        return Asked(busy, refused, offenders, came=came)
 
     def _invented(self, public: str) -> int:
         self._inventions[public] = count = self._inventions.get(public, 0) + 1

@@ -36,6 +36,8 @@ from driftline.sockets import Context, Socket, configure
 
 ACK_SECONDS: Final = 0.02
 BEACON_SECONDS: Final = 0.2
+GREET_SECONDS: Final = 0.02
+"""Who has just come hears a beacon at once, and can ask for nothing before; but beacons are no closer than this."""
 SYNC_SECONDS: Final = 0.1
 TABLE_SECONDS: Final = 1.0
 ORPHAN_SECONDS: Final = 5.0
@@ -133,6 +135,8 @@ class Server:
         self._parent_gone_at = float("inf")
         self.stopping = False
         self._degraded = ""
+        self._greet = False
+        """Whether somebody has come since the last beacon."""
 
         self._core = Core(run.id, next_epoch(run.journal))
         self._journal = Journal(run.journal, memory=self._core, disk=disk)
@@ -196,7 +200,8 @@ class Server:
         poller.register(self._syncer.wake, zmq.POLLIN)
         if self._parent_fd is not None:
             poller.register(self._parent_fd, zmq.POLLIN)
-        next_ack = next_beacon = next_table = time.monotonic()
+        next_ack = next_table = time.monotonic()
+        beaconed = float("-inf")
         while not self.stopping:
             ready = dict(poller.poll(int(ACK_SECONDS * 1000)))
             if self._parent_fd is not None and self._parent_fd in ready:
@@ -208,8 +213,8 @@ class Server:
             if now.mono >= next_ack:
                 next_ack = now.mono + ACK_SECONDS
                 self._do(self._core.acks())
-            if now.mono >= next_beacon:
-                next_beacon = now.mono + BEACON_SECONDS
+            if now.mono >= beaconed + (GREET_SECONDS if self._greet else BEACON_SECONDS):
+                beaconed, self._greet = now.mono, False
                 self._do(self._core.on_tick(now))
                 self._do([self._core.beacon(now, self._degraded or self._syncer.error)])
             if now.mono >= next_table:
@@ -282,6 +287,7 @@ class Server:
             grant = self._table.ban(public)
             log.error("%s is banned for a while: it sends what is no subscription", grant.who if grant else "?")
             self._do(self._core.on_banned(grant, clock()))
+        self._greet |= asked.came
         if asked.offenders or asked.out_of_step:
             self._reopen(self._live.reopen)
         return asked.busy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,10 @@ from pathlib import Path
 import pytest
 import zmq
 
-from driftline import wire
+from driftline import rundir, wire
 from driftline.audit import entries
 from driftline.client import Client, Feed, RefusedError, attach
-from driftline.hub import auth
+from driftline.hub import auth, server
 from driftline.hub.auth import Table
 from driftline.hub.effects import Publish
 from driftline.hub.live import INVENTED, Live
@@ -66,6 +67,39 @@ def test_nobody_gets_the_subscription_of_another(context: Context) -> None:
         return bool(honest.poll(20))
 
     until(heard, "the honest one to hear")
+
+
+def test_who_asks_for_beacons_has_come_and_who_asks_for_else_has_not(context: Context) -> None:
+    def make() -> Socket:
+        socket: Socket = context.socket(zmq.XPUB)
+        socket.linger = 0
+        return socket
+
+    live = Live(make, lambda frame: Grant("viewer", "v", "v"), "127.0.0.1", "")
+    one = context.socket(zmq.XSUB)
+    one.linger = 0
+    one.connect(live.endpoint)
+    for message, came in ((b"\1metrics", False), (b"\1beacon", True), (b"\0beacon", False), (b"\1beacons", False)):
+        one.send(message)
+        until(lambda: bool(live.socket.poll(0)), "the message to arrive")
+        assert live.subscriptions().came == came, message
+
+
+def test_who_has_come_hears_a_beacon_before_the_next_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "BEACON_SECONDS", 3600.0)
+    run = rundir.create(tmp_path, "test")
+    hub = server.Server(run)
+    thread = threading.Thread(target=hub.run)
+    thread.start()
+    try:
+        until(run.connection_file.exists, "the hub to be there")
+        for _ in range(3):
+            with Feed(run.connection(), load(run, "viewer")) as feed:
+                until(lambda: feed.status.connected, "the hub to be heard")
+    finally:
+        hub.stopping = True
+        thread.join(PATIENCE)
+        hub.close()
 
 
 def test_a_ban_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
