@@ -107,11 +107,12 @@ class RunModel:
         """Frames that could not be decoded."""
         self.step = -1
         """The newest step that anything was reported for."""
+        self.corrections: list[tuple[int, str]] = []
+        """What the objective was corrected by, each from its step on; the first is how the run began."""
         self.fix_changes: list[tuple[int, str, str]] = []
         """What the pool reported of each fix, from which step on: (step, fix, value), "mixed" where engines differ."""
         self._agreed: dict[str, str] = {}
         self._reported: dict[str, str] = {}
-        self._corrected = ""
 
     def apply(self, stamped: Stamped) -> None:
         """Take in one frame. A sequence number at or below `head` was applied before and is ignored."""
@@ -202,10 +203,13 @@ class RunModel:
 
     def _correction(self, frame: RunState) -> None:
         """Mark where the objective took another correction; the first that is told is the start of the run."""
-        before, self._corrected = self._corrected, frame.correction or self._corrected
-        if before and self._corrected != before:
-            step = frame.correction_since if frame.correction_since >= 0 else frame.step
-            self._mark(Mark(max(step, 0), "correction", f"correction {frame.correction}"))
+        if not frame.correction or (self.corrections and self.corrections[-1][1] == frame.correction):
+            return
+        step = max(frame.correction_since if frame.correction_since >= 0 else frame.step, 0)
+        if self.corrections:
+            self._mark(Mark(step, "correction", f"correction {frame.correction}"))
+        self.corrections.append((step, frame.correction))
+        del self.corrections[:-MARKS_KEPT]
 
     def _dropped(self, time: float, event: Event) -> None:
         producer = str(event.data.get("producer", "a producer"))

@@ -101,7 +101,7 @@ class Judging:
 
     def gather(self, name: str, model: RunModel) -> Run:
         """What a verdict needs of the run, as of now; the model's lock is held. Cut where the reference ends."""
-        from console.parity.runs import FixChange, Run
+        from console.parity.runs import CorrectionChange, FixChange, Run
         from console.parity.runs import Series as Values
 
         self._busy, self._seen = True, self._state(model)
@@ -115,7 +115,8 @@ class Judging:
                 series[metric] = Values(points.steps[:stop].copy(), np.array(points.values[:stop], np.float64))
         changes = tuple(FixChange(*change) for change in model.fix_changes)
         synthetic = model.run is not None and model.run.synthetic
-        return Run(name, series, changes, synthetic)
+        corrections = tuple(CorrectionChange(*change) for change in model.corrections)
+        return Run(name, series, changes, synthetic, corrections=corrections)
 
     @property
     def _wanted(self) -> frozenset[str]:
@@ -126,7 +127,7 @@ class Judging:
         return frozenset({*own, cause.MISMATCH, cause.SIGNED, cause.STALENESS, cause.LAG})
 
     def _state(self, model: RunModel) -> tuple[object, ...]:
-        return self.chosen.number, self.start, model.step, len(model.fix_changes)
+        return self.chosen.number, self.start, model.step, len(model.fix_changes), len(model.corrections)
 
     def behind(self, metric: str, data: ChartData) -> ChartData:
         """A chart with the reference behind: its line, or what several had between them."""

@@ -23,7 +23,7 @@ from console.tui.widgets.line_chart import LineChart
 from driftline.rundir import RunDir
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.parity_runs import curves, fed, reference, repaired
-from tests.tui.synthetic import FakeSource
+from tests.tui.synthetic import FakeSource, run_state
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +92,14 @@ async def test_a_healthy_run_passes(running: Running, folder: Path):
         assert text.count(" pass ") == 5
         assert "healthy-0001, healthy-0002, healthy-0003; spread over seeds measured" in text
         assert "FAIL" not in text.replace("backend FAILS", "")
+
+
+async def test_a_correction_that_may_have_brought_the_run_home_is_named(running: Running, folder: Path):
+    source = fed(FakeSource())
+    source.feed([run_state(60, correction="off"), run_state(61, correction="tis", correction_since=61)])
+    async with running(source, (120, 40), reference=seeds(folder, 1, 2, 3)) as pilot:
+        await press(pilot, "5")
+        assert "the objective corrected by tis" in await judged(pilot)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
