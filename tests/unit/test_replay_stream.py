@@ -112,3 +112,17 @@ def test_whatever_goes_to_a_table_comes_back(tmp_path_factory: pytest.TempPathFa
     list(compact(made))
     found = [key(s) for path in segments(made.journal) for s in compacted(made, int(path.stem))]
     assert found == expected
+
+
+def test_names_that_are_too_many_for_columns_have_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wide, "MAX_SHAPES", 16)
+    monkeypatch.setattr(wide, "MAX_COLUMNS", 3)
+    made = rundir.create(tmp_path, "names")
+    sent = [Metrics(step, 1, 1.0, {"a": 1.0, f"n{step % 5}": -0.0}, {"a": str(step % 2)}) for step in range(50)]
+    write(made, [encode(frame) for frame in sent])
+    expected = [key(stamped) for stamped in read(made.journal)]
+    (note,) = compact(made)
+    assert note.rows == {"reports": 20, "metrics": 2 * 30}
+    assert [key(s) for s in compacted(made, note.segment)] == expected
+    segments(made.journal)[0].unlink()
+    assert [key(s) for s in frames(made, 31)] == expected[30:]
