@@ -14,6 +14,7 @@ from console.tui.views.corrections import CorrectionView
 from console.tui.views.fixes import Entry, FixView
 from console.tui.widgets.cells import Text
 from console.tui.widgets.panes import Pane
+from console.tui.widgets.scrolled import ScrolledPane
 
 NAME: Final = 20
 STATE: Final = 12
@@ -135,7 +136,7 @@ def _length(line: list[Text]) -> int:
     return sum(len(text) for text, _ in line)
 
 
-class Detail(Pane):
+class Detail(ScrolledPane):
     """What is chosen, in full."""
 
     title = "chosen"
@@ -143,7 +144,6 @@ class Detail(Pane):
     def __init__(self, *, id: str, glyphs: Glyphs) -> None:
         super().__init__(id=id, glyphs=glyphs)
         self._rows: list[list[Text]] = []
-        self.top = 0
 
     def show(self, title: str, rows: list[list[Text]]) -> None:
         """Take what to show; another title starts at its first line."""
@@ -153,22 +153,12 @@ class Detail(Pane):
         self.repaint()
 
     @property
-    def room(self) -> tuple[int, int]:
-        """Columns and rows for the lines."""
-        return max(self.size.width - 2, 20), max(self.size.height - 2, 1)
+    def count(self) -> int:
+        return len(self._wrapped(self.room[0]))
 
     def label(self) -> str:
-        below = len(self._wrapped(self.room[0])) - self.top - self.room[1]
+        below = self.count - self.top - self.room[1]
         return f"{below} more below" if below > 0 else ""
-
-    def move(self, direction: str) -> bool:
-        step = {"up": -1, "down": 1}.get(direction, 0)
-        room = max(len(self._wrapped(self.room[0])) - self.room[1], 0)
-        if step == 0 or not 0 <= self.top + step <= room:
-            return False
-        self.top += step
-        self.repaint()
-        return True
 
     def lines(self, width: int, height: int) -> list[list[Text]]:
         lines = self._wrapped(width)
@@ -189,7 +179,7 @@ class Detail(Pane):
         return lines
 
 
-class Audit(Pane):
+class Audit(ScrolledPane):
     """Commands and how they ended, newest first; scrolled with up and down."""
 
     title = "who did what"
@@ -197,7 +187,6 @@ class Audit(Pane):
     def __init__(self, *, id: str, glyphs: Glyphs) -> None:
         super().__init__(id=id, glyphs=glyphs)
         self.entries: list[Entry] = []
-        self.top = 0
 
     def show(self, model: RunModel) -> None:
         """Take the commands of a run. A view that is scrolled stays on its entries."""
@@ -207,19 +196,14 @@ class Audit(Pane):
         self.entries = entries
         self.repaint()
 
+    @property
+    def count(self) -> int:
+        return len(self.entries)
+
     def label(self) -> str:
         refused = sum(entry.state in ("refused", "failed", "expired") for entry in self.entries)
         bad = f", {refused} refused or failed" if refused else ""
         return f"{len(self.entries)}{bad}" if self.entries else ""
-
-    def move(self, direction: str) -> bool:
-        step = {"up": -1, "down": 1}.get(direction, 0)
-        room = max(len(self.entries) - max(self.size.height - 2, 1), 0)
-        if step == 0 or not 0 <= self.top + step <= room:
-            return False
-        self.top += step
-        self.repaint()
-        return True
 
     def lines(self, width: int, height: int) -> list[list[Text]]:
         if not self.entries:

@@ -13,6 +13,7 @@ from console.tui.views import parity as views
 from console.tui.views.parity import Limited
 from console.tui.widgets.cells import Text
 from console.tui.widgets.panes import Pane
+from console.tui.widgets.scrolled import ScrolledPane
 
 if TYPE_CHECKING:
     from console.parity.judge import Judged
@@ -100,7 +101,7 @@ class VerdictTable(Pane):
         return found
 
 
-class Limits(Pane):
+class Limits(ScrolledPane):
     """What can be judged without a reference: the newest values beside the limits that somebody has published."""
 
     title = "published limits"
@@ -108,25 +109,19 @@ class Limits(Pane):
     def __init__(self, *, id: str, glyphs: Glyphs) -> None:
         super().__init__(id=id, glyphs=glyphs)
         self.found: list[Limited] = []
-        self.top = 0
 
     def show(self, model: RunModel) -> None:
         """Take the run's numbers."""
         self.found = views.limited(model)
         self.repaint()
 
+    @property
+    def count(self) -> int:
+        return len(self.found)
+
     def label(self) -> str:
         beyond = sum(one.verdict in ("warn", "alarm") for one in self.found)
         return f"{beyond} of {len(self.found)} beyond" if self.found else ""
-
-    def move(self, direction: str) -> bool:
-        step = {"up": -1, "down": 1}.get(direction, 0)
-        room = max(len(self.found) - max(self.size.height - 2, 1), 0)
-        if step == 0 or not 0 <= self.top + step <= room:
-            return False
-        self.top += step
-        self.repaint()
-        return True
 
     def lines(self, width: int, height: int) -> list[list[Text]]:
         if not self.found:
