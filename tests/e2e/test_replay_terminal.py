@@ -38,7 +38,7 @@ def test_a_recording_on_a_terminal(run: RunDir) -> None:
         terminal.press(b",")
         terminal.expect("step 39/40")
         terminal.press(b"S")
-        terminal.expect("read-only")
+        terminal.expect("this is a recording")
         terminal.press(b"q")
         assert terminal.wait() == 0
         assert terminal.raw.rfind(b"\x1b[?1049l") > terminal.raw.rfind(b"\x1b[?1049h"), "the shell's screen is back"
