@@ -153,7 +153,7 @@ def test_a_day_in_tmux(tmux: Tmux) -> None:
     tmux.shows("clip fraction", "LIVE", "RW")
 
     # A fix, through its dialogs: chosen, confirmed, reported by both engines.
-    tmux.shows("processed logprobs  off")
+    tmux.until(lambda shown: re.search(r"processed logprobs\s+off\s+0/2", shown), "the fix to be off")
     tmux.press("F")
     tmux.shows("which fix")
     tmux.press("Enter")
