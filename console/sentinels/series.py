@@ -19,6 +19,9 @@ from driftline.metrics import BY_NAME, resolve
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
+Vote = tuple[bool, int, float, float, float]
+"""Of one step: whether it is beyond, step, value, limit, usual."""
+
 CHUNK: Final = 2_000
 """Steps that are judged together, so that a long history takes little memory."""
 NEAR: Final = 3
@@ -43,8 +46,8 @@ class SeriesWatch:
         self._revision = 0
         self._last: int | None = None
         """The newest step that was judged."""
-        self._votes: deque[tuple[bool, int, float, float, float]] = deque(maxlen=rule.votes)
-        """Of the newest steps: beyond, step, value, limit, usual."""
+        self._votes: deque[Vote] = deque(maxlen=rule.votes)
+        """Of the newest steps."""
         self._raised = False
         self._calm = 0
         self._origin = 0
@@ -102,32 +105,53 @@ class SeriesWatch:
         beyond = np.flatnonzero(judged.beyond)
         turns: list[Turn] = []
         rule = self.rule
-        i = 0
-        while i < end - start:
-            if not self._raised and not any(vote[0] for vote in self._votes):
+        i, n = 0, end - start
+        while i < n:
+            if self._raised:
+                i = self._calmed(judged.calm, i)
+                if i < n:
+                    self._raised = False
+                    turns.append(self._turn(model, self._vote(points, judged, start, i), raised=False))
+                i += 1
+                continue
+            if not any(vote[0] for vote in self._votes):
                 # Nothing counts but the next step beyond the limit: a healthy history costs no loop.
                 self._votes.clear()
                 following = int(np.searchsorted(beyond, i))
                 if following == len(beyond):
                     break
                 i = int(beyond[following])
-            step, value = int(points.steps[start + i]), float(points.values[start + i])
-            vote = (bool(judged.beyond[i]), step, value, float(judged.limit[i]), float(judged.usual[i]))
+            vote = self._vote(points, judged, start, i)
             self._votes.append(vote)
-            calm = bool(judged.calm[i])
             i += 1
-            if not self._raised:
-                broken = [one for one in self._votes if one[0]]
-                if len(broken) >= rule.hold and not self._excused(model, step):
-                    self._raised, self._calm = True, 0
-                    turns.append(self._turn(model, broken[0], raised=True))
-                continue
-            self._calm = self._calm + 1 if calm else 0
-            if self._calm >= rule.clear:
-                self._raised = False
+            broken = [one for one in self._votes if one[0]]
+            if len(broken) >= rule.hold and not self._excused(model, vote[1]):
+                self._raised, self._calm = True, 0
                 self._votes.clear()
-                turns.append(self._turn(model, vote, raised=False))
+                turns.append(self._turn(model, broken[0], raised=True))
         return turns
+
+    def _calmed(self, calm: Bools, i: int) -> int:
+        """The place from `i` on at which enough steps in a row have been calm; len(calm) where none is, yet."""
+        calm, need = calm[i:], self.rule.clear - self._calm
+        wild = np.flatnonzero(~calm)
+        if (wild[0] if len(wild) else len(calm)) >= need:
+            self._calm = 0
+            return i + need - 1
+        if not len(wild):
+            self._calm += len(calm)
+            return i + len(calm)
+        stretches = np.diff(wild, append=len(calm)) - 1
+        long = np.flatnonzero(stretches >= self.rule.clear)
+        if len(long):
+            self._calm = 0
+            return i + int(wild[long[0]]) + self.rule.clear
+        self._calm = int(stretches[-1])
+        return i + len(calm)
+
+    def _vote(self, points: Points, judged: _Judged, start: int, i: int) -> Vote:
+        step, value = int(points.steps[start + i]), float(points.values[start + i])
+        return bool(judged.beyond[i]), step, value, float(judged.limit[i]), float(judged.usual[i])
 
     def _measure(self, points: Points, start: int, end: int) -> _Judged:
         rule, values = self.rule, points.values[start:end]
@@ -163,7 +187,7 @@ class SeriesWatch:
         rise = self.rule.unless if isinstance(self.rule, Baseline) else None
         return rise is not None and _rose(model, rise, step)
 
-    def _turn(self, model: RunModel, vote: tuple[bool, int, float, float, float], *, raised: bool) -> Turn:
+    def _turn(self, model: RunModel, vote: Vote, *, raised: bool) -> Turn:
         _, step, value, limit, usual_value = vote
         known = BY_NAME.get(self.metric)
         title = known.title if known is not None else self.metric

@@ -23,6 +23,8 @@ class ReplayWatch(Watch):
         self._guards = guards
         self._fresh = False
         """Whether the sentinels have not looked yet since the recording was taken to where it is."""
+        self._drawn = True
+        """Whether the screens were told of that first: a look over a long history takes half a second."""
 
     def take(self) -> int:
         recording = self.recording
@@ -44,12 +46,15 @@ class ReplayWatch(Watch):
             self.model = model
             self.generation += 1
             self.guard = self._guards(self.recording.run) if self._guards is not None else None
-            self._fresh = True
+            self._fresh, self._drawn = True, False
 
     def look(self, now: float, *, settled: bool) -> None:  # noqa: ARG002  a recording has a time of its own
         guard = self.guard
         if guard is None or self.recording.timeline is None:
             return  # nothing is open yet
+        if not self._drawn:
+            self._drawn = True
+            return
         link = self.source.link()
         with self.lock:
             # By the hub's clock of then: what stood still there for a minute did so however fast it is played.
