@@ -11,7 +11,6 @@ BENCHES = (
     "bench_export",
     "bench_query",
     "bench_open",
-    "bench_screens",
     "bench_chart",
     "bench_live",
     "bench_bytes",
