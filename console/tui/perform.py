@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Any, Final
 from console.cli import TABLES
 from console.tui import appearance, commands
 from console.tui.bindings import TABS, Where
-from console.tui.commands import (
+from console.tui.commands import Known
+from console.tui.glyphs import GLYPHS
+from console.tui.judging import last_switch
+from console.tui.screens.palette import Entry
+from console.tui.screens.runs import RunRow, RunsScreen, run_rows
+from console.tui.theme import AUTO, THEMES, choose
+from console.tui.wishes import (
     Action,
     Export,
     Goto,
     JudgeFrom,
-    Known,
     Mark,
     Open,
     Order,
@@ -29,11 +34,6 @@ from console.tui.commands import (
     UseReference,
     UseTheme,
 )
-from console.tui.glyphs import GLYPHS
-from console.tui.judging import last_switch
-from console.tui.screens.palette import Entry
-from console.tui.screens.runs import RunRow, RunsScreen, run_rows
-from console.tui.theme import AUTO, THEMES, choose
 from driftline.fixes import BY_ID
 
 if TYPE_CHECKING:

@@ -12,12 +12,17 @@ from console.cli import THEMES as CLI_THEMES
 from console.config import WEIGHTS as CONFIG_WEIGHTS
 from console.tui import commands
 from console.tui.bindings import KEYS
-from console.tui.commands import (
-    COMMANDS,
-    CommandError,
+from console.tui.commands import COMMANDS, CommandError, Known
+from console.tui.fuzzy import match
+from console.tui.history import KEPT, History, default_path
+from console.tui.keymap import KeymapError, ident, mapped
+from console.tui.lineedit import Line
+from console.tui.perform import _DOES
+from console.tui.theme import THEMES
+from console.tui.widgets.chart_view import WEIGHTS
+from console.tui.wishes import (
     Export,
     Goto,
-    Known,
     Mark,
     Open,
     Order,
@@ -29,13 +34,6 @@ from console.tui.commands import (
     UseReference,
     UseTheme,
 )
-from console.tui.fuzzy import match
-from console.tui.history import KEPT, History, default_path
-from console.tui.keymap import KeymapError, ident, mapped
-from console.tui.lineedit import Line
-from console.tui.perform import _DOES
-from console.tui.theme import THEMES
-from console.tui.widgets.chart_view import WEIGHTS
 
 KNOWN = Known(
     fixes={"processed-logprobs": ("off", "on"), "prefix-cache-off": ("off", "on", "removed")},

@@ -15,11 +15,12 @@ from console.parity.rules import load as load_rules
 from console.parity.runs import open_run
 from console.tui import judging
 from console.tui.app import ConsoleApp
-from console.tui.commands import CommandError, JudgeFrom, Known, complete, parse
+from console.tui.commands import CommandError, Known, complete, parse
 from console.tui.screens.parity import ParityScreen
 from console.tui.screens.picker import RunPicker
 from console.tui.views.parity_panes import Limits, VerdictTable
 from console.tui.widgets.line_chart import LineChart
+from console.tui.wishes import JudgeFrom
 from driftline.rundir import RunDir
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.parity_runs import curves, fed, reference, repaired

@@ -19,7 +19,8 @@ from console.tui.theme import Ink
 from console.tui.widgets.cells import Cells, CellWidget
 
 if TYPE_CHECKING:
-    from console.tui.commands import Action, Completion, Known
+    from console.tui.commands import Completion, Known
+    from console.tui.wishes import Action
 
 _SHORTEST: Final = 16
 """Cells that what is being typed keeps beside a long note."""
