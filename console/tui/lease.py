@@ -13,6 +13,8 @@ from driftline.frames import Writer
 
 LONGEST: Final = 28
 """Cells that a holder's name may take in the header."""
+READ_ONLY: Final[Text] = ("RO", Ink.DIM)
+"""What a console is that may not act; and over a recording, in which nobody acts any more, that is all."""
 
 
 def other(model: RunModel, session: str) -> Writer | None:
@@ -30,7 +32,7 @@ def holds(writer: Writer, session: str = "") -> str:
 def mode(model: RunModel, session: str, *, operator: bool) -> Text:
     """For the header: may this console act, and who is at the controls if that is somebody else."""
     holder = other(model, session)
-    word, ink = ("RW", Ink.WARN) if operator else ("RO", Ink.DIM)
+    word, ink = ("RW", Ink.WARN) if operator else READ_ONLY
     if holder is None:
         return word, ink
     name = short(holder, session)

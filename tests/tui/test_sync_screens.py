@@ -168,7 +168,7 @@ async def test_engines_shows_every_figure_and_what_is_not_there(running: Running
     async with running(synced(), (200, 60)) as pilot:
         text = await press(pilot, "6")
         for words in (
-            "engine-0", "running", "v37", "-1", "█░░░░", "34%", "tok/s", "node-a", "100", "cpu", "0.32.0", "restarts",
+            "engine-0", "running", "v37", " 1 ", "█░░░░", "34%", "tok/s", "node-a", "100", "cpu", "0.32.0", "restarts",
             "GPU not available here: no GPU reported", "last sync v37", "prefix hit", "KV use", "the newest",
         ):  # fmt: skip
             assert words in text, words

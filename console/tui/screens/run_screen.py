@@ -174,7 +174,7 @@ class RunScreen(Screen[None]):
         news = app.alarms.news.now()
         if guard is not None:
             parts[2:2] = present.alarms_part(guard.sentinels.standing)
-        mode = lease.mode(model, app.source.session, operator=operator)
+        mode = lease.mode(model, app.source.session, operator=operator) if not link.replay else lease.READ_ONLY
         self.query_one(HeaderBar).show(parts, present.link_text(model, link, frozen=self.frozen), mode, news)
         can_act = actions.possible(operator, link, model)
         self.query_one(FooterBar).show(can_act=can_act, replay=replay.position is not None, notice=notice)

@@ -113,7 +113,7 @@ def table_row(engine: EngineRow, columns: Sequence[Column], glyphs: Glyphs) -> l
         "engine": (state.engine, Ink.ALARM if dead else Ink.TEXT),
         "phase": (phase, Ink.ALARM if silent else ink),
         "version": (f"v{state.version}", Ink.BRIGHT),
-        "behind": (f"-{engine.behind}" if engine.behind else "0", Ink.WARN if engine.behind > 1 else Ink.TEXT),
+        "behind": (f"{engine.behind}", Ink.WARN if engine.behind > 1 else Ink.TEXT),
         "for": (duration(engine.held), Ink.DIM),
         "node": (state.node or NONE, Ink.DIM),
         "pid": (str(state.pid) if state.pid else NONE, Ink.DIM),

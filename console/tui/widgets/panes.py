@@ -226,7 +226,9 @@ class EventLog(Pane):
         if width >= 90:
             line.append((f"{logged.producer:<12.12} ", Ink.DIM))
         ink = _LEVEL[event.level]
-        if width >= 60 or event.level != "info":  # most texts say it again, and the room is the text's
-            line.append((f"{event.kind} ", Ink.DIM if ink is Ink.TEXT else ink))
+        # Of what is as usual a narrow pane says only what it is about: the room is the text's.
+        kind = event.kind if width >= 60 or event.level != "info" else event.kind.partition(".")[0]
+        if not event.text.startswith(kind):
+            line.append((f"{kind} ", Ink.DIM if ink is Ink.TEXT else ink))
         line.append((event.text, ink))
         return line
