@@ -36,9 +36,9 @@ INKS = (Ink.LINE, Ink.SECOND)
 
 
 def noise(points: int, chart: int) -> list[np.ndarray]:
-    """Two jagged series, as metrics of RL are, with room for all ticks."""
+    """Two jagged series, as metrics of RL are, with room for all ticks of both rounds."""
     random = np.random.default_rng(chart)
-    return [np.abs(1.0 + i + 0.5 * random.normal(size=points + TICKS + 8)) for i in range(2)]
+    return [np.abs(1.0 + i + 0.5 * random.normal(size=points + 2 * TICKS + 8)) for i in range(2)]
 
 
 def ours(points: int, charts: int) -> tuple[Sequence[Widget], Tick]:
