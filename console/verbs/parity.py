@@ -225,7 +225,7 @@ def _heading(shown: Shown) -> str:
     repaired = shown.repaired
     if repaired.verdict != "pass":
         return f"Repaired live: {repaired.verdict}{corrected(repaired)}"
-    home = "in the band from the switch on" if repaired.home is None else f"home since step {repaired.home}"
+    home = "back on the reference" if repaired.home is None else f"home since step {repaired.home}"
     return f"Repaired live, {home}{corrected(repaired)}"
 
 
