@@ -1,4 +1,6 @@
-"""From the command line to a recorded run on the screen: `driftline replay` against `wandb leet run`, the same numbers.
+"""From the command line to a run on the screen: `driftline replay` and `attach` against `wandb leet run`, same numbers.
+
+What is attached to is a live hub that has the whole run in its journal and sends it.
 
 Each is a new process on a terminal of 120x40, files in the disk's cache. Told are the seconds to the first paint (ours:
 the panes, leet's: the first chart's title), to the first curve, and to the whole run: ours the header's newest step
@@ -35,6 +37,7 @@ from tests.bench import journals
 from tests.bench.bench_open import PYTHON, STEPS, WANTED_SECONDS, WRITE_OTHERS
 from tests.bench.child import measure
 from tests.tui.test_pty import environment
+from tests.unit.hubs import Hub
 
 SIZE: Final = (120, 40)
 SAME: Final = min(100_000, STEPS)
@@ -129,7 +132,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
         root = Path(folder)
         run = journals.metrics_run(root, STEPS)
-        turns = [shown(replay(run.path), environment(root), root, ours(STEPS)) for _ in range(TURNS + 1)][1:]
+        command = driftline("replay", run.path)
+        turns = [shown(command, environment(root), root, ours(STEPS)) for _ in range(TURNS + 1)][1:]
         paint = say(f"driftline replay, {STEPS:.0e} steps", turns)["first paint"]
     missed = paint > WANTED_SECONDS
     print(f"    wanted: first paint in {WANTED_SECONDS} s")
@@ -144,22 +148,30 @@ def main() -> int:
         (log,) = root.glob("wandb/offline-run-*")
         home = environment(root) | {"HOME": str(root), "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
         leet = [str(PYTHON.absolute().with_name("wandb")), "leet", "run", str(log)]
-        mine, theirs = [], []
-        for _ in range(SAME_TURNS):
-            mine.append(shown(replay(run.path), environment(root), root, ours(SAME)))
-            theirs.append(shown(leet, home, root, LEETS))
-        one = say(f"driftline replay, {SAME:.0e} steps", mine)
+        mine, live, theirs = [], [], []
+        hub = Hub(root, run=run)
+        try:
+            for _ in range(SAME_TURNS):
+                mine.append(shown(driftline("replay", run.path), environment(root), root, ours(SAME)))
+                hub.start()
+                live.append(shown(driftline("attach", run.path), environment(root), root, ours(SAME)))
+                hub.stop()
+                theirs.append(shown(leet, home, root, LEETS))
+        finally:
+            hub.end()
         other = say(f"wandb leet run, {SAME:.0e} steps", theirs)
-        for mark in one:
-            told = " (wanted: more than 1)" if mark in WANTED_FASTER else ""
-            print(f"    {mark}: leet takes {other[mark] / one[mark]:.2f} times ours{told}")
-            missed |= mark in WANTED_FASTER and other[mark] <= one[mark]
+        for verb, turns in (("replay", mine), ("attach", live)):
+            one = say(f"driftline {verb}, {SAME:.0e} steps", turns)
+            for mark in one:
+                told = " (wanted: more than 1)" if mark in WANTED_FASTER else ""
+                print(f"    {mark}: leet takes {other[mark] / one[mark]:.2f} times as long{told}")
+                missed |= mark in WANTED_FASTER and other[mark] <= one[mark]
     return int(missed)
 
 
-def replay(path: Path) -> list[str]:
-    """The command that opens a recorded run."""
-    return [sys.executable, "-m", "console.cli", "replay", str(path)]
+def driftline(verb: str, path: Path) -> list[str]:
+    """The command that opens a run."""
+    return [sys.executable, "-m", "console.cli", verb, str(path)]
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ PATIENCE = 30.0
 class Hub:
     """The hub of one run directory."""
 
-    def __init__(self, root: Path, *options: str) -> None:
-        self.run: RunDir = rundir.create(root, "test")
+    def __init__(self, root: Path, *options: str, run: RunDir | None = None) -> None:
+        """Of a new run under `root`, or of `run`."""
+        self.run: RunDir = run if run is not None else rundir.create(root, "test")
         self.options = options
         self.process: subprocess.Popen[str] | None = None
         self.log = self.run.logs / "hub.log"
