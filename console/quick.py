@@ -18,7 +18,7 @@ def begin() -> None:
     own = os.environ.get(_THREADS)
     os.environ[_THREADS] = own or "1"
     try:
-        import numpy  # noqa: F401
+        import numpy  # noqa: F401  here for when it is imported, not for its names
     finally:
         # What is started from here may well multiply.
         if own is None:

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 import polars as pl
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # pyarrow has no stubs
 
 from console.snapshot import longform, wide
 from console.snapshot.blobs import sequences

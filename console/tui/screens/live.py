@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal, Vertical
-from textual.widget import Widget
 
 from console.store.model import RunModel
 from console.tui import present
@@ -16,17 +15,15 @@ from console.tui.fixrows import fix_rows
 from console.tui.glyphs import Glyphs
 from console.tui.overlay import overlaid
 from console.tui.present import LIVE_CHARTS
-from console.tui.screens.run_screen import BASE_CSS, Direction, RunScreen
+from console.tui.screens.chart_screen import ChartScreen
+from console.tui.screens.run_screen import BASE_CSS
 from console.tui.source import Link
 from console.tui.widgets.chart_view import ChartView
 from console.tui.widgets.line_chart import LineChart
 from console.tui.widgets.panes import EnginePanel, EventLog, FixPanel
 
-AROUND: Final = 100
-"""Steps in view after a jump to one of them."""
 
-
-class LiveScreen(RunScreen):
+class LiveScreen(ChartScreen):
     """The charts of one view, linked; the other panes beside them."""
 
     ident = "live"
@@ -34,11 +31,9 @@ class LiveScreen(RunScreen):
     BINDINGS = bindings("screens", "live")
 
     def __init__(self, glyphs: Glyphs, weight: float = 0.0) -> None:
-        super().__init__(glyphs)
-        self.view = ChartView(weight=weight)
+        super().__init__(glyphs, weight)
         self.logs: dict[str, bool] = {spec.id: spec.log for spec in LIVE_CHARTS}
         self._newest_event = 0
-        self.extent = (0, 0)
 
     def body(self) -> ComposeResult:
         with Container(id="charts"):
@@ -102,7 +97,7 @@ class LiveScreen(RunScreen):
     def _view(self, chart_id: str) -> ChartView:
         return replace(self.view, log=self.logs[chart_id])
 
-    def _look(self, view: ChartView) -> None:
+    def look(self, view: ChartView) -> None:
         """Draw the same data in another view; also while frozen, because the view is the operator's."""
         self.view = view
         # What a chart derives from its series is made while drawing, and the reader must not rewrite it meanwhile.
@@ -113,25 +108,8 @@ class LiveScreen(RunScreen):
 
     # -- view
 
-    def goto(self, step: int) -> bool:
-        """The crosshair on a step, with what was around it."""
-        self._look(self.view.at(step, AROUND, self.extent))
-        return True
-
-    def action_zoom(self, factor: float) -> None:
-        self._look(self.view.zoom(factor, self.extent))
-
-    def action_pan(self, part: float) -> None:
-        self._look(self.view.pan(part, self.extent))
-
-    def action_show_all(self) -> None:
-        self._look(self.view.all())
-
-    def action_follow(self) -> None:
-        self._look(self.view.follow(self.extent))
-
     def action_smooth(self) -> None:
-        self._look(self.view.smooth())
+        self.look(self.view.smooth())
         weight = self.view.weight
         self.say(f"smoothing: moving average of weight {weight:g}, the raw line behind" if weight else "smoothing off")
 
@@ -139,7 +117,7 @@ class LiveScreen(RunScreen):
         before = self.view.ruler.unit
         with self.console_app.lock:
             view = self.view.next_unit(self.console_app.model.metrics.clock, self.extent)
-        self._look(view)
+        self.look(view)
         unit = self.view.ruler.unit
         words = {"step": "steps", "time": "time since the first step", "tokens": "tokens sampled"}
         self.say(f"x axis: {words[unit]}" if unit != before else "x axis: only steps are known yet")
@@ -155,25 +133,7 @@ class LiveScreen(RunScreen):
             self.say("log axis: focus a chart first (arrows or tab)", "warn")
             return
         self.logs[chart.id] = not self.logs[chart.id]
-        self._look(self.view)
-
-    def action_crosshair(self) -> None:
-        self._look(self.view.crosshair(self.extent))
-
-    def moved(self, focused: Widget | None, direction: Direction) -> bool:
-        if not isinstance(focused, LineChart) or self.view.cursor is None or direction not in ("left", "right"):
-            return False
-        self._look(self.view.moved(-1 if direction == "left" else 1, focused.size.width, self.extent))
-        return True
-
-    def action_back(self) -> None:
-        """One level out: crosshair, then enlargement, then zoom."""
-        if self.view.cursor is not None:
-            self.action_crosshair()
-        elif self.enlarged is not None:
-            self.enlarge(None)
-        elif self.view.x.mode != "all":
-            self.action_show_all()
+        self.look(self.view)
 
     def action_act_fix(self) -> None:
         panel = self.query_one(FixPanel)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.containers import Container
-from textual.widget import Widget
 
 from console.store.model import RunModel
 from console.tui import present
@@ -16,8 +15,9 @@ from console.tui.bindings import bindings
 from console.tui.glyphs import Glyphs
 from console.tui.judging import Judging, last_switch
 from console.tui.present import ChartSpec
+from console.tui.screens.chart_screen import ChartScreen
 from console.tui.screens.picker import RunPicker
-from console.tui.screens.run_screen import BASE_CSS, Direction, RunScreen
+from console.tui.screens.run_screen import BASE_CSS, Direction
 from console.tui.source import Link
 from console.tui.views import parity as views
 from console.tui.views.parity_panes import Limits, VerdictTable
@@ -28,13 +28,11 @@ from driftline.metrics import BY_NAME
 if TYPE_CHECKING:
     from console.parity.runs import Run
 
-AROUND = 100
-"""Steps in view after a jump to one of them."""
 BESIDE = 150
 """Columns from which the published limits stand beside the chart of a judged metric."""
 
 
-class ParityScreen(RunScreen):
+class ParityScreen(ChartScreen):
     """The verdicts on top; below them the chosen metric before its band, or what can be judged without a reference."""
 
     ident = "parity"
@@ -43,9 +41,7 @@ class ParityScreen(RunScreen):
 
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__(glyphs)
-        self.view = ChartView()
         self.logs: dict[str, bool] = {}
-        self.extent = (0, 0)
         self._placed = (False, 0)
         """Whether there was a verdict when the panes were placed, and the rows that the table took."""
 
@@ -110,7 +106,7 @@ class ParityScreen(RunScreen):
         log = self.logs.get(judged.metric, scale == "log")
         chart.show(data, replace(self.view, log=log), self.extent)
 
-    def _look(self, view: ChartView) -> None:
+    def look(self, view: ChartView) -> None:
         """Look at the chart in another way; without a verdict there is none."""
         if self.query_one(VerdictTable).judged is None:
             self.say("there is no chart without a reference (r chooses one)", "warn")
@@ -118,41 +114,10 @@ class ParityScreen(RunScreen):
         self.view = view
         self._redraw()
 
-    def action_zoom(self, factor: float) -> None:
-        self._look(self.view.zoom(factor, self.extent))
-
-    def action_pan(self, part: float) -> None:
-        self._look(self.view.pan(part, self.extent))
-
-    def action_show_all(self) -> None:
-        self._look(self.view.all())
-
-    def action_follow(self) -> None:
-        self._look(self.view.follow(self.extent))
-
-    def action_crosshair(self) -> None:
-        self._look(self.view.crosshair(self.extent))
-
     def goto(self, step: int) -> bool:
         if self.query_one(VerdictTable).judged is None:
             return False
-        self._look(self.view.at(step, AROUND, self.extent))
-        return True
-
-    def moved(self, focused: Widget | None, direction: Direction) -> bool:
-        if not isinstance(focused, LineChart) or self.view.cursor is None or direction not in ("left", "right"):
-            return False
-        self._look(self.view.moved(-1 if direction == "left" else 1, focused.size.width, self.extent))
-        return True
-
-    def action_back(self) -> None:
-        """One level out: crosshair, then enlargement, then zoom."""
-        if self.view.cursor is not None:
-            self.action_crosshair()
-        elif self.enlarged is not None:
-            self.enlarge(None)
-        elif self.view.x.mode != "all":
-            self.action_show_all()
+        return super().goto(step)
 
     # -- from which step on
 
