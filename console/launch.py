@@ -59,6 +59,7 @@ class Supervisor:
         self._hub_restarts = 0
         # What was below this process before is somebody else's.
         self._before = {process.pid for process in processes.descendants()}
+        self._adopted = processes.adopts_orphans()
         self._adopts = processes.adopt_orphans()
         self._stopped = self._compacts = False
         self._compaction_deaths = 0
@@ -210,6 +211,8 @@ class Supervisor:
         if hub is not None:
             self._end("hub", hub, HUB_GRACE)
             self._sweep([])
+        if self._adopts:
+            processes.adopt_orphans(self._adopted)
         if self._compacts and not self._impatient():
             self._compact_rest()
 

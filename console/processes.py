@@ -18,13 +18,25 @@ from typing import Final
 import psutil
 
 PR_SET_CHILD_SUBREAPER: Final = 36
+PR_GET_CHILD_SUBREAPER: Final = 37
 
 
-def adopt_orphans() -> bool:
-    """Have orphaned descendants become children of this process instead of init's. False where impossible."""
+def adopt_orphans(on: bool = True) -> bool:
+    """Have orphaned descendants become children of this process instead of init's. False where impossible.
+
+    Who asks for it calls `reap`, and takes it back with False: an orphan that nobody collects is a zombie for ever.
+    """
     if sys.platform != "linux":
         return False
-    return bool(ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    return bool(ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0) == 0)
+
+
+def adopts_orphans() -> bool:
+    """True while orphaned descendants become children of this process."""
+    found = ctypes.c_int(0)
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0)
+    return bool(found.value)
 
 
 def descendants(root: int | None = None, *, without: Iterable[int] = ()) -> list[psutil.Process]:

@@ -17,8 +17,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from console import processes
 from console.tui.bindings import TABS
 from driftline.rundir import list_runs
 from tests.tui.test_pty import X10, Terminal, environment
@@ -222,13 +224,13 @@ def test_a_session_that_is_killed_ends_the_console(tmux: Tmux) -> None:
     """tmux kill-window, or a machine that shuts tmux down: SIGHUP, and nothing is left behind."""
     tmux.press("driftline attach; echo code=$?", "Enter")
     tmux.shows("clip fraction", "RO")
-    pids = _below(int(tmux.flag("pane_pid")))
-    assert pids
+    below = psutil.Process(int(tmux.flag("pane_pid"))).children()
+    assert below
     tmux.tell("new-window", "-t", "ops")
     tmux.tell("kill-window", "-t", "ops:0")
     deadline = time.monotonic() + LIMIT
-    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
-        assert time.monotonic() < deadline, f"{left} go on without a terminal"
+    while left := [one for one in below if processes.alive(one)]:
+        assert time.monotonic() < deadline, f"goes on without a terminal: {[_doing(one.pid) for one in left]}"
         time.sleep(0.05)
 
 
@@ -269,7 +271,12 @@ def test_in_gnu_screen(tmux: Tmux, tmp_path: Path) -> None:
         subprocess.run(end, env={"SCREENDIR": f"{tmp_path}/screens"}, capture_output=True, timeout=30, check=False)
 
 
-def _below(pid: int) -> list[int]:
-    """The processes that a shell has started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children]
+def _doing(pid: int) -> str:
+    """A process, its state, and what each of its threads waits for in the kernel."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text()
+        threads = sorted(Path(f"/proc/{pid}/task").iterdir())
+        waits = ", ".join(f"{(one / 'comm').read_text().strip()} {(one / 'wchan').read_text()}" for one in threads)
+    except OSError as error:
+        return f"{pid}: {error}"
+    return f"{told}; {waits}"

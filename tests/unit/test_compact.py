@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import driftline.journal as journal_module
-from console import columns, wide
+from console import columns, processes, wide
 from console.cli import main
 from console.compact import CompactError, check, compact
 from console.launch import Supervisor
@@ -262,6 +262,8 @@ def test_a_run_that_says_so_is_compacted_by_its_end(tmp_path: Path) -> None:
             probe.emit({"a": 1.0}, step=1)
             assert probe.flush(PATIENCE)
         assert supervisor.poll("compact") is None, "it is there, beside the hub"
+        assert processes.adopts_orphans()
+    assert not processes.adopts_orphans(), "or what others leave behind would be zombies of this process for ever"
     assert table(made, "reports")[0]["value/a"] == 1.0
     assert check(made) == []
     assert [note.stem for note in made.parquet.glob("*.json")] == ["000001"]
