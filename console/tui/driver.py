@@ -99,7 +99,8 @@ class ConsoleDriver(LinuxDriver):
     def _gone(self) -> None:
         """The terminal is gone, and no signal has said so (nohup): nobody is left who could leave the console."""
         self.exit_event.set()
-        self._end(128 + signal.SIGHUP)
+        if self._endings is not None:
+            self._endings.ended(128 + signal.SIGHUP)
 
     def _end(self, code: int) -> None:
         if self._loop is not None:

@@ -12,13 +12,17 @@ import os
 import signal
 import termios
 import threading
+import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from types import FrameType
 from typing import IO, Any, Final
 
 CAUGHT: Final = (signal.SIGHUP, signal.SIGTERM)
 PATIENCE: Final = 2.0
-"""Seconds for an orderly end; less than `console.screen` waits for its console."""
+"""Seconds for putting the terminal right; less than `console.screen` waits for its console."""
+CLOSING: Final = 5.0
+"""Seconds after that for what else there is to end: screens, connections, a lease that is given back."""
 
 RESET: Final = b"\x1b[<u\x1b[?7h\x1b[?1004l\x1b[?2004l\x1b[?1049l\x1b[?25h\x1b[0m"
 
@@ -50,9 +54,11 @@ class Enduring:
 
 
 class Endings:
-    """Ends the app in order on the first signal, at once on the second or after `PATIENCE` seconds.
+    """Ends the app in order on the first signal, at once on the second.
 
-    Entered and left in the main thread. A signal that was ignored (nohup) stays ignored.
+    Whatever hangs meanwhile, the process ends: `PATIENCE` seconds after the signal if the terminal is not put right by
+    then, `CLOSING` seconds after that if something else holds it. Started and stopped in the main thread. A signal that
+    was ignored (nohup) stays ignored.
     """
 
     def __init__(self, end: Callable[[int], None], fd: int) -> None:
@@ -61,37 +67,53 @@ class Endings:
         self._fd = fd
         self._before: dict[int, Any] = {}
         self._modes: list[Any] | None = None
-        self._watchdog: threading.Timer | None = None
+        # A handler runs anywhere in the main thread, also where that holds a lock: only what is made to be interrupted
+        # by itself may be called there. Putting into this queue is.
+        self._asked: SimpleQueue[int | None] = SimpleQueue()
+        self._restored = threading.Event()
 
     def start(self) -> None:
         """Take the signals, and remember the terminal's modes: before they are changed."""
         with contextlib.suppress(termios.error):
             self._modes = termios.tcgetattr(self._fd)
+        threading.Thread(target=self._watch, name="endings", daemon=True).start()
         for number in CAUGHT:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._on_signal)
 
     def stop(self) -> None:
         """The terminal is put right: give the signals back."""
-        if self._watchdog is not None:
-            self._watchdog.cancel()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        self._restored.set()
+        self._asked.put(None)
+
+    def ended(self, code: int) -> None:
+        """End the app in order with this exit code; for any thread."""
+        self._asked.put(code)
+        self._end(code)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
-        self._watchdog = threading.Timer(PATIENCE, self._abort, [128 + number])
-        self._watchdog.daemon = True
-        self._watchdog.start()
-        self._end(128 + number)
+        self.ended(128 + number)
 
-    def _abort(self, code: int) -> None:
-        """The app hangs, most likely on a terminal that takes nothing: put that right from here, and end."""
+    def _watch(self) -> None:
+        """A thread's: nothing, until the process has been asked to end."""
+        code = self._asked.get()
+        if code is None:
+            return
+        if not self._restored.wait(PATIENCE):
+            self._restore()
+        else:
+            time.sleep(CLOSING)
+        os._exit(code)
+
+    def _restore(self) -> None:
+        """The app hangs, most likely on a terminal that takes nothing: put that right from here."""
         with contextlib.suppress(termios.error, OSError):
             termios.tcflush(self._fd, termios.TCOFLUSH)  # or the next line waits too
             os.write(self._fd, RESET)
             if self._modes is not None:
                 termios.tcsetattr(self._fd, termios.TCSANOW, self._modes)
-        os._exit(code)

@@ -119,6 +119,15 @@ def test_a_terminal_that_takes_nothing_does_not_hold_it(make: Callable[..., Term
     assert termios.tcgetattr(terminal.fd)[:4] == terminal.modes[:4]
 
 
+def test_what_hangs_with_the_terminal_put_right_does_not_hold_it(make: Callable[..., Terminal]) -> None:
+    """A screen or a connection that never closes, seconds after the shell has its terminal again."""
+    terminal = make("import asyncio\nConsoleApp._close_all = lambda self: asyncio.sleep(3600)")
+    terminal.expect("clip fraction")
+    os.kill(terminal.pid, signal.SIGHUP)
+    assert terminal.wait() == 128 + signal.SIGHUP
+    assert_restored(terminal)
+
+
 def _cpu(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
