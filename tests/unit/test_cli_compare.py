@@ -258,7 +258,7 @@ def test_a_correction_is_named_wherever_the_verdict_is(
     mended = replace(as_run("mended", healthy(9)), corrections=(CorrectionChange(1, "icepop"),))
     runs = [as_run(f"r{seed}", healthy(seed)) for seed in range(3)]
     experiment._conclude([*runs, as_run("bad", broken(8)), mended], 20, root / "figure.svg")
-    assert "switch on; the objective corrected by icepop" in (root / "figure.svg").read_text(encoding="utf-8")
+    assert "on the reference; the objective corrected by icepop" in (root / "figure.svg").read_text(encoding="utf-8")
 
 
 class Starts:
