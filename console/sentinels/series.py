@@ -14,6 +14,7 @@ from console.sentinels.baseline import block, usuals
 from console.sentinels.rules import Baseline, Limit, Rise
 from console.store.model import RunModel
 from console.store.series import Points
+from driftline.fixes import OFF
 from driftline.metrics import BY_NAME, resolve
 
 Floats = npt.NDArray[np.float64]
@@ -86,7 +87,7 @@ class SeriesWatch:
         """
         if not isinstance(self.rule, Baseline) or self.rule.reference == "start":
             return [(0, start, end)]
-        repairs = [mark.step for mark in model.marks if mark.kind == "fix" and not mark.text.endswith(" off")]
+        repairs = [mark.step for mark in model.marks if mark.kind == "fix" and mark.value != OFF]
         cuts = np.unique(np.searchsorted(points.steps, np.array(repairs, np.int64), side="right")).tolist()
         origin = max((cut for cut in cuts if cut <= start), default=0)
         inside = [cut for cut in cuts if start < cut < end]

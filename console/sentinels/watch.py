@@ -7,7 +7,7 @@ the steps that are new since the last look, all others read a handful of states.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -68,6 +68,11 @@ class Sentinels:
     def history(self) -> list[Alarm]:
         """Cleared ones, newest first, the last KEPT of them."""
         return list(self._over)[::-1]
+
+    def about(self, subjects: Collection[str]) -> list[Alarm]:
+        """What was raised on one of these, oldest first: all that stands, and of what is over the last KEPT."""
+        found = [alarm for alarm in (*self._over, *self._standing.values()) if alarm.subject in subjects]
+        return sorted(found, key=lambda alarm: alarm.number)
 
     def look(self, model: RunModel, now: float, link: Link) -> list[Alarm]:
         """Take in what is new; return the alarms that were raised or cleared by it, in order.

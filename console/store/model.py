@@ -54,11 +54,16 @@ class Logged(msgspec.Struct, frozen=True):
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """A step at which somebody changed something; `kind` is "fix", "correction", "sync" or "mark"."""
+    """A step at which somebody changed something; `kind` is "fix", "correction", "sync" or "mark".
+
+    `value` is that of a fix since then, as every engine has reported it. On a chart stand also the alarms that were
+    raised on its metric: `kind` is their level, `text` their rule.
+    """
 
     step: int
     kind: str
     text: str
+    value: str = ""
 
 
 class CommandLife(msgspec.Struct, frozen=True):
@@ -199,7 +204,7 @@ class RunModel:
         self._agreed[frame.fix] = value
         if before is None or before == value:
             return
-        self._mark(Mark(step, "fix", f"{frame.fix} {value}"))
+        self._mark(Mark(step, "fix", f"{frame.fix} {value}", value))
 
     def _correction(self, frame: RunState) -> None:
         """Mark where the objective took another correction; the first that is told is the start of the run."""

@@ -20,6 +20,7 @@ from console.tui.bindings import KEYS
 from console.tui.guard import guards
 from console.tui.screens.alarms import AlarmsScreen
 from console.tui.source import Link
+from console.tui.widgets.line_chart import LineChart
 from driftline.frames import Frame, Metrics
 from driftline.probe import Probe
 from tests.tui.conftest import Running, make_app, press, screen_text, settle
@@ -140,6 +141,24 @@ async def test_enter_goes_to_the_step_on_the_charts(running: Running):
         assert " step 401 " in text
         await press(pilot, "escape", "escape")
         assert live.view.x.mode == "all"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_the_chart_of_the_metric_has_a_sign_and_the_crosshair_names_the_rule(
+    running: Running, size: tuple[int, int]
+):
+    app = make_app(source_of(*[QUIET] * 60, *[BAD] * 5, *[QUIET] * 35), guards=RULES)
+    async with running(app, size=size) as pilot:
+        guard = app.showing.guard
+        assert guard is not None
+        await until(pilot, lambda: bool(guard.sentinels.history))
+        chart = app.live.query_one("#mismatch", LineChart)
+        assert [(mark.step, mark.kind, mark.text) for mark in chart.data.marks] == [(61, "error", "mismatch-limit")]
+        assert not app.live.query_one("#clip", LineChart).data.marks
+        app.live.goto(61)
+        await settle(pilot)
+        edge = screen_text(pilot).splitlines()[chart.region.bottom - 1]
+        assert " step 61  ! mismatch-" in edge, edge
 
 
 async def test_enter_on_an_alarm_of_an_engine_goes_there(running: Running):

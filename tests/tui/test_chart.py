@@ -158,6 +158,43 @@ def test_marks_limits_reference_and_ghost_are_drawn_behind_the_line():
     assert "ema 0.9" in rows(cells)[-1]
 
 
+@pytest.mark.parametrize("marker", list(GLYPHS))
+def test_an_alarm_is_a_sign_above_its_step_and_hides_nothing(marker: str):
+    line = line_of(np.arange(101), np.where(np.arange(101) < 60, 0.1, 0.4))
+    marks = (Mark(60, "error", "clip-jump"), Mark(60, "warn", "own-rule"), Mark(30, "warn", "kl-spike"))
+    bare, cells = Cells(80, 12), Cells(80, 12)
+    for one, shown in ((bare, ()), (cells, marks)):
+        paint_chart(one, ChartData("t", lines=(line,), marks=shown), ChartView(), (0, 100), GLYPHS[marker])
+    drawn = (bare.chars != 32) & (bare.inks != Ink.CURSOR)
+    assert (cells.chars[drawn] == bare.chars[drawn]).all()
+    assert inked(cells, Ink.ALARM) == "!clip-jump +1"
+    assert inked(cells, Ink.WARN) == "!kl-spike"
+    text = rows(cells)
+    assert text[1].index("!kl-spike") < text[1].index("!clip-jump +1")
+
+
+def test_a_sign_has_a_cell_of_its_own_below_a_line_in_the_highest_row():
+    cells = Cells(30, 8)
+    line = line_of(np.arange(11), np.full(11, 0.6))
+    data = ChartData("t", lines=(line, line_of([0, 10], [0.0, 0.6])), marks=(Mark(5, "error", "clip-jump"),))
+    paint_chart(cells, data, ChartView(), (0, 10), GLYPHS["braille"])
+    assert inked(cells, Ink.ALARM) == "!"
+
+
+@pytest.mark.parametrize(("width", "edge"), [
+    (26, " step 60  ! kl-spike +1 "), (24, " step 60  ! kl-spike… "), (60, " 0  step 60  ! kl-spike +1 "),
+])
+def test_the_crosshair_says_which_alarm_was_raised_there(width: int, edge: str):
+    line = line_of(np.arange(101), np.full(101, 0.2))
+    marks = (Mark(60, "warn", "own-rule"), Mark(60, "error", "kl-spike"), Mark(20, "error", "kl-limit"))
+    cells = Cells(width, 9)
+    view = ChartView(cursor=60, weight=0.9)
+    paint_chart(cells, ChartData("t", lines=(line,), marks=marks), view, (0, 100), GLYPHS["braille"])
+    assert edge in rows(cells)[-1], rows(cells)[-1]
+    assert "ema 0.9" in rows(cells)[-1] or width < 60
+    assert "kl-limit" not in rows(cells)[-1]
+
+
 def test_the_cursor_shows_the_values_at_its_step():
     cells = paint([0.1, 0.2, 0.3, 0.4], view=ChartView(cursor=2))
     assert rows(cells)[0].startswith("╭ mismatch 0.3! ")

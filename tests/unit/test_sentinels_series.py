@@ -15,6 +15,7 @@ import pytest
 from console.sentinels import Sentinels, load
 from console.sentinels.baseline import UNKNOWN, block, usual, usuals
 from console.sentinels.rules import Baseline, Rules, parse
+from console.store.model import Mark
 from driftline.frames import Command, EngineFix, FixState
 from tests.unit.sentinel_runs import HERE, Watched, healthy
 
@@ -261,6 +262,18 @@ def test_the_same_fall_after_a_fix_was_switched_off_is_one():
     repaired(watch, "off")
     assert [alarm.state for alarm in watch.changes][:1] == ["raised"]
     assert watch.changes[0].step < 80
+
+
+def test_a_repair_is_told_by_the_value_of_the_fix_not_by_the_words_of_its_mark():
+    watch = Watched(Sentinels(one("entropy-collapse")))
+    repaired(watch, "wait")
+    assert [(mark.text, mark.value) for mark in watch.model.marks] == [("prefix-cache-off wait", "wait")]
+    watch = Watched(Sentinels(one("entropy-collapse")))
+    rng = np.random.default_rng(5)
+    watch.steps({"policy/entropy": np.full(80, 4.0) * np.exp(0.05 * rng.standard_normal(80))})
+    watch.model.marks.append(Mark(80, "fix", "switched off", "on"))
+    watch.steps({"policy/entropy": [0.2] * 20}, first=81)
+    assert watch.changes == [], watch.words()
 
 
 def test_a_collapse_long_after_a_repair_is_caught_by_what_came_after_it():

@@ -10,6 +10,7 @@ from textual.containers import Container, Horizontal, Vertical
 
 from console.store.model import RunModel
 from console.tui import present
+from console.tui.alarm_marks import alarmed
 from console.tui.bindings import bindings
 from console.tui.fixrows import fix_rows
 from console.tui.glyphs import Glyphs
@@ -78,6 +79,7 @@ class LiveScreen(ChartScreen):
             chart = self.query_one(f"#{spec.id}", LineChart)
             if chart.display:
                 data = self.console_app.showing.judging.behind(spec.metric, present.chart(model, spec, fresh))
+                data = alarmed(data, self.console_app.showing.guard)
                 other = self.console_app.overlay
                 if other is not None:
                     unit = self.view.ruler.unit

@@ -11,6 +11,7 @@ from textual.containers import Container
 
 from console.store.model import RunModel
 from console.tui import present
+from console.tui.alarm_marks import alarmed
 from console.tui.bindings import bindings
 from console.tui.glyphs import Glyphs
 from console.tui.judging import Judging, last_switch
@@ -98,6 +99,7 @@ class ParityScreen(ChartScreen):
         judging = self.console_app.showing.judging
         spec = _spec(judged.metric)
         data = judging.figure(judged, present.chart(model, spec, present.freshness(model, link)))
+        data = alarmed(data, self.console_app.showing.guard)
         rules = judging.chosen.rules
         scale = rules.metrics[judged.metric].scale if rules is not None and judged.metric in rules.metrics else "linear"
         ruler = model.metrics.clock.ruler("step")

@@ -12,7 +12,7 @@ from console.tui.widgets.cells import Cells, CellWidget, Text
 from console.tui.widgets.chart_data import ChartData, Line
 from console.tui.widgets.chart_view import ChartView, Extent
 from console.tui.widgets.frame import draw_frame
-from console.tui.widgets.plot import Plot
+from console.tui.widgets.plot import Plot, alarm_text
 from driftline.metrics import health
 
 __all__ = ["ChartView", "LineChart", "paint_chart"]
@@ -53,6 +53,7 @@ def paint_chart(
         cells.line(0, 0, title, width)
         return
     filled = data.extent() is not None
+    plot = Plot(cells, data, view, domain, glyphs, log=log) if filled else None
     footer = _footer(view, domain) if filled else []
     if filled and any(line.overlay for line in data.lines):
         legend = _legend(data, view, width - 4 - sum(len(text) for text, _ in footer), cells.ellipsis)
@@ -62,11 +63,13 @@ def paint_chart(
             legend = _legend(data, view, width - 4 - sum(len(text) for text, _ in footer), cells.ellipsis)
         footer += legend
     right = [(f" {view.label(domain[1])} ", Ink.DIM)] if filled else []
+    if plot is not None and (alarms := plot.under_cursor()):
+        footer, right = _alarmed(footer, right, alarm_text(alarms), width - 2, cells.ellipsis)
     room = width - 3 - sum(len(text) for text, _ in title)
     label = _label(data, view, room, filled=filled, log=log)
     draw_frame(cells, glyphs, title, label, footer, right, focused=focused)
-    if filled:
-        Plot(cells, data, view, domain, glyphs, log=log).draw()
+    if plot is not None:
+        plot.draw()
         return
     parts = textwrap.wrap(data.empty, max(width - 4, 1))[: height - 2]
     for row, part in enumerate(parts, (height - len(parts)) // 2):
@@ -107,6 +110,25 @@ def _footer(view: ChartView, domain: tuple[float, float]) -> list[Text]:
     if view.x.mode != "all":
         footer.append((" follow " if view.x.mode == "follow" else " zoom ", Ink.ACCENT))
     return footer
+
+
+def _alarmed(
+    footer: list[Text], right: list[Text], alarm: Text, room: int, ellipsis: str
+) -> tuple[list[Text], list[Text]]:
+    """The lower edge with the alarm at the crosshair: what it needs is taken from all but the crosshair's own step."""
+    at = next(i for i, (_, ink) in enumerate(footer) if ink is Ink.BRIGHT)
+    before, cursor, after = footer[:at], footer[at], footer[at + 1 :]
+    while after and _length([[*before, cursor, alarm, *after, *right]]) >= room:
+        after.pop()
+    if _length([[*before, cursor, alarm, *after, *right]]) >= room:
+        before = []
+    if _length([[*before, cursor, alarm, *after, *right]]) >= room:
+        right = []
+    text, ink = alarm
+    spare = room - _length([[cursor]])
+    if len(text) > spare:
+        text = f"{text.rstrip()[: max(spare - 2, 0)]}{ellipsis} "
+    return [*before, cursor, (text, ink), *after], right
 
 
 def _legend(data: ChartData, view: ChartView, room: int, ellipsis: str) -> list[Text]:

@@ -7,6 +7,7 @@ one cell would bleed their colours into each other.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,7 @@ from console.store.series import Points
 from console.tui.glyphs import Glyphs
 from console.tui.theme import Ink
 from console.tui.widgets.axis import ticks, y_range
-from console.tui.widgets.cells import Cells
+from console.tui.widgets.cells import Cells, Text
 from console.tui.widgets.chart_data import ChartData, Line
 from console.tui.widgets.chart_view import ChartView
 from console.tui.widgets.raster import Bits, between, dots
@@ -26,7 +27,9 @@ from console.tui.widgets.raster import Bits, between, dots
 _MARK_INK: Final = {
     "fix": Ink.FIX_MARK, "correction": Ink.SECOND, "sync": Ink.SYNC_MARK, "mark": Ink.ACCENT,
 }  # fmt: skip
-_RANK: Final = {kind: rank for rank, kind in enumerate(_MARK_INK)}
+_ALARM_INK: Final = {"error": Ink.ALARM, "warn": Ink.WARN}
+_ALARM: Final = "!"
+"""As in the header, where alarms are counted. No line, mark or limit is drawn with it, in no set of glyphs."""
 _DASH: Final = 4
 _DASH_GAP: Final = 2
 """Cells of a dash with the gap behind it, and of the gap."""
@@ -105,12 +108,19 @@ class Plot:
         for line in back_to_front:
             self._line(line)
         for column, marks in labels.items():
-            more = f" +{len(marks) - 1}" if len(marks) > 1 else ""
-            self._mark_label(column, marks[0].text + more, mark_ink(marks[0]))
+            self._mark_label(self.rows, column, _counted(marks), mark_ink(marks[0]))
         if self.view.cursor is not None:
             place = self.view.ruler.place(self.view.cursor)
             if self.start <= place <= self.stop:
                 self._vertical(self._column(place), Ink.CURSOR)
+        self._alarms()
+
+    def under_cursor(self) -> list[Mark]:
+        """The alarms in the column of the crosshair, errors first."""
+        cursor = self.view.cursor
+        if cursor is None or self.columns < 1:
+            return []
+        return self._by_column(_ALARM_INK).get(self._column(self.view.ruler.place(cursor)), [])
 
     def _line(self, line: Line) -> None:
         log = self.log and not line.secondary
@@ -181,25 +191,55 @@ class Plot:
 
     def _marks(self) -> dict[int, list[Mark]]:
         """Draw the marks in view; returns them by column, those that count most first."""
+        by_column = self._by_column(_MARK_INK)
+        for column, marks in by_column.items():
+            self._vertical(column, mark_ink(marks[0]))
+        return by_column
+
+    def _by_column(self, inks: Mapping[str, Ink]) -> dict[int, list[Mark]]:
+        """The marks of some kinds in view, by column, in the order of the kinds."""
+        rank = list(inks).index
         by_column: dict[int, list[Mark]] = {}
         ruler = self.view.ruler
         first, last = ruler.first_step(self.start), ruler.first_step(math.nextafter(self.stop, math.inf)) - 1
         for mark in self.data.marks:
-            if first <= mark.step <= last:
+            if mark.kind in inks and first <= mark.step <= last:
                 by_column.setdefault(self._column(ruler.place(mark.step)), []).append(mark)
-        for column, marks in by_column.items():
-            marks.sort(key=lambda mark: _RANK.get(mark.kind, len(_RANK)))
-            self._vertical(column, mark_ink(marks[0]))
+        for marks in by_column.values():
+            marks.sort(key=lambda mark: rank(mark.kind))
         return by_column
 
-    def _mark_label(self, column: int, text: str, ink: Ink) -> None:
-        """Name a mark at its foot where the chart is large and nothing is drawn there."""
+    def _alarms(self) -> None:
+        """A sign where an alarm was raised, in the highest cell of its column that holds no line: it hides nothing."""
+        free = [ord(sign) for sign in (" ", self.glyphs.mark, self.glyphs.limit)]
+        placed: list[tuple[int, int, list[Mark]]] = []
+        for column, marks in self._by_column(_ALARM_INK).items():
+            rows = np.flatnonzero(np.isin(self.cells.chars[self.area[0], self.left + column], free))
+            if len(rows):
+                row = 1 + int(rows[0])
+                self.cells.text(row, self.left + column, _ALARM, _ALARM_INK[marks[0].kind])
+                placed.append((row, column, marks))
+        for row, column, marks in placed:
+            self._mark_label(row, column, _counted(marks), _ALARM_INK[marks[0].kind])
+
+    def _mark_label(self, row: int, column: int, text: str, ink: Ink) -> None:
+        """Name a mark beside it where the chart is large and nothing is drawn there."""
         if self.rows < 8 or self.columns < 40:
             return
         start = self.left + column + 1
         stop = start + len(text)
-        if stop <= self.left + self.columns and bool((self.cells.chars[self.rows, start:stop] == 32).all()):
-            self.cells.text(self.rows, start, text, ink)
+        if stop <= self.left + self.columns and bool((self.cells.chars[row, start:stop] == 32).all()):
+            self.cells.text(row, start, text, ink)
+
+
+def alarm_text(marks: list[Mark]) -> Text:
+    """The alarms of one column in words, for the edge of the chart."""
+    return f" {_ALARM} {_counted(marks)} ", _ALARM_INK[marks[0].kind]
+
+
+def _counted(marks: list[Mark]) -> str:
+    """The first by name, the others by their number."""
+    return marks[0].text + (f" +{len(marks) - 1}" if len(marks) > 1 else "")
 
 
 def mark_ink(mark: Mark) -> Ink:
