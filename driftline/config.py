@@ -8,6 +8,7 @@ engine nor trainer.
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,6 +25,12 @@ Rate = Annotated[float, Meta(gt=0)]
 Weight = Annotated[float, Meta(ge=0)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+LEAST_TEMPERATURE = 0.01
+"""What vLLM raises lower temperatures to, with a warning in its log alone; the trainer would go on with the other."""
+
+_INT64 = 2**63
 
 
 class ConfigError(ValueError):
@@ -221,6 +228,7 @@ def parse(text: str, where: str) -> Config:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {_sentence(str(error))}") from error
+    _refuse_unbounded(raw, where)
     _check_together(config, where)
     return config
 
@@ -243,6 +251,17 @@ def _refuse_unknown_keys(raw: dict[str, object], where: str) -> None:
         for key in table:
             if key not in allowed:
                 raise ConfigError(f"{where}: unknown key '{name}.{key}'; allowed: {', '.join(allowed)}")
+
+
+def _refuse_unbounded(raw: dict[str, object], where: str, path: str = "") -> None:
+    # TOML has inf, and Python integers of any size: no key means anything by either, and what would fail is far away.
+    for name, value in raw.items():
+        if isinstance(value, dict):
+            _refuse_unbounded(value, where, f"{path}{name}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{where}: {path}{name}: {value} is not a finite number")
+        elif isinstance(value, int) and not -_INT64 <= value < _INT64:
+            raise ConfigError(f"{where}: {path}{name}: {value} has more than 64 bits")
 
 
 def _sentence(error: str) -> str:
@@ -269,6 +288,22 @@ def _check_together(config: Config, where: str) -> None:
     if config.model.hidden % config.model.heads:
         raise ConfigError(
             f"{where}: model.hidden: {config.model.hidden} is not a multiple of model.heads = {config.model.heads}"
+        )
+    if not config.model.path and (size := config.model.hidden // config.model.heads) % 2:
+        raise ConfigError(
+            f"{where}: model.hidden: {config.model.hidden} over model.heads = {config.model.heads} is {size}; "
+            "rotary embeddings need an even head"
+        )
+    if config.sampling.temperature < LEAST_TEMPERATURE:
+        raise ConfigError(
+            f"{where}: sampling.temperature: {config.sampling.temperature:g} is below {LEAST_TEMPERATURE:g}, "
+            "the least that vLLM samples at"
+        )
+    lag, apart = config.rollout.max_lag, config.sync.every
+    if config.rollout.stale == "drop" and 0 <= lag < apart - 1:
+        raise ConfigError(
+            f'{where}: rollout.max_lag: with rollout.stale = "drop" and sync.every = {apart} at least {apart - 1}, or '
+            f"every group before a sync would be dropped, not {lag}"
         )
     needed = config.task.prefix + 2 * config.task.digits + 4
     if config.engine.max_model_len < needed:

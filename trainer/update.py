@@ -64,12 +64,10 @@ class Updater:
         `between` is called before every micro-batch: the place where a pause may wait.
         """
         sums, skipped = _Sums(rows=np.zeros((batch.size, 3))), 0
-        self._policy.model.train()
-        try:
-            for _ in range(self._config.passes):
-                skipped += not self._pass(batch, advantages, ref, correction, sums, between)
-        finally:
-            self._policy.model.eval()
+        # Not train(): under dropout the ratio would be of another distribution than the one that engines sample from.
+        self._policy.model.eval()
+        for _ in range(self._config.passes):
+            skipped += not self._pass(batch, advantages, ref, correction, sums, between)
         sums.rows[:, 2] /= self._config.passes
         return Update(_values(sums, self.optimizer.param_groups[0]["lr"]), skipped, sums.rows)
 

@@ -37,6 +37,15 @@ def test_the_repository_has_configs():
         ("[run\n", ["bad.toml", "not TOML", "line 1"]),
         ("[sampling]\ntemperature = nan\n", ["bad.toml", "sampling.temperature"]),
         ("[sampling]\ntemperature = 0.0\n", ["bad.toml", "sampling.temperature", "> 0"]),
+        ("[sampling]\ntemperature = 0.009\n", ["bad.toml", "sampling.temperature", "0.009", "0.01", "vLLM"]),
+        ("[trainer]\nlr = inf\n", ["bad.toml", "trainer.lr", "inf", "finite"]),
+        ("[engine.args]\nswap_space = -inf\n", ["bad.toml", "engine.args.swap_space", "-inf", "finite"]),
+        ("[run]\nseed = 9223372036854775808\n", ["bad.toml", "run.seed", "64 bits"]),
+        ("[model]\nhidden = 100\n", ["bad.toml", "model.hidden", "model.heads = 4", "25", "even"]),
+        (
+            "[rollout]\nmax_lag = 1\nstale = 'drop'\n[sync]\nevery = 3\n",
+            ["bad.toml", "rollout.max_lag", "sync.every = 3", "at least 2", "not 1"],
+        ),
     ],
 )
 def test_bad_input_gets_file_key_and_what_is_allowed(text: str, words: list[str]):
@@ -46,6 +55,23 @@ def test_bad_input_gets_file_key_and_what_is_allowed(text: str, words: list[str]
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[sampling]\ntemperature = 0.01\nmax_tokens = 1\n",
+        "[rollout]\nsamples = 2\nahead = 0\nmax_lag = 0\nstale = 'drop'\n[task]\nprefix = 0\n",
+        "[rollout]\nmax_lag = 2\nstale = 'drop'\n[sync]\nevery = 3\n",
+        "[rollout]\nmax_lag = 0\nstale = 'keep'\n[sync]\nevery = 3\n",
+        "[rollout]\nmax_lag = -1\nstale = 'drop'\n[sync]\nevery = 3\n",
+        "[rollout]\nmax_lag = 0\nstale = 'drop'\n[sync]\nevery = 0\n",
+        "[model]\npath = 'somewhere'\nhidden = 100\n",
+        "[run]\nseed = 9223372036854775807\n",
+    ],
+)
+def test_what_lies_on_the_border_is_allowed(text: str):
+    cfg.parse(text, "good.toml")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path):

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from driftline.config import ModelConfig, TaskConfig, TrainerConfig
 from trainer import policy as policy_module
@@ -235,6 +236,23 @@ def test_the_policy_s_numbers_agree_with_a_float64_reference() -> None:
         assert got[name] == pytest.approx(value, rel=1e-5), name
     assert 0 < low < outside
     assert 0 < high < outside
+
+
+def test_dropout_of_the_model_does_not_reach_the_objective() -> None:
+    """GPT-2 drops a tenth by default; engines drop nothing, so on-policy the ratio is exactly one all the same."""
+    torch.manual_seed(0)
+    shape = GPT2Config(
+        vocab_size=96, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=None, eos_token_id=None
+    )
+    assert min(shape.resid_pdrop, shape.embd_pdrop, shape.attn_pdrop) > 0
+    policy = Policy(GPT2LMHeadModel(shape).float().eval(), temperature=T, fp32_head=True, dtype=torch.float32)
+    batch = collate(make_samples([5, 2, 7, 1]), pad_id=0)
+    own = policy.logprobs(batch)
+    batch = type(batch)(**{**batch.__dict__, "rollout": own})
+    config = TrainerConfig(passes=1, clip_low=1e-3, clip_high=1e-3)
+    got = Updater(policy, config).step(batch, torch.ones(4), own, uncorrected(batch), between=lambda: None).values
+    assert got["policy/clip_fraction"] == 0
+    assert got["policy/kl_new_old"] == pytest.approx(0, abs=1e-9)
 
 
 def test_an_update_with_a_gradient_that_is_not_finite_leaves_the_weights_alone() -> None:
