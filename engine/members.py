@@ -26,7 +26,7 @@ Status = Literal["starting", "serving", "restarting", "dead"]
 Tell = Callable[[str, str, Level, dict[str, str | int | float | bool]], None]
 
 CONTROL_S: Final = 30.0
-"""Longest wait, in seconds, for an engine to answer a control call other than a sync; then it counts as dead."""
+"""Longest wait, in seconds, for an idle engine to answer a control call other than a sync; then it counts as dead."""
 GRACE_S: Final = 1.5
 """An actor tells the death of its vLLM core within 0.5 s; so long a failed call waits to learn whether that was it.
 
@@ -99,6 +99,8 @@ class Fleet:
         self.newest: Newest | None = None
         self.failure: EngineError | None = None
         self.tell = tell
+        self.sync_s = 0.0
+        """What the sync that is under way may take of an engine's time, in seconds; 0 without one."""
         self.on_lost: Callable[[Member, EngineError], None] = lambda _member, _error: None
         self.on_entered: Callable[[Member], None] = lambda _member: None
         self._own: dict[str, dict[str, str]] = {}
@@ -180,6 +182,11 @@ class Fleet:
         return self._lease or 0.0
 
     # -- calls ----------------------------------------------------------------------------------------------------
+
+    @property
+    def control_s(self) -> float:
+        """Longest wait for the answer to a control call that may stand behind a sync: an engine does one at a time."""
+        return CONTROL_S + self.sync_s
 
     async def ask(
         self, member: Member, call: Callable[[Any], Awaitable[T]], timeout: float | None = None, *, fatal: bool = True

@@ -27,7 +27,7 @@ from engine.cluster import Cluster
 from engine.dispatch import Dispatch
 from engine.fixes import wanted_at_start
 from engine.launch import EngineSpec, check_model
-from engine.members import CONTROL_S, Fleet
+from engine.members import Fleet
 from engine.recovery import Recovery
 from engine.rolling import Rolling
 from engine.segments import sweep
@@ -350,7 +350,7 @@ class EnginePool:
 
         async def each() -> list[T]:
             found: list[T | EngineError] = []
-            for member, result in await self._fleet.ask_all(call, CONTROL_S):
+            for member, result in await self._fleet.ask_all(call, self._fleet.control_s):
                 if isinstance(result, EngineError):
                     if not await self._fleet.still_serves(member):
                         continue  # dead: its replacement joins as the pool then is

@@ -75,7 +75,8 @@ class Steering:
         """See EnginePool.fix_states."""
         if fix_id is not None and fix_id not in fix_catalogue.BY_ID:
             check_fix(fix_id, "")
-        for member, result in await self._fleet.ask_all(lambda actor: actor.fix_states.remote(), CONTROL_S):
+        fleet = self._fleet
+        for member, result in await fleet.ask_all(lambda actor: actor.fix_states.remote(), fleet.control_s):
             if not isinstance(result, EngineError):
                 member.states = result
             elif member.serves:

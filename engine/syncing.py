@@ -94,12 +94,13 @@ class Syncs:
         before = fleet.newest
         fixes = {member: self._boundary(member, staged) for member in members}
         async with self._publication(newest, members) as updates:
-            fleet.newest = newest
+            fleet.newest, fleet.sync_s = newest, timeout
             try:
                 found = await asyncio.gather(
                     *(self._one(m, newest, updates[m.name], fixes[m], timeout, barrier, retries) for m in members)
                 )
             finally:
+                fleet.sync_s = 0.0
                 if barrier:
                     await fleet.ask_all(lambda actor: actor.release.remote(), CONTROL_S)
         reports = [report for report in found if report is not None]

@@ -98,6 +98,7 @@ class Scripted:
         self.abort = 0
         self.sync_takes = asyncio.Event()
         self.sync_takes.set()
+        self.turn = asyncio.Lock()  # control calls exclude each other, as an engine's do
         for method in METHODS:
             setattr(self, method, Remote(self, method))
 
@@ -134,14 +135,16 @@ class Scripted:
         return Group(request.group, self.name, request.prompt_ids, [one] * request.n, 0.0, 0.0)
 
     async def do_pause(self, lease_until: float = 0.0) -> PauseReport:
-        self.calls.append(f"pause {lease_until:g}")
-        changed, self.paused = not self.paused, True
-        return PauseReport(self.name, True, changed, 0.0, 0)
+        async with self.turn:
+            self.calls.append(f"pause {lease_until:g}")
+            changed, self.paused = not self.paused, True
+            return PauseReport(self.name, True, changed, 0.0, 0)
 
     async def do_resume(self) -> PauseReport:
-        self.calls.append("resume")
-        changed, self.paused = self.paused, False
-        return PauseReport(self.name, False, changed, 0.0, 0)
+        async with self.turn:
+            self.calls.append("resume")
+            changed, self.paused = self.paused, False
+            return PauseReport(self.name, False, changed, 0.0, 0)
 
     async def do_release(self) -> PauseReport:
         self.calls.append("release")
@@ -151,8 +154,14 @@ class Scripted:
     async def do_sync(
         self, update: dict[str, Any], version: int, expected: str, *, resume: bool = True, fixes: dict[str, str]
     ) -> SyncReport:
-        self.calls.append(f"sync {version}")
-        await self.sync_takes.wait()
+        async with self.turn:
+            self.calls.append(f"sync {version}")
+            await self.sync_takes.wait()
+            return self._synced(update, version, expected, resume=resume, fixes=fixes)
+
+    def _synced(
+        self, update: dict[str, Any], version: int, expected: str, *, resume: bool, fixes: dict[str, str]
+    ) -> SyncReport:
         before, ok = self.version, not self.bad_loads
         if ok:
             self.version, self.held = version, not resume
@@ -173,7 +182,8 @@ class Scripted:
         return self.fixes()[fix_id]
 
     async def do_fix_states(self) -> dict[str, EngineFix]:
-        return self.fixes()
+        async with self.turn:  # an engine's worker does not answer while it loads
+            return self.fixes()
 
     async def do_drain(self) -> int:
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from driftline.config import EngineConfig, SamplingConfig
 from engine.calls import LoopThread, unwrap
 from engine.pool import EnginePool
 from engine.types import EngineError, RolloutRequest
-from tests.unit.pool_fakes import ScriptedPool
+from tests.unit.pool_fakes import LIMIT_S, ScriptedPool
 
 PROMPT = [1, 2, 3]
 
@@ -45,6 +46,27 @@ def test_requests_go_to_the_engine_with_the_fewest_sequences(two: ScriptedPool) 
     two.run(lambda: (first.answers.set(), second.answers.set()))
     assert two.groups(3) == {0: "engine-0", 1: "engine-1", 2: "engine-1"}
     assert two.pool.in_flight == two.pool.outstanding == 0
+
+
+def test_a_pause_behind_a_long_sync_waits_for_it_and_costs_no_engine(
+    two: ScriptedPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large model's load, or a sync that waits for long responses, takes longer than any other control call may."""
+    monkeypatch.setattr("engine.members.CONTROL_S", 0.05)
+    slow = two.actor("engine-0")
+    two.run(slow.sync_takes.clear)
+    with ThreadPoolExecutor(3) as threads:
+        synced = threads.submit(two.pool.sync, {"w": torch.zeros(2)}, 1, timeout=LIMIT_S)
+        two.until(lambda: "sync 1" in slow.calls)
+        paused = threads.submit(two.pool.pause)
+        read = threads.submit(two.pool.fix_states)
+        with pytest.raises(TimeoutError):
+            paused.result(0.5)
+        two.run(slow.sync_takes.set)
+        assert [report.paused for report in paused.result(LIMIT_S)] == [True, True]
+        assert [report.ok for report in synced.result(LIMIT_S)] == [True, True]
+        assert [fix.effective for fix in read.result(LIMIT_S)["processed-logprobs"]] == ["off", "off"]
+    assert two.of("engine.died") == []
 
 
 def test_a_request_that_a_living_engine_cannot_serve_ends_a_waiting_take(two: ScriptedPool) -> None:
