@@ -16,8 +16,10 @@ from console.story import Story
 from driftline.fixes import ON
 from driftline.frames import TERMINAL, Ack, Frame, Verb
 
+STEPS: Final = 90
+"""Steps of the demonstration; fewer where its configuration says fewer."""
 SWITCH_AT: Final = 45
-"""Steps on vLLM's defaults before the fixes, in the demonstration's 90."""
+"""Steps on vLLM's defaults before the fixes."""
 LIVE: Final = ("live", "next_sync")
 """How a fix that is available in a live run takes effect."""
 COMMAND_TIMEOUT: Final = 60.0

@@ -72,7 +72,8 @@ def _by_hand(made: RunDir, config: Config, args: argparse.Namespace, story: Stor
         if hints and story.step >= HINT_AT and story.switched is None:
             _mark(made, hints.pop())
 
-    code = _foreground(made, config, args, steps=PERSON * config.run.steps, screen=True, hook=hook)
+    steps = PERSON * min(play.STEPS, config.run.steps)
+    code = _foreground(made, config, args, steps=steps, screen=True, hook=hook)
     _report(made, story)
     return code
 
@@ -88,9 +89,10 @@ def _mark(made: RunDir, text: str) -> None:
 
 
 def _by_itself(made: RunDir, config: Config, args: argparse.Namespace, story: Story) -> int:
-    switch_at = min(play.SWITCH_AT, config.run.steps // 2)
+    steps = min(play.STEPS, config.run.steps)
+    switch_at = min(play.SWITCH_AT, steps // 2)
     print(
-        f"{config.run.steps} steps: vLLM's defaults, at step {switch_at} every available fix on, then one sync by hand",
+        f"{steps} steps: vLLM's defaults, at step {switch_at} every available fix on, then one sync by hand",
         flush=True,
     )
     clients: list[Client] = []
@@ -110,7 +112,7 @@ def _by_itself(made: RunDir, config: Config, args: argparse.Namespace, story: St
         operator.take(frame)
 
     try:
-        code = _foreground(made, config, args, steps=None, screen=False, hook=hook)
+        code = _foreground(made, config, args, steps=steps, screen=False, hook=hook)
     finally:
         for client in clients:
             client.close()
