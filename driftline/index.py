@@ -152,10 +152,13 @@ def save_checkpoint(segment: Path, head: int, body: bytes) -> None:
 
 
 def load_checkpoint(segment: Path) -> tuple[int, bytes] | None:
-    """Head and body of a segment's checkpoint; None unless it is intact and fits the segment as it is now."""
+    """Head and body of a segment's checkpoint; None unless it is intact and fits the segment as it is now.
+
+    Retention may have taken the segment away: then there is nothing left that it must fit.
+    """
     try:
         data = segment.with_suffix(CHECKPOINT).read_bytes()
-        mark = _mark(segment)
+        mark = _mark(segment) if segment.exists() else None
     except OSError:
         return None
     if len(data) < _CHECKPOINT.size + _CRC.size:
@@ -163,7 +166,11 @@ def load_checkpoint(segment: Path) -> tuple[int, bytes] | None:
     magic, size, header, head = _CHECKPOINT.unpack_from(data)
     body = data[_CHECKPOINT.size + _CRC.size :]
     crc = _crc(data[: _CHECKPOINT.size] + body)
-    if magic != _CHECKPOINT_MAGIC or (size, header) != mark or crc != _CRC.unpack_from(data, _CHECKPOINT.size)[0]:
+    if (
+        magic != _CHECKPOINT_MAGIC
+        or mark not in (None, (size, header))
+        or crc != _CRC.unpack_from(data, _CHECKPOINT.size)[0]
+    ):
         return None
     return head, body
 

@@ -293,8 +293,14 @@ class Journal:
         self._checkpointed = max(self._checkpointed, known)
 
     def _load_checkpoint(self, paths: list[Path]) -> int:
-        """Give the newest checkpoint that can be believed to the memory; return the number of its segment, or 0."""
-        for path in reversed(paths):
+        """Give the newest checkpoint that can be believed to the memory; return the number of its segment, or 0.
+
+        The segment itself may be gone: where retention took everything that was closed, its checkpoint stands for it.
+        """
+        oldest = int(paths[0].stem) if paths else 0
+        left = [path.with_suffix(SUFFIX) for path in self.folder.glob(f"*{CHECKPOINT}") if path.stem.isdigit()]
+        outlived = [path for path in left if int(path.stem) < oldest]
+        for path in [*reversed(paths), *sorted(outlived, reverse=True)]:
             found = load_checkpoint(path)
             if found is None:
                 continue
@@ -381,7 +387,14 @@ class Journal:
             log.warning("%s: %s", path.with_suffix(CHECKPOINT), error.strerror or error)
             return
         self._checkpointed = number
-        for old in sorted(self.folder.glob(f"*{CHECKPOINT}"))[:-_CHECKPOINTS_KEPT]:
+        outdated = sorted(self.folder.glob(f"*{CHECKPOINT}"))[:-_CHECKPOINTS_KEPT]
+        try:
+            if outdated:  # one of them may be all that is left of deleted segments
+                sync_path(path.with_suffix(CHECKPOINT))
+        except OSError as error:
+            log.warning("%s: %s", path.with_suffix(CHECKPOINT), error.strerror or error)
+            return
+        for old in outdated:
             old.unlink(missing_ok=True)
 
 

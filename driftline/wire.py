@@ -71,6 +71,10 @@ class Lost(_Message, frozen=True):
     incarnation: int
     topics: dict[str, Annotated[int, msgspec.Meta(ge=0, le=2**62)]]
 
+    def __post_init__(self) -> None:
+        if sum(self.topics.values()) > 2**62:
+            raise ValueError("more than can be counted")
+
 
 class Welcome(_Message, tag="w", frozen=True):
     """Answer to the Hello with this nonce: the hub has everything up to `last`, go on from `last + 1`."""

@@ -148,8 +148,13 @@ class Core:
         for writer in writers:
             self._desk.restore(writer)
 
-    def start(self) -> None:
-        """The journal is read: this is where the epoch begins."""
+    def start(self, head: int = 0) -> None:
+        """The journal is read, its newest number was `head`: this is where the epoch begins.
+
+        Numbers of which no record is left, deleted or damaged, are not given away a second time.
+        """
+        if head > self.head:
+            self.head = self.plain = head
         self.base = self.head
 
     def _connected(self, key: Key) -> bool:

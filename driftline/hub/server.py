@@ -140,7 +140,7 @@ class Server:
 
         self._core = Core(run.id, next_epoch(run.journal))
         self._journal = Journal(run.journal, memory=self._core, disk=disk)
-        self._core.start()
+        self._core.start(self._journal.head)
         if self._journal.damage.bytes:
             log.warning("journal: %d bytes were damaged and left out", self._journal.damage.bytes)
         self._audit = self._open_audit()

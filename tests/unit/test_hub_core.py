@@ -563,6 +563,21 @@ def test_dropped_frames_become_an_event_with_the_exact_count() -> None:
     assert [record.frame().data["dropped"] for record in again] == [2, 2], "one report by each of the two hubs"
 
 
+def test_counts_that_no_event_can_hold_do_not_end_the_hub() -> None:
+    core, grant = Core("r", 1), Grant("producer", "trainer", "k")
+    core.on_ingest(b"p", grant, wire.HELLO + wire.pack(wire.Hello("trainer", 7, 1, 1, 0, 1)), clock(1.0))
+    for topics in ({str(n): 2**62 for n in range(5)}, {"tokens": 2**62, "metrics": 1}):
+        core.on_ingest(b"p", grant, wire.LOST + msgspec.msgpack.encode([7, topics]), clock(2.0))
+    assert core.bad_frames == 2
+    assert [e for e in core.on_tick(clock(9.0)) if isinstance(e, Write)] == [], "nothing was lost"
+
+
+def test_numbers_of_which_no_record_is_left_are_not_given_away_again() -> None:
+    core = Core("r", 2)
+    core.start(41)
+    assert (core.head, core.plain, core.base) == (41, 41, 41)
+
+
 def test_drops_are_reported_by_topic() -> None:
     core, disk = Core("r", 1), []
     grant = Grant("producer", "trainer", "k")

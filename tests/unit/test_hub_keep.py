@@ -53,6 +53,18 @@ def test_old_segments_go_and_everybody_knows_where_the_journal_begins(tmp_path: 
             assert [s.seq for s in feed.drain()] == [202]
             assert feed.status.skipped == 201
         assert [s.seq for s in read(hub.run.journal)] == [202]
+        hub.options = ("--keep-gb", "1e-9")
+        for life in range(2):
+            hub.kill()
+            hub.start()
+            until(lambda: len(segments(hub.run.journal)) == 1, "the last segment with a record to go")
+            with Client(*attach(hub.run, "viewer")) as client:
+                snapshot = client.snapshot()
+            assert snapshot.head == 202, f"restart {life}: no number is given away twice"
+            assert [type(s.frame()) for s in snapshot.states] == [RunState], f"restart {life}: still known"
+        probe.emit({"a": 1.0}, step=201)
+        assert probe.flush(PATIENCE)
+        assert [s.seq for s in read(hub.run.journal)] == [203]
     finally:
         hub.end()
         probe.close(0.1)

@@ -208,6 +208,40 @@ def test_retention_takes_whole_old_segments_and_nothing_else(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("small")
+def test_a_kill_after_retention_took_all_that_was_closed_loses_no_memory(tmp_path: Path) -> None:
+    journal, memory = opened(tmp_path)
+    write(journal, memory, 100)
+    journal.close()
+    for _ in range(3):  # killed each time, with nothing written since
+        journal, memory = opened(tmp_path)
+        journal.delete(journal.expired(1, float("inf"), lambda _: False))
+        assert len(segments(tmp_path)) == 1, "the open one alone"
+        assert memory.seen == list(range(1, 101)), "from the checkpoint of a segment that has gone"
+        assert journal.head == 100
+    write(journal, memory, 5)
+    journal, memory = opened(tmp_path)
+    assert memory.seen == list(range(1, 106))
+    assert paged(journal) == list(range(101, 106))
+    journal.close()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_checkpoint_without_its_segment_stands_for_older_segments_only(tmp_path: Path) -> None:
+    """Somebody has emptied the folder by hand and left sidecars: a new journal's segments are read all the same."""
+    journal, memory = opened(tmp_path)
+    write(journal, memory, 300)
+    journal.close()
+    for path in segments(tmp_path):
+        path.unlink()
+    journal, memory = opened(tmp_path)
+    assert (journal.head, memory.loaded) == (0, 0)
+    write(journal, memory, 10)  # killed
+    journal, memory = opened(tmp_path)
+    assert memory.seen == list(range(1, 11))
+    journal.close()
+
+
+@pytest.mark.usefixtures("small")
 def test_retention_by_age_and_what_is_spared(tmp_path: Path) -> None:
     journal, memory = opened(tmp_path)
     write(journal, memory, 300)
