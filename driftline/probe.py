@@ -13,6 +13,7 @@ import logging
 import os
 import queue
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -69,7 +70,8 @@ class Probe:
     pair instead of `run`. Commands for this producer go to `on_command`, on the probe's own thread, or into
     `commands`; every command id is handed over once.
 
-    No method raises because of the hub or because of a value: what cannot be sent is counted and logged once.
+    No method raises because of the hub or because of a value: what cannot be sent is counted and logged once. In a
+    child made by `os.fork`, such as a loader's worker, the probe is inert: its thread stayed with the parent.
     """
 
     def __init__(
@@ -89,6 +91,8 @@ class Probe:
         self._reported: set[str] = set()
         self._ring = Ring(ring_bytes)
         self._sender: Sender | None = None
+        self._forked: Sender | None = None
+        """The parent's, in a child: its sockets are not the child's to close."""
         self._closed = False
         try:
             find, pair = _resolve(run, keys, connection)
@@ -97,6 +101,7 @@ class Probe:
             return
         self._sender = Sender(name, self._ring, find, pair, self._command)
         self._sender.start()
+        _probes.add(self)
         # A trainer that just ends should not lose its last step.
         atexit.register(self.close)
 
@@ -110,20 +115,26 @@ class Probe:
     ) -> None:
         """Send numbers of one step by metric name (floats, ints, numpy scalars, one-element tensors)."""
         if self._sender is None:
-            return
+            return self._ignore()
         try:
-            if set(map(type, values.values())) <= _NUMBERS and type(step) is type(version) is int:
-                frame = Metrics(step, version, time.time(), values, labels or {})  # type: ignore[arg-type]
-            else:
-                frame = Metrics(int(step), int(version), time.time(), self._numbers(values), labels or {})
-            self._ring.put(encode(frame))
+            try:  # names and numbers as a frame holds them, as a rule; anything else is converted one by one
+                plain = type(values) is dict and _NUMBERS.issuperset(map(type, values.values())) and "".join(values)
+            except TypeError:  # a name that is no str
+                plain = False
+            numbers: Any = values if plain else self._numbers(values)
+            frame = Metrics(int(step), int(version), time.time(), numbers, _texts(labels) if labels else {})
+            try:
+                body = encode(frame)
+            except FrameError:  # an int of more than 64 bits, or a name that UTF-8 cannot hold
+                body = encode(_without_surrogates(msgspec.structs.replace(frame, values=self._numbers(values))))
+            self._ring.put(body)
         except Exception as error:  # noqa: BLE001  a trainer must not fall over its telemetry, whatever it passed
             self._refuse("emit", error)
 
     def send(self, frame: Frame) -> None:
         """Send any frame."""
         if self._sender is None:
-            return
+            return self._ignore()
         try:
             if type(frame) not in TOPIC:
                 raise FrameError("not a frame")
@@ -138,6 +149,7 @@ class Probe:
     def event(self, kind: str, text: str, level: Level = "info", step: int = -1, **data: Any) -> None:
         """Send something that happened; what is no str, float, int or bool in `data` is sent as its str()."""
         try:
+            text, step = text if isinstance(text, str) else str(text), int(step)
             printable = {key: _scalar(value) for key, value in data.items()}
         except Exception as error:  # noqa: BLE001  as in emit: a str() of somebody else's object may raise anything
             self._refuse("event", error)
@@ -162,7 +174,7 @@ class Probe:
     ) -> None:
         """Send token logprobs: flat arrays of one length (see `driftline.frames.Tokens`)."""
         if self._sender is None:
-            return
+            return self._ignore()
         try:
             blobs = {
                 "ids": _blob(ids, "<i4"),
@@ -272,12 +284,38 @@ class Probe:
             log.exception("command %s (%s) failed", command.id, command.verb)
             self.ack(command.id, "failed", f"{type(error).__name__}: {error}")
 
+    def _ignore(self) -> None:
+        """Nothing is sent after `close`, by an inert probe, or in a child: the last of these says so."""
+        if self._forked and not self._reported:
+            self._reported.add("fork")
+            log.warning("probe '%s' is inert in process %d, which was forked: nothing is sent", self.name, os.getpid())
+
+    def _lose_thread(self) -> None:
+        """This is a forked child, where the sender does not run, and the ring's lock may be held by nobody for ever."""
+        self._forked, self._sender = self._sender, None
+        self._reported.clear()
+
     def _refuse(self, what: str, error: Exception) -> None:
         self._refused += 1
         key = what if len(self._reported) < _REPORT_LIMIT else "…"
         if key not in self._reported:
             self._reported.add(key)
             log.warning("probe '%s': %s cannot be sent, counted from now on: %s", self.name, what, error)
+
+
+_probes: Final[weakref.WeakSet[Probe]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for probe in _probes:
+        probe._lose_thread()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _texts(labels: Mapping[str, str]) -> dict[str, str]:
+    return {str(key): value if isinstance(value, str) else str(value) for key, value in labels.items()}
 
 
 def _resolve(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
 import sys
 import threading
 import time
+from collections import ChainMap
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -76,6 +82,55 @@ def test_numbers_of_every_kind_arrive_as_floats(probe: Probe) -> None:
     assert second.values == expected
     assert (second.step, second.version) == (5, 1)
     assert probe.stats.refused == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"a": 1.0, "huge": 2**70}, {"a": 1.0, "huge": 2.0**70}),
+        ({"a": 1.0, 7: 2.0}, {"a": 1.0, "7": 2.0}),
+        ({"a": 1.0, "half \ud83d": 2.0}, {"a": 1.0, "half ?": 2.0}),
+        (MappingProxyType({"a": 1.0}), {"a": 1.0}),
+        (ChainMap({"a": 1.0}, {"b": 2}), {"a": 1.0, "b": 2.0}),
+        ({}, {}),
+    ],
+)
+def test_one_odd_name_or_number_does_not_cost_the_others(
+    probe: Probe, values: Mapping[str, float], expected: dict[str, float]
+) -> None:
+    probe.emit(values, step=1, labels={"a": 5})  # type: ignore[dict-item]
+    (frame,) = sent(probe)
+    assert isinstance(frame, Metrics)
+    assert (frame.values, frame.labels) == (expected, {"a": "5"})
+    assert probe.stats.refused == 0
+
+
+def test_an_event_takes_any_text_and_a_step_of_numpy(probe: Probe) -> None:
+    probe.event("error", ValueError("nothing left"), step=np.int64(3))  # type: ignore[arg-type]
+    (event,) = sent(probe)
+    assert isinstance(event, Event)
+    assert (event.text, event.step) == ("nothing left", 3)
+
+
+def test_a_forked_child_is_inert_and_says_so(probe: Probe, caplog: pytest.LogCaptureFixture) -> None:
+    """The sender stays with the parent, and may have held the ring's lock at the fork: a child must not wait for it."""
+    out, into = os.pipe()
+    with probe._ring._lock:
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(BaseException):  # whatever happens here, no second pytest must go on
+                signal.alarm(10)
+                probe.emit({"a": 1.0}, step=1)
+                probe.event("kind", "text")
+                probe.close()
+                os.write(into, f"{probe.flush(0.1)} {'inert' in caplog.text}".encode())
+            os._exit(0)
+    os.close(into)
+    _, status = os.waitpid(pid, 0)
+    with os.fdopen(out) as said:
+        assert (status, said.read()) == (0, "False True"), "signal 14: it waited"
+    probe.emit({"a": 1.0}, step=1)
+    assert len(sent(probe)) == 1, "the parent's goes on"
 
 
 def test_unusable_values_are_counted_and_logged_once(probe: Probe, caplog: pytest.LogCaptureFixture) -> None:
