@@ -15,7 +15,7 @@ from console.snapshot.blobs import sequences
 from console.snapshot.build import REPORT_ROWS, batches
 from console.snapshot.records import Block, encode
 from console.snapshot.reports import KEYS
-from console.snapshot.series import times
+from console.snapshot.series import stacked, times
 from console.snapshot.want import EVERYTHING, Want
 from console.snapshot.want import KEYS as FRAME_KEYS
 from console.tables import STORED
@@ -44,7 +44,7 @@ def _as_one(found: list[pl.DataFrame]) -> list[pl.DataFrame]:
     """Rows of several frames in the order of their numbers."""
     if len(found) < 2:
         return found
-    return [pl.concat(found, how="diagonal_relaxed").sort("seq", maintain_order=True)]
+    return [stacked(found).sort("seq", maintain_order=True)]
 
 
 def _slices(path: Path, want: Want) -> Iterator[pl.DataFrame]:

@@ -34,12 +34,12 @@ def conform(frame: pl.DataFrame, names: Iterable[str], want: Want = EVERYTHING) 
     told = {column.name: column for column in frame.get_columns() if column.dtype != pl.Null()}
     # Columns are taken as they are: a query of Polars' for each part would wait for threads that are writing the last.
     return pl.DataFrame(
-        [
-            told[name]
+        {
+            name: told[name]
             if name in told
             else nulls(name, kinds.get(name, pl.Float64()) if want.has(name) else pl.Null(), frame.height)
             for name in names
-        ]
+        }
     )
 
 
@@ -67,7 +67,12 @@ def merged(reports: pl.DataFrame) -> pl.DataFrame:
     steps = reports["step"].to_numpy()
     if not len(steps) or _rising(steps, None):
         return conform(reports, names)
-    values = [name for name in reports.columns if name not in KEYS]
+    own = [name for name in reports.columns if name not in KEYS]
+    # Names of producers could be a pattern to Polars, or one of those here.
+    values = [f"value/{at}" for at in range(len(own))]
+    reports = reports.select(KEYS).with_columns(
+        reports[name].alias(alias) for name, alias in zip(own, values, strict=True)
+    )
     said = ("step", "producer")
     kept = (
         reports.with_columns(pl.Series("_life", _lives(reports, values)))
@@ -79,6 +84,7 @@ def merged(reports: pl.DataFrame) -> pl.DataFrame:
     whole = kept.group_by("step", maintain_order=True).agg(
         pl.col("time").last(), pl.col("version").last(), *(pl.col(name).drop_nulls().last() for name in values)
     )
+    whole.columns = [*_STEP, *own]
     return conform(whole, names)
 
 

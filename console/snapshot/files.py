@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -51,7 +51,7 @@ def save(frame: pl.DataFrame, out: Path, metadata: dict[str, str]) -> None:
     """Write a frame that is in memory. Raises WriteError."""
 
     def written(path: Path) -> int:
-        _SINKS[out.suffix](frame.lazy(), path, metadata)
+        _sunk(frame.lazy(), path, out.suffix, metadata)
         return frame.height
 
     _whole(out, metadata, written)
@@ -64,10 +64,11 @@ def _whole(out: Path, metadata: dict[str, str], written: Callable[[Path], int]) 
     beside = temporary.with_name(temporary.name + SIDECAR)
     try:
         rows = written(temporary)
-        _sync(temporary)
         if out.suffix != ".parquet":
-            beside.write_text(to_json(metadata) + "\n", encoding="utf-8")
-            _sync(beside)
+            with beside.open("x", encoding="utf-8") as file:
+                file.write(to_json(metadata) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(beside, sidecar(out))
         os.replace(temporary, out)
     except OSError as error:
@@ -100,10 +101,10 @@ class _Reader:
         try:
             for part in made:
                 self.rows += part.height
-                kept = part if predicate is None else part.filter(predicate)
+                kept = part if n_rows is None else part.head(n_rows)
                 if n_rows is not None:
-                    kept = kept.head(n_rows)
                     n_rows -= kept.height
+                kept = kept if predicate is None else kept.filter(predicate)
                 yield kept if with_columns is None else kept.select(with_columns)
                 if n_rows == 0:
                     return
@@ -118,9 +119,10 @@ def _written(path: Path, suffix: str, table: Answer, metadata: dict[str, str]) -
     reader = _Reader(table.parts)
     lazy = register_io_source(reader, schema=table.schema)
     try:
-        _SINKS[suffix](lazy, path, metadata)
+        _sunk(lazy, path, suffix, metadata)
     except Exception:
         if isinstance(reader.error, derive.OutOfOrderError) and table.again is not None:
+            path.unlink(missing_ok=True)
             return _written(path, suffix, table.again(), metadata)
         if reader.error is not None:
             raise reader.error from None
@@ -128,36 +130,38 @@ def _written(path: Path, suffix: str, table: Answer, metadata: dict[str, str]) -
     return reader.rows
 
 
-def _parquet(lazy: pl.LazyFrame, path: Path, metadata: dict[str, str]) -> None:
-    lazy.sink_parquet(path, metadata=metadata, engine="streaming")
+def _sunk(lazy: pl.LazyFrame, path: Path, suffix: str, metadata: dict[str, str]) -> None:
+    """Have Polars write a new file, down to the disk.
+
+    It gets an open one: by its path it may still make it when the table has failed already and the file is removed.
+    """
+    with path.open("xb") as file:
+        _SINKS[suffix](lazy, file, metadata)
+        os.fsync(file.fileno())
 
 
-def _csv(lazy: pl.LazyFrame, path: Path, metadata: dict[str, str]) -> None:  # noqa: ARG001 - has no room for it
-    lazy.sink_csv(path, engine="streaming")
+def _parquet(lazy: pl.LazyFrame, file: BinaryIO, metadata: dict[str, str]) -> None:
+    lazy.sink_parquet(file, metadata=metadata, engine="streaming")
 
 
-def _ndjson(lazy: pl.LazyFrame, path: Path, metadata: dict[str, str]) -> None:  # noqa: ARG001 - has no room for it
-    lazy.sink_ndjson(path, engine="streaming")
+def _csv(lazy: pl.LazyFrame, file: BinaryIO, metadata: dict[str, str]) -> None:  # noqa: ARG001 - has no room for it
+    lazy.sink_csv(file, engine="streaming")
 
 
-def _arrow(lazy: pl.LazyFrame, path: Path, metadata: dict[str, str]) -> None:  # noqa: ARG001 - no way through Polars
-    lazy.sink_ipc(path, engine="streaming")
+def _ndjson(lazy: pl.LazyFrame, file: BinaryIO, metadata: dict[str, str]) -> None:  # noqa: ARG001 - has no room for it
+    lazy.sink_ndjson(file, engine="streaming")
 
 
-_SINKS: Final[dict[str, Callable[[pl.LazyFrame, Path, dict[str, str]], None]]] = {
+def _arrow(lazy: pl.LazyFrame, file: BinaryIO, metadata: dict[str, str]) -> None:  # noqa: ARG001 - no way through Polars
+    lazy.sink_ipc(file, engine="streaming")
+
+
+_SINKS: Final[dict[str, Callable[[pl.LazyFrame, BinaryIO, dict[str, str]], None]]] = {
     ".parquet": _parquet,
     ".csv": _csv,
     ".ndjson": _ndjson,
     ".arrow": _arrow,
 }
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _one_line(error: Exception) -> str:

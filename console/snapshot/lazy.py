@@ -11,6 +11,7 @@ from polars.io.plugins import register_io_source
 
 from console.snapshot.derive import OutOfOrderError
 from console.snapshot.plan import Ask, answer
+from console.snapshot.series import picked
 from console.snapshot.source import Source
 from console.snapshot.want import Want, of
 from console.tables import TABLES
@@ -29,13 +30,9 @@ def scan(source: Source, table: str) -> pl.LazyFrame:
 
     `metrics` is looked through first, for the names that it has; one that cannot be streamed is held in memory.
     """
-    if table == "metrics":
-        try:
-            for _ in answer(source, Ask(table=table), want=_NOTHING).parts:
-                pass
-        except OutOfOrderError:
-            return _whole(source, table)
-    return _streamed(source, table, [])
+    if table == "metrics" and not _in_order(source):
+        return _whole(source, table)
+    return _streamed(source, table, _Reading())
 
 
 def query(source: Source, sql: str) -> pl.DataFrame:
@@ -45,19 +42,47 @@ def query(source: Source, sql: str) -> pl.DataFrame:
     named = [table for table in TABLES if re.search(rf"(?<![\w./]){table}(?![\w/])", sql, re.IGNORECASE)]
     if not named:
         raise QueryError(f"the query names no table; tables: {', '.join(TABLES)}")
-    disorder: list[OutOfOrderError] = []
-    tables = {table: _streamed(source, table, disorder) for table in named}
+    reading = _Reading()
+    tables = {table: _streamed(source, table, reading) for table in named}
     try:
-        return _execute(tables, sql)
+        found = _execute(tables, sql)
+        # What had enough of `metrics` before its end cannot know of a step that is told anew, or of a name, behind it.
+        if "metrics" not in tables or reading.ended or _in_order(source):
+            return found
     except (pl.exceptions.PolarsError, OutOfOrderError) as error:
         # Which columns `metrics` has is taken from its beginning; another may come later.
-        late = isinstance(error, pl.exceptions.ColumnNotFoundError) and "metrics" in tables
-        if isinstance(error, pl.exceptions.PolarsError) and not disorder and not late:
+        late = "metrics" in tables and _no_column(error)
+        if isinstance(error, pl.exceptions.PolarsError) and not reading.disorder and not late:
             raise _said(error) from error
     try:
         return _execute(tables | {"metrics": _whole(source, "metrics")}, sql)
     except pl.exceptions.PolarsError as error:
         raise _said(error) from error
+
+
+class _Reading:
+    """What the streams of a query's open tables have come upon."""
+
+    def __init__(self) -> None:
+        self.disorder = False
+        """One cannot be streamed. Polars may make an error of its own of it."""
+        self.ended = False
+        """One was read to its end, in order."""
+
+
+def _in_order(source: Source) -> bool:
+    """Whether the `metrics` can be streamed, which takes all of them to tell."""
+    try:
+        for _ in answer(source, Ask(table="metrics"), want=_NOTHING).parts:
+            pass
+    except OutOfOrderError:
+        return False
+    return True
+
+
+def _no_column(error: Exception) -> bool:
+    unknown = isinstance(error, pl.exceptions.SQLInterfaceError) and "no column named" in str(error)
+    return unknown or isinstance(error, pl.exceptions.ColumnNotFoundError)
 
 
 def _execute(tables: dict[str, pl.LazyFrame], sql: str) -> pl.DataFrame:
@@ -68,8 +93,8 @@ def _whole(source: Source, table: str) -> pl.LazyFrame:
     return answer(source, Ask(table=table), stream=False).collect().lazy()
 
 
-def _streamed(source: Source, table: str, disorder: list[OutOfOrderError]) -> pl.LazyFrame:
-    """A table that is read when it is collected, with what Polars pushes down; to `disorder` goes what forbids it."""
+def _streamed(source: Source, table: str, reading: _Reading) -> pl.LazyFrame:
+    """A table that is read when it is collected, with what Polars pushes down; `reading` is told what became of it."""
     if table != TABLES[table].source and not TABLES[table].open:
         return _whole(source, table)  # its rows are put together from all frames
     schema = answer(source, Ask(table=table), want=_NOTHING).schema
@@ -82,20 +107,24 @@ def _streamed(source: Source, table: str, disorder: list[OutOfOrderError]) -> pl
     ) -> Iterator[pl.DataFrame]:
         columns = list(schema) if with_columns is None else with_columns
         want = of(columns, predicate)
+        if n_rows is not None:
+            # It counts rows of the table, not of the answer: what the predicate leaves out counts as well.
+            want = want._replace(where=None)
         needed = [name for name in schema if want.has(name)]
         try:
             for part in answer(source, Ask(table=table), want=want).parts:
-                kept = part.select(needed)
-                kept = kept if predicate is None else kept.filter(predicate)
+                kept = picked(part, needed)
                 if n_rows is not None:
                     kept = kept.head(n_rows)
                     n_rows -= kept.height
-                yield kept.select(columns)
+                kept = kept if predicate is None else kept.filter(predicate)
+                yield picked(kept, columns)
                 if n_rows == 0 and not TABLES[table].open:
                     return  # of an open table the names that come later are told all the same
-        except OutOfOrderError as error:
-            disorder.append(error)  # Polars may make an error of its own of it
+        except OutOfOrderError:
+            reading.disorder = True
             raise
+        reading.ended |= TABLES[table].open
 
     return register_io_source(read, schema=schema)
 

@@ -10,7 +10,7 @@ import msgspec
 import polars as pl
 
 from console.snapshot import derive
-from console.snapshot.series import DTYPES, schema
+from console.snapshot.series import DTYPES, picked, schema, stacked
 from console.snapshot.source import Source
 from console.snapshot.want import Want
 from console.snapshot.want import of as want_of
@@ -132,7 +132,7 @@ def _named(names: Iterable[str]) -> dict[str, Column]:
 
 def _all(source: Source, stored: str) -> pl.DataFrame:
     parts = list(source.parts(stored))
-    return pl.concat(parts, how="diagonal") if parts else derive.empty(stored)
+    return stacked(parts) if parts else derive.empty(stored)
 
 
 def _where(ask: Ask, table: Table) -> pl.Expr | None:
@@ -171,7 +171,7 @@ def _cut(
                 kept = _long(kept, ask.columns)
             if synthetic and "synthetic" not in kept.columns:
                 kept = kept.with_columns(pl.lit(True).alias("synthetic"))
-            yield kept if kept.columns == names else kept.select(names)
+            yield kept if kept.columns == names else picked(kept, names)
 
     return Answer({name: columns[name] for name in names}, parts(), again)
 
@@ -188,8 +188,5 @@ def _chosen(ask: Ask, columns: dict[str, Column], made: Answer) -> list[str]:
 def _long(part: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
     keys = ["step", "time", "version"]
     values = [resolve(name) for name in columns if name not in keys] or [c for c in part.columns if c not in keys]
-    return (
-        part.unpivot(values, index=keys, variable_name="metric", value_name="value")
-        .filter(pl.col("value").is_not_null())
-        .sort("step", maintain_order=True)
-    )
+    told = [part.select(keys).with_columns(pl.lit(name).alias("metric"), part[name].alias("value")) for name in values]
+    return pl.concat(told).filter(pl.col("value").is_not_null()).sort("step", maintain_order=True)

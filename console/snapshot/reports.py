@@ -12,7 +12,7 @@ import polars as pl
 
 from console.snapshot.layouts import Layout, Layouts
 from console.snapshot.records import Block, Rows, decoder
-from console.snapshot.series import nulls, schema, series, times
+from console.snapshot.series import nulls, schema, series, stacked, times
 from console.snapshot.want import EVERYTHING, Want
 from console.tables import STORED
 from driftline.frames import DECODE_ERRORS, FrameError, Metrics, Stamped
@@ -52,7 +52,7 @@ class Reports:
         self._singles = []
         if not parts:
             return pl.DataFrame(schema=schema(STORED["reports"].columns))
-        return parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal_relaxed").sort("seq")
+        return parts[0] if len(parts) == 1 else stacked(parts).sort("seq")
 
 
 class _Sheet:

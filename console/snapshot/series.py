@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -42,6 +42,27 @@ def series(name: str, kind: Kind, values: Sequence[object]) -> pl.Series:
     except OverflowError:
         kept = [v if isinstance(v, int) and -_INT64 <= v < _INT64 else None for v in values]
         return pl.Series(name, kept, dtype=DTYPES[kind])
+
+
+def picked(frame: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
+    """Columns by their names alone, which a producer chooses: Polars takes `*` and `^...$` for patterns."""
+    # Named by the dict: a series without a name would be given one.
+    return pl.DataFrame({name: frame[name] for name in names})
+
+
+def stacked(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Rows of parts below each other, by the names alone; null where a part has no such column, or one of no type."""
+    found: dict[str, list[pl.Series | None]] = {}
+    for at, part in enumerate(parts):
+        for column in part.get_columns():
+            told = column.dtype != pl.Null()
+            found.setdefault(column.name, [None] * len(parts))[at] = column if told else None
+    whole = {}
+    for name, columns in found.items():
+        dtype = next((column.dtype for column in columns if column is not None), pl.Null())
+        given = zip(columns, parts, strict=True)
+        whole[name] = pl.concat([nulls(name, dtype, p.height) if column is None else column for column, p in given])
+    return pl.DataFrame(whole)
 
 
 def nulls(name: str, dtype: pl.DataType, count: int) -> pl.Series:
