@@ -22,7 +22,7 @@ from driftline.frames import DECODE_ERRORS, MAX_BODY, TOPIC, Stamped, Tokens
 from driftline.keys import Keys
 from driftline.rpc import Client, ClientError, unknown_key
 from driftline.rundir import Connection, RunError
-from driftline.sockets import Context, Monitor, Socket, configure, secure_client
+from driftline.sockets import Context, Monitor, Socket, configure, dial, secure_client
 from driftline.text import sanitize, sanitize_struct
 
 STALE_SECONDS: Final = 3.0
@@ -72,7 +72,7 @@ def pulse(connection: Connection, keys: Keys, timeout: float) -> wire.Beacon | N
         configure(socket, max_message=MAX_BODY + 8192, send_frames=16, receive_frames=16)
         secure_client(socket, connection.server, keys)
         socket.subscribe(wire.BEACON)
-        socket.connect(connection.live)
+        dial(socket, connection.live)
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             if not socket.poll(int(left * 1000) + 1):
@@ -179,7 +179,7 @@ class Feed:
         for topic in sorted({*TOPIC.values(), wire.BEACON} - (set() if self._tokens else {TOPIC[Tokens]})):
             socket.subscribe(topic)
         monitor = Monitor(socket)
-        socket.connect(connection.live)
+        dial(socket, connection.live)
         client = Client(connection, self._keys)
         looked = time.monotonic()
         try:

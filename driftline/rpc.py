@@ -19,7 +19,7 @@ from driftline import wire
 from driftline.frames import DECODE_ERRORS, TERMINAL, Ack, AckState, Command, Stamped, Verb
 from driftline.keys import Keys
 from driftline.rundir import Connection
-from driftline.sockets import Context, Monitor, Socket, configure, secure_client
+from driftline.sockets import Context, Monitor, Socket, configure, dial, secure_client
 from driftline.text import sanitize, sanitize_struct
 
 REQUEST_SECONDS: Final = 5.0
@@ -298,7 +298,7 @@ class Client:
             self._socket.immediate = True
             secure_client(self._socket, self._connection.server, self._keys)
             self._monitor = Monitor(self._socket)
-            self._socket.connect(self._connection.rpc)
+            dial(self._socket, self._connection.rpc)
         return self._socket
 
     def _drop(self) -> None:

@@ -23,7 +23,7 @@ from driftline.frames import DECODE_ERRORS, SCHEMA, Command
 from driftline.keys import Keys
 from driftline.ring import Ring
 from driftline.rundir import Connection
-from driftline.sockets import Context, Monitor, Socket, configure, secure_client
+from driftline.sockets import Context, Monitor, Socket, configure, dial, secure_client
 
 TICK_MS: Final = 20
 """How long a frame may wait for the thread to look: there is no wake-up call, which would cost `emit` more."""
@@ -119,7 +119,7 @@ class Sender(threading.Thread):
         socket.immediate = True  # nothing queues for a hub that is away: the ring is the queue
         secure_client(socket, where.server, self._keys)
         self._monitor = Monitor(socket)
-        socket.connect(where.ingest)
+        dial(socket, where.ingest)
         self._socket, self._where = socket, where
         self._greeting = float("-inf")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
+from socket import AI_NUMERICHOST, getaddrinfo
 from typing import Final
 
 import zmq
@@ -38,6 +41,13 @@ def secure_client(socket: Socket, server: str, keys: Keys) -> None:
     socket.reconnect_ivl_max = 200
 
 
+def dial(socket: Socket, endpoint: str) -> None:
+    """Connect, once every option is set; libzmq takes an IPv6 address only where it is told to."""
+    if "[" in endpoint:
+        socket.ipv6 = True
+    socket.connect(endpoint)
+
+
 class Monitor:
     """Watches one socket's connections for the one fact a peer cannot be asked for: that it refuses our key."""
 
@@ -59,8 +69,17 @@ class Monitor:
     def close(self) -> None:
         """Stop watching."""
         self._socket.disable_monitor()
+        self._events.close(linger=0)
 
 
 def wildcard(address: str) -> bool:
-    """True for an address that would listen on every interface."""
-    return address.strip().strip("[]") in {"", "*", "0", "0.0.0.0", "::", "0:0:0:0:0:0:0:0", "::0"}
+    """True for an address that would listen on every interface, however it is spelt: 0.0.0.0, 0, 0x0, ::, ..."""
+    host = address.strip().strip("[]")
+    if host in {"", "*"}:
+        return True
+    with contextlib.suppress(OSError, ValueError):  # a name, or nothing at all: binding to it says so
+        for *_, (numeric, *_) in getaddrinfo(host, None, flags=AI_NUMERICHOST):
+            ip = ipaddress.ip_address(str(numeric).partition("%")[0])
+            mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+            return (mapped or ip).is_unspecified
+    return False

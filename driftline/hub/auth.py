@@ -19,7 +19,7 @@ from driftline.audit import Entry
 from driftline.hub.effects import Now
 from driftline.keys import Grant, Keys, new_pair, read_authorized
 from driftline.rundir import RunError
-from driftline.sockets import Context, Monitor, Socket, secure_client
+from driftline.sockets import Context, Monitor, Socket, dial, secure_client
 
 DOMAIN: Final = b"driftline"
 _ENDPOINT: Final = "inproc://zeromq.zap.01"
@@ -161,7 +161,7 @@ class Gate:
             client.linger = 0
             secure_client(client, server, keys)
             monitor = Monitor(client)
-            client.connect(endpoint)
+            dial(client, endpoint)
             tick_ms = 5
             for _ in range(int(_SELF_TEST_SECONDS * 1000 / tick_ms)):
                 self.socket.poll(tick_ms)

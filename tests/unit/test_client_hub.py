@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from driftline.journal import read
 from driftline.keys import Keys, add, load, new_pair
 from driftline.probe import Probe
 from driftline.rundir import RunDir
-from driftline.sockets import Socket, configure, secure_client
+from driftline.sockets import Socket, configure, secure_client, wildcard
 from tests.unit.hubs import PATIENCE, Hub, until
 
 pytestmark = pytest.mark.timeout(120)
@@ -86,6 +87,34 @@ def test_every_interface_is_refused(tmp_path: Path, address: str) -> None:
     assert done.returncode == 2
     assert "every interface is not allowed" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "everywhere"),
+    [("0.0", True), ("0x0", True), ("00.0.0.0", True), ("0000::", True), ("::ffff:0.0.0.0", True), (" 0.0.0.0", True)]
+    + [("127.0.0.1", False), ("::1", False), ("[::1]", False), ("10.0.0.0", False), ("eth0", False), ("\0", False)],
+)
+def test_every_interface_is_known_in_every_spelling(address: str, everywhere: bool) -> None:
+    assert wildcard(address) is everywhere
+
+
+def test_a_hub_can_be_reached_over_ipv6(tmp_path: Path) -> None:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            pass
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6 loopback: {error}")
+    hub = Hub(tmp_path, "--bind", "::1")
+    try:
+        connection = hub.start()
+        keys = load(hub.run, "viewer")
+        with Probe("trainer", hub.run) as probe, Client(connection, keys) as client, Feed(connection, keys) as feed:
+            probe.emit({"a": 1.0}, step=1)
+            assert probe.flush(PATIENCE)
+            assert client.snapshot().head == 1
+            assert feed.wait(PATIENCE)
+    finally:
+        hub.end()
 
 
 @pytest.mark.parametrize(
