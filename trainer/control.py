@@ -240,17 +240,18 @@ class Control:
         try:
             self._go_on("its lease ran out")
         except (EngineError, FutureTimeoutError) as error:
-            # The loop meets a dead pool itself as soon as it is let go.
+            # The loop meets a dead pool itself as soon as it is let go, and goes on with engines that are left beside
+            # one that stays paused over damaged weights.
             self._report.event("run.resume-failed", str(error), level="error", step=self._report.run.step)
             self._let_go()
 
     def _go_on(self, why: str) -> None:
         self._pool.resume()
         self._let_go()
-        self._report.state(status="running", paused_by="", lease_until=0.0)
         self._report.event("run.resumed", why, step=self._report.run.step)
 
     def _let_go(self) -> None:
         with self._changed:
             self._pause = None
             self._changed.notify_all()
+        self._report.state(status="running", paused_by="", lease_until=0.0)

@@ -12,6 +12,7 @@ import torch
 
 from driftline.config import ModelConfig
 from driftline.frames import Command, EngineFix, Event, FixState, RunState, Span
+from engine import EngineError
 from tests.unit.trainer_fakes import NAME, PolicySampler, RecordingProbe, desk, first_state
 from trainer import sync, tiny
 from trainer.control import Control
@@ -165,6 +166,26 @@ def test_a_pause_whose_lease_ran_out_ends_by_itself() -> None:
     rig.probe.wait(lambda: any(isinstance(f, Event) and f.kind == "run.resumed" for f in rig.probe.frames))
     rig.control.gate()
     assert not rig.pool.paused
+    rig.control.close()
+
+
+def test_a_run_whose_engine_stays_paused_after_the_lease_is_not_said_to_be_paused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An engine with damaged weights refuses to go on; the loop and the other engines do go on."""
+    rig = Rig(lease=0.1)
+
+    def refuses() -> None:
+        raise EngineError(f"{NAME}: stays paused: the load of version 3 failed half-way; sync again")
+
+    monkeypatch.setattr(rig.pool, "resume", refuses)
+    rig.control.start()
+    rig.probe.answer(rig.send("pause"))
+    rig.control.gate()
+    rig.probe.wait(lambda: rig.report.run.status == "running")
+    assert (rig.report.run.paused_by, rig.report.run.lease_until) == ("", 0.0)
+    (failed,) = [event for event in rig.probe.of(Event) if event.kind == "run.resume-failed"]
+    assert "stays paused" in failed.text
     rig.control.close()
 
 
