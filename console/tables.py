@@ -38,6 +38,10 @@ Value = int | float | str | bool | None
 Row = dict[str, Value]
 
 
+LATEST: Final = 253402300800.0
+"""Unix seconds of the year 10000, before which all times are, or they are told as null: nothing reads later dates."""
+
+
 class Column(msgspec.Struct, frozen=True):
     """One column: what it holds and in which unit ("" where there is none)."""
 

@@ -14,7 +14,7 @@ from console.snapshot.series import DTYPES, picked, schema, stacked
 from console.snapshot.source import Source
 from console.snapshot.want import Want
 from console.snapshot.want import of as want_of
-from console.tables import TABLES, Column, Table
+from console.tables import LATEST, TABLES, Column, Table
 from driftline.metrics import resolve
 
 Parts = Iterator[pl.DataFrame]
@@ -146,6 +146,8 @@ def _where(ask: Ask, table: Table) -> pl.Expr | None:
     when = pl.col(_WHEN.get(ask.table, "time"))
     for moment, above in ((ask.since, True), (ask.until, False)):
         if moment is not None:
+            if not abs(moment) < LATEST:
+                raise AskError(f"{moment} is no time: Unix seconds before the year 10000 are asked for")
             limit = pl.lit(round(moment * 1e6)).cast(DTYPES["time"])
             conditions.append(when >= limit if above else when <= limit)
     return pl.all_horizontal(conditions) if conditions else None

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from console.tables import Column, Kind
+from console.tables import LATEST, Column, Kind
 
 DTYPES: Final[dict[Kind, pl.DataType]] = {
     "int": pl.Int64(),
@@ -22,7 +22,6 @@ DTYPES: Final[dict[Kind, pl.DataType]] = {
     "time": pl.Datetime("us", "UTC"),
 }
 _MICROSECONDS: Final = 1e6
-_LATEST: Final = 253402300800.0  # the year 10000: nothing reads later dates
 _INT64: Final = 2**63
 
 
@@ -73,7 +72,7 @@ def nulls(name: str, dtype: pl.DataType, count: int) -> pl.Series:
 def times(name: str, seconds: npt.NDArray[np.float64]) -> pl.Series:
     """Unix seconds as a column of times, to the nearest microsecond; null where they are no date."""
     # Rounded, not truncated: a double holds a present-day time to a quarter of a microsecond.
-    bad = ~(np.abs(seconds) < _LATEST)
+    bad = ~(np.abs(seconds) < LATEST)
     micros = np.rint(np.where(bad, 0.0, seconds) * _MICROSECONDS).astype(np.int64)
     column = pl.Series(name, micros)
     if bad.any():
@@ -82,6 +81,6 @@ def times(name: str, seconds: npt.NDArray[np.float64]) -> pl.Series:
 
 
 def _micros(seconds: float) -> int | None:
-    if not math.isfinite(seconds) or abs(seconds) >= _LATEST:
+    if not math.isfinite(seconds) or abs(seconds) >= LATEST:
         return None
     return round(seconds * _MICROSECONDS)

@@ -7,7 +7,10 @@ import time
 from datetime import datetime
 from typing import Final
 
+from console.tables import LATEST
+
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_TIMES: Final = "write 2026-03-01T12:30, Unix seconds, or 15m for a time ago"
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -32,6 +35,13 @@ def moment(text: str | None) -> float | None:
     """Unix seconds of `2026-03-01T12:30` (local time unless it has a zone), of Unix seconds, or of `15m` ago."""
     if text is None:
         return None
+    seconds = _moment(text)
+    if not abs(seconds) < LATEST:
+        raise ValueError(f"'{text}' is no time; {_TIMES}")
+    return seconds
+
+
+def _moment(text: str) -> float:
     if ago := _AGO.fullmatch(text):
         return time.time() - float(ago[1]) * _SECONDS[ago[2]]
     try:
@@ -41,4 +51,4 @@ def moment(text: str | None) -> float | None:
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"'{text}' is no time; write 2026-03-01T12:30, Unix seconds, or 15m for a time ago") from error
+        raise ValueError(f"'{text}' is no time; {_TIMES}") from error

@@ -13,6 +13,7 @@ import msgspec
 import polars as pl
 import pytest
 
+from console import cli
 from console.export import FORMATS, ExportError, export
 from console.tables import TABLES
 from driftline.frames import (
@@ -256,3 +257,19 @@ def test_a_disk_that_takes_no_more_keeps_the_old_file(run: RunDir, tmp_path: Pat
     assert done.stdout.count("\n") == 1
     assert out.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [out.name]
+
+
+@pytest.mark.parametrize("moment", ["nan", "inf", "-inf", "1e300", "253402300800", "999999999999999d", "2026-13-01"])
+def test_what_is_no_time_is_one_sentence(
+    run: RunDir, tmp_path: Path, moment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal(run, [metrics(1, reward__mean=0.5)])
+    out = tmp_path / "m.parquet"
+    for option in ("--since", "--until"):
+        assert cli.main(["export", "--run", str(run.path), "--out", str(out), f"{option}={moment}"]) == 2
+        said = f"driftline: '{moment}' is no time; write 2026-03-01T12:30, Unix seconds, or 15m for a time ago\n"
+        assert capsys.readouterr().err == said
+    for since in (math.nan, math.inf):
+        with pytest.raises(ExportError, match="is no time"):
+            export(run, out, since=since)
+    assert not out.exists()
