@@ -232,6 +232,7 @@ class Feed:
     def _read(self, socket: Socket) -> None:
         """Take what the subscription has, up to a burst."""
         ready: list[tuple[Stamped, int]] = []
+        at = self._at
         for _ in range(_BURST):
             try:
                 parts = socket.recv_multipart(zmq.NOBLOCK)
@@ -245,22 +246,32 @@ class Feed:
             self._hear()
             try:
                 if topic == wire.BEACON:
-                    self._on_beacon(wire.beacon_decoder.decode(body))
+                    beacon = wire.beacon_decoder.decode(body)
+                    self._arrive(ready, at)
+                    self._on_beacon(beacon)
+                    ready, at = [], self._at
                     continue
                 if epoch != self._epoch:
                     continue  # the beacon comes first; what is passed over here is paged in
-                self._head = max(self._head, seq)
-                if seq <= self._at:
+                if seq <= at:
                     continue
-                if self._at < (seq - 1 if self._tokens else previous):
+                if at < (seq - 1 if self._tokens else previous):
                     self._goal = max(self._goal, seq)
+                    self._head = max(self._head, seq)
                     continue
                 ready.append((_stamped.decode(body), len(body)))
             except DECODE_ERRORS as error:
                 self._error = f"the hub sent something unknown: {error}"
                 continue
-            self._at = seq
-        self._deliver(ready)
+            at = seq
+        self._arrive(ready, at)
+
+    def _arrive(self, ready: list[tuple[Stamped, int]], at: int) -> None:
+        """Live frames up to `at` can be drained from now on; only then may `status` count them."""
+        if ready:
+            self._deliver(ready)
+            self._at = at
+            self._head = max(self._head, at)
 
     def _hear(self) -> None:
         if self._lost or not self._spoke:
@@ -276,9 +287,9 @@ class Feed:
                 self._reconnects += 1
             self._epoch = beacon.epoch
             self._check_base(beacon.base)
+        self._goal = beacon.head if self._tokens else beacon.plain
         self._head = beacon.head
         self._degraded = sanitize(beacon.degraded)
-        self._goal = beacon.head if self._tokens else beacon.plain
 
     def _check_base(self, base: int) -> None:
         """A new epoch: what the journal no longer has did not happen, whoever has seen it."""

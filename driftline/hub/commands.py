@@ -240,7 +240,8 @@ class Desk:
             pass  # a journal may hold more than a hub keeps
         for life in self._open.values():
             if life.waiting and now.wall > life.command.deadline:
-                text = "handed over, not accepted before the deadline" if life.handed else "nobody was there to take it"
+                handed = life.handed or life.state == "sent"  # by this hub, or one before it
+                text = "handed over, not accepted before the deadline" if handed else "nobody was there to take it"
                 effects.append(_ack(life, "expired", text, now))
         return effects + self._lease.on_tick(now)
 

@@ -16,7 +16,19 @@ import zmq
 
 from driftline import wire
 from driftline.client import Client, ClientError, Feed, RefusedError, attach
-from driftline.frames import Ack, Command, EngineFix, EngineState, Event, FixState, Metrics, RunState, Tokens, Writer
+from driftline.frames import (
+    Ack,
+    Command,
+    EngineFix,
+    EngineState,
+    Event,
+    FixState,
+    Metrics,
+    RunState,
+    Stamped,
+    Tokens,
+    Writer,
+)
 from driftline.journal import read
 from driftline.keys import Keys, add, load, new_pair
 from driftline.probe import Probe
@@ -91,8 +103,10 @@ def test_every_interface_is_refused(tmp_path: Path, address: str) -> None:
 
 @pytest.mark.parametrize(
     ("address", "everywhere"),
-    [("0.0", True), ("0x0", True), ("00.0.0.0", True), ("0000::", True), ("::ffff:0.0.0.0", True), (" 0.0.0.0", True)]
-    + [("127.0.0.1", False), ("::1", False), ("[::1]", False), ("10.0.0.0", False), ("eth0", False), ("\0", False)],
+    [
+        *[(address, True) for address in ("0.0", "0x0", "00.0.0.0", "0000::", "::ffff:0.0.0.0", " 0.0.0.0")],
+        *[(address, False) for address in ("127.0.0.1", "::1", "[::1]", "10.0.0.0", "eth0", "\0")],
+    ],
 )
 def test_every_interface_is_known_in_every_spelling(address: str, everywhere: bool) -> None:
     assert wildcard(address) is everywhere
@@ -385,6 +399,35 @@ def test_pages_are_bounded_and_tokens_are_left_out_on_request(hub: Hub, trainer:
         assert [s.seq for s in fully.drain()] == list(range(start, head + 1))
         assert [type(s.frame()) for s in plainly.drain()] == [Metrics] * 5
         assert (plainly.status.behind, fully.status.behind) == (0, 0)
+
+
+def test_a_feed_counts_no_frame_before_it_can_be_drained(
+    hub: Hub, trainer: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sees that nothing is behind, drains and ends, has everything."""
+    early: list[tuple[int, int]] = []
+    deliver = Feed._deliver
+
+    def watched(feed: Feed, frames: list[tuple[Stamped, int]]) -> None:
+        early.extend(
+            (stamped.seq, feed.status.received) for stamped, _ in frames if feed.status.received >= stamped.seq
+        )
+        deliver(feed, frames)
+
+    monkeypatch.setattr(Feed, "_deliver", watched)
+    connection, keys = attach(hub.run, "viewer")
+    with Feed(connection, keys) as plain, Feed(connection, keys, tokens=True) as full:
+        for feed in (plain, full):
+            until(lambda feed=feed: feed.status.connected and feed.status.behind == 0, "the feeds to be live")
+        for step in range(200):
+            trainer.emit({"a": 1.0}, step=step)
+        assert trainer.flush(PATIENCE)
+        with Client(connection, keys) as client:
+            head = client.snapshot().head
+        for feed in (plain, full):
+            until(lambda feed=feed: feed.status.received >= head, "the last of them")
+            assert feed.drain(100_000)[-1].seq == head
+    assert early == []
 
 
 # Commands

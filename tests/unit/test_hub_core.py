@@ -630,6 +630,12 @@ def test_a_command_without_a_terminal_ack_is_handed_over_at_every_greeting() -> 
     assert len(greet(later, 3, now)) == 1
     states = [f.state for record in disk if isinstance(f := record.frame(), Ack)]
     assert states == ["queued", "sent"], "handed over again is no news"
+    after = Core("r", 3)
+    for record in disk:
+        after.restore(record)
+    (expired,) = [e for e in after.on_tick(clock(60.0)) if isinstance(e, Write)]
+    assert isinstance(expired.frame, Ack)
+    assert expired.frame.detail == "handed over, not accepted before the deadline", "if not by this hub"
     done = Ack("c1", "applied", 1.0)
     data = wire.DATA_HEAD.pack(wire.DATA, 3, 1, 0) + encode(done)
     run_effects(later, later.on_ingest(b"p3", grant, data, now), disk, now)
