@@ -57,13 +57,17 @@ class Core:
             raise EngineError(f"{self.name}: its workers disagree: {answers}")
         return answers[0]
 
-    async def pause(self, mode: str) -> None:
+    async def pause(self, mode: str, *, settle: bool = True) -> None:
         """Stop scheduling: "keep" freezes requests, "abort" ends them, "wait" lets them finish; the last two clear
 
-        the caches as well, which is vLLM's own default.
+        the caches as well, which is vLLM's own default. `settle`: wait also, as vLLM does for its callers' sake, 20 ms
+        for the last outputs to be through. A sync need not: they are by the time its weights have been loaded.
         """
         try:
-            await self.llm.pause_generation(mode=mode, clear_cache=mode != "keep")
+            if settle or mode != "keep":
+                await self.llm.pause_generation(mode=mode, clear_cache=mode != "keep")
+            else:
+                await self.llm.engine_core.pause_scheduler_async(mode=mode, clear_cache=False)
         except Exception as error:  # as in `ask`
             raise EngineError(f"{self.name}: pausing failed: {one_line(str(error))}") from error
 
@@ -86,7 +90,7 @@ class Core:
 
         Read from `AsyncLLM.output_processor.request_states`, which holds one state per sequence until it ends and
         whose detokenizer counts output tokens also when it detokenizes nothing; exact while generation is paused and
-        the last outputs are through, which `pause_generation` waits for.
+        the last outputs are through: see `pause`.
         """
         states = self.llm.output_processor.request_states.values()
         return sum(state.detokenizer.num_output_tokens() for state in states if state.detokenizer is not None)

@@ -77,8 +77,8 @@ class Updating:
         in_flight, aborted, asked = core.in_flight, self._aborted(), time.perf_counter()
         mode = await self._pause(order)
         paused = time.perf_counter()
-        straddling = core.sampled
         loaded = await self._load(order, published)
+        straddling = core.sampled  # nothing was sampled meanwhile, and the last outputs are through by now
         holds.damaged = loaded.detail
         holds.held = not (order.resume or loaded.detail)
         reset_at = time.perf_counter()
@@ -113,7 +113,7 @@ class Updating:
             # Nothing may go on with damaged weights. What waits to begin can stay; what had begun must not cross.
             pause = "abort" if self._core.sampled else "keep"
         try:
-            await self._core.pause(pause)
+            await self._core.pause(pause, settle=False)
         except EngineError:
             if not self._holds.standing:
                 await self._core.resume(self._epochs.label)  # a pause that failed half-way would last for ever
