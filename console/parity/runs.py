@@ -13,11 +13,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from console.replay.stream import frames
 from driftline.config import Config, ConfigError, load
 from driftline.corrections import OFF
 from driftline.frames import FixState, FrameError, Metrics, RunState, Stamped
-from driftline.journal import read
 from driftline.metrics import resolve
+from driftline.records import kind
 from driftline.rundir import RunDir, RunError, find
 
 KEYS: Final = frozenset({"step", "time", "version", "synthetic"})
@@ -109,13 +110,13 @@ def open_run(name: str) -> Run:
 
 
 def of_directory(run: RunDir) -> Run:
-    """A run, live or ended, from its journal."""
+    """A run, live or ended, from its journal, or from what compaction made of the part that it no longer has."""
     try:
         config = load(run.config)
     except ConfigError:
         # Of somebody's own trainer, or of another version: the verdict does not need it.
         config = None
-    return of_frames(run.id, read(run.journal), config)
+    return of_frames(run.id, (one for one in frames(run) if kind(one.body) != b"t"), config)
 
 
 class _Points:

@@ -32,7 +32,11 @@ def frames(run: RunDir, start: int = 1, damage: Damage | None = None) -> Iterato
     for at, (number, path) in enumerate(listed):
         if start > 1 and at + 1 < len(listed) and 0 < _first(run, *listed[at + 1]) <= start:
             continue
-        yield from read_segment(path, start, damage) if path is not None else compacted(run, number, start)
+        # A hub may have deleted it since: it is compacted then.
+        if path is not None and path.exists():
+            yield from read_segment(path, start, damage)
+        else:
+            yield from compacted(run, number, start)
 
 
 def _first(run: RunDir, number: int, path: Path | None) -> int:

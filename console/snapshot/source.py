@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol
 
 import polars as pl
 
+from console.replay import stream
 from console.snapshot import compacted
 from console.snapshot.build import batches
 from console.snapshot.records import Block, decoder, encode, run_segments, segment
@@ -73,7 +75,13 @@ class Directory:
 
     def _blocks(self, paths: list[Path]) -> Iterator[Block]:
         for path in paths:
-            yield from segment(path, self.damage)
+            if path.exists():
+                yield from segment(path, self.damage)
+                continue
+            # Since it was listed: a hub deletes what is compacted.
+            gone = stream.compacted(self.run, int(path.stem))
+            while some := list(islice(gone, _LOOK)):
+                yield Block.of(map(encode, some))
 
     def _look(self) -> Iterator[Stamped]:
         def blocks() -> Iterator[Block]:

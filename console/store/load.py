@@ -57,7 +57,7 @@ def portions(run: RunDir, damage: Damage, until: int = _END) -> Iterator[Portion
     """
     layouts = Layouts()
     for number, path in run_segments(run):
-        if path is None:
+        if path is None or not path.exists():  # since it was listed: a hub deletes what is compacted
             from console.snapshot.restored import portion  # Polars takes a while to load
 
             found = portion(run, number, until)

@@ -10,9 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from console.compact import compact
 from console.parity.runs import Corrected, FixChange, Run, SourceError, of_frames, of_parquet, open_run
+from driftline import journal as journal_module
 from driftline.frames import EngineFix, FixState, Frame, Metrics, RunState, Stamped, encode
-from driftline.rundir import RunError
+from driftline.journal import segments
+from driftline.rundir import RunError, create
+from tests.unit.runs import journal
 
 
 def stamped(frames: list[Frame], producer: str = "trainer") -> list[Stamped]:
@@ -135,3 +139,17 @@ def test_no_such_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTLINE_RUNS", str(tmp_path))
     with pytest.raises(RunError, match=r"no run 'nobody'.*FILE\.parquet"):
         open_run("nobody")
+
+
+def test_what_the_journal_has_no_more_is_judged_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that keeps little (`[hub] keep_*`) leaves a run's beginning in Parquet alone."""
+    monkeypatch.setattr(journal_module, "SEGMENT_BYTES", 900)
+    made = create(tmp_path, "kept")
+    journal(made, [fix("off"), *(metrics(step, reward=float(step)) for step in range(60)), fix("on")])
+    before = open_run(str(made.path))
+    list(compact(made))
+    for path in segments(made.journal)[:-1]:
+        path.unlink()
+    after = open_run(str(made.path))
+    assert points(after, "reward/mean") == points(before, "reward/mean") == {step: float(step) for step in range(60)}
+    assert after.fixes == before.fixes

@@ -19,6 +19,7 @@ from console.compact import compact
 from console.export import FORMATS, ExportError, export, frame, query, scan, through_hub
 from console.snapshot import build, compacted, reports
 from console.snapshot.records import Block, encode, segment
+from console.snapshot.series import stacked
 from console.snapshot.source import Directory
 from console.tables import TABLES
 from driftline import journal as journal_module
@@ -475,3 +476,18 @@ def test_a_query_over_steps_that_begin_otherwise_than_they_end(
         assert_frame_equal(query(run, sql), expected.filter(pl.col("step") > 2).select("step", name))
     with pytest.raises(ExportError, match="nowhere"):
         query(run, "SELECT nowhere FROM metrics")
+
+
+def test_a_segment_that_is_deleted_while_a_table_is_read_is_read_from_its_parquet(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "REPORT_ROWS", 2)
+    monkeypatch.setattr(build, "BATCH_ROWS", 2)
+    before = {name: stacked(list(Directory(run).parts(name))) for name in ("reports", "tokens", "spans")}
+    reading = {name: Directory(run).parts(name) for name in before}
+    begun = {name: next(parts) for name, parts in reading.items()}
+    list(compact(run))
+    for path in segments(run.journal):
+        path.unlink()
+    for name, table in before.items():
+        assert_frame_equal(stacked([begun[name], *reading[name]]), table, check_exact=True)
