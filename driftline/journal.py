@@ -122,6 +122,7 @@ class Journal:
         self._shelf = Shelf()
         self._checkpointed = 0
         self._until = 0.0
+        self._zero = time.time() - time.monotonic()
         self.deferred = False
         self._syncing = threading.Lock()
         self._left: deque[Open] = deque()
@@ -138,6 +139,11 @@ class Journal:
     def first(self) -> int:
         """Oldest sequence number that is still here; those before it were taken away by retention."""
         return self._closed[0].first if self._closed else self._open.index.first
+
+    @property
+    def now(self) -> float:
+        """Unix time at the start, carried on by the steady clock: a wall clock that jumps makes no segment old."""
+        return self._zero + time.monotonic()
 
     def append(self, record: bytes, seq: int, plain: bool) -> None:
         """Write one record, the next in sequence, whole or not at all. Raises JournalError.
@@ -252,8 +258,9 @@ class Journal:
             sync_path(checkpoint)
         sync_path(self.folder)
         for path in paths:
-            path.unlink(missing_ok=True)
+            # In this order: nobody looks for the index of a segment that has gone.
             path.with_suffix(INDEX).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Sync, leave an index and a checkpoint for the next hub, and close."""
@@ -362,7 +369,7 @@ class Journal:
 
     def _count_closed(self, one: Open) -> Segment:
         first = one.index.first
-        segment = Segment(one.path, first, first + len(one.index), one.size, time.time())
+        segment = Segment(one.path, first, first + len(one.index), one.size, self.now)
         self._closed.append(segment)
         return segment
 

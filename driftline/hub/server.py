@@ -294,7 +294,7 @@ class Server:
 
     def _refresh(self, now: Now) -> None:
         """Look whether the table of grants has changed, and let nobody keep what was taken away; likewise retention."""
-        if gone := self._keep.expired(self._journal, self._run, now.wall):
+        if gone := self._keep.expired(self._journal, self._run, self._journal.now):
             log.info("retention: segments up to %s go, frames from %d on stay", gone[-1].stem, self._journal.first)
             self._syncer.later(lambda: self._journal.delete(gone))
         changes = self._table.refresh()

@@ -16,7 +16,9 @@ import driftline.journal as journal_module
 from driftline import index as sidecar
 from driftline.disk import Disk
 from driftline.frames import Metrics, Tokens, encode
+from driftline.hub.keep import Keep
 from driftline.journal import Journal, JournalError, Record, read, record_decoder, record_encoder, segments
+from driftline.rundir import RunDir
 from tests.unit.hubs import PATIENCE
 
 TOKENS = encode(Tokens(1, 1, 1.0, 0, b"", b"", b"", b"", b"", b""))
@@ -253,6 +255,25 @@ def test_retention_by_age_and_what_is_spared(tmp_path: Path) -> None:
     third = int(paths[2].stem)
     assert journal.expired(0, 2000.0, lambda number: number == third) == paths[:2], "and nothing after what is spared"
     assert journal.expired(0, 2000.0, lambda _: False) == paths[2:4]
+    journal.close()
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("jump", [1e8, -1e8])
+def test_a_wall_clock_that_jumps_makes_no_segment_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """Set right by three years while the run goes on; what is kept for an hour must not go for that."""
+    run, keep = RunDir(tmp_path), Keep(hours=1.0)
+    journal, memory = opened(run.journal)
+    write(journal, memory, 100)
+    wall = time.time
+    monkeypatch.setattr(journal_module.time, "time", lambda: wall() + jump)
+    write(journal, memory, 100)
+    assert len(segments(run.journal)) > 3
+    assert keep.expired(journal, run, journal.now) == []
+    monkeypatch.undo()
+    assert keep.expired(journal, run, journal.now + 3601), "but an hour does"
     journal.close()
 
 
