@@ -147,8 +147,9 @@ async def test_enter_goes_to_the_step_on_the_charts(running: Running):
 async def test_the_chart_of_the_metric_has_a_sign_and_the_crosshair_names_the_rule(
     running: Running, size: tuple[int, int]
 ):
-    app = make_app(source_of(*[QUIET] * 60, *[BAD] * 5, *[QUIET] * 35), guards=RULES)
-    async with running(app, size=size) as pilot:
+    values = [*[QUIET] * 60, *[BAD] * 5, *[QUIET] * 35]
+    async with running(source_of(*values), size, guards=RULES) as pilot:
+        app = app_of(pilot)
         guard = app.showing.guard
         assert guard is not None
         await until(pilot, lambda: bool(guard.sentinels.history))

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from console.store.clock import Ruler
 from console.store.decimate import Envelope, columns, joined
 from console.store.decimate import envelope as between
 from console.store.model import Mark
@@ -167,18 +168,36 @@ def test_an_alarm_is_a_sign_above_its_step_and_hides_nothing(marker: str):
         paint_chart(one, ChartData("t", lines=(line,), marks=shown), ChartView(), (0, 100), GLYPHS[marker])
     drawn = (bare.chars != 32) & (bare.inks != Ink.CURSOR)
     assert (cells.chars[drawn] == bare.chars[drawn]).all()
-    assert inked(cells, Ink.ALARM) == "!clip-jump +1"
-    assert inked(cells, Ink.WARN) == "!kl-spike"
+    assert inked(cells, Ink.ALARM) == "!clip-jump +1 "
+    assert inked(cells, Ink.WARN) == "!kl-spike "
     text = rows(cells)
     assert text[1].index("!kl-spike") < text[1].index("!clip-jump +1")
 
 
-def test_a_sign_has_a_cell_of_its_own_below_a_line_in_the_highest_row():
-    cells = Cells(30, 8)
-    line = line_of(np.arange(11), np.full(11, 0.6))
-    data = ChartData("t", lines=(line, line_of([0, 10], [0.0, 0.6])), marks=(Mark(5, "error", "clip-jump"),))
-    paint_chart(cells, data, ChartView(), (0, 10), GLYPHS["braille"])
-    assert inked(cells, Ink.ALARM) == "!"
+def test_signs_are_in_one_row_where_most_have_room_and_none_is_hidden_by_a_line():
+    steps = np.arange(101)
+    spikes = np.where(steps % 20 == 10, 0.93, 0.3)
+    marks = tuple(Mark(step, "error", "kl-spike") for step in (10, 30, 50))
+    for values, row in ((1.0 - spikes, 1), (spikes, 6)):
+        cells = Cells(60, 8)
+        bounds = line_of([0], [0.0]), line_of([0], [0.94])
+        data = ChartData("t", lines=(*bounds, line_of(steps, values)), marks=marks)
+        paint_chart(cells, data, ChartView(), (0, 100), GLYPHS["ascii"])
+        assert rows(cells)[row].count("!") == 3, rows(cells)
+
+
+def test_the_lower_edge_leaves_out_whole_parts():
+    clock = Ruler("time", 1, np.arange(101), np.arange(101) * 60.0)
+    line = line_of(np.arange(101), np.full(101, 0.2))
+    view = ChartView(cursor=60, weight=0.9, ruler=clock).zoom(0.5, (0, 100))
+    for width, edge in (
+        (60, "╰ time 35m  step 60 at 1h  ema 0.9  zoom ──────────── 1h25 ╯"),
+        (40, "╰ time 35m  step 60  ema 0.9  zoom ────╯"),
+        (26, "╰ time 35m  step 60 ─────╯"),
+    ):
+        cells = Cells(width, 8)
+        paint_chart(cells, ChartData("t", lines=(line,)), view, (0, 100), GLYPHS["braille"])
+        assert rows(cells)[-1] == edge
 
 
 @pytest.mark.parametrize(("width", "edge"), [
@@ -402,6 +421,18 @@ def test_zoom_pan_and_follow_stay_within_the_run():
     low, high = closest.domain(0, 74)
     assert 4 <= high - low <= 5
     assert view.follow(0, 1000).domain(0, 1000) == (750.0, 1000.0)
+
+
+def test_panning_where_there_is_nothing_more_to_see_goes_on_growing_and_following():
+    whole = XView()
+    assert whole.pan(0.25, 0, 74) is whole
+    assert whole.pan(-0.25, 0, 74) is whole
+    near = whole.zoom(0.25, 0, 74)
+    assert near.mode == "follow"
+    assert near.pan(0.25, 0, 74) is near
+    assert near.pan(-0.25, 0, 74).mode == "fixed"
+    young = near.follow(0, 74)
+    assert young.pan(-0.25, 0, 3) is young
 
 
 def test_a_run_resumed_late_does_not_start_at_zero():

@@ -53,6 +53,13 @@ async def watched(pilot: Pilot[None]) -> None:
                 await pilot.pause(0.01)
 
 
+async def test_a_long_hint_does_not_push_what_was_typed_out_of_sight(running: Running):
+    async with running(source_with()) as pilot:
+        last = (await typed(pilot, ":fix  processed-logprobs ")).splitlines()[-1]
+        assert last.startswith(":fix  processed-logprobs "), last
+        assert "off | on" in last
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 async def test_the_line_takes_the_place_of_the_footer_and_gives_it_back(running: Running, size: tuple[int, int]):
     async with running(source_with(), size) as pilot:

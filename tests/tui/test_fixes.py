@@ -167,7 +167,22 @@ async def test_what_is_chosen_is_told_in_full(running: Running):
                       "95 %: −.44 to −.42", "too few tokens on one side", "semantics"):  # fmt: skip
             assert words in text, words
         text = await press(pilot, "down")
-        assert "not measured yet: switch the fix" in text
+        assert "switched, and the run has not told yet what changed" in text
+
+
+async def test_a_fix_that_was_switched_and_not_measured_is_not_to_be_switched(running: Running):
+    source = source_with(10)
+    source.feed([fix_state("processed-logprobs", "off", seen) for seen in ((), ("off",), ("off", "off"))])
+    async with running(source) as pilot:
+        text = await press(pilot, "4")
+        assert "no effect measured yet: switch a fix" in text
+        assert "switched, " not in text
+        source.feed([fix_state("processed-logprobs", "on", seen, version=11) for seen in (("on", "off"), ("on", "on"))])
+        await settle(pilot)
+        text = screen_text(pilot)
+        assert "switched, not measured yet" in text
+        assert "switched, and the run has not told yet what changed" in text
+        assert "switch a fix to" not in text
 
 
 async def test_the_audit_trail_has_every_command_and_take_over_newest_first(running: Running):

@@ -18,9 +18,11 @@ from console.tui.app import ConsoleApp
 from console.tui.commands import CommandError, Known, complete, parse
 from console.tui.screens.parity import ParityScreen
 from console.tui.screens.picker import RunPicker
+from console.tui.views.parity import Limited, limit_line
 from console.tui.views.parity_panes import Limits, VerdictTable
 from console.tui.widgets.line_chart import LineChart
 from console.tui.wishes import JudgeFrom
+from driftline.metrics import BY_NAME
 from driftline.rundir import RunDir
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.parity_runs import curves, fed, reference, repaired
@@ -371,6 +373,14 @@ async def test_limits_scroll_and_enlarge(running: Running):
         assert limits.size.height == 22
         assert await press(pilot, "escape")
         assert limits.size.height < 22
+
+
+def test_two_limits_are_two_numbers():
+    metric = BY_NAME["mismatch/mult_prob_error"]
+    line = limit_line(Limited(metric, 1.067, "warn"), 80)
+    text = "".join(part for part, _ in line)
+    assert " 1.07 " in text
+    assert "warn 1.05, alarm 1.1" in text
 
 
 async def test_the_log_axis_needs_a_chart(running: Running):

@@ -15,10 +15,12 @@ from textual.widget import Widget
 
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS
+from console.tui.glyphs import GLYPHS
 from console.tui.screens.engines import EnginesScreen
 from console.tui.screens.events import EventsScreen
 from console.tui.screens.sync import SyncScreen
 from console.tui.source import Link
+from console.tui.views.sync import TIMES, PhaseRow, phase_lines
 from console.tui.widgets.engine_table import EngineTable
 from console.tui.widgets.event_list import EventList
 from console.tui.widgets.filter_line import FilterLine
@@ -96,6 +98,16 @@ async def test_a_failed_sync_says_why_in_words_and_is_found_again(running: Runni
         assert "the digests" not in text
         text = await press(pilot, "G")
         assert "FAILED" not in text.split("phases")[0].split("sync-29, step")[1]
+
+
+@pytest.mark.parametrize("width", [35, 47, 76])
+def test_a_phase_is_there_whole_or_not_at_all(width: int):
+    rows = [PhaseRow(phase, 0.0072, 0.0413, 12.3, []) for phase in TIMES]
+    lines = phase_lines(rows, width, 4, GLYPHS["braille"])
+    for line in lines:
+        text = "".join(part for part, _ in line)
+        assert len(text) <= width
+        assert text.rstrip().endswith(("total", "7.2 ms", "41 ms", "12 s", "12.3 s")), text
 
 
 async def test_no_sync_yet(running: Running):

@@ -159,7 +159,9 @@ class CommandLine(CellWidget, can_focus=True):
             return
         note, ink = self._note()
         cells.text(0, 0, ":", Ink.ACCENT)
-        room = max(cells.width - len(note) - 4, min(_SHORTEST, cells.width - 2), 1)
+        # What is wrong is told whole; a hint does not push what was typed out of sight.
+        asked = len(note) if self.error else min(len(note), cells.width // 3)
+        room = max(cells.width - asked - 4, min(_SHORTEST, cells.width - 2), 1)
         start = max(self.line.caret - room, 0)
         shown = self.line.text[start : start + room]
         cells.text(0, 1, shown, Ink.BRIGHT)

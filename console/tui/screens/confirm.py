@@ -93,7 +93,7 @@ class ConfirmScreen(Dialog[None]):
         lines: list[list[Text]] = [[]]
         told = [
             ("target", plan.target, Ink.BRIGHT),
-            ("now", plan.now, Ink.TEXT),
+            ("now" if self.stage == "asking" else "before", plan.now, Ink.TEXT),
             ("effect", plan.effect, Ink.TEXT),
             ("cost", plan.cost, Ink.WARN),
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from console.plain import short
@@ -73,12 +73,18 @@ def percent(share: float) -> str:
     return f"{share * 100:+.0f} %".replace("-", "−")
 
 
-def gain_text(one: Gain | None, effect: Effect | None, *, available: bool, over: bool = False) -> Text:
-    """A gain with its interval; else the honest word for what there is. `over`: nothing can be switched any more."""
+def gain_text(
+    one: Gain | None, effect: Effect | None, *, available: bool, over: bool = False, switched: bool = False
+) -> Text:
+    """A gain with its interval; else the honest word for what there is.
+
+    `over`: nothing can be switched any more; `switched`: it was, without an effect that was told.
+    """
     if one is None:
         if effect is not None and not effect.done:
             return "measuring", Ink.DIM
-        return ("" if not available else "not measured" if over else "not measured yet: switch it"), Ink.DIM
+        wish = "switched, not measured yet" if switched else "not measured yet: switch it"
+        return ("" if not available else "not measured" if over else wish), Ink.DIM
     text = percent(one.change)
     if math.isfinite(one.low) and math.isfinite(one.high):
         text += f" ({percent(one.low)[:-2]} to {percent(one.high)[:-2]})"
@@ -97,6 +103,8 @@ class FixView:
     gain: Gain | None
     effect: Text
     best: bool = False
+    switched: bool = False
+    """Whether it has changed since the run began."""
 
     @property
     def id(self) -> str:
@@ -113,9 +121,12 @@ def fix_views(model: RunModel, glyphs: Glyphs, metric: str, order: Order, *, ove
         effect = model.effects.get(row.fix.id)
         one = gain(row.fix, effect, metric)
         available = row.symbol[0] != glyphs.unavailable
-        views.append(FixView(row, one, gain_text(one, effect, available=available, over=over)))
+        values = {value for _, fix, value in model.fix_changes if fix == row.fix.id}
+        switched = len(values - {"", "mixed"}) > 1
+        text = gain_text(one, effect, available=available, over=over, switched=switched)
+        views.append(FixView(row, one, text, switched=switched))
     best = most(views)
-    views = [FixView(view.row, view.gain, view.effect, view is best) for view in views]
+    views = [replace(view, best=view is best) for view in views]
     if order == "effect":
         views.sort(key=_rank)
     return views
@@ -140,7 +151,8 @@ def verdict(views: list[FixView], word: str, *, over: bool = False) -> Text:
         return f"helps {word} most: {best.row.fix.title} {best.effect[0]}", Ink.OK
     if any(view.gain is not None for view in views):
         return f"no effect on {word} is sure{'' if over else ' yet'}", Ink.DIM
-    return "no effect was measured" if over else "no effect measured yet: switch a fix to measure it", Ink.DIM
+    wish = "" if any(view.switched for view in views) else ": switch a fix to measure it"
+    return "no effect was measured" if over else f"no effect measured yet{wish}", Ink.DIM
 
 
 # -- one fix in full
@@ -155,9 +167,10 @@ def detail(
     """
     fix = view.row.fix
     state = model.fixes.get(fix.id)
-    effect = effect_lines(fix, model.effects.get(fix.id), width, glyphs, roomy=roomy, over=over)
+    told = model.effects.get(fix.id)
+    effect = effect_lines(fix, told, width, glyphs, roomy=roomy, over=over, switched=view.switched)
     # What was measured is what one looks for, and a small pane shows its first lines; a promise of it can wait.
-    measured = fix.id in model.effects
+    measured = told is not None
     lines: list[list[Text]] = [*(effect if measured else []), _labelled("what", fix.summary, Ink.TEXT)]
     if state is None:
         lines.append(_labelled("state", "not reported yet", Ink.DIM))
@@ -186,12 +199,23 @@ def _labelled(word: str, text: str, ink: Ink) -> list[Text]:
     return [(f" {word:<8} ", Ink.DIM), (text, ink)]
 
 
+_WISH: Final = "not measured yet: switch the fix, and what changes is measured"
+
+
 def effect_lines(
-    fix: Fix, effect: Effect | None, width: int, glyphs: Glyphs, *, roomy: bool, over: bool = False
+    fix: Fix,
+    effect: Effect | None,
+    width: int,
+    glyphs: Glyphs,
+    *,
+    roomy: bool,
+    over: bool = False,
+    switched: bool = False,
 ) -> list[list[Text]]:
     """The measured effect of the last change: means before and after, difference with its interval, tokens."""
     if effect is None:
-        silent = "not measured" if over else "not measured yet: switch the fix, and what changes is measured"
+        wish = "switched, and the run has not told yet what changed" if switched else _WISH
+        silent = "not measured" if over else wish
         return [_labelled("effect", silent, Ink.DIM)]
     change = next(((before, after) for name, before, after in effect.changes if name == fix.id), ("", ""))
     others = [f"{name} {after}" for name, _, after in effect.changes if name != fix.id]

@@ -12,6 +12,7 @@ from console.store.model import RunModel
 from console.tui.glyphs import Glyphs
 from console.tui.theme import HEALTH_INK, Ink
 from console.tui.views.corrections import verdict_now
+from console.tui.widgets.axis import number
 from console.tui.widgets.cells import Text
 from driftline.metrics import METRICS, Health, Metric, health
 
@@ -161,11 +162,12 @@ def limited(model: RunModel) -> list[Limited]:
 def limit_line(one: Limited, width: int) -> list[Text]:
     """Value, verdict, limits and who published them."""
     ink = HEALTH_INK[one.verdict]
-    limits = [f"{word} {short(limit)}" for word, limit in (("warn", one.metric.warn), ("alarm", one.metric.alarm))
+    # Three digits: with two, the limits 1.05 and 1.1 would be one.
+    limits = [f"{word} {number(limit)}" for word, limit in (("warn", one.metric.warn), ("alarm", one.metric.alarm))
               if limit is not None]  # fmt: skip
     below = "below " if one.metric.worse == "low" else ""
     line: list[Text] = [
-        (f" {one.metric.title:<26.26}", Ink.TEXT), (f"{short(one.value):>8}  ", Ink.BRIGHT),
+        (f" {one.metric.title:<26.26}", Ink.TEXT), (f"{number(one.value):>8}  ", Ink.BRIGHT),
         (f"{_HEALTH[one.verdict]:<8}", ink), (f"{below}{', '.join(limits):<24}", Ink.DIM),
     ]  # fmt: skip
     if width >= 90:

@@ -160,7 +160,10 @@ def phase_lines(rows: Sequence[PhaseRow], width: int, height: int, glyphs: Glyph
             lines.append(line)
         return lines
     # No room for all of them side by side: a cell of eight fits "0.42 ms" and "12.3 s".
-    shown = rows if width >= _LABEL + len(rows) * 9 else [one for one in rows if one.phase not in ("verify", "reset")]
+    shown = list(rows)
+    for spare in ("verify", "reset", "resume"):
+        if width < _LABEL + len(shown) * 9:
+            shown = [one for one in shown if one.phase != spare]
     lines = [[(" " * _LABEL, Ink.DIM)]]
     for one in shown:
         look = LOOKS.get(one.phase)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 
+from console.store.model import Mark
 from console.tui.glyphs import GLYPHS, Glyphs
 from console.tui.theme import HEALTH_INK, Ink
 from console.tui.widgets.axis import number
@@ -54,7 +55,8 @@ def paint_chart(
         return
     filled = data.extent() is not None
     plot = Plot(cells, data, view, domain, glyphs, log=log) if filled else None
-    footer = _footer(view, domain) if filled else []
+    alarms = plot.under_cursor() if plot is not None else []
+    footer = _footer(view, domain, alarms, width - 2, cells.ellipsis) if filled else []
     if filled and any(line.overlay for line in data.lines):
         legend = _legend(data, view, width - 4 - sum(len(text) for text, _ in footer), cells.ellipsis)
         if not legend:
@@ -63,8 +65,6 @@ def paint_chart(
             legend = _legend(data, view, width - 4 - sum(len(text) for text, _ in footer), cells.ellipsis)
         footer += legend
     right = [(f" {view.label(domain[1])} ", Ink.DIM)] if filled else []
-    if plot is not None and (alarms := plot.under_cursor()):
-        footer, right = _alarmed(footer, right, alarm_text(alarms), width - 2, cells.ellipsis)
     room = width - 3 - sum(len(text) for text, _ in title)
     label = _label(data, view, room, filled=filled, log=log)
     draw_frame(cells, glyphs, title, label, footer, right, focused=focused)
@@ -98,37 +98,31 @@ def _label(data: ChartData, view: ChartView, room: int, *, filled: bool, log: bo
     return [*line, (" ", Ink.DIM)] if line else []
 
 
-def _footer(view: ChartView, domain: tuple[float, float]) -> list[Text]:
-    """Where the x axis starts, and how it is looked at."""
+def _footer(view: ChartView, domain: tuple[float, float], alarms: list[Mark], room: int, ellipsis: str) -> list[Text]:
+    """Where the x axis starts, the crosshair with the alarm there, and how it is looked at.
+
+    Where that is more than `room` cells, what is left out is left out whole: the crosshair's place, then from the
+    right, then the start of the axis; only the name of an alarm is cut.
+    """
     unit = "" if view.ruler.unit == "step" else f"{view.ruler.unit} "
-    footer: list[Text] = [(f" {unit}{view.label(domain[0])} ", Ink.DIM)]
+    start: list[Text] = [(f" {unit}{view.label(domain[0])} ", Ink.DIM)]
+    cursor: list[Text] = []
+    at = f" at {view.label(view.ruler.place(view.cursor))}" if unit and view.cursor is not None else ""
     if view.cursor is not None:
-        at = "" if not unit else f" at {view.label(view.ruler.place(view.cursor))}"
-        footer.append((f" step {view.cursor}{at} ", Ink.BRIGHT))
-    if view.weight > 0:
-        footer.append((f" ema {view.weight:g} ", Ink.DIM))
+        cursor = [(f" step {view.cursor}{at} ", Ink.BRIGHT), *([alarm_text(alarms)] if alarms else [])]
+    look: list[Text] = [(f" ema {view.weight:g} ", Ink.DIM)] if view.weight > 0 else []
     if view.x.mode != "all":
-        footer.append((" follow " if view.x.mode == "follow" else " zoom ", Ink.ACCENT))
-    return footer
-
-
-def _alarmed(
-    footer: list[Text], right: list[Text], alarm: Text, room: int, ellipsis: str
-) -> tuple[list[Text], list[Text]]:
-    """The lower edge with the alarm at the crosshair: what it needs is taken from all but the crosshair's own step."""
-    at = next(i for i, (_, ink) in enumerate(footer) if ink is Ink.BRIGHT)
-    before, cursor, after = footer[:at], footer[at], footer[at + 1 :]
-    while after and _length([[*before, cursor, alarm, *after, *right]]) >= room:
-        after.pop()
-    if _length([[*before, cursor, alarm, *after, *right]]) >= room:
-        before = []
-    if _length([[*before, cursor, alarm, *after, *right]]) >= room:
-        right = []
-    text, ink = alarm
-    spare = room - _length([[cursor]])
-    if len(text) > spare:
-        text = f"{text.rstrip()[: max(spare - 2, 0)]}{ellipsis} "
-    return [*before, cursor, (text, ink), *after], right
+        look.append((" follow " if view.x.mode == "follow" else " zoom ", Ink.ACCENT))
+    if at and _length([start, cursor, look]) > room:
+        cursor[0] = (f" step {view.cursor} ", Ink.BRIGHT)
+    while look and _length([start, cursor, look]) > room:
+        look.pop()
+    if _length([start, cursor]) > room and cursor:
+        start = []
+    if alarms and (over := _length([cursor]) - room) > 0:
+        text, ink = cursor[1]
+        cursor[1] = (f"{text[: -over - 2]}{ellipsis} ", ink)
+    return [*start, *cursor, *look]
 
 
 def _legend(data: ChartData, view: ChartView, room: int, ellipsis: str) -> list[Text]:

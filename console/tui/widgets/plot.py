@@ -210,17 +210,22 @@ class Plot:
         return by_column
 
     def _alarms(self) -> None:
-        """A sign where an alarm was raised, in the highest cell of its column that holds no line: it hides nothing."""
-        free = [ord(sign) for sign in (" ", self.glyphs.mark, self.glyphs.limit)]
+        """A sign where an alarm was raised, in a cell of its column that holds no line: it hides nothing.
+
+        All in the highest row or all in the lowest as far as they can be: where most of them have room.
+        """
+        alarms = self._by_column(_ALARM_INK)
+        free = np.isin(self.cells.chars[self.area], [ord(sign) for sign in (" ", self.glyphs.mark, self.glyphs.limit)])
+        edges = (0, -1) if free[0, list(alarms)].sum() >= free[-1, list(alarms)].sum() else (-1, 0)
         placed: list[tuple[int, int, list[Mark]]] = []
-        for column, marks in self._by_column(_ALARM_INK).items():
-            rows = np.flatnonzero(np.isin(self.cells.chars[self.area[0], self.left + column], free))
-            if len(rows):
-                row = 1 + int(rows[0])
-                self.cells.text(row, self.left + column, _ALARM, _ALARM_INK[marks[0].kind])
-                placed.append((row, column, marks))
+        for column, marks in alarms.items():
+            rows = [*(row % self.rows for row in edges if free[row, column]), *np.flatnonzero(free[:, column]).tolist()]
+            if rows:
+                self.cells.text(1 + rows[0], self.left + column, _ALARM, _ALARM_INK[marks[0].kind])
+                placed.append((1 + rows[0], column, marks))
         for row, column, marks in placed:
-            self._mark_label(row, column, _counted(marks), _ALARM_INK[marks[0].kind])
+            # With a blank behind it, so that the next sign does not read as its end.
+            self._mark_label(row, column, f"{_counted(marks)} ", _ALARM_INK[marks[0].kind])
 
     def _mark_label(self, row: int, column: int, text: str, ink: Ink) -> None:
         """Name a mark beside it where the chart is large and nothing is drawn there."""

@@ -63,10 +63,15 @@ class XView:
         return replace(self, mode="fixed", low=start, high=start + width, width=width)
 
     def pan(self, part: float, first: float, last: float) -> XView:
-        """Shift by a part of the width; positive is towards newer. Stops at the ends of the run."""
+        """Shift by a part of the width; positive is towards newer. Stops at the ends of the run.
+
+        Where there is nothing on that side it goes on growing or following: all is in view, or the newest is.
+        """
         low, high = self.domain(first, last)
         width = high - low
         start, stop = _whole(first, last, self.unit)
+        if self.mode != "fixed" and (part > 0 or width >= stop - start):
+            return self
         low = min(max(low + part * width, start), max(stop - width, start))
         return replace(self, mode="fixed", low=low, high=low + width, width=width)
 
