@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -12,11 +13,12 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from console.plain import to_json
-from console.snapshot import derive
+from console.snapshot import derive, ndjson
 from console.snapshot.ahead import ahead
 from console.snapshot.plan import Answer
 
 FORMATS: Final = (".parquet", ".csv", ".ndjson", ".arrow")
+_SLICE: Final = 65_536
 SIDECAR: Final = ".meta.json"
 """Formats without room for metadata of their own have it beside them: `steps.csv` in `steps.csv.meta.json`."""
 
@@ -51,6 +53,8 @@ def save(frame: pl.DataFrame, out: Path, metadata: dict[str, str]) -> None:
     """Write a frame that is in memory. Raises WriteError."""
 
     def written(path: Path) -> int:
+        if out.suffix == ".ndjson":
+            return _lines(path, Answer({}, frame.iter_slices(_SLICE)))
         _sunk(frame.lazy(), path, out.suffix, metadata)
         return frame.height
 
@@ -116,6 +120,8 @@ class _Reader:
 
 
 def _written(path: Path, suffix: str, table: Answer, metadata: dict[str, str]) -> int:
+    if suffix == ".ndjson":
+        return _lines(path, table)
     reader = _Reader(table.parts)
     lazy = register_io_source(reader, schema=table.schema)
     try:
@@ -128,6 +134,23 @@ def _written(path: Path, suffix: str, table: Answer, metadata: dict[str, str]) -
             raise reader.error from None
         raise
     return reader.rows
+
+
+def _lines(path: Path, table: Answer) -> int:
+    rows = 0
+    try:
+        with path.open("xb") as file, closing(ahead(table.parts)) as parts:
+            for part in parts:
+                file.write(ndjson.lines(part))
+                rows += part.height
+            file.flush()
+            os.fsync(file.fileno())
+    except derive.OutOfOrderError:
+        if table.again is None:
+            raise
+        path.unlink(missing_ok=True)
+        return _lines(path, table.again())
+    return rows
 
 
 def _sunk(lazy: pl.LazyFrame, path: Path, suffix: str, metadata: dict[str, str]) -> None:
@@ -148,10 +171,6 @@ def _csv(lazy: pl.LazyFrame, file: BinaryIO, metadata: dict[str, str]) -> None: 
     lazy.sink_csv(file, engine="streaming")
 
 
-def _ndjson(lazy: pl.LazyFrame, file: BinaryIO, metadata: dict[str, str]) -> None:  # noqa: ARG001 - has no room for it
-    lazy.sink_ndjson(file, engine="streaming")
-
-
 def _arrow(lazy: pl.LazyFrame, file: BinaryIO, metadata: dict[str, str]) -> None:  # noqa: ARG001 - no way through Polars
     lazy.sink_ipc(file, engine="streaming")
 
@@ -159,7 +178,6 @@ def _arrow(lazy: pl.LazyFrame, file: BinaryIO, metadata: dict[str, str]) -> None
 _SINKS: Final[dict[str, Callable[[pl.LazyFrame, BinaryIO, dict[str, str]], None]]] = {
     ".parquet": _parquet,
     ".csv": _csv,
-    ".ndjson": _ndjson,
     ".arrow": _arrow,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -14,7 +15,8 @@ import polars as pl
 import pytest
 
 from console import cli
-from console.export import FORMATS, ExportError, export
+from console import export as exporting
+from console.export import FORMATS, ExportError, export, save
 from console.tables import TABLES
 from driftline.frames import (
     EngineFix,
@@ -273,3 +275,25 @@ def test_what_is_no_time_is_one_sentence(
         with pytest.raises(ExportError, match="is no time"):
             export(run, out, since=since)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_holds_what_is_no_number(run: RunDir, tmp_path: Path, suffix: str) -> None:
+    """Read by others than Polars where there are any: a NaN must not look like a step without a number."""
+    told = [0.5, math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.7976931348623157e308, 1 / 3, None]
+    journal(run, [metrics(step, **({} if value is None else {'a"b': value})) for step, value in enumerate(told)])
+    out, again = tmp_path / f"m{suffix}", tmp_path / f"again{suffix}"
+    export(run, out)
+    save(exporting.frame(run), again, {})
+    for path in (out, again):
+        match suffix:
+            case ".csv":
+                with path.open(newline="") as file:
+                    found = [float(row['a"b']) if row['a"b'] else None for row in csv.DictReader(file)]
+            case ".ndjson":
+                texts = [json.loads(line)['a"b'] for line in path.read_text().splitlines()]
+                assert texts[1:4] == ["NaN", "Infinity", "-Infinity"]
+                found = [None if text is None else float(text) for text in texts]
+            case _:
+                found = load(path)['a"b'].to_list()
+        assert list(map(repr, found)) == list(map(repr, told))
