@@ -394,15 +394,14 @@ class Journal:
             log.warning("%s: %s", path.with_suffix(CHECKPOINT), error.strerror or error)
             return
         self._checkpointed = number
-        outdated = sorted(self.folder.glob(f"*{CHECKPOINT}"))[:-_CHECKPOINTS_KEPT]
         try:
+            outdated = sorted(self.folder.glob(f"*{CHECKPOINT}"))[:-_CHECKPOINTS_KEPT]
             if outdated:  # one of them may be all that is left of deleted segments
                 sync_path(path.with_suffix(CHECKPOINT))
+            for old in outdated:
+                old.unlink(missing_ok=True)
         except OSError as error:
-            log.warning("%s: %s", path.with_suffix(CHECKPOINT), error.strerror or error)
-            return
-        for old in outdated:
-            old.unlink(missing_ok=True)
+            log.warning("%s: older ones stay: %s", path.with_suffix(CHECKPOINT), error.strerror or error)
 
 
 def _move_aside(path: Path, end: int) -> None:
