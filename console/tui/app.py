@@ -115,6 +115,8 @@ class ConsoleApp(App[None]):
         self._acting: Acting | None = None
         self.references: References = References(self, tuple(reference))
         self.reading: Reading = Reading(self, opening)
+        self._feed = ""
+        """The state of the feed as the screen on show has it."""
         self._drawn = self._shown = False
         """Whether something of the run has been drawn, and whether that has been sent to the terminal."""
 
@@ -209,7 +211,8 @@ class ConsoleApp(App[None]):
     def refresh_view(self) -> None:
         """Draw what the model holds now: the dialog where one is open, else the screen.
 
-        The screen under a dialog stands still: Textual sends the whole of it again for every change below the dim.
+        The screen under a dialog stands still, until the feed is lost or comes back: Textual sends the whole of it
+        again for every change below the dim, but nobody shall decide by figures that are called live and are not.
         """
         screen = next((one for one in reversed(self.screen_stack) if isinstance(one, RunScreen)), None)
         if screen is None or not screen.ready:
@@ -219,10 +222,12 @@ class ConsoleApp(App[None]):
         notice = self.notice.now()
         link = self.source.link()
         with self.drawing(), self.batch_update():
-            if isinstance(self.screen, Dialog):
-                self.screen.tick()
-            else:
+            dialog = self.screen if isinstance(self.screen, Dialog) else None
+            if dialog is None or link.state != self._feed:
+                self._feed = link.state
                 screen.show(self.model, link, notice)
+            if dialog is not None:
+                dialog.tick()
         self._drawn = True
 
     def say(self, text: str, level: Level = "info") -> None:

@@ -7,12 +7,13 @@ import asyncio
 import msgspec
 import pytest
 
+from console.tui.app import ConsoleApp
 from console.tui.screens.confirm import ConfirmScreen
 from console.tui.screens.live import LiveScreen
 from console.tui.screens.picker import FixPicker, ValuePicker
 from console.tui.source import Link
 from console.tui.theme import Ink
-from console.tui.widgets.bars import FooterBar
+from console.tui.widgets.bars import FooterBar, HeaderBar
 from console.tui.widgets.panes import FixPanel
 from driftline.fixes import FIXES
 from driftline.frames import Effect, EngineFix, FixState, Measure, RunStatus
@@ -50,6 +51,22 @@ async def test_a_feed_gone_stale_while_the_dialog_was_open_sends_nothing(running
         text = await press(pilot, "enter")
         assert "refused: the feed is 9 s old" in text
         assert source.sent == []
+
+
+async def test_the_screen_under_a_dialog_says_when_the_feed_is_lost_and_when_it_is_back(running: Running):
+    source = source_with()
+    async with running(source) as pilot:
+        app = pilot.app
+        assert isinstance(app, ConsoleApp)
+        header = app.current.query_one(HeaderBar)
+        await press(pilot, "S")
+        assert isinstance(app.screen, ConfirmScreen)
+        for link, word in ((Link(True, 9.0), "STALE 9s"), (Link(True, 40.0), "LOST 40s"), (Link(True, 0.1), "LIVE 0.1s")):
+            source.state = link
+            app.refresh_view()
+            await settle(pilot)
+            assert word in header.render_line(0).text
+        assert isinstance(app.screen, ConfirmScreen)
 
 
 @pytest.mark.parametrize(
