@@ -2,7 +2,8 @@
 
 A trainer that is killed with -9 runs no code of its own, and not all of Ray's helpers notice. This small process
 holds the other end of a pipe; when the pipe closes, it waits a little for everything to go by itself and then kills
-what is left. After an orderly close there is nothing left, and it ends at once.
+what is left, and removes the trainer's shared memory: a whole model. After an orderly close there is nothing left, and
+it ends at once.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from contextlib import suppress
 from typing import Final
 
 from engine.processes import Processes
+from engine.segments import sweep
 
 PATIENCE_S: Final = 10.0
+STALE_S: Final = 1.0
+"""Segments younger than this, in seconds, are left to the next sweep: another trainer may be about to lock one."""
 
 
 class Guard:
@@ -54,6 +58,7 @@ def main(patience: float) -> None:
     for line in sys.stdin:
         processes.adopt(json.loads(line))
     processes.end(patience)
+    sweep(STALE_S)
 
 
 if __name__ == "__main__":

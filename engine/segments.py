@@ -24,7 +24,8 @@ from engine.types import EngineError
 FOLDER: Final = Path("/dev/shm")
 PREFIX: Final = "driftline-"
 NAME: Final = re.compile(PREFIX + "[0-9a-f]{16}")
-_STALE_S: Final = 60.0
+STALE_S: Final = 60.0
+"""Age, in seconds, below which a segment that nobody holds may be about to be locked by whoever has just made it."""
 
 
 class Segment:
@@ -51,6 +52,15 @@ class Segment:
             room = self.size / 2**20
             raise EngineError(f"{FOLDER}: no room for {room:.0f} MiB of weights: {error.strerror}") from error
 
+    @property
+    def gone(self) -> bool:
+        """Whether somebody has removed the file, so that nobody can open it by its name any more.
+
+        systemd does so with all that a user has in FOLDER, by default, when their last session ends: in tmux a run
+        outlives that.
+        """
+        return os.fstat(self._fd).st_nlink == 0
+
     def close(self) -> None:
         """Remove the file; readers that have it mapped keep it until they let go."""
         (FOLDER / self.name).unlink(missing_ok=True)
@@ -75,7 +85,7 @@ class Segments:
         """A segment of at least `size` bytes, for nobody else while the block runs."""
         with self._lock:
             segment, self._kept = self._kept, None
-        if segment is not None and segment.size < size:
+        if segment is not None and (segment.size < size or segment.gone):
             segment.close()
             segment = None
         segment = segment or Segment(size)
@@ -98,14 +108,14 @@ class Segments:
             segment.close()
 
 
-def sweep() -> int:
-    """Remove segments that a killed trainer of this user left behind; returns how many."""
+def sweep(stale: float = STALE_S) -> int:
+    """Remove segments older than `stale` s that a killed trainer of this user left behind; returns how many."""
     removed = 0
     for path in FOLDER.glob(f"{PREFIX}*"):
         try:
             status = path.lstat()
             # The age leaves out a segment in the moment between its creation and its lock.
-            if status.st_uid != os.getuid() or time.time() - status.st_mtime < _STALE_S:
+            if status.st_uid != os.getuid() or time.time() - status.st_mtime < stale:
                 continue
             fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
         except OSError:

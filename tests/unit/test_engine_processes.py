@@ -14,6 +14,7 @@ import pytest
 
 from engine.guard import Guard
 from engine.processes import Processes
+from engine.segments import FOLDER
 
 LIMIT_S = 60.0
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
@@ -23,15 +24,18 @@ PARENT = [
     f"import subprocess; c = subprocess.Popen({SLEEP!r}); print(c.pid, flush=True); c.wait()",
 ]
 TRAINER = """
-import subprocess, sys, time
+import os, subprocess, sys, time
 from engine.guard import Guard
 from engine.processes import Processes
+from engine.segments import FOLDER, Segment
+weights = Segment(4096)
+os.utime(FOLDER / weights.name, (0, 0))
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 processes = Processes()
 processes.remember(child.pid)
 guard = Guard(patience=0.1)
 guard.tell(processes)
-print(child.pid, guard._child.pid, flush=True)
+print(weights.name, child.pid, guard._child.pid, flush=True)
 time.sleep(600)
 """
 
@@ -93,8 +97,10 @@ def test_a_reused_pid_is_spared(parent: tuple[psutil.Process, psutil.Process]) -
 def test_a_killed_trainer_leaves_nothing() -> None:
     trainer = subprocess.Popen([sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True)
     assert trainer.stdout is not None
-    left = [psutil.Process(int(pid)) for pid in trainer.stdout.readline().split()]
+    name, *pids = trainer.stdout.readline().split()
+    left = [psutil.Process(int(pid)) for pid in pids]
     assert len(left) == 2
+    assert (FOLDER / name).exists()
     trainer.send_signal(signal.SIGKILL)
     trainer.wait(LIMIT_S)
     trainer.stdout.close()
@@ -102,6 +108,7 @@ def test_a_killed_trainer_leaves_nothing() -> None:
     for process in alive:
         process.kill()
     assert not alive
+    assert not (FOLDER / name).exists(), "a whole model stays in shared memory until the next run"
 
 
 def test_a_guard_ends_with_an_orderly_close() -> None:

@@ -125,6 +125,17 @@ def test_a_sweep_takes_the_left_over_and_spares_the_used(segments: Path) -> None
         assert {path.name for path in segments.iterdir()} == {used.name, fresh.name}
 
 
+def test_a_lent_segment_that_somebody_has_removed_is_made_anew(segments: Path) -> None:
+    lender = shared.Segments()
+    with weights.publish({"w": torch.zeros(8)}, lender) as manifest:
+        (segments / manifest["segment"]).unlink()
+    for _ in range(2):
+        with weights.publish({"w": torch.ones(8)}, lender) as manifest:
+            assert [float(tensor.sum()) for _, tensor in weights.read(manifest)] == [8.0]
+    lender.close()
+    assert not list(segments.iterdir())
+
+
 def test_a_lender_keeps_one_segment_for_the_next_publication(segments: Path) -> None:
     lender = shared.Segments()
     with weights.publish({"w": torch.zeros(1000)}, lender) as manifest:
