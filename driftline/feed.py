@@ -105,7 +105,7 @@ class Feed:
         self._connection, self._keys, self._tokens, self._refresh = connection, keys, tokens, refresh
         self._at = max(since, 1) - 1
         self._goal = -1
-        self._head = self._epoch = self._reconnects = self._rewinds = self._skipped = 0
+        self._head = self._epoch = self._reconnects = self._rewinds = self._skipped = self._beat = 0
         self._heard = time.monotonic()
         self._spoke = False
         self._lost = False
@@ -282,11 +282,13 @@ class Feed:
         self._spoke = True
 
     def _on_beacon(self, beacon: wire.Beacon) -> None:
-        if beacon.epoch != self._epoch:
+        # Heads of one epoch only grow: another hub counts on from a journal that was put back from an older copy.
+        if beacon.epoch != self._epoch or beacon.head < self._beat:
             if self._epoch:
                 self._reconnects += 1
             self._epoch = beacon.epoch
             self._check_base(beacon.base)
+        self._beat = beacon.head
         self._goal = beacon.head if self._tokens else beacon.plain
         self._head = beacon.head
         self._degraded = sanitize(beacon.degraded)

@@ -81,7 +81,7 @@ class Syncer(threading.Thread):
                     self._audit.sync()
                     self._audited = audited
                 self._journal.sync()
-            except (JournalError, AuditError) as error:
+            except OSError as error:  # JournalError and AuditError, and what a disk may still think of
                 self.error = str(error)
                 time.sleep(SYNC_SECONDS)
                 self._wanted.set()

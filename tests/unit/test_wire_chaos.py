@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import resource
+import shutil
 import threading
 import time
 from collections import Counter
@@ -198,6 +199,37 @@ def test_frames_that_a_crash_of_the_machine_took_back_are_reported(hub: Hub) -> 
         assert [s.frame().step for s in read(hub.run.journal)] == [*range(30), 50]
     finally:
         feed.close()
+        probe.close(0.1)
+
+
+def test_a_journal_put_back_from_a_copy_under_the_eyes_of_a_console(hub: Hub) -> None:
+    """The copy is from before the last hub, so the next one has the same epoch and the same base as that."""
+    probe = Probe("trainer", hub.run)
+    feed = None
+    try:
+        probe.emit({"a": 1.0}, step=0)
+        assert probe.flush(PATIENCE)
+        assert hub.stop() == 0
+        copy = hub.run.path / "copy"
+        shutil.copytree(hub.run.journal, copy)
+        hub.start()
+        feed = Feed(*attach(hub.run, "viewer"))
+        for step in range(1, 21):
+            probe.emit({"a": 1.0}, step=step)
+        assert probe.flush(PATIENCE)
+        until(lambda: feed.status.received == 21, "all of them")
+        hub.kill()
+        shutil.rmtree(hub.run.journal)
+        copy.rename(hub.run.journal)
+        hub.start()
+        probe.emit({"a": 1.0}, step=21)
+        assert probe.flush(PATIENCE)
+        until(lambda: feed.status.rewinds == 1 and feed.status.received == 2, "what was taken back")
+        seen = [(s.seq, s.frame().step) for s in feed.drain()]
+        assert seen == [(seq, seq - 1) for seq in range(1, 22)] + [(2, 21)]
+    finally:
+        if feed is not None:
+            feed.close()
         probe.close(0.1)
 
 
