@@ -15,6 +15,7 @@ from console.importing import names, tabular, tensorboard, wandb
 from console.importing.rows import BringError, Log
 from driftline.frames import Event, Frame, FrameError, Metrics, RunState, encode
 from driftline.journal import Journal, JournalError, Record, record_encoder
+from driftline.metrics import BY_NAME
 from driftline.rundir import RunDir, create
 
 PRODUCER: Final = "import"
@@ -23,7 +24,7 @@ _INT64: Final = 2**63
 
 
 class Brought(msgspec.Struct, frozen=True):
-    """A log that is a run now. `mapped` are its names that the catalogue knows, `kept` those that stay its own."""
+    """A log that is a run now. `mapped` are its names that are others here, `kept` those that stay its own."""
 
     run: str
     path: str
@@ -113,16 +114,19 @@ def _frames(run: RunDir, path: Path, log: Log, told: dict[str, str]) -> Iterator
     model = next((str(log.config[key])[:200] for key in ("model", "model_name", "model_path") if key in log.config), "")
     state = RunState(run.id, "running", 0, steps, 0, begin, model=model, detail=f"imported from {origin}")
     yield state
-    text = f"imported from {origin}: {len(log.rows)} rows, {sum(a != b for a, b in told.items())} names known"
+    known = sum(target in BY_NAME for target in told.values())
+    text = f"imported from {origin}: {len(log.rows)} rows, {known} names known"
     yield Event(begin, "info", "run.imported", text, data={"kind": log.kind, "from": path.name, "damaged": log.damaged})
     own = [name for name, target in told.items() if name == target]
     if own:
         shown = ", ".join(own[:_DESCRIBED]) + ("" if len(own) <= _DESCRIBED else f" and {len(own) - _DESCRIBED} more")
         yield Event(begin, "info", "import.names", f"kept under their own names: {shown}")
+    labels = names.labels(told)
     for row in log.rows:
         if row.values and -_INT64 <= row.step < _INT64:
             values = {told[name]: value for name, value in row.values.items()}
-            yield Metrics(row.step, names.version(row.values), row.time or begin, values)
+            worn = {name: label for name, label in labels.items() if name in values}
+            yield Metrics(row.step, names.version(row.values), row.time or begin, values, worn)
     yield msgspec.structs.replace(state, status="finished", step=log.rows[-1].step, time=end)
 
 

@@ -81,6 +81,24 @@ UNKNOWN_VERSION: Final = -1
 PREFIXES: Final = ("train/", "training/", "metrics/")
 """What a logger puts before a trainer's own names: TRL's through the Hugging Face Trainer, for one."""
 
+ASIDE: Final = "log/"
+"""What stands before a name that the catalogue knows, of a metric that the same log tells under a better one."""
+
+RULES: Final[dict[str, str]] = {
+    "actor/pg_clipfrac": "active",
+    "clip_ratio/region_mean": "active",
+    "train/clip_ratio/region_mean": "active",
+    "rollout_corr/rollout_is_eff_sample_size": "truncated",
+    "sampling/importance_sampling_ratio/mean": "truncated",
+    "train/sampling/importance_sampling_ratio/mean": "truncated",
+    "train/train_rollout_logprob_abs_diff": "sequence mean",
+}
+"""Names that the catalogue has for a metric though their rule differs in this: the label that their values carry.
+
+active: counted only where the clip takes the gradient away, not on either side of it whatever the advantage's sign;
+truncated: after weights were cut or masked; sequence mean: every sequence weighs the same, however long.
+"""
+
 _ALL: Final = {name: target for names in KNOWN.values() for name, target in names}
 
 
@@ -95,12 +113,21 @@ def catalogued(name: str) -> str | None:
 
 
 def mapping(names: Iterable[str]) -> dict[str, str]:
-    """What each name becomes. Where two would become the same, the first in the alphabet does and the other stays."""
+    """What each name becomes, each another. Where two are names of one metric, it is the catalogue's own one's, else
+    its aliases', else the first in the alphabet; the other stays, or is set ASIDE where every reader knows it as that.
+    """
     taken: dict[str, str] = {}
-    for name in sorted(names):
+    for name in sorted(names, key=lambda one: (one not in BY_NAME, one not in ALIASES, one)):
         target = catalogued(name)
-        taken[name] = target if target is not None and target not in taken.values() else name
+        if target is None or target in taken.values():
+            target = f"{ASIDE}{name}" if name in ALIASES else name
+        taken[name] = target
     return taken
+
+
+def labels(told: Mapping[str, str]) -> dict[str, str]:
+    """What qualifies a metric's value, by its name in the catalogue, of names that became what `mapping` told."""
+    return {target: RULES[name] for name, target in told.items() if name in RULES and target in BY_NAME}
 
 
 def version(values: Mapping[str, float]) -> int:

@@ -17,6 +17,7 @@ from console.importing import names, tensorboard, wandb
 from console.importing.bring import bring, read
 from console.importing.protobuf import fields
 from console.importing.rows import BringError, Log
+from console.store.load import load
 from driftline.metrics import ALIASES, BY_NAME
 from driftline.rundir import find
 
@@ -221,9 +222,36 @@ def test_names_of_the_frameworks_lead_to_the_catalogue() -> None:
 
 
 def test_two_names_for_one_metric_do_not_overwrite_each_other() -> None:
+    # The score itself before one that may have a KL penalty in it; an exact name before every alias.
     assert names.mapping(["critic/score/mean", "critic/rewards/mean"]) == {
-        "critic/rewards/mean": "reward/mean", "critic/score/mean": "critic/score/mean",
+        "critic/score/mean": "reward/mean", "critic/rewards/mean": "critic/rewards/mean",
     }  # fmt: skip
+    assert names.mapping(["reward", "reward/mean", "rl/reward", "train/reward"]) == {
+        "reward/mean": "reward/mean", "reward": "log/reward", "rl/reward": "log/rl/reward",
+        "train/reward": "train/reward",
+    }  # fmt: skip
+
+
+def test_every_number_of_a_log_with_several_names_for_one_metric_is_in_the_table(tmp_path: Path) -> None:
+    sent = {name: at + 0.5 for at, name in enumerate([*BY_NAME, *ALIASES, "train/reward", "actor/reward_mean"])}
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps({"step": 1, **sent}) + "\n")
+    made = bring(path, tmp_path / "runs", "all")
+    (row,) = frame(find(made.path), "metrics").to_dicts()
+    told = {made.mapped.get(name, name): value for name, value in sent.items()}
+    assert len(told) == len(sent)
+    assert {name: row[name] for name in told} == told
+    assert all(row[name] == sent[name] for name in BY_NAME)
+
+
+def test_a_value_by_another_rule_than_the_catalogues_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    values = {"actor/pg_clipfrac": 0.1, "rollout_corr/rollout_is_eff_sample_size": 0.9, "actor/entropy": 2.0}
+    path.write_text(json.dumps({"step": 1, **values}) + "\n")
+    made = bring(path, tmp_path / "runs", "labels")
+    assert load(find(made.path)).model.labels == {"policy/clip_fraction": "active", "mismatch/ess": "truncated"}
+    for name in names.RULES:
+        assert names.catalogued(name) in BY_NAME
 
 
 def test_an_import_is_a_run_that_every_verb_reads(
