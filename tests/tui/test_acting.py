@@ -61,8 +61,8 @@ async def test_the_screen_under_a_dialog_says_when_the_feed_is_lost_and_when_it_
         header = app.current.query_one(HeaderBar)
         await press(pilot, "S")
         assert isinstance(app.screen, ConfirmScreen)
-        for link, word in ((Link(True, 9.0), "STALE 9s"), (Link(True, 40.0), "LOST 40s"), (Link(True, 0.1), "LIVE 0.1s")):
-            source.state = link
+        for age, word in ((9.0, "STALE 9s"), (40.0, "LOST 40s"), (0.1, "LIVE 0.1s")):
+            source.state = Link(True, age)
             app.refresh_view()
             await settle(pilot)
             assert word in header.render_line(0).text

@@ -339,6 +339,28 @@ def test_the_y_range_is_a_function_of_the_data_and_moves_from_round_number_to_ro
     assert len(ranges) < 30, "a walk of 20,000 steps moves its axis a few times"
 
 
+@pytest.mark.parametrize("values", [
+    [5e-324] * 20, [1e-310, 2e-310] * 10, [-1.7e308, 1.7e308] * 10, [1e308] * 20, [1e-300, 1e300] * 10,
+])
+@pytest.mark.parametrize("log", [False, True])
+def test_what_is_hardly_a_number_is_drawn(values: list[float], log: bool):
+    cells = Cells(60, 12)
+    view = ChartView(log=log, weight=0.6, cursor=3)
+    paint_chart(cells, ChartData("t", lines=(line_of(np.arange(20), values),)), view, (0, 19), GLYPHS["braille"])
+    assert rows(cells)[0].startswith("╭ t ")
+    assert inked(cells, Ink.CURSOR)
+
+
+@pytest.mark.parametrize("end", [0.0, -1.0, NAN])
+def test_a_log_axis_with_nothing_above_zero_in_view_is_drawn(end: float):
+    values = [0.1] * 50 + [end] * 50
+    view = ChartView(log=True).zoom(0.25, (0, 99))
+    cells = Cells(60, 12)
+    paint_chart(cells, ChartData("t", lines=(line_of(np.arange(100), values),)), view, (0, 99), GLYPHS["braille"])
+    assert not inked(cells, Ink.LINE)
+    assert " follow " in rows(cells)[-1]
+
+
 def test_two_consoles_attached_at_different_times_see_the_same():
     values = [*([5.0] * 30), *(0.1 + 0.001 * i for i in range(100))]
     series = Series.of(np.arange(130), np.array(values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from console.tui.screens.picker import FixPicker
 from console.tui.source import Link
 from console.tui.widgets.line_chart import LineChart
 from console.tui.widgets.panes import EventLog, FixPanel
-from driftline.frames import Event
+from driftline.frames import Event, Metrics
 from driftline.rundir import create
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.synthetic import START, FakeSource, engines, fix_state, metrics, run_state
@@ -402,6 +403,17 @@ async def test_help_finds(running: Running):
         assert isinstance(pilot.app.screen, HelpScreen)
         await press(pilot, "escape")
         assert isinstance(pilot.app.screen, LiveScreen)
+
+
+@pytest.mark.parametrize("end", [0.0, math.nan])
+async def test_a_mismatch_that_has_gone_to_zero_is_followed(running: Running, end: float):
+    source = FakeSource()
+    values = [0.1] * 60 + [end] * 60
+    source.feed([Metrics(i, 1, START + i, {"mismatch/abs_diff_mean": one}) for i, one in enumerate(values)])
+    async with running(source) as pilot:
+        await press(pilot, "plus", "plus", "f")
+        assert " follow " in screen_text(pilot)
+        assert pilot.app.is_running
 
 
 async def test_one_shows_the_live_screen_and_a_dialog_keeps_its_keys(running: Running):

@@ -7,6 +7,8 @@ from typing import Final
 
 _NICE: Final = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 _HEADROOM: Final = 0.06
+_HUGE: Final = 300.0
+"""Decades from 1 at which an axis ends, up and down: the next round number must be a number, too."""
 _DAY: Final = 86_400.0
 _TIMES: Final = tuple(
     float(span)
@@ -92,7 +94,9 @@ def y_range(low: float, high: float, *, log: bool = False) -> tuple[float, float
     """
     if not (math.isfinite(low) and math.isfinite(high)):
         return (-1.0, 0.0) if log else (0.0, 1.0)
-    return _log_bounds(low, high) if log else _linear_bounds(low, high)
+    if log:
+        return _log_bounds(*(min(max(bound, -_HUGE), _HUGE) for bound in (low, high)))
+    return _linear_bounds(*(min(max(bound, -(10.0**_HUGE)), 10.0**_HUGE) for bound in (low, high)))
 
 
 def ticks(low: float, high: float, rows: int, *, log: bool = False) -> list[tuple[int, str]]:
@@ -117,9 +121,9 @@ def ticks(low: float, high: float, rows: int, *, log: bool = False) -> list[tupl
 
 def _linear_bounds(low: float, high: float) -> tuple[float, float]:
     span = high - low
-    if span <= abs(high) * 1e-9:
+    if span <= max(abs(high) * 1e-9, 10.0**-_HUGE):
         # A flat line: show it inside a range of its own size, not as noise over all of the chart.
-        span = abs(high) or 1.0
+        span = abs(high) if abs(high) > 10.0**-_HUGE else 1.0
     pad = span * _HEADROOM
     step = nice_step(span + 2 * pad, 4)
     floor = 0.0 if 0 <= low <= 0.7 * span else math.floor((low - pad) / step) * step

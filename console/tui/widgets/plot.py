@@ -72,7 +72,7 @@ class Plot:
             env = self._columns(points, ruler, start, self.stop, 1, positive=self.log and not secondary)
             if math.isfinite(env.low[0]):
                 low, high = min(low, float(env.low[0])), max(high, float(env.high[0]))
-        if self.log and not secondary and low > 0:
+        if self.log and not secondary and 0 < low <= high:
             return math.log10(low), math.log10(high)
         return low, high
 
