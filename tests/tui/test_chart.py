@@ -340,7 +340,7 @@ def test_the_y_range_is_a_function_of_the_data_and_moves_from_round_number_to_ro
 
 
 @pytest.mark.parametrize("values", [
-    [5e-324] * 20, [1e-310, 2e-310] * 10, [-1.7e308, 1.7e308] * 10, [1e308] * 20, [1e-300, 1e300] * 10,
+    [5e-324] * 20, [1e-310, 2e-310] * 10, [-8e307, 8e307] * 10, [8e307] * 20, [1e-300, 1e300] * 10,
 ])
 @pytest.mark.parametrize("log", [False, True])
 def test_what_is_hardly_a_number_is_drawn(values: list[float], log: bool):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Final
 
 _NICE: Final = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 _HEADROOM: Final = 0.06
 _HUGE: Final = 300.0
-"""Decades from 1 at which an axis ends, up and down: the next round number must be a number, too."""
+"""Decades from 1 at which a linear axis ends, up and down: the next round number must be a number, too."""
+_LARGEST: Final = math.log10(sys.float_info.max)
 _DAY: Final = 86_400.0
 _TIMES: Final = tuple(
     float(span)
@@ -95,7 +97,7 @@ def y_range(low: float, high: float, *, log: bool = False) -> tuple[float, float
     if not (math.isfinite(low) and math.isfinite(high)):
         return (-1.0, 0.0) if log else (0.0, 1.0)
     if log:
-        return _log_bounds(*(min(max(bound, -_HUGE), _HUGE) for bound in (low, high)))
+        return _log_bounds(low, high)
     return _linear_bounds(*(min(max(bound, -(10.0**_HUGE)), 10.0**_HUGE) for bound in (low, high)))
 
 
@@ -116,7 +118,11 @@ def ticks(low: float, high: float, rows: int, *, log: bool = False) -> list[tupl
             row = round((high - y) / (high - low) * (rows - 1))
             if all(abs(row - taken) >= 2 for taken in places):
                 places[row] = 0.0 if not log and abs(y) < (high - low) * 1e-9 else y
-    return [(row, number(10.0 ** places[row] if log else places[row])) for row in sorted(places)]
+    # The decade above the largest number has no number.
+    return [
+        (row, number(places[row] if not log else 10.0 ** places[row] if places[row] <= _LARGEST else math.inf))
+        for row in sorted(places)
+    ]
 
 
 def _linear_bounds(low: float, high: float) -> tuple[float, float]:
