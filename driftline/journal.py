@@ -230,7 +230,7 @@ class Journal:
             seq = max(seq, index.first + len(index))
         return records, max(start, self.head + 1)
 
-    def expired(self, keep_bytes: int, oldest: float, spared: Callable[[int], bool]) -> list[Path]:
+    def expired(self, keep_bytes: float, oldest: float, spared: Callable[[int], bool]) -> list[Path]:
         """Give up the oldest closed segments while the journal is over `keep_bytes` (0: no limit) or they were
         complete before Unix time `oldest`; return their paths, for `delete`.
 

@@ -32,4 +32,4 @@ class Keep(msgspec.Struct, frozen=True):
         def spared(number: int) -> bool:
             return self.compacted and not run.compacted(number).exists()
 
-        return journal.expired(int(self.gb * GB), oldest, spared)
+        return journal.expired(self.gb * GB, oldest, spared)

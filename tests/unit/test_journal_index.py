@@ -188,6 +188,8 @@ def test_retention_takes_whole_old_segments_and_nothing_else(tmp_path: Path) -> 
     size = sum(path.stat().st_size for path in segments(tmp_path))
     assert journal.expired(0, float("-inf"), lambda _: False) == [], "nobody asked"
     assert journal.expired(size, float("-inf"), lambda _: False) == []
+    limits = Keep(gb=float("inf"), hours=float("inf"))  # as TOML may say it
+    assert limits.expired(journal, RunDir(tmp_path), journal.now) == []
     gone = journal.expired(size // 2, float("-inf"), lambda _: False)
     journal.delete(gone)
     left = segments(tmp_path)
