@@ -51,7 +51,7 @@ def in_order(parts: Iterable[pl.DataFrame], names: list[str], want: Want = EVERY
         steps = part["step"].to_numpy()
         if not allowed.issuperset(part.columns) or not _rising(steps, last):
             raise OutOfOrderError
-        last = int(steps[-1])
+        last = int(steps[-1]) if len(steps) else last
         yield conform(part, names, want)
 
 

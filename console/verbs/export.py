@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from console.export import ExportError, through_hub
+from console.export import ExportError, source_of, through_hub
 from console.export import export as write
 from console.link import connected, reached
 from console.outcome import FAILED, OK, USAGE, Failure
+from console.signals import Signals
 from console.verbs.ranges import moment, steps
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from console.snapshot.source import Source
+    from driftline.records import Damage
 
 
 def export(args: argparse.Namespace) -> int:
@@ -28,18 +39,55 @@ def export(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise Failure(str(error), USAGE) from error
     try:
-        with reached(args, ended=True) as run:
+        with reached(args, ended=True) as run, contextlib.ExitStack() as stack:
             if run.directory is not None:
-                report = write(run.directory, Path(args.out), args.table, long=args.long, **asked)
+                source = source_of(run.directory)
             else:
-                with connected(run, "viewer") as client:
-                    source = through_hub(client, run.id)
-                    report = write(source, Path(args.out), args.table, long=args.long, **asked)
+                source = through_hub(stack.enter_context(connected(run, "viewer")), run.id)
+            signals = stack.enter_context(Signals())
+            # In a thread: only while this one waits in Python is it told of a signal.
+            pool = stack.enter_context(ThreadPoolExecutor(1))
+            heeding = _Heeding(source, signals)
+            report = pool.submit(write, heeding, Path(args.out), args.table, long=args.long, **asked).result()
+    except _SignalledError as error:
+        return error.exit_code
     except ExportError as error:
         raise Failure(str(error), FAILED) from error
     print(f"{report.path}: {report.rows} rows, {report.columns} columns")
     warn_of(report.damaged)
     return OK
+
+
+class _SignalledError(Exception):
+    """A signal came; `exit_code` is what a shell would make of it."""
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+
+class _Heeding:
+    """A source that ends between two parts once a signal has come: what was written until then is removed."""
+
+    def __init__(self, source: Source, signals: Signals) -> None:
+        self.id = source.id
+        self._source = source
+        self._signals = signals
+
+    @property
+    def damage(self) -> Damage:
+        return self._source.damage
+
+    def parts(self, stored: str, *args: Any, **kwargs: Any) -> Iterator[pl.DataFrame]:
+        for part in self._source.parts(stored, *args, **kwargs):
+            if self._signals:
+                raise _SignalledError(self._signals.exit_code)
+            yield part
+
+    def config_digest(self) -> str:
+        return self._source.config_digest()
+
+    def synthetic(self) -> bool:
+        return self._source.synthetic()
 
 
 def warn_of(damaged: int) -> None:

@@ -1,20 +1,27 @@
-"""Names that a producer chose, queries that stop early, tables that fail amid their file: nothing may be mixed up."""
+"""Names that a producer chose, queries that stop early, tables that fail or are stopped amid their file."""
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from console import cli
 from console.export import FORMATS, export, frame, query, scan
 from console.snapshot import build, files
 from console.snapshot.plan import Answer
+from console.snapshot.source import Directory
 from console.tables import Column
 from driftline import journal as journal_module
 from driftline.frames import Metrics
+from driftline.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir, create
 from tests.unit.runs import NOW, journal, whole
 
@@ -117,6 +124,18 @@ def test_a_name_that_comes_late_is_found_through_an_alias(run: RunDir) -> None:
     assert query(run, sql)["x"].to_list() == [20.01, 21.01]
 
 
+def test_frames_that_nobody_can_read_are_left_out(run: RunDir) -> None:
+    """Of a newer producer; a part of a table may have no other."""
+    journal(run, steps(range(5), ("reward",)))
+    log = Journal(run.journal)
+    for _ in range(9):
+        body = msgspec.Raw(msgspec.msgpack.encode(["m", "a step", 1, 1.0, {"reward": 1.0}]))
+        log.append(record_encoder.encode(Record(log.head + 1, NOW, "newer", body, 1, log.head + 1)), log.head + 1, True)
+    log.close()
+    assert frame(run, "metrics")["reward/mean"].to_list() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert query(run, "SELECT count(*) AS n FROM metrics").item() == 5
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_table_that_fails_leaves_nothing_even_later(tmp_path: Path, suffix: str) -> None:
     """Polars may still be about to make its file when it has said that the table failed."""
@@ -132,3 +151,30 @@ def test_a_table_that_fails_leaves_nothing_even_later(tmp_path: Path, suffix: st
     # A write that succeeds takes longer than what those before it may still have been at.
     files.save(pl.DataFrame({"a": range(100_000)}), tmp_path / "done.parquet", {})
     assert [path.name for path in tmp_path.iterdir()] == ["done.parquet"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_export_that_a_signal_stops_leaves_nothing(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, number: signal.Signals
+) -> None:
+    """A terminal that is closed, or a job that is ended: no file of many GB may be left under a hidden name."""
+    journal(run, steps(range(40), ("reward",)))
+    told = Directory.parts
+    before = signal.getsignal(number)
+
+    def parts(self: Directory, *args: object, **kwargs: object) -> Iterator[pl.DataFrame]:
+        whole_table = list(told(self, *args, **kwargs))  # type: ignore[arg-type]
+        yield whole_table[0]
+        os.kill(os.getpid(), number)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+            yield whole_table[0].clear()
+
+    monkeypatch.setattr(Directory, "parts", parts)
+    out = tmp_path / "out"
+    out.mkdir()
+    assert cli.main(["export", "--run", str(run.path), "--out", str(out / f"m{suffix}")]) == 128 + number
+    assert list(out.iterdir()) == []
+    assert signal.getsignal(number) is before
