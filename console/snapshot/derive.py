@@ -120,7 +120,11 @@ def _lives(reports: pl.DataFrame, values: list[str]) -> list[int]:
 
 
 def syncs(spans: pl.DataFrame) -> pl.DataFrame:
-    """One row for each weight sync of each engine: seconds of every phase (null where it was not reported)."""
+    """One row for each weight sync of each engine: seconds of every phase (null where it was not reported).
+
+    A trainer that was started again counts its syncs from one: where an engine tells a phase of a name anew, it is
+    another sync, as in `console.store.syncs`. A span that is told again as it was, after a crash of the hub, is one.
+    """
 
     def phase(name: str) -> pl.Expr:
         of = pl.col("phase") == name
@@ -129,7 +133,10 @@ def syncs(spans: pl.DataFrame) -> pl.DataFrame:
     def result(name: str) -> pl.Expr:
         return pl.col("result").filter(pl.col("phase") == name).last().fill_null("")
 
-    rows = spans.sort("seq").group_by("sync", "engine", maintain_order=True).agg(
+    told = spans.sort("seq").unique(["sync", "engine", "phase", "start"], keep="first", maintain_order=True)
+    again = pl.int_range(pl.len()).over("sync", "engine", "phase")
+    told = told.with_columns(again.alias("life")).with_columns(pl.col("life").cum_max().over("sync", "engine"))
+    rows = told.group_by("sync", "engine", "life", maintain_order=True).agg(
         pl.col("step").last(),
         pl.col("start").min(),
         pl.col("version_before").first(),

@@ -18,9 +18,10 @@ from console.export import FORMATS, export, frame, query, scan
 from console.snapshot import build, files
 from console.snapshot.plan import Answer
 from console.snapshot.source import Directory
+from console.store.load import load
 from console.tables import Column
 from driftline import journal as journal_module
-from driftline.frames import Metrics
+from driftline.frames import Metrics, Span
 from driftline.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir, create
 from tests.unit.runs import NOW, journal, whole
@@ -122,6 +123,33 @@ def test_a_name_that_comes_late_is_found_through_an_alias(run: RunDir) -> None:
     journal(run, [*steps(range(20), ("reward",)), *steps(range(20, 22), ("reward", "late"))])
     sql = 'SELECT a."late" AS x FROM metrics a JOIN metrics b ON a.step = b.step WHERE a.step >= 20 ORDER BY x'
     assert query(run, sql)["x"].to_list() == [20.01, 21.01]
+
+
+def test_a_sync_of_a_trainer_that_was_started_again_is_another(run: RunDir) -> None:
+    """It counts from one again: the seconds of two syncs were added up, and two lives were one row."""
+
+    def sync(name: str, at: float, seconds: float, version: int, *engines: str) -> list[Span]:
+        return [
+            Span(name, engine, phase, at + place, seconds, version, version + 1, version, ok=version != 7)
+            for engine in engines
+            for place, phase in enumerate(("pause", "load", "resume", "total"))
+        ]
+
+    first = sync("sync-1", NOW, 0.25, 0, "engine-0") + sync("sync-2", NOW + 10, 0.5, 1, "engine-0", "engine-1")
+    told_again = first[-3:]  # the hub had crashed before it acknowledged them
+    later = sync("sync-1", NOW + 50, 1.0, 7, "engine-0", "engine-1") + sync("sync-2", NOW + 60, 2.0, 8, "engine-0")
+    journal(run, [*first, *told_again, *later])
+    table = frame(run, "syncs").select("sync", "engine", "version_before", "pause_s", "load_s", "total_s", "ok")
+    assert table.rows() == [
+        ("sync-1", "engine-0", 0, 0.25, 0.25, 0.25, True),
+        ("sync-2", "engine-0", 1, 0.5, 0.5, 0.5, True),
+        ("sync-2", "engine-1", 1, 0.5, 0.5, 0.5, True),
+        ("sync-1", "engine-0", 7, 1.0, 1.0, 1.0, False),
+        ("sync-1", "engine-1", 7, 1.0, 1.0, 1.0, False),
+        ("sync-2", "engine-0", 8, 2.0, 2.0, 2.0, True),
+    ]
+    shown = load(run).model.syncs.syncs
+    assert [(one.id, engine) for one in shown for engine in one.engines] == [row[:2] for row in table.rows()]
 
 
 def test_frames_that_nobody_can_read_are_left_out(run: RunDir) -> None:
