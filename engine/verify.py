@@ -87,6 +87,7 @@ class Load:
     _came: dict[str, _Arrival] = field(default_factory=dict)
     _packed: dict[str, Future[Entry]] = field(default_factory=dict)
     _processed: set[torch.nn.Module] = field(default_factory=set)
+    _turns: bool = False
 
     def __post_init__(self) -> None:
         names: dict[int, list[str]] = {}
@@ -151,7 +152,9 @@ class Load:
     def _arrival(self, name: str, tensor: torch.Tensor) -> _Arrival:
         place = self._places.get(name) if self.exact else None
         dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
-        if place is None or place[0] != tensor.shape:
+        if place is not None and place[0] == tensor.shape[::-1] != tensor.shape:
+            self._turns = True  # as GPT-2's loader does with every matrix; of a square one the shape does not tell
+        if place is None or place[0] != tensor.shape or (self._turns and len(shape) == 2 and shape[0] == shape[1]):
             return _Arrival(dtype, shape, crc(tensor), None)
         if place[1] != tensor.dtype:
             return _Arrival(dtype, shape, crc(tensor), crc(tensor.to(place[1])))

@@ -247,7 +247,7 @@ def checkpoint(dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     return {f"{name}.weight": torch.randn(count, 2).to(dtype) for name, count in rows.items()}
 
 
-def loaded(model: Model, sent: dict[str, torch.Tensor], *, exact: bool = True) -> Load:
+def loaded(model: Model | Turning, sent: dict[str, torch.Tensor], *, exact: bool = True) -> Load:
     load = Load(model, exact)
     model.reload()
     with load.watched():
@@ -328,6 +328,29 @@ def test_what_cannot_be_compared_is_said_to_be_received() -> None:
     unknown = {**sent, "nonsense.weight": torch.ones(2)}
     result = loaded(Model(), unknown).result()
     assert (result.digest, result.verified, result.loose) == (weights.digest(unknown), "received", ["nonsense.weight"])
+
+
+class Turning(torch.nn.Module):
+    """As vLLM's GPT-2, whose checkpoint has every matrix transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.square = Layer(4), Layer(2)
+
+    def reload(self) -> None:
+        """Nothing is packed."""
+
+    @torch.no_grad()
+    def load_weights(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        for name, tensor in tensors:
+            getattr(self, name.split(".")[0]).weight.copy_(tensor.t())
+
+
+def test_a_square_matrix_that_the_loader_transposes_is_not_taken_for_a_damaged_one() -> None:
+    torch.manual_seed(1)
+    sent = {"wide.weight": torch.randn(2, 4), "square.weight": torch.randn(2, 2)}
+    result = loaded(Turning(), sent).result()
+    assert (result.digest, result.verified, result.problem) == (weights.digest(sent), "received", "")
 
 
 # -- transport ------------------------------------------------------------------------------------------------------
