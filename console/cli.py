@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from typing import Final, NoReturn, TypeVar
 
 from console import outcome
 from console.outcome import Failure
+from console.patience import patient
 from driftline import __version__
 from driftline.rundir import RUNS_VARIABLE, RunError
 from driftline.text import sanitize
@@ -45,15 +47,13 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
-    argv = sys.argv[1:] if argv is None else argv
-    args = build(argv).parse_args(argv)
+    _whole_streams()
     try:
-        _configure(args)
-    except Failure as failure:
-        return _fail(str(failure), failure.code)
-    module, _, function = str(args.verb).partition(":")
-    try:
-        verb: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
+        with patient():
+            args = build(sys.argv[1:] if argv is None else argv).parse_args(argv)
+            _configure(args)
+            module, _, function = str(args.verb).partition(":")
+            verb: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
         code = verb(args)
         sys.stdout.flush()
         return code
@@ -64,9 +64,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return outcome.INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has had enough. Python flushes stdout once more at exit: give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has had enough.
+        _give_up_stdout()
         return outcome.OK
+    except OSError as error:
+        # The system's own refusals, wherever they are met: a full disk, a file of somebody else's.
+        _give_up_stdout()
+        return _fail(f"{error.filename or 'cannot go on'}: {(error.strerror or str(error)).lower()}", outcome.FAILED)
+
+
+def _whole_streams() -> None:
+    """Streams that were closed (`<&-`, `>&-`) become /dev/null: else the next file opened would take their place.
+
+    And what a terminal's encoding cannot show is written in escapes, not a reason to end.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  as long as the process
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _give_up_stdout() -> None:
+    """Python flushes stdout once more at exit: where that would fail, give it somewhere to go."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _configure(args: argparse.Namespace) -> None:

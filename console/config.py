@@ -92,10 +92,11 @@ def path(environ: Mapping[str, str]) -> Path:
     """Where the file is, or would be."""
     own = environ.get(CONFIG_VARIABLE)
     if own:
-        return Path(own).expanduser()
+        return Path(os.path.expanduser(own))
     base = environ.get("XDG_CONFIG_HOME") or ""
-    # The specification has relative paths ignored.
-    home = Path(base) if os.path.isabs(base) else Path.home() / ".config"
+    # The specification has relative paths ignored. Not Path.home(), which raises where there is none: a container that
+    # runs as a number without a name and without $HOME still has its runs.
+    home = Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~/.config"))
     return home / "driftline" / "config.toml"
 
 

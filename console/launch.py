@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -190,7 +191,8 @@ class Supervisor:
         code = self.poll(name)
         how = f"killed by {_signal_name(-code)}" if code is not None and code < 0 else f"exit code {code}"
         error = last_error(self.log(name))
-        return f"{f'{error} ' if error else ''}({how}; log: {self.log(name)})"
+        where = f"{how}; log: {self.log(name)}"
+        return f"{error} ({where})" if error else where
 
     def clear(self, spare: Sequence[int]) -> None:
         """End what a dead trainer left behind; the hub and the processes in `spare` go on."""
@@ -224,7 +226,7 @@ class Supervisor:
             for note in compact(self.run):
                 self._say(f"compacting the journal: segment {note.segment}")
         except CompactError as error:
-            again = f"try again: driftline compact --run {self.run.path}"
+            again = f"try again: driftline compact --run {shlex.quote(str(self.run.path))}"
             print(f"driftline: {error}; {again}", file=sys.stderr, flush=True)
 
     def _end(self, name: str, child: subprocess.Popen[bytes], grace: float) -> None:
@@ -258,11 +260,16 @@ _ERROR_LINE: Final = re.compile(
 )
 
 
+_REPORT: Final = re.compile(r"\b(?:DEBUG|INFO)\b")
+
 _PREFIX: Final = re.compile(r"^(?:driftline(?: \w+)?|trainer): ")
 
 
 def last_error(log: Path, reach: int = 65_536) -> str:
-    """The last line of a log that looks like an error, else its last line, else ""; at most 300 characters."""
+    """The last line of a log that looks like an error, else its last one that is no report, else "".
+
+    At most 300 characters. What a process that was killed reported before is not why it ended.
+    """
     try:
         with open(log, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - reach))
@@ -270,7 +277,8 @@ def last_error(log: Path, reach: int = 65_536) -> str:
     except OSError:
         return ""
     errors = [line for line in lines if _ERROR_LINE.fullmatch(line)]
-    return _PREFIX.sub("", (errors or lines or [""])[-1])[:300]
+    others = [line for line in lines if not _REPORT.search(line)]
+    return _PREFIX.sub("", (errors or others or [""])[-1])[:300]
 
 
 def _signal_name(number: int) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from console.outcome import FAILED, NO_RUN, Failure
+from console.outcome import FAILED, NO_RUN, USAGE, Failure
 from console.place import Place, Role, place
-from driftline.rundir import RUN_VARIABLE, RunDir, list_runs, runs_root
+from driftline.rundir import RUN_VARIABLE, RunDir, find, list_runs, runs_root
 from driftline.text import sanitize
 
 if TYPE_CHECKING:
@@ -33,7 +34,14 @@ def live_run(name: str | None, *, key: str | None = None, connection: str | None
 
 def named(run: RunDir) -> str:
     """How a run of this machine is named on a command line: by its id where that is enough, else by its path."""
-    return run.id if run.path.parent == runs_root().resolve() else str(run.path)
+    return shlex.quote(run.id if run.path.parent == runs_root().resolve() else str(run.path))
+
+
+def here(name: str | None, what: str) -> RunDir:
+    """The run named, which must be on this machine: `what` works on its files. Raises RunError or Failure."""
+    if (name or os.environ.get(RUN_VARIABLE) or "").startswith("ssh://"):
+        raise Failure(f"{what} works where the run is: ssh there, and call it with the run's path", USAGE)
+    return find(name)
 
 
 def newest_ended(name: str | None) -> RunDir | None:

@@ -59,15 +59,20 @@ def give(client: Client, args: argparse.Namespace, verb: Verb, values: dict[str,
 
 
 def _last(client: Client, command: str, timeout: float, progress: Progress, what: str) -> Ack:
+    heard = ""
+
     def report(ack: Ack) -> None:
-        progress.update(f"{what}: {ack.state}{': ' if ack.detail else ''}{ack.detail}")
+        nonlocal heard
+        heard = f"{ack.state}{': ' if ack.detail else ''}{ack.detail}"
+        progress.update(f"{what}: {heard}")
 
     started = time.monotonic()
     try:
         return client.wait(command, timeout, on_ack=report)
     except ClientError as error:
         if time.monotonic() - started >= timeout - 0.05:
-            raise Failure(f"{what}: no final answer within {timeout:.0f} s", TIMEOUT) from error
+            last = f"the last was: {heard}" if heard else "nobody in the run has taken it"
+            raise Failure(f"{what}: no final answer within {timeout:.0f} s; {last}", TIMEOUT) from error
         raise
 
 

@@ -71,7 +71,7 @@ def place(name: str | None, *, key: str | None = None, connection: str | None = 
     if connection is not None and name is not None:
         raise Failure("give a run or --connection FILE, not both", USAGE)
     file = connection or name
-    if connection is not None or (file is not None and Path(file).is_file()):
+    if connection is not None or (file is not None and os.path.isfile(file)):
         return Apart(Path(str(file)), own)
     return Here(find(name), own)
 

@@ -7,6 +7,7 @@ that sees every frame (the demonstration's operator).
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -99,8 +100,9 @@ class Session:
         finally:
             self._behind = False
         if not self.signals and self.supervisor.poll("trainer") is None:
+            path = shlex.quote(str(self.run.path))
             print(
-                f"run {self.run.id} goes on; the console again: driftline attach {self.run.path} --operate\n"
+                f"run {self.run.id} goes on; the console again: driftline attach {path} --operate\n"
                 f"ctrl-C here ends the run",
                 flush=True,
             )

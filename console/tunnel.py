@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import math
 import os
+import re
 import shutil
 import signal
 import stat
@@ -44,6 +45,12 @@ PREFIX: Final = "driftline-ssh-"
 YOUNG_SECONDS: Final = 60.0
 """A folder changed more recently than this may be one that is being made."""
 _TICK: Final = 0.02
+_SOCKET_PATH: Final = 103
+"""Bytes that the address of a Unix socket may have everywhere (macOS; Linux has four more)."""
+_LONGEST: Final = f"/{PREFIX}12345678/control.1234567890123456"
+"""What is put behind the folder of temporary files: OpenSSH binds its socket under a longer name first."""
+_PLAIN: Final = re.compile(r"[^%:$]+")
+"""OpenSSH replaces or splits at the others in the paths that it is given."""
 
 
 class TunnelError(RuntimeError):
@@ -258,16 +265,23 @@ class Tunnel:
 
 def _folder() -> tuple[Path, int]:
     """A folder of mode 0700 and a lock on it, which ends with this process however that ends."""
-    path = Path(tempfile.mkdtemp(prefix=PREFIX))
+    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base()))
     mine = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     with contextlib.suppress(OSError):  # where nobody can lock, nobody sweeps
         fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return path, mine
 
 
+def base() -> str:
+    """Where the folders of sockets are: $TMPDIR, or /tmp where that is too long for a socket's address."""
+    wanted = tempfile.gettempdir()
+    fits = len(os.fsencode(wanted + _LONGEST)) <= _SOCKET_PATH and _PLAIN.fullmatch(wanted)
+    return wanted if fits else "/tmp"
+
+
 def sweep() -> None:
     """Remove the folders that consoles of this user left behind when they were killed."""
-    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for path in Path(base()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):  # somebody else's, or gone meanwhile
             status = path.lstat()
             young = time.time() - status.st_mtime < YOUNG_SECONDS

@@ -152,8 +152,12 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def runs_root() -> Path:
-    """The folder that holds the runs: $DRIFTLINE_RUNS, else ./runs."""
-    return Path(os.environ.get(RUNS_VARIABLE) or "runs").resolve()
+    """The folder that holds the runs: $DRIFTLINE_RUNS, else ./runs. Raises RunError."""
+    root = Path(os.environ.get(RUNS_VARIABLE) or "runs")
+    try:
+        return root.resolve()
+    except OSError as error:
+        raise RunError(f"{root}: cannot be found from here: {error.strerror}; is the current folder gone?") from error
 
 
 def create(root: Path, name: str) -> RunDir:
@@ -182,9 +186,15 @@ def find(name: str | None, root: Path | None = None) -> RunDir:
         if not live:
             raise RunError(f"no live run in {root}; start one with: driftline run configs/demo.toml")
         return live[0]
+    refusal = ""
     for path in (Path(name), root / name):
-        if path.is_dir() and ((path / "journal").is_dir() or (path / "connection.json").exists()):
-            return RunDir(path.resolve())
+        try:
+            if path.is_dir() and ((path / "journal").is_dir() or (path / "connection.json").exists()):
+                return RunDir(path.resolve())
+        except OSError as error:  # another user's, or longer than a name may be
+            refusal = error.strerror or str(error)
+    if refusal:
+        raise RunError(f"run '{name[:200]}' cannot be looked at: {refusal.lower()}")
     raise RunError(f"no run '{name}': neither a run directory nor an id in {root}; see: driftline list")
 
 
@@ -192,7 +202,8 @@ def list_runs(root: Path | None = None) -> list[RunDir]:
     """All run directories under `root`, newest first."""
     root = root or runs_root()
     try:
-        paths = [p for p in root.iterdir() if (p / "journal").is_dir()]
+        # Not Path.is_dir, which raises for a folder of another user's: it would hide all the others.
+        paths = [p for p in root.iterdir() if os.path.isdir(p / "journal")]
     except OSError:
         return []
 

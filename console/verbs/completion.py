@@ -6,22 +6,28 @@ Made by shtab from the tree of arguments, so it cannot know less than the parser
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 from typing import Final
 
 import shtab
 
+from console import config
 from console.cli import build
 from console.outcome import OK
 from driftline.corrections import CORRECTIONS
 from driftline.fixes import FIXES
+from driftline.rundir import RUNS_VARIABLE
 
 _RUNS: Final = "driftline_runs"
-# Names of folders, without an interpreter start: tab must answer at once.
+DEFAULT_RUNS: Final = "runs"
+# Names of folders, without an interpreter start: tab must answer at once. ROOT: the folder that is configured.
 _LIST: Final = (
-    'for d in "${DRIFTLINE_RUNS:-runs}"/*/journal; do [ -d "$d" ] && d="${d%/journal}" && echo "${d##*/}"; done'
+    'r=${DRIFTLINE_RUNS:-}; [ -n "$r" ] || r=ROOT; '
+    'for d in "$r"/*/journal; do [ -d "$d" ] && d="${d%/journal}" && echo "${d##*/}"; done'
 )
 _FISH: Final = (
-    'for d in (test -n "$DRIFTLINE_RUNS"; and echo $DRIFTLINE_RUNS; or echo runs)/*/journal; basename (dirname $d); end'
+    'for d in (test -n "$DRIFTLINE_RUNS"; and echo $DRIFTLINE_RUNS; or echo ROOT)/*/journal; basename (dirname $d); end'
 )
 _PREAMBLE: Final = {
     "bash": f'_{_RUNS}() {{ compgen -W "$({_LIST})" -- "$1"; }}',
@@ -41,8 +47,19 @@ def completion(args: argparse.Namespace) -> int:
     """Print the script; for bash: eval "$(driftline completion bash)"."""
     parser = build()
     _mark(parser)
-    print(shtab.complete(parser, shell=args.shell, preamble=_PREAMBLE))
+    root = shlex.quote(_configured_runs())
+    preamble = {shell: text.replace("ROOT", root) for shell, text in _PREAMBLE.items()}
+    print(shtab.complete(parser, shell=args.shell, preamble=preamble))
     return OK
+
+
+def _configured_runs() -> str:
+    """The folder of runs that holds where $DRIFTLINE_RUNS says nothing; a file that is wrong is no reason to fail."""
+    try:
+        found = config.load({name: value for name, value in os.environ.items() if name != RUNS_VARIABLE})
+    except config.ConfigError:
+        return DEFAULT_RUNS
+    return found.settings.runs or DEFAULT_RUNS
 
 
 def _mark(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
+from itertools import chain
 
 import zmq
 
@@ -29,19 +30,25 @@ def examine(args: argparse.Namespace) -> int:
     terminal, colours, utf-8, run.
     """
     run = _run(args)
+    findings = []
     try:
-        findings = [*(of_run(run) if run is not None else no_run()), *of_machine()]
+        for finding in chain(of_run(run) if run is not None else no_run(), of_machine()):
+            findings.append(finding)
+            if not args.json:
+                _tell(finding)
     finally:
         if run is not None:
             run.close()
     if args.json:
         print(to_json(doctor.document(run.id if run is not None else None, findings)))
-    else:
-        for finding in findings:
-            print(sanitize(f"{finding.verdict:4}  {finding.check:10}  {finding.text}"))
-            if finding.todo:
-                print(sanitize(f"{'':16}  -> {finding.todo}"))
     return FAILED if doctor.worst(findings) == "fail" else OK
+
+
+def _tell(finding: Finding) -> None:
+    """At once, because the next check may have to wait: a hub that hangs is asked several questions."""
+    print(sanitize(f"{finding.verdict:4}  {finding.check:10}  {finding.text}"), flush=True)
+    if finding.todo:
+        print(sanitize(f"{'':16}  -> {finding.todo}"), flush=True)
 
 
 def _run(args: argparse.Namespace) -> Place | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from console.launch import Supervisor
+from console.link import here
 from console.outcome import OK, Failure
 from console.prepare import make_run
 from console.signals import Signals
 from driftline.config import HubConfig
-from driftline.rundir import RUN_VARIABLE, RunDir, find
+from driftline.rundir import RUN_VARIABLE, RunDir
 
 
 def simulate(args: argparse.Namespace) -> int:
@@ -47,11 +49,12 @@ def hub(args: argparse.Namespace) -> int:
     with Signals() as signals, Supervisor(made) as supervisor:
         if not supervisor.start_hub(_settings(args), cancelled=signals.__bool__):
             return signals.exit_code
+        path = shlex.quote(str(made.path))  # these lines are there to be copied into a shell
         print(
             f"run {made.id}\n"
-            f"in your trainer's environment:  export {RUN_VARIABLE}={made.path}\n"
-            f"look:                           driftline attach {made.path}\n"
-            f"ctrl-C ends the hub; go on with it: driftline hub --run {made.path}",
+            f"in your trainer's environment:  export {RUN_VARIABLE}={path}\n"
+            f"look:                           driftline attach {path}\n"
+            f"ctrl-C ends the hub; go on with it: driftline hub --run {path}",
             flush=True,
         )
         while not signals.pause(0.2):
@@ -68,7 +71,7 @@ def _settings(args: argparse.Namespace) -> HubConfig:
 def _directory(args: argparse.Namespace) -> RunDir:
     if args.run is None:
         return make_run(args.name)
-    found = find(args.run)
+    found = here(args.run, "hub")
     if found.live():
         raise Failure(f"run {found.id} has a hub already (pid {found.connection().pid})")
     return found

@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 
-from console.outcome import OK
+from console.link import here
+from console.outcome import OK, Failure
 from driftline.keys import Grant, add, key_files, read_authorized, revoke
-from driftline.rundir import find
+from driftline.rundir import RunError
 
 
 def new(args: argparse.Namespace) -> int:
     """Make a key pair and grant it a role; prints where it is and what it may do. Works on a live run at once."""
-    run = find(args.run)
+    run = here(args.run, "keys")
     name = args.produces if args.role == "producer" and args.produces else args.name
-    path = add(run, args.name, args.role, name, tokens=not args.no_tokens)
+    try:
+        path = add(run, args.name, args.role, name, tokens=not args.no_tokens)
+    except RunError as error:
+        raise Failure(str(error)) from error  # the run is there; what was asked of it is not done
     print(f"{path}  {args.role} {name}{'' if not args.no_tokens else ', no raw tokens'}")
     print("the holder needs this file and the run's connection.json; move both over a channel that you trust")
     return OK
@@ -22,7 +26,7 @@ def new(args: argparse.Namespace) -> int:
 
 def listing(args: argparse.Namespace) -> int:
     """Every granted key. With --json one array of {"key", "role", "name", "tokens", "public"}."""
-    run = find(args.run)
+    run = here(args.run, "keys")
     files = key_files(run)
     grants = list(read_authorized(run.keys / "authorized").values())
     if args.json:
@@ -37,8 +41,11 @@ def listing(args: argparse.Namespace) -> int:
 
 def withdraw(args: argparse.Namespace) -> int:
     """Take a key's rights away; a live hub cuts its holder off within about a second."""
-    run = find(args.run)
-    grant = revoke(run, args.key)
+    run = here(args.run, "keys")
+    try:
+        grant = revoke(run, args.key)
+    except RunError as error:
+        raise Failure(str(error)) from error
     print(f"revoked: {grant.role} {grant.name}  {grant.public}")
     return OK
 

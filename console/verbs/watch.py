@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from console.link import reached
-from console.outcome import ALARM, FAILED, NO_RUN, OK, Failure
+from console.outcome import ALARM, FAILED, NO_RUN, OK, TIMEOUT, Failure
 from console.place import Place
 from console.plain import clock, to_json
 from console.sentinels.alarm import Alarm
@@ -16,7 +16,7 @@ from console.sentinels.alert import Alerts, Ringer, Runner
 from console.sentinels.rules import Rules
 from console.sentinels.watch import Sentinels
 from console.store.model import RunModel
-from console.trouble import BEHIND_FRAMES, Link
+from console.trouble import BEHIND_FRAMES, STALE_AFTER, Link
 from console.verbs.sentinels import alerts as read_alerts
 from console.verbs.sentinels import read as read_rules
 from console.verbs.tail import ENDED, GONE
@@ -40,7 +40,8 @@ def watch(args: argparse.Namespace) -> int:
     metric, an engine or ""), `step`, `value`, `limit`, `text`, `time`, `cleared_step` (-1 while raised),
     `cleared_time`, `cleared_text`, `acknowledged`. NaN and infinities are strings.
 
-    Exit code 0; with --exit-code 7 when an alarm that was printed is or was raised; 1 when the run failed.
+    Exit code 0; with --exit-code 7 when an alarm that was printed is or was raised; 1 when the run failed; 1, 3 or 4
+    when it was not heard, so that no alarm is known.
     """
     rules = read_rules(args.rules)
     alerts = read_alerts(args)
@@ -138,7 +139,7 @@ def _follow(
 ) -> int:
     model = RunModel()
     began = time.monotonic()
-    caught_up, silent_since = False, None
+    caught_up, silent_since, asked = False, None, False
     while limit is None or time.monotonic() - began < limit:
         feed.wait(LOOK)
         frames = feed.drain(BATCH)
@@ -152,7 +153,10 @@ def _follow(
         changed = sentinels.look(model, now, link)
         if not caught_up:
             if len(frames) == BATCH or not status.connected or status.behind > BEHIND_FRAMES:
-                _give_up_on_silence(run, status.age, status.error)
+                _give_up_on_silence(run, status.age, status.error, once=once)
+                if status.age > STALE_AFTER and not asked:
+                    asked = True
+                    out.note(f"run {run.id} is not heard: waiting for its hub, no alarm is known until it speaks")
                 continue
             caught_up = True
             changed = sorted(sentinels.standing, key=lambda alarm: alarm.number)
@@ -173,9 +177,14 @@ def _follow(
         silent_since = None if not status.stale or run.live() else silent_since or now
         if silent_since is not None and now - silent_since > GONE:
             raise Failure(f"run {run.id} has ended without a last word: its hub is gone")
+    if not caught_up:
+        text = f"run {run.id} was not heard to its newest step within {limit:g} s: its alarms are not known"
+        raise Failure(text, TIMEOUT)
     return OK
 
 
-def _give_up_on_silence(run: Place, age: float, error: str) -> None:
-    if age > GONE and not run.live():
-        raise Failure(f"run {run.id} is not heard{': ' + error if error else ''}", NO_RUN)
+def _give_up_on_silence(run: Place, age: float, error: str, *, once: bool) -> None:
+    """Raises Failure: there is no hub any more, or one that does not speak is all that there is to ask."""
+    if age > GONE and (once or not run.live()):
+        code = FAILED if run.live() else NO_RUN
+        raise Failure(f"run {run.id} is not heard{': ' + error if error else ''}; its alarms are not known", code)

@@ -7,6 +7,7 @@ import fcntl
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,94 @@ def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
         env=os.environ | {"DRIFTLINE_RUNS": str(tmp_path / "runs"), "PYTHONUNBUFFERED": "1"},
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "said"),
+    [
+        ("list >&-", 0, ""),
+        ("list <&-", 0, ""),
+        ("attach <&-", 3, "no live run"),
+        ("attach nope 2>&-", 3, ""),
+        ("list >/dev/full", 1, "driftline: cannot go on: no space left on device\n"),
+        ("status --run $(printf 'a%.0s' {1..5000})", 3, "cannot be looked at: file name too long\n"),
+    ],
+)
+def test_streams_that_are_closed_or_full_are_no_traceback(tmp_path: Path, shell: str, code: int, said: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -P -m console.cli {shell}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | {"DRIFTLINE_RUNS": str(tmp_path / "runs")},
+    )
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") <= 1
+    assert "driftline:" not in done.stdout, "a complaint is no data, also where stderr is closed"
+
+
+def test_a_locale_without_the_signs_gets_them_escaped(tmp_path: Path) -> None:
+    done = driftline("sentinels", "show", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    name = create(tmp_path / "rüns", "old").path
+    done = driftline("status", "--run", str(name), "--json", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xfc" in done.stdout
+
+
+HOMELESS = """
+import pwd, sys
+def unknown(_number): raise KeyError
+pwd.getpwuid = unknown
+from console.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_user_without_a_name_and_a_home_has_runs_too(tmp_path: Path) -> None:
+    """As in a container that runs as a number."""
+    clean = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CONFIG_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", HOMELESS, "list"], capture_output=True, text=True, timeout=60, env=clean,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("no runs in ")
+
+
+INTERRUPTED = """
+import importlib, os, signal, sys
+from console import cli, entry
+times, real = int(sys.argv.pop(1)), importlib.import_module
+def importing(name):
+    if name.startswith("console.verbs."):
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+        print("whole", flush=True)
+    return real(name)
+importlib.import_module = importing
+sys.exit(entry.main())
+"""
+
+
+@pytest.mark.parametrize(("times", "code", "said"), [(1, 130, "whole\n"), (2, -signal.SIGINT, "")])
+def test_ctrl_c_waits_for_an_import_and_the_second_does_not(tmp_path: Path, times: int, code: int, said: str) -> None:
+    """An exception in the midst of one is a page of traceback, or a crash of the extension that is being made."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", INTERRUPTED, str(times), "simulate"], capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, env=os.environ | {"DRIFTLINE_RUNS": str(tmp_path / "runs")},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (code, said, "")
+    assert not (tmp_path / "runs").exists(), "nothing has been started"
+
+
+@pytest.mark.parametrize("args", [("keys", "list"), ("keys", "new", "ana"), ("hub",)])
+def test_what_works_on_a_runs_files_says_so_of_another_machine(tmp_path: Path, args: tuple[str, ...]) -> None:
+    done = driftline(*args, "--run", "ssh://box/runs/demo-1", cwd=tmp_path)
+    assert f"{args[0]} works where the run is" in sentence(done)
+    assert done.returncode == 2
 
 
 PROBE = """

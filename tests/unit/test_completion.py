@@ -106,6 +106,24 @@ def test_runs_of_the_folder_and_none_where_there_is_none(tab: Tab, tmp_path: Pat
     assert tab("driftline attach ") == [run.id]
 
 
+def test_runs_of_the_configured_folder(tmp_path: Path) -> None:
+    run = create(tmp_path / "my runs", "kept")
+    (tmp_path / "config.toml").write_text(f'runs = "{tmp_path}/my runs"\n')
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
+    command = [sys.executable, "-P", "-m", "console.cli", "completion", "bash"]
+    made = subprocess.run(
+        command, capture_output=True, check=True, timeout=60,
+        env=clean | {"DRIFTLINE_CONFIG": str(tmp_path / "config.toml"), "DRIFTLINE_RUNS": "elsewhere"},
+    )  # fmt: skip
+    (tmp_path / "script").write_bytes(made.stdout)
+    assert BASH is not None
+    done = subprocess.run(
+        [BASH, "--norc", "--noprofile", "-c", TAB, "bash", str(tmp_path / "script"), "driftline attach "],
+        env=clean, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [run.id]
+
+
 def test_files_and_folders(tab: Tab, tmp_path: Path) -> None:
     (tmp_path / "demo.toml").touch()
     (tmp_path / "deep").mkdir()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from console.cli import main
-from console.outcome import NO_RUN, OK
+from console.outcome import FAILED, OK
 from driftline import wire
 from driftline.client import Client, Feed, RefusedError, attach
 from driftline.frames import Metrics, Tokens
@@ -199,7 +199,7 @@ def test_what_cannot_be_done_is_one_sentence(
     run: RunDir, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
 ) -> None:
     before = (run.keys / "authorized").read_bytes()
-    assert main(["keys", *arguments]) == NO_RUN
+    assert main(["keys", *arguments]) == FAILED, "the run is there"
     told = capsys.readouterr()
     assert text in told.err
     assert (len(told.err.splitlines()), told.out) == (1, "")

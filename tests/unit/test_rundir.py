@@ -1,5 +1,6 @@
 """Run directories: made private, found by id, path or liveness."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -46,6 +47,34 @@ def test_find_by_id_and_path_and_not_by_accident(tmp_path: Path):
     (tmp_path / "plain").mkdir()
     with pytest.raises(rundir.RunError):
         rundir.find("plain", tmp_path)
+
+
+def test_what_cannot_be_looked_at_hides_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As root everything can be: the folder of another user's is one whose every question the system refuses."""
+    mine, theirs = rundir.create(tmp_path, "mine"), rundir.create(tmp_path, "theirs")
+    stat = os.stat
+
+    def refusing(path, *args, **options):
+        if isinstance(path, str | os.PathLike) and Path(path).is_relative_to(theirs.path / "journal"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *args, **options)
+
+    monkeypatch.setattr("os.stat", refusing)
+    assert rundir.list_runs(tmp_path) == [mine]
+    with pytest.raises(rundir.RunError, match=rf"run '{theirs.id}' cannot be looked at: permission denied"):
+        rundir.find(theirs.id, tmp_path)
+
+
+def test_a_name_that_is_too_long_and_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(rundir.RunError, match=r"^run 'a{200}' cannot be looked at: file name too long$"):
+        rundir.find("a" * 5000, tmp_path)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.delenv(rundir.RUNS_VARIABLE, raising=False)
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(rundir.RunError, match="is the current folder gone"):
+        rundir.runs_root()
 
 
 def test_the_connection_file_is_private_and_comes_back(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -152,9 +153,9 @@ def test_a_live_run_is_followed_and_a_command_is_run(tmp_path: Path, hub: Hub) -
     ("value", "options", "code"),
     [
         (0.2, ("--exit-code", "--once"), 7),
-        (0.2, ("--exit-code", "--seconds", "1"), 7),
+        (0.2, ("--exit-code", "--seconds", "3"), 7),
         (0.01, ("--exit-code", "--once"), 0),
-        (0.01, ("--exit-code", "--seconds", "1"), 0),
+        (0.01, ("--exit-code", "--seconds", "3"), 0),
         (0.2, ("--once",), 0),
     ],
 )
@@ -170,3 +171,16 @@ def test_the_exit_code_of_a_live_run_that_goes_on(
     done = driftline("watch", str(hub.run.path), *options, cwd=tmp_path)
     assert (done.returncode, "mismatch-limit" in done.stdout) == (code, value == 0.2), done.stdout + done.stderr
     probe.close(1.0)
+
+
+def test_a_hub_that_hangs_is_not_a_run_without_alarms(tmp_path: Path, hub: Hub) -> None:
+    """A gate in CI that asks it must not be told that all is well."""
+    assert hub.process is not None
+    os.kill(hub.process.pid, signal.SIGSTOP)
+    try:
+        done = driftline("watch", str(hub.run.path), "--exit-code", "--once", "--seconds", "3", cwd=tmp_path)
+    finally:
+        os.kill(hub.process.pid, signal.SIGCONT)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "waiting for its hub, no alarm is known until it speaks" in done.stderr
+    assert "was not heard to its newest step within 3 s: its alarms are not known" in done.stderr

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,16 +27,29 @@ time.sleep(600)
 
 
 @pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    return tmp_path
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Not pytest's own folder, which is longer than the address of a socket may be."""
+    with tempfile.TemporaryDirectory(prefix="dl-", dir="/tmp") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr("tempfile.tempdir", None)
+        yield Path(folder)
 
 
 def age(path: Path) -> Path:
     past = time.time() - 2 * tunnel.YOUNG_SECONDS
     os.utime(path, (past, past), follow_symlinks=False)
     return path
+
+
+@pytest.mark.parametrize("name", ["x" * 80, "with%h", "with:colon"])
+def test_a_folder_that_no_socket_can_have_is_not_used(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    assert tunnel.base() == str(temporary)
+    (temporary / name).mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary / name))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert tunnel.base() == "/tmp"
 
 
 def test_only_the_folders_of_dead_consoles_go(temporary: Path) -> None:

@@ -1,0 +1,16 @@
+"""What the installed `driftline` starts: the command line, and ctrl-C already while it is read in."""
+
+from __future__ import annotations
+
+from console.outcome import INTERRUPTED
+from console.patience import patient
+
+
+def main() -> int:
+    """Run one verb and return its exit code."""
+    try:
+        with patient():
+            from console import cli
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return cli.main()
