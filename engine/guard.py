@@ -9,6 +9,7 @@ it ends at once.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -54,6 +55,9 @@ class Guard:
 
 def main(patience: float) -> None:
     """Adopt what comes on stdin; at its end, end it all."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # Whoever ends what a dead trainer left behind means this process as well, which then has its work to do.
+        signal.signal(number, signal.SIG_IGN)
     processes = Processes()
     for line in sys.stdin:
         processes.adopt(json.loads(line))
