@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from console.replay.stream import frames
+from console.store.load import portions
+from console.store.stretch import Column, columns
 from driftline.config import Config, ConfigError, load
 from driftline.corrections import OFF
-from driftline.frames import FixState, FrameError, Metrics, RunState, Stamped
+from driftline.frames import FixState, Frame, FrameError, Metrics, RunState, Stamped
 from driftline.metrics import resolve
-from driftline.records import kind
+from driftline.records import Damage, kind
 from driftline.rundir import RunDir, RunError, find
 
 KEYS: Final = frozenset({"step", "time", "version", "synthetic"})
@@ -116,7 +118,38 @@ def of_directory(run: RunDir) -> Run:
     except ConfigError:
         # Of somebody's own trainer, or of another version: the verdict does not need it.
         config = None
-    return of_frames(run.id, (one for one in frames(run) if kind(one.body) != b"t"), config)
+    found = _in_order(run, config)
+    return of_frames(run.id, (one for one in frames(run) if kind(one.body) != b"t"), config) if found is None else found
+
+
+def _in_order(run: RunDir, config: Config | None) -> Run | None:
+    """What `of_frames` makes of a run that reports once a step, one after the other, in bulk; None for another run."""
+    told: dict[str, list[Column]] = {}
+    story = _Story()
+    at, last = 0, None
+    for portion in portions(run, Damage()):
+        places = steps = np.empty(0, np.int64)
+        if portion.stretches:
+            places = np.concatenate([one.places for one in portion.stretches])
+            order = np.argsort(places)
+            places, steps = places[order], np.concatenate([one.steps for one in portion.stretches])[order]
+            if (steps[1:] <= steps[:-1]).any() or (last is not None and steps[0] <= last):
+                return None
+            for name, column in columns(portion.stretches).items():
+                told.setdefault(name, []).append(column)
+        for stamped in portion.others:
+            before = int(np.searchsorted(places, stamped.seq))
+            try:
+                story.take(stamped.frame(), int(steps[before - 1]) if before else at)
+            except FrameError:
+                continue
+        if len(steps):
+            at = last = int(steps[-1])
+    series = {
+        name: Series(np.concatenate([one.steps for one in some]), np.concatenate([one.values for one in some]))
+        for name, some in told.items()
+    }
+    return story.run(run.id, series, config)
 
 
 class _Points:
@@ -146,6 +179,38 @@ class _Points:
         return Series(np.array(self.steps, np.int64), np.array(self.values, np.float64))
 
 
+class _Story:
+    """What happened to a run besides its numbers."""
+
+    def __init__(self) -> None:
+        self._changes: list[FixChange] = []
+        self._corrections: list[CorrectionChange] = []
+        self._values: dict[str, str] = {}
+        self._synthetic = False
+
+    def take(self, frame: Frame, at: int) -> None:
+        """A frame that came after the numbers of step `at`."""
+        match frame:
+            case FixState() if self._values.get(frame.fix) != frame.effective:
+                self._values[frame.fix] = frame.effective
+                self._changes.append(FixChange(at, frame.fix, frame.effective))
+            case RunState():
+                self._synthetic = self._synthetic or frame.synthetic
+                known = self._corrections[-1].value if self._corrections else OFF
+                if frame.correction and frame.correction != known:
+                    self._corrections.append(CorrectionChange(max(frame.correction_since, 0), frame.correction))
+            case _:
+                pass
+
+    def cut(self, step: int) -> None:
+        """Forget what came after `step`."""
+        self._changes = [change for change in self._changes if change.step <= step]
+        self._corrections = [change for change in self._corrections if change.step <= step]
+
+    def run(self, name: str, series: dict[str, Series], config: Config | None) -> Run:
+        return Run(name, series, tuple(self._changes), self._synthetic, tuple(self._corrections), config)
+
+
 def of_frames(name: str, stream: Iterable[Stamped], config: Config | None = None) -> Run:
     """Fold frames, oldest first.
 
@@ -154,10 +219,7 @@ def of_frames(name: str, stream: Iterable[Stamped], config: Config | None = None
     """
     said: dict[str, dict[str, _Points]] = {}
     newest: dict[str, int] = {}
-    changes: list[FixChange] = []
-    corrections: list[CorrectionChange] = []
-    values: dict[str, str] = {}
-    synthetic, at = False, 0
+    story, at = _Story(), 0
     for stamped in stream:
         try:
             frame = stamped.frame()
@@ -172,21 +234,12 @@ def of_frames(name: str, stream: Iterable[Stamped], config: Config | None = None
                 if earlier and any(key in own and own[key].has(frame.step) for key in named):
                     for points in own.values():
                         points.cut(frame.step)
-                    changes = [change for change in changes if change.step <= frame.step]
-                    corrections = [change for change in corrections if change.step <= frame.step]
+                    story.cut(frame.step)
                 newest[stamped.producer] = at = frame.step
                 for key, value in named.items():
                     own.setdefault(key, _Points()).put(frame.step, value)
-            case FixState() if values.get(frame.fix) != frame.effective:
-                values[frame.fix] = frame.effective
-                changes.append(FixChange(at, frame.fix, frame.effective))
-            case RunState():
-                synthetic = synthetic or frame.synthetic
-                known_value = corrections[-1].value if corrections else OFF
-                if frame.correction and frame.correction != known_value:
-                    corrections.append(CorrectionChange(max(frame.correction_since, 0), frame.correction))
             case _:
-                pass
+                story.take(frame, at)
     merged: dict[str, _Points] = {}
     for own in said.values():
         for key, points in own.items():
@@ -196,7 +249,7 @@ def of_frames(name: str, stream: Iterable[Stamped], config: Config | None = None
                 for step, value in zip(points.steps, points.values, strict=True):
                     known.put(step, value)
     series = {key: points.series() for key, points in merged.items() if points.steps}
-    return Run(name, series, tuple(changes), synthetic, tuple(corrections), config)
+    return story.run(name, series, config)
 
 
 def of_parquet(path: Path) -> Run:

@@ -10,11 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+import console.parity.runs as parity_runs
 from console.compact import compact
 from console.parity.runs import Corrected, FixChange, Run, SourceError, of_frames, of_parquet, open_run
 from driftline import journal as journal_module
 from driftline.frames import EngineFix, FixState, Frame, Metrics, RunState, Stamped, encode
-from driftline.journal import segments
+from driftline.journal import read, segments
 from driftline.rundir import RunError, create
 from tests.unit.runs import journal
 
@@ -153,3 +154,40 @@ def test_what_the_journal_has_no_more_is_judged_as_well(tmp_path: Path, monkeypa
     after = open_run(str(made.path))
     assert points(after, "reward/mean") == points(before, "reward/mean") == {step: float(step) for step in range(60)}
     assert after.fixes == before.fixes
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_run_read_in_bulk_is_the_run_frame_by_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Runs in order (even seeds), which need no frame of numbers decoded, and resumed ones."""
+    monkeypatch.setattr(journal_module, "SEGMENT_BYTES", 4_000)
+    rng = np.random.default_rng(seed)
+    frames: list[Frame] = [fix("off")]
+    step, names = 0, ["reward", "mine", "policy/entropy"]
+    for _ in range(300):
+        step += 1 if rng.random() < 0.9 or seed % 2 == 0 else -int(rng.integers(0, 20))
+        if rng.random() < 0.05:
+            names = [str(name) for name in rng.permutation(["reward", "mine", "policy/entropy", "late"])[:3]]
+        frames.append(Metrics(step, 0, 0.0, {name: float(rng.choice([1.5, math.nan, step / 7])) for name in names}))
+        if rng.random() < 0.1:
+            frames.append(fix(str(rng.choice(["on", "off"])), "on"))
+        if rng.random() < 0.05:
+            frames.append(correction(step, str(rng.choice(["off", "tis"])), step))
+    made = create(tmp_path, "bulk")
+    journal(made, frames)
+    expected = of_frames(made.id, read(made.journal))
+    if seed % 2 == 0:
+        monkeypatch.setattr(parity_runs, "of_frames", None)
+    for gone in (0, 2):
+        list(compact(made))
+        for path in segments(made.journal)[:gone]:
+            path.unlink()
+        found = open_run(str(made.path))
+        assert (found.fixes, found.corrections, found.synthetic) == (
+            expected.fixes, expected.corrections, expected.synthetic,
+        )  # fmt: skip
+        assert found.series.keys() == expected.series.keys()
+        for name, series in expected.series.items():
+            np.testing.assert_array_equal(found.series[name].steps, series.steps)
+            np.testing.assert_array_equal(found.series[name].values, series.values)
