@@ -54,14 +54,18 @@ class Guard:
 
 
 def main(patience: float) -> None:
-    """Adopt what comes on stdin; at its end, end it all."""
+    """Adopt what comes on stdin; at its end, end it all.
+
+    Whoever ends what a dead trainer left behind means this process as well, which then has its work to do, without
+    patience: such a supervisor kills in the end.
+    """
+    asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # Whoever ends what a dead trainer left behind means this process as well, which then has its work to do.
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda number, _: asked.append(number))
     processes = Processes()
     for line in sys.stdin:
         processes.adopt(json.loads(line))
-    processes.end(patience)
+    processes.end(patience, hurry=lambda: bool(asked))
     sweep(STALE_S)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -60,10 +61,13 @@ class Processes:
             self.remember(int(pid), float(born))
         self._segments.update(name for name in map(str, dumped["segments"]) if _SEGMENT.fullmatch(name))
 
-    def end(self, patience: float) -> list[int]:
-        """Wait up to `patience` seconds for all to go, kill what is left; returns the pids that were killed."""
+    def end(self, patience: float, hurry: Callable[[], bool] = lambda: False) -> list[int]:
+        """Wait up to `patience` seconds for all to go, kill what is left; returns the pids that were killed.
+
+        `hurry` ends the patience as soon as it is true.
+        """
         self.refresh()
-        left = _wait(self._held, patience)
+        left = _wait(self._held, patience, hurry)
         killed = _kill([process for process in left if not _tracks(process)])
         left = _wait(self._held, max(patience, KILLED_S))
         killed += _kill([process for process in left if process.pid not in killed])
@@ -90,10 +94,14 @@ def _tracks(process: psutil.Process) -> bool:
     return False
 
 
-def _wait(processes: set[psutil.Process], seconds: float) -> list[psutil.Process]:
+def _wait(
+    processes: set[psutil.Process], seconds: float, hurry: Callable[[], bool] = lambda: False
+) -> list[psutil.Process]:
     """Wait for all to end, up to `seconds`; returns those that still run."""
     deadline = time.monotonic() + seconds
     while (alive := [process for process in processes if _runs(process)]) and time.monotonic() < deadline:
+        if hurry():
+            break
         time.sleep(POLL_S)
     return alive
 

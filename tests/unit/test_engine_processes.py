@@ -34,7 +34,7 @@ os.utime(FOLDER / weights.name, (0, 0))
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 processes = Processes()
 processes.remember(child.pid)
-guard = Guard(patience=0.1)
+guard = Guard(patience=float(sys.argv[1]))
 guard.tell(processes)
 print(weights.name, child.pid, guard._child.pid, flush=True)
 time.sleep(600)
@@ -95,23 +95,25 @@ def test_a_reused_pid_is_spared(parent: tuple[psutil.Process, psutil.Process]) -
     assert parent[0].is_running()
 
 
-def _wait_until_ignored(number: signal.Signals, process: psutil.Process) -> None:
+def _wait_until_caught(number: signal.Signals, process: psutil.Process) -> None:
     status, deadline = Path(f"/proc/{process.pid}/status"), time.monotonic() + LIMIT_S
-    while not int(status.read_text().partition("SigIgn:")[2].split()[0], 16) >> (number - 1) & 1:
+    while not int(status.read_text().partition("SigCgt:")[2].split()[0], 16) >> (number - 1) & 1:
         assert time.monotonic() < deadline, "the guard can be ended by a signal that is for what it guards"
         time.sleep(0.01)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other platforms show neither signals nor shared memory as files")
-def test_a_killed_trainer_leaves_nothing() -> None:
-    trainer = subprocess.Popen([sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(("patience", "asked"), [(0.1, False), (3600.0, True)])
+def test_a_killed_trainer_leaves_nothing(patience: float, asked: bool) -> None:
+    trainer = subprocess.Popen([sys.executable, "-c", TRAINER, str(patience)], stdout=subprocess.PIPE, text=True)
     assert trainer.stdout is not None
     name, *pids = trainer.stdout.readline().split()
     left = [psutil.Process(int(pid)) for pid in pids]
     assert len(left) == 2
     assert (FOLDER / name).exists()
-    _wait_until_ignored(signal.SIGTERM, left[1])
-    left[1].terminate()  # as a supervisor does with all that a dead trainer leaves
+    if asked:  # as a supervisor does with all that a dead trainer leaves, before it kills
+        _wait_until_caught(signal.SIGTERM, left[1])
+        left[1].terminate()
     trainer.send_signal(signal.SIGKILL)
     trainer.wait(LIMIT_S)
     trainer.stdout.close()
