@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.events import Key
 
 from console.store.model import RunModel
 from console.tui import appearance, keymap
@@ -34,6 +35,7 @@ from console.tui.screens.run_screen import RunScreen
 from console.tui.source import Source
 from console.tui.theme import AUTO, choose
 from console.tui.watch import Watch
+from console.tui.widgets.typing_line import TypingLine
 from driftline.frames import Level
 from driftline.rundir import RunDir
 
@@ -193,6 +195,16 @@ class ConsoleApp(App[None]):
         self._shown = self._drawn
         if self._shown:
             self.reading.painted()
+
+    def on_key(self, event: Key) -> None:
+        """Keys that nobody has taken, before they are looked up in the table of bindings.
+
+        Over a slow link a whole line may come at once: what is behind its `:` was on its way to a pane before the
+        line was open, and an S in a word must not sync the weights.
+        """
+        line = self.focused
+        if isinstance(line, TypingLine) and line.is_open:
+            line.on_key(event)
 
     def on_opened(self, message: Opened) -> None:
         self.reading.opened(message.failure)

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 
 from console.tui.app import ConsoleApp
@@ -17,6 +18,7 @@ from console.tui.screens.palette import Palette
 from console.tui.screens.runs import RunsScreen
 from console.tui.source import Link
 from console.tui.theme import palette
+from console.tui.widgets.filter_line import FilterLine
 from driftline.rundir import create
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.synthetic import FakeSource, history, run_state
@@ -51,6 +53,30 @@ async def watched(pilot: Pilot[None]) -> None:
         async with asyncio.timeout(20):
             while watch.model.head < source.head:
                 await pilot.pause(0.01)
+
+
+async def burst(pilot: Pilot[None], text: str) -> None:
+    """Keys that come at once, as a slow link hands them over: nothing is processed in between."""
+    driver = pilot.app._driver
+    assert driver is not None
+    for char in text:
+        event = Key({"\r": "enter", ":": "colon", "/": "slash", " ": "space"}.get(char, char), char)
+        event.set_sender(pilot.app)
+        driver.send_message(event)
+    await settle(pilot)
+
+
+async def test_a_line_that_comes_at_once_is_typed_and_not_taken_for_keys(running: Running):
+    source = source_with()
+    async with running(source) as pilot:
+        await burst(pilot, ":mark See Parity xq7")
+        assert not isinstance(pilot.app.screen, ConfirmScreen)
+        assert line_of(pilot).line.text == "mark See Parity xq7"
+        await burst(pilot, "\r")
+        assert [sent[:2] for sent in source.sent] == [("mark", {"text": "See Parity xq7"})]
+        await press(pilot, "7")
+        await burst(pilot, "/S 4 q")
+        assert app_of(pilot).current.query_one(FilterLine).text == "S 4 q"
 
 
 async def test_a_long_hint_does_not_push_what_was_typed_out_of_sight(running: Running):

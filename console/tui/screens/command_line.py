@@ -16,7 +16,8 @@ from console.tui.glyphs import Glyphs
 from console.tui.history import History
 from console.tui.lineedit import Line
 from console.tui.theme import Ink
-from console.tui.widgets.cells import Cells, CellWidget
+from console.tui.widgets.cells import Cells
+from console.tui.widgets.typing_line import TypingLine
 
 if TYPE_CHECKING:
     from console.tui.commands import Completion, Known
@@ -26,7 +27,7 @@ _SHORTEST: Final = 16
 """Cells that what is being typed keeps beside a long note."""
 
 
-class CommandLine(CellWidget, can_focus=True):
+class CommandLine(TypingLine):
     """Hidden until it is opened. Every key is its own: a `q` in a word must not leave the console."""
 
     DEFAULT_CSS = """
@@ -59,7 +60,7 @@ class CommandLine(CellWidget, can_focus=True):
         history.rewind()
         self.is_open = True
         self.display = True
-        self.focus()
+        self.take_keys()
         self.repaint()
 
     def close(self) -> None:

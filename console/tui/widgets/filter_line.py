@@ -15,13 +15,14 @@ from textual.message import Message
 from console.tui.celltext import clean
 from console.tui.glyphs import Glyphs
 from console.tui.theme import Ink
-from console.tui.widgets.cells import Cells, CellWidget
+from console.tui.widgets.cells import Cells
+from console.tui.widgets.typing_line import TypingLine
 
 LONGEST: Final = 200
 """Characters that are taken; what is longer is no filter but a paste that went astray."""
 
 
-class FilterLine(CellWidget, can_focus=True):
+class FilterLine(TypingLine):
     """The line. `check(text)` gives "" for a right text, else one sentence saying what is allowed."""
 
     DEFAULT_CSS = """
@@ -58,7 +59,7 @@ class FilterLine(CellWidget, can_focus=True):
         self._caret = len(self.text)
         self.error = ""
         self.display = True
-        self.focus()
+        self.take_keys()
         self.repaint()
 
     def close(self) -> None:
