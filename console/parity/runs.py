@@ -259,7 +259,7 @@ def of_parquet(path: Path) -> Run:
     if not path.is_file():
         raise SourceError(f"{path}: there is no such file")
     try:
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path, glob=False, hive_partitioning=False)
         metadata = pl.read_parquet_metadata(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise SourceError(f"{path}: not a Parquet file that can be read: {error}") from error

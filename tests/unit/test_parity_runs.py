@@ -191,3 +191,12 @@ def test_a_run_read_in_bulk_is_the_run_frame_by_frame(
         for name, series in expected.series.items():
             np.testing.assert_array_equal(found.series[name].steps, series.steps)
             np.testing.assert_array_equal(found.series[name].values, series.values)
+
+
+def test_a_file_is_the_one_that_was_named(tmp_path: Path) -> None:
+    """Not another that its name would be a pattern for, and its folder's name is no column."""
+    folder = tmp_path / "reward=9"
+    folder.mkdir()
+    pl.DataFrame({"step": [1, 2], "reward": [0.5, 0.75]}).write_parquet(folder / "seed[1].parquet")
+    pl.DataFrame({"step": [1, 2], "reward": [7.0, 7.0]}).write_parquet(folder / "seed1.parquet")
+    assert points(of_parquet(folder / "seed[1].parquet"), "reward/mean") == {1: 0.5, 2: 0.75}
