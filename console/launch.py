@@ -25,7 +25,7 @@ from console.outcome import FAILED, USAGE, Failure
 from driftline.config import HubConfig
 from driftline.keys import SUPERVISOR
 from driftline.probe import Probe
-from driftline.rundir import RUN_VARIABLE, RunDir
+from driftline.rundir import RUN_VARIABLE, RunDir, RunError
 
 HUB_START: Final = 30.0
 """Seconds for the hub to bind its sockets."""
@@ -136,8 +136,14 @@ class Supervisor:
         self._probe.event(kind, text, "warn")
 
     def _hub_up(self, hub: subprocess.Popen[bytes]) -> bool:
-        # The connection file may be one of an earlier hub on this directory: the pid tells.
-        return self.run.live() and self.run.connection_file.exists() and self.run.connection().pid == hub.pid
+        # The connection file may be one of an earlier hub on this directory, damaged or of another version even: the
+        # pid tells.
+        if not (self.run.live() and self.run.connection_file.exists()):
+            return False
+        try:
+            return self.run.connection().pid == hub.pid
+        except RunError:
+            return False
 
     def start_trainer(self, *, steps: int | None = None, resume: bool = False) -> None:
         """Start the trainer on the run's own configuration."""

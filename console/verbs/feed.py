@@ -35,9 +35,14 @@ def simulate(args: argparse.Namespace) -> int:
 
         with Simulator(made, steps=args.steps, rate=args.rate, engines=args.engines, seed=args.seed) as simulator:
             while not signals and not simulator.ended:
-                simulator.turn(0.05)
+                simulator.turn(patience(args.rate))
                 supervisor.keep_hub()
     return signals.exit_code if signals else OK
+
+
+def patience(rate: float) -> float:
+    """Seconds to wait for a command at most: half a step's, or it would be this that says how fast steps come."""
+    return min(0.05, 0.5 / rate)
 
 
 def hub(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from console import launch
-from driftline.rundir import RunDir, RunError, list_runs
+from driftline.rundir import RunDir, RunError, create, list_runs
 
 STANDIN = Path(__file__).parent.parent / "standin"
 LIMIT = 60.0
@@ -236,6 +236,14 @@ def test_a_hub_that_may_not_listen_there(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("driftline: the hub did not start: --bind 0.0.0.0: every interface is not allowed")
     assert not list_runs(tmp_path / "runs")[0].live()
+
+
+def test_a_hub_goes_on_with_a_run_whose_connection_file_is_damaged(tmp_path: Path) -> None:
+    made = create(tmp_path / "runs", "old")
+    made.connection_file.write_text('{"run": "old", "schema": 0}')
+    with launch.Supervisor(made) as supervisor:
+        assert supervisor.start_hub(cancelled=lambda: False)
+        assert made.connection().pid == supervisor._children["hub"].pid
 
 
 def test_a_place_that_cannot_hold_runs(tmp_path: Path) -> None:

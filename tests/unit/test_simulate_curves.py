@@ -8,6 +8,7 @@ from statistics import fmean
 import pytest
 
 from console.curves import OFFSET, Curves
+from console.verbs.feed import patience
 from driftline.metrics import METRICS
 
 SYNC = (0.03, 0.04, 0.005)
@@ -54,3 +55,9 @@ def test_each_fix_takes_its_part_away(fix: str) -> None:
     off = fmean(without.step(others, **args)["mismatch/abs_diff_mean"] for _ in range(50))  # type: ignore[arg-type]
     on = fmean(with_fix.step(OFFSET, **args)["mismatch/abs_diff_mean"] for _ in range(50))  # type: ignore[arg-type]
     assert off - on == pytest.approx(OFFSET[fix], rel=0.2)
+
+
+@pytest.mark.parametrize("rate", [0.1, 2.0, 20.0, 100.0, 5000.0])
+def test_no_wait_is_longer_than_a_step(rate: float) -> None:
+    assert 0 < patience(rate) < 1 / rate
+    assert patience(rate) <= 0.05, "a command is not kept waiting"
