@@ -41,7 +41,7 @@ def sheets(
 
     Of `columns`, canonical names, the values alone are read where they are told; the others are there without values.
     """
-    have = list(pl.read_parquet_schema(path))
+    have = list(pl.scan_parquet(path, glob=False).collect_schema())
     wanted = [
         name for name in have if not name.startswith(VALUE) or columns is None or resolve(name[len(VALUE) :]) in columns
     ]

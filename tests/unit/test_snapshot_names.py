@@ -13,16 +13,17 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from console import cli
+from console import cli, wide
+from console.compact import check, compact
 from console.export import FORMATS, export, frame, query, scan
 from console.snapshot import build, files
 from console.snapshot.plan import Answer
 from console.snapshot.source import Directory
 from console.store.load import load
-from console.tables import Column
+from console.tables import TABLES, Column
 from driftline import journal as journal_module
 from driftline.frames import Metrics, Span
-from driftline.journal import Journal, Record, record_encoder
+from driftline.journal import Journal, Record, record_encoder, segments
 from driftline.rundir import RunDir, create
 from tests.unit.runs import NOW, journal, whole
 
@@ -206,3 +207,21 @@ def test_an_export_that_a_signal_stops_leaves_nothing(
     assert cli.main(["export", "--run", str(run.path), "--out", str(out / f"m{suffix}")]) == 128 + number
     assert list(out.iterdir()) == []
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("shapes", [0, wide.MAX_SHAPES])
+def test_a_folder_has_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shapes: int) -> None:
+    """One with brackets is no pattern, one with an equals sign no partition of a table."""
+    monkeypatch.setattr(wide, "MAX_SHAPES", shapes)
+    made = create(tmp_path / "step=3" / "a[1]*?{b}", "x")
+    journal(made, whole(10))
+    before = {name: frame(made, name) for name in TABLES}
+    list(compact(made))
+    for path in segments(made.journal):
+        path.unlink()
+    for name, table in before.items():
+        assert_frame_equal(frame(made, name), table, check_exact=True)
+    assert check(made) == []
+    for suffix in FORMATS:
+        assert export(made, made.path / f"out[1]{suffix}").rows == before["metrics"].height
+        assert (made.path / f"out[1]{suffix}").stat().st_size > 0
