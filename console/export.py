@@ -95,6 +95,7 @@ def export(
     Raises ExportError for an unknown table, column or extension, a place that cannot be written, a full disk.
     """
     from console.snapshot import files, plan
+    from console.snapshot.source import SourceError
 
     source = source_of(run)
     ask = plan.Ask(table=table, columns=tuple(columns), steps=steps, since=since, until=until, long=long)
@@ -104,7 +105,7 @@ def export(
         files.check(out)
         found = plan.answer(source, ask)
         rows = files.write(out, found, _metadata(source, ask, found))
-    except (plan.AskError, files.WriteError) as error:
+    except (plan.AskError, files.WriteError, SourceError) as error:
         raise ExportError(str(error)) from error
     return ExportReport(rows, len(found.columns), out, source.damage.bytes)
 
@@ -112,10 +113,11 @@ def export(
 def frame(run: RunDir | Source, table: str = "metrics", *, columns: Sequence[str] = ()) -> pl.DataFrame:
     """A table of a run in memory. Raises ExportError."""
     from console.snapshot import plan
+    from console.snapshot.source import SourceError
 
     try:
         return plan.answer(source_of(run), plan.Ask(table=table, columns=tuple(columns))).collect()
-    except plan.AskError as error:
+    except (plan.AskError, SourceError) as error:
         raise ExportError(str(error)) from error
 
 
@@ -125,20 +127,22 @@ def scan(run: RunDir | Source, table: str = "metrics") -> pl.LazyFrame:
     Raises ExportError.
     """
     from console.snapshot import lazy, plan
+    from console.snapshot.source import SourceError
 
     try:
         return lazy.scan(source_of(run), table)
-    except plan.AskError as error:
+    except (plan.AskError, SourceError) as error:
         raise ExportError(str(error)) from error
 
 
 def query(run: RunDir | Source, sql: str) -> pl.DataFrame:
     """The answer to a SELECT over the tables of a run, by Polars SQL. Raises ExportError."""
     from console.snapshot import lazy
+    from console.snapshot.source import SourceError
 
     try:
         return lazy.query(source_of(run), sql)
-    except lazy.QueryError as error:
+    except (lazy.QueryError, SourceError) as error:
         raise ExportError(str(error)) from error
 
 

@@ -34,10 +34,10 @@ def checked(path: Path) -> configuration.Config:
     return config
 
 
-def check_name(name: str) -> str:
-    """The first part of a run's id. Raises Failure with code 2."""
+def check_name(name: str, option: str = "--name") -> str:
+    """The first part of a run's id, given with `option`. Raises Failure with code 2."""
     if not NAME.fullmatch(name):
-        raise Failure(f"--name: '{name}' is not 1 to 31 lower-case letters, digits and hyphens", USAGE)
+        raise Failure(f"{option}: '{name}' is not 1 to 31 lower-case letters, digits and hyphens", USAGE)
     return name
 
 

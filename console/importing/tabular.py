@@ -9,15 +9,19 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from console.importing.rows import BringError, Log, Row, flat, number, parse
+from driftline.text import sanitize
 
 STEPS: Final = (
     "step", "_step", "global_step", "training/global_step", "train/global_step", "trainer/global_step",
     "stats/completed_steps", "iteration", "iter", "update", "epoch_step",
 )  # fmt: skip
+_MOST, _LONGEST = 20, 40
+"""Names, and characters of each, that a sentence tells."""
 TIMES: Final = ("time", "timestamp", "_timestamp", "wall_time", "created_at")
 
 
@@ -96,8 +100,13 @@ def _rows(path: Path, lines: Iterable[Mapping[str, Any]], step: str | None) -> l
         rows.append(Row(int(at), time, {n: v for n, v in values.items() if n not in STEPS and n != moment}))
     if not rows:
         wanted = f"'{step}'" if step is not None else f"any of {', '.join(STEPS)}"
-        raise BringError(f"{path}: no line has a step under {wanted}; it has: {', '.join(list(names)[:20])}")
+        raise BringError(f"{path}: no line has a step under {wanted}; it has: {_shown(names)}")
     return rows
+
+
+def _shown(names: Iterable[str]) -> str:
+    """The first names, safe to print: they are whatever the file has."""
+    return ", ".join(sanitize(name)[:_LONGEST] for name in islice(names, _MOST))
 
 
 def _moment(value: object) -> float:

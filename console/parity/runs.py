@@ -118,8 +118,22 @@ def of_directory(run: RunDir) -> Run:
     except ConfigError:
         # Of somebody's own trainer, or of another version: the verdict does not need it.
         config = None
-    found = _in_order(run, config)
-    return of_frames(run.id, (one for one in frames(run) if kind(one.body) != b"t"), config) if found is None else found
+    try:
+        found = _in_order(run, config)
+        if found is None:
+            found = of_frames(run.id, (one for one in frames(run) if kind(one.body) != b"t"), config)
+    except _unreadable() as error:
+        see = f"driftline compact --run {run.path} --check"
+        raise SourceError(f"{run.parquet}: what was compacted cannot be read; see: {see}") from error
+    return found
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What damaged Parquet raises; asked only then, because it takes a while to load."""
+    import polars as pl
+    import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow has no stubs
+
+    return pl.exceptions.PolarsError, pa.ArrowException
 
 
 def _in_order(run: RunDir, config: Config | None) -> Run | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import polars as pl
+import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow has no stubs
 
 from console.replay import stream
 from console.snapshot import compacted
@@ -23,6 +24,10 @@ from driftline.rundir import RunDir, RunError
 
 _LOOK: Final = 4096
 """Frames to look through for a first RunState: a trainer sends one when it starts."""
+
+
+class SourceError(RuntimeError):
+    """Tables of a run that cannot be read; the message is a sentence."""
 
 
 class Source(Protocol):
@@ -56,8 +61,17 @@ class Directory:
             if path is not None:
                 journal.append(path)
             else:
-                yield from compacted.parts(self.run, number, stored, want)
+                yield from self._compacted(number, stored, want)
         yield from batches(stored, self._blocks(journal), want=want)
+
+    def _compacted(self, number: int, stored: str, want: Want) -> Iterator[pl.DataFrame]:
+        try:
+            yield from compacted.parts(self.run, number, stored, want)
+        except (pl.exceptions.PolarsError, pa.ArrowException) as error:
+            raise SourceError(
+                f"{self.run.parquet}: what was compacted of segment {number} cannot be read; see: driftline compact "
+                f"--run {self.run.path} --check"
+            ) from error
 
     def config_digest(self) -> str:
         try:

@@ -19,7 +19,7 @@ from driftline.text import sanitize
 
 def bring(args: argparse.Namespace) -> int:
     """Read --as a new run; print where it is, and what became of the log's names."""
-    name = check_name(args.name)
+    name = check_name(args.name, "--as")
     try:
         found = write(Path(args.path), runs_root(), name, args.step)
     except BringError as error:

@@ -225,3 +225,25 @@ def test_a_folder_has_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     for suffix in FORMATS:
         assert export(made, made.path / f"out[1]{suffix}").rows == before["metrics"].height
         assert (made.path / f"out[1]{suffix}").stat().st_size > 0
+
+
+@pytest.mark.parametrize("verb", [("export", "--out", "m.csv"), ("query", "SELECT step FROM metrics")])
+def test_compacted_tables_that_are_damaged_are_one_sentence(
+    run: RunDir, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(run.path)
+    journal(run, whole(12))
+    list(compact(run))
+    for path in segments(run.journal):
+        path.unlink()
+    for path in (run.parquet / "reports").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    assert cli.main([verb[0], "--run", str(run.path), *verb[1:]]) == 1
+    said = capsys.readouterr().err
+    assert "what was compacted of segment 1 cannot be read; see: driftline compact" in said
+    assert said.count("\n") == 1
+    assert not Path("m.csv").exists()
+    assert cli.main(["compare", str(run.path), str(run.path)]) == 2
+    said = capsys.readouterr().err
+    assert "what was compacted cannot be read; see: driftline compact" in said
+    assert said.count("\n") == 1
