@@ -20,7 +20,7 @@ import zmq
 from driftline import wire
 from driftline.frames import DECODE_ERRORS, MAX_BODY, TOPIC, Stamped, Tokens
 from driftline.keys import Keys
-from driftline.rpc import Client, ClientError, unknown_key
+from driftline.rpc import Client, ClientError, HubSilentError, unknown_key
 from driftline.rundir import Connection, RunError
 from driftline.sockets import Context, Monitor, Socket, configure, dial, secure_client
 from driftline.text import sanitize, sanitize_struct
@@ -110,6 +110,7 @@ class Feed:
         self._spoke = False
         self._lost = False
         self._page_failed = False
+        self._page_frames = wire.PAGE_FRAMES
         self._error = self._degraded = ""
         self._queue: deque[tuple[Stamped, int]] = deque()
         self._queued_bytes = 0
@@ -272,6 +273,7 @@ class Feed:
             self._deliver(ready)
             self._at = at
             self._head = max(self._head, at)
+            self._beat = max(self._beat, at)
 
     def _hear(self) -> None:
         if self._lost or not self._spoke:
@@ -302,12 +304,17 @@ class Feed:
         self._head = max(base, 0)
 
     def _page(self, client: Client) -> None:
+        asked = time.monotonic()
         try:
-            page = client.page(self._at + 1, tokens=self._tokens, timeout=PAGE_SECONDS)
+            page = client.page(self._at + 1, self._page_frames, tokens=self._tokens, timeout=PAGE_SECONDS)
         except ClientError as error:
+            if isinstance(error, HubSilentError):  # perhaps the line is too slow for so much at once
+                self._page_frames = max(1, self._page_frames // 2)
             self._error, self._page_failed = str(error), True
             self._ending.wait(0.1)
             return
+        if time.monotonic() - asked < PAGE_SECONDS / 3:
+            self._page_frames = min(wire.PAGE_FRAMES, 2 * self._page_frames)
         if self._page_failed:
             self._error, self._page_failed = "", False
         if self._epoch != page.epoch:

@@ -101,6 +101,8 @@ class Client:
         self._socket: Socket | None = None
         self._monitor: Monitor | None = None
         self._last = secrets.randbits(32)
+        self._unanswered = float("inf")
+        """Since when this connection owes an answer."""
         self._closed = False
 
     def snapshot(self) -> Snapshot:
@@ -112,7 +114,9 @@ class Client:
         self, start: int, limit: int = wire.PAGE_FRAMES, *, tokens: bool = True, timeout: float = REQUEST_SECONDS
     ) -> Page:
         """Frames with seq >= `start`, at most `limit` (256) and about 4 MiB."""
-        r = self._ask(wire.PageReply, lambda number: wire.PageRequest(number, start, limit, tokens), timeout)
+        # On a slow line a page may be on its way for long: asking again would only begin it again.
+        patience = max(RETRY_SECONDS, timeout / 2)
+        r = self._ask(wire.PageReply, lambda number: wire.PageRequest(number, start, limit, tokens), timeout, patience)
         return Page(r.epoch, r.head, _frames(r.records), r.next, r.plain, r.base, r.first)
 
     def ping(self, timeout: float = REQUEST_SECONDS) -> float:
@@ -232,7 +236,13 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, kind: type[_R], request: Callable[[int], Any], timeout: float = REQUEST_SECONDS) -> _R:
+    def _ask(
+        self,
+        kind: type[_R],
+        request: Callable[[int], Any],
+        timeout: float = REQUEST_SECONDS,
+        patience: float = RETRY_SECONDS,
+    ) -> _R:
         deadline = time.monotonic() + timeout
         with self._lock:
             self._last += 1
@@ -247,11 +257,11 @@ class Client:
                         f"the hub of run {self._connection.run} does not answer (waited {timeout:g} s at "
                         f"{self._connection.rpc})"
                     )
-                reply = self._try(number, message, min(left, RETRY_SECONDS))
+                reply = self._try(number, message, min(left, patience))
                 if reply is None:
                     # Whatever it was, a fresh connection is the surest way on; but on a slow line one that is still
-                    # shaking hands would never get to its end.
-                    if self._monitor is None or self._monitor.succeeded:
+                    # shaking hands, or has just been asked, would never get to its end.
+                    if time.monotonic() - self._unanswered >= patience / 2:
                         self._drop()
                 elif isinstance(reply, wire.Refusal):
                     refused = HeldError if reply.kind == wire.HELD else RefusedError
@@ -271,6 +281,7 @@ class Client:
                 try:
                     socket.send(message, zmq.NOBLOCK)
                     sent = True
+                    self._unanswered = min(self._unanswered, time.monotonic())
                 except zmq.Again:
                     pass
             if not socket.poll(int(min(left, 0.05 if sent else 0.005) * 1000) + 1):
@@ -280,6 +291,7 @@ class Client:
                 reply = wire.reply_decoder.decode(socket.recv(zmq.NOBLOCK))
             except DECODE_ERRORS as error:
                 raise ClientError(f"the hub of run {self._connection.run} sent something unknown: {error}") from error
+            self._unanswered = float("inf")
             if reply.id in (number, 0):
                 return reply
         return None
@@ -307,6 +319,7 @@ class Client:
         if self._socket is not None:
             self._socket.close(linger=0)
         self._socket = self._monitor = None
+        self._unanswered = float("inf")
 
 
 def own_session() -> str:

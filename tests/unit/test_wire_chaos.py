@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from driftline.client import Client, Feed, RefusedError, attach
+from driftline.client import Client, Feed, HubSilentError, Page, RefusedError, attach
 from driftline.frames import Metrics
 from driftline.journal import Damage, read, scan, segments
 from driftline.keys import load
@@ -217,7 +217,7 @@ def test_a_journal_put_back_from_a_copy_under_the_eyes_of_a_console(hub: Hub) ->
         for step in range(1, 21):
             probe.emit({"a": 1.0}, step=step)
         assert probe.flush(PATIENCE)
-        until(lambda: feed.status.received == 21, "all of them")
+        until(lambda: feed.status.received == feed._beat == 21, "all of them, and a beacon after")
         hub.kill()
         shutil.rmtree(hub.run.journal)
         copy.rename(hub.run.journal)
@@ -231,6 +231,29 @@ def test_a_journal_put_back_from_a_copy_under_the_eyes_of_a_console(hub: Hub) ->
         if feed is not None:
             feed.close()
         probe.close(0.1)
+
+
+def test_a_line_too_slow_for_a_whole_page_gets_smaller_ones(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that takes longer than the patience for it would be begun again for ever."""
+    whole, asked = Client.page, []
+
+    def slow(client: Client, start: int, limit: int, *, tokens: bool, timeout: float) -> Page:
+        asked.append(limit)
+        if limit > 100:
+            raise HubSilentError("still on its way")
+        return whole(client, start, limit, tokens=tokens, timeout=timeout)
+
+    with Probe("trainer", hub.run) as probe:
+        for step in range(300):
+            probe.emit({"a": 1.0}, step=step)
+        assert probe.flush(PATIENCE)
+        monkeypatch.setattr(Client, "page", slow)
+        with Feed(*attach(hub.run, "viewer")) as feed:
+            until(lambda: feed.status.received == 300, "all of it")
+            assert [s.seq for s in feed.drain()] == list(range(1, 301))
+            assert not feed.status.error
+    assert asked[:3] == [256, 128, 64]
+    assert 128 in asked[3:], "and larger ones again, once the line is quick"
 
 
 def test_frames_wait_for_a_hub_that_comes_later(tmp_path: Path) -> None:
