@@ -20,7 +20,7 @@ import zmq
 from console.doctor import DiskFact, GateFact, PathFact, RayFact, ServerFact, TerminalFact
 from driftline.keys import new_pair
 from driftline.rundir import Connection, RunDir
-from driftline.sockets import Context, Monitor, Socket, configure, secure_client
+from driftline.sockets import Context, Monitor, Socket, configure, dial, secure_client
 
 _GATE_SECONDS: Final = 3.0
 _HTTP_SECONDS: Final = 1.0
@@ -64,7 +64,7 @@ def _answer(endpoint: str, kind: int, server: str) -> str:
         configure(socket, max_message=1024, send_frames=1, receive_frames=1)
         secure_client(socket, server, new_pair())
         monitor = Monitor(socket)
-        socket.connect(endpoint)
+        dial(socket, endpoint)
         deadline = time.monotonic() + _GATE_SECONDS
         while time.monotonic() < deadline:
             monitor.update()

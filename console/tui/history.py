@@ -13,12 +13,12 @@ KEPT: Final = 500
 """Lines kept, the newest."""
 
 
-def default_path(environ: Mapping[str, str]) -> Path:
-    """$XDG_STATE_HOME/driftline/history, by default under ~/.local/state."""
+def default_path(environ: Mapping[str, str]) -> Path | None:
+    """$XDG_STATE_HOME/driftline/history, by default under ~/.local/state; None for a user who has no home."""
     state = environ.get("XDG_STATE_HOME") or ""
     # The specification has relative paths ignored.
-    base = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
-    return base / "driftline" / "history"
+    base = Path(state if os.path.isabs(state) else os.path.expanduser("~/.local/state"))
+    return base / "driftline" / "history" if base.is_absolute() else None
 
 
 class History:

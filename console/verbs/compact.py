@@ -6,13 +6,13 @@ import argparse
 
 from console.compact import CompactError, check
 from console.compact import compact as write
+from console.link import here
 from console.outcome import FAILED, OK, Failure
-from driftline.rundir import find
 
 
 def compact(args: argparse.Namespace) -> int:
     """Compact what is closed and not compacted yet, one line a segment; with --check read everything back instead."""
-    run = find(args.run)
+    run = here(args.run, "compact")
     if args.check:
         return _check(args)
     done = False
@@ -29,7 +29,7 @@ def compact(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    run = find(args.run)
+    run = here(args.run, "compact")
     wrong = check(run)
     if wrong:
         raise Failure("; ".join(wrong), FAILED)

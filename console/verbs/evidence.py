@@ -12,7 +12,7 @@ from console.verbs.replay import recorded
 
 def evidence(args: argparse.Namespace) -> int:
     """Write the folder; its name is printed. The run may be live: it is taken as it is recorded now."""
-    run = recorded(args.run)
+    run = recorded(args.run, "evidence")
     from console.evidence.bundle import EvidenceError, bundle
     from console.store.load import load
     from console.tui.pictures import pictures

@@ -6,20 +6,21 @@ import argparse
 from pathlib import Path
 
 from console import quick
-from console.link import newest_ended
+from console.link import here, newest_ended
 from console.outcome import NO_RUN, USAGE, Failure
 from console.screen import on_terminal
 from console.splash import Splash
 from console.verbs.sentinels import read as read_rules
-from driftline.rundir import RunDir, find
+from driftline.rundir import RunDir
 
 
-def recorded(name: str | None) -> RunDir:
+def recorded(name: str | None, what: str) -> RunDir:
     """A run directory with something recorded in it; with no name the newest live run, else the newest one.
 
-    Raises Failure, RunError.
+    `what` works on its files. Raises Failure, RunError.
     """
-    run = RunDir(Path(name).resolve()) if name is not None and Path(name).is_dir() else newest_ended(name) or find(name)
+    given = RunDir(Path(name).resolve()) if name is not None and Path(name).is_dir() else None
+    run = given or newest_ended(name) or here(name, what)
     from console.snapshot.records import run_segments
 
     if not run_segments(run):
@@ -37,7 +38,7 @@ def replay(args: argparse.Namespace) -> int:
         raise Failure("replay needs a terminal; without one: driftline export, driftline query", USAGE)
     with Splash(f"opening {args.run or 'the newest run'}"):
         quick.begin()
-        run = recorded(args.run)
+        run = recorded(args.run, "replay")
         from console.sentinels.alert import Alerts
         from console.tui.guard import guards
         from console.tui.replay import run_replay

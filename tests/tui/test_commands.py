@@ -180,9 +180,14 @@ def test_a_history_that_cannot_be_written_is_done_without(tmp_path: Path):
     assert history.lines == ["sync"]
 
 
-def test_history_lies_in_the_state_folder(tmp_path: Path):
+def test_history_lies_in_the_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert default_path({"XDG_STATE_HOME": str(tmp_path)}) == tmp_path / "driftline" / "history"
-    assert default_path({"XDG_STATE_HOME": "relative"}).is_absolute()
+    monkeypatch.setattr("os.path.expanduser", lambda path: path.replace("~", "/home/ana"))
+    expected = Path("/home/ana/.local/state/driftline/history")
+    assert default_path({"XDG_STATE_HOME": "relative"}) == expected
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a number without a name, in a container
+    assert default_path({}) is None, "not a folder called ~ where the console was started"
+    assert History(default_path({})).lines == []
 
 
 def test_the_line_is_edited_as_in_a_shell():

@@ -248,9 +248,12 @@ def test_ctrl_c_waits_for_an_import_and_the_second_does_not(tmp_path: Path, time
     assert not (tmp_path / "runs").exists(), "nothing has been started"
 
 
-@pytest.mark.parametrize("args", [("keys", "list"), ("keys", "new", "ana"), ("hub",)])
+@pytest.mark.parametrize("args", [
+    ("keys", "list", "--run"), ("keys", "new", "ana", "--run"), ("hub", "--run"), ("compact", "--run"),
+    ("compact", "--check", "--run"), ("evidence",),
+])  # fmt: skip
 def test_what_works_on_a_runs_files_says_so_of_another_machine(tmp_path: Path, args: tuple[str, ...]) -> None:
-    done = driftline(*args, "--run", "ssh://box/runs/demo-1", cwd=tmp_path)
+    done = driftline(*args, "ssh://box/runs/demo-1", cwd=tmp_path)
     assert f"{args[0]} works where the run is" in sentence(done)
     assert done.returncode == 2
 
