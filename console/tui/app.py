@@ -40,6 +40,8 @@ from driftline.frames import Level
 from driftline.rundir import RunDir
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from console.tui.acting import Acting
     from console.tui.guard import Guards
 
@@ -121,6 +123,12 @@ class ConsoleApp(App[None]):
         """The state of the feed as the screen on show has it."""
         self._drawn = self._shown = False
         """Whether something of the run has been drawn, and whether that has been sent to the terminal."""
+        self.leaving = False
+        """True from the moment at which the app has been told to end."""
+
+    def exit(self, result: None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
+        self.leaving = True
+        super().exit(result, return_code, message)
 
     def watching(self, source: Source, run: RunDir | None) -> Watch:
         """A watch over a run, with sentinels of its own."""

@@ -7,9 +7,12 @@ import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from console.tui.app import ConsoleApp
+from tests.tui.conftest import Running, source_with
 from tests.tui.test_pty import Terminal, environment
 from tests.unit.hubs import Hub
 
@@ -53,3 +56,14 @@ def test_a_start_leaves_garbage_collection_on_and_the_environment_as_it_was() ->
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["1"], "numpy has started no threads"
+
+
+async def test_a_screen_whose_panes_are_going_with_the_app_is_left_alone(running: Running) -> None:
+    """A q or ctrl-C in the first moment: the screen is still told that it is on, while its panes are taken away."""
+    async with running(source_with(4)) as pilot:
+        app = cast("ConsoleApp", pilot.app)
+        assert app.live.ready
+        app.exit()
+        assert not app.live.ready
+        await app.live.query_one("#panes").remove()
+        app.live.on_screen_resume()

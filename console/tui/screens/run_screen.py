@@ -65,6 +65,7 @@ class RunScreen(Screen[None]):
         self.enlarged: Widget | None = None
         self._before_command: Widget | None = None
         self._seen: tuple[Watch, int] | None = None
+        self._composed = False
 
     # -- for subclasses
 
@@ -91,7 +92,9 @@ class RunScreen(Screen[None]):
     @property
     def ready(self) -> bool:
         """True while there are panes to draw on: not before they are composed, not after they are gone."""
-        return self.is_mounted and bool(self.query(FooterBar)) and bool(self.query(HeaderBar))
+        # Textual calls a screen mounted also where it was interrupted; panes within panes are then the first to lack.
+        composed = self._composed and self.is_mounted and not self.console_app.leaving
+        return composed and bool(self.query(FooterBar)) and bool(self.query(HeaderBar))
 
     @property
     def console_app(self) -> ConsoleApp:
@@ -109,6 +112,7 @@ class RunScreen(Screen[None]):
         yield TooSmall(id="small", glyphs=self.glyphs)
 
     def on_mount(self) -> None:
+        self._composed = True
         for pane in self.focus_chain[:1]:
             self.set_focus(pane)
 
