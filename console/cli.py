@@ -433,7 +433,7 @@ def _lead(parser: Parser) -> None:
 def _screen(parser: Parser) -> None:
     # Without an option the operator's configuration says: `_configure`.
     parser.add_argument("--marker", choices=MARKERS, help=f"what charts are drawn with (default {MARKERS[0]})")
-    parser.add_argument("--fps", type=_positive, metavar="N", help="redraws a second at most (default 4)")
+    parser.add_argument("--fps", type=_fps, metavar="N", help="redraws a second at most (default 4)")
 
 
 def _theme(parser: Parser) -> None:
@@ -446,6 +446,10 @@ def _natural(text: str) -> int:
 
 def _positive(text: str) -> int:
     return _number(text, int, "a whole number from 1 up", lambda value: value >= 1)
+
+
+def _fps(text: str) -> int:
+    return _number(text, int, "a whole number from 1 to 30", lambda value: 1 <= value <= 30)
 
 
 def _above_zero(text: str) -> float:

@@ -121,7 +121,8 @@ def judge(points: Mapping[str, Points], *, since: int, step: int, rules: Rules |
     for name, mean in found.items():
         limit = limits[name] if limits[name] is not None else BY_NAME[name].warn
         if limit is not None and not mean <= limit:
-            return Verdict(False, f"{name} is {short(mean)} over {span}, limit {short(limit)}")
+            told = short(mean) if short(mean) != short(limit) else f"{mean:.4g}".removeprefix("0")
+            return Verdict(False, f"{name} is {told} over {span}, limit {short(limit)}")
     return Verdict(True, f"{MISMATCH} is {short(found[MISMATCH])} over {span}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import time
 from pathlib import Path
@@ -19,6 +20,9 @@ from driftline.text import sanitize_struct
 
 RUNS_VARIABLE = "DRIFTLINE_RUNS"
 RUN_VARIABLE = "DRIFTLINE_RUN"
+
+_ENDPOINT = re.compile(r"ipc://.+|tcp://.+:[0-9]{1,5}")
+_KEY = re.compile(r"[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
 
 
 class RunError(RuntimeError):
@@ -131,9 +135,16 @@ def read_connection(path: Path) -> Connection:
 def parse_connection(data: bytes) -> Connection:
     """What a connection file holds, with text made safe to show. Raises ValueError."""
     try:
-        return sanitize_struct(msgspec.json.decode(data, type=Connection))
+        found = sanitize_struct(msgspec.json.decode(data, type=Connection))
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from error
+    # What ZeroMQ would refuse is refused here, not on the thread that connects.
+    for name in ("ingest", "live", "rpc"):
+        if (endpoint := getattr(found, name)) and not _ENDPOINT.fullmatch(endpoint):
+            raise ValueError(f"{name}: '{endpoint[:60]}' is neither tcp://HOST:PORT nor ipc://PATH")
+    if not _KEY.fullmatch(found.server):
+        raise ValueError("server: not a public key, which is 40 characters of Z85")
+    return found
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -54,6 +54,7 @@ def ended(tmp_path: Path) -> RunDir:
         (("run",), 2, "required: CONFIG"),
         (("run", "nowhere.toml"), 2, "nowhere.toml: cannot be read"),
         (("run", "x.toml", "--steps", "0"), 2, "'0' is not a whole number from 1 up"),
+        (("attach", "--fps", "31"), 2, "'31' is not a whole number from 1 to 30"),
         (("simulate", "--rate", "nan"), 2, "'nan' is not a number above 0"),
         (("simulate", "--engines", "two"), 2, "'two' is not a whole number"),
         (("tail", "--seconds", "-1"), 2, "'-1' is not a number above 0"),

@@ -51,6 +51,10 @@ def test_a_backend_within_the_published_limit_passes(size: float) -> None:
     assert (verdict.passes, verdict.asks, verdict.word) == (True, False, "pass")
 
 
+def test_a_number_just_beyond_the_limit_is_told_as_another() -> None:
+    assert both(metrics([0.0301] * WINDOW)).why.startswith("mismatch/abs_diff_mean is .0301 over")
+
+
 @pytest.mark.parametrize("size", [0.031, 0.074, 0.16, 2.0, math.nan, math.inf])
 def test_a_backend_beyond_it_fails_with_number_and_steps(size: float) -> None:
     verdict = both(metrics([0.0] * 20 + [size] * WINDOW))

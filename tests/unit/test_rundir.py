@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -88,4 +89,23 @@ def test_the_connection_file_is_private_and_comes_back(tmp_path: Path):
     assert run.connection() == connection
     run.connection_file.write_text("{")
     with pytest.raises(rundir.RunError, match="not a connection file"):
+        run.connection()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"server": "short"}, "server: not a public key"),
+        ({"server": "k" * 39 + '"'}, "server: not a public key"),
+        ({"live": "127.0.0.1:2"}, "live: '127.0.0.1:2' is neither tcp://HOST:PORT nor ipc://PATH"),
+        ({"rpc": "tcp://127.0.0.1"}, "rpc: 'tcp://127.0.0.1' is neither"),
+    ],
+)
+def test_what_nobody_could_connect_to_is_refused_where_it_is_read(
+    tmp_path: Path, wrong: dict[str, str], said: str
+) -> None:
+    run = rundir.create(tmp_path, "demo")
+    good = {"run": run.id, "ingest": "", "live": "tcp://[::1]:2", "rpc": "ipc:///tmp/x", "server": "k" * 40}
+    run.write_connection(rundir.Connection(**good | wrong, pid=1, started=2.0))
+    with pytest.raises(rundir.RunError, match=re.escape(said)):
         run.connection()
