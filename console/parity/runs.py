@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from console.replay.stream import frames
+from console.replay.stream import frames, unreadable
 from console.store.load import portions
 from console.store.stretch import Column, columns
 from driftline.config import Config, ConfigError, load
@@ -122,18 +122,10 @@ def of_directory(run: RunDir) -> Run:
         found = _in_order(run, config)
         if found is None:
             found = of_frames(run.id, (one for one in frames(run) if kind(one.body) != b"t"), config)
-    except _unreadable() as error:
+    except unreadable() as error:
         see = f"driftline compact --run {run.path} --check"
         raise SourceError(f"{run.parquet}: what was compacted cannot be read; see: {see}") from error
     return found
-
-
-def _unreadable() -> tuple[type[Exception], ...]:
-    """What damaged Parquet raises; asked only then, because it takes a while to load."""
-    import polars as pl
-    import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow has no stubs
-
-    return pl.exceptions.PolarsError, pa.ArrowException
 
 
 def _in_order(run: RunDir, config: Config | None) -> Run | None:

@@ -39,6 +39,14 @@ def frames(run: RunDir, start: int = 1, damage: Damage | None = None) -> Iterato
             yield from compacted(run, number, start)
 
 
+def unreadable() -> tuple[type[Exception], ...]:
+    """What `frames` raises for damaged Parquet; asked only then, because it takes a while to load."""
+    import polars as pl
+    import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow has no stubs
+
+    return pl.exceptions.PolarsError, pa.ArrowException
+
+
 def _first(run: RunDir, number: int, path: Path | None) -> int:
     """The number that a segment begins with; 0 where it cannot be told."""
     if path is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from console.link import connected, reached
 from console.outcome import FAILED, OK, USAGE, Failure
 from console.signals import Signals
 from console.verbs.ranges import moment, steps
+from console.verbs.recorded import warn_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -88,9 +88,3 @@ class _Heeding:
 
     def synthetic(self) -> bool:
         return self._source.synthetic()
-
-
-def warn_of(damaged: int) -> None:
-    """Say on stderr that a journal was not whole."""
-    if damaged:
-        print(f"driftline: {damaged} bytes of the journal are damaged and were left out", file=sys.stderr)

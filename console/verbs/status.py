@@ -15,9 +15,9 @@ from console.plain import to_json
 from console.recent import decoded, recent
 from console.summary import Summary, document, line, summarise
 from console.trouble import STALE_AFTER, Banner, Link, banner
+from console.verbs import recorded
 from driftline.client import Client, pulse
 from driftline.frames import Frame, FrameError, Metrics, Stamped
-from driftline.journal import read
 from driftline.rundir import RunDir
 
 PULSE_SECONDS: Final = 2.0
@@ -77,7 +77,7 @@ def of_live(client: Client) -> Summary:
 
 def of_journal(run: RunDir) -> Summary:
     """The whole journal of an ended run, folded."""
-    return summarise(_bodies(read(run.journal)))
+    return summarise(_bodies(recorded.frames(run)))
 
 
 def _bodies(stream: Iterable[Stamped]) -> Iterator[Frame]:

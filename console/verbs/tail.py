@@ -13,9 +13,9 @@ from console.place import Place
 from console.plain import clock
 from console.recent import decoded, recent
 from console.trouble import Link, banner
+from console.verbs import recorded
 from driftline.client import ClientError, Feed, FeedStatus
 from driftline.frames import FrameError, Metrics, RunState, Stamped
-from driftline.journal import read
 from driftline.rundir import RunDir
 from driftline.text import sanitize
 
@@ -41,7 +41,7 @@ def tail(args: argparse.Namespace) -> int:
 
 def _whole(run: RunDir) -> int:
     lines, status = Lines(), ""
-    for stamped in read(run.journal):
+    for stamped in recorded.frames(run):
         status = show(lines, stamped) or status
     # A trainer that only emits metrics never says how it ended.
     return OK if status in ("finished", "") else FAILED

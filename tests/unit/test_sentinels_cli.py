@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from console.compact import compact
 from driftline.frames import Metrics
+from driftline.journal import read, segments
 from driftline.probe import Probe
 from driftline.rundir import RunDir, create
 from tests.unit.hubs import PATIENCE, Hub, until
@@ -47,6 +49,43 @@ def test_an_ended_run_is_judged_from_its_journal(tmp_path: Path, ended: RunDir) 
     ]
     assert (done.returncode, done.stderr) == (0, "")
     assert driftline("watch", ended.id, "--exit-code", cwd=tmp_path).returncode == 7
+
+
+def test_what_is_only_parquet_is_seen_too(
+    tmp_path: Path, ended: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub that keeps little leaves a run's beginning in Parquet alone, alarms and all."""
+    made = create(tmp_path / "runs", "kept")
+    monkeypatch.setattr("driftline.journal.SEGMENT_BYTES", 900)
+    journal(made, [stamped.frame() for stamped in read(ended.journal)])
+    verbs = [("watch",), ("tail", "--run"), ("status", "--run")]
+    before = [driftline(*verb, made.id, cwd=tmp_path).stdout for verb in verbs]
+    assert all(before)
+    list(compact(made))
+    *closed, _ = segments(made.journal)
+    assert len(closed) > 1
+    for path in closed:
+        path.unlink()
+    after = [driftline(*verb, made.id, cwd=tmp_path) for verb in verbs]
+    assert [done.stdout for done in after] == before
+    assert [done.stderr for done in after] == ["", "", ""]
+
+    (made.parquet / "reports" / f"{closed[0].stem}.parquet").write_bytes(b"noise")
+    for verb in verbs:
+        done = driftline(*verb, made.id, cwd=tmp_path)
+        assert "what was compacted cannot be read; see: driftline compact" in sentence(done)
+        assert done.returncode == 1
+
+
+def test_what_is_damaged_is_said(tmp_path: Path, ended: RunDir) -> None:
+    (path,) = segments(ended.journal)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    for verb in (("watch",), ("tail", "--run"), ("status", "--run")):
+        done = driftline(*verb, ended.id, cwd=tmp_path)
+        assert "bytes of the journal are damaged and were left out" in sentence(done)
+        assert done.stdout
 
 
 def test_once_prints_what_stands_as_json_too(tmp_path: Path, ended: RunDir) -> None:

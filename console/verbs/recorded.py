@@ -1,0 +1,33 @@
+"""The frames of an ended run, as verbs read them: what is missing is said, what cannot be read is a sentence."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from console.outcome import FAILED, Failure
+from driftline.frames import Stamped
+from driftline.records import Damage
+from driftline.rundir import RunDir
+
+
+def warn_of(damaged: int) -> None:
+    """Say on stderr that a journal was not whole."""
+    if damaged:
+        print(f"driftline: {damaged} bytes of the journal are damaged and were left out", file=sys.stderr)
+
+
+def frames(run: RunDir) -> Iterator[Stamped]:
+    """Every frame, from the journal, or from Parquet where retention has taken that away; then `warn_of` its damage.
+
+    Raises Failure.
+    """
+    from console.replay import stream  # takes a while to load, and a live run needs none of it
+
+    damage = Damage()
+    try:
+        yield from stream.frames(run, damage=damage)
+    except stream.unreadable() as error:
+        see = f"driftline compact --run {run.path} --check"
+        raise Failure(f"{run.parquet}: what was compacted cannot be read; see: {see}", FAILED) from error
+    warn_of(damage.bytes)
