@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--size", type=_size, default=(120, 40), help="COLUMNSxROWS (default 120x40)")
     args = parser.parse_args()
     try:
-        drawn = pictures(recorded(args.run), args.step, args.size)
+        drawn = pictures(recorded(args.run, "picture"), args.step, args.size)
         args.out.write_text(next(svg for screen, svg in drawn if screen == args.screen), encoding="utf-8")
     except (Failure, RunError, OSError) as error:
         sys.exit(f"picture: {error}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from console.export import ExportError, source_of, through_hub
 from console.export import export as write
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from console.snapshot.source import Source
     from driftline.records import Damage
+
+
+_LOOK: Final = 0.1
+"""Seconds between two looks for a signal."""
 
 
 def export(args: argparse.Namespace) -> int:
@@ -45,10 +49,14 @@ def export(args: argparse.Namespace) -> int:
             else:
                 source = through_hub(stack.enter_context(connected(run, "viewer")), run.id)
             signals = stack.enter_context(Signals())
-            # In a thread: only while this one waits in Python is it told of a signal.
+            # In a thread: this one is told of a signal only where it runs Python, which it does ten times a second; the
+            # signal itself may have come to any thread, and would not end a longer wait.
             pool = stack.enter_context(ThreadPoolExecutor(1))
             heeding = _Heeding(source, signals)
-            report = pool.submit(write, heeding, Path(args.out), args.table, long=args.long, **asked).result()
+            writing = pool.submit(write, heeding, Path(args.out), args.table, long=args.long, **asked)
+            while not wait([writing], _LOOK).done:
+                pass
+            report = writing.result()
     except _SignalledError as error:
         return error.exit_code
     except ExportError as error:
