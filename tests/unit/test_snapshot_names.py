@@ -190,7 +190,6 @@ def test_an_export_that_a_signal_stops_leaves_nothing(
     """A terminal that is closed, or a job that is ended: no file of many GB may be left under a hidden name."""
     journal(run, steps(range(40), ("reward",)))
     told = Directory.parts
-    before = signal.getsignal(number)
 
     def parts(self: Directory, *args: object, **kwargs: object) -> Iterator[pl.DataFrame]:
         whole_table = list(told(self, *args, **kwargs))  # type: ignore[arg-type]
@@ -204,9 +203,15 @@ def test_an_export_that_a_signal_stops_leaves_nothing(
     monkeypatch.setattr(Directory, "parts", parts)
     out = tmp_path / "out"
     out.mkdir()
-    assert cli.main(["export", "--run", str(run.path), "--out", str(out / f"m{suffix}")]) == 128 + number
-    assert list(out.iterdir()) == []
-    assert signal.getsignal(number) is before
+    # Where the tests run in the background of a shell, ctrl-C is ignored, and would rightly stay so.
+    own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, own)
+    try:
+        assert cli.main(["export", "--run", str(run.path), "--out", str(out / f"m{suffix}")]) == 128 + number
+        assert list(out.iterdir()) == []
+        assert signal.getsignal(number) is own
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("shapes", [0, wide.MAX_SHAPES])
