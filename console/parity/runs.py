@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from console.replay.stream import frames, unreadable
+from console.replay.stream import damaged, frames, unreadable
 from console.store.load import portions
 from console.store.stretch import Column, columns
 from driftline.config import Config, ConfigError, load
@@ -123,8 +123,7 @@ def of_directory(run: RunDir) -> Run:
         if found is None:
             found = of_frames(run.id, (one for one in frames(run) if kind(one.body) != b"t"), config)
     except unreadable() as error:
-        see = f"driftline compact --run {run.path} --check"
-        raise SourceError(f"{run.parquet}: what was compacted cannot be read; see: {see}") from error
+        raise SourceError(damaged(run)) from error
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import shlex
 from collections.abc import Callable, Iterator
 from itertools import groupby, pairwise
 from operator import attrgetter
@@ -45,6 +46,13 @@ def unreadable() -> tuple[type[Exception], ...]:
     import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow has no stubs
 
     return pl.exceptions.PolarsError, pa.ArrowException
+
+
+def damaged(run: RunDir, segment: int = 0) -> str:
+    """The sentence for what is `unreadable`, in a segment where that is known."""
+    where = f" of segment {segment}" if segment else ""
+    see = f"driftline compact --run {shlex.quote(str(run.path))} --check"
+    return f"{run.parquet}: what was compacted{where} cannot be read; see: {see}"
 
 
 def _first(run: RunDir, number: int, path: Path | None) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow has no stubs
 
 from console.replay import stream
 from console.snapshot import compacted
@@ -67,11 +66,8 @@ class Directory:
     def _compacted(self, number: int, stored: str, want: Want) -> Iterator[pl.DataFrame]:
         try:
             yield from compacted.parts(self.run, number, stored, want)
-        except (pl.exceptions.PolarsError, pa.ArrowException) as error:
-            raise SourceError(
-                f"{self.run.parquet}: what was compacted of segment {number} cannot be read; see: driftline compact "
-                f"--run {self.run.path} --check"
-            ) from error
+        except stream.unreadable() as error:
+            raise SourceError(stream.damaged(self.run, number)) from error
 
     def config_digest(self) -> str:
         try:

@@ -27,7 +27,8 @@ def frames(run: RunDir) -> Iterator[Stamped]:
     damage = Damage()
     try:
         yield from stream.frames(run, damage=damage)
+    except GeneratorExit:  # the reader (head) has had enough; asking what is unreadable would load Polars for it
+        raise
     except stream.unreadable() as error:
-        see = f"driftline compact --run {run.path} --check"
-        raise Failure(f"{run.parquet}: what was compacted cannot be read; see: {see}", FAILED) from error
+        raise Failure(stream.damaged(run), FAILED) from error
     warn_of(damage.bytes)
