@@ -17,7 +17,7 @@ from console import wide
 from console.plain import to_json
 from console.restore import faithful
 from driftline.frames import Event, FixState, Frame, FrameError, Metrics, Span, Stamped, Tokens, floats, ints
-from driftline.journal import kind
+from driftline.journal.journal import kind
 
 BATCH_ROWS: Final = 100_000
 

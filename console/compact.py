@@ -27,9 +27,9 @@ import msgspec
 
 from console import wide
 from console.columns import Batch, batches
-from driftline.disk import sync_path
 from driftline.frames import Stamped
-from driftline.journal import Damage, read_segment, segments
+from driftline.journal.disk import sync_path
+from driftline.journal.journal import Damage, read_segment, segments
 from driftline.rundir import RunDir
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Final
 
 from console.outcome import FAILED, USAGE, Failure
 from console.story import Story
-from driftline.fixes import ON
+from driftline.catalog.fixes import ON
 from driftline.frames import TERMINAL, Ack, Frame, Verb
 
 STEPS: Final = 90

@@ -84,8 +84,8 @@ def export(
 
     Only `columns`, steps `steps[0]` to `steps[1]`, and Unix times `since` to `until`, where given; both ends are
     included. `metrics` has one row a trainer step (`step`, `time`, `version`, every name of
-    `driftline.metrics.METRICS`, null where absent, then the producers' own names, sorted), or with `long` one row a
-    number. Times are UTC datetimes; NaN and infinities are strings in NDJSON ("NaN", "Infinity", "-Infinity"). A
+    `driftline.catalog.metrics.METRICS`, null where absent, then the producers' own names, sorted), or with `long` one
+    row a number. Times are UTC datetimes; NaN and infinities are strings in NDJSON ("NaN", "Infinity", "-Infinity"). A
     synthetic run has a column `synthetic` in every format and every choice.
 
     The file carries `driftline.run`, `.table`, `.tables` (version of the columns), `.schema` (of the frames),

@@ -25,9 +25,9 @@ from console.parity.band import window_means
 from console.parity.rules import Rules, load
 from console.plain import short
 from console.store.model import RunModel
-from driftline.corrections import OFF
+from driftline.catalog.corrections import OFF
+from driftline.catalog.metrics import BY_NAME, resolve
 from driftline.frames import FixState, Frame, Metrics
-from driftline.metrics import BY_NAME, resolve
 
 MISMATCH: Final = "mismatch/abs_diff_mean"
 KL: Final = "mismatch/kl_k3"

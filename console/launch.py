@@ -24,7 +24,7 @@ from console import leash, processes
 from console.outcome import FAILED, USAGE, Failure
 from driftline.config import HubConfig
 from driftline.keys import SUPERVISOR
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from driftline.rundir import RUN_VARIABLE, RunDir, RunError
 
 HUB_START: Final = 30.0

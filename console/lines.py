@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from console.plain import clock, short
+from driftline.catalog.metrics import health, resolve
 from driftline.frames import Ack, Command, EngineState, Event, Frame, Metrics, RunState, Stamped
-from driftline.metrics import health, resolve
 from driftline.text import sanitize
 
 COLUMNS: Final = (

@@ -266,7 +266,7 @@ class There:
 def answers(connection: Connection, keys: Keys) -> bool:
     """True if a hub answers there; also when it answers that it does not know the key."""
     # Who finds a run of this machine need not speak to its hub, and does not wait for the import of what that takes.
-    from driftline.rpc import Client, ClientError, RefusedError
+    from driftline.consumer.rpc import Client, ClientError, RefusedError
 
     client = Client(connection, keys)
     try:

@@ -24,7 +24,7 @@ from console.signals import Signals
 from driftline.client import ClientError, Feed, attach
 from driftline.config import HubConfig
 from driftline.frames import Frame, FrameError, RunState, Stamped
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
 
 Hook = Callable[[Stamped, Frame], None]

@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from console.answers import Answers
 from console.curves import OFFSET, Curves
-from driftline.fixes import BY_ID, OFF, ON
+from driftline.catalog.fixes import BY_ID, OFF, ON
 from driftline.frames import Command, EngineFix, EngineState, FixState, How, RunState, Span
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
 
 STATE_EVERY: Final = 0.5

@@ -8,9 +8,9 @@ from statistics import fmean
 from typing import Final
 
 from console.plain import short
-from driftline.fixes import ON
+from driftline.catalog.fixes import ON
+from driftline.catalog.metrics import resolve
 from driftline.frames import FixState, Frame, Metrics, RunState
-from driftline.metrics import resolve
 
 WINDOW: Final = 10
 """Steps to average over."""

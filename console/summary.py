@@ -11,8 +11,8 @@ from typing import Any
 
 from console.holder import short as holder
 from console.plain import short
+from driftline.catalog.metrics import health, resolve
 from driftline.frames import Effect, EngineState, FixState, Frame, Metrics, RunState, Writer
-from driftline.metrics import health, resolve
 from driftline.text import sanitize
 
 SERVING = frozenset({"running", "paused", "syncing"})

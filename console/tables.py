@@ -16,6 +16,7 @@ from typing import Final, Literal
 import msgspec
 
 from console.plain import to_json
+from driftline.catalog.metrics import METRICS
 from driftline.frames import (
     Ack,
     Command,
@@ -27,7 +28,6 @@ from driftline.frames import (
     RunState,
     Span,
 )
-from driftline.metrics import METRICS
 
 VERSION: Final = 1
 """Version of these tables, written into every file as `driftline.tables`."""

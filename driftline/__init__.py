@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from driftline.probe import Probe
+    from driftline.producer.probe import Probe
 
 __all__ = ["Probe", "__version__"]
 
@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     # Loaded on first use: `driftline --help` must not pay for zmq and numpy.
     if name == "Probe":
-        from driftline.probe import Probe
+        from driftline.producer.probe import Probe
 
         return Probe
     raise AttributeError(f"module 'driftline' has no attribute '{name}'")

@@ -24,8 +24,8 @@ from typing import Final
 
 import msgspec
 
-from driftline.disk import DISK, Disk
 from driftline.frames import DECODE_ERRORS
+from driftline.journal.disk import DISK, Disk
 
 INTENT: Final = "command.intent"
 RESULT: Final = "command.result"

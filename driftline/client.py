@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from driftline.feed import Feed, FeedStatus, pulse
-from driftline.keeper import Keeper
+from driftline.consumer.feed import Feed, FeedStatus, pulse
+from driftline.consumer.lease_keeper import Keeper
+from driftline.consumer.rpc import Client, ClientError, HeldError, HubSilentError, Page, RefusedError, Snapshot
 from driftline.keys import Keys, load
-from driftline.rpc import Client, ClientError, HeldError, HubSilentError, Page, RefusedError, Snapshot
 from driftline.rundir import Connection, RunDir
 
 __all__ = [

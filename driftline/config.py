@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from driftline import fixes as fix_catalogue
+from driftline.catalog import fixes as fix_catalogue
 
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
@@ -141,7 +141,7 @@ class TrainerConfig(_Section, frozen=True):
 
 
 class CorrectionConfig(_Section, frozen=True):
-    """Objective-side correction that the run starts with (`driftline.corrections`), and the limits of each.
+    """Objective-side correction that the run starts with (`driftline.catalog.corrections`), and the limits of each.
 
     Defaults: cap and IcePop band of verl and NeMo-RL; sequences whose geometric mean ratio is off by more than 1 %
     (SkyRL) or of which one token is off by more than `sequence_max_diff` nats are masked.

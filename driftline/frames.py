@@ -46,7 +46,7 @@ class _Frame(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Metrics(_Frame, tag="m", frozen=True):
-    """Numbers of one trainer step, under the names of `driftline.metrics`.
+    """Numbers of one trainer step, under the names of `driftline.catalog.metrics`.
 
     `labels` qualifies a value where one name covers several rules, for example
     `{"policy/clip_fraction": "gspo", "policy/entropy": "exact"}`.
@@ -122,7 +122,7 @@ class Event(_Frame, tag="e", frozen=True):
 class RunState(_Frame, tag="r", frozen=True):
     """State of the whole run, owned by the trainer. `detail` says what a long wait is for.
 
-    `correction`: the objective-side correction (`driftline.corrections`) that the trainer uses since step
+    `correction`: the objective-side correction (`driftline.catalog.corrections`) that the trainer uses since step
     `correction_since`, "" where a trainer says nothing of it; `correction_requested` is what was asked for last, by
     `correction_by`, and `correction_generation` counts the requests.
     """

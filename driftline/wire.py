@@ -153,7 +153,7 @@ class PingRequest(_Strict, tag="ping", frozen=True):
 
 
 class WriterRequest(_Strict, tag="writer", frozen=True):
-    """Take the run (from whoever has it), say that one is still there, or give it back; see `driftline.hub.writer`."""
+    """Take the run (from whoever has it), say that one is still there, or give it back; see `driftline.hub.lease`."""
 
     id: int
     session: str

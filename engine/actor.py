@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from driftline.probe import Probe
+    from driftline.producer.probe import Probe
 
 HEARTBEAT_S: Final = 0.5
 
@@ -330,7 +330,7 @@ class EngineActor:
     def _open_probe(self) -> Probe | None:
         if self._spec.connection is None:
             return None
-        from driftline.probe import Probe
+        from driftline.producer.probe import Probe
 
         return Probe(name=self._name, connection=self._spec.connection, keys=self._spec.keys)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from driftline.fixes import BY_ID, OFF, ON, REMOVED, WAIT
+from driftline.catalog.fixes import BY_ID, OFF, ON, REMOVED, WAIT
 from driftline.frames import EngineFix, How
 from engine.types import Backend
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from driftline.catalog.fixes import REMOVED
 from driftline.config import EngineConfig, SamplingConfig
-from driftline.fixes import REMOVED
 from driftline.keys import Keys
 from driftline.rundir import Connection
 from engine.transport import BACKENDS, Kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from driftline.fixes import BY_ID
+from driftline.catalog.fixes import BY_ID
 from engine.admission import Admission
 from engine.dispatch import Dispatch
 from engine.members import Fleet, Member

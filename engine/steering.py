@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final, get_args
 
-from driftline import fixes as fix_catalogue
+from driftline.catalog import fixes as fix_catalogue
 from driftline.frames import EngineFix, How
 from engine.fixes import not_live, path, refusal
 from engine.members import CONTROL_S, Fleet, Member

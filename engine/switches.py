@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from driftline.fixes import OFF, ON
+from driftline.catalog.fixes import OFF, ON
 from driftline.frames import EngineFix
 from engine import fixes
 from engine.core import Core

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from driftline.fixes import BY_ID
+from driftline.catalog.fixes import BY_ID
 from engine.dispatch import Dispatch
 from engine.members import CONTROL_S, Fleet, Member, Newest
 from engine.transport import Transport, Update

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 
-from driftline.corrections import OFF
+from driftline.catalog.corrections import OFF
 from driftline.frames import Command
 from engine import EngineError, EnginePool
 from trainer.correctiondesk import CorrectionDesk

@@ -1,8 +1,8 @@
 """Objective-side corrections: the weight of every token (PPO) or sequence (GSPO) of a step. Pure torch functions.
 
-Notation as in `driftline.corrections`: roll [B, R] the engine's logprobs, prox [B, R] the trainer's under the weights
-at the start of the step, d = prox - roll, w = exp(d). d holds mismatch and staleness together, as it does in verl, TRL
-and NeMo-RL; the two are told apart in the metrics, which are taken before any of this.
+Notation as in `driftline.catalog.corrections`: roll [B, R] the engine's logprobs, prox [B, R] the trainer's under the
+weights at the start of the step, d = prox - roll, w = exp(d). d holds mismatch and staleness together, as it does in
+verl, TRL and NeMo-RL; the two are told apart in the metrics, which are taken before any of this.
 
 - `tis`: min(w, cap). Yao et al. 2025, eq. of truncated importance sampling; verl `rollout_is: token`, threshold 2;
   slime `tis_clip` 2.
@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from driftline.catalog.corrections import ICEPOP, OFF, SEQUENCE_MASK, TIS
 from driftline.config import CorrectionConfig
-from driftline.corrections import ICEPOP, OFF, SEQUENCE_MASK, TIS
 from trainer.objective import LOG_RATIO_LIMIT
 
 

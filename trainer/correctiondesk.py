@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from driftline.corrections import UnknownCorrectionError, check
+from driftline.catalog.corrections import UnknownCorrectionError, check
 from driftline.frames import Command
 from trainer.errors import ExpiredError, RefusedError
 from trainer.orders import ENDED, answer, in_time

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from driftline.fixes import BY_ID
+from driftline.catalog.fixes import BY_ID
 from driftline.frames import EngineFix, FixState, How
 
 _SEVERITY: tuple[How, ...] = ("live", "next_sync", "engine_restart", "not_available")

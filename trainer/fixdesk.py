@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from driftline.fixes import BY_ID
+from driftline.catalog.fixes import BY_ID
 from driftline.frames import Effect, EngineFix, FixState
 from trainer.cells import Rows
 from trainer.effects import Change, Effects

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from driftline.catalog.fixes import OFF, ON
 from driftline.config import Config
-from driftline.fixes import OFF, ON
 from driftline.frames import EngineFix
 from trainer.policy import Policy
 from trainer.states import HEAD, States

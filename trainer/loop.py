@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from driftline.catalog.corrections import OFF
 from driftline.config import Config
-from driftline.corrections import OFF
 from driftline.rundir import RunDir
 from engine import EnginePool
 from trainer import checkpoint, effects, mismatch

@@ -1,6 +1,6 @@
 """Numbers of one step from raw logprobs, computed once, in float64, before any truncation or clipping.
 
-Names, formulas, limits and their sources are in `driftline.metrics`; this module is their only implementation.
+Names, formulas, limits and their sources are in `driftline.catalog.metrics`; this module is their only implementation.
 Every array is one-dimensional over the response tokens of the step (natural logarithms, at the sampling
 temperature), so that "token mean" weighs each token equally. An empty selection has no numbers: the names are
 then left out rather than reported as zero.

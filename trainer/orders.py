@@ -21,7 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
-from driftline import fixes as fix_catalogue
+from driftline.catalog import fixes as fix_catalogue
 from driftline.frames import Command, FixState
 from engine import EngineError, EnginePool
 from engine.types import RestartReport

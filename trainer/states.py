@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from driftline.fixes import BY_ID, ON
+from driftline.catalog.fixes import BY_ID, ON
 from engine import Group
 
 Vector = tuple[str, ...]

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from driftline.catalog.fixes import BY_ID, OFF, ON
 from driftline.config import SyncConfig
-from driftline.fixes import BY_ID, OFF, ON
 from driftline.frames import AckState, EngineFix, FixState
 from engine import EngineError, EnginePool, SyncReport
 from trainer.fixdesk import FixDesk

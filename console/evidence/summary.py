@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from console.plain import short
 from console.store.model import RunModel
-from driftline.fixes import BY_ID
+from driftline.catalog.fixes import BY_ID
+from driftline.catalog.metrics import BY_NAME, METRICS, health
 from driftline.frames import Effect, EngineState, Measure
-from driftline.metrics import BY_NAME, METRICS, health
 
 WINDOW: Final = 20
 """Steps at the beginning and at the end of a run that are set beside each other."""

@@ -13,9 +13,9 @@ import msgspec
 
 from console.importing import names, tabular, tensorboard, wandb
 from console.importing.rows import BringError, Log
+from driftline.catalog.metrics import BY_NAME
 from driftline.frames import Event, Frame, FrameError, Metrics, RunState, encode
-from driftline.journal import Journal, JournalError, Record, record_encoder
-from driftline.metrics import BY_NAME
+from driftline.journal.journal import Journal, JournalError, Record, record_encoder
 from driftline.rundir import RunDir, create
 
 PRODUCER: Final = "import"

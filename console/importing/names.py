@@ -1,7 +1,7 @@
 """Names of other frameworks for the metrics of the catalogue, where their formula is the catalogue's own.
 
-The catalogue's aliases come first (`driftline.metrics`). Here are further names, with where each was read. A name
-whose formula differs stays what it is: PipelineRL's `rl/ess` is taken after truncation, verl's `actor/ppo_kl` is a
+The catalogue's aliases come first (`driftline.catalog.metrics`). Here are further names, with where each was read. A
+name whose formula differs stays what it is: PipelineRL's `rl/ess` is taken after truncation, verl's `actor/ppo_kl` is a
 signed k1, verl's `rollout_probs_diff_*` are of probabilities, NeMo-RL's `approx_entropy` is an estimate, its
 `kl_penalty` is multiplied already, prime-rl's `is_masked` is a mask in probability space.
 """
@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from driftline.metrics import ALIASES, BY_NAME
+from driftline.catalog.metrics import ALIASES, BY_NAME
 
 KNOWN: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "PipelineRL, pipelinerl/finetune/rl/__init__.py and actor.py": (

@@ -1,6 +1,6 @@
 """Likely causes of a failed metric: mismatch, staleness or drift, kept apart, and which fixes stand behind it.
 
-Heuristics, in this order (signatures: the threads surveyed for `driftline/metrics.py`):
+Heuristics, in this order (signatures: the threads surveyed for `driftline/catalog/metrics.py`):
 
 1. the mismatch is out of its band around the step where the metric left its own: the backend. Fixes that the reference
    has and the run has not are named; without such a difference, the sign of the mismatch is read: an offset on one side
@@ -23,7 +23,7 @@ from console.parity.judge import Comparison, Judged, compare
 from console.parity.rules import Rule, load
 from console.parity.runs import Run
 from console.plain import short
-from driftline.fixes import BY_ID
+from driftline.catalog.fixes import BY_ID
 
 Kind = Literal["mismatch", "aftermath", "staleness", "drift"]
 

@@ -35,8 +35,8 @@ from console.parity.judge import Comparison, Verdict, compare
 from console.parity.report import closing, title
 from console.parity.rules import Rules
 from console.parity.runs import Run
+from driftline.catalog.fixes import BY_ID, OFF
 from driftline.config import Config
-from driftline.fixes import BY_ID, OFF
 
 PANELS: Final = ("policy/clip_fraction", "policy/kl_new_old", "policy/entropy", "reward/mean")
 

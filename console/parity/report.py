@@ -9,7 +9,7 @@ from console.parity.cause import Cause
 from console.parity.judge import Comparison, Judged
 from console.parity.runs import Corrected, Run
 from console.plain import short
-from driftline.metrics import BY_NAME
+from driftline.catalog.metrics import BY_NAME
 
 HEADS: Final = ("metric", "verdict", "out at", "back", "worst", "run", "reference", "distance")
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from driftline.metrics import BY_NAME, METRICS, resolve
+from driftline.catalog.metrics import BY_NAME, METRICS, resolve
 
 DEFAULT: Final = Path(__file__).with_name("rules.toml")
 

@@ -16,11 +16,11 @@ import numpy.typing as npt
 from console.replay.stream import damaged, frames, unreadable
 from console.store.load import portions
 from console.store.stretch import Column, columns
+from driftline.catalog.corrections import OFF
+from driftline.catalog.metrics import resolve
 from driftline.config import Config, ConfigError, load
-from driftline.corrections import OFF
 from driftline.frames import FixState, Frame, FrameError, Metrics, RunState, Stamped
-from driftline.metrics import resolve
-from driftline.records import Damage, kind
+from driftline.journal.records import Damage, kind
 from driftline.rundir import RunDir, RunError, find
 
 KEYS: Final = frozenset({"step", "time", "version", "synthetic"})
@@ -49,7 +49,7 @@ class FixChange:
 
 @dataclass(frozen=True)
 class CorrectionChange:
-    """From trainer step `step` on the objective had the correction `value` (`driftline.corrections`)."""
+    """From trainer step `step` on the objective had the correction `value` (`driftline.catalog.corrections`)."""
 
     step: int
     value: str

@@ -19,7 +19,7 @@ from console.store.load import portions, take
 from console.store.model import RunModel
 from console.trouble import Link
 from driftline.frames import FrameError, RunState, Stamped, Verb
-from driftline.records import Damage, kind
+from driftline.journal.records import Damage, kind
 from driftline.rundir import RunDir
 from driftline.text import sanitize
 

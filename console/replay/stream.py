@@ -16,7 +16,7 @@ import numpy as np
 from console import restore, wide
 from console.snapshot.records import run_segments
 from driftline.frames import Frame, Stamped, encode
-from driftline.records import Damage, first_seq, read_segment
+from driftline.journal.records import Damage, first_seq, read_segment
 from driftline.rundir import RunDir
 
 if TYPE_CHECKING:

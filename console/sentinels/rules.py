@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from driftline.metrics import BY_NAME, resolve
+from driftline.catalog.metrics import BY_NAME, resolve
 
 DEFAULT: Final = Path(__file__).with_name("rules.toml")
 

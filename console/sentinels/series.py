@@ -14,8 +14,8 @@ from console.sentinels.baseline import block, usuals
 from console.sentinels.rules import Baseline, Limit, Rise
 from console.store.model import RunModel
 from console.store.series import Points
-from driftline.fixes import OFF
-from driftline.metrics import BY_NAME, resolve
+from driftline.catalog.fixes import OFF
+from driftline.catalog.metrics import BY_NAME, resolve
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from driftline.records import MAGIC, PREFIX
+from driftline.journal.records import MAGIC, PREFIX
 
 Registers = npt.NDArray[np.uint32]
 Map = npt.NDArray[np.uint32]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from console.snapshot.records import Block, Rows
-from driftline.metrics import resolve
+from driftline.catalog.metrics import resolve
 from driftline.text import sanitize
 
 ALIKE: Final = 8

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow has no stubs
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # pyarrow has no stubs
 
-from driftline.metrics import resolve
+from driftline.catalog.metrics import resolve
 
 
 class Group(NamedTuple):

@@ -15,7 +15,7 @@ from console.snapshot.source import Source
 from console.snapshot.want import Want
 from console.snapshot.want import of as want_of
 from console.tables import LATEST, TABLES, Column, Table
-from driftline.metrics import resolve
+from driftline.catalog.metrics import resolve
 
 Parts = Iterator[pl.DataFrame]
 

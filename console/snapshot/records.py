@@ -1,4 +1,5 @@
-"""Encoded frames of a run in blocks: a segment of the journal piece by piece, checked as `driftline.records` does.
+"""Encoded frames of a run in blocks: a segment of the journal piece by piece, checked as `driftline.journal.records`
+does.
 
 A million records of half a kilobyte take seconds when each is looked at for itself. Here their places are walked
 first, those of one length in a row by one comparison, then heads and checksums of a whole block are checked together
@@ -21,7 +22,7 @@ import numpy.typing as npt
 
 from console.snapshot import crc
 from driftline.frames import DECODE_ERRORS, Stamped
-from driftline.records import HEADER, MAGIC, MAX_RECORD, PREFIX, Damage, scan, segments
+from driftline.journal.records import HEADER, MAGIC, MAX_RECORD, PREFIX, Damage, scan, segments
 from driftline.rundir import RunDir
 
 BLOCK: Final = 4 * 1024 * 1024

@@ -15,8 +15,8 @@ from console.snapshot.records import Block, Rows, decoder
 from console.snapshot.series import nulls, schema, series, stacked, times
 from console.snapshot.want import EVERYTHING, Want
 from console.tables import STORED
+from driftline.catalog.metrics import resolve
 from driftline.frames import DECODE_ERRORS, FrameError, Metrics, Stamped
-from driftline.metrics import resolve
 from driftline.text import sanitize
 
 KEYS: Final = tuple(STORED["reports"].columns)

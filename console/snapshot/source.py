@@ -18,7 +18,7 @@ from console.tables import STORED
 from driftline.client import Client
 from driftline.config import digest
 from driftline.frames import DECODE_ERRORS, FrameError, RunState, Stamped
-from driftline.records import Damage
+from driftline.journal.records import Damage
 from driftline.rundir import RunDir, RunError
 
 _LOOK: Final = 4096

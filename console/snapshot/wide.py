@@ -11,8 +11,8 @@ import polars as pl
 
 from console.snapshot.series import nulls
 from console.wide import COLUMNS, VALUE, Layout
+from driftline.catalog.metrics import resolve
 from driftline.frames import Metrics, Stamped, encode
-from driftline.metrics import resolve
 
 _KEYS: Final = [name for name in COLUMNS if name not in ("shape", "layout")]
 

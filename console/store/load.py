@@ -21,7 +21,7 @@ from console.snapshot.records import Block, decoder, run_segments, segment
 from console.store.model import RunModel
 from console.store.stretch import Portion, Stretch, of_frames
 from driftline.frames import DECODE_ERRORS, FrameError, Metrics, decode
-from driftline.records import Damage
+from driftline.journal.records import Damage
 from driftline.rundir import RunDir
 
 _METRICS: Final = ord("m")

@@ -18,6 +18,7 @@ from console.store.series import SeriesStore
 from console.store.stretch import Stretch
 from console.store.syncs import SPANS_KEPT, SyncIndex
 from console.trouble import DROPS_SECONDS, Drop
+from driftline.catalog.metrics import resolve
 from driftline.frames import (
     TERMINAL,
     Ack,
@@ -35,7 +36,6 @@ from driftline.frames import (
     Stamped,
     Writer,
 )
-from driftline.metrics import resolve
 
 EVENTS_KEPT: Final = 5_000
 COMMANDS_KEPT: Final = 1_000

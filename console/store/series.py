@@ -24,7 +24,7 @@ from console.store.pyramid import Pyramid, Values
 from console.store.smooth import Average
 from console.store.steps import FIRST, StepBuffer, StepPool, Steps
 from console.store.stretch import Stretch, ascents, columns, in_turn, moments
-from driftline.metrics import resolve
+from driftline.catalog.metrics import resolve
 
 __all__ = ["Points", "Series", "SeriesStore", "Steps", "Values"]
 

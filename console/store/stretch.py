@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from driftline.catalog.metrics import resolve
 from driftline.frames import Metrics, Stamped
-from driftline.metrics import resolve
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -5,8 +5,9 @@
     store.token(row), store.sequence(number)               # what is on screen
 
 Tokens lie sorted by sequence and position, so that a sequence is one slice. The difference is d = trainer - rollout,
-as in `driftline.metrics`: both logprobs under the weights that sampled the token, whatever version the trainer had
-come to meanwhile. A token of an older version is *stale* (`Token.lag` > 0); its d is the backend's doing all the same.
+as in `driftline.catalog.metrics`: both logprobs under the weights that sampled the token, whatever version the trainer
+had come to meanwhile. A token of an older version is *stale* (`Token.lag` > 0); its d is the backend's doing all the
+same.
 
 Pure: no clock, no socket, no screen.
 """

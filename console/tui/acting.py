@@ -23,7 +23,7 @@ from console.tui.screens.picker import CorrectionPicker, FixPicker, GateScreen, 
 from console.tui.source import HeldError, SourceError
 from console.tui.views.corrections import advice, correction_view, verdict_now
 from console.tui.watch import Watch
-from driftline.fixes import BY_ID
+from driftline.catalog.fixes import BY_ID
 
 if TYPE_CHECKING:
     from console.tui.app import ConsoleApp

@@ -11,8 +11,8 @@ import msgspec
 
 from console.store.model import RunModel
 from console.tui.source import Link
-from driftline import corrections
-from driftline.fixes import BY_ID, OFF, ON, REMOVED, WAIT, Fix
+from driftline.catalog import corrections
+from driftline.catalog.fixes import BY_ID, OFF, ON, REMOVED, WAIT, Fix
 from driftline.frames import FixState, How, Verb
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from console.tui.glyphs import Glyphs
 from console.tui.theme import Ink
 from console.tui.widgets.axis import number
 from console.tui.widgets.cells import Text
-from driftline.fixes import FIXES, Fix
+from driftline.catalog.fixes import FIXES, Fix
+from driftline.catalog.metrics import BY_NAME
 from driftline.frames import Effect, EngineFix, FixState, How, Measure
-from driftline.metrics import BY_NAME
 
 TRAINER: Final = "trainer"
 """Pseudo-engine that reports of fixes which the trainer takes part in; counted with no engine."""

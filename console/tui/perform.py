@@ -34,7 +34,7 @@ from console.tui.wishes import (
     UseReference,
     UseTheme,
 )
-from driftline.fixes import BY_ID
+from driftline.catalog.fixes import BY_ID
 
 if TYPE_CHECKING:
     from console.tui.app import ConsoleApp

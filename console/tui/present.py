@@ -14,8 +14,8 @@ from console.tui.theme import HEALTH_INK, Ink
 from console.tui.widgets.axis import number
 from console.tui.widgets.cells import Text
 from console.tui.widgets.chart_data import ChartData, Freshness, Line
+from driftline.catalog.metrics import BY_NAME, health
 from driftline.frames import EngineState
-from driftline.metrics import BY_NAME, health
 
 if TYPE_CHECKING:
     from console.sentinels.alarm import Alarm

@@ -20,7 +20,7 @@ from rich.color import Color
 from rich.style import Style
 from textual.theme import BUILTIN_THEMES, Theme
 
-from driftline.metrics import Health
+from driftline.catalog.metrics import Health
 
 
 class Ink(IntEnum):

@@ -15,8 +15,8 @@ import shtab
 from console import config
 from console.cli import build
 from console.outcome import OK
-from driftline.corrections import CORRECTIONS
-from driftline.fixes import FIXES
+from driftline.catalog.corrections import CORRECTIONS
+from driftline.catalog.fixes import FIXES
 from driftline.rundir import RUNS_VARIABLE
 
 _RUNS: Final = "driftline_runs"

@@ -19,8 +19,8 @@ from console.outcome import FAILED, NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, Fail
 from console.parity.rules import load
 from console.plain import to_json
 from console.recent import decoded, recent
+from driftline.catalog.corrections import BY_ID, CORRECTIONS, UnknownCorrectionError, check
 from driftline.client import Client
-from driftline.corrections import BY_ID, CORRECTIONS, UnknownCorrectionError, check
 from driftline.frames import Frame, Metrics, RunState, Stamped
 
 SETTLE_SECONDS: Final = 5.0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from console.snapshot.source import Source
-    from driftline.records import Damage
+    from driftline.journal.records import Damage
 
 
 _LOOK: Final = 0.1

@@ -12,8 +12,8 @@ from console.outcome import FAILED, OK, USAGE, Failure
 from console.plain import to_json
 from console.recent import decoded
 from console.summary import Summary, fix_document, summarise
+from driftline.catalog.fixes import BY_ID, FIXES, UnknownFixError, check
 from driftline.client import Client
-from driftline.fixes import BY_ID, FIXES, UnknownFixError, check
 from driftline.frames import Effect, FixState
 
 TRAINER = "trainer"

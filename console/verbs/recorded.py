@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from console.outcome import FAILED, Failure
 from driftline.frames import Stamped
-from driftline.records import Damage
+from driftline.journal.records import Damage
 from driftline.rundir import RunDir
 
 

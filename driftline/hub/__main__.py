@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from driftline.disk import DISK, Disk
+from driftline.journal.disk import DISK, Disk
 from driftline.rundir import RunDir
 
 # `driftline status` and others try the lock for a moment to see whether a hub holds it.
@@ -42,9 +42,9 @@ def main(arguments: list[str] | None = None, disk: Disk = DISK) -> int:
         return _fail(lock, 3)
 
     from driftline.hub.auth import AuthError
-    from driftline.hub.keep import Keep
+    from driftline.hub.retention import Keep
     from driftline.hub.server import Server
-    from driftline.journal import JournalError
+    from driftline.journal.journal import JournalError
     from driftline.rundir import RunError
     from driftline.sockets import wildcard
 

@@ -3,7 +3,7 @@
 A command is checked, stamped with its issuer, journaled, forced to disk, and only then answered and handed to its
 owner, the producer named "trainer". Until the owner has given a terminal ack it is handed over again whenever the
 owner greets; the owner takes each id once. A command that nobody accepted before its deadline expires. Commands that
-act come from one session at a time (`driftline.hub.writer`).
+act come from one session at a time (`driftline.hub.lease`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import Final
 
 import msgspec
 
-from driftline import corrections, wire
+from driftline import wire
 from driftline.audit import INTENT, RESULT, Entry
-from driftline.fixes import UnknownFixError, check
+from driftline.catalog import corrections
+from driftline.catalog.fixes import UnknownFixError, check
 from driftline.frames import TERMINAL, Ack, AckState, Command, Frame, FrameError, Writer, decode, encode
 from driftline.hub.effects import HUB, Effect, Now, Sync, ToClient, ToProducer, Write
+from driftline.hub.lease import Lease, reply, unfit
 from driftline.hub.limits import Buckets, Limits, limit_text
 from driftline.hub.refusals import Refusals
-from driftline.hub.writer import Lease, reply, unfit
 from driftline.keys import Grant
 
 OWNER: Final = "trainer"

@@ -36,10 +36,10 @@ from driftline.frames import (
 from driftline.hub.commands import Desk, SavedLife, result
 from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Stamp, ToClient, ToProducer, Write
 from driftline.hub.limits import AFTER_RESTART, Buckets, Limits, limit_text
+from driftline.hub.producer_tails import Key, Tail, Tails
 from driftline.hub.refusals import Refusals
-from driftline.hub.tails import Key, Tail, Tails
+from driftline.journal.records import Record, kind, record_decoder, record_encoder
 from driftline.keys import Grant
-from driftline.records import Record, kind, record_decoder, record_encoder
 
 HELLO_EVERY: Final = 0.2
 SESSION_SECONDS: Final = 10.0

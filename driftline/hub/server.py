@@ -21,15 +21,15 @@ import zmq
 from driftline import keys as run_keys
 from driftline import wire
 from driftline.audit import AuditError, AuditLog, Entry
-from driftline.disk import DISK, Disk
 from driftline.frames import MAX_BODY
 from driftline.hub import ports
 from driftline.hub.auth import AuthError, Gate, Table, secure_server
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
-from driftline.hub.keep import Keep
-from driftline.hub.live import Live
-from driftline.journal import Journal, JournalError, next_epoch
+from driftline.hub.live_socket import Live
+from driftline.hub.retention import Keep
+from driftline.journal.disk import DISK, Disk
+from driftline.journal.journal import Journal, JournalError, next_epoch
 from driftline.keys import Grant
 from driftline.rundir import Connection, RunDir, RunError
 from driftline.sockets import Context, Socket, configure

@@ -20,9 +20,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from driftline.catalog.metrics import METRICS
 from driftline.frames import Metrics
-from driftline.metrics import METRICS
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from tests.tui.test_pty import Terminal, environment
 from tests.unit.hubs import Hub
 

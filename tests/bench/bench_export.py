@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from console.compact import compact
-from driftline.journal import segments
+from driftline.journal.journal import segments
 from driftline.rundir import RunDir
 from tests.bench import journals
 from tests.bench.child import Cost, measure

@@ -25,7 +25,7 @@ from textual import events
 from console.place import Here
 from console.tui.app import ConsoleApp
 from console.tui.live_source import LiveSource
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
 from tests.bench.terminal import painted, started
 from tests.unit.hubs import Hub

@@ -25,7 +25,7 @@ import zmq
 from driftline import Probe, rundir, wire
 from driftline.client import Feed, attach
 from driftline.frames import SCHEMA, Metrics, Tokens, encode
-from driftline.journal import Journal, Record, record_encoder
+from driftline.journal.journal import Journal, Record, record_encoder
 from driftline.keys import load
 from driftline.rundir import RunDir
 from driftline.sockets import Context, Socket, configure, secure_client

@@ -27,7 +27,7 @@ def child(steps: int) -> None:
     from console.tui.widgets.cells import Cells
     from console.tui.widgets.chart_view import ChartView
     from console.tui.widgets.line_chart import paint_chart
-    from driftline.metrics import METRICS as CATALOGUE
+    from driftline.catalog.metrics import METRICS as CATALOGUE
 
     assert console.tui.app.ConsoleApp is not None  # the screens' imports are part of what is measured
     names = [metric.name for metric in CATALOGUE][:METRICS]

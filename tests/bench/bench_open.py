@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from console.compact import compact
-from driftline.journal import segments
+from driftline.journal.journal import segments
 from tests.bench import journals
 from tests.bench.child import RUNS, Cost, measure
 

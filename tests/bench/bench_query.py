@@ -13,7 +13,7 @@ from pathlib import Path
 
 from console.compact import compact
 from console.export import export
-from driftline.journal import segments
+from driftline.journal.journal import segments
 from driftline.rundir import RunDir
 from tests.bench import journals
 from tests.bench.child import measure

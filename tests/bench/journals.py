@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from driftline.catalog.metrics import METRICS
 from driftline.frames import Frame, Metrics, Tokens, encode
-from driftline.metrics import METRICS
-from driftline.records import Record, pack_head, pack_header, record_encoder
+from driftline.journal.records import Record, pack_head, pack_header, record_encoder
 from driftline.rundir import RunDir, create
 
 SEGMENT_BYTES = 64 * 1024 * 1024

@@ -14,7 +14,7 @@ import psutil
 from driftline import rundir
 from driftline.client import Client, attach
 from driftline.frames import Ack, Metrics
-from driftline.journal import read
+from driftline.journal.journal import read
 
 REPOSITORY = Path(__file__).parents[2]
 LIMIT_S = 240.0

@@ -14,7 +14,7 @@ import pytest
 
 from driftline.frames import Metrics, RunState
 from driftline.keys import add, load, revoke
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from tests.tui.test_pty import Terminal, environment
 from tests.unit.hubs import PATIENCE, Hub, until
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftline import fixes
+from driftline.catalog import fixes
 from engine import EngineError, EnginePool, RolloutRequest
 from engine.weights import digest
 from tests.e2e import engine_support as support

@@ -17,9 +17,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from driftline.catalog.metrics import METRICS
 from driftline.frames import Metrics
-from driftline.journal import read
-from driftline.metrics import METRICS
+from driftline.journal.journal import read
 from driftline.rundir import RunDir, list_runs
 
 LIMIT = 60.0

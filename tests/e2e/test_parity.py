@@ -25,8 +25,8 @@ from console.parity.experiment import plan, to_toml
 from console.parity.judge import Comparison, compare
 from console.parity.rules import load as load_rules
 from console.parity.runs import Run, of_directory
+from driftline.catalog.fixes import ON
 from driftline.config import Config, load
-from driftline.fixes import ON
 from driftline.frames import Metrics, RunState
 from tests.e2e.live_run import REPOSITORY, LiveRun
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from driftline import metrics
+from driftline.catalog import metrics
 from driftline.frames import Effect, Event, FixState, RunState, Span, Tokens
 from driftline.rundir import RunDir
 from tests.e2e.live_run import LIMIT_S, REPOSITORY, LiveRun, family, gone

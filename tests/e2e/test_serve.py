@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from driftline.frames import Command
-from driftline.journal import read
-from driftline.probe import Probe
+from driftline.journal.journal import read
+from driftline.producer.probe import Probe
 from tests.tui.synthetic import engines, history, run_state
 from tests.unit.hubs import PATIENCE, Hub, until
 from tests.unit.test_cli import driftline, sentence

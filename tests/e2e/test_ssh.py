@@ -18,7 +18,7 @@ from console.place import There
 from driftline.client import Client, Feed
 from driftline.frames import Metrics
 from driftline.keys import add, load, revoke
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from driftline.rundir import list_runs
 from tests.e2e.sshd import Sshd
 from tests.tui.test_pty import Terminal, environment

@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from driftline.disk import Disk
 from driftline.hub.__main__ import main
+from driftline.journal.disk import Disk
 
 
 class FaultyDisk(Disk):

@@ -22,8 +22,8 @@ import psutil
 
 from driftline.client import Feed, attach
 from driftline.frames import Metrics, Tokens
-from driftline.journal import read
-from driftline.probe import Probe
+from driftline.journal.journal import read
+from driftline.producer.probe import Probe
 from tests.faults.scale import scaled
 from tests.unit.hubs import PATIENCE, Hub, until
 

@@ -32,9 +32,9 @@ from driftline.frames import (
 )
 from driftline.hub.core import Core
 from driftline.hub.effects import Now, Write
-from driftline.journal import Damage, Journal, Record, read, record_encoder, scan, segments
+from driftline.journal.journal import Damage, Journal, Record, read, record_encoder, scan, segments
 from driftline.keys import Grant
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from tests.faults.scale import dice, scaled
 from tests.unit.hubs import PATIENCE, Hub
 

@@ -19,9 +19,9 @@ from driftline import wire
 from driftline.client import Client, ClientError, Feed, attach
 from driftline.frames import Command, Metrics, encode
 from driftline.hub.core import Core
-from driftline.journal import Damage, Journal, Record, read, record_encoder, segments
+from driftline.journal.journal import Damage, Journal, Record, read, record_encoder, segments
 from driftline.keys import load, new_pair
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from tests.faults.scale import FULL, scaled
 from tests.unit.hubs import PATIENCE, Hub, until
 

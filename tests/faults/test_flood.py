@@ -17,10 +17,10 @@ from driftline.audit import entries
 from driftline.client import Client, Feed, attach
 from driftline.frames import DECODE_ERRORS, SCHEMA, TOPIC, Command, Metrics, encode
 from driftline.hub.effects import Publish
-from driftline.hub.live import Live
-from driftline.journal import Damage, read
+from driftline.hub.live_socket import Live
+from driftline.journal.journal import Damage, read
 from driftline.keys import Grant, Keys, add, load
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from driftline.sockets import Context, configure, secure_client
 from tests.faults.scale import dice, scaled
 from tests.faults.test_bytes import FRAMES, mutated

@@ -21,9 +21,9 @@ from driftline.frames import TOPIC, Ack, Command, Event, Metrics, Verb, encode
 from driftline.hub.auth import Gate, Table, secure_server
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Now, Write
-from driftline.journal import Damage, Record, read
+from driftline.journal.journal import Damage, Record, read
 from driftline.keys import Grant, Keys, add, load, make_run_keys, new_pair, revoke
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
 from driftline.sockets import Context, configure, secure_client
 from tests.faults.scale import FULL, dice, scaled

@@ -42,8 +42,8 @@ from driftline.frames import (
     Tokens,
     encode,
 )
-from driftline.journal import read
-from driftline.probe import Probe
+from driftline.journal.journal import read
+from driftline.producer.probe import Probe
 from tests.faults.corpus import CORPUS
 from tests.faults.scale import FULL, scaled
 from tests.tui.conftest import make_app, screen_text

@@ -20,8 +20,8 @@ from driftline import wire
 from driftline.audit import INTENT, RESULT, entries, verify
 from driftline.client import Client, ClientError, Feed, RefusedError, attach
 from driftline.frames import Command, Event, Metrics, Tokens
-from driftline.journal import read
-from driftline.probe import Probe
+from driftline.journal.journal import read
+from driftline.producer.probe import Probe
 from tests.faults.scale import FULL, dice, scaled
 from tests.unit.hubs import PATIENCE, Hub, until
 
@@ -151,7 +151,7 @@ def test_f02_the_same_stops_and_kills_lose_frames_of_push_and_pull(tmp_path: Pat
 def test_f04_producer_killed_in_a_burst_costs_only_what_was_not_acknowledged(hub: Hub) -> None:
     code = (
         "import sys\n"
-        "from driftline.probe import Probe\n"
+        "from driftline.producer.probe import Probe\n"
         "probe = Probe('engine-0', sys.argv[1], keys='engine')\n"
         "step = 0\n"
         "while True:\n"

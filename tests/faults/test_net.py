@@ -12,13 +12,13 @@ import msgspec
 import pytest
 
 from driftline.client import Client, ClientError, Feed, attach
-from driftline.feed import STALE_SECONDS
+from driftline.consumer.feed import STALE_SECONDS
 from driftline.frames import Metrics
-from driftline.journal import read
+from driftline.journal.journal import read
 from driftline.keys import load
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
+from driftline.producer.sender import SILENT_SECONDS
 from driftline.rundir import Connection
-from driftline.sender import SILENT_SECONDS
 from driftline.sockets import HEARTBEAT_MS
 from tests.faults.proxy import Proxy
 from tests.faults.scale import dice, scaled

@@ -15,7 +15,7 @@ from console.tui.source import Link
 from console.tui.theme import Ink
 from console.tui.widgets.bars import FooterBar, HeaderBar
 from console.tui.widgets.panes import FixPanel
-from driftline.fixes import FIXES
+from driftline.catalog.fixes import FIXES
 from driftline.frames import Effect, EngineFix, FixState, Measure, RunStatus
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.synthetic import START, FakeSource, fix_state, run_state

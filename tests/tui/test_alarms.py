@@ -22,7 +22,7 @@ from console.tui.screens.alarms import AlarmsScreen
 from console.tui.source import Link
 from console.tui.widgets.line_chart import LineChart
 from driftline.frames import Frame, Metrics
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from tests.tui.conftest import Running, make_app, press, screen_text, settle
 from tests.tui.synthetic import START, FakeSource, engines, run_state
 from tests.tui.test_pty import Terminal

@@ -29,7 +29,7 @@ from console.tui.screens.run_screen import RunScreen
 from console.tui.source import Link
 from driftline import rundir
 from driftline.frames import encode
-from driftline.journal import Journal, Record, record_encoder
+from driftline.journal.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir
 from tests.tui import sync_runs
 from tests.tui.conftest import make_app

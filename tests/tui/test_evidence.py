@@ -18,7 +18,7 @@ from console.store.load import load
 from console.tui.bindings import TABS
 from driftline import rundir
 from driftline.frames import Event, encode
-from driftline.journal import Journal, Record, record_encoder
+from driftline.journal.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir
 from tests.faults.corpus import CORPUS
 from tests.tui.conftest import make_app, press, settle, source_with

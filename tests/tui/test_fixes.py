@@ -13,7 +13,7 @@ from console.tui.screens.fixes import FixesScreen
 from console.tui.screens.picker import ValuePicker
 from console.tui.views import fixes as views
 from console.tui.views.fixes_panes import Audit, Detail, FixTable
-from driftline.fixes import BY_ID
+from driftline.catalog.fixes import BY_ID
 from driftline.frames import Ack, Command, Effect, Event, Measure
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.synthetic import START, FakeSource, fix_state, run_state

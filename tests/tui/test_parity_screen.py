@@ -22,7 +22,7 @@ from console.tui.views.parity import Limited, limit_line
 from console.tui.views.parity_panes import Limits, VerdictTable
 from console.tui.widgets.line_chart import LineChart
 from console.tui.wishes import JudgeFrom
-from driftline.metrics import BY_NAME
+from driftline.catalog.metrics import BY_NAME
 from driftline.rundir import RunDir
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.parity_runs import curves, fed, reference, repaired

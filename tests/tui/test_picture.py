@@ -11,7 +11,7 @@ import pytest
 
 from driftline import rundir
 from driftline.frames import encode
-from driftline.journal import Journal, Record, record_encoder
+from driftline.journal.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir
 from tests.tui.synthetic import history
 

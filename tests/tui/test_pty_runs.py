@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from driftline.frames import Command, RunState
-from driftline.journal import read
-from driftline.probe import Probe
+from driftline.journal.journal import read
+from driftline.producer.probe import Probe
 from tests.tui.synthetic import history
 from tests.tui.test_pty import Terminal, environment
 from tests.unit.hubs import PATIENCE, Hub, until

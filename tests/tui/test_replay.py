@@ -21,7 +21,7 @@ from console.tui.screens.alarms import AlarmsScreen
 from console.tui.widgets.event_list import EventList
 from driftline import rundir
 from driftline.frames import encode
-from driftline.journal import Journal, Record, read, record_encoder
+from driftline.journal.journal import Journal, Record, read, record_encoder
 from driftline.rundir import RunDir
 from tests.tui.conftest import screen_text
 from tests.tui.synthetic import history

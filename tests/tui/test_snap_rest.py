@@ -20,7 +20,7 @@ from console.tui.replay import ReplayWatch
 from console.tui.source import Link
 from console.tui.theme import LOOKS
 from driftline.frames import Event, Frame, Metrics, encode
-from driftline.journal import Journal, Record, record_encoder
+from driftline.journal.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir
 from tests.tui import sync_runs
 from tests.tui.conftest import Running, make_app, screen_text

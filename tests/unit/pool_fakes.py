@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from driftline.catalog.fixes import BY_ID
 from driftline.config import EngineConfig, SamplingConfig
-from driftline.fixes import BY_ID
 from driftline.frames import EngineFix, EngineState
 from engine.launch import EngineSpec
 from engine.members import Member

@@ -25,7 +25,7 @@ from driftline.frames import (
     Tokens,
     encode,
 )
-from driftline.journal import Journal, Record, record_encoder
+from driftline.journal.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir
 
 NOW = 1_790_000_000.25

@@ -16,7 +16,7 @@ from driftline.frames import Command
 from driftline.hub.effects import Now
 from driftline.hub.refusals import REPEAT_SECONDS, Refusals
 from driftline.keys import load, new_pair
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from tests.unit.hubs import PATIENCE, Hub, until
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline import fixes, frames, metrics
+from driftline import frames
+from driftline.catalog import fixes, metrics
 
 ISSUE_NAMES = """
 reward/mean reward/std reward/zero_std_fraction policy/clip_fraction policy/clip_fraction_low

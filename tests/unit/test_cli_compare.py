@@ -19,7 +19,7 @@ from console.story import Story
 from console.verbs import parity as experiment
 from driftline.config import Config
 from driftline.frames import EngineFix, FixState, Frame, Metrics, RunState, encode
-from driftline.journal import Journal, Record, record_encoder
+from driftline.journal.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir, create
 from tests.unit.parity_curves import Floats, as_run, healthy
 

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from console import outcome
 from console.cli import main
-from driftline.corrections import BY_ID
+from driftline.catalog.corrections import BY_ID
 from driftline.frames import Command, RunState
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from tests.unit.hubs import PATIENCE, Hub, until
 
 STATE = RunState("r", "running", 30, 90, 30, 0.0, correction="off", correction_requested="off", correction_by="config")

@@ -29,9 +29,9 @@ from driftline.frames import (
     Tokens,
     Writer,
 )
-from driftline.journal import read
+from driftline.journal.journal import read
 from driftline.keys import Keys, add, load, new_pair
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
 from driftline.sockets import Socket, configure, secure_client, wildcard
 from tests.unit.hubs import PATIENCE, Hub, until

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-import driftline.journal as journal_module
+import driftline.journal.journal as journal_module
 from console import columns, processes, wide
 from console.cli import main
 from console.compact import CompactError, check, compact
@@ -36,10 +36,10 @@ from driftline.frames import (
     floats,
     ints,
 )
-from driftline.hub.keep import Keep
-from driftline.journal import Journal, Record, read, record_encoder, segments
-from driftline.probe import Probe
-from driftline.records import first_seq
+from driftline.hub.retention import Keep
+from driftline.journal.journal import Journal, Record, read, record_encoder, segments
+from driftline.journal.records import first_seq
+from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
 from tests.unit.hubs import PATIENCE, Hub, until
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from driftline.corrections import CORRECTIONS
-from driftline.fixes import FIXES
+from driftline.catalog.corrections import CORRECTIONS
+from driftline.catalog.fixes import FIXES
 from driftline.rundir import create
 
 BASH = shutil.which("bash")

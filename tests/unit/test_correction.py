@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import torch
 
-from driftline import corrections
+from driftline.catalog import corrections
 from driftline.config import Config, ConfigError, CorrectionConfig, TrainerConfig, parse
 from driftline.frames import Event, RunState
 from tests.unit.test_objective import HIGH, LOW, draw

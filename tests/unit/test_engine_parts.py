@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from driftline.catalog.fixes import BY_ID, FIXES
 from driftline.config import EngineConfig, SamplingConfig
-from driftline.fixes import BY_ID, FIXES
 from driftline.frames import EngineFix, EngineState
 from engine import fixes, launch
 from engine.stats import Counters, pool_stats

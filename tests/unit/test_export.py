@@ -18,6 +18,7 @@ from console import cli
 from console import export as exporting
 from console.export import FORMATS, ExportError, export, save
 from console.tables import TABLES
+from driftline.catalog.metrics import METRICS
 from driftline.frames import (
     EngineFix,
     EngineState,
@@ -29,8 +30,7 @@ from driftline.frames import (
     Span,
     encode,
 )
-from driftline.journal import Journal, Record, record_encoder
-from driftline.metrics import METRICS
+from driftline.journal.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir, create
 
 NAMES = [metric.name for metric in METRICS]

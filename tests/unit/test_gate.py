@@ -14,7 +14,7 @@ from console.outcome import NOT_ENOUGH_DATA, NOT_PARITY, Failure
 from console.parity.rules import load
 from console.store.model import RunModel
 from console.verbs.correction import consent
-from driftline.corrections import BY_ID
+from driftline.catalog.corrections import BY_ID
 from driftline.frames import EngineFix, FixState, Frame, Metrics, Stamped, encode
 from tests.unit.parity_curves import healthy
 

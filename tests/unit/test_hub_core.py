@@ -18,8 +18,8 @@ from driftline.audit import Entry
 from driftline.frames import TERMINAL, Ack, Command, Event, Metrics, Verb, Writer, decode, encode
 from driftline.hub.core import Core, Saved
 from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
-from driftline.hub.tails import LIVES, MOST
-from driftline.journal import Record, record_decoder
+from driftline.hub.producer_tails import LIVES, MOST
+from driftline.journal.journal import Record, record_decoder
 from driftline.keys import Grant
 
 OPERATOR = Grant("operator", "local", "o")

@@ -10,9 +10,9 @@ import pytest
 
 from driftline.client import Client, Feed, attach
 from driftline.frames import Metrics, RunState
-from driftline.journal import read, segments
+from driftline.journal.journal import read, segments
 from driftline.keys import make_run_keys
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from tests.unit.hubs import PATIENCE, Hub, until
 
 pytestmark = pytest.mark.timeout(120)

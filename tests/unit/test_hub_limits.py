@@ -10,7 +10,7 @@ from driftline.frames import Ack, Command, EngineState, encode
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Note, Now, ToClient, ToProducer, Write
 from driftline.hub.limits import AFTER_RESTART, Buckets, Limits, Rate
-from driftline.journal import record_decoder
+from driftline.journal.journal import record_decoder
 from driftline.keys import Grant
 
 OPERATOR, OTHER = Grant("operator", "local", "o"), Grant("operator", "other", "x")

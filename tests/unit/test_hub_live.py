@@ -16,9 +16,9 @@ from driftline.client import Client, Feed, RefusedError, attach
 from driftline.hub import auth, server
 from driftline.hub.auth import Table
 from driftline.hub.effects import Publish
-from driftline.hub.live import INVENTED, Live
+from driftline.hub.live_socket import INVENTED, Live
 from driftline.keys import Grant, add, load, make_run_keys
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
 from driftline.sockets import Context, Socket, configure, secure_client
 from tests.unit.hubs import PATIENCE, Hub, until

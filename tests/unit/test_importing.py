@@ -18,7 +18,7 @@ from console.importing.bring import bring, read
 from console.importing.protobuf import fields
 from console.importing.rows import BringError, Log
 from console.store.load import load
-from driftline.metrics import ALIASES, BY_NAME
+from driftline.catalog.metrics import ALIASES, BY_NAME
 from driftline.rundir import find
 
 WANDB_HEADER = bytes.fromhex("3a572642e1be00")

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import driftline.journal as journal_module
+import driftline.journal.journal as journal_module
 from driftline.frames import Event, Metrics, Tokens, encode
-from driftline.journal import Damage, Journal, JournalError, Record, kind, read, record_encoder, scan, segments
+from driftline.journal.journal import Damage, Journal, JournalError, Record, kind, read, record_encoder, scan, segments
 
 
 def record(seq: int, body: bytes | None = None, size: int = 0) -> bytes:

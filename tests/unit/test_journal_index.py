@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import driftline.journal as journal_module
-from driftline import index as sidecar
-from driftline.disk import Disk
+import driftline.journal.journal as journal_module
 from driftline.frames import Metrics, Tokens, encode
-from driftline.hub.keep import Keep
-from driftline.journal import Journal, JournalError, Record, read, record_decoder, record_encoder, segments
+from driftline.hub.retention import Keep
+from driftline.journal import index as sidecar
+from driftline.journal.disk import Disk
+from driftline.journal.journal import Journal, JournalError, Record, read, record_decoder, record_encoder, segments
 from driftline.rundir import RunDir
 from tests.unit.hubs import PATIENCE
 
@@ -329,7 +329,7 @@ def test_a_sidecar_that_cannot_be_written_costs_nothing_but_time(
     monkeypatch.setattr(journal_module, "SEGMENT_BYTES", 2000)
     journal, memory = opened(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("driftline.disk.replace", full)
+        patch.setattr("driftline.journal.disk.replace", full)
         write(journal, memory, 100)
         assert journal.expired(1, float("-inf"), lambda _: False) == [], "no checkpoint stands for it"
         assert paged(journal) == list(range(1, 101))

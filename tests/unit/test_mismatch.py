@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from driftline import metrics
+from driftline.catalog import metrics
 from trainer import mismatch
 
 SEEDS = range(6)

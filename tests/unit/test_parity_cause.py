@@ -11,8 +11,8 @@ from console.parity.cause import Cause, causes
 from console.parity.judge import compare
 from console.parity.rules import load
 from console.parity.runs import FixChange, Run, Series
+from driftline.catalog.fixes import OFF, ON
 from driftline.config import Config
-from driftline.fixes import OFF, ON
 from tests.unit.parity_curves import Floats, as_run, healthy
 
 RULES = load()

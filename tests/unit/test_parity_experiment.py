@@ -9,8 +9,8 @@ import pytest
 
 from console.parity.experiment import judge, plan, to_toml
 from console.parity.rules import load as rules
+from driftline.catalog.fixes import OFF, ON
 from driftline.config import Config, load, parse
-from driftline.fixes import OFF, ON
 from tests.unit.parity_curves import Floats, as_run, healthy
 
 CONFIGS = Path(__file__).parents[2] / "configs"

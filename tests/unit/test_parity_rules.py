@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from console.parity.rules import Rule, Rules, RulesError, load, parse
-from driftline.metrics import BY_NAME
+from driftline.catalog.metrics import BY_NAME
 
 GOOD = '[metrics."reward/mean"]\nspread = 0.03\n'
 

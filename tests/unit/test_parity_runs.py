@@ -13,9 +13,9 @@ import pytest
 import console.parity.runs as parity_runs
 from console.compact import compact
 from console.parity.runs import Corrected, FixChange, Run, SourceError, of_frames, of_parquet, open_run
-from driftline import journal as journal_module
 from driftline.frames import EngineFix, FixState, Frame, Metrics, RunState, Stamped, encode
-from driftline.journal import read, segments
+from driftline.journal import journal as journal_module
+from driftline.journal.journal import read, segments
 from driftline.rundir import RunError, create
 from tests.unit.runs import journal
 

@@ -33,8 +33,8 @@ from driftline.frames import (
     encode,
 )
 from driftline.keys import make_run_keys
-from driftline.probe import Probe
-from driftline.ring import WINDOW_FRAMES, Ring
+from driftline.producer.probe import Probe
+from driftline.producer.ring import WINDOW_FRAMES, Ring
 from driftline.rundir import RunDir
 
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import driftline.journal as journal_module
+import driftline.journal.journal as journal_module
 from console import columns, wide
 from console.compact import compact
 from console.replay.stream import compacted, frames
 from driftline import rundir
 from driftline.frames import Event, Frame, Metrics, Stamped, Tokens, encode
-from driftline.journal import Journal, Record, read, record_encoder, segments
+from driftline.journal.journal import Journal, Record, read, record_encoder, segments
 from driftline.rundir import RunDir
 from tests.unit.test_compact import frames as every_kind
 

@@ -14,9 +14,9 @@ from console.outcome import FAILED, OK
 from driftline import wire
 from driftline.client import Client, Feed, RefusedError, attach
 from driftline.frames import Metrics, Tokens
-from driftline.hub.live import may_subscribe
+from driftline.hub.live_socket import may_subscribe
 from driftline.keys import Grant, add, load, load_file, make_run_keys, new_pair, read_authorized, revoke
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from driftline.rundir import RunDir, RunError
 from tests.unit.hubs import PATIENCE, Hub, until
 

@@ -14,8 +14,8 @@ import pytest
 
 from console.compact import compact
 from driftline.frames import Metrics
-from driftline.journal import read, segments
-from driftline.probe import Probe
+from driftline.journal.journal import read, segments
+from driftline.producer.probe import Probe
 from driftline.rundir import RunDir, create
 from tests.unit.hubs import PATIENCE, Hub, until
 from tests.unit.runs import NOW, journal
@@ -56,7 +56,7 @@ def test_what_is_only_parquet_is_seen_too(
 ) -> None:
     """A hub that keeps little leaves a run's beginning in Parquet alone, alarms and all."""
     made = create(tmp_path / "runs", "kept")
-    monkeypatch.setattr("driftline.journal.SEGMENT_BYTES", 900)
+    monkeypatch.setattr("driftline.journal.journal.SEGMENT_BYTES", 900)
     journal(made, [stamped.frame() for stamped in read(ended.journal)])
     verbs = [("watch",), ("tail", "--run"), ("status", "--run")]
     before = [driftline(*verb, made.id, cwd=tmp_path).stdout for verb in verbs]

@@ -9,7 +9,7 @@ import pytest
 
 from console.curves import OFFSET, Curves
 from console.verbs.feed import patience
-from driftline.metrics import METRICS
+from driftline.catalog.metrics import METRICS
 
 SYNC = (0.03, 0.04, 0.005)
 

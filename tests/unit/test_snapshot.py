@@ -22,12 +22,12 @@ from console.snapshot.records import Block, encode, segment
 from console.snapshot.series import stacked
 from console.snapshot.source import Directory
 from console.tables import TABLES
-from driftline import journal as journal_module
+from driftline.catalog.metrics import resolve
 from driftline.client import Client, attach
 from driftline.frames import Metrics, RunState, Tokens, floats, ints
-from driftline.journal import Damage, read, segments
-from driftline.metrics import resolve
-from driftline.probe import Probe
+from driftline.journal import journal as journal_module
+from driftline.journal.journal import Damage, read, segments
+from driftline.producer.probe import Probe
 from driftline.rundir import RunDir, create
 from tests.unit.hubs import Hub, until
 from tests.unit.runs import NOW, journal, tokens, whole

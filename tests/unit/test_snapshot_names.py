@@ -21,9 +21,9 @@ from console.snapshot.plan import Answer
 from console.snapshot.source import Directory
 from console.store.load import load
 from console.tables import TABLES, Column
-from driftline import journal as journal_module
 from driftline.frames import Metrics, Span
-from driftline.journal import Journal, Record, record_encoder, segments
+from driftline.journal import journal as journal_module
+from driftline.journal.journal import Journal, Record, record_encoder, segments
 from driftline.rundir import RunDir, create
 from tests.unit.runs import NOW, journal, whole
 

@@ -16,7 +16,7 @@ from console.snapshot.records import Block, segment
 from console.store.load import load
 from console.store.model import RunModel
 from driftline.frames import Event, Frame, Metrics, Stamped, encode
-from driftline.records import Damage, Record, pack_head, pack_header, read_segment, record_encoder
+from driftline.journal.records import Damage, Record, pack_head, pack_header, read_segment, record_encoder
 from driftline.rundir import create
 from tests.unit.runs import whole
 

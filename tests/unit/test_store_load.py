@@ -21,7 +21,6 @@ from console.compact import compact
 from console.snapshot import records
 from console.store.load import load
 from console.store.model import RunModel
-from driftline import journal as journal_module
 from driftline.frames import (
     Ack,
     Command,
@@ -37,8 +36,9 @@ from driftline.frames import (
     Writer,
     encode,
 )
-from driftline.journal import Journal, read, segments
-from driftline.records import Record, record_encoder
+from driftline.journal import journal as journal_module
+from driftline.journal.journal import Journal, read, segments
+from driftline.journal.records import Record, record_encoder
 from driftline.rundir import RunDir, create
 from tests.unit.runs import NOW, journal, tokens, whole
 

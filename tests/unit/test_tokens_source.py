@@ -13,7 +13,7 @@ from console.tui.live_source import LiveSource
 from console.tui.watch import Watch
 from driftline.frames import Metrics
 from driftline.keys import add
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from tests.unit.hubs import PATIENCE, Hub, until
 from tests.unit.runs import tokens
 

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 import torch
 
+from driftline.catalog.fixes import BY_ID
 from driftline.config import Config, ModelConfig, RolloutConfig, TrainerConfig
-from driftline.fixes import BY_ID
 from driftline.frames import Command, Effect, EngineFix, Event, FixState
 from tests.unit.test_trainer_loop import CONFIG, Run
 from tests.unit.trainer_fakes import NAME, RecordingProbe, first_state

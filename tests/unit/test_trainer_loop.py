@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from driftline import metrics
+from driftline.catalog import metrics
 from driftline.config import Config, ModelConfig, RolloutConfig, SamplingConfig, TaskConfig, TrainerConfig
 from driftline.frames import Command, Event, RunState
 from driftline.rundir import RunDir

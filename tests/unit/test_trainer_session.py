@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from driftline.catalog.fixes import BY_ID
 from driftline.config import ModelConfig, RolloutConfig, SyncConfig, TaskConfig
-from driftline.fixes import BY_ID
 from driftline.frames import Command, EngineFix, Event
 from engine import EngineError, Group, Sequence, SyncReport
 from tests.unit.trainer_fakes import RecordingProbe, desk, first_state

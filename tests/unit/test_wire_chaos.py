@@ -15,9 +15,9 @@ import pytest
 
 from driftline.client import Client, Feed, HubSilentError, Page, RefusedError, attach
 from driftline.frames import Metrics
-from driftline.journal import Damage, read, scan, segments
+from driftline.journal.journal import Damage, read, scan, segments
 from driftline.keys import load
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from tests.unit.hubs import PATIENCE, Hub, until
 
 pytestmark = pytest.mark.timeout(120)
@@ -347,7 +347,7 @@ def test_a_feed_says_that_the_hub_is_silent(hub: Hub) -> None:
 
 def test_frozen_console_costs_the_others_nothing(hub: Hub) -> None:
     """A feed that nobody drains stops reading; another follows, and the first catches up once it is drained."""
-    import driftline.feed as module
+    import driftline.consumer.feed as module
 
     probe = Probe("trainer", hub.run)
     connection, keys = attach(hub.run, "viewer")

@@ -15,12 +15,12 @@ from console.tui import source as source_module
 from console.tui.live_source import LiveSource
 from driftline import audit, wire
 from driftline.client import Client, ClientError, HeldError, Keeper, RefusedError, attach
+from driftline.consumer.rpc import own_session
 from driftline.frames import Command, Event, Verb, Writer
 from driftline.hub.effects import Effect, Now, ToClient, Write
-from driftline.hub.writer import END_RETRY, NOBODY, RENEW_STEP, Lease
-from driftline.journal import read
+from driftline.hub.lease import END_RETRY, NOBODY, RENEW_STEP, Lease
+from driftline.journal.journal import read
 from driftline.keys import add, load
-from driftline.rpc import own_session
 from driftline.wire import LEASE_SECONDS
 from tests.unit.hubs import Hub, until
 
@@ -286,7 +286,7 @@ def test_who_follows_a_command_to_its_end_is_there(
 ) -> None:
     first, second = two
     number = first.command("sync", timeout=60)
-    monkeypatch.setattr("driftline.rpc.RENEW_SECONDS", 0.05)
+    monkeypatch.setattr("driftline.consumer.rpc.RENEW_SECONDS", 0.05)
     renewed: list[bool] = []
     monkeypatch.setattr(first, "renew", lambda: renewed.append(Client.renew(first)))
     with pytest.raises(ClientError, match="was not done"):

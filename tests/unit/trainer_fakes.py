@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from driftline.catalog.fixes import BY_ID, OFF
 from driftline.config import SyncConfig
-from driftline.fixes import BY_ID, OFF
 from driftline.frames import Ack, Effect, EngineFix, EngineState, Event, FixState, How, Metrics, RunState, Span
 from engine import EngineError, Group, PauseReport, PoolStats, RolloutRequest, Sequence, SyncReport
 from engine.types import RestartReport

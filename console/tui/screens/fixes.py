@@ -21,7 +21,7 @@ from console.tui.views.fixes import MEASURED, Order
 from console.tui.views.fixes_panes import Audit, Detail, FixTable
 from console.tui.widgets.chart_view import ChartView
 from console.tui.widgets.line_chart import LineChart
-from driftline.metrics import BY_NAME
+from driftline.catalog.metrics import BY_NAME
 
 WIDE = 110
 """Columns from which the audit trail stands beside the chosen fix."""

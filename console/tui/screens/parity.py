@@ -24,7 +24,7 @@ from console.tui.views import parity as views
 from console.tui.views.parity_panes import Limits, VerdictTable
 from console.tui.widgets.chart_view import ChartView
 from console.tui.widgets.line_chart import LineChart
-from driftline.metrics import BY_NAME
+from driftline.catalog.metrics import BY_NAME
 
 if TYPE_CHECKING:
     from console.parity.runs import Run

@@ -16,8 +16,8 @@ from console.tui.theme import Ink
 from console.tui.views.corrections import CorrectionView, gate
 from console.tui.widgets.cells import Text
 from console.tui.widgets.panes import fix_line
-from driftline.corrections import CORRECTIONS
-from driftline.fixes import BY_ID
+from driftline.catalog.corrections import CORRECTIONS
+from driftline.catalog.fixes import BY_ID
 from driftline.frames import FixState
 from driftline.rundir import RunDir, list_runs, runs_root
 

@@ -13,7 +13,7 @@ from console.tui.fixrows import who
 from console.tui.glyphs import Glyphs
 from console.tui.theme import Ink
 from console.tui.widgets.cells import Text
-from driftline.corrections import BY_ID, CORRECTIONS, OFF
+from driftline.catalog.corrections import BY_ID, CORRECTIONS, OFF
 
 ROW: Final = "objective-correction"
 """What the row is called among those of the fixes."""

@@ -14,8 +14,8 @@ from console.tui.views.spark import resample, spark
 from console.tui.views.units import NONE, clock, counted, duration, size, speed
 from console.tui.widgets.axis import number
 from console.tui.widgets.cells import Text
+from driftline.catalog.metrics import BY_NAME, health
 from driftline.frames import EngineState
-from driftline.metrics import BY_NAME, health
 
 SILENT_AFTER: Final = 5.0
 """Seconds on the hub's clock without a report of an engine that is not dead: ten reports did not come."""

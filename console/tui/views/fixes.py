@@ -14,7 +14,7 @@ from console.tui.glyphs import Glyphs
 from console.tui.theme import Ink
 from console.tui.widgets.axis import number
 from console.tui.widgets.cells import Text
-from driftline.fixes import FIXES, Fix
+from driftline.catalog.fixes import FIXES, Fix
 from driftline.frames import AckState, Effect, Event, Measure
 
 MEASURED: Final[tuple[tuple[str, str], ...]] = (

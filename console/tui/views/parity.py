@@ -14,7 +14,7 @@ from console.tui.theme import HEALTH_INK, Ink
 from console.tui.views.corrections import verdict_now
 from console.tui.widgets.axis import number
 from console.tui.widgets.cells import Text
-from driftline.metrics import METRICS, Health, Metric, health
+from driftline.catalog.metrics import METRICS, Health, Metric, health
 
 if TYPE_CHECKING:
     from console.parity.judge import Comparison, Judged

@@ -1,7 +1,7 @@
 """What the tokens screen says in words: rows, states and the scale of differences. Pure, and safe for any text.
 
-d = trainer - rollout throughout, both logprobs under the weights that sampled the token (`driftline.metrics`): the
-backend's doing. How old those weights are is told beside it and never mixed in.
+d = trainer - rollout throughout, both logprobs under the weights that sampled the token (`driftline.catalog.metrics`):
+the backend's doing. How old those weights are is told beside it and never mixed in.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from console.tui.glyphs import Glyphs
 from console.tui.theme import Ink
 from console.tui.widgets.axis import number
 from console.tui.widgets.cells import Text
-from driftline.metrics import BY_NAME
+from driftline.catalog.metrics import BY_NAME
 
 WORST_TOLD: Final = 5
 ELLIPSIS: Final = "…"

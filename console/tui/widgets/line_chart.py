@@ -14,7 +14,7 @@ from console.tui.widgets.chart_data import ChartData, Line
 from console.tui.widgets.chart_view import ChartView, Extent
 from console.tui.widgets.frame import draw_frame
 from console.tui.widgets.plot import Plot, alarm_text
-from driftline.metrics import health
+from driftline.catalog.metrics import health
 
 __all__ = ["ChartView", "LineChart", "paint_chart"]
 

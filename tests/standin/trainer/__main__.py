@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 from driftline.frames import RunState
-from driftline.probe import Probe
+from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
 
 ORPHAN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"

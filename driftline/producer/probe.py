@@ -38,9 +38,9 @@ from driftline.frames import (
     encode,
 )
 from driftline.keys import Keys, load
-from driftline.ring import Ring
+from driftline.producer.ring import Ring
+from driftline.producer.sender import Sender
 from driftline.rundir import Connection, RunDir, RunError
-from driftline.sender import Sender
 
 RING_BYTES: Final = 64 * 1024 * 1024
 _NUMBERS: Final = frozenset((float, int))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from driftline.index import Index
-from driftline.records import HEADER
+from driftline.journal.index import Index
+from driftline.journal.records import HEADER
 
 
 class Segment:

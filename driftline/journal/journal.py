@@ -24,9 +24,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
-from driftline.disk import DISK, Disk, sync_path
-from driftline.index import CHECKPOINT, INDEX, Index, Shelf, build, load_checkpoint, look, read_one, save_checkpoint
-from driftline.records import (
+from driftline.journal.disk import DISK, Disk, sync_path
+from driftline.journal.index import (
+    CHECKPOINT,
+    INDEX,
+    Index,
+    Shelf,
+    build,
+    load_checkpoint,
+    look,
+    read_one,
+    save_checkpoint,
+)
+from driftline.journal.records import (
     SUFFIX,
     Damage,
     Record,
@@ -42,7 +52,7 @@ from driftline.records import (
     scan,
     segments,
 )
-from driftline.segment import Open, Segment
+from driftline.journal.segment import Open, Segment
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 SEGMENT_RECORDS: Final = 65_536

@@ -56,7 +56,7 @@ class Ring:
     def put(self, body: bytes) -> None:
         """Add a frame; drop the least important unsent ones if it does not fit."""
         size = len(body) + _OVERHEAD
-        # The tag's letter, as `driftline.journal.kind` finds it, without a call.
+        # The tag's letter, as `driftline.journal.records.kind` finds it, without a call.
         letter = (body[2] if body[0] < 0xDC else body[4]) if size > _OVERHEAD + 4 else 0
         with self._lock:
             self.put_count += 1

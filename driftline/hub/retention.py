@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from driftline.journal import Journal
+from driftline.journal.journal import Journal
 from driftline.rundir import RunDir
 
 GB: Final = 10**9

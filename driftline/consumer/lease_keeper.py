@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from driftline.rpc import RENEW_SECONDS, Client, ClientError
+from driftline.consumer.rpc import RENEW_SECONDS, Client, ClientError
 
 log = logging.getLogger("driftline.client")
 

@@ -18,9 +18,9 @@ import msgspec
 import zmq
 
 from driftline import wire
+from driftline.consumer.rpc import Client, ClientError, HubSilentError, unknown_key
 from driftline.frames import DECODE_ERRORS, MAX_BODY, TOPIC, Stamped, Tokens
 from driftline.keys import Keys
-from driftline.rpc import Client, ClientError, HubSilentError, unknown_key
 from driftline.rundir import Connection, RunError
 from driftline.sockets import Context, Monitor, Socket, configure, dial, secure_client
 from driftline.text import sanitize, sanitize_struct

@@ -24,9 +24,9 @@ from typing import Final, NamedTuple
 
 import google_crc32c
 
-from driftline import disk
 from driftline.frames import DECODE_ERRORS
-from driftline.records import HEADER, PREFIX, Damage, Record, kind, record_at, record_decoder, scan
+from driftline.journal import disk
+from driftline.journal.records import HEADER, PREFIX, Damage, Record, kind, record_at, record_decoder, scan
 
 INDEX: Final = ".rli"
 CHECKPOINT: Final = ".rlc"

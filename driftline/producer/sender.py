@@ -21,7 +21,7 @@ import zmq
 from driftline import wire
 from driftline.frames import DECODE_ERRORS, SCHEMA, Command
 from driftline.keys import Keys
-from driftline.ring import Ring
+from driftline.producer.ring import Ring
 from driftline.rundir import Connection
 from driftline.sockets import Context, Monitor, Socket, configure, dial, secure_client
 
