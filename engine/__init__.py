@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.pool import EnginePool
+    from engine.pool.pool import EnginePool
     from engine.types import EngineError, Group, PauseReport, PoolStats, RolloutRequest, Sequence, SyncReport
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name == "EnginePool":
-        from engine.pool import EnginePool
+        from engine.pool.pool import EnginePool
 
         return EnginePool
     if name in __all__:

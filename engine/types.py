@@ -82,8 +82,8 @@ class SyncReport:
 
     `ok` false means that the engine does not hold the new weights: `version_after` then is the old version, and
     `detail` says why and whether the engine stays paused. `held_s` is how long generation stood still. `digest` is
-    of the weights that the engine holds, as `engine.weights.digest` has it; `straddling` counts the tokens that the
-    sequences in flight had been given before the update, `aborted` the sequences that the pause cut short.
+    of the weights that the engine holds, as `engine.weights.publish.digest` has it; `straddling` counts the tokens that
+    the sequences in flight had been given before the update, `aborted` the sequences that the pause cut short.
     `fixes` are the states of all fixes, read back after the load. `verified` is "held" when the digest is of the
     parameters that serve, "received" when some could only be checked as they arrived (see engine.verify), "" when
     nothing was loaded.

@@ -116,7 +116,7 @@ def _serve(end: Connection, opens: Callable[[Any], dict[str, Any]]) -> None:
 
 
 def _from_segment(manifest: Any) -> dict[str, Any]:
-    from engine.transfer import READER  # as a worker reads
+    from engine.weights.transfer_shm import READER  # as a worker reads
 
     return {} if manifest is None else dict(READER.read(manifest))
 
@@ -129,7 +129,7 @@ def _from_file(path: Any) -> dict[str, Any]:
 
 class _Shared:
     def __init__(self) -> None:
-        from engine.transport import SharedMemory
+        from engine.weights.transport import SharedMemory
 
         self._transport = SharedMemory()
         self._reader = _Reader(_from_segment)

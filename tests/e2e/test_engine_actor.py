@@ -15,13 +15,13 @@ import torch
 
 from driftline.config import EngineConfig, SamplingConfig
 from driftline.frames import EngineFix
-from engine import segments, weights
-from engine.actor import EngineActor
-from engine.cluster import Cluster
+from engine.actor.actor import EngineActor
+from engine.actor.launch import EngineSpec
+from engine.cluster.ray_cluster import Cluster
 from engine.fixes import wanted_at_start
-from engine.launch import EngineSpec
-from engine.transport import SharedMemory
 from engine.types import IN_BETWEEN, EngineError, Group, RolloutRequest, SyncReport
+from engine.weights import publish, shared_memory
+from engine.weights.transport import SharedMemory
 from tests.e2e import engine_support as support
 from tests.e2e.engine_support import CLOSE, LIMIT_S
 
@@ -80,7 +80,7 @@ class Rig:
         self.version += 1
         state = model if isinstance(model, dict) else model.state_dict()
         with self.transport.publish(state, [NAME]) as updates:
-            report = self.ask("sync", updates[NAME], self.version, weights.digest(state), **options)
+            report = self.ask("sync", updates[NAME], self.version, publish.digest(state), **options)
         if report.ok:
             self.model = model
         return report
@@ -244,7 +244,7 @@ def test_every_phase_of_a_sync_is_accounted_for(rig: Rig) -> None:
     assert report.ok, report.detail
     assert (report.version_after, report.digest, report.verified) == (
         rig.version,
-        weights.digest(moved.state_dict()),
+        publish.digest(moved.state_dict()),
         "held",
     )
     assert report.bytes == sum(t.numel() * t.element_size() for t in moved.state_dict().values())
@@ -288,7 +288,7 @@ def test_the_value_of_inflight_keep_decides_about_what_is_in_flight(rig: Rig, va
 
 def flip(update: dict[str, Any], name: str) -> None:
     """Change one bit of a tensor in a published segment."""
-    with (segments.FOLDER / update["segment"]).open("r+b") as segment:
+    with (shared_memory.FOLDER / update["segment"]).open("r+b") as segment:
         segment.seek(update["offsets"][update["names"].index(name)])
         byte = segment.read(1)[0]
         segment.seek(-1, 1)
@@ -299,7 +299,7 @@ def test_a_flipped_bit_before_the_pause_is_refused_and_the_old_weights_serve_on(
     state = support.engine_moved(rig.model, head_only=False).state_dict()
     with rig.transport.publish(state, [NAME]) as updates:
         flip(updates[NAME], "model.norm.weight")
-        report = rig.ask("sync", updates[NAME], rig.version + 1, weights.digest(state))
+        report = rig.ask("sync", updates[NAME], rig.version + 1, publish.digest(state))
     assert not report.ok
     assert report.version_after == rig.version
     assert "the segment's digest is" in report.detail
@@ -317,7 +317,7 @@ def test_a_flipped_bit_after_it_was_looked_at_never_serves_a_token(rig: Rig, nam
     pending = rig.under_way()
     with rig.transport.publish(state, [NAME]) as updates:
         # The segment is looked through before the pause, and this pause lasts until the requests have finished.
-        syncing = rig.start("sync", updates[NAME], version, weights.digest(state), fixes={"inflight-keep": "wait"})
+        syncing = rig.start("sync", updates[NAME], version, publish.digest(state), fixes={"inflight-keep": "wait"})
         rig.until(lambda: rig.phase() == "syncing")
         flip(updates[NAME], name)
         report = rig.wait(syncing)

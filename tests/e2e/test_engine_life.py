@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from engine import EngineError, Group, RolloutRequest, SyncReport
-from engine.weights import digest
+from engine.weights.publish import digest
 from tests.e2e import engine_support as support
 from tests.e2e.engine_support import CLOSE
 

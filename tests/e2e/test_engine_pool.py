@@ -14,7 +14,7 @@ import pytest
 
 from driftline.catalog import fixes
 from engine import EngineError, EnginePool, RolloutRequest
-from engine.weights import digest
+from engine.weights.publish import digest
 from tests.e2e import engine_support as support
 from tests.e2e.engine_support import CLOSE
 

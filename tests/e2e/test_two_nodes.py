@@ -38,7 +38,7 @@ cluster.shutdown()
 POOL = """
 import json, sys
 from pathlib import Path
-from engine.weights import digest
+from engine.weights.publish import digest
 from tests.e2e import engine_support as support
 
 folder = Path(sys.argv[1])

@@ -16,11 +16,10 @@ import numpy as np
 from driftline.catalog.fixes import BY_ID
 from driftline.config import EngineConfig, SamplingConfig
 from driftline.frames import EngineFix, EngineState
-from engine.launch import EngineSpec
-from engine.members import Member
-from engine.pool import EnginePool
-from engine.spawn import Spawner
-from engine.transport import SharedMemory
+from engine.actor.launch import EngineSpec
+from engine.pool.members import Member
+from engine.pool.pool import EnginePool
+from engine.pool.spawn import Spawner
 from engine.types import (
     EngineError,
     EngineInfo,
@@ -32,6 +31,7 @@ from engine.types import (
     Sequence,
     SyncReport,
 )
+from engine.weights.transport import SharedMemory
 
 LIMIT_S = 30.0
 METHODS = (

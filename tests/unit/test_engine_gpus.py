@@ -9,7 +9,7 @@ import pytest
 
 from console.store.engines import Trace
 from console.tui.views.engines import gpu
-from engine.stats import GpuReading, Gpus
+from engine.actor.stats import GpuReading, Gpus
 from tests.tui.synthetic import START, engines
 
 

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftline.config import EngineConfig, SamplingConfig
-from engine import transport, weights
-from engine.actor import EngineActor
-from engine.epochs import Epochs, label, stamps
-from engine.holds import Holds
-from engine.launch import EngineSpec
+from engine.actor.actor import EngineActor
+from engine.actor.epochs import Epochs, label, stamps
+from engine.actor.launch import EngineSpec
+from engine.actor.pause_reasons import Holds
 from engine.types import EngineError, Sequence
-from engine.verify import Load
+from engine.weights import publish, transport
+from engine.weights.verify import Load
 
 # -- epochs ---------------------------------------------------------------------------------------------------------
 
@@ -147,31 +147,31 @@ CHANGES: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
 def test_a_digest_knows_every_difference(change: str) -> None:
     changed = some_weights()
     CHANGES[change](changed)
-    assert weights.digest(changed) != weights.digest(some_weights())
+    assert publish.digest(changed) != publish.digest(some_weights())
 
 
 def test_a_digest_is_of_the_content_not_of_its_layout() -> None:
     same = {name: tensor.clone() for name, tensor in reversed(some_weights().items())}
     same["a"] = torch.nn.Parameter(same["a"].t().contiguous().t())
-    assert weights.digest(same) == weights.digest(some_weights())
+    assert publish.digest(same) == publish.digest(some_weights())
 
 
 def test_a_long_tensor_has_one_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = weights.crc(some_weights()["a"])
-    monkeypatch.setattr(weights, "_PIECE", 7)
-    assert weights.crc(some_weights()["a"]) == whole
+    whole = publish.crc(some_weights()["a"])
+    monkeypatch.setattr(publish, "_PIECE", 7)
+    assert publish.crc(some_weights()["a"]) == whole
 
 
 def test_a_segment_is_held_against_the_trainers_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.segments.FOLDER", tmp_path)
+    monkeypatch.setattr("engine.weights.shared_memory.FOLDER", tmp_path)
     sent = some_weights()
-    with weights.publish(sent) as manifest:
-        assert weights.check(manifest, weights.digest(sent)).keys() == sent.keys()
+    with publish.publish(sent) as manifest:
+        assert publish.check(manifest, publish.digest(sent)).keys() == sent.keys()
         with (tmp_path / manifest["segment"]).open("r+b") as segment:
             segment.seek(manifest["offsets"][1])
             segment.write(b"\xff")
         with pytest.raises(ValueError, match=r"the segment's digest is .*, the trainer's"):
-            weights.check(manifest, weights.digest(sent))
+            publish.check(manifest, publish.digest(sent))
 
 
 # -- what is held ---------------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_fused_padded_and_packed_weights_are_seen_as_the_trainer_has_them() -> N
     for _ in range(2):  # the second time from the packed state
         load = loaded(model, sent)
         result = load.result()
-        assert (result.digest, result.verified, result.problem) == (weights.digest(sent), "held", "")
+        assert (result.digest, result.verified, result.problem) == (publish.digest(sent), "held", "")
         assert load.bytes == sum(tensor.numel() * 4 for tensor in sent.values())
         sent = {name: tensor + 1 for name, tensor in sent.items()}
     assert "load_weights" not in vars(model)  # the look is over
@@ -274,7 +274,7 @@ def test_a_tensor_that_a_loader_drops_is_noticed(name: str) -> None:
     moved = {name: tensor + 1 for name, tensor in sent.items()}
     model.dropped = {name}
     result = loaded(model, moved).result()
-    assert result.problem or result.digest != weights.digest(moved)
+    assert result.problem or result.digest != publish.digest(moved)
 
 
 @pytest.mark.parametrize("name", checkpoint())
@@ -297,10 +297,10 @@ def test_a_layer_that_was_not_processed_does_not_hold_what_came(monkeypatch: pyt
 def test_a_tied_layer_follows_the_one_that_was_loaded() -> None:
     model, sent = Model(), checkpoint()
     result = loaded(model, sent).result()
-    assert (result.digest, result.problem) == (weights.digest(sent), "")
+    assert (result.digest, result.problem) == (publish.digest(sent), "")
     assert torch.equal(model.lm_head.packed[:5], sent["embed.weight"])
     both = {**sent, "lm_head.weight": sent["embed.weight"]}
-    assert loaded(model, both).result().digest == weights.digest(both)
+    assert loaded(model, both).result().digest == publish.digest(both)
 
 
 def test_weights_that_change_after_they_came_are_noticed() -> None:
@@ -308,26 +308,26 @@ def test_weights_that_change_after_they_came_are_noticed() -> None:
     load = loaded(model, sent)
     with torch.no_grad():
         model.norm.weight[0, 0] += 1
-    assert load.result().digest != weights.digest(sent)
+    assert load.result().digest != publish.digest(sent)
 
 
 def test_a_cast_to_the_models_dtype_is_followed() -> None:
     model, sent = Model(), checkpoint(torch.bfloat16)
     load = loaded(model, sent)
     result = load.result()
-    assert (result.digest, result.verified) == (weights.digest(sent), "held")
+    assert (result.digest, result.verified) == (publish.digest(sent), "held")
     with torch.no_grad():
         model.norm.weight[0, 0] += 1
-    assert load.result().digest != weights.digest(sent)
+    assert load.result().digest != publish.digest(sent)
 
 
 def test_what_cannot_be_compared_is_said_to_be_received() -> None:
     sent = checkpoint()
     sliced = loaded(Model(), sent, exact=False).result()
-    assert (sliced.digest, sliced.verified, sliced.problem) == (weights.digest(sent), "received", "")
+    assert (sliced.digest, sliced.verified, sliced.problem) == (publish.digest(sent), "received", "")
     unknown = {**sent, "nonsense.weight": torch.ones(2)}
     result = loaded(Model(), unknown).result()
-    assert (result.digest, result.verified, result.loose) == (weights.digest(unknown), "received", ["nonsense.weight"])
+    assert (result.digest, result.verified, result.loose) == (publish.digest(unknown), "received", ["nonsense.weight"])
 
 
 class Turning(torch.nn.Module):
@@ -350,7 +350,7 @@ def test_a_square_matrix_that_the_loader_transposes_is_not_taken_for_a_damaged_o
     torch.manual_seed(1)
     sent = {"wide.weight": torch.randn(2, 4), "square.weight": torch.randn(2, 2)}
     result = loaded(Turning(), sent).result()
-    assert (result.digest, result.verified, result.problem) == (weights.digest(sent), "received", "")
+    assert (result.digest, result.verified, result.problem) == (publish.digest(sent), "received", "")
 
 
 # -- transport ------------------------------------------------------------------------------------------------------
@@ -386,7 +386,7 @@ def test_a_transport_that_is_not_there_is_refused(wanted: str) -> None:
 
 @pytest.fixture
 def segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr("engine.segments.FOLDER", tmp_path)
+    monkeypatch.setattr("engine.weights.shared_memory.FOLDER", tmp_path)
     yield tmp_path
     assert list(tmp_path.iterdir()) == []
 
@@ -396,12 +396,12 @@ def test_shared_memory_offers_one_segment_to_all(segments: Path) -> None:
     shared = transport.SharedMemory()
     with shared.publish(sent, ["engine-0", "engine-1"]) as updates:
         assert updates["engine-0"] is updates["engine-1"]
-        assert dict(weights.read(updates["engine-0"])).keys() == sent.keys()
+        assert dict(publish.read(updates["engine-0"])).keys() == sent.keys()
     shared.close()
 
 
 def test_cuda_handles_travel_as_plain_values() -> None:
-    from engine.transfer_ipc import plain, restored
+    from engine.weights.transfer_ipc import plain, restored
 
     args = (
         torch.Tensor, torch.Size([2, 3]), (3, 1), 0, torch.storage.TypedStorage, torch.bfloat16, 0, b"handle", 12, 0,

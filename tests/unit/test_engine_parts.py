@@ -14,8 +14,9 @@ import pytest
 from driftline.catalog.fixes import BY_ID, FIXES
 from driftline.config import EngineConfig, SamplingConfig
 from driftline.frames import EngineFix, EngineState
-from engine import fixes, launch
-from engine.stats import Counters, pool_stats
+from engine import fixes
+from engine.actor import launch
+from engine.actor.stats import Counters, pool_stats
 from engine.types import Backend, EngineError, EngineSample
 
 CPU = Backend(
@@ -291,7 +292,7 @@ def test_counters_add_up_steps() -> None:
     [
         ("import engine, engine.types, engine.fixes, engine.stats", ("ray", "vllm", "torch")),
         ("from engine import EnginePool", ("ray", "vllm")),
-        ("import engine.actor", ("ray", "vllm", "torch")),
+        ("import engine.actor.actor", ("ray", "vllm", "torch")),
     ],
 )
 def test_importing_costs_no_engine(statement: str, absent: tuple[str, ...]) -> None:

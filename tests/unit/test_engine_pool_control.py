@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from driftline.config import EngineConfig, SamplingConfig
-from engine.calls import LoopThread, unwrap
-from engine.pool import EnginePool
+from engine.cluster.ray_calls import LoopThread, unwrap
+from engine.pool.pool import EnginePool
 from engine.types import EngineError, RolloutRequest
 from tests.unit.pool_fakes import LIMIT_S, ScriptedPool
 
@@ -52,7 +52,7 @@ def test_a_pause_behind_a_long_sync_waits_for_it_and_costs_no_engine(
     two: ScriptedPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large model's load, or a sync that waits for long responses, takes longer than any other control call may."""
-    monkeypatch.setattr("engine.members.CONTROL_S", 0.05)
+    monkeypatch.setattr("engine.pool.members.CONTROL_S", 0.05)
     slow = two.actor("engine-0")
     two.run(slow.sync_takes.clear)
     with ThreadPoolExecutor(3) as threads:

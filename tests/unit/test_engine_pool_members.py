@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import recovery
+from engine.pool import recovery
 from engine.types import DeadCoreError, EngineError, RolloutRequest
 from tests.unit.pool_fakes import LIMIT_S, Scripted, ScriptedPool
 
@@ -205,10 +205,10 @@ def test_a_failed_load_is_repeated_and_counted(two: ScriptedPool) -> None:
 
 def test_one_digest_serves_every_sync_of_a_version(two: ScriptedPool, monkeypatch: pytest.MonkeyPatch) -> None:
     digests: list[int] = []
-    from engine import syncing
+    from engine.pool import weight_sync
 
-    real = syncing.digest
-    monkeypatch.setattr(syncing, "digest", lambda weights: digests.append(1) or real(weights))
+    real = weight_sync.digest
+    monkeypatch.setattr(weight_sync, "digest", lambda weights: digests.append(1) or real(weights))
     two.actor("engine-0").bad_loads = 1
     first = two.pool.sync(WEIGHTS, 1)
     two.pool.sync(WEIGHTS, 1)

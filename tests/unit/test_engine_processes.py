@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine.guard import Guard
-from engine.processes import Processes
-from engine.segments import FOLDER
+from engine.cluster.guard import Guard
+from engine.cluster.processes import Processes
+from engine.weights.shared_memory import FOLDER
 
 LIMIT_S = 60.0
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
@@ -26,9 +26,9 @@ PARENT = [
 ]
 TRAINER = """
 import os, subprocess, sys, time
-from engine.guard import Guard
-from engine.processes import Processes
-from engine.segments import FOLDER, Segment
+from engine.cluster.guard import Guard
+from engine.cluster.processes import Processes
+from engine.weights.shared_memory import FOLDER, Segment
 weights = Segment(4096)
 os.utime(FOLDER / weights.name, (0, 0))
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)

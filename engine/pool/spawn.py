@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from engine.calls import GoneError
-from engine.cluster import Cluster
-from engine.launch import EngineSpec, log_file
-from engine.members import Fleet, Member
-from engine.transport import Transport
+from engine.actor.launch import EngineSpec, log_file
+from engine.cluster.ray_calls import GoneError
+from engine.cluster.ray_cluster import Cluster
+from engine.pool.members import Fleet, Member
 from engine.types import EngineError, EngineInfo
+from engine.weights.transport import Transport
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ class Spawner:
     def _actor(self, spec: EngineSpec) -> Any:
         import ray
 
-        from engine.actor import EngineActor
+        from engine.actor.actor import EngineActor
 
         # On several nodes engines go where there is room, evenly; on one it makes no difference.
         remote = ray.remote(EngineActor).options(

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from driftline.frames import EngineFix
 from engine.fixes import path
-from engine.members import CONTROL_S, Fleet, Member
-from engine.spawn import Spawner
-from engine.syncing import Syncs
+from engine.pool.members import CONTROL_S, Fleet, Member
+from engine.pool.spawn import Spawner
+from engine.pool.weight_sync import Syncs
 from engine.types import EngineError
 
 

@@ -9,9 +9,9 @@ from typing import Final, get_args
 from driftline.catalog import fixes as fix_catalogue
 from driftline.frames import EngineFix, How
 from engine.fixes import not_live, path, refusal
-from engine.members import CONTROL_S, Fleet, Member
-from engine.rolling import Rolling
-from engine.syncing import Syncs
+from engine.pool.members import CONTROL_S, Fleet, Member
+from engine.pool.rolling_restart import Rolling
+from engine.pool.weight_sync import Syncs
 from engine.types import EngineError
 
 WEIGHT: Final[Mapping[How, int]] = {how: weight for weight, how in enumerate(get_args(How))}

@@ -1,4 +1,4 @@
-"""One engine: an async Ray actor hosting vLLM's `AsyncLLM`. Driven by `engine.pool`, never by anything else.
+"""One engine: an async Ray actor hosting vLLM's `AsyncLLM`. Driven by `engine.pool.pool`, never by anything else.
 
 Rollouts and control calls share one event loop, so that a pause is never queued behind a generation. Control calls
 exclude each other through one lock: each finds the engine as the one before left it, and waits for it.
@@ -20,12 +20,13 @@ import msgspec
 import numpy as np
 
 from driftline.frames import EngineFix, EngineState, Phase
-from engine import epochs, fixes, launch
-from engine.core import Core
-from engine.holds import Holds
-from engine.stats import Counters, GpuReading, Gpus, stat_logger, tokens_per_s
-from engine.switches import Switches
-from engine.transport import Update
+from engine import fixes
+from engine.actor import epochs, launch
+from engine.actor.async_llm import Core
+from engine.actor.fix_switches import Switches
+from engine.actor.pause_reasons import Holds
+from engine.actor.stats import Counters, GpuReading, Gpus, stat_logger, tokens_per_s
+from engine.actor.weight_update import Order, Updating
 from engine.types import (
     DeadCoreError,
     EngineError,
@@ -39,7 +40,7 @@ from engine.types import (
     SyncReport,
     hit_rate,
 )
-from engine.updating import Order, Updating
+from engine.weights.transport import Update
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput

@@ -1,7 +1,7 @@
 """Who is in the pool, who of them serves, and what every one of them should be. Lives on the pool's own thread.
 
 A name such as engine-1 outlives its actor: each new actor under it is a new `Member`. Only members that serve get
-requests, syncs and fix changes; one that is starting is brought up to date by `engine.admission` before it serves.
+requests, syncs and fix changes; one that is starting is brought up to date by `engine.pool.admission` before it serves.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from driftline.frames import EngineFix, EngineState, Level
-from engine.calls import GoneError, ask
+from engine.cluster.ray_calls import GoneError, ask
 from engine.types import DeadCoreError, EngineError, EngineInfo, EngineSample, RolloutRequest
 
 if TYPE_CHECKING:

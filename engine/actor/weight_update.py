@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from engine.core import Core
-from engine.epochs import Epochs
+from engine.actor.async_llm import Core
+from engine.actor.epochs import Epochs
+from engine.actor.fix_switches import Switches
+from engine.actor.pause_reasons import Holds
 from engine.fixes import PAUSES
-from engine.holds import Holds
-from engine.switches import Switches
-from engine.transport import Update
 from engine.types import EngineError, Reset, SyncReport
+from engine.weights.transport import Update
 
 if TYPE_CHECKING:
-    from engine.weights import Entry
+    from engine.weights.publish import Entry
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Updating:
         """Look through a segment while generation goes on; other transports can be looked at only as they arrive."""
         if "segment" not in order.update:
             return {}
-        from engine.weights import check
+        from engine.weights.publish import check
 
         return await asyncio.to_thread(check, order.update, order.expected)
 

@@ -2,7 +2,7 @@
 
 One shared-memory segment, a file of mode 0600 in /dev/shm, written once for all engines. They get a manifest of
 plain values (segment name, tensor names, dtypes, shapes, offsets); no pickle and no path travels.
-`engine.transport` has the ways to engines on other machines.
+`engine.weights.transport` has the ways to engines on other machines.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple
 import google_crc32c
 import torch
 
-from engine import segments
-from engine.segments import Segments
 from engine.types import EngineError
+from engine.weights import shared_memory
+from engine.weights.shared_memory import Segments
 
 ALIGNMENT: Final = 64
 """Offsets are multiples of this, in bytes: a cache line, and enough for any dtype."""
@@ -77,9 +77,9 @@ class Reader:
         self._file, self._whole = None, torch.empty(0, dtype=torch.uint8)
 
     def _mapped(self, segment: str, size: int) -> torch.Tensor:
-        if not segments.NAME.fullmatch(segment):
+        if not shared_memory.NAME.fullmatch(segment):
             raise ValueError(f"{segment!r} is not a weight segment")
-        fd = os.open(segments.FOLDER / segment, os.O_RDONLY | os.O_NOFOLLOW)
+        fd = os.open(shared_memory.FOLDER / segment, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             status = os.fstat(fd)
             if status.st_uid != os.getuid() or status.st_mode & 0o077 or status.st_size < size:

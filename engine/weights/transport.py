@@ -1,6 +1,7 @@
 """How weights get from the trainer to the engines: one seam, three ways, chosen by configuration and hardware.
 
-- `shm`: this machine's shared memory, ours (`engine.weights`, `engine.transfer`). Works with and without GPUs.
+- `shm`: this machine's shared memory, ours (`engine.weights.publish`, `engine.weights.transfer_shm`). Works with and
+without GPUs.
 - `ipc`: vLLM's CUDA-IPC engine, for engines that share the trainer's GPU.
 - `nccl`: vLLM's NCCL engine, one communicator between the trainer and each engine, so that a lost engine or a load
   that has to be repeated concerns no other.
@@ -18,8 +19,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from driftline.config import EngineConfig
-from engine.segments import Segments
 from engine.types import EngineError, EngineInfo
+from engine.weights.shared_memory import Segments
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +99,7 @@ def open_transport(config: EngineConfig) -> Transport:
 
 
 class SharedMemory:
-    """One segment for all engines, written once: see `engine.weights`. It stays for the next sync."""
+    """One segment for all engines, written once: see `engine.weights.publish`. It stays for the next sync."""
 
     kind: Kind = "shm"
 
@@ -120,7 +121,7 @@ class SharedMemory:
     @contextmanager
     def publish(self, weights: Mapping[str, torch.Tensor], engines: Collection[str]) -> Iterator[Mapping[str, Update]]:
         """See Transport."""
-        from engine.weights import publish
+        from engine.weights.publish import publish
 
         with publish(weights, self._segments) as manifest:
             yield dict.fromkeys(engines, manifest)
@@ -131,7 +132,7 @@ class SharedMemory:
 
 
 class CudaIpc:
-    """vLLM's CUDA IPC with its handles as plain values (see `engine.transfer_ipc`). Not run: needs CUDA."""
+    """vLLM's CUDA IPC with its handles as plain values (see `engine.weights.transfer_ipc`). Not run: needs CUDA."""
 
     kind: Kind = "ipc"
 
@@ -154,7 +155,7 @@ class CudaIpc:
         """See Transport. The handles hold while the tensors behind them live: until the block ends."""
         import torch
 
-        from engine.transfer_ipc import update_info
+        from engine.weights.transfer_ipc import update_info
 
         on_gpu = {name: tensor.detach().to("cuda").contiguous() for name, tensor in weights.items()}
         torch.cuda.synchronize()

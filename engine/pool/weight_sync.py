@@ -14,11 +14,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from driftline.catalog.fixes import BY_ID
-from engine.dispatch import Dispatch
-from engine.members import CONTROL_S, Fleet, Member, Newest
-from engine.transport import Transport, Update
+from engine.pool.dispatch import Dispatch
+from engine.pool.members import CONTROL_S, Fleet, Member, Newest
 from engine.types import EngineError, SyncReport
-from engine.weights import digest
+from engine.weights.publish import digest
+from engine.weights.transport import Transport, Update
 
 if TYPE_CHECKING:
     import torch

@@ -12,8 +12,8 @@ from typing import Final
 import psutil
 
 from driftline.config import EngineConfig
-from engine.guard import Guard
-from engine.processes import Processes
+from engine.cluster.guard import Guard
+from engine.cluster.processes import Processes
 from engine.types import EngineError
 
 ENVIRONMENT: Final = {

@@ -12,8 +12,8 @@ from collections import deque
 from dataclasses import replace
 from typing import Final
 
-from engine.calls import LoopThread
-from engine.members import Fleet, Flight, Member
+from engine.cluster.ray_calls import LoopThread
+from engine.pool.members import Fleet, Flight, Member
 from engine.types import EngineError, Group, RolloutRequest
 
 AGAIN_S: Final = 0.02

@@ -14,8 +14,8 @@ from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod, VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
-from engine.transfer import READER  # also registers our transports in this process
-from engine.verify import Load
+from engine.weights.transfer_shm import READER  # also registers our transports in this process
+from engine.weights.verify import Load
 
 if TYPE_CHECKING:
     from vllm.v1.worker.worker_base import WorkerBase as _Worker

@@ -6,11 +6,11 @@ import asyncio
 import time
 
 from driftline.catalog.fixes import BY_ID
-from engine.admission import Admission
-from engine.dispatch import Dispatch
-from engine.members import Fleet, Member
-from engine.recovery import Recovery
-from engine.spawn import Spawner
+from engine.pool.admission import Admission
+from engine.pool.dispatch import Dispatch
+from engine.pool.members import Fleet, Member
+from engine.pool.recovery import Recovery
+from engine.pool.spawn import Spawner
 from engine.types import EngineError, RestartReport
 
 

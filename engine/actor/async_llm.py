@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.launch import one_line
+from engine.actor.launch import one_line
 from engine.types import EngineError
 
 if TYPE_CHECKING:

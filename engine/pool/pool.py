@@ -21,21 +21,19 @@ from driftline.config import EngineConfig, SamplingConfig
 from driftline.frames import EngineFix, How, Level
 from driftline.keys import Keys
 from driftline.rundir import Connection
-from engine.admission import Admission
-from engine.calls import LoopThread, unwrap
-from engine.cluster import Cluster
-from engine.dispatch import Dispatch
+from engine.actor.launch import EngineSpec, check_model
+from engine.actor.stats import pool_stats
+from engine.cluster.ray_calls import LoopThread, unwrap
+from engine.cluster.ray_cluster import Cluster
 from engine.fixes import wanted_at_start
-from engine.launch import EngineSpec, check_model
-from engine.members import Fleet
-from engine.recovery import Recovery
-from engine.rolling import Rolling
-from engine.segments import sweep
-from engine.spawn import CLOSE_S, Spawner
-from engine.stats import pool_stats
-from engine.steering import Steering, check_fix
-from engine.syncing import RETRIES, Syncs
-from engine.transport import Transport, open_transport
+from engine.pool.admission import Admission
+from engine.pool.dispatch import Dispatch
+from engine.pool.fix_changes import Steering, check_fix
+from engine.pool.members import Fleet
+from engine.pool.recovery import Recovery
+from engine.pool.rolling_restart import Rolling
+from engine.pool.spawn import CLOSE_S, Spawner
+from engine.pool.weight_sync import RETRIES, Syncs
 from engine.types import (
     EngineError,
     EngineInfo,
@@ -47,6 +45,8 @@ from engine.types import (
     SyncReport,
 )
 from engine.types import Group as Group
+from engine.weights.shared_memory import sweep
+from engine.weights.transport import Transport, open_transport
 
 if TYPE_CHECKING:
     import torch

@@ -1,7 +1,7 @@
 """The shared-memory transport, as one of vLLM's own weight-transfer engines.
 
-Imported in every vLLM worker process (by `engine.worker`), where importing it registers our transports; NCCL is
-vLLM's own. Loading goes through vLLM's layerwise reload: plain `load_weights`
+Imported in every vLLM worker process (by `engine.actor.worker_extension`), where importing it registers our transports;
+NCCL is vLLM's own. Loading goes through vLLM's layerwise reload: plain `load_weights`
 is wrong on a CPU, where vLLM packs linear weights and drops the originals.
 """
 
@@ -17,8 +17,8 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from engine.transport import BACKENDS
-from engine.weights import Reader
+from engine.weights.publish import Reader
+from engine.weights.transport import BACKENDS
 
 READER = Reader()
 """Of this worker process; whoever finds a load wrong lets it forget."""
@@ -31,7 +31,7 @@ class SharedMemoryInitInfo(WeightTransferInitInfo):
 
 @dataclass
 class SharedMemoryUpdateInfo(WeightTransferUpdateInfo):
-    """A manifest of `engine.weights`."""
+    """A manifest of `engine.weights.publish`."""
 
     segment: str
     size: int
@@ -71,4 +71,6 @@ class SharedMemoryTransferEngine(WeightTransferEngine[SharedMemoryInitInfo, Shar
 
 if BACKENDS["shm"] not in WeightTransferEngineFactory._registry:
     WeightTransferEngineFactory.register_engine(BACKENDS["shm"], SharedMemoryTransferEngine)
-    WeightTransferEngineFactory.register_engine(BACKENDS["ipc"], "engine.transfer_ipc", "PlainIPCTransferEngine")
+    WeightTransferEngineFactory.register_engine(
+        BACKENDS["ipc"], "engine.weights.transfer_ipc", "PlainIPCTransferEngine"
+    )

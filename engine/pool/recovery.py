@@ -7,10 +7,10 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from engine.admission import Admission
-from engine.dispatch import Dispatch
-from engine.members import Fleet, Member
-from engine.spawn import Spawner
+from engine.pool.admission import Admission
+from engine.pool.dispatch import Dispatch
+from engine.pool.members import Fleet, Member
+from engine.pool.spawn import Spawner
 from engine.types import EngineError
 
 PAUSE_S: Final = 1.0

@@ -1,4 +1,5 @@
-"""Ends what a killed trainer could not: `python -m engine.guard`, started and fed by `engine.cluster`.
+"""Ends what a killed trainer could not: `python -m engine.cluster.guard`, started and fed by
+`engine.cluster.ray_cluster`.
 
 A trainer that is killed with -9 runs no code of its own, and not all of Ray's helpers notice. This small process
 holds the other end of a pipe; when the pipe closes, it waits a little for everything to go by itself and then kills
@@ -15,8 +16,8 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from engine.processes import Processes
-from engine.segments import sweep
+from engine.cluster.processes import Processes
+from engine.weights.shared_memory import sweep
 
 PATIENCE_S: Final = 10.0
 STALE_S: Final = 1.0
@@ -29,7 +30,7 @@ class Guard:
     def __init__(self, patience: float = PATIENCE_S) -> None:
         # In a session of its own: a Ctrl-C in the trainer's terminal is not for the guard.
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "engine.guard", str(patience)],
+            [sys.executable, "-m", "engine.cluster.guard", str(patience)],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from engine.weights import Entry, combine, crc, entry
+from engine.weights.publish import Entry, combine, crc, entry
 
 HELD: Final = "held"
 RECEIVED: Final = "received"
@@ -217,7 +217,7 @@ class Result:
 
     @property
     def digest(self) -> str:
-        """As `engine.weights.digest` has it."""
+        """As `engine.weights.publish.digest` has it."""
         return combine(self.entries)
 
     @property

@@ -8,8 +8,8 @@ from typing import Any, Final
 from driftline.catalog.fixes import OFF, ON
 from driftline.frames import EngineFix
 from engine import fixes
-from engine.core import Core
-from engine.epochs import Epochs
+from engine.actor.async_llm import Core
+from engine.actor.epochs import Epochs
 from engine.types import Backend, EngineError
 
 AT_START: Final = ("processed-logprobs", "fp32-lm-head", "prefix-cache-off")

@@ -13,8 +13,8 @@ from driftline.catalog.fixes import REMOVED
 from driftline.config import EngineConfig, SamplingConfig
 from driftline.keys import Keys
 from driftline.rundir import Connection
-from engine.transport import BACKENDS, Kind
 from engine.types import EngineError
+from engine.weights.transport import BACKENDS, Kind
 
 GIB: Final = 1 << 30
 
@@ -89,7 +89,7 @@ def vllm_args(spec: EngineSpec, *, cpu: bool) -> dict[str, Any]:
         "enforce_eager": config.enforce_eager,
         "enable_prefix_caching": spec.fixes["prefix-cache-off"] != REMOVED,
         "generation_config": "vllm",
-        "worker_extension_cls": "engine.worker.DriftlineWorker",
+        "worker_extension_cls": "engine.actor.worker_extension.DriftlineWorker",
         "weight_transfer_config": {"backend": BACKENDS[spec.transport]},
         "disable_log_stats": True,
     }

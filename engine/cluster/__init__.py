@@ -1,0 +1,1 @@
+"""Ray itself: joining or starting a cluster, calls into actors, and processes that must end with the run."""

@@ -1,0 +1,1 @@
+"""Many engines as one: dispatch, membership, recovery, fix changes and weight syncs over the whole pool."""
