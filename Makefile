@@ -37,6 +37,7 @@ demo: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check -q .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

@@ -344,9 +344,7 @@ def _guarding(verbs: argparse._SubParsersAction[Parser]) -> None:
     new = _verb(keys, "new", "console.verbs.keys:new", "make a key pair and grant it a role")
     new.add_argument("name", metavar="NAME", help="whose key it is; also its file in the run's keys folder")
     new.add_argument("--role", choices=ROLES, default=ROLES[0], help=f"what it may do (default {ROLES[0]})")
-    new.add_argument(
-        "--produces", metavar="PATTERN", help="producer names a producer's key may use (default NAME)"
-    )
+    new.add_argument("--produces", metavar="PATTERN", help="producer names a producer's key may use (default NAME)")
     new.add_argument("--no-tokens", action="store_true", help="no raw tokens: the text that the model wrote")
     _run(new)
     listing = _verb(keys, "list", "console.verbs.keys:listing", "every key that is granted something")

@@ -77,7 +77,11 @@ class Supervisor:
         self.stop()
 
     def start_hub(
-        self, hub: HubConfig = HubConfig(), *, synthetic: bool = False, cancelled: Callable[[], bool]  # noqa: B008  it is frozen
+        self,
+        hub: HubConfig = HubConfig(),  # noqa: B008  it is frozen
+        *,
+        synthetic: bool = False,
+        cancelled: Callable[[], bool],
     ) -> bool:
         """Start the hub and wait until it is up. False if `cancelled` became true meanwhile. Raises Failure.
 

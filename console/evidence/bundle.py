@@ -78,9 +78,7 @@ def _fill(run: RunDir, folder: Path, pictures: Pictures, say: Callable[[str], No
         "run": sanitize(run.id),
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "last_frame": loaded.seq,
-        "files": {
-            str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()
-        },
+        "files": {str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 

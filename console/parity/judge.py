@@ -106,9 +106,7 @@ def compare(
     With `start` the run is judged as after a switch at that step: time to come home is granted, `rules.hold` steps at
     home up to the end are asked for. Never raises for runs that are too short or lack a metric: that is a verdict.
     """
-    judged = tuple(
-        _judge(name, rule, rules, references, run, start, until) for name, rule in rules.metrics.items()
-    )
+    judged = tuple(_judge(name, rule, rules, references, run, start, until) for name, rule in rules.metrics.items())
     return Comparison(run, tuple(references), rules, judged, start, until)
 
 
@@ -207,9 +205,7 @@ def _excursions(
     return found, pending
 
 
-def _first(
-    position: int, side: int, steps: Steps, values: Floats, limits: Band, rule: Rule, rules: Rules
-) -> int:
+def _first(position: int, side: int, steps: Steps, values: Floats, limits: Band, rule: Rule, rules: Rules) -> int:
     """When it began: from the window's last step back, within the window, over steps that lie outside themselves."""
     end = position + rules.window - 1
     own = bands.scaled(values[position : end + 1], rule) - limits.centre[position]

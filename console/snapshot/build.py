@@ -58,10 +58,7 @@ class FrameRows:
     def frame(self) -> pl.DataFrame:
         rows, self._rows, self.rows = self._rows, [], 0
         return pl.DataFrame(
-            [
-                series(name, column.kind, [row.get(name) for row in rows])
-                for name, column in self._table.columns.items()
-            ]
+            [series(name, column.kind, [row.get(name) for row in rows]) for name, column in self._table.columns.items()]
         )
 
 

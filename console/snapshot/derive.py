@@ -157,13 +157,17 @@ def commands(orders: pl.DataFrame) -> pl.DataFrame:
     """One row for each command: who gave it, how far it has come ("given" before any answer), how long it took."""
     given = pl.col("verb").is_not_null()
     answer = pl.col("state").drop_nulls().last()
-    rows = orders.sort("seq").group_by("id", maintain_order=True).agg(
-        pl.col("time").filter(given).first(),
-        *(pl.col(name).filter(given).first() for name in ("verb", "args", "issuer", "generation", "deadline")),
-        answer.fill_null("given").alias("state"),
-        pl.when(answer.is_in(list(TERMINAL))).then(pl.col("time").last()).alias("settled"),
-        pl.col("detail").drop_nulls().last().fill_null("").alias("detail"),
-        pl.col("data").drop_nulls().last().fill_null("{}").alias("data"),
+    rows = (
+        orders.sort("seq")
+        .group_by("id", maintain_order=True)
+        .agg(
+            pl.col("time").filter(given).first(),
+            *(pl.col(name).filter(given).first() for name in ("verb", "args", "issuer", "generation", "deadline")),
+            answer.fill_null("given").alias("state"),
+            pl.when(answer.is_in(list(TERMINAL))).then(pl.col("time").last()).alias("settled"),
+            pl.col("detail").drop_nulls().last().fill_null("").alias("detail"),
+            pl.col("data").drop_nulls().last().fill_null("{}").alias("data"),
+        )
     )
     took = (pl.col("settled") - pl.col("time")).dt.total_microseconds() / 1e6
     return rows.with_columns(took.alias("seconds")).select(list(TABLES["commands"].columns))

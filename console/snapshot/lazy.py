@@ -133,7 +133,7 @@ def _said(error: pl.exceptions.PolarsError) -> QueryError:
     """What is wrong with a query, in a sentence."""
     if isinstance(error, pl.exceptions.ColumnNotFoundError):
         # Polars goes on to print its plan. A name with a slash needs quotes, or SQL divides.
-        return QueryError(f"{_first_line(error)} (quote names with a slash: \"reward/mean\")")
+        return QueryError(f'{_first_line(error)} (quote names with a slash: "reward/mean")')
     if isinstance(error, pl.exceptions.SQLInterfaceError):
         if found := _RELATION.search(str(error)):
             return QueryError(f"no table '{found[1]}'; tables: {', '.join(TABLES)}")

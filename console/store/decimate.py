@@ -56,9 +56,7 @@ def spans(steps: npt.NDArray[np.int64], edges: Floats) -> npt.NDArray[np.int64]:
     return np.asarray(np.searchsorted(steps, limits), np.int64)
 
 
-def envelope(
-    steps: npt.NDArray[np.int64], values: Values, edges: Floats, pyramid: Pyramid | None = None
-) -> Envelope:
+def envelope(steps: npt.NDArray[np.int64], values: Values, edges: Floats, pyramid: Pyramid | None = None) -> Envelope:
     """Decimate the points into columns: column i takes the steps in [edges[i], edges[i + 1]).
 
     `steps` must ascend, `edges` must not fall. With a pyramid that is in sync with `values` the cost does not depend on

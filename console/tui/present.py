@@ -42,8 +42,7 @@ LIVE_CHARTS: Final[tuple[ChartSpec, ...]] = (
     ChartSpec("entropy", "policy/entropy", "entropy", "entropy"),
     ChartSpec("reward", "reward/mean", "reward", "reward"),
     ChartSpec("mismatch", "mismatch/abs_diff_mean", "mismatch mean|Δlogp|", "mismatch |Δlogp|", log=True),
-    ChartSpec("lag", "async/version_lag_mean", "", "",
-              second="engine/tokens_per_s", names=("lag", "tok/s")),
+    ChartSpec("lag", "async/version_lag_mean", "", "", second="engine/tokens_per_s", names=("lag", "tok/s")),
 )
 
 

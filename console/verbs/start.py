@@ -138,9 +138,7 @@ def _foreground(
             return signals.exit_code
         if not screen:
             return session.watch()
-        return session.watch(
-            Screen([str(made.path), "--operate", "--marker", args.marker, "--fps", str(args.fps)])
-        )
+        return session.watch(Screen([str(made.path), "--operate", "--marker", args.marker, "--fps", str(args.fps)]))
 
 
 def _report(made: RunDir, story: Story) -> None:

@@ -124,9 +124,7 @@ class Core:
         """Everything that `restore` would add up to, for a checkpoint. Bounded, as all that it is made of."""
         states = [(what, name, seq, record) for (what, name), (seq, record) in self._states.items()]
         return record_encoder.encode(
-            Saved(
-                _SAVED, self.head, self.plain, self._tails.save(), states, self._fix_generations, self._desk.save()
-            )
+            Saved(_SAVED, self.head, self.plain, self._tails.save(), states, self._fix_generations, self._desk.save())
         )
 
     def load(self, saved: bytes) -> None:

@@ -76,9 +76,11 @@ def stream(folder: Path, rate: int) -> None:
     arrays |= {"rollout": floats, "trainer": floats}
     whole: list[float] = []
     hub_to_console: list[float] = []
-    with hub(folder) as (run, process), Probe("trainer", run) as probe, Feed(
-        *attach(run, "viewer"), tokens=True
-    ) as feed:
+    with (
+        hub(folder) as (run, process),
+        Probe("trainer", run) as probe,
+        Feed(*attach(run, "viewer"), tokens=True) as feed,
+    ):
 
         def take() -> None:
             now = time.time()

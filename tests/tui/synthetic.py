@@ -143,15 +143,32 @@ def engines(count: int = 2, **changes: object) -> list[EngineState]:
     states = []
     for i in range(count):
         state = EngineState(
-            f"engine-{i}", "running", 41 - i, START, 16, i, 0.12 + 0.05 * i, 0.34, 940.0 + 20 * i, 0, "node-a", 100 + i,
-            "cpu", "0.32.0",
+            f"engine-{i}",
+            "running",
+            41 - i,
+            START,
+            16,
+            i,
+            0.12 + 0.05 * i,
+            0.34,
+            940.0 + 20 * i,
+            0,
+            "node-a",
+            100 + i,
+            "cpu",
+            "0.32.0",
         )
         states.append(msgspec.structs.replace(state, **changes))
     return states
 
 
 def fix_state(
-    fix: str, requested: str, effective: Iterable[str], how: How = "live", version: int = -1, detail: str = "",
+    fix: str,
+    requested: str,
+    effective: Iterable[str],
+    how: How = "live",
+    version: int = -1,
+    detail: str = "",
     step: int = -1,
 ) -> FixState:
     reported = tuple(EngineFix(f"engine-{i}", value, how, version, step) for i, value in enumerate(effective))

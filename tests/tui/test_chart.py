@@ -200,9 +200,14 @@ def test_the_lower_edge_leaves_out_whole_parts():
         assert rows(cells)[-1] == edge
 
 
-@pytest.mark.parametrize(("width", "edge"), [
-    (26, " step 60  ! kl-spike +1 "), (24, " step 60  ! kl-spike… "), (60, " 0  step 60  ! kl-spike +1 "),
-])
+@pytest.mark.parametrize(
+    ("width", "edge"),
+    [
+        (26, " step 60  ! kl-spike +1 "),
+        (24, " step 60  ! kl-spike… "),
+        (60, " 0  step 60  ! kl-spike +1 "),
+    ],
+)
 def test_the_crosshair_says_which_alarm_was_raised_there(width: int, edge: str):
     line = line_of(np.arange(101), np.full(101, 0.2))
     marks = (Mark(60, "warn", "own-rule"), Mark(60, "error", "kl-spike"), Mark(20, "error", "kl-limit"))
@@ -339,9 +344,16 @@ def test_the_y_range_is_a_function_of_the_data_and_moves_from_round_number_to_ro
     assert len(ranges) < 30, "a walk of 20,000 steps moves its axis a few times"
 
 
-@pytest.mark.parametrize("values", [
-    [5e-324] * 20, [1e-310, 2e-310] * 10, [-8e307, 8e307] * 10, [8e307] * 20, [1e-300, 1e300] * 10,
-])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [5e-324] * 20,
+        [1e-310, 2e-310] * 10,
+        [-8e307, 8e307] * 10,
+        [8e307] * 20,
+        [1e-300, 1e300] * 10,
+    ],
+)
 @pytest.mark.parametrize("log", [False, True])
 def test_what_is_hardly_a_number_is_drawn(values: list[float], log: bool):
     cells = Cells(60, 12)
@@ -403,9 +415,25 @@ def test_a_flat_line_has_a_range(value: float, log: bool):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.0, "0"), (0.43, "0.43"), (0.4312, "0.431"), (1.0, "1"), (12.34, "12.3"), (812, "812"), (1900, "1.9k"),
-        (10_000, "10k"), (99_960, "100k"), (1.2e6, "1.2M"), (3.4e9, "3.4G"), (1e15, "1e15"), (0.0043, "0.0043"),
-        (4.3e-4, "4.3e-4"), (1e-6, "1e-6"), (-0.25, "-0.25"), (NAN, "NaN"), (math.inf, "Inf"), (-math.inf, "-Inf"),
+        (0.0, "0"),
+        (0.43, "0.43"),
+        (0.4312, "0.431"),
+        (1.0, "1"),
+        (12.34, "12.3"),
+        (812, "812"),
+        (1900, "1.9k"),
+        (10_000, "10k"),
+        (99_960, "100k"),
+        (1.2e6, "1.2M"),
+        (3.4e9, "3.4G"),
+        (1e15, "1e15"),
+        (0.0043, "0.0043"),
+        (4.3e-4, "4.3e-4"),
+        (1e-6, "1e-6"),
+        (-0.25, "-0.25"),
+        (NAN, "NaN"),
+        (math.inf, "Inf"),
+        (-math.inf, "-Inf"),
     ],
 )
 def test_numbers_are_short(value: float, text: str):

@@ -280,8 +280,18 @@ def test_a_hole_is_marked_in_its_column_however_many_points_there_are():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0"), (5, "5s"), (0.5, "0.5s"), (90, "1m30"), (3600, "1h"), (5400, "1h30"), (86_400, "1d"), (100_000, "1d4h"),
-     (1e9, "1G"), (NAN, "NaN")],
+    [
+        (0, "0"),
+        (5, "5s"),
+        (0.5, "0.5s"),
+        (90, "1m30"),
+        (3600, "1h"),
+        (5400, "1h30"),
+        (86_400, "1d"),
+        (100_000, "1d4h"),
+        (1e9, "1G"),
+        (NAN, "NaN"),
+    ],
 )
 def test_durations_are_short(seconds: float, text: str):
     assert duration(seconds) == text

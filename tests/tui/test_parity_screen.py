@@ -201,9 +201,7 @@ async def listed(pilot: Pilot[None]) -> str:
     return screen_text(pilot)
 
 
-async def test_a_slow_folder_of_runs_holds_up_nothing(
-    running: Running, folder: Path, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_slow_folder_of_runs_holds_up_nothing(running: Running, folder: Path, monkeypatch: pytest.MonkeyPatch):
     read = threading.Event()
     threads: list[threading.Thread] = []
 

@@ -185,7 +185,8 @@ def charted() -> FakeSource:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize(
-    "pressed", [("s", "s", "c", "h", "h"), ("x", "plus", "y"), ("right", "enter", "s", "s", "c")],
+    "pressed",
+    [("s", "s", "c", "h", "h"), ("x", "plus", "y"), ("right", "enter", "s", "s", "c")],
     ids=["smooth-crosshair", "time-zoom-log", "enlarged"],
 )
 def test_charts(snap_compare: Any, pressed: tuple[str, ...], size: tuple[int, int]):

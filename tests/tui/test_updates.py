@@ -163,5 +163,3 @@ def test_what_is_far_apart_is_sent_apart():
     for column in (3, 5, 60, 99):
         new.text(1, column, "x", Ink.TEXT)
     assert [(region.x, region.right) for region in new.changed(old)] == [(3, 6), (60, 61), (99, 100)]
-
-

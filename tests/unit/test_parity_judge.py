@@ -73,9 +73,10 @@ def test_more_metrics_and_steps_make_a_wider_band() -> None:
     values = np.stack([noise(seed) for seed in range(3)])
     narrow = bands.band(values, RULES.metrics[NAME], RULES).half
     assert bands.band(values, RULES.metrics[NAME], replace(RULES, metrics=others)).half > narrow
-    assert bands.band(values[:, :40], RULES.metrics[NAME], replace(RULES, weight=1e6)).half < bands.band(
-        values, RULES.metrics[NAME], replace(RULES, weight=1e6)
-    ).half
+    assert (
+        bands.band(values[:, :40], RULES.metrics[NAME], replace(RULES, weight=1e6)).half
+        < bands.band(values, RULES.metrics[NAME], replace(RULES, weight=1e6)).half
+    )
 
 
 def test_the_measured_spread_outweighs_the_belief_with_enough_references() -> None:

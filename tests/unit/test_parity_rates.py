@@ -55,13 +55,19 @@ def failures(make: Callable[[int], dict[str, Floats]], references: int) -> Count
 @pytest.mark.parametrize(
     ("make", "references"),
     [
-        (healthy, 1), (healthy, 2), (healthy, 3), (rough, 1), (rough, 3), (long, 1), (long, 3), (apart, 3),
-        (synthetic, 1), (synthetic, 3),
+        (healthy, 1),
+        (healthy, 2),
+        (healthy, 3),
+        (rough, 1),
+        (rough, 3),
+        (long, 1),
+        (long, 3),
+        (apart, 3),
+        (synthetic, 1),
+        (synthetic, 3),
     ],
 )
-def test_at_most_one_healthy_run_in_twenty_fails(
-    make: Callable[[int], dict[str, Floats]], references: int
-) -> None:
+def test_at_most_one_healthy_run_in_twenty_fails(make: Callable[[int], dict[str, Floats]], references: int) -> None:
     verdicts = failures(make, references)
     assert verdicts["fail"] <= RULES.alpha * PAIRS, verdicts
     # "Not enough data" is no false alarm, and no way out either.

@@ -51,9 +51,7 @@ def test_an_ended_run_is_judged_from_its_journal(tmp_path: Path, ended: RunDir) 
     assert driftline("watch", ended.id, "--exit-code", cwd=tmp_path).returncode == 7
 
 
-def test_what_is_only_parquet_is_seen_too(
-    tmp_path: Path, ended: RunDir, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_only_parquet_is_seen_too(tmp_path: Path, ended: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that keeps little leaves a run's beginning in Parquet alone, alarms and all."""
     made = create(tmp_path / "runs", "kept")
     monkeypatch.setattr("driftline.journal.journal.SEGMENT_BYTES", 900)

@@ -17,9 +17,7 @@ def test_a_page_looks_as_the_operator_has_configured_it(tmp_path: Path, monkeypa
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     rules = tmp_path / "rules.toml"
     rules.write_text("[rules.kl-spike]\nenabled = false\n")
-    settings = Settings(
-        theme="mono", marker="ascii", fps=9, smoothing=0.9, keys={"live.follow": "F5"}, mouse=True
-    )
+    settings = Settings(theme="mono", marker="ascii", fps=9, smoothing=0.9, keys={"live.follow": "F5"}, mouse=True)
     page = msgspec.json.decode(Page("runs/demo-7f3a", settings, rules=str(rules)).argument(), type=Page)
     assert page.settings == settings
     app = console(FakeSource(operator=False), None, page)

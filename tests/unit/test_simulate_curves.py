@@ -16,9 +16,7 @@ SYNC = (0.03, 0.04, 0.005)
 
 def play(seed: int, switch_at: int, steps: int = 120) -> list[dict[str, float]]:
     curves = Curves(seed)
-    return [
-        curves.step(OFFSET if step >= switch_at else (), lag=1.0, engines=2, sync_s=SYNC) for step in range(steps)
-    ]
+    return [curves.step(OFFSET if step >= switch_at else (), lag=1.0, engines=2, sync_s=SYNC) for step in range(steps)]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -164,9 +164,10 @@ def test_taking_over_is_recorded_with_both_names() -> None:
 @pytest.fixture
 def two(hub: Hub) -> Iterator[tuple[Client, Client]]:
     """Two consoles of the same person, on one hub."""
-    with Client(*attach(hub.run, "operator"), session=ONE) as one, Client(
-        *attach(hub.run, "operator"), session=TWO
-    ) as two:
+    with (
+        Client(*attach(hub.run, "operator"), session=ONE) as one,
+        Client(*attach(hub.run, "operator"), session=TWO) as two,
+    ):
         yield one, two
 
 
