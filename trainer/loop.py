@@ -11,20 +11,21 @@ from driftline.catalog.corrections import OFF
 from driftline.config import Config
 from driftline.rundir import RunDir
 from engine import EnginePool
-from trainer import checkpoint, effects, mismatch
-from trainer.batch import Batch, Sample, collate
+from trainer import checkpoint
 from trainer.checkpoint import State
-from trainer.control import Control
-from trainer.correction import Correction, correct
-from trainer.fixdesk import FixDesk
-from trainer.objective import group_advantages
+from trainer.control.command_thread import Control
+from trainer.control.fix_tracker import FixDesk
+from trainer.control.sync_driver import SyncDriver
+from trainer.learn.batch import Batch, Sample, collate
+from trainer.learn.correction import Correction, correct
+from trainer.learn.objective import group_advantages
+from trainer.learn.update import Update
+from trainer.learn.versions import Scores
+from trainer.measure import fix_effects, mismatch
+from trainer.measure.fix_states import States
 from trainer.report import Reporter, plural
 from trainer.rollouts import Rollouts, Taken
 from trainer.setup import Setup
-from trainer.states import States
-from trainer.sync import SyncDriver
-from trainer.update import Update
-from trainer.versions import Scores
 
 TAKE_S = 0.1
 """How long the loop waits for rollouts before it looks for a pause or a stop again."""
@@ -232,7 +233,7 @@ class Loop:
         """Give the step's numbers by fix state to whoever measures what a change of a fix does."""
         batch, scores = measured.batch, measured.scores
         of_this_head = ((measured.heads == self._setup.head.float32) | ~batch.mask).all(dim=1).numpy()
-        rows = effects.rows(
+        rows = fix_effects.rows(
             (scores.own - batch.rollout).numpy(),
             scores.scored.numpy(),
             batch.mask.numpy(),

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from driftline import Probe
 from driftline.frames import AckState, Frame, Level, RunState
-from trainer.batch import Batch, Sample
+from trainer.learn.batch import Batch, Sample
 
 Scalar = str | float | int | bool
 

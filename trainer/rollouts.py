@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from driftline.config import RolloutConfig
 from engine import EnginePool, Group, RolloutRequest
-from trainer.batch import Sample
 from trainer.errors import TrainerError
-from trainer.states import UNKNOWN, States
-from trainer.tasks import Prompt, ReverseDigits
+from trainer.learn.batch import Sample
+from trainer.learn.tasks import Prompt, ReverseDigits
+from trainer.measure.fix_states import UNKNOWN, States
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from driftline.keys import Keys, load
 from driftline.rundir import Connection, RunDir, RunError
 from engine import EngineError, EnginePool
 from engine.fixes import wanted_at_start
-from trainer.control import Control
+from trainer.control.command_thread import Control
+from trainer.control.fix_tracker import FixDesk
+from trainer.control.sync_driver import SyncDriver
 from trainer.errors import TrainerError
-from trainer.fixdesk import FixDesk
+from trainer.learn.models import dtype_name
 from trainer.loop import Loop
-from trainer.models import dtype_name
 from trainer.report import Reporter, Scalar
 from trainer.setup import Setup, build
-from trainer.sync import SyncDriver
 
 JOIN_S = 10.0
 """How long an order that was going on may take to notice that the engines are gone."""

@@ -14,15 +14,16 @@ from transformers import PreTrainedTokenizerBase
 
 from driftline.config import Config
 from driftline.rundir import RunDir
-from trainer import checkpoint, models
+from trainer import checkpoint
 from trainer.checkpoint import State
 from trainer.errors import TrainerError
-from trainer.head import Head, float32_at_start
-from trainer.policy import Policy
-from trainer.tasks import ReverseDigits
-from trainer.update import Updater
-from trainer.versions import Scorer, Weights, WeightStore
-from trainer.warmstart import warm_start
+from trainer.learn import models
+from trainer.learn.lm_head import Head, float32_at_start
+from trainer.learn.policy import Policy
+from trainer.learn.tasks import ReverseDigits
+from trainer.learn.update import Updater
+from trainer.learn.versions import Scorer, Weights, WeightStore
+from trainer.learn.warm_start import warm_start
 
 
 @dataclass(frozen=True)

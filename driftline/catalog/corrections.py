@@ -1,9 +1,9 @@
 """Catalogue of the objective-side corrections: what the field does to a loss whose engine and trainer disagree.
 
 Static knowledge, as `driftline.catalog.fixes` is of the backend. What a run *is doing* is in
-`driftline.frames.RunState`; how a correction is computed is in `trainer.correction`. A correction reweighs or drops
-what a wrong backend has sampled, it does not make the backend right: first the fixes, then, if anything is left, one of
-these.
+`driftline.frames.RunState`; how a correction is computed is in `trainer.learn.correction`. A correction reweighs or
+drops what a wrong backend has sampled, it does not make the backend right: first the fixes, then, if anything is left,
+one of these.
 
 Notation: roll is the engine's logprob of a token, prox the trainer's own under the weights at the start of the step
 (verl's `old_log_prob`), d = prox - roll, w = exp(d). With a correction on, the objective's ratio is new against prox

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from console.tui.views.results import results
 from engine.types import SyncReport
-from trainer.spans import flat
+from trainer.measure.sync_spans import flat
 
 
 def test_a_sync_is_told_engine_by_engine_with_units():

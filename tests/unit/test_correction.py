@@ -14,8 +14,8 @@ from driftline.frames import Event, RunState
 from tests.unit.test_objective import HIGH, LOW, draw
 from tests.unit.test_trainer_control import Rig
 from tests.unit.test_trainer_loop import CONFIG, Run
-from trainer import objective
-from trainer.correction import correct
+from trainer.learn import objective
+from trainer.learn.correction import correct
 
 LIMITS = CorrectionConfig(sequence_low=0.9, sequence_high=1.15, sequence_max_diff=0.9)
 ON = [one.id for one in corrections.CORRECTIONS if one.id != corrections.OFF]

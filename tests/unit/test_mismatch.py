@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from driftline.catalog import metrics
-from trainer import mismatch
+from trainer.measure import mismatch
 
 SEEDS = range(6)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from driftline.config import TrainerConfig
-from trainer import objective
+from trainer.learn import objective
 
 LOW, HIGH = 0.2, 0.28
 

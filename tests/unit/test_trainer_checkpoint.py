@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from driftline.config import ModelConfig
-from trainer import checkpoint, tiny
+from trainer import checkpoint
 from trainer.checkpoint import State
 from trainer.errors import TrainerError
+from trainer.learn import tiny_model
 
 SMALL = ModelConfig(hidden=32, layers=1, heads=2)
 
 
 def build(seed: int = 0):
-    model = tiny.make_model(SMALL, seed=seed, max_length=32)
+    model = tiny_model.make_model(SMALL, seed=seed, max_length=32)
     return model, torch.optim.AdamW(model.parameters(), lr=1e-2)
 
 
@@ -77,7 +78,7 @@ def test_a_checkpoint_that_cannot_be_used_is_one_sentence(tmp_path: Path, damage
     elif damage == "tensors":
         (path / checkpoint.TENSOR_FILE).write_bytes(b"not safetensors")
     else:
-        model = tiny.make_model(ModelConfig(hidden=64, layers=1, heads=2), seed=0, max_length=32)
+        model = tiny_model.make_model(ModelConfig(hidden=64, layers=1, heads=2), seed=0, max_length=32)
         optimizer = torch.optim.AdamW(model.parameters())
     with pytest.raises(TrainerError, match="checkpoint") as e:
         checkpoint.restore(path, model, optimizer)

@@ -14,20 +14,21 @@ from driftline.config import ModelConfig
 from driftline.frames import Command, EngineFix, Event, FixState, RunState, Span
 from engine import EngineError
 from tests.unit.trainer_fakes import NAME, PolicySampler, RecordingProbe, desk, first_state
-from trainer import sync, tiny
-from trainer.control import Control
-from trainer.fixboard import FixBoard
-from trainer.head import TRAINER, Head
-from trainer.policy import Policy
+from trainer.control import sync_driver
+from trainer.control.command_thread import Control
+from trainer.control.fix_state import FixBoard
+from trainer.learn import tiny_model
+from trainer.learn.lm_head import TRAINER, Head
+from trainer.learn.policy import Policy
+from trainer.learn.versions import WeightStore
 from trainer.report import Reporter
-from trainer.versions import WeightStore
 
 
 class Rig:
     """A control thread over a policy sampler."""
 
     def __init__(self, lease: float = 600.0, head: str = "fix") -> None:
-        model = tiny.make_model(ModelConfig(hidden=32, layers=1, heads=2), seed=0, max_length=32)
+        model = tiny_model.make_model(ModelConfig(hidden=32, layers=1, heads=2), seed=0, max_length=32)
         policy = Policy(model, temperature=1.0, fp32_head=head == "float32", dtype=torch.float32)
         self.probe = RecordingProbe()
         self.pool = PolicySampler(policy, max_tokens=2, eos=1)
@@ -290,7 +291,7 @@ def test_a_staged_change_is_replaced_by_a_newer_one_and_expires_when_no_sync_com
     assert "replaced by op:ana" in rig.probe.answer(first).detail
     # Accepted in time; the sync comes too late.
     rig.probe.wait(lambda: rig.fix("inflight-keep")[-1].requested == "wait")
-    monkeypatch.setattr(sync, "time", SimpleNamespace(time=lambda: time.time() + 3600.0))
+    monkeypatch.setattr(sync_driver, "time", SimpleNamespace(time=lambda: time.time() + 3600.0))
     rig.probe.answer(rig.send("sync"))
     assert rig.probe.answer(second).state == "expired"
     assert rig.pool.fixes["inflight-keep"] == "off"
@@ -356,14 +357,14 @@ def test_what_cannot_be_switched_fails_with_the_engine_s_sentence(rig: Rig) -> N
 
 def test_a_pause_and_a_stop_are_served_while_a_sync_waits(rig: Rig) -> None:
     rig.pool.may_sync.clear()
-    sync = rig.send("sync")
+    sync_driver = rig.send("sync")
     assert rig.pool.syncing.wait(30)
     assert rig.probe.answer(rig.send("pause")).state == "applied"
     rig.send("stop")
     rig.probe.wait(lambda: rig.control.stopping)
-    assert [ack.state for ack in rig.probe.acks(sync)] == ["accepted"]
+    assert [ack.state for ack in rig.probe.acks(sync_driver)] == ["accepted"]
     rig.pool.may_sync.set()
-    assert rig.probe.answer(sync).state == "applied", "a sync that was going on at a stop is finished"
+    assert rig.probe.answer(sync_driver).state == "applied", "a sync that was going on at a stop is finished"
 
 
 def test_a_sync_during_a_sync_waits_its_turn_and_is_then_done(rig: Rig) -> None:

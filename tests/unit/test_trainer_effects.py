@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from driftline.frames import Effect
-from trainer import cells, effects
-from trainer.cells import Rows
-from trainer.effects import Change, Effects
-from trainer.states import States, Vector, vector
+from trainer.measure import cells, fix_effects
+from trainer.measure.cells import Rows
+from trainer.measure.fix_effects import Change, Effects
+from trainer.measure.fix_states import States, Vector, vector
 
 OFF, ON, WAIT = ("off",) * 5, ("on",) * 5, ("wait",) * 5
 MISMATCH, CLIP, KL = 0, 1, 2
@@ -244,7 +244,9 @@ def test_rows_belong_to_one_state_and_clip_and_kl_only_to_whole_sequences() -> N
     d = np.array([[0.1, -0.2, 9.0], [0.3, 0.4, -0.5], [1.0, 2.0, 4.0], [-0.6, 0.7, 9.0], [8.0, 8.0, 8.0]])
     versions = np.array([[3, 4, 4], [3, 4, 5], [5, 5, 5], [6, 7, 0], [1, 1, 1]])
     policy = np.array([[6, 2, 0.5], [6, 3, 0.6], [6, 4, 0.7], [4, 1, 0.8], [6, 0, 0.9]])
-    found = effects.rows(d, scored, mask, numbers, versions, policy, comparable=np.array([True] * 3 + [False, True]))
+    found = fix_effects.rows(
+        d, scored, mask, numbers, versions, policy, comparable=np.array([True] * 3 + [False, True])
+    )
     assert set(found) == {a, b}
     assert found[a].numbers.tolist() == [
         pytest.approx([2, 0.3, 3, 6, 2, 0.5]),
@@ -269,7 +271,7 @@ def test_a_step_costs_next_to_nothing_beside_a_draw_of_every_resample() -> None:
         began = time.perf_counter()
         measured.step(step, {ON: rows}, time=0.0)
         ours.append(time.perf_counter() - began)
-    window = effects.N_BEFORE * 128
+    window = fix_effects.N_BEFORE * 128
     for _ in range(2):
         began = time.perf_counter()
         rng.multinomial(window, np.full(window, 1 / window), cells.RESAMPLES)

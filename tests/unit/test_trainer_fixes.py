@@ -13,15 +13,15 @@ from driftline.config import Config, ModelConfig, RolloutConfig, TrainerConfig
 from driftline.frames import Command, Effect, EngineFix, Event, FixState
 from tests.unit.test_trainer_loop import CONFIG, Run
 from tests.unit.trainer_fakes import NAME, RecordingProbe, first_state
-from trainer import tiny
-from trainer.batch import Sample, collate
-from trainer.fixdesk import FixDesk
-from trainer.head import Head
-from trainer.policy import Policy
+from trainer.control.fix_tracker import FixDesk
+from trainer.control.sync_driver import Staged
+from trainer.learn import tiny_model
+from trainer.learn.batch import Sample, collate
+from trainer.learn.lm_head import Head
+from trainer.learn.policy import Policy
+from trainer.learn.versions import Scorer, WeightStore
+from trainer.measure.fix_states import HEAD, States, vector
 from trainer.report import Reporter
-from trainer.states import HEAD, States, vector
-from trainer.sync import Staged
-from trainer.versions import Scorer, WeightStore
 
 DEFAULTS = msgspec.structs.replace(CONFIG, fixes={})
 
@@ -121,7 +121,7 @@ def test_a_head_that_stays_is_a_mismatch_that_the_engines_switch_takes_away(tmp_
 
 def test_tokens_are_scored_with_the_head_that_sampled_them() -> None:
     def policy(float32: bool) -> Policy:
-        model = tiny.make_model(ModelConfig(hidden=32, layers=1, heads=2), seed=0, max_length=64)
+        model = tiny_model.make_model(ModelConfig(hidden=32, layers=1, heads=2), seed=0, max_length=64)
         return Policy(model, temperature=0.7, fp32_head=float32, dtype=torch.float32)
 
     states, store = States(), WeightStore(2)
@@ -173,7 +173,7 @@ def seen(*engines: dict[str, str]) -> dict[str, list[EngineFix]]:
 @pytest.fixture
 def fixdesk() -> tuple[FixDesk, RecordingProbe]:
     probe = RecordingProbe()
-    model = tiny.make_model(ModelConfig(hidden=32, layers=1, heads=2), seed=0, max_length=32)
+    model = tiny_model.make_model(ModelConfig(hidden=32, layers=1, heads=2), seed=0, max_length=32)
     head = Head(Policy(model, temperature=1.0, fp32_head=False, dtype=torch.float32), "fix")
     desk = FixDesk(seen({}, {}), {}, {"inflight-keep": "on"}, head, Reporter(probe, first_state()), version=1, step=1)
     return desk, probe

@@ -19,11 +19,12 @@ from driftline.frames import Command, Event, RunState
 from driftline.rundir import RunDir
 from tests.unit.hubs import until
 from tests.unit.trainer_fakes import PolicySampler, RecordingProbe, desk, first_state
-from trainer import checkpoint, models, tiny
-from trainer.control import Control
+from trainer import checkpoint
+from trainer.control.command_thread import Control
 from trainer.errors import TrainerError
+from trainer.learn import models, tiny_model
+from trainer.learn.policy import Policy
 from trainer.loop import Loop
-from trainer.policy import Policy
 from trainer.report import Reporter, pick
 from trainer.setup import build
 
@@ -168,7 +169,9 @@ def test_a_resumed_run_goes_on_where_it_was_with_the_engines_on_its_version(tmp_
 
 def test_a_local_model_directory_is_trained_as_it_is_and_resumed(tmp_path: Path) -> None:
     path = tmp_path / "some-model"
-    models.export(tiny.make_model(CONFIG.model, seed=4, max_length=64), tiny.make_tokenizer(), path, torch.float32)
+    models.export(
+        tiny_model.make_model(CONFIG.model, seed=4, max_length=64), tiny_model.make_tokenizer(), path, torch.float32
+    )
     config = msgspec.structs.replace(CONFIG, model=ModelConfig(path=str(path)))
     run = Run(tmp_path / "run", config)
     assert run.setup.model_path == path

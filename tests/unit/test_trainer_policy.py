@@ -10,17 +10,17 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from driftline.config import ModelConfig, TaskConfig, TrainerConfig
-from trainer import policy as policy_module
-from trainer import tiny
-from trainer.batch import Batch, Sample, collate
-from trainer.correction import Correction
 from trainer.errors import TrainerError
-from trainer.objective import group_advantages
-from trainer.policy import Policy
-from trainer.tasks import ReverseDigits
-from trainer.update import Updater
-from trainer.versions import Scorer, WeightStore
-from trainer.warmstart import warm_start
+from trainer.learn import policy as policy_module
+from trainer.learn import tiny_model
+from trainer.learn.batch import Batch, Sample, collate
+from trainer.learn.correction import Correction
+from trainer.learn.objective import group_advantages
+from trainer.learn.policy import Policy
+from trainer.learn.tasks import ReverseDigits
+from trainer.learn.update import Updater
+from trainer.learn.versions import Scorer, WeightStore
+from trainer.learn.warm_start import warm_start
 
 SMALL = ModelConfig(hidden=32, layers=2, heads=2)
 T = 0.7
@@ -33,7 +33,7 @@ def uncorrected(batch: Batch) -> Correction:
 
 def make_policy(seed: int = 0, *, scale: float = 4.0, **options) -> Policy:
     """A policy whose logits are spread enough to matter (`scale` on the head)."""
-    model = tiny.make_model(SMALL, seed=seed, max_length=128)
+    model = tiny_model.make_model(SMALL, seed=seed, max_length=128)
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(scale * 5)
     return Policy(model, **{"temperature": T, "fp32_head": True, "dtype": torch.float32, **options})
@@ -165,9 +165,11 @@ def test_the_store_keeps_only_the_newest_and_refuses_to_go_back() -> None:
 
 
 def test_the_warm_start_learns_and_restores_the_temperature() -> None:
-    policy = Policy(tiny.make_model(SMALL, seed=0, max_length=64), temperature=T, fp32_head=True, dtype=torch.float32)
+    policy = Policy(
+        tiny_model.make_model(SMALL, seed=0, max_length=64), temperature=T, fp32_head=True, dtype=torch.float32
+    )
     losses: list[float] = []
-    task = ReverseDigits(TaskConfig(digits=2, prefix=4), tiny.make_tokenizer(), seed=0)
+    task = ReverseDigits(TaskConfig(digits=2, prefix=4), tiny_model.make_tokenizer(), seed=0)
     warm_start(policy, task, 60, pad_id=0, progress=lambda _, loss: losses.append(loss))
     assert losses[-1] < 0.6 * losses[0]
     assert policy.temperature == T

@@ -14,16 +14,17 @@ from driftline.config import ModelConfig, RolloutConfig, SyncConfig, TaskConfig
 from driftline.frames import Command, EngineFix, Event
 from engine import EngineError, Group, Sequence, SyncReport
 from tests.unit.trainer_fakes import RecordingProbe, desk, first_state
-from trainer import session, tiny
+from trainer import session
+from trainer.control.sync_driver import SyncDriver
 from trainer.errors import TrainerError
-from trainer.head import Head
-from trainer.policy import Policy
+from trainer.learn import tiny_model
+from trainer.learn.lm_head import Head
+from trainer.learn.policy import Policy
+from trainer.learn.tasks import ReverseDigits
+from trainer.learn.versions import WeightStore
+from trainer.measure.fix_states import UNKNOWN, States
 from trainer.report import Reporter
 from trainer.rollouts import Rollouts
-from trainer.states import UNKNOWN, States
-from trainer.sync import SyncDriver
-from trainer.tasks import ReverseDigits
-from trainer.versions import WeightStore
 
 
 class Answers:
@@ -56,7 +57,7 @@ def driver(*answers: object) -> tuple[SyncDriver, RecordingProbe, Answers]:
     probe, store = RecordingProbe(), WeightStore(2)
     store.publish(3, {})
     policy = Policy(
-        tiny.make_model(ModelConfig(hidden=32, layers=1, heads=2), seed=0, max_length=32),
+        tiny_model.make_model(ModelConfig(hidden=32, layers=1, heads=2), seed=0, max_length=32),
         temperature=1.0,
         fp32_head=False,
         dtype=torch.float32,
@@ -115,7 +116,7 @@ def group(number: int, samples: int, versions: tuple[int, int] = (0, 0), epochs:
 
 
 def test_the_oldest_completed_groups_come_first_and_the_rest_waits() -> None:
-    task = ReverseDigits(TaskConfig(), tiny.make_tokenizer(), seed=0)
+    task = ReverseDigits(TaskConfig(), tiny_model.make_tokenizer(), seed=0)
     pool = Answers([group(2, 2)], [group(0, 2), group(1, 2)])
     rollouts = Rollouts(pool, task, RolloutConfig(prompts=2, samples=2, ahead=1), next_prompt=0, states=States())
     rollouts.fill()
@@ -132,7 +133,7 @@ def test_the_oldest_completed_groups_come_first_and_the_rest_waits() -> None:
     [(group(9, 2), "group 9, which is not in flight"), (group(0, 1), "1 samples for group 0, 2 were asked for")],
 )
 def test_a_group_that_was_not_asked_for_is_one_sentence(wrong: Group, says: str) -> None:
-    task = ReverseDigits(TaskConfig(), tiny.make_tokenizer(), seed=0)
+    task = ReverseDigits(TaskConfig(), tiny_model.make_tokenizer(), seed=0)
     config = RolloutConfig(prompts=1, samples=2, ahead=0)
     rollouts = Rollouts(Answers([wrong]), task, config, next_prompt=0, states=States())
     rollouts.fill()
@@ -141,7 +142,7 @@ def test_a_group_that_was_not_asked_for_is_one_sentence(wrong: Group, says: str)
 
 
 def rollouts_of(config: RolloutConfig, *answers: object) -> Rollouts:
-    task = ReverseDigits(TaskConfig(), tiny.make_tokenizer(), seed=0)
+    task = ReverseDigits(TaskConfig(), tiny_model.make_tokenizer(), seed=0)
     rollouts = Rollouts(Answers(*answers), task, config, next_prompt=0, states=States())
     rollouts.fill()
     return rollouts

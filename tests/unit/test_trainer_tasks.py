@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from driftline.config import Config, ModelConfig, RunConfig, TaskConfig
-from trainer import models, tiny
 from trainer.errors import TrainerError
-from trainer.tasks import Prompt, ReverseDigits
+from trainer.learn import models, tiny_model
+from trainer.learn.tasks import Prompt, ReverseDigits
 
 SMALL = ModelConfig(hidden=32, layers=1, heads=2)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tiny.make_tokenizer()
+    return tiny_model.make_tokenizer()
 
 
 def test_text_survives_the_tokenizer_character_by_character(tokenizer) -> None:
@@ -77,7 +77,7 @@ def test_the_right_answer_gets_the_whole_reward_and_ends(tokenizer) -> None:
 
 
 def test_a_saved_model_loads_again_with_the_same_weights_and_tokens(tmp_path: Path, tokenizer) -> None:
-    model = tiny.make_model(SMALL, seed=7, max_length=64)
+    model = tiny_model.make_model(SMALL, seed=7, max_length=64)
     models.export(model, tokenizer, tmp_path / "m", torch.float32)
     again, tokens = models.load_path(tmp_path / "m")
     for name, parameter in model.named_parameters():
@@ -87,7 +87,7 @@ def test_a_saved_model_loads_again_with_the_same_weights_and_tokens(tmp_path: Pa
 
 
 def test_saving_in_bfloat16_leaves_the_master_weights_alone(tmp_path: Path, tokenizer) -> None:
-    model = tiny.make_model(SMALL, seed=7, max_length=64)
+    model = tiny_model.make_model(SMALL, seed=7, max_length=64)
     before = {n: p.clone() for n, p in model.named_parameters()}
     models.export(model, tokenizer, tmp_path / "m", torch.bfloat16)
     assert all(torch.equal(before[n], p) for n, p in model.named_parameters())
@@ -97,7 +97,7 @@ def test_saving_in_bfloat16_leaves_the_master_weights_alone(tmp_path: Path, toke
 
 def test_seed_decides_the_weights() -> None:
     def first(seed: int) -> torch.Tensor:
-        return next(tiny.make_model(SMALL, seed=seed, max_length=64).parameters())
+        return next(tiny_model.make_model(SMALL, seed=seed, max_length=64).parameters())
 
     assert torch.equal(first(1), first(1))
     assert not torch.equal(first(1), first(2))

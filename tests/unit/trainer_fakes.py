@@ -16,12 +16,12 @@ from driftline.config import SyncConfig
 from driftline.frames import Ack, Effect, EngineFix, EngineState, Event, FixState, How, Metrics, RunState, Span
 from engine import EngineError, Group, PauseReport, PoolStats, RolloutRequest, Sequence, SyncReport
 from engine.types import RestartReport
-from trainer.fixdesk import FixDesk
-from trainer.head import Head
-from trainer.policy import Policy
+from trainer.control.fix_tracker import FixDesk
+from trainer.control.sync_driver import SyncDriver
+from trainer.learn.lm_head import Head
+from trainer.learn.policy import Policy
+from trainer.learn.versions import WeightStore
 from trainer.report import Reporter
-from trainer.sync import SyncDriver
-from trainer.versions import WeightStore
 
 NAME = "policy-sampler"
 SYNC = SyncConfig(timeout=1.0)

@@ -14,8 +14,8 @@ from torch import Tensor
 from driftline.catalog.fixes import OFF, ON
 from driftline.config import Config
 from driftline.frames import EngineFix
-from trainer.policy import Policy
-from trainer.states import HEAD, States
+from trainer.learn.policy import Policy
+from trainer.measure.fix_states import HEAD, States
 
 TRAINER = "trainer"
 """Name of the trainer among the engines of a fix."""

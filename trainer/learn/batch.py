@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.states import UNKNOWN
+from trainer.measure.fix_states import UNKNOWN
 
 
 @dataclass(frozen=True)
 class Sample:
     """One finished response. `logprobs` and `versions` are per response token, as the engine reported them, and
-    `states` the number of the fix state (`trainer.states`) that each was sampled under."""
+    `states` the number of the fix state (`trainer.measure.fix_states`) that each was sampled under."""
 
     prompt: tuple[int, ...]
     response: tuple[int, ...]

@@ -12,12 +12,12 @@ from driftline.catalog.fixes import BY_ID, OFF, ON
 from driftline.config import SyncConfig
 from driftline.frames import AckState, EngineFix, FixState
 from engine import EngineError, EnginePool, SyncReport
-from trainer.fixdesk import FixDesk
-from trainer.head import Head
+from trainer.control.fix_tracker import FixDesk
+from trainer.learn.lm_head import Head
+from trainer.learn.versions import Weights, WeightStore
+from trainer.measure.fix_states import HEAD
+from trainer.measure.sync_spans import gb_per_s, slowest, spans
 from trainer.report import Reporter, plural
-from trainer.spans import gb_per_s, slowest, spans
-from trainer.states import HEAD
-from trainer.versions import Weights, WeightStore
 
 
 @dataclass(frozen=True)

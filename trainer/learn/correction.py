@@ -25,7 +25,7 @@ from torch import Tensor
 
 from driftline.catalog.corrections import ICEPOP, OFF, SEQUENCE_MASK, TIS
 from driftline.config import CorrectionConfig
-from trainer.objective import LOG_RATIO_LIMIT
+from trainer.learn.objective import LOG_RATIO_LIMIT
 
 
 @dataclass(frozen=True)

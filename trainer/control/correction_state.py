@@ -11,10 +11,10 @@ from collections import deque
 
 from driftline.catalog.corrections import UnknownCorrectionError, check
 from driftline.frames import Command
+from trainer.control.command_queue import ENDED, answer, in_time
 from trainer.errors import ExpiredError, RefusedError
-from trainer.orders import ENDED, answer, in_time
+from trainer.measure.sync_spans import Data
 from trainer.report import Reporter
-from trainer.spans import Data
 
 
 class CorrectionDesk:

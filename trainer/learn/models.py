@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from driftline.config import Config
-from trainer import tiny
 from trainer.errors import TrainerError
+from trainer.learn import tiny_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -34,8 +34,8 @@ def seed(config: Config) -> int:
 def load(config: Config) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model (float32 master weights) and tokenizer of a run. Raises TrainerError."""
     if not config.model.path:
-        model = tiny.make_model(config.model, seed=seed(config), max_length=config.engine.max_model_len)
-        return model, tiny.make_tokenizer()
+        model = tiny_model.make_model(config.model, seed=seed(config), max_length=config.engine.max_model_len)
+        return model, tiny_model.make_tokenizer()
     return load_path(Path(config.model.path).expanduser())
 
 

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from driftline.frames import Effect, Measure
-from trainer import cells as sums
-from trainer.cells import Cell, Rows, Sampler, Side
-from trainer.states import UNKNOWN, Vector
+from trainer.measure import cells as sums
+from trainer.measure.cells import Cell, Rows, Sampler, Side
+from trainer.measure.fix_states import UNKNOWN, Vector
 
 N_BEFORE: Final = 20
 """Steps before a change that count: some thousand tokens at 16 prompts x 8 samples, and recent enough that the policy

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 
-from trainer.batch import Sample, collate
-from trainer.policy import Policy
-from trainer.tasks import ReverseDigits
+from trainer.learn.batch import Sample, collate
+from trainer.learn.policy import Policy
+from trainer.learn.tasks import ReverseDigits
 
 BATCH = 64
 LEARNING_RATE = 1e-3

@@ -14,12 +14,12 @@ import msgspec
 
 from driftline.catalog.fixes import BY_ID
 from driftline.frames import Effect, EngineFix, FixState
-from trainer.cells import Rows
-from trainer.effects import Change, Effects
-from trainer.fixboard import FixBoard
-from trainer.head import TRAINER, Head
+from trainer.control.fix_state import FixBoard
+from trainer.learn.lm_head import TRAINER, Head
+from trainer.measure.cells import Rows
+from trainer.measure.fix_effects import Change, Effects
+from trainer.measure.fix_states import HEAD, Vector, vector
 from trainer.report import Reporter
-from trainer.states import HEAD, Vector, vector
 
 Seen = Mapping[str, Sequence[EngineFix]]
 """What engines report: fix id to one EngineFix an engine."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.batch import Batch
-from trainer.policy import Policy
+from trainer.learn.batch import Batch
+from trainer.learn.policy import Policy
 
 Weights = dict[str, Tensor]
 

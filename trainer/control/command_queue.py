@@ -25,11 +25,11 @@ from driftline.catalog import fixes as fix_catalogue
 from driftline.frames import Command, FixState
 from engine import EngineError, EnginePool
 from engine.types import RestartReport
+from trainer.control.fix_tracker import FixDesk
+from trainer.control.sync_driver import Staged, SyncDriver, tell_applied
 from trainer.errors import ExpiredError, RefusedError
-from trainer.fixdesk import FixDesk
+from trainer.measure.sync_spans import Data, flat
 from trainer.report import Reporter
-from trainer.spans import Data, flat
-from trainer.sync import Staged, SyncDriver, tell_applied
 
 ENDED = "the run has ended"
 

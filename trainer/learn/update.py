@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from driftline.config import TrainerConfig
-from trainer import objective
-from trainer.batch import Batch
-from trainer.correction import Correction
-from trainer.policy import BODY_BUDGET, Policy
+from trainer.learn import objective
+from trainer.learn.batch import Batch
+from trainer.learn.correction import Correction
+from trainer.learn.policy import BODY_BUDGET, Policy
 
 
 @dataclass

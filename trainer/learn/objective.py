@@ -1,7 +1,7 @@
 """Objectives over rollout logprobs: PPO-clip per token with GRPO advantages, and GSPO. Pure torch functions.
 
 `old` is the engine's rollout logprob, as in PipelineRL: there is no recomputed proximal policy in between, so
-whatever the backend gets wrong enters the ratio directly. Under a correction (`trainer.correction`) `old` is the
+whatever the backend gets wrong enters the ratio directly. Under a correction (`trainer.learn.correction`) `old` is the
 trainer's own, and `weights`, without a gradient, multiply the surrogate: [B, R] for PPO, [B] for GSPO. All logprobs
 are natural logarithms at the sampling temperature, shape [B, R]: B sequences, R response positions, right padded;
 `mask` [B, R] is true on response tokens. Sources: PPO-clip: Schulman et al. 2017, eq. 7; group-relative advantages:

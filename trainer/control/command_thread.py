@@ -1,8 +1,8 @@
 """The operator's hand in the run: a thread that takes commands at once, whatever the loop is doing.
 
 Pauses, resumptions, stops and marks are carried out here, without a lock that anything slow may hold; fix changes and
-syncs are handed to `trainer.orders`. The loop only meets it at `gate()` (waits out a pause), at `rest()` (the same
-between two steps, where orders may be waiting for it) and at `stopping`.
+syncs are handed to `trainer.control.command_queue`. The loop only meets it at `gate()` (waits out a pause), at `rest()`
+(the same between two steps, where orders may be waiting for it) and at `stopping`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from driftline.catalog.corrections import OFF
 from driftline.frames import Command
 from engine import EngineError, EnginePool
-from trainer.correctiondesk import CorrectionDesk
+from trainer.control.command_queue import ENDED, Orders, answer, in_time
+from trainer.control.correction_state import CorrectionDesk
+from trainer.control.fix_tracker import FixDesk
+from trainer.control.sync_driver import SyncDriver
 from trainer.errors import RefusedError
-from trainer.fixdesk import FixDesk
-from trainer.orders import ENDED, Orders, answer, in_time
+from trainer.measure.sync_spans import Data
 from trainer.report import Reporter
-from trainer.spans import Data
-from trainer.sync import SyncDriver
 
 POLL_S = 0.05
 """How often the thread looks at the lease of a pause; commands wake it at once."""

@@ -11,8 +11,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from trainer.batch import Batch
 from trainer.errors import TrainerError
+from trainer.learn.batch import Batch
 
 LOGIT_BUDGET = 2**25
 """Logits held at once (times 4 bytes): longer responses or larger vocabularies go through the head in pieces."""
