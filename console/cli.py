@@ -18,9 +18,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, TypeVar
 
-from console import outcome
-from console.outcome import Failure
-from console.patience import patient
+from console import errors
+from console.errors import Failure
+from console.process.interrupt import patient
 from driftline import __version__
 from driftline.rundir import RUNS_VARIABLE, RunError
 from driftline.text import sanitize
@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
     """Errors as one sentence with a prefix, without the whole usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(outcome.USAGE, f"driftline: {message}; see: {self.prog} --help\n")
+        self.exit(errors.USAGE, f"driftline: {message}; see: {self.prog} --help\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,17 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Failure as failure:
         return _fail(str(failure), failure.code)
     except RunError as error:
-        return _fail(str(error), outcome.NO_RUN)
+        return _fail(str(error), errors.NO_RUN)
     except KeyboardInterrupt:
-        return outcome.INTERRUPTED
+        return errors.INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has had enough.
         _give_up_stdout()
-        return outcome.OK
+        return errors.OK
     except OSError as error:
         # The system's own refusals, wherever they are met: a full disk, a file of somebody else's.
         _give_up_stdout()
-        return _fail(f"{error.filename or 'cannot go on'}: {(error.strerror or str(error)).lower()}", outcome.FAILED)
+        return _fail(f"{error.filename or 'cannot go on'}: {(error.strerror or str(error)).lower()}", errors.FAILED)
 
 
 def _whole_streams() -> None:
@@ -107,7 +107,7 @@ def _configure(args: argparse.Namespace) -> None:
         if screen:
             config.check_keys(found)
     except config.ConfigError as error:
-        raise Failure(str(error), outcome.USAGE) from error
+        raise Failure(str(error), errors.USAGE) from error
     settings = found.settings
     if settings.runs:
         os.environ[RUNS_VARIABLE] = settings.runs
@@ -230,7 +230,7 @@ def _guarding_numbers(verbs: argparse._SubParsersAction[Parser]) -> None:
     _json(watch)
     watch.add_argument("--once", action="store_true", help="print the alarms that stand now, and end")
     watch.add_argument("--seconds", type=_above_zero, metavar="N", help="end after N seconds")
-    watch.add_argument("--exit-code", action="store_true", help=f"exit with {outcome.ALARM} if an alarm was raised")
+    watch.add_argument("--exit-code", action="store_true", help=f"exit with {errors.ALARM} if an alarm was raised")
     _alarms(watch)
     rules = _verb(verbs, "sentinels", "", "the rules of the alarms").add_subparsers(metavar="VERB", required=True)
     show = _verb(rules, "show", "console.verbs.sentinels:show", "print the rules, with where their limits come from")

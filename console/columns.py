@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeGuard
 import numpy as np
 
 from console import wide
-from console.plain import to_json
+from console.formatting import to_json
 from console.restore import faithful
 from driftline.frames import Event, FixState, Frame, FrameError, Metrics, Span, Stamped, Tokens, floats, ints
 from driftline.journal.journal import kind

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from console.outcome import INTERRUPTED
-from console.patience import patient
+from console.errors import INTERRUPTED
+from console.process.interrupt import patient
 
 
 def main() -> int:

@@ -21,9 +21,9 @@ from typing import Final
 
 import numpy as np
 
+from console.formatting import short
 from console.parity.band import window_means
 from console.parity.rules import Rules, load
-from console.plain import short
 from console.store.model import RunModel
 from driftline.catalog.corrections import OFF
 from driftline.catalog.metrics import BY_NAME, resolve

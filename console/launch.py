@@ -20,8 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from console import leash, processes
-from console.outcome import FAILED, USAGE, Failure
+from console.errors import FAILED, USAGE, Failure
+from console.process import die_with_parent
+from console.process import tree as processes
 from driftline.config import HubConfig
 from driftline.keys import SUPERVISOR
 from driftline.producer.probe import Probe
@@ -158,7 +159,14 @@ class Supervisor:
 
     def start(self, name: str, command: Sequence[str], *, leashed: bool = True) -> subprocess.Popen[bytes]:
         """Start a process of the run under a name; its output goes to `logs/<name>.log`."""
-        leash_command = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(int(signal.SIGTERM))]
+        leash_command = [
+            sys.executable,
+            "-I",
+            "-S",
+            die_with_parent.__file__,
+            str(os.getpid()),
+            str(int(signal.SIGTERM)),
+        ]
         environment = os.environ | {RUN_VARIABLE: str(self.run.path), "PYTHONUNBUFFERED": "1"}
         with open(self.log(name), "ab") as log:
             child = subprocess.Popen(

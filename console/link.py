@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from console.outcome import FAILED, NO_RUN, USAGE, Failure
+from console.errors import FAILED, NO_RUN, USAGE, Failure
 from console.place import Place, Role, place
 from driftline.rundir import RUN_VARIABLE, RunDir, find, list_runs, runs_root
 from driftline.text import sanitize

@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from console.outcome import TIMEOUT, Failure
+from console.errors import TIMEOUT, Failure
 from console.place import Place
-from console.progress import Progress
+from console.status.progress import Progress
 from driftline.client import Client, ClientError, HeldError, HubSilentError
 from driftline.frames import Ack, Verb
 

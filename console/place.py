@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from console.outcome import FAILED, NO_RUN, USAGE, Failure
+from console.errors import FAILED, NO_RUN, USAGE, Failure
 from driftline.keys import Keys, load, load_file, parse_pair
 from driftline.rundir import RUN_VARIABLE, Connection, RunDir, find, parse_connection, read_connection
 from driftline.text import sanitize

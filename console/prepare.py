@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from console.outcome import USAGE, Failure
+from console.errors import USAGE, Failure
 from driftline import config as configuration
 from driftline.rundir import RunDir, RunError, create, runs_root
 

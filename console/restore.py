@@ -19,7 +19,7 @@ from driftline.frames import EngineFix, Event, FixState, Frame, FrameError, Metr
 Row = Mapping[str, Any]
 
 _NOT_JSON: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-"""What numbers are called for which JSON has no word (`console.plain.to_json`)."""
+"""What numbers are called for which JSON has no word (`console.formatting.to_json`)."""
 _SPAN: Final = tuple(field.name for field in msgspec.structs.fields(Span))
 
 

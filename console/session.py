@@ -15,12 +15,12 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from console.errors import FAILED, OK, Failure
 from console.launch import Supervisor
-from console.lines import Lines
-from console.outcome import FAILED, OK, Failure
-from console.progress import Progress
+from console.process.signals import Signals
 from console.screen import Screen
-from console.signals import Signals
+from console.status.progress import Progress
+from console.status.step_lines import Lines
 from driftline.client import ClientError, Feed, attach
 from driftline.config import HubConfig
 from driftline.frames import Frame, FrameError, RunState, Stamped

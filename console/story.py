@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Final
 
-from console.plain import short
+from console.formatting import short
 from driftline.catalog.fixes import ON
 from driftline.catalog.metrics import resolve
 from driftline.frames import FixState, Frame, Metrics, RunState

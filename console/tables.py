@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from console.plain import to_json
+from console.formatting import to_json
 from driftline.catalog.metrics import METRICS
 from driftline.frames import (
     Ack,

@@ -28,7 +28,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from console import leash, ssh
+from console import ssh
+from console.process import die_with_parent
 from console.ssh import Address, AddressError, last_words
 from driftline.rundir import Connection
 from driftline.text import sanitize
@@ -188,7 +189,7 @@ class Tunnel:
         """Start the process that holds the connection and wait until it does."""
         for stale in ("control", "live", "rpc"):
             (self._folder / stale).unlink(missing_ok=True)
-        command = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(int(signal.SIGTERM))]
+        command = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), str(int(signal.SIGTERM))]
         command += [self._program, *ssh.master(self.address, self._control, prompts=prompts)]
         # A file, not a pipe: nobody has to read it, and nothing of it lands on a screen.
         with open(self._folder / "log", "wb") as log:

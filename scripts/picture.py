@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from console.outcome import Failure
+from console.errors import Failure
 from console.tui.bindings import TABS
 from console.tui.pictures import pictures
 from console.verbs.replay import recorded

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from console.plain import short
+from console.formatting import short
 from console.store.model import RunModel
 from driftline.catalog.fixes import BY_ID
 from driftline.catalog.metrics import BY_NAME, METRICS, health

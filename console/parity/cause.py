@@ -19,10 +19,10 @@ from typing import Final, Literal
 import numpy as np
 from msgspec.structs import asdict, replace
 
+from console.formatting import short
 from console.parity.judge import Comparison, Judged, compare
 from console.parity.rules import Rule, load
 from console.parity.runs import Run
-from console.plain import short
 from driftline.catalog.fixes import BY_ID
 
 Kind = Literal["mismatch", "aftermath", "staleness", "drift"]

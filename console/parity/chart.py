@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
+from console.formatting import short
 from console.parity.figure import Floats, Line, Panel, Scale, horizontal, vertical
-from console.plain import short
 
 ROWS: Final = 9
 GUTTER: Final = 6

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from console.formatting import short
 from console.parity.cause import Cause
 from console.parity.judge import Comparison, Judged
 from console.parity.runs import Corrected, Run
-from console.plain import short
 from driftline.catalog.metrics import BY_NAME
 
 HEADS: Final = ("metric", "verdict", "out at", "back", "worst", "run", "reference", "distance")

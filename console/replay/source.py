@@ -15,9 +15,9 @@ import numpy as np
 from console.replay.player import Player
 from console.replay.stream import frames
 from console.replay.timeline import Ints, Timeline, timeline
+from console.status.link_health import Link
 from console.store.load import portions, take
 from console.store.model import RunModel
-from console.trouble import Link
 from driftline.frames import FrameError, RunState, Stamped, Verb
 from driftline.journal.records import Damage, kind
 from driftline.rundir import RunDir

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from console.plain import short
+from console.formatting import short
 
 State = Literal["raised", "cleared"]
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from console.sentinels.alarm import seconds
 from console.sentinels.rules import Engine, Feed, Skew, Steps
+from console.status.link_health import Link, ended
 from console.store.model import RunModel
-from console.trouble import Link, ended
 from driftline.frames import EngineState, Phase
 
 SERVING: Final[frozenset[Phase]] = frozenset({"running", "paused", "syncing"})

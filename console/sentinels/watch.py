@@ -16,8 +16,8 @@ from console.sentinels.alarm import Alarm, Turn
 from console.sentinels.conditions import EngineWatch, FeedWatch, Found, SkewWatch, StepsWatch
 from console.sentinels.rules import Baseline, Engine, Feed, Limit, Rules, Skew, Steps
 from console.sentinels.series import SeriesWatch
+from console.status.link_health import BEHIND_FRAMES, Link
 from console.store.model import RunModel
-from console.trouble import BEHIND_FRAMES, Link
 
 KEPT: Final = 500
 """Episodes that are over and still listed."""

@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from console.plain import to_json
+from console.formatting import to_json
 from console.snapshot import derive, ndjson
 from console.snapshot.ahead import ahead
 from console.snapshot.plan import Answer

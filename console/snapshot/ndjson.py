@@ -11,7 +11,7 @@ import polars as pl
 
 
 def lines(part: pl.DataFrame) -> bytes:
-    """One object a row; NaN and infinities are the strings of `console.plain.to_json`."""
+    """One object a row; NaN and infinities are the strings of `console.formatting.to_json`."""
     made = io.BytesIO()
     part.write_ndjson(made)
     words: defaultdict[int, dict[str, str]] = defaultdict(dict)

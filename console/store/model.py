@@ -12,12 +12,12 @@ from typing import Final
 
 import msgspec
 
+from console.status.link_health import DROPS_SECONDS, Drop
 from console.store.engines import EngineHistory
 from console.store.log import RunLog
 from console.store.series import SeriesStore
 from console.store.stretch import Stretch
 from console.store.syncs import SPANS_KEPT, SyncIndex
-from console.trouble import DROPS_SECONDS, Drop
 from driftline.catalog.metrics import resolve
 from driftline.frames import (
     TERMINAL,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from console.plain import to_json
+from console.formatting import to_json
 from console.store.log import Entry
 
 SUFFIX: Final = ".ndjson"

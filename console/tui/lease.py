@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from console.holder import short
+from console.status.lease import short
 from console.store.model import RunModel
 from console.tui.theme import Ink
 from console.tui.widgets.cells import Text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-from console.outcome import Failure
+from console.errors import Failure
 from console.place import Place
 from console.store.token_frames import is_tokens
 from console.tui.source import STALE_AFTER, HeldError, Link, SourceError

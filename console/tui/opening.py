@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from console.outcome import NO_RUN, Failure
+from console.errors import NO_RUN, Failure
 from console.place import Place
 from console.tui.source import Link, Source, SourceError
 from driftline.frames import Stamped, Verb

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 from textual.worker import get_current_worker
 
-from console.outcome import Failure
+from console.errors import Failure
 from console.tui.watch import Watch
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from console import quick
 from console.config import Settings
+from console.process import fast_start
 from console.replay.source import Position, Recording
 from console.store.model import RunModel
 from console.tui.guard import Guards
@@ -112,7 +112,7 @@ def run_replay(
         marker=settings.marker,
         fps=settings.fps,
         watch=watch,
-        opening=lambda _watches: quick.settle(),
+        opening=lambda _watches: fast_start.settle(),
         **app_options(settings),
     )
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from console.trouble import LOST_AFTER, STALE_AFTER, Link, LinkState
+from console.status.link_health import LOST_AFTER, STALE_AFTER, Link, LinkState
 from driftline.frames import Stamped, Verb
 
 __all__ = ["LOST_AFTER", "STALE_AFTER", "HeldError", "Link", "LinkState", "Source", "SourceError"]

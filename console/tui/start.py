@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from console import quick
 from console.config import Settings
 from console.place import Place
+from console.process import fast_start
 from console.tui.app import ConsoleApp
 from console.tui.opening import OpeningSource
 from console.tui.options import app_options
@@ -38,7 +38,7 @@ def run_console(
         guard = guards()
         for watch in watches:
             watch.guard = guard(watch.source.run)
-        quick.settle()
+        fast_start.settle()
         # Reading begins with a tick, and the next one comes 1 / fps later: let the first have something to tell of.
         sources[0].wait(1.0 / settings.fps)
 

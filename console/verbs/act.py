@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from console.errors import OK, Failure
+from console.formatting import to_json
 from console.link import connected, live_run
 from console.orders import give, wait_ended
-from console.outcome import OK, Failure
-from console.plain import to_json
 from console.recent import between, decoded
 from driftline.client import Client
 from driftline.frames import Frame, RunState, Span, Verb

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console import quick
-from console.outcome import NO_RUN, USAGE, Failure
+from console.errors import NO_RUN, USAGE, Failure
+from console.process import fast_start
 from console.screen import on_terminal
 from console.splash import Splash
 from driftline.rundir import RunError, find
@@ -33,7 +33,7 @@ def attach(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as places:
         if on_terminal() and not any(name.startswith("ssh://") for name in args.runs):  # ssh may have to ask something
             places.enter_context(Splash(f"opening {', '.join(args.runs) or 'the newest live run'}"))
-        quick.begin()
+        fast_start.begin()
         reference = tuple(_known(name) for name in args.reference)
         if len(args.runs) > 1 and args.connection:
             raise Failure("--connection FILE is one run; several are given by their names", USAGE)

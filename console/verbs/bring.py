@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
+from console.errors import FAILED, OK, Failure
+from console.formatting import to_json
 from console.importing.bring import Brought
 from console.importing.bring import bring as write
 from console.importing.rows import BringError
-from console.outcome import FAILED, OK, Failure
-from console.plain import to_json
 from console.prepare import check_name
 from driftline.rundir import runs_root
 from driftline.text import sanitize

@@ -6,8 +6,8 @@ import argparse
 
 from console.compact import CompactError, check
 from console.compact import compact as write
+from console.errors import FAILED, OK, Failure
 from console.link import here
-from console.outcome import FAILED, OK, Failure
 
 
 def compact(args: argparse.Namespace) -> int:

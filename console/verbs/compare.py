@@ -9,14 +9,14 @@ import textwrap
 from pathlib import Path
 from typing import Final
 
-from console.outcome import NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, Failure
+from console.errors import NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, Failure
+from console.formatting import to_json
 from console.parity import report
 from console.parity.cause import causes
 from console.parity.judge import Comparison, Verdict
 from console.parity.judge import compare as judge
 from console.parity.rules import DEFAULT, Rules, RulesError, load
 from console.parity.runs import Run, SourceError, open_run
-from console.plain import to_json
 
 CODES: Final[dict[Verdict, int]] = {"pass": OK, "fail": NOT_PARITY, "not enough data": NOT_ENOUGH_DATA}
 

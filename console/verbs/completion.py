@@ -14,7 +14,7 @@ import shtab
 
 from console import config
 from console.cli import build
-from console.outcome import OK
+from console.errors import OK
 from driftline.catalog.corrections import CORRECTIONS
 from driftline.catalog.fixes import FIXES
 from driftline.rundir import RUNS_VARIABLE

@@ -6,8 +6,8 @@ import argparse
 import os
 
 from console import config
-from console.outcome import OK, USAGE, Failure
-from console.plain import to_json
+from console.errors import OK, USAGE, Failure
+from console.formatting import to_json
 
 
 def show(args: argparse.Namespace) -> int:

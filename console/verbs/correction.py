@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from console import gate
+from console.errors import FAILED, NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, Failure
+from console.formatting import to_json
 from console.gate import Verdict
 from console.link import connected, live_run
 from console.orders import give
-from console.outcome import FAILED, NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, Failure
 from console.parity.rules import load
-from console.plain import to_json
 from console.recent import decoded, recent
 from driftline.catalog.corrections import BY_ID, CORRECTIONS, UnknownCorrectionError, check
 from driftline.client import Client

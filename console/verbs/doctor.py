@@ -11,9 +11,9 @@ import zmq
 
 from console import doctor, probes
 from console.doctor import ClockFact, Finding
-from console.outcome import FAILED, OK, Failure
+from console.errors import FAILED, OK, Failure
+from console.formatting import to_json
 from console.place import Place, place
-from console.plain import to_json
 from driftline.client import Client, ClientError, pulse
 from driftline.rundir import RunError, runs_root
 from driftline.text import sanitize

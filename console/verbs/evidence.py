@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from console.outcome import FAILED, OK, Failure
+from console.errors import FAILED, OK, Failure
 from console.verbs.replay import recorded
 
 

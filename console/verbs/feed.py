@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import shlex
 
+from console.errors import OK, Failure
 from console.launch import Supervisor
 from console.link import here
-from console.outcome import OK, Failure
 from console.prepare import make_run
-from console.signals import Signals
+from console.process.signals import Signals
 from driftline.config import HubConfig
 from driftline.rundir import RUN_VARIABLE, RunDir
 

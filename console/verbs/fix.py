@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 
-from console.effects import effect_document, effect_line
+from console.errors import FAILED, OK, USAGE, Failure
+from console.formatting import to_json
 from console.link import connected, live_run
 from console.orders import give
-from console.outcome import FAILED, OK, USAGE, Failure
-from console.plain import to_json
 from console.recent import decoded
-from console.summary import Summary, fix_document, summarise
+from console.status.fix_effects import effect_document, effect_line
+from console.status.summary import Summary, fix_document, summarise
 from driftline.catalog.fixes import BY_ID, FIXES, UnknownFixError, check
 from driftline.client import Client
 from driftline.frames import Effect, FixState

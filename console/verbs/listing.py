@@ -8,7 +8,7 @@ import os
 import time
 from typing import Any
 
-from console.outcome import OK
+from console.errors import OK
 from driftline.rundir import RunDir, RunError, list_runs, runs_root
 from driftline.text import sanitize
 

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from console import demo as play
-from console.outcome import FAILED, OK, USAGE, Failure
+from console.errors import FAILED, OK, USAGE, Failure
 from console.parity import experiment
 from console.parity.chart import chart
 from console.parity.experiment import Planned, Shown, plan, to_toml
@@ -28,8 +28,8 @@ from console.parity.report import closing, corrected
 from console.parity.rules import load
 from console.parity.runs import Run, of_directory
 from console.prepare import checked, make_run
+from console.process.signals import Signals
 from console.session import Session
-from console.signals import Signals
 from console.story import Story
 from console.verbs.compare import show
 from driftline.client import Client, ClientError, attach

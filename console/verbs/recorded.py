@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from console.outcome import FAILED, Failure
+from console.errors import FAILED, Failure
 from driftline.frames import Stamped
 from driftline.journal.records import Damage
 from driftline.rundir import RunDir

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from console import quick
+from console.errors import NO_RUN, USAGE, Failure
 from console.link import here, newest_ended
-from console.outcome import NO_RUN, USAGE, Failure
+from console.process import fast_start
 from console.screen import on_terminal
 from console.splash import Splash
 from console.verbs.sentinels import read as read_rules
@@ -37,7 +37,7 @@ def replay(args: argparse.Namespace) -> int:
     if not on_terminal():
         raise Failure("replay needs a terminal; without one: driftline export, driftline query", USAGE)
     with Splash(f"opening {args.run or 'the newest run'}"):
-        quick.begin()
+        fast_start.begin()
         run = recorded(args.run, "replay")
         from console.sentinels.alert import Alerts
         from console.tui.guard import guards

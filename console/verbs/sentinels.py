@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from console.outcome import OK, USAGE, Failure
-from console.plain import short, to_json
+from console.errors import OK, USAGE, Failure
+from console.formatting import short, to_json
 from console.sentinels.alert import AlertError, Alerts, split
 from console.sentinels.rules import Baseline, Engine, Feed, Limit, Rule, Rules, RulesError, Skew, Steps, load
 

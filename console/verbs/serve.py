@@ -8,8 +8,8 @@ import os
 import socket
 import sys
 
+from console.errors import FAILED, USAGE, Failure
 from console.link import live_run
-from console.outcome import FAILED, USAGE, Failure
 from console.place import Place
 
 

@@ -7,11 +7,11 @@ import contextlib
 from pathlib import Path
 
 from console import demo as play
-from console.outcome import FAILED, OK, Failure
+from console.errors import FAILED, OK, Failure
 from console.prepare import check_name, checked, make_run
+from console.process.signals import Signals
 from console.screen import Screen, on_terminal
 from console.session import Hook, Session
-from console.signals import Signals
 from console.story import Story, table, verdict
 from driftline.client import Client, ClientError, attach
 from driftline.config import Config

@@ -8,13 +8,13 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from console.errors import NO_RUN, OK, Failure
+from console.formatting import to_json
 from console.link import connected, reached
-from console.outcome import NO_RUN, OK, Failure
 from console.place import Place
-from console.plain import to_json
 from console.recent import decoded, recent
-from console.summary import Summary, document, line, summarise
-from console.trouble import STALE_AFTER, Banner, Link, banner
+from console.status.link_health import STALE_AFTER, Banner, Link, banner
+from console.status.summary import Summary, document, line, summarise
 from console.verbs import recorded
 from driftline.client import Client, pulse
 from driftline.frames import Frame, FrameError, Metrics, Stamped

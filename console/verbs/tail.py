@@ -6,13 +6,13 @@ import argparse
 import time
 from typing import Final
 
-from console.lines import Lines
+from console.errors import FAILED, NO_RUN, OK, Failure
+from console.formatting import clock
 from console.link import connected, reached
-from console.outcome import FAILED, NO_RUN, OK, Failure
 from console.place import Place
-from console.plain import clock
 from console.recent import decoded, recent
-from console.trouble import Link, banner
+from console.status.link_health import Link, banner
+from console.status.step_lines import Lines
 from console.verbs import recorded
 from driftline.client import ClientError, Feed, FeedStatus
 from driftline.frames import FrameError, Metrics, RunState, Stamped

@@ -7,16 +7,16 @@ import sys
 import time
 from typing import Final
 
+from console.errors import ALARM, FAILED, NO_RUN, OK, TIMEOUT, Failure
+from console.formatting import clock, to_json
 from console.link import reached
-from console.outcome import ALARM, FAILED, NO_RUN, OK, TIMEOUT, Failure
 from console.place import Place
-from console.plain import clock, to_json
 from console.sentinels.alarm import Alarm
 from console.sentinels.alert import Alerts, Ringer, Runner
 from console.sentinels.rules import Rules
 from console.sentinels.watch import Sentinels
+from console.status.link_health import BEHIND_FRAMES, STALE_AFTER, Link
 from console.store.model import RunModel
-from console.trouble import BEHIND_FRAMES, STALE_AFTER, Link
 from console.verbs import recorded
 from console.verbs.sentinels import alerts as read_alerts
 from console.verbs.sentinels import read as read_rules

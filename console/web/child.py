@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from console.config import Settings
-from console.outcome import NO_RUN, Failure
+from console.errors import NO_RUN, Failure
 from console.place import Place, place
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from aiohttp import web
 from textual_serve.app_service import AppService
 from textual_serve.server import Server, to_int
 
-from console import leash
+from console.process import die_with_parent
 from console.web.door import HEADERS, Door
 
 PAGES: Final = 8
@@ -48,7 +48,7 @@ class Page(AppService):
         self._arguments = arguments
 
     async def _open_app_process(self, width: int = 80, height: int = 24) -> Process:
-        tied = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(int(signal.SIGTERM))]
+        tied = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), str(int(signal.SIGTERM))]
         self._process = process = await asyncio.create_subprocess_exec(
             *tied,
             *self._arguments,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import pytest
 from msgspec.structs import replace
 
-from console.outcome import NOT_PARITY, OK
+from console.errors import NOT_PARITY, OK
 from console.parity import report
 from console.parity.cause import causes
 from console.parity.experiment import plan, to_toml

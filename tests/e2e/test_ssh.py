@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from console.outcome import NO_RUN, USAGE, Failure
+from console.errors import NO_RUN, USAGE, Failure
 from console.place import There
 from driftline.client import Client, Feed
 from driftline.frames import Metrics

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from console.sentinels import Alarm, Sentinels
+from console.status.link_health import Link
 from console.store.model import RunModel
-from console.trouble import Link
 from driftline.frames import EngineState, Frame, Metrics, RunState, Stamped, encode
 from tests.tui.synthetic import START
 

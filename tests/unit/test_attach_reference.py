@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from console.cli import main
-from console.outcome import NO_RUN
+from console.errors import NO_RUN
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from console.cli import main
-from console.outcome import FAILED, OK, USAGE, Failure
+from console.errors import FAILED, OK, USAGE, Failure
 from console.parity.experiment import Planned
 from console.parity.runs import CorrectionChange
 from console.story import Story

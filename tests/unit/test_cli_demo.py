@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from console.demo import Operator
-from console.outcome import Failure
+from console.errors import Failure
 from console.story import Story, table, verdict
 from driftline.frames import Ack, EngineFix, FixState, Frame, How, Metrics
 

@@ -8,9 +8,9 @@ import math
 import msgspec
 import pytest
 
-from console.effects import effect_document, effect_line
-from console.plain import to_json
-from console.summary import summarise
+from console.formatting import to_json
+from console.status.fix_effects import effect_document, effect_line
+from console.status.summary import summarise
 from console.verbs.act import phases
 from console.verbs.fix import _document, _line
 from driftline.frames import Effect, EngineFix, FixState, Measure, Span

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.lines import HEADER_EVERY, Lines
-from console.plain import short, to_json
-from console.progress import Progress
-from console.summary import Summary, document, line, summarise
+from console.formatting import short, to_json
+from console.status.progress import Progress
+from console.status.step_lines import HEADER_EVERY, Lines
+from console.status.summary import Summary, document, line, summarise
 from driftline.frames import Ack, Command, EngineState, Event, Frame, Metrics, RunState, Stamped, Writer, encode
 
 

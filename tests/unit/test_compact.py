@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import driftline.journal.journal as journal_module
-from console import columns, processes, wide
+from console import columns, wide
 from console.cli import main
 from console.compact import CompactError, check, compact
+from console.formatting import to_json
 from console.launch import Supervisor
-from console.plain import to_json
+from console.process import tree
 from driftline import rundir
 from driftline.config import HubConfig
 from driftline.frames import (
@@ -262,8 +263,8 @@ def test_a_run_that_says_so_is_compacted_by_its_end(tmp_path: Path) -> None:
             probe.emit({"a": 1.0}, step=1)
             assert probe.flush(PATIENCE)
         assert supervisor.poll("compact") is None, "it is there, beside the hub"
-        assert processes.adopts_orphans()
-    assert not processes.adopts_orphans(), "or what others leave behind would be zombies of this process for ever"
+        assert tree.adopts_orphans()
+    assert not tree.adopts_orphans(), "or what others leave behind would be zombies of this process for ever"
     assert table(made, "reports")[0]["value/a"] == 1.0
     assert check(made) == []
     assert [note.stem for note in made.parquet.glob("*.json")] == ["000001"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from console.outcome import Failure
+from console.errors import Failure
 from console.place import Here
 from console.tui.opening import OpeningSource
 from console.tui.source import SourceError

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from console import processes
+from console.process import tree as processes
 from tests.unit.hubs import PATIENCE
 
 STUBBORN = """

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from console.cli import main
-from console.outcome import FAILED, OK
+from console.errors import FAILED, OK
 from driftline import wire
 from driftline.client import Client, Feed, RefusedError, attach
 from driftline.frames import Metrics, Tokens

@@ -7,7 +7,7 @@ import pytest
 
 from console.sentinels import Sentinels, load
 from console.sentinels.rules import Rules, parse
-from console.trouble import Link
+from console.status.link_health import Link
 from tests.unit.sentinel_runs import HERE, Watched, engine, run_state
 
 SILENT = Link(True, 20.0)

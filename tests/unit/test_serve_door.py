@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from console.outcome import Failure
+from console.errors import Failure
 from console.verbs.serve import _greet, address
 from console.web.door import Door, loopback
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from console.cli import main
-from console.outcome import FAILED, OK
+from console.errors import FAILED, OK
 from console.place import Here
 from console.store.model import RunModel
 from console.tui import source as source_module

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Final
 
-from console.plain import clock
+from console.formatting import clock
 from console.sentinels.alarm import Alarm
 from console.sentinels.watch import Sentinels
 from console.tui.bindings import bindings

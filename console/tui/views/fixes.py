@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from console.plain import short
+from console.formatting import short
 from console.store.model import CommandLife, RunModel
 from console.tui.fixrows import FixRow, engine_fix, fix_rows, who
 from console.tui.glyphs import Glyphs

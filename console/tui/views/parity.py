@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from console.plain import short
+from console.formatting import short
 from console.store.model import RunModel
 from console.tui.glyphs import Glyphs
 from console.tui.theme import HEALTH_INK, Ink

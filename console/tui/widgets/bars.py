@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from console.trouble import Banner
+from console.status.link_health import Banner
 from console.tui.bindings import KEYS, TABS, Key, Where
 from console.tui.celltext import clean
 from console.tui.glyphs import Glyphs

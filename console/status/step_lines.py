@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from console.plain import clock, short
+from console.formatting import clock, short
 from driftline.catalog.metrics import health, resolve
 from driftline.frames import Ack, Command, EngineState, Event, Frame, Metrics, RunState, Stamped
 from driftline.text import sanitize

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from console.plain import short
+from console.formatting import short
 from driftline.frames import Effect, Measure
 
 MISMATCH: Final = "mismatch/abs_diff_mean"

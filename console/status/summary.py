@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from console.holder import short as holder
-from console.plain import short
+from console.formatting import short
+from console.status.lease import short as holder
 from driftline.catalog.metrics import health, resolve
 from driftline.frames import Effect, EngineState, FixState, Frame, Metrics, RunState, Writer
 from driftline.text import sanitize

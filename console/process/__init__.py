@@ -1,0 +1,1 @@
+"""Processes of this machine: process trees, signals, interrupts, and a short start."""
