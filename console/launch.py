@@ -113,7 +113,7 @@ class Supervisor:
 
     def _start_compaction(self) -> None:
         self._compaction_since = time.monotonic()
-        self.start("compact", [sys.executable, "-P", "-m", "console.compact", str(self.run.path)])
+        self.start("compact", [sys.executable, "-P", "-m", "console.recorded.compaction.compact", str(self.run.path)])
 
     def keep_compaction(self) -> None:
         """Start the compaction that has died again, after a pause that grows, and say so in an event of the run.
@@ -238,7 +238,7 @@ class Supervisor:
 
     def _compact_rest(self) -> None:
         """The last segment is closed only once its hub has gone."""
-        from console.compact import CompactError, compact
+        from console.recorded.compaction.compact import CompactError, compact
 
         try:
             for note in compact(self.run):

@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from console.replay.stream import damaged, frames, unreadable
+from console.recorded.frames import damaged, frames, unreadable
+from console.recorded.metric_columns import Column, columns
 from console.store.load import portions
-from console.store.stretch import Column, columns
 from driftline.catalog.corrections import OFF
 from driftline.catalog.metrics import resolve
 from driftline.config import Config, ConfigError, load

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
+from console.recorded.frames import frames
 from console.replay.player import Player
-from console.replay.stream import frames
 from console.replay.timeline import Ints, Timeline, timeline
 from console.status.link_health import Link
 from console.store.load import portions, take

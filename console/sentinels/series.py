@@ -13,7 +13,7 @@ from console.sentinels.alarm import Turn
 from console.sentinels.baseline import block, usuals
 from console.sentinels.rules import Baseline, Limit, Rise
 from console.store.model import RunModel
-from console.store.series import Points
+from console.store.series.series import Points
 from driftline.catalog.fixes import OFF
 from driftline.catalog.metrics import BY_NAME, resolve
 

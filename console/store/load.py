@@ -4,9 +4,9 @@
     loaded.model                           # as if every frame had been applied, in order
     load(run, until=40_000).model          # as it was after frame 40,000: where a replay starts from
 
-Numbers are cut out of the journal in bulk (`console.snapshot.layouts`) and appended to their series as columns; all
-other frames, of which there are few, are decoded and applied one by one. What comes out is equal to the model of the
-same frames one by one (tests/unit/test_store_load.py).
+Numbers are cut out of the journal in bulk (`console.recorded.metric_arrays`) and appended to their series as columns;
+all other frames, of which there are few, are decoded and applied one by one. What comes out is equal to the model of
+the same frames one by one (tests/unit/test_store_load.py).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from console.snapshot.layouts import Alike, Layouts
-from console.snapshot.records import Block, decoder, run_segments, segment
+from console.recorded.blocks import Block, decoder, run_segments, segment
+from console.recorded.metric_arrays import Alike, Layouts
+from console.recorded.metric_columns import Portion, Stretch, of_frames
 from console.store.model import RunModel
-from console.store.stretch import Portion, Stretch, of_frames
 from driftline.frames import DECODE_ERRORS, FrameError, Metrics, decode
 from driftline.journal.records import Damage
 from driftline.rundir import RunDir
@@ -58,7 +58,7 @@ def portions(run: RunDir, damage: Damage, until: int = _END) -> Iterator[Portion
     layouts = Layouts()
     for number, path in run_segments(run):
         if path is None or not path.exists():  # since it was listed: a hub deletes what is compacted
-            from console.snapshot.restored import portion  # Polars takes a while to load
+            from console.recorded.compaction.frames import portion  # Polars takes a while to load
 
             found = portion(run, number, until)
             if found is not None:

@@ -12,11 +12,11 @@ from typing import Final
 
 import msgspec
 
+from console.recorded.metric_columns import Stretch
 from console.status.link_health import DROPS_SECONDS, Drop
 from console.store.engines import EngineHistory
 from console.store.log import RunLog
-from console.store.series import SeriesStore
-from console.store.stretch import Stretch
+from console.store.series.series import SeriesStore
 from console.store.syncs import SPANS_KEPT, SyncIndex
 from driftline.catalog.metrics import resolve
 from driftline.frames import (

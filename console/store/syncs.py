@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from console.store.quantiles import Quantiles
+from console.store.series.quantiles import Quantiles
 from driftline.frames import Span
 
 SPANS_KEPT: Final = 20_000

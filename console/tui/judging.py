@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from console.store.model import Mark, RunModel
-from console.store.series import Points, Series
+from console.store.series.series import Points, Series
 from console.tui.theme import Ink
 from console.tui.widgets.chart_data import Band, ChartData, Line
 from driftline.rundir import RunDir, RunError

@@ -7,7 +7,7 @@ from typing import Final
 
 from console.errors import Failure
 from console.place import Place
-from console.store.token_frames import is_tokens
+from console.store.tokens.frames import is_tokens
 from console.tui.source import STALE_AFTER, HeldError, Link, SourceError
 from driftline import client as hub
 from driftline.client import Client, ClientError, Feed, Keeper

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from console.store.clock import Unit
+from console.store.series.clock import Unit
 from console.tui.theme import Ink
 from console.tui.widgets.chart_data import ChartData, Line
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from console.store.model import RunModel
-from console.store.token_frames import decode_lean
+from console.store.tokens.frames import decode_lean
 from console.tui.judging import Judging
 from console.tui.source import Source
 from console.tui.turns import TurnLock
@@ -21,7 +21,7 @@ from driftline.rundir import RunDir
 
 if TYPE_CHECKING:
     from console.replay.source import Position
-    from console.store.tokens import TokenStore
+    from console.store.tokens.ring import TokenStore
     from console.tui.guard import Guard
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class Watch:
         """The tokens that have come; nothing of a store is even imported before somebody wants to see some."""
         with self._making:
             if self._tokens is None:
-                from console.store.tokens import TokenStore
+                from console.store.tokens.ring import TokenStore
 
                 self._tokens = TokenStore()
             return self._tokens

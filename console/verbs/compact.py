@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from console.compact import CompactError, check
-from console.compact import compact as write
 from console.errors import FAILED, OK, Failure
 from console.link import here
+from console.recorded.compaction.compact import CompactError, check
+from console.recorded.compaction.compact import compact as write
 
 
 def compact(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from console.verbs.recorded import warn_of
 if TYPE_CHECKING:
     import polars as pl
 
-    from console.snapshot.source import Source
+    from console.export.source import Source
     from driftline.journal.records import Damage
 
 

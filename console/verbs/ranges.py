@@ -7,7 +7,7 @@ import time
 from datetime import datetime
 from typing import Final
 
-from console.tables import LATEST
+from console.export.schema import LATEST
 
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _TIMES: Final = "write 2026-03-01T12:30, Unix seconds, or 15m for a time ago"

@@ -22,7 +22,7 @@ def frames(run: RunDir) -> Iterator[Stamped]:
 
     Raises Failure.
     """
-    from console.replay import stream  # takes a while to load, and a live run needs none of it
+    from console.recorded import frames as stream  # takes a while to load, and a live run needs none of it
 
     damage = Damage()
     try:

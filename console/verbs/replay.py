@@ -21,7 +21,7 @@ def recorded(name: str | None, what: str) -> RunDir:
     """
     given = RunDir(Path(name).resolve()) if name is not None and Path(name).is_dir() else None
     run = given or newest_ended(name) or here(name, what)
-    from console.snapshot.records import run_segments
+    from console.recorded.blocks import run_segments
 
     if not run_segments(run):
         raise Failure(f"{run.path}: nothing is recorded there: no journal and no Parquet", NO_RUN)

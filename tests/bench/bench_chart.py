@@ -19,7 +19,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from console.store.series import Series
+from console.store.series.series import Series
 from console.tui.theme import Ink
 from console.tui.widgets.chart_data import ChartData, Line
 from console.tui.widgets.line_chart import ChartView, LineChart

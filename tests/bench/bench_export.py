@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from console.compact import compact
+from console.recorded.compaction.compact import compact
 from driftline.journal.journal import segments
 from driftline.rundir import RunDir
 from tests.bench import journals
@@ -36,7 +36,7 @@ LARGE = 30_000_000
 
 EXPORT = """
 import polars as pl
-import console.export, console.snapshot.files, console.snapshot.lazy
+import console.export, console.export.write, console.export.lazy
 from driftline.rundir import RunDir
 start = now()
 report = console.export.export(RunDir(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3])

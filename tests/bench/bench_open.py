@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from console.compact import compact
+from console.recorded.compaction.compact import compact
 from driftline.journal.journal import segments
 from tests.bench import journals
 from tests.bench.child import RUNS, Cost, measure

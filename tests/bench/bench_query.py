@@ -11,8 +11,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from console.compact import compact
 from console.export import export
+from console.recorded.compaction.compact import compact
 from driftline.journal.journal import segments
 from driftline.rundir import RunDir
 from tests.bench import journals
@@ -26,7 +26,7 @@ SQL = {
     "tokens": "SELECT engine, count(*) AS n, avg(abs(trainer - rollout)) AS d FROM tokens GROUP BY engine",
 }
 ASK = f"""
-import console.export, console.snapshot.lazy
+import console.export, console.export.lazy
 from driftline.rundir import RunDir
 start = now()
 answer = console.export.query(RunDir(Path(sys.argv[1])), {SQL!r}[sys.argv[2]])

@@ -13,10 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from console.store.token_filter import Filter, parse
-from console.store.token_frames import decode_lean
-from console.store.token_survey import survey
-from console.store.tokens import MEMORY_BOUND, TokenStore
+from console.store.tokens.filter import Filter, parse
+from console.store.tokens.frames import decode_lean
+from console.store.tokens.ring import MEMORY_BOUND, TokenStore
+from console.store.tokens.survey import survey
 from console.tui.glyphs import GLYPHS
 from console.tui.views import tokens as views
 from console.tui.views.tokens_charts import draw_histogram, draw_positions

@@ -8,11 +8,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from console.store.clock import Ruler
-from console.store.decimate import Envelope, columns, joined
-from console.store.decimate import envelope as between
 from console.store.model import Mark
-from console.store.series import Series
+from console.store.series.clock import Ruler
+from console.store.series.decimate import Envelope, columns, joined
+from console.store.series.decimate import envelope as between
+from console.store.series.series import Series
 from console.tui.celltext import clean
 from console.tui.glyphs import GLYPHS
 from console.tui.theme import SELECTED, Ink, palette

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from textual.pilot import Pilot
 
-from console.store.clock import Ruler
-from console.store.series import Series
+from console.store.series.clock import Ruler
+from console.store.series.series import Series
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS
 from console.tui.glyphs import GLYPHS

@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import driftline.journal.journal as journal_module
-from console import columns, wide
 from console.cli import main
-from console.compact import CompactError, check, compact
 from console.formatting import to_json
 from console.launch import Supervisor
 from console.process import tree
+from console.recorded.compaction import encode as columns
+from console.recorded.compaction import wide
+from console.recorded.compaction.compact import CompactError, check, compact
 from driftline import rundir
 from driftline.config import HubConfig
 from driftline.frames import (
@@ -219,7 +220,7 @@ def check_one(run: RunDir, path: Path) -> list[str]:
 
 def test_nothing_half_written_counts(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """At any failure there is no note for the segment, nothing under a table's name that is not whole; and it heals."""
-    import console.compact as module
+    import console.recorded.compaction.compact as module
 
     real, calls = os.fsync, 0
 

@@ -17,7 +17,7 @@ import pytest
 from console import cli
 from console import export as exporting
 from console.export import FORMATS, ExportError, export, save
-from console.tables import TABLES
+from console.export.schema import TABLES
 from driftline.catalog.metrics import METRICS
 from driftline.frames import (
     EngineFix,

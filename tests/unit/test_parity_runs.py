@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 import console.parity.runs as parity_runs
-from console.compact import compact
 from console.parity.runs import Corrected, FixChange, Run, SourceError, of_frames, of_parquet, open_run
+from console.recorded.compaction.compact import compact
 from driftline.frames import EngineFix, FixState, Frame, Metrics, RunState, Stamped, encode
 from driftline.journal import journal as journal_module
 from driftline.journal.journal import read, segments

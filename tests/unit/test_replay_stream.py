@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import driftline.journal.journal as journal_module
-from console import columns, wide
-from console.compact import compact
-from console.replay.stream import compacted, frames
+from console.recorded.compaction import encode as columns
+from console.recorded.compaction import wide
+from console.recorded.compaction.compact import compact
+from console.recorded.frames import compacted, frames
 from driftline import rundir
 from driftline.frames import Event, Frame, Metrics, Stamped, Tokens, encode
 from driftline.journal.journal import Journal, Record, read, record_encoder, segments

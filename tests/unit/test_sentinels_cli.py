@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from console.compact import compact
+from console.recorded.compaction.compact import compact
 from driftline.frames import Metrics
 from driftline.journal.journal import read, segments
 from driftline.producer.probe import Probe

@@ -14,14 +14,14 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from console import cli, wide
-from console.compact import compact
-from console.export import FORMATS, ExportError, export, frame, query, scan, through_hub
-from console.snapshot import build, compacted, reports
-from console.snapshot.records import Block, encode, segment
-from console.snapshot.series import stacked
-from console.snapshot.source import Directory
-from console.tables import TABLES
+from console import cli
+from console.export import FORMATS, ExportError, build, compacted, export, frame, metric_rows, query, scan, through_hub
+from console.export.polars_columns import stacked
+from console.export.schema import TABLES
+from console.export.source import Directory
+from console.recorded.blocks import Block, encode, segment
+from console.recorded.compaction import wide
+from console.recorded.compaction.compact import compact
 from driftline.catalog.metrics import resolve
 from driftline.client import Client, attach
 from driftline.frames import Metrics, RunState, Tokens, floats, ints
@@ -91,11 +91,11 @@ def test_numbers_cut_out_of_bytes_are_those_of_the_decoder(run: RunDir) -> None:
     ]
     extra = create(run.path.parent, "cut")
     journal(extra, frames)
-    cut = reports.Reports()
+    cut = metric_rows.Reports()
     for path in segments(extra.journal):
         for block in segment(path, Damage()):
             cut.take(block)
-    one_by_one = reports.Reports()
+    one_by_one = metric_rows.Reports()
     for stamped in read(extra.journal):
         one_by_one.take(Block.of([encode(stamped)]))
     table = cut.frame()
@@ -133,7 +133,7 @@ def test_blocks_hold_what_the_careful_reader_finds_whatever_is_damaged(run: RunD
         damage, expected = Damage(), Damage()
         found = [body for block in segment(path, damage) for body in block]
         assert [encode(s) for s in journal_module.read_segment(path, 1, expected)] == [
-            encode(reports.decoder.decode(body)) for body in found
+            encode(metric_rows.decoder.decode(body)) for body in found
         ]
         assert (damage.bytes, damage.torn) == (expected.bytes, expected.torn)
 
@@ -141,7 +141,7 @@ def test_blocks_hold_what_the_careful_reader_finds_whatever_is_damaged(run: RunD
 def test_tags_are_read_without_decoding(run: RunDir) -> None:
     for path in segments(run.journal):
         for block in segment(path, Damage()):
-            kinds = [reports.decoder.decode(body).frame().__struct_config__.tag for body in block]
+            kinds = [metric_rows.decoder.decode(body).frame().__struct_config__.tag for body in block]
             assert [chr(tag) for tag in block.tags] == kinds
             assert all(
                 body.startswith(block.buffer[at:end])

@@ -13,14 +13,14 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from console import cli, wide
-from console.compact import check, compact
-from console.export import FORMATS, export, frame, query, scan
-from console.snapshot import build, files
-from console.snapshot.plan import Answer
-from console.snapshot.source import Directory
+from console import cli
+from console.export import FORMATS, build, export, frame, query, scan, write
+from console.export.plan import Answer
+from console.export.schema import TABLES, Column
+from console.export.source import Directory
+from console.recorded.compaction import wide
+from console.recorded.compaction.compact import check, compact
 from console.store.load import load
-from console.tables import TABLES, Column
 from driftline.frames import Metrics, Span
 from driftline.journal import journal as journal_module
 from driftline.journal.journal import Journal, Record, record_encoder, segments
@@ -176,9 +176,9 @@ def test_a_table_that_fails_leaves_nothing_even_later(tmp_path: Path, suffix: st
 
     for count in range(40):
         with pytest.raises(ValueError, match="broken"):
-            files.write(tmp_path / f"t{suffix}", Answer({"a": Column("int")}, parts(count % 3)), {})
+            write.write(tmp_path / f"t{suffix}", Answer({"a": Column("int")}, parts(count % 3)), {})
     # A write that succeeds takes longer than what those before it may still have been at.
-    files.save(pl.DataFrame({"a": range(100_000)}), tmp_path / "done.parquet", {})
+    write.save(pl.DataFrame({"a": range(100_000)}), tmp_path / "done.parquet", {})
     assert [path.name for path in tmp_path.iterdir()] == ["done.parquet"]
 
 

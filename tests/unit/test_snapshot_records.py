@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from console import export
-from console.snapshot import crc, records
-from console.snapshot.records import Block, segment
+from console.recorded import blocks as records
+from console.recorded import crc
+from console.recorded.blocks import Block, segment
 from console.store.load import load
 from console.store.model import RunModel
 from driftline.frames import Event, Frame, Metrics, Stamped, encode

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.store.decimate import Envelope, columns, joined
-from console.store.decimate import envelope as between
+from console.store.series.decimate import Envelope, columns, joined
+from console.store.series.decimate import envelope as between
 
 NAN = float("nan")
 

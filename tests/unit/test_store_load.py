@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from console import wide
-from console.compact import compact
-from console.snapshot import records
+from console.recorded import blocks
+from console.recorded.compaction import wide
+from console.recorded.compaction.compact import compact
 from console.store.load import load
 from console.store.model import RunModel
 from driftline.frames import (
@@ -129,7 +129,7 @@ def life(rng: random.Random, frames: int) -> list[Frame]:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_loaded_run_is_the_run_frame_by_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     rng = random.Random(seed)
-    monkeypatch.setattr(records, "BLOCK", rng.choice((2_000, 10_000, 1_000_000)))
+    monkeypatch.setattr(blocks, "BLOCK", rng.choice((2_000, 10_000, 1_000_000)))
     monkeypatch.setattr(journal_module, "SEGMENT_BYTES", rng.choice((20_000, 10_000_000)))
     run = create(tmp_path, "life")
     frames = life(rng, 800)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from console.store.decimate import Envelope, _direct, columns, envelope, spans
-from console.store.pyramid import FANOUT, Pyramid
-from console.store.series import Series
+from console.store.series.decimate import Envelope, _direct, columns, envelope, spans
+from console.store.series.pyramid import FANOUT, Pyramid
+from console.store.series.series import Series
 
 NAN, INF = math.nan, math.inf
 
@@ -85,8 +85,8 @@ class Reference:
 @pytest.fixture(autouse=True)
 def always_the_pyramid(monkeypatch: pytest.MonkeyPatch):
     """However few the points are."""
-    monkeypatch.setattr("console.store.decimate.DIRECT", -1)
-    monkeypatch.setattr("console.store.series.DIRECT", -1)
+    monkeypatch.setattr("console.store.series.decimate.DIRECT", -1)
+    monkeypatch.setattr("console.store.series.series.DIRECT", -1)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from console.store.clock import Clock
-from console.store.series import Series, SeriesStore
-from console.store.smooth import SEGMENT, Average, ema
-from console.store.steps import StepPool
+from console.store.series.clock import Clock
+from console.store.series.series import Series, SeriesStore
+from console.store.series.smooth import SEGMENT, Average, ema
+from console.store.series.steps import StepPool
 
 NAN = math.nan
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.store.quantiles import ERROR, Quantiles
+from console.store.series.quantiles import ERROR, Quantiles
 from console.store.syncs import SyncIndex
 from driftline.frames import Span
 from tests.tui.sync_runs import WEIGHTS, spans

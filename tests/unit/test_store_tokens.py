@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from console.store.token_filter import FIELDS, FilterError, complaint, parse
-from console.store.token_frames import decode_lean
-from console.store.token_survey import By, largest, survey
-from console.store.tokens import BINS, MEMORY_BOUND, OTHER, SIDE, TokenStore, bin_of, bins
+from console.store.tokens.filter import FIELDS, FilterError, complaint, parse
+from console.store.tokens.frames import decode_lean
+from console.store.tokens.ring import BINS, MEMORY_BOUND, OTHER, SIDE, TokenStore, bin_of, bins
+from console.store.tokens.survey import By, largest, survey
 from driftline.frames import Tokens, encode, floats, ints
 from tests.unit.runs import tokens
 

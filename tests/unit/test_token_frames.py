@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from console.store.token_frames import LeanTokens, decode_lean, is_tokens, pieces_of
+from console.store.tokens.frames import LeanTokens, decode_lean, is_tokens, pieces_of
 from driftline.frames import Event, FrameError, Tokens, encode
 from tests.unit.runs import tokens, whole
 

@@ -11,9 +11,9 @@ from textual.containers import Container
 from textual.widget import Widget
 
 from console.store.model import RunModel
-from console.store.token_filter import Filter, complaint, parse
-from console.store.token_survey import By, Survey, survey
-from console.store.tokens import Token, TokenStore
+from console.store.tokens.filter import Filter, complaint, parse
+from console.store.tokens.ring import Token, TokenStore
+from console.store.tokens.survey import By, Survey, survey
 from console.tui.bindings import bindings
 from console.tui.copy import copy_text
 from console.tui.glyphs import Glyphs

@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 from rich.cells import cell_len
 
-from console.store.token_survey import By, Survey, largest
-from console.store.tokens import Sequence, Token, TokenStore
+from console.store.tokens.ring import Sequence, Token, TokenStore
+from console.store.tokens.survey import By, Survey, largest
 from console.tui.celltext import clean
 from console.tui.glyphs import Glyphs
 from console.tui.theme import Ink

@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from console.store.decimate import Envelope
-from console.store.token_survey import Positions
-from console.store.tokens import BINS, OCTAVES, SIDE, bin_of
+from console.store.series.decimate import Envelope
+from console.store.tokens.ring import BINS, OCTAVES, SIDE, bin_of
+from console.store.tokens.survey import Positions
 from console.tui.glyphs import Glyphs, Marker
 from console.tui.theme import Ink
 from console.tui.views.tokens import INKS, level, size_of

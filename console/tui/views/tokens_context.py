@@ -7,7 +7,7 @@ from typing import cast
 
 from rich.cells import cell_len
 
-from console.store.tokens import Token, TokenStore
+from console.store.tokens.ring import Token, TokenStore
 from console.tui.celltext import clean
 from console.tui.glyphs import Glyphs
 from console.tui.theme import SELECTED, Ink

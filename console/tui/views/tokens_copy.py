@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from console.store.tokens import Token, TokenStore
+from console.store.tokens.ring import Token, TokenStore
 from console.tui.glyphs import Glyphs
 from console.tui.views.tokens import LIMITS, five_worst, marks, piece_of
 from console.tui.views.tokens_context import plain

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from console.store.clock import Ruler
 from console.store.model import Mark
-from console.store.series import Points, Steps, Values
+from console.store.series.clock import Ruler
+from console.store.series.series import Points, Steps, Values
 from console.tui.theme import Ink
 
 Freshness = Literal["live", "loading", "stale"]

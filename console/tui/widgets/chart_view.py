@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from console.store.clock import UNITS, Clock, Ruler
+from console.store.series.clock import UNITS, Clock, Ruler
 from console.tui.widgets.axis import duration, number
 from console.tui.widgets.xview import XView
 

@@ -12,10 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from console.store.clock import Ruler
-from console.store.decimate import Envelope, columns, joined
 from console.store.model import Mark
-from console.store.series import Points
+from console.store.series.clock import Ruler
+from console.store.series.decimate import Envelope, columns, joined
+from console.store.series.series import Points
 from console.tui.glyphs import Glyphs
 from console.tui.theme import Ink
 from console.tui.widgets.axis import ticks, y_range

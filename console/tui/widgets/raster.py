@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from console.store.decimate import Bools, Envelope, Floats
+from console.store.series.decimate import Bools, Envelope, Floats
 from console.tui.glyphs import Marker
 
 Bits = npt.NDArray[np.uint32]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Many
 
-from console.store.token_survey import By, Survey
-from console.store.tokens import Token, TokenStore
+from console.store.tokens.ring import Token, TokenStore
+from console.store.tokens.survey import By, Survey
 from console.tui.glyphs import Glyphs
 from console.tui.theme import SELECTED, Ink
 from console.tui.views import tokens as views

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from console.store.clock import Ruler, Unit
+from console.store.series.clock import Ruler, Unit
 from console.tui.widgets.axis import nice_max, nice_step, nice_time
 
 Mode = Literal["all", "follow", "fixed"]

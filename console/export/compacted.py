@@ -1,0 +1,157 @@
+"""A compacted segment (`console.recorded.compaction`) as the tables of single frames, equal to the journal's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import polars as pl
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # pyarrow has no stubs
+
+from console.export.build import REPORT_ROWS, batches
+from console.export.metric_rows import KEYS
+from console.export.polars_columns import stacked, times
+from console.export.projection import EVERYTHING, Want
+from console.export.projection import KEYS as FRAME_KEYS
+from console.export.schema import STORED
+from console.export.token_rows import sequences
+from console.recorded.blocks import Block, encode
+from console.recorded.compaction import read_long, read_wide
+from driftline.frames import Stamped
+from driftline.rundir import RunDir
+
+_ROWS: Final = 65_536
+_SLICE: Final = 262_144
+
+
+def parts(run: RunDir, segment: int, stored: str, want: Want = EVERYTHING) -> Iterator[pl.DataFrame]:
+    """A stored table of one segment, in the order of the frames' numbers."""
+    # Frames without a table of their own, or of a shape that theirs cannot hold, as they were journaled.
+    found = list(batches(stored, frames(run, segment), want=want))
+    paths = {table: run.parquet / table / f"{segment:06d}.parquet" for table in _FROM.get(stored, {})}
+    tables = [(table, path) for table, path in paths.items() if path.exists()]
+    if not found and stored in _IN_PARTS and [table for table, _ in tables] == [stored]:
+        yield from _IN_PARTS[stored](paths[stored], want)
+        return
+    for table, path in tables:
+        found += _FROM[stored][table](path, want)
+    yield from _as_one(found)
+
+
+def _as_one(found: list[pl.DataFrame]) -> list[pl.DataFrame]:
+    """Rows of several frames in the order of their numbers."""
+    if len(found) < 2:
+        return found
+    return [stacked(found).sort("seq", maintain_order=True)]
+
+
+def _slices(path: Path, want: Want) -> Iterator[pl.DataFrame]:
+    """A table that may be large, in parts of whole row groups: one that is cut through would be decoded twice."""
+    columns = [name for name in STORED["tokens"].columns if want.has(name) or name == "seq"]
+    rows = pl.scan_parquet(path, glob=False)
+    for begin, count in _row_groups(path, _SLICE):
+        part = rows.slice(begin, count)
+        if want.where is not None:
+            wanted = want.rows(_timed(part.select(sorted(FRAME_KEYS)).collect()))
+            if wanted is not None and not wanted.any():
+                continue
+        yield _timed(part.select(columns).collect())
+
+
+def _report_slices(path: Path, want: Want) -> Iterator[pl.DataFrame]:
+    """Reports in parts, so that the first are written while the next are read."""
+    for rows in _row_groups(path, REPORT_ROWS):
+        yield from _as_one(_reports(path, want, rows))
+
+
+def _row_groups(path: Path, limit: int) -> Iterator[tuple[int, int]]:
+    """First row and number of rows of row groups, several together where they are small."""
+    with pq.ParquetFile(path) as file:
+        sizes = [file.metadata.row_group(at).num_rows for at in range(file.metadata.num_row_groups)]
+    begin = count = 0
+    for size in sizes:
+        if count and count + size > limit:
+            yield begin, count
+            begin, count = begin + count, 0
+        count += size
+    if count:
+        yield begin, count
+
+
+def frames(run: RunDir, segment: int) -> Iterator[Block]:
+    """The encoded frames of a segment that were kept as they are, in blocks."""
+    path = run.parquet / "rest" / f"{segment:06d}.parquet"
+    if path.exists():
+        for rows in pl.read_parquet(path, glob=False).iter_slices(_ROWS):
+            yield Block.of(
+                encode(Stamped(seq, time, producer, msgspec.Raw(body)))
+                for seq, time, producer, body in rows.select("seq", "hub_time", "producer", "body").iter_rows()
+            )
+
+
+def _timed(rows: pl.DataFrame) -> pl.DataFrame:
+    moments = [name for name in ("time", "start") if name in rows.columns]
+    return rows.with_columns(times(name, rows[name].to_numpy()) for name in moments)
+
+
+def _same(stored: str) -> Callable[[Path, Want], list[pl.DataFrame]]:
+    def made(path: Path, want: Want) -> list[pl.DataFrame]:  # noqa: ARG001 - these tables are small
+        return [_timed(pl.read_parquet(path, glob=False, columns=list(STORED[stored].columns)))]
+
+    return made
+
+
+def _reports(path: Path, want: Want, rows: tuple[int, int | None] = (0, None)) -> list[pl.DataFrame]:
+    found = []
+    for sheet in read_wide.sheets(path, columns=want.columns, rows=rows):
+        values = [column for name, column in sheet.values.items() if name not in KEYS]
+        found.append(_timed(sheet.keys.select(KEYS)).with_columns(values))
+    return found
+
+
+def _numbers(path: Path, want: Want) -> list[pl.DataFrame]:  # noqa: ARG001 - these are few
+    rows = read_long.read(path, KEYS)
+    keys = {name: read_long.array(rows, name) for name in ("seq", "step", "time", "version")}
+    producer = pl.Series("producer", rows.column("producer"))
+    parts = []
+    for group in read_long.groups(rows):
+        columns = {
+            "seq": pl.Series("seq", keys["seq"][group.first]),
+            "producer": producer.gather(group.first),
+            "step": pl.Series("step", keys["step"][group.first]),
+            "time": times("time", keys["time"][group.first]),
+            "version": pl.Series("version", keys["version"][group.first]),
+        }
+        for name, values in group.values.items():
+            if name not in KEYS:
+                columns[name] = pl.Series(name, values)
+        parts.append(pl.DataFrame(columns))
+    return parts
+
+
+def _fixes(path: Path, want: Want) -> list[pl.DataFrame]:  # noqa: ARG001 - this table is small
+    rows = pl.read_parquet(path, glob=False)
+    # The table's words are those of the engine's report; those of the whole fix stand beside them here.
+    reported = rows.drop("how", "detail").rename({"engine_how": "how", "engine_detail": "detail"})
+    return [_timed(reported).select(list(STORED["fixes"].columns))]
+
+
+def _sequences(path: Path, want: Want) -> list[pl.DataFrame]:
+    rows = pl.scan_parquet(path, glob=False)
+    rows = rows if want.has("text") else rows.with_columns(pl.lit(None, pl.String()).alias("piece"))
+    return [sequences(_timed(rows.collect()))]
+
+
+_FROM: Final[dict[str, dict[str, Callable[[Path, Want], list[pl.DataFrame]]]]] = {
+    "reports": {"reports": _reports, "metrics": _numbers},
+    "events": {"events": _same("events")},
+    "spans": {"spans": _same("spans")},
+    "fixes": {"fixes": _fixes},
+    "tokens": {"tokens": _same("tokens")},
+    "sequences": {"tokens": _sequences},
+}
+"""By stored table, the compacted ones that it is made of."""
+_IN_PARTS: Final = {"tokens": _slices, "reports": _report_slices}
+"""Stored tables that may be large, and are in parts where the compacted one of that name is all they are made of."""

@@ -1,0 +1,179 @@
+"""Tables that take more than one frame a row: steps put together, weight syncs by phase, commands to their end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from console.export.metric_rows import KEYS
+from console.export.polars_columns import nulls, schema
+from console.export.projection import EVERYTHING, Want
+from console.export.schema import STORED, TABLES
+from driftline.frames import TERMINAL
+
+_STEP: Final = ("step", "time", "version")
+_PHASES: Final = ("pause", "load", "verify", "reset", "resume", "total")
+
+
+class OutOfOrderError(ValueError):
+    """Reports that are not one a step, ascending, under names known from the start: they must be put together."""
+
+
+def metric_names(frame: pl.DataFrame) -> list[str]:
+    """Columns of the table `metrics` over these reports: step, time, version, the catalogue, then others, sorted."""
+    known = TABLES["metrics"].columns
+    return [*known, *sorted(name for name in frame.columns if name not in known and name not in KEYS)]
+
+
+def conform(frame: pl.DataFrame, names: Iterable[str], want: Want = EVERYTHING) -> pl.DataFrame:
+    """Reports under exactly these columns; null where there is no value, and of no type where none is wanted."""
+    kinds = schema(TABLES["metrics"].columns)
+    told = {column.name: column for column in frame.get_columns() if column.dtype != pl.Null()}
+    # Columns are taken as they are: a query of Polars' for each part would wait for threads that are writing the last.
+    return pl.DataFrame(
+        {
+            name: told[name]
+            if name in told
+            else nulls(name, kinds.get(name, pl.Float64()) if want.has(name) else pl.Null(), frame.height)
+            for name in names
+        }
+    )
+
+
+def in_order(parts: Iterable[pl.DataFrame], names: list[str], want: Want = EVERYTHING) -> Iterator[pl.DataFrame]:
+    """The reports as they come, where they are one a step and ascending. Raises OutOfOrderError where not."""
+    allowed = {*names, *KEYS}
+    last = None
+    for part in parts:
+        steps = part["step"].to_numpy()
+        if not allowed.issuperset(part.columns) or not _rising(steps, last):
+            raise OutOfOrderError
+        last = int(steps[-1]) if len(steps) else last
+        yield conform(part, names, want)
+
+
+def merged(reports: pl.DataFrame) -> pl.DataFrame:
+    """One row a trainer step, ascending, of all the reports of a run.
+
+    Frames of the same step are put together, a later value of the same name winning. Where a producer comes back to
+    a step before its newest and says again what it has said, its run was resumed from a checkpoint: from there on
+    what it said of a step before is dropped as a whole, so that no row mixes two lives of the run. (A number that
+    only comes late, under a name the step does not have yet, is added to its row.)
+    """
+    names = metric_names(reports)
+    steps = reports["step"].to_numpy()
+    if not len(steps) or _rising(steps, None):
+        return conform(reports, names)
+    own = [name for name in reports.columns if name not in KEYS]
+    # Names of producers could be a pattern to Polars, or one of those here.
+    values = [f"value/{at}" for at in range(len(own))]
+    reports = reports.select(KEYS).with_columns(
+        reports[name].alias(alias) for name, alias in zip(own, values, strict=True)
+    )
+    said = ("step", "producer")
+    kept = (
+        reports.with_columns(pl.Series("_life", _lives(reports, values)))
+        .filter(pl.col("_life") == pl.col("_life").last().over(said))
+        .with_columns(pl.col("seq").max().over(said).alias("_spoke"))
+        # The producer that spoke last of a step stands last, so its time and version win.
+        .sort("step", "_spoke", "seq")
+    )
+    whole = kept.group_by("step", maintain_order=True).agg(
+        pl.col("time").last(), pl.col("version").last(), *(pl.col(name).drop_nulls().last() for name in values)
+    )
+    whole.columns = [*_STEP, *own]
+    return conform(whole, names)
+
+
+def _rising(steps: np.ndarray, last: int | None) -> bool:
+    return bool((np.diff(steps) > 0).all()) and (last is None or not len(steps) or int(steps[0]) > last)
+
+
+def _lives(reports: pl.DataFrame, values: list[str]) -> list[int]:
+    """For each report, how often its producer had been resumed by then."""
+    backward = reports.select((pl.col("step") < pl.col("step").cum_max()).over("producer").any()).item()
+    if not backward:
+        return [0] * reports.height
+    present = np.packbits(reports.select(pl.col(values).is_not_null()).to_numpy(), axis=1)
+    if present.shape[1] == 0:
+        return [0] * reports.height
+    sets, which = np.unique(present, axis=0, return_inverse=True)
+    bits = [int.from_bytes(row.tobytes(), "big") for row in sets]
+    newest: dict[str, int] = {}
+    life: dict[str, int] = {}
+    said: dict[tuple[str, int], tuple[int, int]] = {}
+    lives = []
+    for producer, step, at in zip(reports["producer"], reports["step"], which.ravel().tolist(), strict=True):
+        keys = bits[at]
+        before = said.get((producer, step))
+        if step < newest.get(producer, step) and before is not None and keys & before[1]:
+            life[producer] = life.get(producer, 0) + 1
+            newest[producer] = step
+        newest[producer] = max(step, newest.get(producer, step))
+        now = life.get(producer, 0)
+        said[producer, step] = (now, keys | before[1] if before is not None and before[0] == now else keys)
+        lives.append(now)
+    return lives
+
+
+def syncs(spans: pl.DataFrame) -> pl.DataFrame:
+    """One row for each weight sync of each engine: seconds of every phase (null where it was not reported).
+
+    A trainer that was started again counts its syncs from one: where an engine tells a phase of a name anew, it is
+    another sync, as in `console.store.syncs`. A span that is told again as it was, after a crash of the hub, is one.
+    """
+
+    def phase(name: str) -> pl.Expr:
+        of = pl.col("phase") == name
+        return pl.when(of.any()).then(pl.col("seconds").filter(of).sum()).alias(f"{name}_s")
+
+    def result(name: str) -> pl.Expr:
+        return pl.col("result").filter(pl.col("phase") == name).last().fill_null("")
+
+    told = spans.sort("seq").unique(["sync", "engine", "phase", "start"], keep="first", maintain_order=True)
+    again = pl.int_range(pl.len()).over("sync", "engine", "phase")
+    told = told.with_columns(again.alias("life")).with_columns(pl.col("life").cum_max().over("sync", "engine"))
+    rows = told.group_by("sync", "engine", "life", maintain_order=True).agg(
+        pl.col("step").last(),
+        pl.col("start").min(),
+        pl.col("version_before").first(),
+        pl.col("version_after").last(),
+        *(phase(name) for name in _PHASES),
+        pl.col("bytes").max(),
+        pl.col("in_flight").max(),
+        pl.col("straddling").max(),
+        pl.col("ok").all(),
+        result("verify").alias("verified"),
+        result("reset").alias("cache"),
+        pl.col("detail").filter(pl.col("detail") != "").unique(maintain_order=True).str.join("; ").alias("detail"),
+    )
+    return rows.select(list(TABLES["syncs"].columns))
+
+
+def commands(orders: pl.DataFrame) -> pl.DataFrame:
+    """One row for each command: who gave it, how far it has come ("given" before any answer), how long it took."""
+    given = pl.col("verb").is_not_null()
+    answer = pl.col("state").drop_nulls().last()
+    rows = (
+        orders.sort("seq")
+        .group_by("id", maintain_order=True)
+        .agg(
+            pl.col("time").filter(given).first(),
+            *(pl.col(name).filter(given).first() for name in ("verb", "args", "issuer", "generation", "deadline")),
+            answer.fill_null("given").alias("state"),
+            pl.when(answer.is_in(list(TERMINAL))).then(pl.col("time").last()).alias("settled"),
+            pl.col("detail").drop_nulls().last().fill_null("").alias("detail"),
+            pl.col("data").drop_nulls().last().fill_null("{}").alias("data"),
+        )
+    )
+    took = (pl.col("settled") - pl.col("time")).dt.total_microseconds() / 1e6
+    return rows.with_columns(took.alias("seconds")).select(list(TABLES["commands"].columns))
+
+
+def empty(name: str) -> pl.DataFrame:
+    """A table without rows."""
+    table = TABLES.get(name) or STORED[name]
+    return pl.DataFrame(schema=schema(table.columns))

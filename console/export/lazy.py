@@ -1,0 +1,145 @@
+"""Tables of a run as LazyFrames, and SQL over all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from console.export.derived import OutOfOrderError
+from console.export.plan import Ask, answer
+from console.export.polars_columns import picked
+from console.export.projection import Want, of
+from console.export.schema import TABLES
+from console.export.source import Source
+
+_SELECT: Final = re.compile(r"\s*\(*\s*(select|with)\b", re.IGNORECASE)
+_RELATION: Final = re.compile(r"relation '([^']*)' was not found")
+_NOTHING: Final = Want(frozenset())
+
+
+class QueryError(ValueError):
+    """A query that cannot be answered; the message is a sentence."""
+
+
+def scan(source: Source, table: str) -> pl.LazyFrame:
+    """A table as a LazyFrame, read anew each time that it is collected. Raises AskError.
+
+    `metrics` is looked through first, for the names that it has; one that cannot be streamed is held in memory.
+    """
+    if table == "metrics" and not _in_order(source):
+        return _whole(source, table)
+    return _streamed(source, table, _Reading())
+
+
+def query(source: Source, sql: str) -> pl.DataFrame:
+    """The answer to a SELECT over TABLES; only those that the text names are read. Raises QueryError."""
+    if not _SELECT.match(sql):
+        raise QueryError("a query begins with SELECT or WITH; for example: SELECT step, version FROM metrics")
+    named = [table for table in TABLES if re.search(rf"(?<![\w./]){table}(?![\w/])", sql, re.IGNORECASE)]
+    if not named:
+        raise QueryError(f"the query names no table; tables: {', '.join(TABLES)}")
+    reading = _Reading()
+    tables = {table: _streamed(source, table, reading) for table in named}
+    try:
+        found = _execute(tables, sql)
+        # What had enough of `metrics` before its end cannot know of a step that is told anew, or of a name, behind it.
+        if "metrics" not in tables or reading.ended or _in_order(source):
+            return found
+    except (pl.exceptions.PolarsError, OutOfOrderError) as error:
+        # Which columns `metrics` has is taken from its beginning; another may come later.
+        late = "metrics" in tables and _no_column(error)
+        if isinstance(error, pl.exceptions.PolarsError) and not reading.disorder and not late:
+            raise _said(error) from error
+    try:
+        return _execute(tables | {"metrics": _whole(source, "metrics")}, sql)
+    except pl.exceptions.PolarsError as error:
+        raise _said(error) from error
+
+
+class _Reading:
+    """What the streams of a query's open tables have come upon."""
+
+    def __init__(self) -> None:
+        self.disorder = False
+        """One cannot be streamed. Polars may make an error of its own of it."""
+        self.ended = False
+        """One was read to its end, in order."""
+
+
+def _in_order(source: Source) -> bool:
+    """Whether the `metrics` can be streamed, which takes all of them to tell."""
+    try:
+        for _ in answer(source, Ask(table="metrics"), want=_NOTHING).parts:
+            pass
+    except OutOfOrderError:
+        return False
+    return True
+
+
+def _no_column(error: Exception) -> bool:
+    unknown = isinstance(error, pl.exceptions.SQLInterfaceError) and "no column named" in str(error)
+    return unknown or isinstance(error, pl.exceptions.ColumnNotFoundError)
+
+
+def _execute(tables: dict[str, pl.LazyFrame], sql: str) -> pl.DataFrame:
+    return pl.SQLContext(tables).execute(sql).collect(engine="streaming")
+
+
+def _whole(source: Source, table: str) -> pl.LazyFrame:
+    return answer(source, Ask(table=table), stream=False).collect().lazy()
+
+
+def _streamed(source: Source, table: str, reading: _Reading) -> pl.LazyFrame:
+    """A table that is read when it is collected, with what Polars pushes down; `reading` is told what became of it."""
+    if table != TABLES[table].source and not TABLES[table].open:
+        return _whole(source, table)  # its rows are put together from all frames
+    schema = answer(source, Ask(table=table), want=_NOTHING).schema
+
+    def read(
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+        batch_size: int | None,  # noqa: ARG001 - a hint
+    ) -> Iterator[pl.DataFrame]:
+        columns = list(schema) if with_columns is None else with_columns
+        want = of(columns, predicate)
+        if n_rows is not None:
+            # It counts rows of the table, not of the answer: what the predicate leaves out counts as well.
+            want = want._replace(where=None)
+        needed = [name for name in schema if want.has(name)]
+        try:
+            for part in answer(source, Ask(table=table), want=want).parts:
+                kept = picked(part, needed)
+                if n_rows is not None:
+                    kept = kept.head(n_rows)
+                    n_rows -= kept.height
+                kept = kept if predicate is None else kept.filter(predicate)
+                yield picked(kept, columns)
+                if n_rows == 0 and not TABLES[table].open:
+                    return  # of an open table the names that come later are told all the same
+        except OutOfOrderError:
+            reading.disorder = True
+            raise
+        reading.ended |= TABLES[table].open
+
+    return register_io_source(read, schema=schema)
+
+
+def _said(error: pl.exceptions.PolarsError) -> QueryError:
+    """What is wrong with a query, in a sentence."""
+    if isinstance(error, pl.exceptions.ColumnNotFoundError):
+        # Polars goes on to print its plan. A name with a slash needs quotes, or SQL divides.
+        return QueryError(f'{_first_line(error)} (quote names with a slash: "reward/mean")')
+    if isinstance(error, pl.exceptions.SQLInterfaceError):
+        if found := _RELATION.search(str(error)):
+            return QueryError(f"no table '{found[1]}'; tables: {', '.join(TABLES)}")
+        return QueryError(f"not understood: {_first_line(error)}")
+    return QueryError(f"cannot be answered: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")

@@ -1,0 +1,194 @@
+"""What is asked of a table (columns, steps, times), checked, and the table as a stream of parts that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Final
+
+import msgspec
+import polars as pl
+
+from console.export import derived
+from console.export.polars_columns import DTYPES, picked, schema, stacked
+from console.export.projection import Want
+from console.export.projection import of as want_of
+from console.export.schema import LATEST, TABLES, Column, Table
+from console.export.source import Source
+from driftline.catalog.metrics import resolve
+
+Parts = Iterator[pl.DataFrame]
+
+
+class AskError(ValueError):
+    """Something was asked of a table that it does not have; the message is a sentence."""
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a table: `columns` (all if empty), steps `steps[0]` to `steps[1]` and Unix times `since` to `until`.
+
+    Both ends are included; None leaves an end open. `long` turns `metrics` into rows of step, time, version,
+    metric, value.
+    """
+
+    table: str = "metrics"
+    columns: tuple[str, ...] = ()
+    steps: tuple[int | None, int | None] = (None, None)
+    since: float | None = None
+    until: float | None = None
+    long: bool = False
+
+
+LONG: Final = {
+    "step": Column("int"), "time": Column("time", "UTC"), "version": Column("int"),
+    "metric": Column("str"), "value": Column("float"),
+}  # fmt: skip
+_WHEN: Final = {"syncs": "start", "spans": "start"}
+
+
+class Answer:
+    """A table as it was asked for: `columns` in order, and `parts`, which can be taken once.
+
+    `again` makes the parts anew where a stream turned out not to be possible (`OutOfOrderError` was raised).
+    """
+
+    def __init__(self, columns: dict[str, Column], parts: Parts, again: Callable[[], Answer] | None = None) -> None:
+        self.columns = columns
+        self.parts = parts
+        self.again = again
+
+    @property
+    def schema(self) -> dict[str, pl.DataType]:
+        return schema(self.columns)
+
+    def collect(self) -> pl.DataFrame:
+        """The whole table in memory."""
+        try:
+            found = list(self.parts)
+        except derived.OutOfOrderError:
+            assert self.again is not None
+            return self.again().collect()
+        return pl.concat(found) if found else pl.DataFrame(schema=self.schema)
+
+
+def answer(source: Source, ask: Ask, *, stream: bool = True, want: Want | None = None) -> Answer:
+    """The table that is asked for. Raises AskError. `want` is what else is known of what will be used of the table.
+
+    With `stream` the `metrics` are given out while they are read, which works as long as they come one report a
+    step, in order, under names known from the first part; the other tables of single frames always stream.
+    """
+    table = TABLES.get(ask.table)
+    if table is None:
+        raise AskError(f"unknown table '{ask.table}'; allowed: {', '.join(TABLES)}")
+    if ask.long and ask.table != "metrics":
+        raise AskError(f"only the table metrics has a long form, not {ask.table}")
+    where = _where(ask, table)
+    synthetic = source.synthetic()
+    if want is None:
+        want = _wanted(ask, where)
+    if ask.table == "metrics":
+        made = _metrics(source, want, stream=stream)
+    elif table.rows is not None or ask.table == table.source:
+        made = Answer(dict(table.columns), _filled(source.parts(table.source, want), table))
+    else:
+        put_together = {"syncs": derived.syncs, "commands": derived.commands}[ask.table]
+        made = Answer(dict(table.columns), iter([put_together(_all(source, table.source))]))
+    again = (lambda: answer(source, ask, stream=False)) if made.again is not None else None
+    return _cut(made, ask, where, synthetic=synthetic, again=again)
+
+
+def _wanted(ask: Ask, where: pl.Expr | None) -> Want:
+    """What of the stored table follows from what is asked for."""
+    if not ask.columns or ask.long:
+        return want_of(None, where)
+    return want_of([resolve(name) for name in ask.columns] if ask.table == "metrics" else list(ask.columns), where)
+
+
+def _filled(parts: Parts, table: Table) -> Parts:
+    """Parts with all columns of their table, null where nobody wanted the values."""
+    kinds = schema(table.columns)
+    for part in parts:
+        missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in kinds.items() if name not in part.columns]
+        yield part.with_columns(missing).select(list(kinds)) if missing else part
+
+
+def _metrics(source: Source, want: Want, *, stream: bool) -> Answer:
+    if not stream:
+        # All of it: which reports are of a life that was taken back shows in what else was told of their steps.
+        whole = derived.merged(_all(source, "reports"))
+        return Answer(_named(whole.columns), iter([whole]))
+    parts = source.parts("reports", want)
+    first = next(parts, None)
+    if first is None:
+        return Answer(dict(TABLES["metrics"].columns), iter(()))
+    names = derived.metric_names(first)
+    streamed = derived.in_order(chain([first], parts), names, want)
+    return Answer(_named(names), streamed, again=lambda: _metrics(source, want, stream=False))
+
+
+def _named(names: Iterable[str]) -> dict[str, Column]:
+    return {name: TABLES["metrics"].columns.get(name, Column("float")) for name in names}
+
+
+def _all(source: Source, stored: str) -> pl.DataFrame:
+    parts = list(source.parts(stored))
+    return stacked(parts) if parts else derived.empty(stored)
+
+
+def _where(ask: Ask, table: Table) -> pl.Expr | None:
+    conditions: list[pl.Expr] = []
+    low, high = ask.steps
+    if low is not None or high is not None:
+        if "step" not in table.columns:
+            raise AskError(f"the table {ask.table} has no steps; take a time range with --since and --until")
+        conditions += [] if low is None else [pl.col("step") >= low]
+        conditions += [] if high is None else [pl.col("step") <= high]
+    when = pl.col(_WHEN.get(ask.table, "time"))
+    for moment, above in ((ask.since, True), (ask.until, False)):
+        if moment is not None:
+            if not abs(moment) < LATEST:
+                raise AskError(f"{moment} is no time: Unix seconds before the year 10000 are asked for")
+            limit = pl.lit(round(moment * 1e6)).cast(DTYPES["time"])
+            conditions.append(when >= limit if above else when <= limit)
+    return pl.all_horizontal(conditions) if conditions else None
+
+
+def _cut(
+    made: Answer, ask: Ask, where: pl.Expr | None, *, synthetic: bool, again: Callable[[], Answer] | None
+) -> Answer:
+    """Rows, form and columns as asked, and the label of a synthetic run."""
+    columns = dict(made.columns)
+    if ask.long:
+        columns = dict(LONG)
+    if synthetic and "synthetic" not in columns:
+        columns["synthetic"] = Column("bool")
+    names = _chosen(ask, columns, made)
+    if synthetic and "synthetic" not in names:
+        names.append("synthetic")
+
+    def parts() -> Parts:
+        for part in made.parts:
+            kept = part if where is None else part.filter(where)
+            if ask.long:
+                kept = _long(kept, ask.columns)
+            if synthetic and "synthetic" not in kept.columns:
+                kept = kept.with_columns(pl.lit(True).alias("synthetic"))
+            yield kept if kept.columns == names else picked(kept, names)
+
+    return Answer({name: columns[name] for name in names}, parts(), again)
+
+
+def _chosen(ask: Ask, columns: dict[str, Column], made: Answer) -> list[str]:
+    asked = [resolve(name) for name in ask.columns] if ask.table == "metrics" else list(ask.columns)
+    known = made.columns if ask.long else columns
+    for name in asked:
+        if name not in known:
+            raise AskError(f"the table {ask.table} has no column '{name}'; it has: {', '.join(known)}")
+    return list(columns) if ask.long or not asked else list(dict.fromkeys(asked))
+
+
+def _long(part: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
+    keys = ["step", "time", "version"]
+    values = [resolve(name) for name in columns if name not in keys] or [c for c in part.columns if c not in keys]
+    told = [part.select(keys).with_columns(pl.lit(name).alias("metric"), part[name].alias("value")) for name in values]
+    return pl.concat(told).filter(pl.col("value").is_not_null()).sort("step", maintain_order=True)

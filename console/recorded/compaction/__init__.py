@@ -1,0 +1,1 @@
+"""Closed journal segments as Parquet tables, and their frames again."""

@@ -1,1 +1,0 @@
-"""Tables of a run from its journal, its hub or its Parquet, in batches of columns: what `console.export` stands on."""

@@ -1,0 +1,1 @@
+"""Time series of metrics: storage, decimation, smoothing and quantiles."""
