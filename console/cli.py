@@ -97,16 +97,16 @@ def _configure(args: argparse.Namespace) -> None:
     """Fill in what the operator has configured and no option has said. Raises Failure for a file that is wrong."""
     if str(args.verb).startswith(("console.verbs.config:", "console.verbs.completion:")):
         return  # they look at the file themselves, and must work when it is wrong
-    from console import config
+    from console.settings import file
 
     screen = hasattr(args, "marker")
-    if not screen and not os.environ.get(config.CONFIG_VARIABLE) and not config.path(os.environ).exists():
+    if not screen and not os.environ.get(file.CONFIG_VARIABLE) and not file.path(os.environ).exists():
         return
     try:
-        found = config.load(os.environ, {name: getattr(args, name, None) for name in ("theme", "marker", "fps")})
+        found = file.load(os.environ, {name: getattr(args, name, None) for name in ("theme", "marker", "fps")})
         if screen:
-            config.check_keys(found)
-    except config.ConfigError as error:
+            file.check_keys(found)
+    except file.ConfigError as error:
         raise Failure(str(error), errors.USAGE) from error
     settings = found.settings
     if settings.runs:
@@ -357,14 +357,14 @@ def _guarding(verbs: argparse._SubParsersAction[Parser]) -> None:
 
 def _configuring(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = "your own configuration: theme, keys, marker, runs, notifications"
-    config = _verb(verbs, "config", "", text).add_subparsers(metavar="VERB", required=True)
-    show = _verb(config, "show", "console.verbs.config:show", "every key, its value, and where that comes from")
+    file = _verb(verbs, "config", "", text).add_subparsers(metavar="VERB", required=True)
+    show = _verb(file, "show", "console.verbs.config:show", "every key, its value, and where that comes from")
     _screen(show)
     _theme(show)
     _json(show)
-    _verb(config, "path", "console.verbs.config:path", "where the file is, or would be")
-    _verb(config, "check", "console.verbs.config:check", "can the file be used?")
-    keys = _verb(config, "keys", "console.verbs.config:keys", "the bindings by id, as the file's [keys] names them")
+    _verb(file, "path", "console.verbs.config:path", "where the file is, or would be")
+    _verb(file, "check", "console.verbs.config:check", "can the file be used?")
+    keys = _verb(file, "keys", "console.verbs.config:keys", "the bindings by id, as the file's [keys] names them")
     _json(keys)
     text = "a script that completes for a shell"
     completion = _verb(verbs, "completion", "console.verbs.completion:completion", text)

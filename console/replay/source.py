@@ -1,4 +1,4 @@
-"""A recorded run as a source of frames, for the screens that show live ones (`console.tui.source.Source`)."""
+"""A recorded run as a source of frames, for the screens that show live ones (`console.connect.source.Source`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from console.recorded.frames import frames
-from console.replay.player import Player
+from console.replay.clock import Player
 from console.replay.timeline import Ints, Timeline, timeline
 from console.status.link_health import Link
 from console.store.load import portions, take
@@ -256,7 +256,7 @@ class Recording:
         return 0
 
     def command(self, verb: Verb, args: dict[str, str], generation: int) -> str:  # noqa: ARG002  a source's
-        from console.tui.source import SourceError
+        from console.connect.source import SourceError
 
         raise SourceError("this is a recording: nothing can be done to it")
 

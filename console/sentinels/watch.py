@@ -13,9 +13,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from console.sentinels.alarm import Alarm, Turn
-from console.sentinels.conditions import EngineWatch, FeedWatch, Found, SkewWatch, StepsWatch
+from console.sentinels.metric_rules import SeriesWatch
 from console.sentinels.rules import Baseline, Engine, Feed, Limit, Rules, Skew, Steps
-from console.sentinels.series import SeriesWatch
+from console.sentinels.state_rules import EngineWatch, FeedWatch, Found, SkewWatch, StepsWatch
 from console.status.link_health import BEHIND_FRAMES, Link
 from console.store.model import RunModel
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from console.gate import needs_consent
+from console.connect.source import HeldError, SourceError
+from console.parity.gate import needs_consent
 from console.store.model import CommandLife
 from console.tui import actions, lease
 from console.tui.actions import Plan, RefusedError
@@ -20,7 +21,6 @@ from console.tui.fixrows import FixRow, fix_rows
 from console.tui.screens.confirm import ConfirmScreen
 from console.tui.screens.dialog import Dialog
 from console.tui.screens.picker import CorrectionPicker, FixPicker, GateScreen, ValuePicker
-from console.tui.source import HeldError, SourceError
 from console.tui.views.corrections import advice, correction_view, verdict_now
 from console.tui.watch import Watch
 from driftline.catalog.fixes import BY_ID

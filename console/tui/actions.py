@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from console.connect.source import Link
 from console.store.model import RunModel
-from console.tui.source import Link
 from driftline.catalog import corrections
 from driftline.catalog.fixes import BY_ID, OFF, ON, REMOVED, WAIT, Fix
 from driftline.frames import FixState, How, Verb
 
 if TYPE_CHECKING:
-    from console.gate import Verdict
+    from console.parity.gate import Verdict
 
 READ_ONLY: Final = "read-only: start the console with --operate to act on the run"
 RECORDING: Final = "this is a recording: nothing can be done to it"
@@ -208,7 +208,7 @@ def plan_correction(model: RunModel, value: str, verdict: Verdict) -> Plan:
         raise RefusedError(f"correction {value} is wanted already")
     args = {"value": value}
     # Not before it is asked for: the panes of the first frame need the other plans only.
-    from console.gate import needs_consent
+    from console.parity.gate import needs_consent
 
     asks = needs_consent(value, verdict)
     if asks:

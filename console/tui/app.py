@@ -16,8 +16,10 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.events import Key
 
+from console.connect.source import Source
+from console.settings import keymap
 from console.store.model import RunModel
-from console.tui import appearance, keymap
+from console.tui import appearance
 from console.tui.alarms import Alarms
 from console.tui.bindings import Where, bindings
 from console.tui.driver import ConsoleDriver
@@ -32,7 +34,6 @@ from console.tui.screens.command_line import CommandLine
 from console.tui.screens.dialog import Dialog
 from console.tui.screens.live import LiveScreen
 from console.tui.screens.run_screen import RunScreen
-from console.tui.source import Source
 from console.tui.theme import AUTO, choose
 from console.tui.watch import Watch
 from console.tui.widgets.typing_line import TypingLine

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from console.connect.source import Link
 from console.sentinels.alarm import Alarm
-from console.sentinels.alert import Alerts, Ringer, Runner
+from console.sentinels.notify import Alerts, Ringer, Runner
 from console.sentinels.rules import Rules
 from console.sentinels.watch import Sentinels
 from console.store.model import RunModel
-from console.tui.source import Link
 
 Guards = Callable[[str], "Guard"]
 """Makes the guard of a run, by its name."""

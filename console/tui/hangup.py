@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 
 CAUGHT: Final = (signal.SIGHUP, signal.SIGTERM)
 PATIENCE: Final = 2.0
-"""Seconds for putting the terminal right; less than `console.screen` waits for its console."""
+"""Seconds for putting the terminal right; less than `console.launch.console_child` waits for its console."""
 CLOSING: Final = 5.0
 """Seconds after that for what else there is to end: screens, connections, a lease that is given back."""
 

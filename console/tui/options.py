@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TypedDict
 
-from console.config import Settings
+from console.settings.file import Settings
 from console.tui.history import History, default_path
 
 

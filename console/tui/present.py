@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from console.connect.source import Link
 from console.status.link_health import BEHIND_FRAMES, Banner, banner, ended
 from console.store.model import Logged, RunModel
-from console.tui.source import Link
 from console.tui.theme import HEALTH_INK, Ink
 from console.tui.widgets.axis import number
 from console.tui.widgets.cells import Text

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from console.config import Settings
 from console.process import fast_start
 from console.replay.source import Position, Recording
+from console.settings.file import Settings
 from console.store.model import RunModel
 from console.tui.guard import Guards
 from console.tui.watch import Watch

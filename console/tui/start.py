@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from console.config import Settings
-from console.place import Place
+from console.connect.deferred_source import OpeningSource
+from console.connect.target import Place
 from console.process import fast_start
+from console.settings.file import Settings
 from console.tui.app import ConsoleApp
-from console.tui.opening import OpeningSource
 from console.tui.options import app_options
 from console.tui.watch import Watch
 

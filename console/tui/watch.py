@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from console.connect.source import Source
 from console.store.model import RunModel
 from console.store.tokens.frames import decode_lean
 from console.tui.judging import Judging
-from console.tui.source import Source
 from console.tui.turns import TurnLock
 from driftline.frames import FrameError, Stamped
 from driftline.rundir import RunDir

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from console.connect.backfill import between, decoded
+from console.connect.commands import give, wait_ended
+from console.connect.resolve import connected, live_run
 from console.errors import OK, Failure
 from console.formatting import to_json
-from console.link import connected, live_run
-from console.orders import give, wait_ended
-from console.recent import between, decoded
 from driftline.client import Client
 from driftline.frames import Frame, RunState, Span, Verb
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.errors import NO_RUN, USAGE, Failure
+from console.launch.console_child import on_terminal
 from console.process import fast_start
-from console.screen import on_terminal
 from console.splash import Splash
 from driftline.rundir import RunError, find
 
 if TYPE_CHECKING:
-    from console.place import Place
+    from console.connect.target import Place
     from console.tui.guard import Guards
 
 
@@ -59,7 +59,7 @@ def _guards(args: argparse.Namespace) -> Guards:
 
 def _live(name: str | None, args: argparse.Namespace) -> Place:
     """The run named; where none is named and none is live, the newest recorded one is spoken of."""
-    from console.link import live_run, named, newest_ended
+    from console.connect.resolve import live_run, named, newest_ended
 
     try:
         return live_run(name, key=args.key, connection=args.connection)

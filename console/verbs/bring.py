@@ -9,10 +9,10 @@ import msgspec
 
 from console.errors import FAILED, OK, Failure
 from console.formatting import to_json
-from console.importing.bring import Brought
-from console.importing.bring import bring as write
+from console.importing.import_run import Brought
+from console.importing.import_run import bring as write
 from console.importing.rows import BringError
-from console.prepare import check_name
+from console.launch.preflight import check_name
 from driftline.rundir import runs_root
 from driftline.text import sanitize
 

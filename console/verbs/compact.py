@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from console.connect.resolve import here
 from console.errors import FAILED, OK, Failure
-from console.link import here
 from console.recorded.compaction.compact import CompactError, check
 from console.recorded.compaction.compact import compact as write
 

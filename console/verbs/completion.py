@@ -12,9 +12,9 @@ from typing import Final
 
 import shtab
 
-from console import config
 from console.cli import build
 from console.errors import OK
+from console.settings import file
 from driftline.catalog.corrections import CORRECTIONS
 from driftline.catalog.fixes import FIXES
 from driftline.rundir import RUNS_VARIABLE
@@ -56,8 +56,8 @@ def completion(args: argparse.Namespace) -> int:
 def _configured_runs() -> str:
     """The folder of runs that holds where $DRIFTLINE_RUNS says nothing; a file that is wrong is no reason to fail."""
     try:
-        found = config.load({name: value for name, value in os.environ.items() if name != RUNS_VARIABLE})
-    except config.ConfigError:
+        found = file.load({name: value for name, value in os.environ.items() if name != RUNS_VARIABLE})
+    except file.ConfigError:
         return DEFAULT_RUNS
     return found.settings.runs or DEFAULT_RUNS
 

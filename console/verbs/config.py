@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 
-from console import config
 from console.errors import OK, USAGE, Failure
 from console.formatting import to_json
+from console.settings import file
 
 
 def show(args: argparse.Namespace) -> int:
@@ -31,7 +31,7 @@ def show(args: argparse.Namespace) -> int:
 
 def path(_args: argparse.Namespace) -> int:
     """Print where the file is, or would be."""
-    print(config.path(os.environ))
+    print(file.path(os.environ))
     return OK
 
 
@@ -44,7 +44,7 @@ def check(_args: argparse.Namespace) -> int:
 
 def keys(args: argparse.Namespace) -> int:
     """Print the bindings by id with their keys, as `[keys]` names them. --json prints an array of the same."""
-    from console.tui.keymap import ident, mapped
+    from console.settings.keymap import ident, mapped
 
     rows = [
         {"id": ident(key), "keys": key.shown, "acts_on_run": key.acts_on_run, "description": key.description}
@@ -59,10 +59,10 @@ def keys(args: argparse.Namespace) -> int:
     return OK
 
 
-def _load(options: dict[str, object]) -> config.Effective:
+def _load(options: dict[str, object]) -> file.Effective:
     try:
-        found = config.load(os.environ, options)
-        config.check_keys(found)
-    except config.ConfigError as error:
+        found = file.load(os.environ, options)
+        file.check_keys(found)
+    except file.ConfigError as error:
         raise Failure(str(error), USAGE) from error
     return found

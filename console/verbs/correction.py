@@ -1,6 +1,6 @@
 """`driftline correction list` and `driftline correction set`: what the objective does about a backend that differs.
 
-Behind the verdict of `console.gate`: correctness before corrections.
+Behind the verdict of `console.parity.gate`: correctness before corrections.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from console import gate
+from console.connect.backfill import decoded, recent
+from console.connect.commands import give
+from console.connect.resolve import connected, live_run
 from console.errors import FAILED, NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, Failure
 from console.formatting import to_json
-from console.gate import Verdict
-from console.link import connected, live_run
-from console.orders import give
+from console.parity import gate
+from console.parity.gate import Verdict
 from console.parity.rules import load
-from console.recent import decoded, recent
 from driftline.catalog.corrections import BY_ID, CORRECTIONS, UnknownCorrectionError, check
 from driftline.client import Client
 from driftline.frames import Frame, Metrics, RunState, Stamped

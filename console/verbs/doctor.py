@@ -9,11 +9,11 @@ from itertools import chain
 
 import zmq
 
-from console import doctor, probes
-from console.doctor import ClockFact, Finding
+from console.connect.target import Place, place
+from console.doctor import checks, facts
+from console.doctor.checks import ClockFact, Finding
 from console.errors import FAILED, OK, Failure
 from console.formatting import to_json
-from console.place import Place, place
 from driftline.client import Client, ClientError, pulse
 from driftline.rundir import RunError, runs_root
 from driftline.text import sanitize
@@ -40,8 +40,8 @@ def examine(args: argparse.Namespace) -> int:
         if run is not None:
             run.close()
     if args.json:
-        print(to_json(doctor.document(run.id if run is not None else None, findings)))
-    return FAILED if doctor.worst(findings) == "fail" else OK
+        print(to_json(checks.document(run.id if run is not None else None, findings)))
+    return FAILED if checks.worst(findings) == "fail" else OK
 
 
 def _tell(finding: Finding) -> None:
@@ -63,15 +63,15 @@ def _run(args: argparse.Namespace) -> Place | None:
 def no_run() -> Iterator[Finding]:
     """Without a run there is still a place where one would be."""
     yield Finding("run", "ok", f"no live run in {runs_root()}; this machine alone is looked at")
-    yield from doctor.disk(probes.disk(runs_root()))
+    yield from checks.disk(facts.disk(runs_root()))
 
 
 def of_run(run: Place) -> Iterator[Finding]:
     """What a run's files are like, and its hub."""
     directory = run.directory
     if directory is not None:
-        yield from doctor.permissions(list(probes.paths(directory)), os.geteuid())
-        yield from doctor.disk(probes.disk(directory.path))
+        yield from checks.permissions(list(facts.paths(directory)), os.geteuid())
+        yield from checks.disk(facts.disk(directory.path))
     else:
         yield Finding("keys", "ok", "the run's files are on another machine: run doctor there to look at them")
     if not run.live():
@@ -81,18 +81,18 @@ def of_run(run: Place) -> Iterator[Finding]:
 
 
 def _of_hub(run: Place) -> Iterator[Finding]:
-    yield from doctor.gates(list(probes.gates(run.connection())))
+    yield from checks.gates(list(facts.gates(run.connection())))
     try:
         keys = run.credentials("viewer")
     except (RunError, Failure) as error:
         yield Finding("keys", "fail", str(error), "another key: --key FILE")
         return
     beacon = pulse(run.connection(), keys, PULSE_SECONDS)
-    yield doctor.hub(beacon.degraded if beacon is not None else None)
+    yield checks.hub(beacon.degraded if beacon is not None else None)
     try:
         with Client(run.connection(), keys) as client:
             client.ping()  # the first round trip pays for the handshake
-            yield doctor.clock(ClockFact(*client.clock()))
+            yield checks.clock(ClockFact(*client.clock()))
             yield Finding("run", "ok", f"run {run.id}: our key is a {client.snapshot().role}'s")
     except ClientError as error:
         yield Finding("run", "fail", str(error), "another key: --key FILE; see: driftline keys list")
@@ -100,7 +100,7 @@ def _of_hub(run: Place) -> Iterator[Finding]:
 
 def of_machine() -> Iterator[Finding]:
     """What this machine is like, whatever runs on it."""
-    yield doctor.library(zmq.zmq_version_info(), curve=zmq.has("curve"))
-    yield from doctor.ray(probes.ray_nodes(), probes.ray_version(), os.environ.get("RAY_AUTH_MODE", "").lower())
-    yield from doctor.servers(probes.vllm_servers())
-    yield from doctor.terminal(probes.terminal())
+    yield checks.library(zmq.zmq_version_info(), curve=zmq.has("curve"))
+    yield from checks.ray(facts.ray_nodes(), facts.ray_version(), os.environ.get("RAY_AUTH_MODE", "").lower())
+    yield from checks.servers(facts.vllm_servers())
+    yield from checks.terminal(facts.terminal())

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from console.connect.resolve import connected, reached
 from console.errors import FAILED, OK, USAGE, Failure
 from console.export import ExportError, source_of, through_hub
 from console.export import export as write
-from console.link import connected, reached
 from console.process.signals import Signals
 from console.verbs.ranges import moment, steps
 from console.verbs.recorded import warn_of

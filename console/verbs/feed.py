@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 
+from console.connect.resolve import here
 from console.errors import OK, Failure
-from console.launch import Supervisor
-from console.link import here
-from console.prepare import make_run
+from console.launch.preflight import make_run
+from console.launch.supervisor import Supervisor
 from console.process.signals import Signals
 from driftline.config import HubConfig
 from driftline.rundir import RUN_VARIABLE, RunDir
@@ -31,7 +31,7 @@ def simulate(args: argparse.Namespace) -> int:
             f"ctrl-C ends it",
             flush=True,
         )
-        from console.simulate import Simulator
+        from console.simulate.run import Simulator
 
         with Simulator(made, steps=args.steps, rate=args.rate, engines=args.engines, seed=args.seed) as simulator:
             while not signals and not simulator.ended:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import time
 
+from console.connect.backfill import decoded
+from console.connect.commands import give
+from console.connect.resolve import connected, live_run
 from console.errors import FAILED, OK, USAGE, Failure
 from console.formatting import to_json
-from console.link import connected, live_run
-from console.orders import give
-from console.recent import decoded
 from console.status.fix_effects import effect_document, effect_line
 from console.status.summary import Summary, fix_document, summarise
 from driftline.catalog.fixes import BY_ID, FIXES, UnknownFixError, check

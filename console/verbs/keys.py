@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from console.connect.resolve import here
 from console.errors import OK, Failure
-from console.link import here
 from driftline.keys import Grant, add, key_files, read_authorized, revoke
 from driftline.rundir import RunError
 

@@ -17,8 +17,11 @@ from typing import Final
 
 import numpy as np
 
-from console import demo as play
+from console.demo import operator as play
+from console.demo.report import Story
 from console.errors import FAILED, OK, USAGE, Failure
+from console.launch.foreground import Session
+from console.launch.preflight import checked, make_run
 from console.parity import experiment
 from console.parity.chart import chart
 from console.parity.experiment import Planned, Shown, plan, to_toml
@@ -27,10 +30,7 @@ from console.parity.judge import fewest
 from console.parity.report import closing, corrected
 from console.parity.rules import load
 from console.parity.runs import Run, of_directory
-from console.prepare import checked, make_run
 from console.process.signals import Signals
-from console.session import Session
-from console.story import Story
 from console.verbs.compare import show
 from driftline.client import Client, ClientError, attach
 from driftline.frames import Frame, Stamped, Verb

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from console.connect.resolve import connected, reached
 from console.errors import FAILED, OK, USAGE, Failure
 from console.export import ExportError, save, through_hub
 from console.export import query as ask
 from console.formatting import to_json
-from console.link import connected, reached
 from driftline.text import sanitize
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from console.connect.resolve import here, newest_ended
 from console.errors import NO_RUN, USAGE, Failure
-from console.link import here, newest_ended
+from console.launch.console_child import on_terminal
 from console.process import fast_start
-from console.screen import on_terminal
 from console.splash import Splash
 from console.verbs.sentinels import read as read_rules
 from driftline.rundir import RunDir
@@ -39,7 +39,7 @@ def replay(args: argparse.Namespace) -> int:
     with Splash(f"opening {args.run or 'the newest run'}"):
         fast_start.begin()
         run = recorded(args.run, "replay")
-        from console.sentinels.alert import Alerts
+        from console.sentinels.notify import Alerts
         from console.tui.guard import guards
         from console.tui.replay import run_replay
 

@@ -10,7 +10,7 @@ import msgspec
 
 from console.errors import OK, USAGE, Failure
 from console.formatting import short, to_json
-from console.sentinels.alert import AlertError, Alerts, split
+from console.sentinels.notify import AlertError, Alerts, split
 from console.sentinels.rules import Baseline, Engine, Feed, Limit, Rule, Rules, RulesError, Skew, Steps, load
 
 

@@ -8,9 +8,9 @@ import os
 import socket
 import sys
 
+from console.connect.resolve import live_run
+from console.connect.target import Place
 from console.errors import FAILED, USAGE, Failure
-from console.link import live_run
-from console.place import Place
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -28,8 +28,8 @@ def serve(args: argparse.Namespace) -> int:
             raise
         raise Failure("serve needs textual-serve, which is not installed: pip install 'driftline[serve]'") from error
     from console.verbs.sentinels import read as read_rules
+    from console.web.auth import Door
     from console.web.child import Page
-    from console.web.door import Door
 
     read_rules(args.rules)  # what is wrong with them is said here, not on the pages
     host, public = address(args.host, public=args.public)

@@ -6,13 +6,13 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from console import demo as play
+from console.demo import operator as play
+from console.demo.report import Story, table, verdict
 from console.errors import FAILED, OK, Failure
-from console.prepare import check_name, checked, make_run
+from console.launch.console_child import Screen, on_terminal
+from console.launch.foreground import Hook, Session
+from console.launch.preflight import check_name, checked, make_run
 from console.process.signals import Signals
-from console.screen import Screen, on_terminal
-from console.session import Hook, Session
-from console.story import Story, table, verdict
 from driftline.client import Client, ClientError, attach
 from driftline.config import Config
 from driftline.frames import Frame, Stamped, Verb

@@ -8,11 +8,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from console.connect.backfill import decoded, recent
+from console.connect.resolve import connected, reached
+from console.connect.target import Place
 from console.errors import NO_RUN, OK, Failure
 from console.formatting import to_json
-from console.link import connected, reached
-from console.place import Place
-from console.recent import decoded, recent
 from console.status.link_health import STALE_AFTER, Banner, Link, banner
 from console.status.summary import Summary, document, line, summarise
 from console.verbs import recorded

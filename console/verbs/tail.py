@@ -6,11 +6,11 @@ import argparse
 import time
 from typing import Final
 
+from console.connect.backfill import decoded, recent
+from console.connect.resolve import connected, reached
+from console.connect.target import Place
 from console.errors import FAILED, NO_RUN, OK, Failure
 from console.formatting import clock
-from console.link import connected, reached
-from console.place import Place
-from console.recent import decoded, recent
 from console.status.link_health import Link, banner
 from console.status.step_lines import Lines
 from console.verbs import recorded

@@ -7,12 +7,12 @@ import sys
 import time
 from typing import Final
 
+from console.connect.resolve import reached
+from console.connect.target import Place
 from console.errors import ALARM, FAILED, NO_RUN, OK, TIMEOUT, Failure
 from console.formatting import clock, to_json
-from console.link import reached
-from console.place import Place
 from console.sentinels.alarm import Alarm
-from console.sentinels.alert import Alerts, Ringer, Runner
+from console.sentinels.notify import Alerts, Ringer, Runner
 from console.sentinels.rules import Rules
 from console.sentinels.watch import Sentinels
 from console.status.link_health import BEHIND_FRAMES, STALE_AFTER, Link

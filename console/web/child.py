@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from console.config import Settings
+from console.connect.target import Place, place
 from console.errors import NO_RUN, Failure
-from console.place import Place, place
+from console.settings.file import Settings
 
 if TYPE_CHECKING:
+    from console.connect.source import Source
     from console.tui.app import ConsoleApp
-    from console.tui.source import Source
     from driftline.rundir import RunDir
 
 
@@ -50,8 +50,8 @@ def main(arguments: list[str]) -> int:
 
 def show(run: Place, page: Page) -> int:
     """The console with the driver that the server has named, which is none of a terminal."""
-    from console.tui.live_source import LiveSource
-    from console.tui.source import SourceError
+    from console.connect.live_source import LiveSource
+    from console.connect.source import SourceError
 
     try:
         source = LiveSource(run, operate=False)
@@ -69,7 +69,7 @@ def show(run: Place, page: Page) -> int:
 def console(source: Source, directory: RunDir | None, page: Page) -> ConsoleApp:
     """The app as the operator has configured it, but for what belongs to a terminal: bells, commands, a history."""
     from console.sentinels import load
-    from console.sentinels.alert import Alerts
+    from console.sentinels.notify import Alerts
     from console.tui.app import ConsoleApp
     from console.tui.guard import guards
 

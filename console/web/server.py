@@ -18,7 +18,7 @@ from textual_serve.app_service import AppService
 from textual_serve.server import Server, to_int
 
 from console.process import die_with_parent
-from console.web.door import HEADERS, Door
+from console.web.auth import HEADERS, Door
 
 PAGES: Final = 8
 """Consoles at the same time: each is a process."""

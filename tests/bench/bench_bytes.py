@@ -11,8 +11,8 @@ import asyncio
 
 import msgspec
 
+from console.connect.source import Link
 from console.tui.app import ConsoleApp
-from console.tui.source import Link
 from tests.bench.terminal import CountingDriver, painted, started
 from tests.tui.synthetic import FakeSource, engines, history, metrics, run_state
 

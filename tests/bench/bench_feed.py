@@ -22,9 +22,9 @@ import numpy as np
 import psutil
 from textual import events
 
-from console.place import Here
+from console.connect.live_source import LiveSource
+from console.connect.target import Here
 from console.tui.app import ConsoleApp
-from console.tui.live_source import LiveSource
 from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
 from tests.bench.terminal import painted, started

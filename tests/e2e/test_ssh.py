@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from console.connect.target import There
 from console.errors import NO_RUN, USAGE, Failure
-from console.place import There
 from driftline.client import Client, Feed
 from driftline.frames import Metrics
 from driftline.keys import add, load, revoke
@@ -119,7 +119,7 @@ def test_an_ssh_that_is_killed_costs_a_pause_and_no_number(far: There, hub: Hub)
 def test_a_hub_that_comes_back_elsewhere_is_forwarded_anew(
     far: There, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("console.place._LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("console.connect.target._LOOK_SECONDS", 0.2)
     with Feed(far.connection(), far.credentials("viewer"), refresh=far.connection) as feed:
         until(lambda: feed.status.connected, "the feed")
         hub.kill()

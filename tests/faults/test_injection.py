@@ -20,7 +20,7 @@ from textual.events import MouseDown, MouseMove, MouseUp, Paste
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from console.sentinels.alert import Alerts
+from console.sentinels.notify import Alerts
 from console.sentinels.rules import load
 from console.tui.app import ConsoleApp
 from console.tui.bindings import TABS

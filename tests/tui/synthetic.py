@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import msgspec
 import numpy as np
 
-from console.tui.source import HeldError, Link, SourceError
+from console.connect.source import HeldError, Link, SourceError
 from driftline.frames import (
     Ack,
     AckState,
@@ -38,7 +38,7 @@ START = 1_763_900_000.0
 
 
 class FakeSource:
-    """Implements `console.tui.source.Source`."""
+    """Implements `console.connect.source.Source`."""
 
     def __init__(self, *, operator: bool = True, run: str = "demo-7f3a") -> None:
         self.run, self.operator = run, operator

@@ -7,11 +7,11 @@ import asyncio
 import msgspec
 import pytest
 
+from console.connect.source import Link
 from console.tui.app import ConsoleApp
 from console.tui.screens.confirm import ConfirmScreen
 from console.tui.screens.live import LiveScreen
 from console.tui.screens.picker import FixPicker, ValuePicker
-from console.tui.source import Link
 from console.tui.theme import Ink
 from console.tui.widgets.bars import FooterBar, HeaderBar
 from console.tui.widgets.panes import FixPanel

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from console.connect.source import Link
 from console.sentinels import load
-from console.sentinels.alert import Alerts
+from console.sentinels.notify import Alerts
 from console.sentinels.rules import Rules
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS
 from console.tui.guard import guards
 from console.tui.screens.alarms import AlarmsScreen
-from console.tui.source import Link
 from console.tui.widgets.line_chart import LineChart
 from driftline.frames import Frame, Metrics
 from driftline.producer.probe import Probe

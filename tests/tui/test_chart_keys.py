@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from textual.pilot import Pilot
 
+from console.connect.source import Link
 from console.store.series.clock import Ruler
 from console.store.series.series import Series
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS
 from console.tui.glyphs import GLYPHS
 from console.tui.screens.live import LiveScreen
-from console.tui.source import Link
 from console.tui.theme import Ink
 from console.tui.widgets.axis import duration, nice_time
 from console.tui.widgets.cells import Cells

@@ -9,6 +9,7 @@ import pytest
 from textual.events import Key
 from textual.pilot import Pilot
 
+from console.connect.source import Link
 from console.tui.app import ConsoleApp
 from console.tui.history import History
 from console.tui.screens.command_line import CommandLine
@@ -16,7 +17,6 @@ from console.tui.screens.confirm import ConfirmScreen
 from console.tui.screens.help import HelpScreen
 from console.tui.screens.palette import Palette
 from console.tui.screens.runs import RunsScreen
-from console.tui.source import Link
 from console.tui.theme import palette
 from console.tui.widgets.filter_line import FilterLine
 from driftline.rundir import create

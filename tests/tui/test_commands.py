@@ -9,13 +9,13 @@ import pytest
 
 from console.cli import TABLES
 from console.cli import THEMES as CLI_THEMES
-from console.config import WEIGHTS as CONFIG_WEIGHTS
+from console.settings.file import WEIGHTS as CONFIG_WEIGHTS
+from console.settings.keymap import KeymapError, ident, mapped
 from console.tui import commands
 from console.tui.bindings import KEYS
 from console.tui.commands import COMMANDS, CommandError, Known
 from console.tui.fuzzy import match
 from console.tui.history import KEPT, History, default_path
-from console.tui.keymap import KeymapError, ident, mapped
 from console.tui.lineedit import Line
 from console.tui.perform import _DOES
 from console.tui.theme import THEMES

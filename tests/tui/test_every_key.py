@@ -16,8 +16,9 @@ import msgspec
 import pytest
 from textual.pilot import Pilot
 
+from console.connect.source import Link
 from console.replay.source import Recording
-from console.sentinels.alert import Alerts
+from console.sentinels.notify import Alerts
 from console.sentinels.rules import load
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS, TABS, Key
@@ -26,7 +27,6 @@ from console.tui.guard import guards
 from console.tui.replay import ReplayWatch
 from console.tui.screens.dialog import Dialog
 from console.tui.screens.run_screen import RunScreen
-from console.tui.source import Link
 from driftline import rundir
 from driftline.frames import encode
 from driftline.journal.journal import Journal, Record, record_encoder

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 from textual.pilot import Pilot
 
+from console.connect.source import Link
 from console.tui import present
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS
@@ -19,7 +20,6 @@ from console.tui.commands import COMMANDS
 from console.tui.screens.help import HelpScreen
 from console.tui.screens.live import LiveScreen
 from console.tui.screens.picker import FixPicker
-from console.tui.source import Link
 from console.tui.widgets.line_chart import LineChart
 from console.tui.widgets.panes import EventLog, FixPanel
 from driftline.frames import Event, Metrics

@@ -10,7 +10,7 @@ import pytest
 from textual.pilot import Pilot
 
 from console.replay.source import Recording
-from console.sentinels.alert import Alerts
+from console.sentinels.notify import Alerts
 from console.sentinels.rules import load as load_rules
 from console.sentinels.watch import Sentinels
 from console.store.model import RunModel

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from console.tui.source import Link
+from console.connect.source import Link
 from tests.tui.conftest import make_app
 from tests.tui.synthetic import FakeSource
 from tests.tui.test_corrections import corrected

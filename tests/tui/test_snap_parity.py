@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from console.connect.source import Link
 from console.tui.app import ConsoleApp
 from console.tui.screens.picker import RunPicker
-from console.tui.source import Link
 from driftline.rundir import RunDir
 from tests.tui.conftest import make_app, settle
 from tests.tui.parity_runs import fed, reference, repaired

@@ -13,11 +13,11 @@ import msgspec
 import pytest
 from textual.pilot import Pilot
 
+from console.connect.source import Link
 from console.replay.source import Recording
 from console.tui.app import ConsoleApp
 from console.tui.bindings import TABS
 from console.tui.replay import ReplayWatch
-from console.tui.source import Link
 from console.tui.theme import LOOKS
 from driftline.frames import Event, Frame, Metrics, encode
 from driftline.journal.journal import Journal, Record, record_encoder

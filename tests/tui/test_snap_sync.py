@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from console.tui.source import Link
+from console.connect.source import Link
 from tests.tui.conftest import make_app
 from tests.tui.sync_runs import failed, large, synced
 from tests.tui.synthetic import FakeSource

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from console.tui.source import Link
+from console.connect.source import Link
 from tests.tui.conftest import make_app
 from tests.tui.synthetic import FakeSource, history, token_frame
 from tests.tui.test_tokens import calm, told

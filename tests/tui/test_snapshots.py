@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from textual.pilot import Pilot
 
-from console.tui.source import Link
+from console.connect.source import Link
 from driftline.frames import Effect, EngineFix, Event, FixState, Measure, Metrics
 from tests.tui.conftest import make_app, settle
 from tests.tui.synthetic import START, FakeSource, default_fixes, engines, fix_state, history, run_state

@@ -13,13 +13,13 @@ import pytest
 from textual.pilot import Pilot
 from textual.widget import Widget
 
+from console.connect.source import Link
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS
 from console.tui.glyphs import GLYPHS
 from console.tui.screens.engines import EnginesScreen
 from console.tui.screens.events import EventsScreen
 from console.tui.screens.sync import SyncScreen
-from console.tui.source import Link
 from console.tui.views.sync import TIMES, PhaseRow, phase_lines
 from console.tui.widgets.engine_table import EngineTable
 from console.tui.widgets.event_list import EventList

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from console.answers import SEQUENCES, Answers
+from console.simulate.tokens import SEQUENCES, Answers
 
 
 def test_answers_differ_by_the_steps_mismatch_and_carry_their_versions() -> None:

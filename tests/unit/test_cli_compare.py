@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 
 from console.cli import main
+from console.demo.report import Story
 from console.errors import FAILED, OK, USAGE, Failure
 from console.parity.experiment import Planned
 from console.parity.runs import CorrectionChange
-from console.story import Story
 from console.verbs import parity as experiment
 from driftline.config import Config
 from driftline.frames import EngineFix, FixState, Frame, Metrics, RunState, encode

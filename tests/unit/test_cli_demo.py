@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from console.demo import Operator
+from console.demo.operator import Operator
+from console.demo.report import Story, table, verdict
 from console.errors import Failure
-from console.story import Story, table, verdict
 from driftline.frames import Ack, EngineFix, FixState, Frame, How, Metrics
 
 

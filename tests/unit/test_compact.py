@@ -17,7 +17,7 @@ import pytest
 import driftline.journal.journal as journal_module
 from console.cli import main
 from console.formatting import to_json
-from console.launch import Supervisor
+from console.launch.supervisor import Supervisor
 from console.process import tree
 from console.recorded.compaction import encode as columns
 from console.recorded.compaction import wide
@@ -274,7 +274,7 @@ def test_a_run_that_says_so_is_compacted_by_its_end(tmp_path: Path) -> None:
 def test_a_compaction_that_dies_is_started_again_after_a_while_and_the_run_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("console.launch.PAUSES", (0.05, 3600.0))
+    monkeypatch.setattr("console.launch.supervisor.PAUSES", (0.05, 3600.0))
     made = rundir.create(tmp_path, "run")
 
     def deaths() -> list[Event]:

@@ -14,17 +14,9 @@ from pathlib import Path
 import pytest
 import zmq
 
-from console import doctor, probes
-from console.doctor import (
-    ClockFact,
-    DiskFact,
-    Finding,
-    GateFact,
-    PathFact,
-    RayFact,
-    ServerFact,
-    TerminalFact,
-)
+from console.doctor import checks as doctor
+from console.doctor import facts as probes
+from console.doctor.checks import ClockFact, DiskFact, Finding, GateFact, PathFact, RayFact, ServerFact, TerminalFact
 from driftline.keys import add, new_pair, revoke
 from driftline.rundir import Connection
 from tests.unit.hubs import Hub, until

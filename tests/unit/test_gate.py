@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from console import gate
 from console.errors import NOT_ENOUGH_DATA, NOT_PARITY, Failure
-from console.gate import JUDGED, Verdict, backend_verdict, needs_consent, verdict_of_frames
+from console.parity import gate
+from console.parity.gate import JUDGED, Verdict, backend_verdict, needs_consent, verdict_of_frames
 from console.parity.rules import load
 from console.store.model import RunModel
 from console.verbs.correction import consent

@@ -14,7 +14,7 @@ import pytest
 from console import cli
 from console.export import frame
 from console.importing import names, tensorboard, wandb
-from console.importing.bring import bring, read
+from console.importing.import_run import bring, read
 from console.importing.protobuf import fields
 from console.importing.rows import BringError, Log
 from console.store.load import load

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from console import launch
+from console.launch import supervisor as launch
 from driftline.rundir import RunDir, RunError, create, list_runs
 
 STANDIN = Path(__file__).parent.parent / "standin"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from console.connect.deferred_source import OpeningSource
+from console.connect.source import SourceError
+from console.connect.target import Here
 from console.errors import Failure
-from console.place import Here
-from console.tui.opening import OpeningSource
-from console.tui.source import SourceError
 from tests.unit.hubs import Hub
 
 

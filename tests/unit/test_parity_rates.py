@@ -1,7 +1,7 @@
 """What the verdict promises, simulated: how often a healthy run fails, and how often a shift of the mismatch is found.
 
-Curves are those of `parity_curves` (sizes of this project's recorded runs) and `console.curves` (the synthetic feed).
-Everything is seeded, so these tests say the same every time.
+Curves are those of `parity_curves` (sizes of this project's recorded runs) and `console.simulate.curves` (the synthetic
+feed). Everything is seeded, so these tests say the same every time.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from console.curves import OFFSET, Curves
 from console.parity.judge import compare
 from console.parity.rules import load
+from console.simulate.curves import OFFSET, Curves
 from tests.unit.parity_curves import Floats, as_run, healthy
 
 RULES = load()

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from console.sentinels.alarm import Alarm
-from console.sentinels.alert import LONGEST, QUIET, REMIND, AlertError, Alerts, Ringer, Runner, notification, split
+from console.sentinels.notify import LONGEST, QUIET, REMIND, AlertError, Alerts, Ringer, Runner, notification, split
 from tests.unit.hubs import until
 
 PLAIN = {"TERM": "xterm-256color"}

@@ -6,7 +6,7 @@ import pytest
 
 from console.errors import Failure
 from console.verbs.serve import _greet, address
-from console.web.door import Door, loopback
+from console.web.auth import Door, loopback
 
 HERE = "127.0.0.1:8000"
 

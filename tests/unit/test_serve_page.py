@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from console.config import Settings
+from console.settings.file import Settings
 from console.web.child import Page, console
 from tests.tui.synthetic import FakeSource
 

@@ -7,7 +7,7 @@ from statistics import fmean
 
 import pytest
 
-from console.curves import OFFSET, Curves
+from console.simulate.curves import OFFSET, Curves
 from console.verbs.feed import patience
 from driftline.catalog.metrics import METRICS
 

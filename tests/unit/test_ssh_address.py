@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console import ssh
+from console.connect import ssh
 from driftline.rundir import Connection
 
 CONTROL = Path("/tmp/c")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from console.place import Here
-from console.tui import live_source
-from console.tui.live_source import LiveSource
+from console.connect import live_source
+from console.connect.live_source import LiveSource
+from console.connect.target import Here
 from console.tui.watch import Watch
 from driftline.frames import Metrics
 from driftline.keys import add

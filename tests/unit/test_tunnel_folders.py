@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from console import tunnel
+from console.connect import tunnel
 from tests.unit.hubs import PATIENCE
 
 HOLDER = """

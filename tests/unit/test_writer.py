@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from console.cli import main
+from console.connect import source as source_module
+from console.connect.live_source import LiveSource
+from console.connect.target import Here
 from console.errors import FAILED, OK
-from console.place import Here
 from console.store.model import RunModel
-from console.tui import source as source_module
-from console.tui.live_source import LiveSource
 from driftline import audit, wire
 from driftline.client import Client, ClientError, HeldError, Keeper, RefusedError, attach
 from driftline.consumer.rpc import own_session

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 
+from console.connect.source import Link
 from console.store.engines import Reading
 from console.store.model import RunModel
 from console.tui import present
@@ -13,7 +14,6 @@ from console.tui.bindings import bindings
 from console.tui.copy import copy_text
 from console.tui.glyphs import Glyphs
 from console.tui.screens.run_screen import BASE_CSS, RunScreen
-from console.tui.source import Link
 from console.tui.theme import Ink
 from console.tui.views import engines
 from console.tui.views.columns import flow

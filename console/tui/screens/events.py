@@ -7,6 +7,7 @@ from typing import ClassVar, Final
 from textual import work
 from textual.app import ComposeResult
 
+from console.connect.source import Link
 from console.store.log import Entry
 from console.store.model import RunModel
 from console.tui import events_file, present
@@ -14,7 +15,6 @@ from console.tui.bindings import bindings
 from console.tui.copy import copy_text
 from console.tui.glyphs import Glyphs
 from console.tui.screens.run_screen import BASE_CSS, RunScreen
-from console.tui.source import Link
 from console.tui.theme import Ink
 from console.tui.told import told
 from console.tui.views import event_filter, events

@@ -7,13 +7,13 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 
+from console.connect.source import Link
 from console.store.model import RunModel
 from console.tui import present
 from console.tui.bindings import bindings
 from console.tui.glyphs import Glyphs
 from console.tui.present import ChartSpec
 from console.tui.screens.run_screen import BASE_CSS, Direction, RunScreen
-from console.tui.source import Link
 from console.tui.views import corrections
 from console.tui.views import fixes as views
 from console.tui.views.corrections import correction_view

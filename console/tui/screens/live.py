@@ -8,6 +8,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal, Vertical
 
+from console.connect.source import Link
 from console.store.model import RunModel
 from console.tui import present
 from console.tui.alarm_marks import alarmed
@@ -18,7 +19,6 @@ from console.tui.overlay import overlaid
 from console.tui.present import LIVE_CHARTS
 from console.tui.screens.chart_screen import ChartScreen
 from console.tui.screens.run_screen import BASE_CSS
-from console.tui.source import Link
 from console.tui.widgets.chart_view import ChartView
 from console.tui.widgets.line_chart import LineChart
 from console.tui.widgets.panes import EnginePanel, EventLog, FixPanel

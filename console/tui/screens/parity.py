@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.containers import Container
 
+from console.connect.source import Link
 from console.store.model import RunModel
 from console.tui import present
 from console.tui.alarm_marks import alarmed
@@ -19,7 +20,6 @@ from console.tui.present import ChartSpec
 from console.tui.screens.chart_screen import ChartScreen
 from console.tui.screens.picker import RunPicker
 from console.tui.screens.run_screen import BASE_CSS, Direction
-from console.tui.source import Link
 from console.tui.views import parity as views
 from console.tui.views.parity_panes import Limits, VerdictTable
 from console.tui.widgets.chart_view import ChartView

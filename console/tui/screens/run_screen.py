@@ -12,12 +12,12 @@ from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widget import Widget
 
+from console.connect.source import Link
 from console.store.model import RunModel
 from console.tui import actions, lease, present
 from console.tui.bindings import Where
 from console.tui.glyphs import Glyphs
 from console.tui.screens.command_line import CommandLine
-from console.tui.source import Link
 from console.tui.theme import Ink
 from console.tui.updates import TightCompositor
 from console.tui.widgets.bars import BannerBar, FooterBar, HeaderBar

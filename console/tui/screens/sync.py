@@ -7,6 +7,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
+from console.connect.source import Link
 from console.store.model import RunModel
 from console.store.syncs import Sync
 from console.tui import present
@@ -14,7 +15,6 @@ from console.tui.bindings import bindings
 from console.tui.copy import copy_text
 from console.tui.glyphs import Glyphs
 from console.tui.screens.run_screen import BASE_CSS, RunScreen
-from console.tui.source import Link
 from console.tui.theme import Ink
 from console.tui.views import sync
 from console.tui.views.columns import flow

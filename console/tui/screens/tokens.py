@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.widget import Widget
 
+from console.connect.source import Link
 from console.store.model import RunModel
 from console.store.tokens.filter import Filter, complaint, parse
 from console.store.tokens.ring import Token, TokenStore
@@ -18,7 +19,6 @@ from console.tui.bindings import bindings
 from console.tui.copy import copy_text
 from console.tui.glyphs import Glyphs
 from console.tui.screens.run_screen import BASE_CSS, Direction, RunScreen
-from console.tui.source import Link
 from console.tui.views import tokens as views
 from console.tui.views.tokens_copy import copied
 from console.tui.watch import Watch

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from console.gate import Verdict, backend_verdict
+from console.parity.gate import Verdict, backend_verdict
 from console.parity.rules import Rules, load
 from console.store.model import RunModel
 from console.tui.fixrows import who

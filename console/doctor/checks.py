@@ -1,4 +1,5 @@
-"""Verdicts on what a run and this machine are like: facts in, findings out. Pure; `console.probes` gathers the facts.
+"""Verdicts on what a run and this machine are like: facts in, findings out. Pure; `console.doctor.facts` gathers the
+facts.
 
 A finding says what is so, and where it is not well, what to do. `fail` is what must not stay: somebody else can read
 or steer the run, or it cannot work. `warn` is what an operator should know.

@@ -28,9 +28,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from console import ssh
+from console.connect import ssh
+from console.connect.ssh import Address, AddressError, last_words
 from console.process import die_with_parent
-from console.ssh import Address, AddressError, last_words
 from driftline.rundir import Connection
 from driftline.text import sanitize
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Final
 
+from console.connect.source import STALE_AFTER, HeldError, Link, SourceError
+from console.connect.target import Place
 from console.errors import Failure
-from console.place import Place
 from console.store.tokens.frames import is_tokens
-from console.tui.source import STALE_AFTER, HeldError, Link, SourceError
 from driftline import client as hub
 from driftline.client import Client, ClientError, Feed, Keeper
 from driftline.frames import Stamped, Verb

@@ -17,7 +17,7 @@ from typing import Final
 import psutil
 import zmq
 
-from console.doctor import DiskFact, GateFact, PathFact, RayFact, ServerFact, TerminalFact
+from console.doctor.checks import DiskFact, GateFact, PathFact, RayFact, ServerFact, TerminalFact
 from driftline.keys import new_pair
 from driftline.rundir import Connection, RunDir
 from driftline.sockets import Context, Monitor, Socket, configure, dial, secure_client

@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from console.connect.source import Link, Source, SourceError
+from console.connect.target import Place
 from console.errors import NO_RUN, Failure
-from console.place import Place
-from console.tui.source import Link, Source, SourceError
 from driftline.frames import Stamped, Verb
 
 if TYPE_CHECKING:
-    from console.tui.live_source import LiveSource
+    from console.connect.live_source import LiveSource
 
 _TOO_EARLY = "the hub is not connected yet"
 
@@ -35,7 +35,7 @@ class OpeningSource:
 
     def open(self) -> None:
         """Connect. Raises Failure; does nothing where the source has been closed."""
-        from console.tui.live_source import LiveSource
+        from console.connect.live_source import LiveSource
 
         with self._lock:
             try:

@@ -145,13 +145,13 @@ class There:
 
     def __init__(self, name: str, *, key: Path | None, connection: Path | None) -> None:
         # Only now, for a run that is elsewhere.
-        from console import ssh
+        from console.connect import ssh
 
         try:
             self._address = ssh.parse(name)
         except ssh.AddressError as error:
             raise Failure(str(error), USAGE) from error
-        from console.tunnel import Tunnel, TunnelError
+        from console.connect.tunnel import Tunnel, TunnelError
 
         self._error = TunnelError
         self._file = connection

@@ -144,7 +144,7 @@ def check_keys(found: Effective) -> None:
     """Hold the map of keys against the table of bindings. Imports the screens. Raises ConfigError."""
     if not found.settings.keys:
         return
-    from console.tui.keymap import KeymapError, mapped
+    from console.settings.keymap import KeymapError, mapped
 
     try:
         mapped(found.settings.keys)

@@ -14,8 +14,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from console.answers import Answers
-from console.curves import OFFSET, Curves
+from console.simulate.curves import OFFSET, Curves
+from console.simulate.tokens import Answers
 from driftline.catalog.fixes import BY_ID, OFF, ON
 from driftline.frames import Command, EngineFix, EngineState, FixState, How, RunState, Span
 from driftline.producer.probe import Probe

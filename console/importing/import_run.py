@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from console.importing import names, tabular, tensorboard, wandb
+from console.importing import jsonl_csv, names, tensorboard, wandb
 from console.importing.rows import BringError, Log
 from driftline.catalog.metrics import BY_NAME
 from driftline.frames import Event, Frame, FrameError, Metrics, RunState, encode
@@ -86,7 +86,7 @@ def _reader(path: Path, step: str | None) -> Callable[[], Log]:
         if len(runs) > 1:
             raise BringError(f"{path}: {len(runs)} W&B runs in it; name one: {', '.join(run.name for run in runs[:4])}")
         if (path / "wandb-history.jsonl").exists():
-            return lambda: tabular.jsonl(path / "wandb-history.jsonl", step)
+            return lambda: jsonl_csv.jsonl(path / "wandb-history.jsonl", step)
         if tensorboard.files(path):
             return lambda: tensorboard.read(path)
         raise BringError(f"{path}: neither a W&B run (*{wandb.SUFFIX}) nor event files (*{tensorboard.MARK}*) in it")
@@ -95,11 +95,11 @@ def _reader(path: Path, step: str | None) -> Callable[[], Log]:
     if tensorboard.MARK in path.name:
         return lambda: tensorboard.read(path)
     if path.suffix in (".jsonl", ".ndjson"):
-        return lambda: tabular.jsonl(path, step)
+        return lambda: jsonl_csv.jsonl(path, step)
     if path.suffix == ".json":
-        return lambda: tabular.trainer_state(path, step)
+        return lambda: jsonl_csv.trainer_state(path, step)
     if path.suffix in (".csv", ".tsv"):
-        return lambda: tabular.table(path, step)
+        return lambda: jsonl_csv.table(path, step)
     raise BringError(
         f"{path}: of no known kind; allowed: a W&B run ({wandb.SUFFIX}), event files (*{tensorboard.MARK}*), .jsonl, "
         ".csv, trainer_state.json, or a folder of the first two"

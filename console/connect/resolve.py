@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from console.connect.target import Place, Role, place
 from console.errors import FAILED, NO_RUN, USAGE, Failure
-from console.place import Place, Role, place
 from driftline.rundir import RUN_VARIABLE, RunDir, find, list_runs, runs_root
 from driftline.text import sanitize
 

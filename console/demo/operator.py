@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from console.demo.report import Story
 from console.errors import FAILED, USAGE, Failure
-from console.story import Story
 from driftline.catalog.fixes import ON
 from driftline.frames import TERMINAL, Ack, Frame, Verb
 

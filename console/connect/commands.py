@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from console.connect.target import Place
 from console.errors import TIMEOUT, Failure
-from console.place import Place
 from console.status.progress import Progress
 from driftline.client import Client, ClientError, HeldError, HubSilentError
 from driftline.frames import Ack, Verb

@@ -16,9 +16,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from console.errors import FAILED, OK, Failure
-from console.launch import Supervisor
+from console.launch.console_child import Screen
+from console.launch.supervisor import Supervisor
 from console.process.signals import Signals
-from console.screen import Screen
 from console.status.progress import Progress
 from console.status.step_lines import Lines
 from driftline.client import ClientError, Feed, attach

@@ -1,0 +1,1 @@
+"""Connecting to a run: targets, OpenSSH tunnels, commands, and sources of frames."""

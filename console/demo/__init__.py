@@ -1,0 +1,1 @@
+"""The demonstration: its operator and its report."""

@@ -1,0 +1,1 @@
+"""`driftline doctor`: facts about a run and this machine, and verdicts on them."""

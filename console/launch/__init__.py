@@ -1,0 +1,1 @@
+"""Starting a run: preflight checks, the supervisor of its processes, and the run in the foreground."""

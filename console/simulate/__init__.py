@@ -1,0 +1,1 @@
+"""A synthetic run behind a real hub, labelled as synthetic everywhere."""
