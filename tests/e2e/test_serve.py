@@ -54,7 +54,7 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
     with out.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "console.cli", "serve", str(hub.run.path)],
+            [sys.executable, "-P", "-m", "CONSOLE_CLI", "serve", str(hub.run.path)],
             stdout=file, stderr=subprocess.PIPE, text=True, env=clean,
         )  # fmt: skip
     try:

@@ -23,7 +23,7 @@ HEAVY = ("textual", "polars", "zmq", "numpy", "torch", "ray", "vllm", "rich", "p
 def driftline(*args: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
     return subprocess.run(
-        [sys.executable, "-P", "-m", "console.cli", *args],
+        [sys.executable, "-P", "-m", "CONSOLE_CLI", *args],
         capture_output=True,
         text=True,
         timeout=120,
@@ -157,7 +157,7 @@ def test_list_says_what_is_live(tmp_path: Path, ended: RunDir) -> None:
 def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
     for _ in range(40):
         create(tmp_path / "runs", "run")
-    shell = f"{sys.executable} -P -m console.cli list | head -n 1"
+    shell = f"{sys.executable} -P -m CONSOLE_CLI list | head -n 1"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", shell],
         capture_output=True,
@@ -181,7 +181,7 @@ def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
 )
 def test_streams_that_are_closed_or_full_are_no_traceback(tmp_path: Path, shell: str, code: int, said: str) -> None:
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -P -m console.cli {shell}"],
+        ["bash", "-c", f"{sys.executable} -P -m CONSOLE_CLI {shell}"],
         capture_output=True,
         text=True,
         timeout=60,
