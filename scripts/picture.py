@@ -9,10 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from console.cli.verbs.replay import recorded
 from console.errors import Failure
 from console.tui.bindings import TABS
 from console.tui.pictures import pictures
-from console.verbs.replay import recorded
 from driftline.rundir import RunError
 
 

@@ -19,7 +19,7 @@ class Screen:
     """Runs `driftline attach` in the foreground of the terminal while entered."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        self._command = [sys.executable, "-P", "-m", "CONSOLE_CLI", "attach", *arguments]
+        self._command = [sys.executable, "-P", "-m", "console.cli", "attach", *arguments]
         self._child: subprocess.Popen[bytes] | None = None
         self._modes: list[Any] | None = None
 

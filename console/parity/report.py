@@ -61,7 +61,7 @@ def title(metric: str) -> str:
 
 
 def document(comparison: Comparison, causes: dict[str, Cause]) -> dict[str, Any]:
-    """The comparison as plain values; the keys are documented in `console.verbs.compare`."""
+    """The comparison as plain values; the keys are documented in `console.cli.verbs.compare`."""
     return {
         "verdict": comparison.verdict,
         "run": comparison.run.id,

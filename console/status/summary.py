@@ -119,7 +119,7 @@ def newest_step(summary: Summary) -> tuple[int, int]:
 
 
 def document(run_id: str, path: str, summary: Summary, *, live: bool) -> dict[str, Any]:
-    """The summary as plain values for JSON; the keys are documented in `console.verbs.status`."""
+    """The summary as plain values for JSON; the keys are documented in `console.cli.verbs.status`."""
     state = summary.run
     step, version = newest_step(summary)
     return {

@@ -64,7 +64,7 @@ class Exports:
     def _write_evidence(self, run: RunDir) -> None:
         say = partial(self._app.call_from_thread, self._app.say)
         # A process of its own: it draws every screen, which this one is busy with.
-        command = [sys.executable, "-m", "CONSOLE_CLI", "evidence", str(run.path)]
+        command = [sys.executable, "-m", "console.cli", "evidence", str(run.path)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=EVIDENCE_SECONDS, check=False)
         except subprocess.TimeoutExpired:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from console.cli import TABLES
+from console.cli.arguments import TABLES
 from console.tui import appearance, commands
 from console.tui.bindings import TABS, Where
 from console.tui.commands import Known

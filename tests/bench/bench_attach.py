@@ -47,7 +47,7 @@ def bare(environ: dict[str, str]) -> float:
 
 def attached(hub: Hub, environ: dict[str, str]) -> tuple[float, float, float]:
     """Seconds to the first words, the first paint and the first figures."""
-    command = [sys.executable, "-m", "CONSOLE_CLI", "attach", str(hub.run.path)]
+    command = [sys.executable, "-m", "console.cli", "attach", str(hub.run.path)]
     begin = time.perf_counter()
     terminal = Terminal(command, environ, (120, 40))
     try:

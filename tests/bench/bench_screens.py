@@ -171,7 +171,7 @@ def main() -> int:
 
 def driftline(verb: str, path: Path) -> list[str]:
     """The command that opens a run."""
-    return [sys.executable, "-m", "CONSOLE_CLI", verb, str(path)]
+    return [sys.executable, "-m", "console.cli", verb, str(path)]
 
 
 if __name__ == "__main__":

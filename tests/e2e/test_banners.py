@@ -33,7 +33,7 @@ def trainer(hub: Hub) -> Iterator[Probe]:
 
 @pytest.fixture
 def console(hub: Hub, trainer: Probe) -> Iterator[Terminal]:
-    command = [sys.executable, "-m", "CONSOLE_CLI", "attach", str(hub.run.path), "--operate"]
+    command = [sys.executable, "-m", "console.cli", "attach", str(hub.run.path), "--operate"]
     terminal = Terminal(command, environment(hub.run.path.parent), (100, 24))
     try:
         terminal.expect("step 1/90", "LIVE")
@@ -46,7 +46,7 @@ def console(hub: Hub, trainer: Probe) -> Iterator[Terminal]:
 
 
 def status(hub: Hub, *options: str) -> dict[str, object]:
-    command = [sys.executable, "-m", "CONSOLE_CLI", "status", "--run", str(hub.run.path), "--json", *options]
+    command = [sys.executable, "-m", "console.cli", "status", "--run", str(hub.run.path), "--json", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
@@ -121,7 +121,7 @@ def test_a_revoked_key_is_told_on_the_screen(hub: Hub, trainer: Probe, tmp_path:
     key = add(hub.run, "bob", "viewer", "bob")
     brought = tmp_path / "bob.key"
     brought.write_bytes(key.read_bytes())
-    command = [sys.executable, "-m", "CONSOLE_CLI", "attach", "--connection", str(hub.run.connection_file)]
+    command = [sys.executable, "-m", "console.cli", "attach", "--connection", str(hub.run.connection_file)]
     terminal = Terminal([*command, "--key", str(brought)], environment(tmp_path), (100, 24))
     try:
         terminal.expect("step 1/90", "LIVE", "RO")
@@ -134,7 +134,7 @@ def test_a_revoked_key_is_told_on_the_screen(hub: Hub, trainer: Probe, tmp_path:
 
 
 def test_tail_says_the_same_words(hub: Hub, trainer: Probe) -> None:
-    command = [sys.executable, "-m", "CONSOLE_CLI", "tail", "--run", str(hub.run.path)]
+    command = [sys.executable, "-m", "console.cli", "tail", "--run", str(hub.run.path)]
     terminal = Terminal(command, environment(hub.run.path.parent))
     try:
         terminal.expect("reward")

@@ -54,7 +54,7 @@ class Feed:
 
     @staticmethod
     def command(*args: str) -> list[str]:
-        return [sys.executable, "-P", "-m", "CONSOLE_CLI", *args]
+        return [sys.executable, "-P", "-m", "console.cli", *args]
 
     def __call__(self, *args: str, code: int = 0) -> str:
         done = subprocess.run(
@@ -125,7 +125,7 @@ def test_tail_prints_steps_in_order_for_so_long(feed: Feed) -> None:
 
 def test_tail_of_a_closed_pipe_is_quiet(feed: Feed) -> None:
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -P -m CONSOLE_CLI tail --seconds 30 | head -n 3"],
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -P -m console.cli tail --seconds 30 | head -n 3"],
         capture_output=True,
         text=True,
         timeout=LIMIT,

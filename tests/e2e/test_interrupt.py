@@ -55,7 +55,7 @@ class Run:
         (folder / "run.toml").write_text(CONFIG)
         with open(folder / "log", "wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "CONSOLE_CLI", "run", "run.toml", "--headless"],
+                [sys.executable, "-P", "-m", "console.cli", "run", "run.toml", "--headless"],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -94,7 +94,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
 def driftline(live: LiveRun, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command line, without a terminal."""
     return subprocess.run(
-        [sys.executable, "-m", "CONSOLE_CLI", *arguments, "--run", str(live.run.path)],
+        [sys.executable, "-m", "console.cli", *arguments, "--run", str(live.run.path)],
         cwd=REPOSITORY, env={**os.environ}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 

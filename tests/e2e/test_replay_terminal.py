@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def test_a_recording_on_a_terminal(run: RunDir) -> None:
-    terminal = Terminal([sys.executable, "-m", "CONSOLE_CLI", "replay", run.id], environment(run.path.parent))
+    terminal = Terminal([sys.executable, "-m", "console.cli", "replay", run.id], environment(run.path.parent))
     try:
         terminal.expect("step 40/40", "REPLAY", "clip fraction")
         first = terminal.raw.find(b"opening " + run.id.encode())
@@ -49,7 +49,7 @@ def test_a_recording_on_a_terminal(run: RunDir) -> None:
 
 def test_what_cannot_be_opened_is_said_on_the_shells_screen(tmp_path: Path) -> None:
     empty = rundir.create(tmp_path, "empty")
-    terminal = Terminal([sys.executable, "-m", "CONSOLE_CLI", "replay", str(empty.path)], environment(tmp_path))
+    terminal = Terminal([sys.executable, "-m", "console.cli", "replay", str(empty.path)], environment(tmp_path))
     try:
         assert terminal.wait() == 3
         last = terminal.raw.rfind(splash.LEAVE.encode())

@@ -46,7 +46,7 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.chdir(folder)
-            os.execve(sys.executable, [sys.executable, "-P", "-m", "CONSOLE_CLI", *args], environment)
+            os.execve(sys.executable, [sys.executable, "-P", "-m", "console.cli", *args], environment)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.modes = termios.tcgetattr(self.fd)
         self.seen = b""

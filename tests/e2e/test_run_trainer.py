@@ -126,7 +126,7 @@ def _the_effect_was_measured_unasked(live: LiveRun) -> None:
     assert newest.changes == (("processed-logprobs", "off", "on"),)
     assert newest.measures[0].high < 0
     listed = subprocess.run(
-        [sys.executable, "-m", "CONSOLE_CLI", "fix", "list", "--json", "--run", str(live.run.path)],
+        [sys.executable, "-m", "console.cli", "fix", "list", "--json", "--run", str(live.run.path)],
         cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     effect = next(fix for fix in json.loads(listed.stdout) if fix["id"] == "processed-logprobs")["effect"]

@@ -54,7 +54,7 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
     with out.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "CONSOLE_CLI", "serve", str(hub.run.path)],
+            [sys.executable, "-P", "-m", "console.cli", "serve", str(hub.run.path)],
             stdout=file, stderr=subprocess.PIPE, text=True, env=clean,
         )  # fmt: skip
     try:
@@ -161,7 +161,7 @@ def alive(process: psutil.Process) -> bool:
 def test_without_textual_serve_it_says_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['textual_serve.app_service'] = sys.modules['textual_serve'] = None\n"
-        "from console.cli import main; sys.exit(main(['serve']))"
+        "from console.cli.main import main; sys.exit(main(['serve']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, cwd=Path(__file__).parents[2],

@@ -54,7 +54,7 @@ def ssh_children(pid: int) -> list[psutil.Process]:
 
 def driftline(sshd: Sshd, *args: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "CONSOLE_CLI", *args],
+        [sys.executable, "-m", "console.cli", *args],
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -219,7 +219,7 @@ def test_a_key_from_elsewhere_and_its_end(sshd: Sshd, hub: Hub, tmp_path: Path) 
 @pytest.fixture
 def simulated(tmp_path: Path) -> Iterator[Path]:
     """A live synthetic run, for what needs curves."""
-    command = [sys.executable, "-m", "CONSOLE_CLI", "simulate", "--steps", "0", "--rate", "10"]
+    command = [sys.executable, "-m", "console.cli", "simulate", "--steps", "0", "--rate", "10"]
     process = subprocess.Popen(
         command, env=environment(tmp_path), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=None
     )
@@ -232,7 +232,7 @@ def simulated(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_console_comes_back_by_itself_and_leaves_nothing(sshd: Sshd, simulated: Path) -> None:
-    command = [sys.executable, "-m", "CONSOLE_CLI", "attach", sshd.url(simulated), "--operate"]
+    command = [sys.executable, "-m", "console.cli", "attach", sshd.url(simulated), "--operate"]
     terminal = Terminal(command, environment(simulated.parent) | {"PATH": sshd.path}, (100, 24))
     try:
         terminal.expect("clip fraction", "LIVE", "RW")
@@ -264,7 +264,7 @@ def test_the_console_comes_back_by_itself_and_leaves_nothing(sshd: Sshd, simulat
 
 def test_a_question_of_ssh_is_answered_before_the_screen_opens(sshd: Sshd, simulated: Path) -> None:
     path = sshd.locked("open sesame")
-    command = [sys.executable, "-m", "CONSOLE_CLI", "attach", sshd.url(simulated)]
+    command = [sys.executable, "-m", "console.cli", "attach", sshd.url(simulated)]
     terminal = Terminal(command, environment(simulated.parent) | {"PATH": path})
     try:
         terminal.expect("Enter passphrase for key")
@@ -279,7 +279,7 @@ def test_a_question_of_ssh_is_answered_before_the_screen_opens(sshd: Sshd, simul
         terminal.close()
     # Nobody to ask: a script, a status bar.
     done = subprocess.run(
-        [sys.executable, "-m", "CONSOLE_CLI", "status", "--run", sshd.url(simulated)],
+        [sys.executable, "-m", "console.cli", "status", "--run", sshd.url(simulated)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -291,7 +291,7 @@ def test_a_question_of_ssh_is_answered_before_the_screen_opens(sshd: Sshd, simul
 
 
 def test_a_console_that_is_killed_takes_its_ssh_along(sshd: Sshd, simulated: Path) -> None:
-    command = [sys.executable, "-m", "CONSOLE_CLI", "attach", sshd.url(simulated)]
+    command = [sys.executable, "-m", "console.cli", "attach", sshd.url(simulated)]
     terminal = Terminal(command, environment(simulated.parent) | {"PATH": sshd.path})
     try:
         terminal.expect("LIVE", "RO")

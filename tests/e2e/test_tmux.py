@@ -122,7 +122,7 @@ def tmux(tmp_path: Path) -> Iterator[Tmux]:
     runs.mkdir()
     environ = environment(runs) | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with (tmp_path / "simulate.log").open("w") as log:
-        command = [sys.executable, "-m", "CONSOLE_CLI", "simulate", "--steps", "0", "--rate", "4"]
+        command = [sys.executable, "-m", "console.cli", "simulate", "--steps", "0", "--rate", "4"]
         process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     server = Tmux(tmp_path, environ)
     try:

@@ -275,7 +275,7 @@ def console(hub: Hub, texts: list[str]) -> tuple[bytes, int]:
 
     What the terminal got, and the exit code.
     """
-    command = [sys.executable, "-m", "CONSOLE_CLI", "attach", str(hub.run.path), "--operate"]
+    command = [sys.executable, "-m", "console.cli", "attach", str(hub.run.path), "--operate"]
     terminal = Terminal(command, environment(hub.run.path.parent), (160, 50))
     probe = Probe("trainer", hub.run)
     try:
@@ -350,7 +350,7 @@ def headless(hub: Hub) -> None:
         ["keys", "list", "--run", path],
         ["status", "--run", f"{path}/ghost\x1b]0;owned\x07"],
     ):
-        terminal = Terminal([sys.executable, "-m", "CONSOLE_CLI", *verb], environment(hub.run.path.parent))
+        terminal = Terminal([sys.executable, "-m", "console.cli", *verb], environment(hub.run.path.parent))
         try:
             terminal.wait()
             assert terminal.raw, verb
@@ -372,7 +372,7 @@ def test_f24_what_a_hub_says_of_itself_is_cleaned_too(tmp_path: Path) -> None:
         brought.write_bytes(msgspec.json.encode(evil))
         hub.end()
         key = str(hub.run.keys / "viewer.key")
-        command = [sys.executable, "-m", "CONSOLE_CLI", "status", "--run", str(brought), "--key", key]
+        command = [sys.executable, "-m", "console.cli", "status", "--run", str(brought), "--key", key]
         terminal = Terminal(command, environment(tmp_path))
         try:
             assert terminal.wait() == 3

@@ -312,7 +312,7 @@ def test_bell_notification_and_command_on_a_real_terminal(tmp_path: Path):
     clean = {k: v for k, v in os.environ.items() if k not in ("TMUX", "NO_COLOR") and not k.startswith("DRIFTLINE_")}
     command = f"{sys.executable} {tmp_path / 'alarm.py'} {out}"
     terminal = Terminal(
-        [sys.executable, "-P", "-m", "CONSOLE_CLI", "attach", str(hub.run.path), "--bell", "--notify",
+        [sys.executable, "-P", "-m", "console.cli", "attach", str(hub.run.path), "--bell", "--notify",
          "--on-alarm", command],
         clean | {"TERM": "xterm-256color"}, (100, 30),
     )  # fmt: skip

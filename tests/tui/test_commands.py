@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from console.cli import TABLES
-from console.cli import THEMES as CLI_THEMES
+from console.cli.arguments import TABLES
+from console.cli.arguments import THEMES as CLI_THEMES
 from console.settings.file import WEIGHTS as CONFIG_WEIGHTS
 from console.settings.keymap import KeymapError, ident, mapped
 from console.tui import commands

@@ -11,7 +11,7 @@ import msgspec
 import polars as pl
 import pytest
 
-from console.cli import main
+from console.cli.main import main
 from console.evidence.bundle import TABLES, EvidenceError, bundle
 from console.evidence.summary import markdown, safe
 from console.store.load import load

@@ -140,7 +140,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunDir]:
     """A live run: a real hub, real frames through a real probe, made-up numbers."""
     runs = tmp_path_factory.mktemp("runs")
     log = (runs.parent / "simulate.log").open("w")
-    command = [sys.executable, "-m", "CONSOLE_CLI", "simulate", "--steps", "0", "--rate", "10"]
+    command = [sys.executable, "-m", "console.cli", "simulate", "--steps", "0", "--rate", "10"]
     process = subprocess.Popen(command, env=environment(runs), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + LIMIT
@@ -162,7 +162,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunDir]:
 
 @pytest.fixture
 def console(simulated: RunDir) -> Iterator[Terminal]:
-    command = [sys.executable, "-m", "CONSOLE_CLI", "attach", simulated.id, "--operate"]
+    command = [sys.executable, "-m", "console.cli", "attach", simulated.id, "--operate"]
     terminal = Terminal(command, environment(simulated.path.parent))
     try:
         yield terminal
@@ -247,7 +247,7 @@ def test_a_crash_is_told_and_ends_with_a_code(tmp_path: Path):
 
 
 def test_without_colour_no_colour_is_sent(simulated: RunDir):
-    command = [sys.executable, "-m", "CONSOLE_CLI", "attach", simulated.id]
+    command = [sys.executable, "-m", "console.cli", "attach", simulated.id]
     terminal = Terminal(command, environment(simulated.path.parent) | {"NO_COLOR": "1"})
     try:
         terminal.expect("LIVE", "RO")

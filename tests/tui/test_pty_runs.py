@@ -62,7 +62,7 @@ def two(tmp_path: Path) -> Iterator[tuple[Live, Live]]:
 
 @pytest.fixture
 def terminal(two: tuple[Live, Live], tmp_path: Path) -> Iterator[Terminal]:
-    command = [sys.executable, "-m", "CONSOLE_CLI", "attach", *(one.id for one in two), "--operate"]
+    command = [sys.executable, "-m", "console.cli", "attach", *(one.id for one in two), "--operate"]
     terminal = Terminal(command, environment(tmp_path), (120, 40))
     try:
         yield terminal

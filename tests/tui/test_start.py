@@ -34,7 +34,7 @@ def test_what_is_wrong_is_told_on_the_shells_screen(hub: Hub, wrong: str, code: 
     rules.write_text("[nothing" if wrong == "rules" else "")
     if wrong == "key":
         (hub.run.keys / "viewer.key").write_text("no key")
-    command = [sys.executable, "-m", "CONSOLE_CLI", "attach", str(hub.run.path), "--rules", str(rules)]
+    command = [sys.executable, "-m", "console.cli", "attach", str(hub.run.path), "--rules", str(rules)]
     terminal = Terminal(command, environment(hub.run.path.parent), (80, 24))
     try:
         assert terminal.wait() == code

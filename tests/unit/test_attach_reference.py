@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from console.cli import main
+from console.cli.main import main
 from console.errors import NO_RUN
 
 

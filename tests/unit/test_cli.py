@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from console import cli
+from console.cli import arguments
+from console.cli.main import main
 from driftline.rundir import RunDir, create
 
 HEAVY = ("textual", "polars", "zmq", "numpy", "torch", "ray", "vllm", "rich", "psutil")
@@ -23,7 +24,7 @@ HEAVY = ("textual", "polars", "zmq", "numpy", "torch", "ray", "vllm", "rich", "p
 def driftline(*args: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
     return subprocess.run(
-        [sys.executable, "-P", "-m", "CONSOLE_CLI", *args],
+        [sys.executable, "-P", "-m", "console.cli", *args],
         capture_output=True,
         text=True,
         timeout=120,
@@ -157,7 +158,7 @@ def test_list_says_what_is_live(tmp_path: Path, ended: RunDir) -> None:
 def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
     for _ in range(40):
         create(tmp_path / "runs", "run")
-    shell = f"{sys.executable} -P -m CONSOLE_CLI list | head -n 1"
+    shell = f"{sys.executable} -P -m console.cli list | head -n 1"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", shell],
         capture_output=True,
@@ -181,7 +182,7 @@ def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
 )
 def test_streams_that_are_closed_or_full_are_no_traceback(tmp_path: Path, shell: str, code: int, said: str) -> None:
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -P -m CONSOLE_CLI {shell}"],
+        ["bash", "-c", f"{sys.executable} -P -m console.cli {shell}"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -207,7 +208,7 @@ HOMELESS = """
 import pwd, sys
 def unknown(_number): raise KeyError
 pwd.getpwuid = unknown
-from console.cli import main
+from console.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -225,10 +226,11 @@ def test_a_user_without_a_name_and_a_home_has_runs_too(tmp_path: Path) -> None:
 
 INTERRUPTED = """
 import importlib, os, signal, sys
-from console import cli, entry
+import console.cli.main
+from console.cli import entry
 times, real = int(sys.argv.pop(1)), importlib.import_module
 def importing(name):
-    if name.startswith("console.verbs."):
+    if name.startswith("console.cli.verbs."):
         for _ in range(times):
             os.kill(os.getpid(), signal.SIGINT)
         print("whole", flush=True)
@@ -261,7 +263,7 @@ def test_what_works_on_a_runs_files_says_so_of_another_machine(tmp_path: Path, a
 
 PROBE = """
 import sys
-from console.cli import main
+from console.cli.main import main
 try:
     main(sys.argv[1:])
 except SystemExit:
@@ -312,22 +314,22 @@ def test_headless_verbs_import_no_screen_and_no_engine(tmp_path: Path, args: tup
 
 
 def test_every_verb_leads_to_a_function_with_a_docstring() -> None:
-    targets = set(_targets(cli.build()))
+    targets = set(_targets(arguments.build()))
     assert len(targets) == 37
     for target in targets:
         module, _, function = target.partition(":")
         assert getattr(importlib.import_module(module), function).__doc__, target
 
 
-def _verbs(parser: cli.Parser) -> dict[str, cli.Parser]:
+def _verbs(parser: arguments.Parser) -> dict[str, arguments.Parser]:
     return next(one.choices for one in parser._actions if isinstance(one, argparse._SubParsersAction))
 
 
 def test_a_verb_alone_is_told_as_among_all() -> None:
-    every = _verbs(cli.build())
-    assert list(every) == list(cli._TOLD), "each is found by its name, and in the order of the help"
+    every = _verbs(arguments.build())
+    assert list(every) == list(arguments._GROUPS), "each is found by its name, and in the order of the help"
     for verb, parser in every.items():
-        alone = _verbs(cli.build([verb, "--help"]))
+        alone = _verbs(arguments.build([verb, "--help"]))
         assert alone[verb].format_help() == parser.format_help()
         assert len(alone) < len(every)
 
@@ -335,7 +337,7 @@ def test_a_verb_alone_is_told_as_among_all() -> None:
 @pytest.mark.parametrize("args", [["attach", "--bogus"], ["attach", "--fps", "0"], ["fix"], ["fix", "bogus"]])
 def test_what_is_wrong_with_a_verb_is_said_as_among_all(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     told = []
-    for parser in (cli.build(args), cli.build()):
+    for parser in (arguments.build(args), arguments.build()):
         with pytest.raises(SystemExit) as end:
             parser.parse_args(args)
         told.append((end.value.code, capsys.readouterr()))
@@ -343,7 +345,7 @@ def test_what_is_wrong_with_a_verb_is_said_as_among_all(args: list[str], capsys:
     assert told[0][0] == 2
 
 
-def _targets(parser: cli.Parser) -> list[str]:
+def _targets(parser: arguments.Parser) -> list[str]:
     found = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

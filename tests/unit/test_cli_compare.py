@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from console.cli import main
+from console.cli.main import main
+from console.cli.verbs import parity as experiment
 from console.demo.report import Story
 from console.errors import FAILED, OK, USAGE, Failure
 from console.parity.experiment import Planned
 from console.parity.runs import CorrectionChange
-from console.verbs import parity as experiment
 from driftline.config import Config
 from driftline.frames import EngineFix, FixState, Frame, Metrics, RunState, encode
 from driftline.journal.journal import Journal, Record, record_encoder

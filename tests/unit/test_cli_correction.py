@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from console import errors
-from console.cli import main
+from console.cli.main import main
 from driftline.catalog.corrections import BY_ID
 from driftline.frames import Command, RunState
 from driftline.producer.probe import Probe

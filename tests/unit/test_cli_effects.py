@@ -8,11 +8,11 @@ import math
 import msgspec
 import pytest
 
+from console.cli.verbs.fix import _document, _line
+from console.cli.verbs.operate import phases
 from console.formatting import to_json
 from console.status.fix_effects import effect_document, effect_line
 from console.status.summary import summarise
-from console.verbs.act import phases
-from console.verbs.fix import _document, _line
 from driftline.frames import Effect, EngineFix, FixState, Measure, Span
 
 CHANGE = ("processed-logprobs", "off", "on")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import driftline.journal.journal as journal_module
-from console.cli import main
+from console.cli.main import main
 from console.formatting import to_json
 from console.launch.supervisor import Supervisor
 from console.process import tree

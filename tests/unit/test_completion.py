@@ -41,7 +41,7 @@ Tab = Callable[..., list[str]]
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("completion") / "driftline.bash"
-    command = [sys.executable, "-P", "-m", "CONSOLE_CLI", "completion", "bash"]
+    command = [sys.executable, "-P", "-m", "console.cli", "completion", "bash"]
     path.write_bytes(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
     return path
 
@@ -110,7 +110,7 @@ def test_runs_of_the_configured_folder(tmp_path: Path) -> None:
     run = create(tmp_path / "my runs", "kept")
     (tmp_path / "config.toml").write_text(f'runs = "{tmp_path}/my runs"\n')
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
-    command = [sys.executable, "-P", "-m", "CONSOLE_CLI", "completion", "bash"]
+    command = [sys.executable, "-P", "-m", "console.cli", "completion", "bash"]
     made = subprocess.run(
         command, capture_output=True, check=True, timeout=60,
         env=clean | {"DRIFTLINE_CONFIG": str(tmp_path / "config.toml"), "DRIFTLINE_RUNS": "elsewhere"},
@@ -141,6 +141,6 @@ def test_a_tab_starts_no_interpreter(script: Path) -> None:
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_the_other_shells_have_a_script_too(shell: str) -> None:
     """Neither is here to run it; that it is whole is seen by what it names."""
-    command = [sys.executable, "-P", "-m", "CONSOLE_CLI", "completion", shell]
+    command = [sys.executable, "-P", "-m", "console.cli", "completion", shell]
     text = subprocess.run(command, capture_output=True, check=True, timeout=60, text=True).stdout
     assert all(word in text for word in ("driftline_runs", "fp32-lm-head", "sequence-mask", "okabe-ito"))

@@ -237,7 +237,7 @@ def test_nothing_but_two_gets_is_sent(listener: tuple[int, list[str]]) -> None:
 
 def examine(hub: Hub, *args: str) -> tuple[int, dict[str, object], str]:
     done = subprocess.run(
-        [sys.executable, "-m", "CONSOLE_CLI", "doctor", str(hub.run.path), "--json", *args],
+        [sys.executable, "-m", "console.cli", "doctor", str(hub.run.path), "--json", *args],
         capture_output=True,
         text=True,
         timeout=120,
@@ -281,7 +281,7 @@ def test_a_good_run_a_loose_key_and_a_revoked_one(hub: Hub, tmp_path: Path) -> N
 
 
 def test_no_such_run_is_not_an_illness(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "CONSOLE_CLI", "doctor", str(tmp_path / "ghost")]
+    command = [sys.executable, "-m", "console.cli", "doctor", str(tmp_path / "ghost")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stdout) == (3, "")
     assert "no run" in done.stderr

@@ -14,8 +14,8 @@ import msgspec
 import polars as pl
 import pytest
 
-from console import cli
 from console import export as exporting
+from console.cli.main import main
 from console.export import FORMATS, ExportError, export, save
 from console.export.schema import TABLES
 from driftline.catalog.metrics import METRICS
@@ -268,7 +268,7 @@ def test_what_is_no_time_is_one_sentence(
     journal(run, [metrics(1, reward__mean=0.5)])
     out = tmp_path / "m.parquet"
     for option in ("--since", "--until"):
-        assert cli.main(["export", "--run", str(run.path), "--out", str(out), f"{option}={moment}"]) == 2
+        assert main(["export", "--run", str(run.path), "--out", str(out), f"{option}={moment}"]) == 2
         said = f"driftline: '{moment}' is no time; write 2026-03-01T12:30, Unix seconds, or 15m for a time ago\n"
         assert capsys.readouterr().err == said
     for since in (math.nan, math.inf):

@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from console.cli.verbs.correction import consent
 from console.errors import NOT_ENOUGH_DATA, NOT_PARITY, Failure
 from console.parity import gate
 from console.parity.gate import JUDGED, Verdict, backend_verdict, needs_consent, verdict_of_frames
 from console.parity.rules import load
 from console.store.model import RunModel
-from console.verbs.correction import consent
 from driftline.catalog.corrections import BY_ID
 from driftline.frames import EngineFix, FixState, Frame, Metrics, Stamped, encode
 from tests.unit.parity_curves import healthy

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from console import cli
+from console.cli.main import main
 from console.export import frame
 from console.importing import names, tensorboard, wandb
 from console.importing.import_run import bring, read
@@ -260,19 +260,19 @@ def test_an_import_is_a_run_that_every_verb_reads(
     monkeypatch.setenv("DRIFTLINE_RUNS", str(tmp_path / "runs"))
     path = tmp_path / "old.jsonl"
     path.write_text("".join(f'{{"step": {s}, "rl/reward": {s / 4}, "own": {s}}}\n' for s in range(1, 21)))
-    assert cli.main(["import", str(path), "--as", "reference", "--json"]) == 0
+    assert main(["import", str(path), "--as", "reference", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["steps"], told["first"], told["last"]) == (20, 1, 20)
     assert (told["mapped"], told["kept"]) == ({"rl/reward": "reward/mean"}, ["own"])
     table = frame(find(told["run"]), "metrics")
     assert table["reward/mean"].to_list() == [s / 4 for s in range(1, 21)]
     assert table["own"].to_list() == [float(s) for s in range(1, 21)]
-    assert cli.main(["status", "--run", told["run"], "--json"]) == 0
+    assert main(["status", "--run", told["run"], "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
     assert (status["status"], status["step"], status["detail"]) == ("finished", 20, "imported from JSONL old")
-    assert cli.main(["query", "--run", told["run"], "SELECT kind FROM events"]) == 0
+    assert main(["query", "--run", told["run"], "SELECT kind FROM events"]) == 0
     assert "run.imported" in capsys.readouterr().out
-    assert cli.main(["export", "--run", told["run"], "--out", str(tmp_path / "m.parquet")]) == 0
+    assert main(["export", "--run", told["run"], "--out", str(tmp_path / "m.parquet")]) == 0
     assert pl.read_parquet(tmp_path / "m.parquet").height == 20
 
 

@@ -54,7 +54,7 @@ class Started:
         }
         with open(folder / "out", "wb") as out, open(folder / "err", "wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "CONSOLE_CLI", "run", "run.toml", "--headless"],
+                [sys.executable, "-P", "-m", "console.cli", "run", "run.toml", "--headless"],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -227,7 +227,7 @@ def test_the_error_in_a_log(tmp_path: Path, log: str, error: str) -> None:
 def test_a_hub_that_may_not_listen_there(tmp_path: Path) -> None:
     environment = os.environ | {"DRIFTLINE_RUNS": str(tmp_path / "runs")}
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "CONSOLE_CLI", "hub", "--bind", "0.0.0.0"],
+        [sys.executable, "-P", "-m", "console.cli", "hub", "--bind", "0.0.0.0"],
         capture_output=True,
         text=True,
         timeout=LIMIT,
@@ -249,7 +249,7 @@ def test_a_hub_goes_on_with_a_run_whose_connection_file_is_damaged(tmp_path: Pat
 def test_a_place_that_cannot_hold_runs(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "CONSOLE_CLI", "simulate"],
+        [sys.executable, "-P", "-m", "console.cli", "simulate"],
         capture_output=True,
         text=True,
         timeout=LIMIT,

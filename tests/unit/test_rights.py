@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from console.cli import main
+from console.cli.main import main
 from console.errors import FAILED, OK
 from driftline import wire
 from driftline.client import Client, Feed, RefusedError, attach

@@ -165,7 +165,7 @@ def test_a_live_run_is_followed_and_a_command_is_run(tmp_path: Path, hub: Hub) -
     env = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
     with shown.open("w") as file:
         watch = subprocess.Popen(
-            [sys.executable, "-P", "-m", "CONSOLE_CLI", "watch", str(hub.run.path), "--exit-code", "--bell",
+            [sys.executable, "-P", "-m", "console.cli", "watch", str(hub.run.path), "--exit-code", "--bell",
              "--on-alarm", command],
             stdout=file, stderr=subprocess.PIPE, text=True, env=env,
         )  # fmt: skip

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from console.cli.verbs.serve import _greet, address
 from console.errors import Failure
-from console.verbs.serve import _greet, address
 from console.web.auth import Door, loopback
 
 HERE = "127.0.0.1:8000"

@@ -7,8 +7,8 @@ from statistics import fmean
 
 import pytest
 
+from console.cli.verbs.hub import patience
 from console.simulate.curves import OFFSET, Curves
-from console.verbs.feed import patience
 from driftline.catalog.metrics import METRICS
 
 SYNC = (0.03, 0.04, 0.005)

@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from console import cli
+from console.cli import arguments
+from console.cli.main import main
 from console.export import FORMATS, ExportError, build, compacted, export, frame, metric_rows, query, scan, through_hub
 from console.export.polars_columns import stacked
 from console.export.schema import TABLES
@@ -311,26 +312,26 @@ def test_a_lazy_table_reads_what_is_asked_and_can_be_collected_again(run: RunDir
 
 def test_verbs(run: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--run", str(run.path)]
-    assert cli.main(["export", *where, "--out", str(tmp_path / "t.csv"), "--table", "tokens", "--steps", "2"]) == 0
+    assert main(["export", *where, "--out", str(tmp_path / "t.csv"), "--table", "tokens", "--steps", "2"]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 't.csv'}: 15 rows, 12 columns\n"
-    assert cli.main(["query", *where, "SELECT step, engine FROM tokens WHERE step = 1 LIMIT 2"]) == 0
+    assert main(["query", *where, "SELECT step, engine FROM tokens WHERE step = 1 LIMIT 2"]) == 0
     assert capsys.readouterr().out == "step  engine\n   1  engine-0\n   1  engine-1\n"
-    assert cli.main(["query", *where, "--format", "json", "SELECT min(time) AS t FROM tokens"]) == 0
+    assert main(["query", *where, "--format", "json", "SELECT min(time) AS t FROM tokens"]) == 0
     assert json.loads(capsys.readouterr().out) == [{"t": "2026-09-21T14:13:21.250000+00:00"}]
-    assert cli.main(["query", *where, "--format", "csv", "SELECT count(*) AS n FROM syncs"]) == 0
+    assert main(["query", *where, "--format", "csv", "SELECT count(*) AS n FROM syncs"]) == 0
     assert capsys.readouterr().out == f"n\n{2 * STEPS}\n"
-    assert cli.main(["query", *where, "--out", str(tmp_path / "q.parquet"), "SELECT step FROM metrics"]) == 0
+    assert main(["query", *where, "--out", str(tmp_path / "q.parquet"), "SELECT step FROM metrics"]) == 0
     assert pl.read_parquet(tmp_path / "q.parquet").height == STEPS + 1
     capsys.readouterr()
-    assert cli.main(["export", *where, "--out", str(tmp_path / "x.csv"), "--steps", "9:2"]) == 2
+    assert main(["export", *where, "--out", str(tmp_path / "x.csv"), "--steps", "9:2"]) == 2
     assert capsys.readouterr().err == "driftline: the range of steps 9:2 ends before it begins\n"
-    assert cli.main(["query", *where, "SELECT nope FROM events"]) == 1
-    assert cli.main(["query", *where, "--format", "parquet", "SELECT step FROM metrics"]) == 2
+    assert main(["query", *where, "SELECT nope FROM events"]) == 1
+    assert main(["query", *where, "--format", "parquet", "SELECT step FROM metrics"]) == 2
     assert not (tmp_path / "x.csv").exists()
 
 
 def test_the_command_line_knows_every_table() -> None:
-    assert tuple(TABLES) == cli.TABLES
+    assert tuple(TABLES) == arguments.TABLES
 
 
 def test_a_synthetic_run_says_so_in_every_choice(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from console import cli
+from console.cli.main import main
 from console.export import FORMATS, build, export, frame, query, scan, write
 from console.export.plan import Answer
 from console.export.schema import TABLES, Column
@@ -207,7 +207,7 @@ def test_an_export_that_a_signal_stops_leaves_nothing(
     own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     before = signal.signal(number, own)
     try:
-        assert cli.main(["export", "--run", str(run.path), "--out", str(out / f"m{suffix}")]) == 128 + number
+        assert main(["export", "--run", str(run.path), "--out", str(out / f"m{suffix}")]) == 128 + number
         assert list(out.iterdir()) == []
         assert signal.getsignal(number) is own
     finally:
@@ -243,12 +243,12 @@ def test_compacted_tables_that_are_damaged_are_one_sentence(
         path.unlink()
     for path in (run.parquet / "reports").iterdir():
         path.write_bytes(path.read_bytes()[:100])
-    assert cli.main([verb[0], "--run", str(run.path), *verb[1:]]) == 1
+    assert main([verb[0], "--run", str(run.path), *verb[1:]]) == 1
     said = capsys.readouterr().err
     assert "what was compacted of segment 1 cannot be read; see: driftline compact" in said
     assert said.count("\n") == 1
     assert not Path("m.csv").exists()
-    assert cli.main(["compare", str(run.path), str(run.path)]) == 2
+    assert main(["compare", str(run.path), str(run.path)]) == 2
     said = capsys.readouterr().err
     assert "what was compacted cannot be read; see: driftline compact" in said
     assert said.count("\n") == 1

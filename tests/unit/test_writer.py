@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from console.cli import main
+from console.cli.main import main
 from console.connect import source as source_module
 from console.connect.live_source import LiveSource
 from console.connect.target import Here

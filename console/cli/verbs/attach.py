@@ -51,8 +51,8 @@ def attach(args: argparse.Namespace) -> int:
 
 def _guards(args: argparse.Namespace) -> Guards:
     """The sentinels as the arguments have them. Raises Failure."""
+    from console.cli.verbs.sentinels import alerts, read
     from console.tui.guard import guards
-    from console.verbs.sentinels import alerts, read
 
     return guards(read(args.rules), alerts(args))
 

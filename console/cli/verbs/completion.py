@@ -12,7 +12,7 @@ from typing import Final
 
 import shtab
 
-from console.cli import build
+from console.cli.main import build
 from console.errors import OK
 from console.settings import file
 from driftline.catalog.corrections import CORRECTIONS

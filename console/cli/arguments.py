@@ -1,29 +1,13 @@
-"""The `driftline` command: arguments, dispatch and exit codes.
-
-A verb's module is imported only when it is asked for, so `--help`, `--version` and `list` cost an interpreter start,
-and nothing but `attach` (and `run` or `demo` on a terminal, through it) ever imports a screen.
-
-Exit codes: 0 done; 1 what was asked for failed (a command failed, was refused or expired; a run failed); 2 bad
-arguments or configuration; 3 no such run, or no live one; 4 `--wait` timed out; 5 a run is not at parity with its
-reference, 6 not enough data to say so; 7 a sentinel has raised an alarm (`watch --exit-code`); 130 ctrl-C.
-"""
+"""Arguments of every verb. A verb's module is named here and imported only when it runs."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import io
-import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, TypeVar
 
 from console import errors
-from console.errors import Failure
-from console.process.interrupt import patient
 from driftline import __version__
-from driftline.rundir import RUNS_VARIABLE, RunError
-from driftline.text import sanitize
 
 MARKERS = ("braille", "block", "ascii")
 THEMES = ("auto", "dark", "light", "okabe-ito", "contrast", "dark-16", "light-16", "mono")
@@ -45,86 +29,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(errors.USAGE, f"driftline: {message}; see: {self.prog} --help\n")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return its exit code."""
-    _whole_streams()
-    try:
-        with patient():
-            args = build(sys.argv[1:] if argv is None else argv).parse_args(argv)
-            _configure(args)
-            module, _, function = str(args.verb).partition(":")
-            verb: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
-        code = verb(args)
-        sys.stdout.flush()
-        return code
-    except Failure as failure:
-        return _fail(str(failure), failure.code)
-    except RunError as error:
-        return _fail(str(error), errors.NO_RUN)
-    except KeyboardInterrupt:
-        return errors.INTERRUPTED
-    except BrokenPipeError:
-        # The reader (head, less) has had enough.
-        _give_up_stdout()
-        return errors.OK
-    except OSError as error:
-        # The system's own refusals, wherever they are met: a full disk, a file of somebody else's.
-        _give_up_stdout()
-        return _fail(f"{error.filename or 'cannot go on'}: {(error.strerror or str(error)).lower()}", errors.FAILED)
-
-
-def _whole_streams() -> None:
-    """Streams that were closed (`<&-`, `>&-`) become /dev/null: else the next file opened would take their place.
-
-    And what a terminal's encoding cannot show is written in escapes, not a reason to end.
-    """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  as long as the process
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _give_up_stdout() -> None:
-    """Python flushes stdout once more at exit: where that would fail, give it somewhere to go."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _configure(args: argparse.Namespace) -> None:
-    """Fill in what the operator has configured and no option has said. Raises Failure for a file that is wrong."""
-    if str(args.verb).startswith(("console.verbs.config:", "console.verbs.completion:")):
-        return  # they look at the file themselves, and must work when it is wrong
-    from console.settings import file
-
-    screen = hasattr(args, "marker")
-    if not screen and not os.environ.get(file.CONFIG_VARIABLE) and not file.path(os.environ).exists():
-        return
-    try:
-        found = file.load(os.environ, {name: getattr(args, name, None) for name in ("theme", "marker", "fps")})
-        if screen:
-            file.check_keys(found)
-    except file.ConfigError as error:
-        raise Failure(str(error), errors.USAGE) from error
-    settings = found.settings
-    if settings.runs:
-        os.environ[RUNS_VARIABLE] = settings.runs
-    if screen:
-        args.marker, args.fps, args.settings = settings.marker, settings.fps, settings
-    if hasattr(args, "on_alarm"):
-        args.bell, args.notify = args.bell or settings.notify.bell, args.notify or settings.notify.notify
-        args.on_alarm = args.on_alarm or settings.notify.on_alarm or None
-
-
-def _fail(message: str, code: int) -> int:
-    if message:
-        # It may quote a path, or what a model or another machine wrote.
-        print(f"driftline: {sanitize(message).rstrip('.')}", file=sys.stderr)
-    return code
-
-
 def build(argv: Sequence[str] = ()) -> Parser:
     """The parser: of all verbs, or where the first argument is one, only of those that are told with it.
 
@@ -141,29 +45,29 @@ def build(argv: Sequence[str] = ()) -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"driftline {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    told = _TOLD.get(argv[0]) if argv else None
-    for tell in [told] if told is not None else dict.fromkeys(_TOLD.values()):
+    told = _GROUPS.get(argv[0]) if argv else None
+    for tell in [told] if told is not None else dict.fromkeys(_GROUPS.values()):
         tell(verbs)
     return parser
 
 
-def _starting(verbs: argparse._SubParsersAction[Parser]) -> None:
-    run = _verb(verbs, "run", "console.verbs.start:run", "start a run and watch it")
+def _add_starting_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
+    run = _add_verb(verbs, "run", "run:run", "start a run and watch it")
     run.add_argument("config", metavar="CONFIG", help="TOML file, for example configs/demo.toml")
     run.add_argument("--steps", type=_positive, metavar="N", help="trainer steps, instead of run.steps")
     run.add_argument("--name", help="first part of the run's id, instead of run.name")
     run.add_argument("--headless", action="store_true", help="print steps and events instead of opening the console")
-    _screen(run)
-    demo = _verb(verbs, "demo", "console.verbs.start:demo", "the demonstration: vLLM's defaults, then the fixes, live")
+    _add_screen_options(run)
+    demo = _add_verb(verbs, "demo", "run:demo", "the demonstration: vLLM's defaults, then the fixes, live")
     demo.add_argument("--config", metavar="CONFIG", help="another file than configs/demo.toml")
     demo.add_argument("--headless", action="store_true", help="play the operator, as without a terminal")
-    _screen(demo)
-    simulate = _verb(verbs, "simulate", "console.verbs.feed:simulate", "a synthetic feed, to learn the console on")
+    _add_screen_options(demo)
+    simulate = _add_verb(verbs, "simulate", "hub:simulate", "a synthetic feed, to learn the console on")
     simulate.add_argument("--steps", type=_natural, default=900, metavar="N", help="0: until ctrl-C (default 900)")
     simulate.add_argument("--rate", type=_above_zero, default=2.0, metavar="HZ", help="steps a second (default 2)")
     simulate.add_argument("--engines", type=_positive, default=2, metavar="N", help="engines to pretend (default 2)")
     simulate.add_argument("--seed", type=_natural, default=0, metavar="N", help="of its numbers (default 0)")
-    hub = _verb(verbs, "hub", "console.verbs.feed:hub", "a hub for your own trainer")
+    hub = _add_verb(verbs, "hub", "hub:hub", "a hub for your own trainer")
     hub.add_argument("--name", default="run", help="first part of the run's id (default run)")
     hub.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="interface to listen on (default loopback)")
     hub.add_argument("--run", metavar="RUN", help="an existing run directory, to go on with it")
@@ -172,78 +76,78 @@ def _starting(verbs: argparse._SubParsersAction[Parser]) -> None:
     hub.add_argument("--compact", action="store_true", help="write the closed part of the journal as Parquet meanwhile")
 
 
-def _attaching(verbs: argparse._SubParsersAction[Parser]) -> None:
-    attach = _verb(verbs, "attach", "console.verbs.attach:attach", "open the console on a live run")
+def _add_attach(verbs: argparse._SubParsersAction[Parser]) -> None:
+    attach = _add_verb(verbs, "attach", "attach:attach", "open the console on a live run")
     attach.add_argument("runs", nargs="*", metavar="RUN", help="also ssh://[user@]host[:port]/path/to/run; several too")
     attach.add_argument("--connection", metavar="FILE", help="a connection file from elsewhere (needs --key)")
-    _key(attach)
+    _add_key(attach)
     attach.add_argument("--operate", action="store_true", help="allow acting on the run (needs the operator's key)")
     text = "hold the run against this one (id, path or FILE.parquet); again for more seeds of it"
     attach.add_argument("--reference", action="append", default=[], metavar="RUN", help=text)
-    _screen(attach)
-    _theme(attach)
-    _alarms(attach)
+    _add_screen_options(attach)
+    _add_theme(attach)
+    _add_alarm_options(attach)
 
 
-def _recorded(verbs: argparse._SubParsersAction[Parser]) -> None:
-    replay = _verb(verbs, "replay", "console.verbs.replay:replay", "a recorded run on the same screens, from any step")
+def _add_recorded_run_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
+    replay = _add_verb(verbs, "replay", "replay:replay", "a recorded run on the same screens, from any step")
     replay.add_argument("run", nargs="?", metavar="RUN", help="id or path of a run directory, or of a copy of one")
     replay.add_argument("--from", dest="start", type=_natural, metavar="STEP", help="play from this step on")
     replay.add_argument("--speed", type=_above_zero, metavar="X", help="times as fast as it was (default 1)")
     replay.add_argument("--rules", metavar="FILE", help="TOML over the packaged rules of the sentinels")
-    _screen(replay)
-    _theme(replay)
-    evidence = _verb(verbs, "evidence", "console.verbs.evidence:evidence", "all about a run in one folder")
+    _add_screen_options(replay)
+    _add_theme(replay)
+    evidence = _add_verb(verbs, "evidence", "evidence:evidence", "all about a run in one folder")
     evidence.add_argument("run", nargs="?", metavar="RUN", help="id or path of a run directory, or of a copy of one")
     evidence.add_argument("--out", metavar="FOLDER", help="a new folder (default: in the run's snapshots)")
 
 
-def _telling(verbs: argparse._SubParsersAction[Parser]) -> None:
-    listing = _verb(verbs, "list", "console.verbs.listing:runs", "the runs here, newest first")
-    _json(listing)
-    status = _verb(verbs, "status", "console.verbs.status:status", "one line about a run, fit for a status bar")
-    _run(status)
-    _key(status)
-    _json(status)
-    tail = _verb(verbs, "tail", "console.verbs.tail:tail", "one line for each step and event, as they come")
-    _run(tail)
-    _key(tail)
+def _add_status_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
+    listing = _add_verb(verbs, "list", "list:runs", "the runs here, newest first")
+    _add_json(listing)
+    status = _add_verb(verbs, "status", "status:status", "one line about a run, fit for a status bar")
+    _add_run(status)
+    _add_key(status)
+    _add_json(status)
+    tail = _add_verb(verbs, "tail", "tail:tail", "one line for each step and event, as they come")
+    _add_run(tail)
+    _add_key(tail)
     tail.add_argument("--seconds", type=_above_zero, metavar="N", help="end after N seconds")
 
 
-def _serving(verbs: argparse._SubParsersAction[Parser]) -> None:
-    serve = _verb(verbs, "serve", "console.verbs.serve:serve", "the console in a browser, read-only, on loopback")
+def _add_serve(verbs: argparse._SubParsersAction[Parser]) -> None:
+    serve = _add_verb(verbs, "serve", "serve:serve", "the console in a browser, read-only, on loopback")
     serve.add_argument("run", nargs="?", metavar="RUN", help="id or path of a run here (default: the newest live one)")
-    _key(serve)
+    _add_key(serve)
     serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default %(default)s)")
     serve.add_argument("--port", type=_natural, default=0, metavar="N", help="0: a free one (default)")
     serve.add_argument("--public", action="store_true", help="allow an address that others can reach")
     serve.add_argument("--rules", metavar="FILE", help="TOML over the packaged rules of the sentinels")
-    _screen(serve)
-    _theme(serve)
+    _add_screen_options(serve)
+    _add_theme(serve)
 
 
-def _guarding_numbers(verbs: argparse._SubParsersAction[Parser]) -> None:
-    watch = _verb(verbs, "watch", "console.verbs.watch:watch", "the sentinels: alarms of a run as they come and go")
+def _add_sentinel_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
+    watch = _add_verb(verbs, "watch", "watch:watch", "the sentinels: alarms of a run as they come and go")
     watch.add_argument("run", nargs="?", metavar="RUN", help="id, path or ssh://... (default: the newest live run)")
-    _key(watch)
-    _json(watch)
+    _add_key(watch)
+    _add_json(watch)
     watch.add_argument("--once", action="store_true", help="print the alarms that stand now, and end")
     watch.add_argument("--seconds", type=_above_zero, metavar="N", help="end after N seconds")
     watch.add_argument("--exit-code", action="store_true", help=f"exit with {errors.ALARM} if an alarm was raised")
-    _alarms(watch)
-    rules = _verb(verbs, "sentinels", "", "the rules of the alarms").add_subparsers(metavar="VERB", required=True)
-    show = _verb(rules, "show", "console.verbs.sentinels:show", "print the rules, with where their limits come from")
+    _add_alarm_options(watch)
+    rules = _add_verb(verbs, "sentinels", "", "the rules of the alarms").add_subparsers(metavar="VERB", required=True)
+    show = _add_verb(rules, "show", "sentinels:show", "print the rules, with where their limits come from")
     show.add_argument("--rules", metavar="FILE", help="with a file of yours over the packaged rules")
-    _json(show)
-    check = _verb(rules, "check", "console.verbs.sentinels:check", "can a file of rules be used?")
+    _add_json(show)
+    check = _add_verb(rules, "check", "sentinels:check", "can a file of rules be used?")
     check.add_argument("file", metavar="FILE", help="TOML, see docs/sentinels.md")
 
 
-def _keeping(verbs: argparse._SubParsersAction[Parser]) -> None:
-    export = _verb(verbs, "export", "console.verbs.export:export", "write a table of a run, live or ended, to a file")
-    _run(export)
-    _key(export)
+def _add_table_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
+    export = _add_verb(verbs, "export", "export:export", "write a table of a run, live or ended, to a file")
+    _add_run(export)
+    _add_key(export)
     export.add_argument("--out", required=True, metavar="FILE", help=".parquet, .csv, .ndjson or .arrow")
     export.add_argument("--table", choices=TABLES, default="metrics", help="default metrics: one row a trainer step")
     export.add_argument("--columns", metavar="A,B", help="only these columns (metrics: aliases too)")
@@ -251,25 +155,25 @@ def _keeping(verbs: argparse._SubParsersAction[Parser]) -> None:
     export.add_argument("--since", metavar="TIME", help="from then on: 2026-03-01T12:30, Unix seconds, or 15m for ago")
     export.add_argument("--until", metavar="TIME", help="up to then")
     export.add_argument("--long", action="store_true", help="metrics as one row a number: step, time, metric, value")
-    query = _verb(verbs, "query", "console.verbs.query:query", "SQL over the tables of a run")
+    query = _add_verb(verbs, "query", "query:query", "SQL over the tables of a run")
     query.add_argument("sql", metavar="SQL", help='for example: SELECT step, "reward/mean" FROM metrics WHERE step > 9')
-    _run(query)
-    _key(query)
+    _add_run(query)
+    _add_key(query)
     query.add_argument("--format", choices=("table", "csv", "json", "parquet"), default="table")
     query.add_argument("--out", metavar="FILE", help="write it: .parquet, .csv, .ndjson or .arrow")
-    compact = _verb(verbs, "compact", "console.verbs.compact:compact", "write the closed part of a journal as Parquet")
-    _run(compact)
+    compact = _add_verb(verbs, "compact", "compact:compact", "write the closed part of a journal as Parquet")
+    _add_run(compact)
     compact.add_argument("--check", action="store_true", help="read what is written back, checksums and all, instead")
-    bring = _verb(verbs, "import", "console.verbs.bring:bring", "another framework's log, as a run of its own")
+    bring = _add_verb(verbs, "import", "import_run:bring", "another framework's log, as a run of its own")
     bring.add_argument("path", metavar="PATH", help="a W&B offline run, TensorBoard events, a JSONL or CSV file")
     bring.add_argument("--as", dest="name", required=True, metavar="NAME", help="first part of the new run's id")
     bring.add_argument("--step", metavar="NAME", help="JSONL and CSV: the name of the step, where it is not found")
-    _json(bring)
+    _add_json(bring)
 
 
-def _judging(verbs: argparse._SubParsersAction[Parser]) -> None:
+def _add_parity_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = "is a run at parity with its reference, and if not, since when"
-    compare = _verb(verbs, "compare", "console.verbs.compare:compare", text)
+    compare = _add_verb(verbs, "compare", "compare:compare", text)
     text = "reference runs (seeds of one configuration), then the run: id, path or FILE.parquet"
     compare.add_argument("runs", nargs="+", metavar="RUN", help=text)
     compare.add_argument("--rules", metavar="FILE", help="other rules than console/parity/rules.toml")
@@ -277,9 +181,9 @@ def _judging(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = "judge as after a switch there: time to come home is granted"
     compare.add_argument("--from", type=_natural, dest="start", metavar="STEP", help=text)
     compare.add_argument("--until", type=_natural, metavar="STEP", help="up to and with this step")
-    _json(compare)
+    _add_json(compare)
     text = "the experiment: reference runs, vLLM's defaults, and the fixes switched on live"
-    parity = _verb(verbs, "parity", "console.verbs.parity:parity", text)
+    parity = _add_verb(verbs, "parity", "parity:parity", text)
     parity.add_argument("--config", metavar="CONFIG", help="another reference than configs/reference.toml")
     steps, switch, seeds = PARITY
     parity.add_argument("--steps", type=_positive, default=steps, metavar="N", help=f"of each run (default {steps})")
@@ -290,126 +194,126 @@ def _judging(verbs: argparse._SubParsersAction[Parser]) -> None:
     parity.add_argument("--out", default="parity.svg", metavar="FILE", help="the figure (default %(default)s)")
 
 
-def _acting(verbs: argparse._SubParsersAction[Parser]) -> None:
-    fix = _verb(verbs, "fix", "", "the backend fixes of a run").add_subparsers(metavar="VERB", required=True)
-    listing = _verb(fix, "list", "console.verbs.fix:listing", "what each fix is doing, engine by engine")
-    _run(listing)
-    _json(listing)
-    setting = _verb(fix, "set", "console.verbs.fix:setting", "switch a fix on every engine, while the run goes on")
+def _add_operator_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
+    fix = _add_verb(verbs, "fix", "", "the backend fixes of a run").add_subparsers(metavar="VERB", required=True)
+    listing = _add_verb(fix, "list", "fix:listing", "what each fix is doing, engine by engine")
+    _add_run(listing)
+    _add_json(listing)
+    setting = _add_verb(fix, "set", "fix:setting", "switch a fix on every engine, while the run goes on")
     setting.add_argument("id", metavar="ID", help="see: driftline fix list")
     setting.add_argument("value", metavar="VALUE", help="on, off, or what else the fix knows: removed, wait")
-    _run(setting)
-    _lead(setting)
-    _wait(setting, "until every engine reports the value")
-    _json(setting)
-    _correcting(verbs)
-    sync = _verb(verbs, "sync", "console.verbs.act:sync", "pause, load weights, resume, on every engine")
-    _run(sync)
-    _lead(sync)
-    _wait(sync, "until every engine has the weights, and print its phases")
-    _json(sync)
+    _add_run(setting)
+    _add_take_over(setting)
+    _add_wait(setting, "until every engine reports the value")
+    _add_json(setting)
+    _add_correction_verbs(verbs)
+    sync = _add_verb(verbs, "sync", "operate:sync", "pause, load weights, resume, on every engine")
+    _add_run(sync)
+    _add_take_over(sync)
+    _add_wait(sync, "until every engine has the weights, and print its phases")
+    _add_json(sync)
     for name, text in (
         ("pause", "pause generation on every engine, under a lease"),
         ("resume", "resume generation"),
         ("stop", "end the run in good order"),
     ):
-        verb = _verb(verbs, name, f"console.verbs.act:{name}", text)
-        _run(verb)
-        _lead(verb)
-        _wait(verb, "until the run has ended" if name == "stop" else "until it has taken effect")
+        verb = _add_verb(verbs, name, f"operate:{name}", text)
+        _add_run(verb)
+        _add_take_over(verb)
+        _add_wait(verb, "until the run has ended" if name == "stop" else "until it has taken effect")
 
 
-def _correcting(verbs: argparse._SubParsersAction[Parser]) -> None:
+def _add_correction_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = "objective-side corrections, behind the parity verdict"
-    correction = _verb(verbs, "correction", "", text).add_subparsers(metavar="VERB", required=True)
-    listing = _verb(correction, "list", "console.verbs.correction:listing", "what there is, what is on, and the gate")
-    _run(listing)
-    _json(listing)
-    setting = _verb(correction, "set", "console.verbs.correction:setting", "correct the objective from now on")
+    correction = _add_verb(verbs, "correction", "", text).add_subparsers(metavar="VERB", required=True)
+    listing = _add_verb(correction, "list", "correction:listing", "what there is, what is on, and the gate")
+    _add_run(listing)
+    _add_json(listing)
+    setting = _add_verb(correction, "set", "correction:setting", "correct the objective from now on")
     setting.add_argument("value", metavar="ID", help="see: driftline correction list; off: none")
     text = "although the backend has not passed parity; without a terminal to ask on"
     setting.add_argument("--despite-parity", action="store_true", help=text)
-    _run(setting)
-    _lead(setting)
-    _wait(setting, "until the trainer uses it")
-    _json(setting)
+    _add_run(setting)
+    _add_take_over(setting)
+    _add_wait(setting, "until the trainer uses it")
+    _add_json(setting)
 
 
-def _guarding(verbs: argparse._SubParsersAction[Parser]) -> None:
-    doctor = _verb(verbs, "doctor", "console.verbs.doctor:examine", "keys, clock, disk, doors: is all well?")
+def _add_key_and_doctor_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
+    doctor = _add_verb(verbs, "doctor", "doctor:examine", "keys, clock, disk, doors: is all well?")
     doctor.add_argument("run", nargs="?", metavar="RUN", help="id, path or ssh://... (default: the newest live run)")
-    _key(doctor)
-    _json(doctor)
-    keys = _verb(verbs, "keys", "", "who may watch and steer a run").add_subparsers(metavar="VERB", required=True)
-    new = _verb(keys, "new", "console.verbs.keys:new", "make a key pair and grant it a role")
+    _add_key(doctor)
+    _add_json(doctor)
+    keys = _add_verb(verbs, "keys", "", "who may watch and steer a run").add_subparsers(metavar="VERB", required=True)
+    new = _add_verb(keys, "new", "keys:new", "make a key pair and grant it a role")
     new.add_argument("name", metavar="NAME", help="whose key it is; also its file in the run's keys folder")
     new.add_argument("--role", choices=ROLES, default=ROLES[0], help=f"what it may do (default {ROLES[0]})")
     new.add_argument("--produces", metavar="PATTERN", help="producer names a producer's key may use (default NAME)")
     new.add_argument("--no-tokens", action="store_true", help="no raw tokens: the text that the model wrote")
-    _run(new)
-    listing = _verb(keys, "list", "console.verbs.keys:listing", "every key that is granted something")
-    _run(listing)
-    _json(listing)
-    revoking = _verb(keys, "revoke", "console.verbs.keys:withdraw", "take a key's rights away, at once")
+    _add_run(new)
+    listing = _add_verb(keys, "list", "keys:listing", "every key that is granted something")
+    _add_run(listing)
+    _add_json(listing)
+    revoking = _add_verb(keys, "revoke", "keys:withdraw", "take a key's rights away, at once")
     revoking.add_argument("key", metavar="KEY", help="name of its file, or its public half; see: driftline keys list")
-    _run(revoking)
+    _add_run(revoking)
 
 
-def _configuring(verbs: argparse._SubParsersAction[Parser]) -> None:
+def _add_settings_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = "your own configuration: theme, keys, marker, runs, notifications"
-    file = _verb(verbs, "config", "", text).add_subparsers(metavar="VERB", required=True)
-    show = _verb(file, "show", "console.verbs.config:show", "every key, its value, and where that comes from")
-    _screen(show)
-    _theme(show)
-    _json(show)
-    _verb(file, "path", "console.verbs.config:path", "where the file is, or would be")
-    _verb(file, "check", "console.verbs.config:check", "can the file be used?")
-    keys = _verb(file, "keys", "console.verbs.config:keys", "the bindings by id, as the file's [keys] names them")
-    _json(keys)
+    file = _add_verb(verbs, "config", "", text).add_subparsers(metavar="VERB", required=True)
+    show = _add_verb(file, "show", "config:show", "every key, its value, and where that comes from")
+    _add_screen_options(show)
+    _add_theme(show)
+    _add_json(show)
+    _add_verb(file, "path", "config:path", "where the file is, or would be")
+    _add_verb(file, "check", "config:check", "can the file be used?")
+    keys = _add_verb(file, "keys", "config:keys", "the bindings by id, as the file's [keys] names them")
+    _add_json(keys)
     text = "a script that completes for a shell"
-    completion = _verb(verbs, "completion", "console.verbs.completion:completion", text)
+    completion = _add_verb(verbs, "completion", "completion:completion", text)
     completion.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="SHELL", help="bash, zsh or fish")
 
 
-_TOLD: Final[dict[str, Callable[[argparse._SubParsersAction[Parser]], None]]] = {
-    **dict.fromkeys(("run", "demo", "simulate", "hub"), _starting),
-    "attach": _attaching,
-    **dict.fromkeys(("replay", "evidence"), _recorded),
-    **dict.fromkeys(("list", "status", "tail"), _telling),
-    "serve": _serving,
-    **dict.fromkeys(("watch", "sentinels"), _guarding_numbers),
-    **dict.fromkeys(("export", "query", "compact", "import"), _keeping),
-    **dict.fromkeys(("compare", "parity"), _judging),
-    **dict.fromkeys(("fix", "correction", "sync", "pause", "resume", "stop"), _acting),
-    **dict.fromkeys(("doctor", "keys"), _guarding),
-    **dict.fromkeys(("config", "completion"), _configuring),
+_GROUPS: Final[dict[str, Callable[[argparse._SubParsersAction[Parser]], None]]] = {
+    **dict.fromkeys(("run", "demo", "simulate", "hub"), _add_starting_verbs),
+    "attach": _add_attach,
+    **dict.fromkeys(("replay", "evidence"), _add_recorded_run_verbs),
+    **dict.fromkeys(("list", "status", "tail"), _add_status_verbs),
+    "serve": _add_serve,
+    **dict.fromkeys(("watch", "sentinels"), _add_sentinel_verbs),
+    **dict.fromkeys(("export", "query", "compact", "import"), _add_table_verbs),
+    **dict.fromkeys(("compare", "parity"), _add_parity_verbs),
+    **dict.fromkeys(("fix", "correction", "sync", "pause", "resume", "stop"), _add_operator_verbs),
+    **dict.fromkeys(("doctor", "keys"), _add_key_and_doctor_verbs),
+    **dict.fromkeys(("config", "completion"), _add_settings_verbs),
 }
 """What tells of each verb to the parser, in the order of the help."""
 
 
-def _verb(group: argparse._SubParsersAction[Parser], name: str, target: str, text: str) -> Parser:
+def _add_verb(group: argparse._SubParsersAction[Parser], name: str, target: str, text: str) -> Parser:
     end = "" if text.endswith("?") else "."
     parser = group.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}{end}")
     if target:
-        parser.set_defaults(verb=target)
+        parser.set_defaults(verb=f"console.cli.verbs.{target}")
     return parser
 
 
-def _run(parser: Parser) -> None:
+def _add_run(parser: Parser) -> None:
     parser.add_argument(
         "--run", metavar="RUN", help="id, path or ssh://... (default: $DRIFTLINE_RUN, else the newest live run)"
     )
 
 
-def _key(parser: Parser) -> None:
+def _add_key(parser: Parser) -> None:
     parser.add_argument("--key", metavar="FILE", help="a key file instead of the run's own (default $DRIFTLINE_KEY)")
 
 
-def _json(parser: Parser) -> None:
+def _add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
-def _alarms(parser: Parser) -> None:
+def _add_alarm_options(parser: Parser) -> None:
     parser.add_argument("--rules", metavar="FILE", help="TOML over the packaged rules of the sentinels")
     parser.add_argument("--bell", action="store_true", help="ring the terminal's bell when an alarm is raised")
     parser.add_argument("--notify", action="store_true", help="have the terminal notify (OSC 9) of a raised alarm")
@@ -417,24 +321,24 @@ def _alarms(parser: Parser) -> None:
     parser.add_argument("--on-alarm", metavar="CMD", help=text)
 
 
-def _wait(parser: Parser, until: str) -> None:
+def _add_wait(parser: Parser, until: str) -> None:
     parser.add_argument("--wait", action="store_true", help=f"wait {until}")
     parser.add_argument(
         "--timeout", type=_above_zero, default=WAIT, metavar="S", help=f"give up after S seconds (default {WAIT:.0f})"
     )
 
 
-def _lead(parser: Parser) -> None:
+def _add_take_over(parser: Parser) -> None:
     parser.add_argument("--take-over", action="store_true", help="act even while another session is at the controls")
 
 
-def _screen(parser: Parser) -> None:
+def _add_screen_options(parser: Parser) -> None:
     # Without an option the operator's configuration says: `_configure`.
     parser.add_argument("--marker", choices=MARKERS, help=f"what charts are drawn with (default {MARKERS[0]})")
     parser.add_argument("--fps", type=_fps, metavar="N", help="redraws a second at most (default 4)")
 
 
-def _theme(parser: Parser) -> None:
+def _add_theme(parser: Parser) -> None:
     parser.add_argument("--theme", choices=THEMES, help="the look (default auto: by the terminal)")
 
 
@@ -462,7 +366,3 @@ def _number(text: str, kind: type[T], allowed: str, fits: Callable[[T], bool]) -
     if value is None or not fits(value):
         raise argparse.ArgumentTypeError(f"'{text}' is not {allowed}")
     return value
-
-
-if __name__ == "__main__":
-    sys.exit(main())

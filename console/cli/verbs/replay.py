@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from console.cli.verbs.sentinels import read as read_rules
 from console.connect.resolve import here, newest_ended
 from console.errors import NO_RUN, USAGE, Failure
 from console.launch.console_child import on_terminal
 from console.process import fast_start
 from console.splash import Splash
-from console.verbs.sentinels import read as read_rules
 from driftline.rundir import RunDir
 
 

@@ -7,6 +7,10 @@ import sys
 import time
 from typing import Final
 
+from console.cli.verbs import on_disk
+from console.cli.verbs.sentinels import alerts as read_alerts
+from console.cli.verbs.sentinels import read as read_rules
+from console.cli.verbs.tail import ENDED, GONE
 from console.connect.resolve import reached
 from console.connect.target import Place
 from console.errors import ALARM, FAILED, NO_RUN, OK, TIMEOUT, Failure
@@ -17,10 +21,6 @@ from console.sentinels.rules import Rules
 from console.sentinels.watch import Sentinels
 from console.status.link_health import BEHIND_FRAMES, STALE_AFTER, Link
 from console.store.model import RunModel
-from console.verbs import recorded
-from console.verbs.sentinels import alerts as read_alerts
-from console.verbs.sentinels import read as read_rules
-from console.verbs.tail import ENDED, GONE
 from driftline.client import ClientError, Feed
 from driftline.rundir import RunDir
 from driftline.text import sanitize
@@ -91,7 +91,7 @@ def _whole(run: RunDir, rules: Rules, out: Printer, *, once: bool) -> int:
     model, sentinels = RunModel(), Sentinels(rules)
     here = Link(True, 0.0)
     looked = 0.0
-    for stamped in recorded.frames(run):
+    for stamped in on_disk.frames(run):
         # What was before this frame is judged at the moment before it: a silence ends with the word that breaks it.
         if stamped.time - looked >= LOOK:
             looked = stamped.time

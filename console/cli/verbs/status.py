@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from console.cli.verbs import on_disk
 from console.connect.backfill import decoded, recent
 from console.connect.resolve import connected, reached
 from console.connect.target import Place
@@ -15,7 +16,6 @@ from console.errors import NO_RUN, OK, Failure
 from console.formatting import to_json
 from console.status.link_health import STALE_AFTER, Banner, Link, banner
 from console.status.summary import Summary, document, line, summarise
-from console.verbs import recorded
 from driftline.client import Client, pulse
 from driftline.frames import Frame, FrameError, Metrics, Stamped
 from driftline.rundir import RunDir
@@ -77,7 +77,7 @@ def of_live(client: Client) -> Summary:
 
 def of_journal(run: RunDir) -> Summary:
     """The whole journal of an ended run, folded."""
-    return summarise(_bodies(recorded.frames(run)))
+    return summarise(_bodies(on_disk.frames(run)))
 
 
 def _bodies(stream: Iterable[Stamped]) -> Iterator[Frame]:

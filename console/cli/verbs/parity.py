@@ -17,6 +17,7 @@ from typing import Final
 
 import numpy as np
 
+from console.cli.verbs.compare import show
 from console.demo import operator as play
 from console.demo.report import Story
 from console.errors import FAILED, OK, USAGE, Failure
@@ -31,7 +32,6 @@ from console.parity.report import closing, corrected
 from console.parity.rules import load
 from console.parity.runs import Run, of_directory
 from console.process.signals import Signals
-from console.verbs.compare import show
 from driftline.client import Client, ClientError, attach
 from driftline.frames import Frame, Stamped, Verb
 from driftline.rundir import RunDir

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from console.cli.verbs.replay import recorded
 from console.errors import FAILED, OK, Failure
-from console.verbs.replay import recorded
 
 
 def evidence(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ def main() -> int:
     """Run one verb and return its exit code."""
     try:
         with patient():
-            from console import cli
+            from console.cli import main as command
     except KeyboardInterrupt:
         return INTERRUPTED
-    return cli.main()
+    return command.main()

@@ -6,6 +6,7 @@ import argparse
 import time
 from typing import Final
 
+from console.cli.verbs import on_disk
 from console.connect.backfill import decoded, recent
 from console.connect.resolve import connected, reached
 from console.connect.target import Place
@@ -13,7 +14,6 @@ from console.errors import FAILED, NO_RUN, OK, Failure
 from console.formatting import clock
 from console.status.link_health import Link, banner
 from console.status.step_lines import Lines
-from console.verbs import recorded
 from driftline.client import ClientError, Feed, FeedStatus
 from driftline.frames import FrameError, Metrics, RunState, Stamped
 from driftline.rundir import RunDir
@@ -41,7 +41,7 @@ def tail(args: argparse.Namespace) -> int:
 
 def _whole(run: RunDir) -> int:
     lines, status = Lines(), ""
-    for stamped in recorded.frames(run):
+    for stamped in on_disk.frames(run):
         status = show(lines, stamped) or status
     # A trainer that only emits metrics never says how it ended.
     return OK if status in ("finished", "") else FAILED

@@ -27,7 +27,7 @@ def serve(args: argparse.Namespace) -> int:
         if (error.name or "").partition(".")[0] not in ("textual_serve", "aiohttp", "aiohttp_jinja2", "jinja2"):
             raise
         raise Failure("serve needs textual-serve, which is not installed: pip install 'driftline[serve]'") from error
-    from console.verbs.sentinels import read as read_rules
+    from console.cli.verbs.sentinels import read as read_rules
     from console.web.auth import Door
     from console.web.child import Page
 

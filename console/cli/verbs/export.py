@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from console.cli.verbs.on_disk import warn_of
+from console.cli.verbs.ranges import moment, steps
 from console.connect.resolve import connected, reached
 from console.errors import FAILED, OK, USAGE, Failure
 from console.export import ExportError, source_of, through_hub
 from console.export import export as write
 from console.process.signals import Signals
-from console.verbs.ranges import moment, steps
-from console.verbs.recorded import warn_of
 
 if TYPE_CHECKING:
     import polars as pl

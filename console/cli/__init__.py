@@ -1,0 +1,1 @@
+"""The `driftline` command: entry point, arguments, and one module for each verb."""

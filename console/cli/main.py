@@ -1,0 +1,105 @@
+"""The `driftline` command: dispatch and exit codes. The arguments are in `console.cli.arguments`.
+
+A verb's module is imported only when it is asked for, so `--help`, `--version` and `list` cost an interpreter start,
+and nothing but `attach` (and `run` or `demo` on a terminal, through it) ever imports a screen.
+
+Exit codes: 0 done; 1 what was asked for failed (a command failed, was refused or expired; a run failed); 2 bad
+arguments or configuration; 3 no such run, or no live one; 4 `--wait` timed out; 5 a run is not at parity with its
+reference, 6 not enough data to say so; 7 a sentinel has raised an alarm (`watch --exit-code`); 130 ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from console import errors
+from console.cli.arguments import build
+from console.errors import Failure
+from console.process.interrupt import patient
+from driftline.rundir import RUNS_VARIABLE, RunError
+from driftline.text import sanitize
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code."""
+    _whole_streams()
+    try:
+        with patient():
+            args = build(sys.argv[1:] if argv is None else argv).parse_args(argv)
+            _configure(args)
+            module, _, function = str(args.verb).partition(":")
+            verb: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
+        code = verb(args)
+        sys.stdout.flush()
+        return code
+    except Failure as failure:
+        return _fail(str(failure), failure.code)
+    except RunError as error:
+        return _fail(str(error), errors.NO_RUN)
+    except KeyboardInterrupt:
+        return errors.INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has had enough.
+        _give_up_stdout()
+        return errors.OK
+    except OSError as error:
+        # The system's own refusals, wherever they are met: a full disk, a file of somebody else's.
+        _give_up_stdout()
+        return _fail(f"{error.filename or 'cannot go on'}: {(error.strerror or str(error)).lower()}", errors.FAILED)
+
+
+def _whole_streams() -> None:
+    """Streams that were closed (`<&-`, `>&-`) become /dev/null: else the next file opened would take their place.
+
+    And what a terminal's encoding cannot show is written in escapes, not a reason to end.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  as long as the process
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _give_up_stdout() -> None:
+    """Python flushes stdout once more at exit: where that would fail, give it somewhere to go."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _configure(args: argparse.Namespace) -> None:
+    """Fill in what the operator has configured and no option has said. Raises Failure for a file that is wrong."""
+    if str(args.verb).startswith(("console.cli.verbs.config:", "console.cli.verbs.completion:")):
+        return  # they look at the file themselves, and must work when it is wrong
+    from console.settings import file
+
+    screen = hasattr(args, "marker")
+    if not screen and not os.environ.get(file.CONFIG_VARIABLE) and not file.path(os.environ).exists():
+        return
+    try:
+        found = file.load(os.environ, {name: getattr(args, name, None) for name in ("theme", "marker", "fps")})
+        if screen:
+            file.check_keys(found)
+    except file.ConfigError as error:
+        raise Failure(str(error), errors.USAGE) from error
+    settings = found.settings
+    if settings.runs:
+        os.environ[RUNS_VARIABLE] = settings.runs
+    if screen:
+        args.marker, args.fps, args.settings = settings.marker, settings.fps, settings
+    if hasattr(args, "on_alarm"):
+        args.bell, args.notify = args.bell or settings.notify.bell, args.notify or settings.notify.notify
+        args.on_alarm = args.on_alarm or settings.notify.on_alarm or None
+
+
+def _fail(message: str, code: int) -> int:
+    if message:
+        # It may quote a path, or what a model or another machine wrote.
+        print(f"driftline: {sanitize(message).rstrip('.')}", file=sys.stderr)
+    return code
