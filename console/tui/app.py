@@ -1,7 +1,8 @@
 """The console's application: the runs that it watches, and the screens over the one on show.
 
 Each watch drains its source into its model and posts at most `fps` ticks a second, of which one at most is waiting:
-screens draw at their own pace, however fast frames come. Nothing here changes a run: that is `console.tui.acting`.
+screens draw at their own pace, however fast frames come. Nothing here changes a run: that is
+`console.tui.control.acting`.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from textual.events import Key
 from console.connect.source import Source
 from console.settings import keymap
 from console.store.model import RunModel
-from console.tui import appearance
-from console.tui.alarms import Alarms
 from console.tui.bindings import Where, bindings
-from console.tui.driver import ConsoleDriver
-from console.tui.exports import Exports
-from console.tui.glyphs import GLYPHS
-from console.tui.history import History
-from console.tui.notice import Notice
-from console.tui.reading import Opened, Opening, Reading
-from console.tui.references import References
+from console.tui.command.history import History
+from console.tui.control import appearance
+from console.tui.control.alarms import Alarms
+from console.tui.control.exports import Exports
+from console.tui.control.notice import Notice
+from console.tui.control.reading import Opened, Opening, Reading
+from console.tui.control.references import References
+from console.tui.dialogs.dialog import Dialog
+from console.tui.paint.glyphs import GLYPHS
+from console.tui.paint.theme import AUTO, choose
 from console.tui.screens import catalogue
-from console.tui.screens.command_line import CommandLine
-from console.tui.screens.dialog import Dialog
-from console.tui.screens.live import LiveScreen
-from console.tui.screens.run_screen import RunScreen
-from console.tui.theme import AUTO, choose
-from console.tui.watch import Watch
+from console.tui.screens.base.command_line import CommandLine
+from console.tui.screens.base.run_screen import RunScreen
+from console.tui.screens.live.screen import LiveScreen
+from console.tui.terminal.driver import ConsoleDriver
+from console.tui.watch.watched_run import Watch
 from console.tui.widgets.typing_line import TypingLine
 from driftline.frames import Level
 from driftline.rundir import RunDir
@@ -43,8 +44,8 @@ from driftline.rundir import RunDir
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from console.tui.acting import Acting
-    from console.tui.guard import Guards
+    from console.tui.control.acting import Acting
+    from console.tui.watch.guard import Guards
 
 
 class ConsoleApp(App[None]):
@@ -175,7 +176,7 @@ class ConsoleApp(App[None]):
         """What acts on the run on show."""
         if self._acting is None:
             # Not before it is asked for: the first frame is what an operator waits for.
-            from console.tui.acting import Acting
+            from console.tui.control.acting import Acting
 
             self._acting = Acting(self)
         return self._acting
@@ -289,7 +290,7 @@ class ConsoleApp(App[None]):
     def action_help(self) -> None:
         if isinstance(self.screen, Dialog):
             return
-        from console.tui.screens.help import HelpScreen  # not before it is asked for, as `acting`
+        from console.tui.dialogs.help import HelpScreen  # not before it is asked for, as `acting`
 
         replay = self.showing.position() is not None
         operator, where = self.source.operator, self.current.ident
@@ -301,15 +302,15 @@ class ConsoleApp(App[None]):
             self.current.open_command(text)
 
     def on_command_line_entered(self, message: CommandLine.Entered) -> None:
-        from console.tui.perform import perform
+        from console.tui.control.perform import perform
 
         perform(self, message.action)
 
     def action_palette(self) -> None:
         if isinstance(self.screen, Dialog):
             return
-        from console.tui.perform import perform_entry  # not before it is asked for, as `acting`
-        from console.tui.screens.palette import Palette, entries
+        from console.tui.control.perform import perform_entry  # not before it is asked for, as `acting`
+        from console.tui.dialogs.palette import Palette, entries
 
         offered = entries(self.keys, self.current.ident)
         palette = Palette(self.glyphs, offered, operator=self.source.operator)
@@ -317,7 +318,7 @@ class ConsoleApp(App[None]):
 
     def action_runs(self) -> None:
         if not isinstance(self.screen, Dialog):
-            from console.tui.perform import list_watches
+            from console.tui.control.perform import list_watches
 
             list_watches(self)
 

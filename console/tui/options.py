@@ -6,7 +6,7 @@ import os
 from typing import TypedDict
 
 from console.settings.file import Settings
-from console.tui.history import History, default_path
+from console.tui.command.history import History, default_path
 
 
 class Options(TypedDict):

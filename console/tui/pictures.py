@@ -11,7 +11,7 @@ from typing import Final
 from console.replay.source import Recording
 from console.tui.app import ConsoleApp
 from console.tui.bindings import TABS
-from console.tui.replay import ReplayWatch
+from console.tui.open_replay import ReplayWatch
 from driftline.rundir import RunDir
 
 SIZE: Final = (160, 48)

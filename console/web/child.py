@@ -71,7 +71,7 @@ def console(source: Source, directory: RunDir | None, page: Page) -> ConsoleApp:
     from console.sentinels import load
     from console.sentinels.notify import Alerts
     from console.tui.app import ConsoleApp
-    from console.tui.guard import guards
+    from console.tui.watch.guard import guards
 
     settings = page.settings
     return ConsoleApp(

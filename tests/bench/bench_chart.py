@@ -20,9 +20,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from console.store.series.series import Series
-from console.tui.theme import Ink
-from console.tui.widgets.chart_data import ChartData, Line
-from console.tui.widgets.line_chart import ChartView, LineChart
+from console.tui.chart.data import ChartData, Line
+from console.tui.chart.line_chart import ChartView, LineChart
+from console.tui.paint.theme import Ink
 
 POINTS = 10_000
 COLUMNS, ROWS = 100, 25

@@ -22,11 +22,11 @@ def child(steps: int) -> None:
 
     import console.tui.app
     from console.store.model import RunModel
-    from console.tui import present
-    from console.tui.glyphs import GLYPHS
-    from console.tui.widgets.cells import Cells
-    from console.tui.widgets.chart_view import ChartView
-    from console.tui.widgets.line_chart import paint_chart
+    from console.tui.chart.line_chart import paint_chart
+    from console.tui.chart.view import ChartView
+    from console.tui.paint.cells import Cells
+    from console.tui.paint.glyphs import GLYPHS
+    from console.tui.present import header
     from driftline.catalog.metrics import METRICS as CATALOGUE
 
     assert console.tui.app.ConsoleApp is not None  # the screens' imports are part of what is measured
@@ -43,8 +43,8 @@ def child(steps: int) -> None:
     for log in (False, True):
         view = ChartView(weight=0.99, log=log)
         begin = time.perf_counter()
-        for spec in present.LIVE_CHARTS:
-            paint_chart(Cells(66, 20), present.chart(model, spec), view, present.extent(model), GLYPHS["braille"])
+        for spec in header.LIVE_CHARTS:
+            paint_chart(Cells(66, 20), header.chart(model, spec), view, header.extent(model), GLYPHS["braille"])
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, filled, time.perf_counter() - begin)
 
 

@@ -17,11 +17,11 @@ from console.store.tokens.filter import Filter, parse
 from console.store.tokens.frames import decode_lean
 from console.store.tokens.ring import MEMORY_BOUND, TokenStore
 from console.store.tokens.survey import survey
-from console.tui.glyphs import GLYPHS
-from console.tui.views import tokens as views
-from console.tui.views.tokens_charts import draw_histogram, draw_positions
-from console.tui.views.tokens_context import context
-from console.tui.widgets.cells import Cells
+from console.tui.paint.cells import Cells
+from console.tui.paint.glyphs import GLYPHS
+from console.tui.screens.tokens import view as views
+from console.tui.screens.tokens.charts import draw_histogram, draw_positions
+from console.tui.screens.tokens.context import context
 from driftline.frames import Tokens, encode
 
 RATE: Final = 1_000_000

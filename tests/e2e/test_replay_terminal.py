@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from console import splash
+from console.tui.terminal import splash
 from driftline import rundir
 from driftline.frames import encode
 from driftline.journal.journal import Journal, Record, record_encoder

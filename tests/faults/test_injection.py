@@ -24,7 +24,7 @@ from console.sentinels.notify import Alerts
 from console.sentinels.rules import load
 from console.tui.app import ConsoleApp
 from console.tui.bindings import TABS
-from console.tui.guard import guards
+from console.tui.watch.guard import guards
 from driftline.frames import (
     Ack,
     Command,

@@ -9,12 +9,12 @@ import pytest
 
 from console.connect.source import Link
 from console.tui.app import ConsoleApp
-from console.tui.screens.confirm import ConfirmScreen
-from console.tui.screens.live import LiveScreen
-from console.tui.screens.picker import FixPicker, ValuePicker
-from console.tui.theme import Ink
-from console.tui.widgets.bars import FooterBar, HeaderBar
-from console.tui.widgets.panes import FixPanel
+from console.tui.dialogs.confirm import ConfirmScreen
+from console.tui.dialogs.picker import FixPicker, ValuePicker
+from console.tui.paint.theme import Ink
+from console.tui.screens.base.bars import FooterBar, HeaderBar
+from console.tui.screens.live.panes import FixPanel
+from console.tui.screens.live.screen import LiveScreen
 from driftline.catalog.fixes import FIXES
 from driftline.frames import Effect, EngineFix, FixState, Measure, RunStatus
 from tests.tui.conftest import Running, press, screen_text, settle, source_with

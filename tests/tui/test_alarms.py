@@ -18,9 +18,9 @@ from console.sentinels.notify import Alerts
 from console.sentinels.rules import Rules
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS
-from console.tui.guard import guards
-from console.tui.screens.alarms import AlarmsScreen
-from console.tui.widgets.line_chart import LineChart
+from console.tui.chart.line_chart import LineChart
+from console.tui.dialogs.alarms import AlarmsScreen
+from console.tui.watch.guard import guards
 from driftline.frames import Frame, Metrics
 from driftline.producer.probe import Probe
 from tests.tui.conftest import Running, make_app, press, screen_text, settle

@@ -13,15 +13,15 @@ from console.store.series.clock import Ruler
 from console.store.series.decimate import Envelope, columns, joined
 from console.store.series.decimate import envelope as between
 from console.store.series.series import Series
-from console.tui.celltext import clean
-from console.tui.glyphs import GLYPHS
-from console.tui.theme import SELECTED, Ink, palette
-from console.tui.widgets.axis import nice_max, nice_step, number, y_range
-from console.tui.widgets.cells import Cells
-from console.tui.widgets.chart_data import ChartData, Line
-from console.tui.widgets.line_chart import ChartView, paint_chart
-from console.tui.widgets.raster import dots
-from console.tui.widgets.xview import XView
+from console.tui.chart.data import ChartData, Line
+from console.tui.chart.line_chart import ChartView, paint_chart
+from console.tui.chart.x_window import XView
+from console.tui.paint.axis import nice_max, nice_step, number, y_range
+from console.tui.paint.cells import Cells
+from console.tui.paint.clean_text import clean
+from console.tui.paint.glyphs import GLYPHS
+from console.tui.paint.raster import dots
+from console.tui.paint.theme import SELECTED, Ink, palette
 
 NAN = float("nan")
 

@@ -11,15 +11,15 @@ from console.store.series.clock import Ruler
 from console.store.series.series import Series
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS
-from console.tui.glyphs import GLYPHS
-from console.tui.screens.live import LiveScreen
-from console.tui.theme import Ink
-from console.tui.widgets.axis import duration, nice_time
-from console.tui.widgets.cells import Cells
-from console.tui.widgets.chart_data import Band, ChartData, Line
-from console.tui.widgets.chart_view import ChartView
-from console.tui.widgets.line_chart import LineChart, paint_chart
-from console.tui.widgets.xview import XView
+from console.tui.chart.data import Band, ChartData, Line
+from console.tui.chart.line_chart import LineChart, paint_chart
+from console.tui.chart.view import ChartView
+from console.tui.chart.x_window import XView
+from console.tui.paint.axis import duration, nice_time
+from console.tui.paint.cells import Cells
+from console.tui.paint.glyphs import GLYPHS
+from console.tui.paint.theme import Ink
+from console.tui.screens.live.screen import LiveScreen
 from driftline.frames import Metrics
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.synthetic import START, FakeSource, run_state

@@ -11,13 +11,13 @@ from textual.pilot import Pilot
 
 from console.connect.source import Link
 from console.tui.app import ConsoleApp
-from console.tui.history import History
-from console.tui.screens.command_line import CommandLine
-from console.tui.screens.confirm import ConfirmScreen
-from console.tui.screens.help import HelpScreen
-from console.tui.screens.palette import Palette
-from console.tui.screens.runs import RunsScreen
-from console.tui.theme import palette
+from console.tui.command.history import History
+from console.tui.dialogs.confirm import ConfirmScreen
+from console.tui.dialogs.help import HelpScreen
+from console.tui.dialogs.palette import Palette
+from console.tui.dialogs.runs import RunsScreen
+from console.tui.paint.theme import palette
+from console.tui.screens.base.command_line import CommandLine
 from console.tui.widgets.filter_line import FilterLine
 from driftline.rundir import create
 from tests.tui.conftest import Running, press, screen_text, settle, source_with

@@ -11,16 +11,13 @@ from console.cli.arguments import TABLES
 from console.cli.arguments import THEMES as CLI_THEMES
 from console.settings.file import WEIGHTS as CONFIG_WEIGHTS
 from console.settings.keymap import KeymapError, ident, mapped
-from console.tui import commands
 from console.tui.bindings import KEYS
-from console.tui.commands import COMMANDS, CommandError, Known
-from console.tui.fuzzy import match
-from console.tui.history import KEPT, History, default_path
-from console.tui.lineedit import Line
-from console.tui.perform import _DOES
-from console.tui.theme import THEMES
-from console.tui.widgets.chart_view import WEIGHTS
-from console.tui.wishes import (
+from console.tui.chart.view import WEIGHTS
+from console.tui.command import grammar
+from console.tui.command.fuzzy import match
+from console.tui.command.grammar import COMMANDS, CommandError, Known
+from console.tui.command.history import KEPT, History, default_path
+from console.tui.command.intents import (
     Export,
     Goto,
     Mark,
@@ -34,6 +31,9 @@ from console.tui.wishes import (
     UseReference,
     UseTheme,
 )
+from console.tui.command.line_edit import Line
+from console.tui.control.perform import _DOES
+from console.tui.paint.theme import THEMES
 
 KNOWN = Known(
     fixes={"processed-logprobs": ("off", "on"), "prefix-cache-off": ("off", "on", "removed")},
@@ -84,7 +84,7 @@ KNOWN = Known(
     ],
 )
 def test_a_line_means_one_action(line: str, action: object):
-    assert commands.parse(line, KNOWN) == action
+    assert grammar.parse(line, KNOWN) == action
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_line_means_one_action(line: str, action: object):
 )
 def test_what_is_wrong_is_said_in_one_sentence(line: str, words: str):
     with pytest.raises(CommandError) as error:
-        commands.parse(line, KNOWN)
+        grammar.parse(line, KNOWN)
     assert str(error.value) == words
 
 
@@ -135,15 +135,15 @@ def test_what_is_wrong_is_said_in_one_sentence(line: str, words: str):
     ],
 )
 def test_completion_knows_the_model(line: str, candidates: tuple[str, ...]):
-    assert commands.complete(line, len(line), KNOWN).candidates == candidates
+    assert grammar.complete(line, len(line), KNOWN).candidates == candidates
 
 
 def test_every_action_has_its_deed_and_every_candidate_is_taken():
-    assert set(_DOES) == set(commands.Action.__args__)  # type: ignore[attr-defined]
+    assert set(_DOES) == set(grammar.Action.__args__)  # type: ignore[attr-defined]
     for command in COMMANDS:
         for candidate in command.candidates(KNOWN, ()):
             if candidate != "steps":
-                assert commands.parse(f"{command.name} {candidate}", KNOWN) is not None
+                assert grammar.parse(f"{command.name} {candidate}", KNOWN) is not None
 
 
 def test_lists_that_are_written_twice_are_equal():
@@ -266,8 +266,8 @@ def test_the_table_itself_has_no_key_twice_in_a_place():
     ],
 )
 def test_the_end_of_the_line_tells_the_values_of_a_fix(line: str, said: str):
-    known = commands.Known(
+    known = grammar.Known(
         fixes={"fp32-lm-head": ("off", "on"), "prefix-cache-off": ("off", "on", "removed")},
         wanted={"fp32-lm-head": "on", "prefix-cache-off": "off"},
     )
-    assert commands.hint(line, known).startswith(said)
+    assert grammar.hint(line, known).startswith(said)

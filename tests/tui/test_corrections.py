@@ -6,10 +6,10 @@ import pytest
 from textual.pilot import Pilot
 
 from console.tui.app import ConsoleApp
-from console.tui.screens.confirm import ConfirmScreen
-from console.tui.screens.fixes import FixesScreen
-from console.tui.screens.picker import CorrectionPicker, GateScreen
-from console.tui.views.fixes_panes import FixTable
+from console.tui.dialogs.confirm import ConfirmScreen
+from console.tui.dialogs.picker import CorrectionPicker, GateScreen
+from console.tui.screens.fixes.panes import FixTable
+from console.tui.screens.fixes.screen import FixesScreen
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.synthetic import FakeSource, run_state
 

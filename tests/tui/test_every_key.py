@@ -22,11 +22,11 @@ from console.sentinels.notify import Alerts
 from console.sentinels.rules import load
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS, TABS, Key
-from console.tui.exports import Exports
-from console.tui.guard import guards
-from console.tui.replay import ReplayWatch
-from console.tui.screens.dialog import Dialog
-from console.tui.screens.run_screen import RunScreen
+from console.tui.control.exports import Exports
+from console.tui.dialogs.dialog import Dialog
+from console.tui.open_replay import ReplayWatch
+from console.tui.screens.base.run_screen import RunScreen
+from console.tui.watch.guard import guards
 from driftline import rundir
 from driftline.frames import encode
 from driftline.journal.journal import Journal, Record, record_encoder

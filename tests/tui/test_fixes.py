@@ -7,12 +7,12 @@ import math
 import msgspec
 import pytest
 
-from console.tui.glyphs import GLYPHS
-from console.tui.screens.confirm import ConfirmScreen
-from console.tui.screens.fixes import FixesScreen
-from console.tui.screens.picker import ValuePicker
-from console.tui.views import fixes as views
-from console.tui.views.fixes_panes import Audit, Detail, FixTable
+from console.tui.dialogs.confirm import ConfirmScreen
+from console.tui.dialogs.picker import ValuePicker
+from console.tui.paint.glyphs import GLYPHS
+from console.tui.screens.fixes import view as views
+from console.tui.screens.fixes.panes import Audit, Detail, FixTable
+from console.tui.screens.fixes.screen import FixesScreen
 from driftline.catalog.fixes import BY_ID
 from driftline.frames import Ack, Command, Effect, Event, Measure
 from tests.tui.conftest import Running, press, screen_text, settle, source_with

@@ -24,8 +24,8 @@ _SESSION = """
 import sys
 from tests.tui.synthetic import FakeSource, history
 from console.tui.app import ConsoleApp
-from console.tui.screens.live import LiveScreen
-from console.tui.widgets.bars import FooterBar
+from console.tui.screens.live.screen import LiveScreen
+from console.tui.screens.base.bars import FooterBar
 
 source = FakeSource()
 source.feed(history(40))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from console.tui.theme import LOOKS
+from console.tui.paint.theme import LOOKS
 from tests.tui.conftest import Running, screen_text, source_with
 from tests.tui.test_hangup import session
 

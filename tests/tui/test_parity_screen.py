@@ -13,15 +13,15 @@ from textual.pilot import Pilot
 from console.parity.judge import compare
 from console.parity.rules import load as load_rules
 from console.parity.runs import open_run
-from console.tui import judging
 from console.tui.app import ConsoleApp
-from console.tui.commands import CommandError, Known, complete, parse
-from console.tui.screens.parity import ParityScreen
-from console.tui.screens.picker import RunPicker
-from console.tui.views.parity import Limited, limit_line
-from console.tui.views.parity_panes import Limits, VerdictTable
-from console.tui.widgets.line_chart import LineChart
-from console.tui.wishes import JudgeFrom
+from console.tui.chart.line_chart import LineChart
+from console.tui.command.grammar import CommandError, Known, complete, parse
+from console.tui.command.intents import JudgeFrom
+from console.tui.dialogs.picker import RunPicker
+from console.tui.screens.parity.panes import Limits, VerdictTable
+from console.tui.screens.parity.screen import ParityScreen
+from console.tui.screens.parity.view import Limited, limit_line
+from console.tui.watch import judging
 from driftline.catalog.metrics import BY_NAME
 from driftline.rundir import RunDir
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
@@ -210,7 +210,7 @@ async def test_a_slow_folder_of_runs_holds_up_nothing(running: Running, folder: 
         assert read.wait(60)
         return [RunDir(folder / "healthy-0001")]
 
-    monkeypatch.setattr("console.tui.screens.picker.list_runs", slow)
+    monkeypatch.setattr("console.tui.dialogs.picker.list_runs", slow)
     async with running(fed(FakeSource()), run=RunDir(folder / "demo-7f3a")) as pilot:
         try:
             assert f"reading {folder}" in await press(pilot, "5", "r")

@@ -20,7 +20,7 @@ from pathlib import Path
 import pyte
 import pytest
 
-from console.tui.driver import InputDecoder
+from console.tui.terminal.driver import InputDecoder
 from driftline.rundir import RunDir, list_runs
 
 LIMIT = 60.0

@@ -15,10 +15,10 @@ from console.sentinels.rules import load as load_rules
 from console.sentinels.watch import Sentinels
 from console.store.model import RunModel
 from console.tui.app import ConsoleApp
-from console.tui.guard import guards
-from console.tui.replay import ReplayWatch
-from console.tui.screens.alarms import AlarmsScreen
-from console.tui.widgets.event_list import EventList
+from console.tui.dialogs.alarms import AlarmsScreen
+from console.tui.open_replay import ReplayWatch
+from console.tui.screens.events.list import EventList
+from console.tui.watch.guard import guards
 from driftline import rundir
 from driftline.frames import encode
 from driftline.journal.journal import Journal, Record, read, record_encoder

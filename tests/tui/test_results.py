@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from console.tui.views.results import results
+from console.tui.present.results import results
 from engine.types import SyncReport
 from trainer.measure.sync_spans import flat
 

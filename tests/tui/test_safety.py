@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from textual.pilot import Pilot
 
-from console.tui import lease
 from console.tui.app import ConsoleApp
-from console.tui.screens.confirm import ConfirmScreen
-from console.tui.screens.live import LiveScreen
+from console.tui.dialogs.confirm import ConfirmScreen
+from console.tui.present import lease
+from console.tui.screens.live.screen import LiveScreen
 from driftline.frames import Writer
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.synthetic import START

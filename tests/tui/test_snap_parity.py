@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from console.connect.source import Link
 from console.tui.app import ConsoleApp
-from console.tui.screens.picker import RunPicker
+from console.tui.dialogs.picker import RunPicker
 from driftline.rundir import RunDir
 from tests.tui.conftest import make_app, settle
 from tests.tui.parity_runs import fed, reference, repaired
@@ -131,9 +131,9 @@ def test_the_reference_behind_the_live_charts(snap_compare: Any, folder: Path):
 
 
 def test_the_picker_of_runs(snap_compare: Any, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("console.tui.screens.picker.began", lambda run: "2025-11-23 12:13")
+    monkeypatch.setattr("console.tui.dialogs.picker.began", lambda run: "2025-11-23 12:13")
     names = [RunDir(folder / f"healthy-000{seed}") for seed in (1, 2, 3)]
-    monkeypatch.setattr("console.tui.screens.picker.list_runs", lambda root: names)
+    monkeypatch.setattr("console.tui.dialogs.picker.list_runs", lambda root: names)
     app = make_app(failing(), run=RunDir(folder / "demo-7f3a"))
 
     async def listed(pilot: Pilot[None]) -> None:

@@ -17,8 +17,8 @@ from console.connect.source import Link
 from console.replay.source import Recording
 from console.tui.app import ConsoleApp
 from console.tui.bindings import TABS
-from console.tui.replay import ReplayWatch
-from console.tui.theme import LOOKS
+from console.tui.open_replay import ReplayWatch
+from console.tui.paint.theme import LOOKS
 from driftline.frames import Event, Frame, Metrics, encode
 from driftline.journal.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir

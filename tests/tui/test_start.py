@@ -49,7 +49,7 @@ def test_what_is_wrong_is_told_on_the_shells_screen(hub: Hub, wrong: str, code: 
 
 def test_a_start_leaves_garbage_collection_on_and_the_environment_as_it_was() -> None:
     code = (
-        "import gc, os; before = dict(os.environ); from console import quick\n"
+        "import gc, os; before = dict(os.environ); from console.process import fast_start as quick\n"
         "quick.begin(); assert not gc.isenabled() and dict(os.environ) == before\n"
         "quick.settle(); assert gc.isenabled() and gc.get_freeze_count() > 0\n"
         "import numpy, threading; print(len(os.listdir('/proc/self/task')))"

@@ -16,15 +16,15 @@ from textual.widget import Widget
 from console.connect.source import Link
 from console.tui.app import ConsoleApp
 from console.tui.bindings import KEYS
-from console.tui.glyphs import GLYPHS
-from console.tui.screens.engines import EnginesScreen
-from console.tui.screens.events import EventsScreen
-from console.tui.screens.sync import SyncScreen
-from console.tui.views.sync import TIMES, PhaseRow, phase_lines
-from console.tui.widgets.engine_table import EngineTable
-from console.tui.widgets.event_list import EventList
+from console.tui.paint.glyphs import GLYPHS
+from console.tui.screens.engines.screen import EnginesScreen
+from console.tui.screens.engines.table import EngineTable
+from console.tui.screens.events.list import EventList
+from console.tui.screens.events.screen import EventsScreen
+from console.tui.screens.sync.panes import Gantt, SyncList
+from console.tui.screens.sync.screen import SyncScreen
+from console.tui.screens.sync.view import TIMES, PhaseRow, phase_lines
 from console.tui.widgets.filter_line import FilterLine
-from console.tui.widgets.sync_panes import Gantt, SyncList
 from driftline.frames import Event
 from driftline.rundir import create
 from tests.tui.conftest import Running, press, screen_text, settle

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from rich.color import Color
 
-from console.tui.theme import LOOKS, SELECTED, THEMES, Ink, choose, palette
+from console.tui.paint.theme import LOOKS, SELECTED, THEMES, Ink, choose, palette
 
 WORDS = (Ink.TEXT, Ink.BRIGHT, Ink.TITLE, Ink.OK, Ink.WARN, Ink.ALARM, Ink.ACCENT, Ink.FOCUS)
 """Must be read: 4.5."""

@@ -11,8 +11,8 @@ import pytest
 from textual.pilot import Pilot
 
 from console.tui.app import ConsoleApp
-from console.tui.screens.tokens import TokensScreen
-from console.tui.widgets.token_panes import ContextPane, OutlierTable, WorstList
+from console.tui.screens.tokens.panes import ContextPane, OutlierTable, WorstList
+from console.tui.screens.tokens.screen import TokensScreen
 from driftline.frames import Frame, Tokens, floats
 from driftline.rundir import RunDir
 from tests.tui.conftest import Running, screen_text, settle

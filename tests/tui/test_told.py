@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from console.tui.told import told
+from console.tui.terminal.short_path import told
 
 
 def test_a_path_is_as_short_as_a_shell_here_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

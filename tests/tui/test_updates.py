@@ -10,8 +10,8 @@ from rich.cells import cell_len
 from textual.drivers.headless_driver import HeadlessDriver
 
 from console.tui.app import ConsoleApp
-from console.tui.theme import LOOKS, Ink, palette
-from console.tui.widgets.cells import Cells
+from console.tui.paint.cells import Cells
+from console.tui.paint.theme import LOOKS, Ink, palette
 from driftline.frames import Event
 from tests.tui.conftest import source_with
 from tests.tui.synthetic import START, FakeSource, engines, metrics, run_state

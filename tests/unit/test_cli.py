@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from console.cli import arguments
-from console.cli.main import main
 from driftline.rundir import RunDir, create
 
 HEAVY = ("textual", "polars", "zmq", "numpy", "torch", "ray", "vllm", "rich", "psutil")

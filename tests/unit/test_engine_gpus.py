@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from console.store.engines import Trace
-from console.tui.views.engines import gpu
+from console.tui.screens.engines.view import gpu
 from engine.actor.stats import GpuReading, Gpus
 from tests.tui.synthetic import START, engines
 

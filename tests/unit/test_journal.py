@@ -198,7 +198,7 @@ def test_a_short_write_leaves_no_half_record(tmp_path: Path) -> None:
 import resource, signal, sys
 from pathlib import Path
 from tests.unit.test_journal import record
-from driftline.journal import Journal, JournalError
+from driftline.journal.journal import Journal, JournalError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, {resource.RLIM_INFINITY}))
 journal = Journal(Path({str(tmp_path)!r}))

@@ -9,8 +9,8 @@ import pytest
 
 from console.store.log import TOLD_WITHIN, Entry, RunLog
 from console.store.model import RunModel
-from console.tui.views.event_filter import FilterError, check, parse
-from console.tui.views.events import Rows
+from console.tui.screens.events.filter import FilterError, check, parse
+from console.tui.screens.events.view import Rows
 from driftline.frames import Ack, Command, Event, Frame, Stamped, Writer, encode
 from tests.tui.sync_runs import sync
 from tests.tui.synthetic import START, engines, fix_state, history, metrics, run_state

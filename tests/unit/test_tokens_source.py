@@ -10,7 +10,7 @@ import pytest
 from console.connect import live_source
 from console.connect.live_source import LiveSource
 from console.connect.target import Here
-from console.tui.watch import Watch
+from console.tui.watch.watched_run import Watch
 from driftline.frames import Metrics
 from driftline.keys import add
 from driftline.producer.probe import Probe

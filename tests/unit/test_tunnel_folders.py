@@ -18,7 +18,7 @@ from tests.unit.hubs import PATIENCE
 
 HOLDER = """
 import sys, time
-from console import tunnel
+from console.connect import tunnel
 folder, _ = tunnel._folder()
 (folder / "log").write_text("words")
 print(folder, flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from console.tui.turns import TurnLock
+from console.tui.watch.fair_lock import TurnLock
 
 TURNS = 50
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from console.errors import NO_RUN, USAGE, Failure
 from console.launch.console_child import on_terminal
 from console.process import fast_start
-from console.splash import Splash
+from console.tui.terminal.splash import Splash
 from driftline.rundir import RunError, find
 
 if TYPE_CHECKING:
     from console.connect.target import Place
-    from console.tui.guard import Guards
+    from console.tui.watch.guard import Guards
 
 
 def attach(args: argparse.Namespace) -> int:
@@ -44,7 +44,7 @@ def attach(args: argparse.Namespace) -> int:
             runs.append(run)
         if not on_terminal():
             raise Failure("attach needs a terminal; without one: driftline tail, driftline status --json", USAGE)
-        from console.tui.start import run_console
+        from console.tui.open_live import run_console
 
         return int(run_console(runs, args.operate, args.settings, partial(_guards, args), reference))
 
@@ -52,7 +52,7 @@ def attach(args: argparse.Namespace) -> int:
 def _guards(args: argparse.Namespace) -> Guards:
     """The sentinels as the arguments have them. Raises Failure."""
     from console.cli.verbs.sentinels import alerts, read
-    from console.tui.guard import guards
+    from console.tui.watch.guard import guards
 
     return guards(read(args.rules), alerts(args))
 

@@ -10,7 +10,7 @@ from console.connect.resolve import here, newest_ended
 from console.errors import NO_RUN, USAGE, Failure
 from console.launch.console_child import on_terminal
 from console.process import fast_start
-from console.splash import Splash
+from console.tui.terminal.splash import Splash
 from driftline.rundir import RunDir
 
 
@@ -40,8 +40,8 @@ def replay(args: argparse.Namespace) -> int:
         fast_start.begin()
         run = recorded(args.run, "replay")
         from console.sentinels.notify import Alerts
-        from console.tui.guard import guards
-        from console.tui.replay import run_replay
+        from console.tui.open_replay import run_replay
+        from console.tui.watch.guard import guards
 
         watching = guards(read_rules(args.rules), Alerts())
         playing = args.start is not None or args.speed is not None

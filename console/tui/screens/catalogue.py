@@ -6,17 +6,17 @@ from importlib import import_module
 from typing import Final, cast
 
 from console.tui.bindings import Where
-from console.tui.glyphs import Glyphs
-from console.tui.screens.run_screen import RunScreen
+from console.tui.paint.glyphs import Glyphs
+from console.tui.screens.base.run_screen import RunScreen
 
 _CLASSES: Final[dict[Where, tuple[str, str]]] = {
-    "live": ("console.tui.screens.live", "LiveScreen"),
-    "fixes": ("console.tui.screens.fixes", "FixesScreen"),
-    "parity": ("console.tui.screens.parity", "ParityScreen"),
-    "sync": ("console.tui.screens.sync", "SyncScreen"),
-    "tokens": ("console.tui.screens.tokens", "TokensScreen"),
-    "engines": ("console.tui.screens.engines", "EnginesScreen"),
-    "events": ("console.tui.screens.events", "EventsScreen"),
+    "live": ("console.tui.screens.live.screen", "LiveScreen"),
+    "fixes": ("console.tui.screens.fixes.screen", "FixesScreen"),
+    "parity": ("console.tui.screens.parity.screen", "ParityScreen"),
+    "sync": ("console.tui.screens.sync.screen", "SyncScreen"),
+    "tokens": ("console.tui.screens.tokens.screen", "TokensScreen"),
+    "engines": ("console.tui.screens.engines.screen", "EnginesScreen"),
+    "events": ("console.tui.screens.events.screen", "EventsScreen"),
 }
 
 

@@ -12,10 +12,10 @@ from typing import Final
 from textual.events import Key, Paste
 from textual.message import Message
 
-from console.tui.celltext import clean
-from console.tui.glyphs import Glyphs
-from console.tui.theme import Ink
-from console.tui.widgets.cells import Cells
+from console.tui.paint.cells import Cells
+from console.tui.paint.clean_text import clean
+from console.tui.paint.glyphs import Glyphs
+from console.tui.paint.theme import Ink
 from console.tui.widgets.typing_line import TypingLine
 
 LONGEST: Final = 200

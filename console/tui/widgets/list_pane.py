@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Final, Generic, TypeVar
 
-from console.tui.glyphs import Glyphs
-from console.tui.theme import Ink
-from console.tui.widgets.cells import Cells, Text
-from console.tui.widgets.panes import Pane
+from console.tui.paint.cells import Cells, Text
+from console.tui.paint.glyphs import Glyphs
+from console.tui.paint.theme import Ink
+from console.tui.screens.live.panes import Pane
 
 Item = TypeVar("Item")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from console.tui.glyphs import Glyphs
-from console.tui.widgets.panes import Pane
+from console.tui.paint.glyphs import Glyphs
+from console.tui.screens.live.panes import Pane
 
 
 class ScrolledPane(Pane):

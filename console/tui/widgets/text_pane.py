@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from console.tui.glyphs import Glyphs
-from console.tui.widgets.cells import Text
-from console.tui.widgets.panes import Pane
+from console.tui.paint.cells import Text
+from console.tui.paint.glyphs import Glyphs
+from console.tui.screens.live.panes import Pane
 
 Lines = Callable[[int, int], list[list[Text]]]
 """Makes lines for a width and a height, without waiting and without the model."""

@@ -1,0 +1,1 @@
+"""The command line: its grammar, intents, history and line editing."""

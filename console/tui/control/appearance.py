@@ -1,0 +1,53 @@
+"""How the console looks, changed while it runs: the look of its colours, and what charts are drawn with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.app import App
+from textual.filter import LineFilter, Monochrome, NoColor
+
+from console.tui.paint.cells import CellWidget
+from console.tui.paint.glyphs import GLYPHS
+from console.tui.paint.theme import LOOKS, Look, theme
+
+if TYPE_CHECKING:
+    from console.tui.app import ConsoleApp
+
+
+def prepare(app: App[None], look: Look) -> None:
+    """Make all looks known to Textual and begin with one, before the app runs."""
+    # Textual turns NO_COLOR into greys. The look without colours is chosen instead, and one that the operator asks
+    # for afterwards must have its colours.
+    kept: list[LineFilter] = [one for one in app._filters if not isinstance(one, Monochrome | NoColor)]
+    app._filters = kept
+    for look in LOOKS.values():
+        app.register_theme(theme(look))
+    # Without the watcher: a change of theme has every style sheet parsed again and all laid out once more.
+    app.set_reactive(App.theme, look.theme)
+
+
+def use_look(app: ConsoleApp, look: Look) -> None:
+    """Show everything in another look, at once."""
+    app.look = look
+    app.theme = look.theme
+    _repaint(app)
+
+
+def use_marker(app: ConsoleApp, name: str) -> None:
+    """Draw everything with other characters, at once. Raises KeyError."""
+    app.glyphs = GLYPHS[name]
+    for screen in app.run_screens:
+        screen.glyphs = app.glyphs
+        for widget in screen.query(CellWidget):
+            widget.glyphs = app.glyphs
+    _repaint(app)
+
+
+def _repaint(app: ConsoleApp) -> None:
+    # What a chart derives from its series is made while drawing, and the reader must not rewrite it meanwhile.
+    with app.drawing(), app.batch_update():
+        for screen in app.run_screens:
+            for widget in screen.query(CellWidget):
+                widget.repaint()
+    app.refresh_view()

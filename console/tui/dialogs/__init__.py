@@ -1,0 +1,1 @@
+"""Dialogs over a screen: confirmation, lists, palette, help, runs and alarms."""

@@ -1,0 +1,134 @@
+"""The palette: every command and every key of this screen in one list, found by a few letters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from textual.events import Key as KeyEvent
+from textual.events import Paste
+
+from console.tui.bindings import Key, Where
+from console.tui.command.fuzzy import match
+from console.tui.command.grammar import COMMANDS, Command
+from console.tui.command.line_edit import Line
+from console.tui.dialogs.dialog import Dialog
+from console.tui.paint.cells import Text
+from console.tui.paint.glyphs import Glyphs
+from console.tui.paint.theme import Ink
+
+_NAME: Final = 24
+"""Cells of the column of keys and commands."""
+_MOVING: Final = frozenset({"left", "right", "up", "down", "next", "previous", "back"})
+"""Keys that nobody looks up in a list that they move in."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the list: a command of the command line, or a key of the table."""
+
+    shown: str
+    text: str
+    acts_on_run: bool
+    what: Command | Key
+
+    @property
+    def searched(self) -> str:
+        """What is looked in: the line as it is read."""
+        return f"{self.shown} {self.text}"
+
+
+def entries(keys: tuple[Key, ...], where: Where) -> list[Entry]:
+    """Everything that can be done here, commands first."""
+    own = [
+        key
+        for key in keys
+        if key.where in ("everywhere", "screens", where) and not (key.where == "screens" and key.id in _MOVING)
+    ]
+    return [
+        *(Entry(command.shown, command.summary, command.acts_on_run, command) for command in COMMANDS),
+        *(Entry(key.shown, key.description, key.acts_on_run, key) for key in own),
+    ]
+
+
+class Palette(Dialog[Entry]):
+    """Returns the chosen entry, or None."""
+
+    heading = "commands and keys"
+    hint = "↑ ↓ enter  esc close"
+    preferred_width = 84
+
+    def __init__(self, glyphs: Glyphs, offered: list[Entry], *, operator: bool) -> None:
+        super().__init__(glyphs)
+        self._offered = offered
+        self._operator = operator
+        self.query_line = Line()
+        self.cursor = 0
+
+    @property
+    def found(self) -> list[tuple[Entry, tuple[int, ...]]]:
+        """The entries that fit, best first, with the places of the letters."""
+        if not self.query_line.text.strip():
+            return [(entry, ()) for entry in self._offered]
+        fits = [(entry, match(self.query_line.text, entry.searched)) for entry in self._offered]
+        ranked = [(entry, fit) for entry, fit in fits if fit is not None]
+        ranked.sort(key=lambda pair: -pair[1][0])
+        return [(entry, fit[1]) for entry, fit in ranked]
+
+    def on_key(self, event: KeyEvent) -> None:
+        """Letters go into the query; only keys that are none are those of every dialog."""
+        edited = None if event.key in ("left", "right") else self.query_line.key(event.key)
+        if edited is None and event.is_printable and event.character:
+            edited = self.query_line.put(event.character)
+        if event.key in ("tab", "ctrl+n", "shift+tab", "ctrl+p"):
+            self.action_line(1 if event.key in ("tab", "ctrl+n") else -1)
+        elif edited is not None:
+            self.query_line, self.cursor = edited, 0
+            self.fit_box()
+        else:
+            return
+        event.stop()
+        event.prevent_default()
+
+    def on_paste(self, event: Paste) -> None:
+        event.stop()
+        self.query_line, self.cursor = self.query_line.put(event.text), 0
+        self.fit_box()
+
+    def lines(self, width: int) -> list[list[Text]]:  # noqa: ARG002  clipped where painted
+        found = self.found
+        prompt: list[Text] = [("> ", Ink.ACCENT), (self.query_line.text, Ink.BRIGHT), ("_", Ink.DIM)]
+        if not found:
+            prompt.append(("  nothing fits", Ink.WARN))
+        window = found[self._top() : self._top() + self._room()]
+        # As many lines whatever fits, so that the box does not jump at every letter.
+        blank: list[list[Text]] = [[]] * (min(len(self._offered), self._room()) - len(window))
+        return [prompt, *(self._line(entry, places) for entry, places in window), *blank]
+
+    def _line(self, entry: Entry, places: tuple[int, ...]) -> list[Text]:
+        plain = Ink.ACCENT if not entry.acts_on_run else Ink.WARN if self._operator else Ink.DIM
+        shown = len(entry.shown)
+        line = [(char, Ink.BRIGHT if at in places else plain) for at, char in enumerate(entry.shown)]
+        line.append((" " * max(_NAME - shown, 1), plain))
+        line += [(char, Ink.BRIGHT if shown + 1 + at in places else Ink.TEXT) for at, char in enumerate(entry.text)]
+        return line
+
+    def selected(self) -> int | None:
+        return 1 + self.cursor - self._top() if self.found else None
+
+    def _room(self) -> int:
+        """Rows for entries."""
+        return max(self.app.size.height - 2 - 2 - 1, 1)
+
+    def _top(self) -> int:
+        return max(min(self.cursor - self._room() // 2, len(self.found) - self._room()), 0)
+
+    def action_line(self, step: int) -> None:
+        if self.found:
+            self.cursor = (self.cursor + step) % len(self.found)
+            self.fit_box()
+
+    def action_choose(self) -> None:
+        found = self.found
+        if found:
+            self.dismiss(found[self.cursor][0])

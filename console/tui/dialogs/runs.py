@@ -1,0 +1,115 @@
+"""The runs that are watched: how each stands, and which to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from console.tui.bindings import bindings
+from console.tui.dialogs.dialog import Dialog
+from console.tui.paint.cells import Text
+from console.tui.paint.glyphs import Glyphs
+from console.tui.paint.theme import Ink
+from console.tui.present import header
+from console.tui.watch.watched_run import Watch
+
+_STATUS: Final = 10
+_LINK: Final = 12
+_STEP: Final = 13
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run in words; `alarms` counts those that stand, None where no sentinels watch it."""
+
+    name: str
+    shown: bool
+    overlaid: bool
+    status: str
+    link: Text
+    step: str
+    alarms: int | None
+    synthetic: bool = False
+
+
+def run_rows(watches: Sequence[Watch], shown: Watch, overlaid: Watch | None) -> list[RunRow]:
+    """How every watched run stands. Reads single values that their readers replace whole: no lock is needed."""
+    rows = []
+    for watch in watches:
+        model = watch.model
+        run, step = model.run, model.step
+        of = f"/{run.steps}" if run is not None and run.steps > 0 else ""
+        rows.append(
+            RunRow(
+                name=watch.source.run,
+                shown=watch is shown,
+                overlaid=watch is overlaid,
+                status=run.status if run is not None else "not heard",
+                link=header.link_text(model, watch.source.link(), frozen=False),
+                step=f"{step}{of}" if step >= 0 else "–",
+                alarms=len(watch.guard.sentinels.standing) if watch.guard is not None else None,
+                synthetic=run is not None and run.synthetic,
+            )
+        )
+    return rows
+
+
+class RunsScreen(Dialog[str]):
+    """Returns the name of the run to show, or None. `o` in the list draws a run over the charts, or takes it away."""
+
+    BINDINGS = bindings("dialog", "runs")
+    heading = "watched runs"
+    hint = "enter show  o overlay  esc close"
+    preferred_width = 90
+
+    def __init__(self, glyphs: Glyphs, rows: Callable[[], list[RunRow]], overlay: Callable[[str], None]) -> None:
+        super().__init__(glyphs)
+        self._rows = rows
+        self._overlay = overlay
+        self.cursor = next((i for i, row in enumerate(rows()) if row.shown), 0)
+
+    def lines(self, width: int) -> list[list[Text]]:
+        rows = self._rows()
+        name = max(width - 2 - _STATUS - _LINK - _STEP - 10, 12)
+        head = f"  {'run':<{name}}{'status':<{_STATUS}}{'feed':<{_LINK}}{'step':<{_STEP}}alarms"
+        lines: list[list[Text]] = [[(head, Ink.DIM)]]
+        lines += [self._line(row, name) for row in rows]
+        if len(rows) == 1:
+            lines += [[], [("several runs: driftline attach RUN RUN ...", Ink.DIM)]]
+        return lines
+
+    def _line(self, row: RunRow, width: int) -> list[Text]:
+        sign = self.glyphs.pointer if row.shown else "+" if row.overlaid else " "
+        tag = " SYNTHETIC" if row.synthetic else ""
+        room = width - len(tag) - 1
+        name = row.name if len(row.name) <= room else f"{row.name[: room - 1]}…"
+        alarms: Text = ("–", Ink.DIM)
+        if row.alarms is not None:
+            alarms = (f"{row.alarms}{'!' if row.alarms else ''}", Ink.ALARM if row.alarms else Ink.OK)
+        return [
+            (f"{sign} ", Ink.OVERLAY if row.overlaid else Ink.ACCENT),
+            (name, Ink.BRIGHT if row.shown else Ink.TEXT),
+            (f"{tag:<{width - len(name)}}", Ink.WARN),
+            (f"{row.status:<{_STATUS}}", Ink.WARN if row.status in ("failed", "paused") else Ink.TEXT),
+            (f"{row.link[0]:<{_LINK}}", row.link[1]),
+            (f"{row.step:<{_STEP}}", Ink.TEXT),
+            alarms,
+        ]
+
+    def selected(self) -> int | None:
+        return 1 + self.cursor
+
+    def top(self, height: int) -> int:
+        return max(self.cursor + 2 - height, 0)
+
+    def action_line(self, step: int) -> None:
+        self.cursor = (self.cursor + step) % len(self._rows())
+        self.fit_box()
+
+    def action_overlay(self) -> None:
+        self._overlay(self._rows()[self.cursor].name)
+        self.fit_box()
+
+    def action_choose(self) -> None:
+        self.dismiss(self._rows()[self.cursor].name)

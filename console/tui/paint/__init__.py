@@ -1,0 +1,1 @@
+"""Painting cells: text that fits, glyphs, colours, axes, rasters and tables."""

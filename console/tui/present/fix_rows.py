@@ -1,0 +1,146 @@
+"""The fixes as rows of columns: symbol, state over the engines, since when, what it waits for, effect. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import msgspec
+
+from console.store.model import RunModel
+from console.tui.paint.axis import number
+from console.tui.paint.cells import Text
+from console.tui.paint.glyphs import Glyphs
+from console.tui.paint.theme import Ink
+from console.tui.present.plans import available, reason
+from driftline.catalog.fixes import FIXES, Fix
+from driftline.catalog.metrics import BY_NAME
+from driftline.frames import Effect, EngineFix, FixState, How, Measure
+
+TRAINER: Final = "trainer"
+"""Pseudo-engine that reports of fixes which the trainer takes part in; counted with no engine."""
+
+MISMATCH: Final = "mismatch/abs_diff_mean"
+"""What an effect is told in where there is room for one number."""
+
+_PENDING: Final[dict[How, str]] = {
+    "live": "being applied",
+    "next_sync": "next sync",
+    "engine_restart": "rolling restart",
+    "not_available": "",
+}
+
+
+class FixRow(msgspec.Struct, frozen=True):
+    """One line of the fix panel, in columns; `more` are the lines that there is room for elsewhere."""
+
+    fix: Fix
+    symbol: Text
+    state: Text
+    since: str
+    note: Text
+    effect: Text = ("", Ink.DIM)
+    more: tuple[str, ...] = ()
+
+
+def fix_rows(model: RunModel, glyphs: Glyphs) -> list[FixRow]:
+    """All fixes of the catalogue, in its order, with what the engines have reported."""
+    return [fix_row(fix, model.fixes.get(fix.id), model.effects.get(fix.id), glyphs) for fix in FIXES]
+
+
+def fix_row(fix: Fix, state: FixState | None, effect: Effect | None, glyphs: Glyphs) -> FixRow:
+    """One fix. The symbol is filled only where every engine has reported a value that repairs."""
+    if state is None:
+        return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("", Ink.DIM), "", ("not reported yet", Ink.DIM))
+    engines = [engine for engine in state.engines if engine.engine != TRAINER] or list(state.engines)
+    reached = sum(engine.effective == state.requested for engine in engines)
+    more = tuple(engine_fix(engine) for engine in state.engines)
+    if not available(state) and (state.settled or not state.effective):
+        why = reason(state)
+        # The symbol says that it is not available; the room is for why.
+        note = why if "not available" in why else f"n/a: {why}"
+        return FixRow(fix, (glyphs.unavailable, Ink.DIM), (state.effective, Ink.DIM), "", (note, Ink.DIM), more=more)
+    more = (*((state.detail,) if state.detail else ()), *more)
+    if not state.settled:
+        pending = (_pending(state, glyphs), Ink.WARN)
+        count = (f"{state.requested} {reached}/{len(engines)}", Ink.WARN)
+        return FixRow(fix, (glyphs.partial, Ink.WARN), count, "", pending, more=more)
+    since = max((engine.since_version for engine in state.engines), default=-1)
+    repaired = state.effective in fix.repairs
+    symbol, ink = (glyphs.on, Ink.OK) if repaired else (glyphs.off, Ink.TEXT)
+    # Of what is at vLLM's default, the engines that have it repaired are counted: none, as the word says.
+    count = reached if state.effective != fix.values[0] else len(engines) - reached
+    measured = effect if effect is not None and (fix.id, state.effective) in _after(effect) else None
+    return FixRow(
+        fix,
+        (symbol, ink),
+        (f"{state.effective} {count}/{len(engines)}", ink),
+        f"v{since}" if since >= 0 else "",
+        (who(state.by), Ink.DIM),
+        _short(measured) if measured is not None else ("", Ink.DIM),
+        (*(_long(measured) if measured is not None else ()), *more),
+    )
+
+
+def _after(effect: Effect) -> set[tuple[str, str]]:
+    return {(fix, after) for fix, _, after in effect.changes}
+
+
+def _pending(state: FixState, glyphs: Glyphs) -> str:
+    """What an unsettled fix waits for, and which engine where it is one of several; short, for small screens."""
+    late = [engine for engine in state.engines if engine.effective != state.requested]
+    who = f"{late[0].engine} " if len(late) == 1 < len(state.engines) else ""
+    # An engine that reports nothing is dead or restarting, and says so in its own words.
+    silent = next((engine.detail for engine in late if not engine.effective and engine.detail), "")
+    how = late[0].how if late else state.how
+    return f"{glyphs.arrow} {who}{silent or _PENDING[how] or state.detail}"
+
+
+def engine_fix(engine: EngineFix) -> str:
+    """What one engine reports of a fix, as a clause."""
+    since = f" since v{engine.since_version}" if engine.since_version >= 0 else ""
+    detail = f": {engine.detail}" if engine.detail else ""
+    return f"{engine.engine} {engine.effective or 'not reported'}{since}{detail}"
+
+
+def who(by: str) -> str:
+    """The issuer in few cells: `op:ana` for the operator ana."""
+    role, _, name = by.partition(" ")
+    return f"{role[:2]}:{name}" if name else by
+
+
+def _main(effect: Effect) -> Measure | None:
+    known = [measure for measure in effect.measures if math.isfinite(measure.before) and math.isfinite(measure.after)]
+    return next((measure for measure in known if measure.metric == MISMATCH), known[0] if known else None)
+
+
+def _short(effect: Effect) -> Text:
+    """The measured change of the mismatch in per cent; "?" where its interval holds zero or is not known yet."""
+    measure = _main(effect)
+    if measure is None or measure.before <= 0:
+        return ("" if effect.done else "Δ measuring"), Ink.DIM
+    change = (measure.after - measure.before) / measure.before
+    sure = measure.low > 0 or measure.high < 0  # False for NaN as well
+    joint = "" if len(effect.changes) == 1 else f" with {len(effect.changes) - 1} more"
+    text = f"Δ {change:+.0%}".replace("-", "−")
+    if not sure:
+        return f"{text}?{joint}", Ink.DIM
+    return f"{text}{joint}", Ink.OK if change < 0 else Ink.WARN
+
+
+def _long(effect: Effect) -> tuple[str, ...]:
+    """Every measure with its interval and what it rests on."""
+    lines = []
+    for measure in effect.measures:
+        if not (math.isfinite(measure.before) and math.isfinite(measure.after)):
+            continue
+        metric = BY_NAME.get(measure.metric)
+        name = metric.title if metric is not None else measure.metric
+        interval = ""
+        if math.isfinite(measure.low) and math.isfinite(measure.high):
+            interval = f", change {number(measure.low)} to {number(measure.high)} (95 %)"
+        tokens = f"{measure.tokens_before:,} and {measure.tokens_after:,} tokens"
+        lines.append(f"Δ {name} {number(measure.before)} to {number(measure.after)}{interval}, {tokens}")
+    if lines and not effect.done:
+        lines[0] += ", still counting"
+    return tuple(lines)

@@ -1,0 +1,40 @@
+"""Who may act on the run, in the words of a console: whether that is somebody else, and how it is told. Pure."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from console.status.lease import short
+from console.store.model import RunModel
+from console.tui.paint.cells import Text
+from console.tui.paint.theme import Ink
+from driftline.frames import Writer
+
+LONGEST: Final = 28
+"""Cells that a holder's name may take in the header."""
+READ_ONLY: Final[Text] = ("RO", Ink.DIM)
+"""What a console is that may not act; and over a recording, in which nobody acts any more, that is all."""
+
+
+def other(model: RunModel, session: str) -> Writer | None:
+    """Who holds the run, None if that is nobody or the console that calls itself `session`."""
+    writer = model.writer
+    return writer if writer is not None and (not session or writer.session != session) else None
+
+
+def holds(writer: Writer, session: str = "") -> str:
+    """`ana@box holds the run since 12:04`."""
+    since = time.strftime("%H:%M", time.localtime(writer.since))
+    return f"{short(writer, session)} holds the run since {since}"
+
+
+def mode(model: RunModel, session: str, *, operator: bool) -> Text:
+    """For the header: may this console act, and who is at the controls if that is somebody else."""
+    holder = other(model, session)
+    word, ink = ("RW", Ink.WARN) if operator else READ_ONLY
+    if holder is None:
+        return word, ink
+    name = short(holder, session)
+    name = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    return (f"{word} held by {name}", Ink.WARN) if operator else (f"{word}, {name} acts", Ink.DIM)

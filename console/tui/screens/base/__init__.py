@@ -1,0 +1,1 @@
+"""What every screen over a run has: bars, banner, panes, command line."""

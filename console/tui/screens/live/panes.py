@@ -1,0 +1,234 @@
+"""The panes of the live screen that are not charts: each paints one part of the model as lines in a frame."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from console.store.model import Logged
+from console.tui.paint.cells import Cells, CellWidget, Text
+from console.tui.paint.frame import draw_frame
+from console.tui.paint.glyphs import Glyphs
+from console.tui.paint.theme import Ink
+from console.tui.paint.units import cut
+from console.tui.present import header
+from console.tui.present.fix_rows import FixRow
+from driftline.frames import EngineState, Level
+
+
+class Pane(CellWidget, can_focus=True):
+    """Lines in a frame. Subclasses say what their lines are."""
+
+    title = ""
+    framed = True
+    """False on a screen of few rows, where the content needs those of the frame."""
+
+    def lines(self, width: int, height: int) -> list[list[Text]]:
+        """At most `height` lines of at most `width` cells."""
+        raise NotImplementedError  # abstract: a Textual class has no room for the ABC metaclass
+
+    def label(self) -> str:
+        """What stands on the right of the upper edge."""
+        return ""
+
+    def selected(self) -> int | None:
+        """The line to show as selected, if any."""
+        return None
+
+    def move(self, direction: str) -> bool:  # noqa: ARG002  for those that scroll
+        """Take a key of direction; False hands it back, so that the focus moves on."""
+        return False
+
+    def _inner(self, cells: Cells) -> tuple[int, int, int]:
+        """Offset, width and height of the lines."""
+        if not self.framed or cells.height < 3:
+            return 0, cells.width, cells.height
+        return 1, cells.width - 2, cells.height - 2
+
+    def paint(self, cells: Cells) -> None:
+        offset, width, height = self._inner(cells)
+        if offset:
+            label = self.label()
+            draw_frame(
+                cells,
+                self.glyphs,
+                [(f" {self.title} ", Ink.TITLE)],
+                [(f" {label} ", Ink.DIM)] if label else [],
+                focused=self.has_focus,
+            )
+        if width < 1:
+            return
+        lines = self.lines(width, height)[:height]
+        for row, line in enumerate(lines):
+            cells.line(row + offset, offset, line, width)
+        chosen = self.selected()
+        if chosen is not None and chosen < len(lines) and self.has_focus:
+            cells.select(chosen + offset, offset, offset + width)
+
+
+class FixPanel(Pane):
+    """Every fix of the catalogue: symbol, state over the engines, since when, by whom or what it waits for."""
+
+    title = "fixes"
+
+    def __init__(self, *, id: str, glyphs: Glyphs) -> None:
+        super().__init__(id=id, glyphs=glyphs)
+        self.rows: list[FixRow] = []
+        self.cursor = 0
+
+    def show(self, rows: list[FixRow]) -> None:
+        """Take the rows to show."""
+        self.rows = rows
+        self.repaint()
+
+    @property
+    def chosen(self) -> str | None:
+        """Id of the fix under the cursor."""
+        return self.rows[self.cursor].fix.id if self.rows else None
+
+    def label(self) -> str:
+        on = sum(row.symbol[0] == self.glyphs.on for row in self.rows)
+        return f"{on} on" if self.rows else ""
+
+    def selected(self) -> int | None:
+        return self.cursor
+
+    def move(self, direction: str) -> bool:
+        step = {"up": -1, "down": 1}.get(direction, 0)
+        if step == 0 or not 0 <= self.cursor + step < len(self.rows):
+            return False
+        self.cursor += step
+        self.repaint()
+        return True
+
+    def lines(self, width: int, height: int) -> list[list[Text]]:
+        lines = [fix_line(row, width) for row in self.rows]
+        spare = height - len(lines)
+        # Room to spare explains the fix under the cursor: what it does, and why it is there at all.
+        if spare >= 3 and self.rows:
+            row = self.rows[self.cursor]
+            fix = row.fix
+            texts = [
+                (f"{fix.title}: {fix.summary}", Ink.TEXT),
+                (f"why: {fix.why}", Ink.DIM),
+                (f"vLLM's default: {fix.vllm_default}", Ink.DIM),
+                *((line, Ink.DIM) for line in row.more),
+            ]
+            lines.append([])
+            for text, ink in texts:
+                parts = textwrap.wrap(text, max(width - 2, 10), subsequent_indent="  ")
+                lines += [[(f" {part}", ink)] for part in parts]
+            if len(lines) > height:
+                text, ink = lines[height - 1][0] if lines[height - 1] else ("", Ink.DIM)
+                lines[height - 1] = [(f"{text} {self.glyphs.ellipsis}", ink)]
+        return lines
+
+
+_NOTE_LEAST: Final = 12
+"""Cells below which the beginning of a note says nothing."""
+
+
+def fix_line(row: FixRow, width: int) -> list[Text]:
+    """The columns of one fix, for panel and picker."""
+    name = 20 if width >= 40 else 18
+    state, ink = row.state if row.symbol[1] != Ink.DIM or width >= 60 else ("", Ink.DIM)
+    title = cut(row.fix.title, name if state else 20)
+    line = [(" ", Ink.TEXT), row.symbol, (f" {title:<{name}}", Ink.TEXT)]
+    if state:
+        line.append((f" {state:<7}", ink))
+    if row.since:
+        line.append((f" {row.since:<3}", Ink.DIM))
+    text, note_ink = row.note
+    room = width - sum(len(part) for part, _ in line) - 1
+    if text and (len(text) <= room or room >= _NOTE_LEAST):
+        line.append((f" {text}", note_ink))
+    # A half of a number would be another number: the effect is there whole or not at all.
+    if row.effect[0] and sum(len(part) for part, _ in line) + len(row.effect[0]) + 2 <= width:
+        line.append((f"  {row.effect[0]}", row.effect[1]))
+    return line
+
+
+class EnginePanel(Pane):
+    """One line for each engine."""
+
+    title = "engines"
+
+    def __init__(self, *, id: str, glyphs: Glyphs) -> None:
+        super().__init__(id=id, glyphs=glyphs)
+        self.engines: Sequence[EngineState] = ()
+
+    def show(self, engines: Sequence[EngineState]) -> None:
+        """Take the engines to show."""
+        self.engines = engines
+        self.repaint()
+
+    def label(self) -> str:
+        return f"{len(self.engines)}" if len(self.engines) > 1 else ""
+
+    def lines(self, width: int, height: int) -> list[list[Text]]:
+        if not self.engines:
+            return [[(" no engine has reported yet", Ink.DIM)]]
+        # What needs a look comes first where not all engines fit.
+        engines = list(self.engines)
+        if len(engines) > height:
+            engines.sort(key=lambda engine: (engine.phase == "running", engine.engine))
+        return [[(" ", Ink.TEXT), *header.engine_line(engine, width - 1)] for engine in engines]
+
+
+_LEVEL: Final[dict[Level, Ink]] = {"info": Ink.TEXT, "warn": Ink.WARN, "error": Ink.ALARM}
+
+
+class EventLog(Pane):
+    """The newest events, newest last; scrolled with up and down while it has the focus."""
+
+    title = "events"
+
+    def __init__(self, *, id: str, glyphs: Glyphs) -> None:
+        super().__init__(id=id, glyphs=glyphs)
+        self.events: Sequence[Logged] = ()
+        self.back = 0
+        """How many events the view is scrolled back from the newest."""
+
+    def show(self, events: Sequence[Logged]) -> None:
+        """Take the events to show, oldest first. A view that is scrolled back stays where it is."""
+        if self.back and self.events and events:
+            lowest = self.events[len(self.events) - 1 - self.back].seq
+            self.back = sum(1 for event in events if event.seq > lowest)
+        self.events = events
+        self.repaint()
+
+    def label(self) -> str:
+        return f"{self.back} newer below" if self.back else ""
+
+    def move(self, direction: str) -> bool:
+        step = {"up": 1, "down": -1}.get(direction, 0)
+        room = max(len(self.events) - max(self.size.height - 2, 1), 0)
+        if step == 0 or not 0 <= self.back + step <= room:
+            return False
+        self.back += step
+        self.repaint()
+        return True
+
+    def lines(self, width: int, height: int) -> list[list[Text]]:
+        if not self.events:
+            return [[(" nothing has happened yet", Ink.DIM)]]
+        stop = len(self.events) - self.back
+        return [self._line(event, width) for event in list(self.events)[max(stop - height, 0) : stop]]
+
+    def _line(self, logged: Logged, width: int) -> list[Text]:
+        event = logged.event
+        clock = time.strftime("%H:%M:%S", time.localtime(logged.time))
+        line: list[Text] = [(f" {clock} ", Ink.DIM)]
+        if width >= 60:
+            line.append((f"{f'step {event.step}' if event.step >= 0 else '':<10}", Ink.DIM))
+        if width >= 90:
+            line.append((f"{logged.producer:<12.12} ", Ink.DIM))
+        ink = _LEVEL[event.level]
+        # Of what is as usual a narrow pane says only what it is about: the room is the text's.
+        kind = event.kind if width >= 60 or event.level != "info" else event.kind.partition(".")[0]
+        if not event.text.startswith(kind):
+            line.append((f"{kind} ", Ink.DIM if ink is Ink.TEXT else ink))
+        line.append((event.text, ink))
+        return line

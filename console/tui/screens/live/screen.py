@@ -1,0 +1,147 @@
+"""The live screen: six charts, the fixes, the engines, the events."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.containers import Container, Horizontal, Vertical
+
+from console.connect.source import Link
+from console.store.model import RunModel
+from console.tui.bindings import bindings
+from console.tui.chart.line_chart import LineChart
+from console.tui.chart.overlay import overlaid
+from console.tui.chart.view import ChartView
+from console.tui.paint.glyphs import Glyphs
+from console.tui.present import header
+from console.tui.present.fix_rows import fix_rows
+from console.tui.present.header import LIVE_CHARTS
+from console.tui.screens.base.chart_screen import ChartScreen
+from console.tui.screens.base.run_screen import BASE_CSS
+from console.tui.screens.live.panes import EnginePanel, EventLog, FixPanel
+from console.tui.watch.alarm_marks import alarmed
+
+
+class LiveScreen(ChartScreen):
+    """The charts of one view, linked; the other panes beside them."""
+
+    ident = "live"
+    CSS_PATH: ClassVar = [BASE_CSS, "screen.tcss"]
+    BINDINGS = bindings("screens", "live")
+
+    def __init__(self, glyphs: Glyphs, weight: float = 0.0) -> None:
+        super().__init__(glyphs, weight)
+        self.logs: dict[str, bool] = {spec.id: spec.log for spec in LIVE_CHARTS}
+        self._newest_event = 0
+
+    def body(self) -> ComposeResult:
+        with Container(id="charts"):
+            for spec in LIVE_CHARTS:
+                yield LineChart(header.chart(RunModel(), spec), id=spec.id, glyphs=self.glyphs)
+        with Horizontal(id="panes"):
+            yield FixPanel(id="fixes", glyphs=self.glyphs)
+            with Vertical(id="right"):
+                yield EnginePanel(id="engines", glyphs=self.glyphs)
+                yield EventLog(id="events", glyphs=self.glyphs)
+
+    def framed(self, height: int) -> bool:
+        return _rows(height) > 5
+
+    def place_panes(self, width: int, height: int) -> None:  # noqa: ARG002  the rows are what is scarce
+        """Give the rows that the panes need to the panes, and all others to the charts."""
+        rows = _rows(height)
+        alone = self.enlarged is not None
+        framed = alone or self.framed(height)
+        engines = min(max(len(self.query_one(EnginePanel).engines), 1) + (2 if framed else 0), rows // 2)
+        self.query_one("#charts").styles.grid_size_columns = 1 if alone else 3
+        self.query_one("#charts").styles.grid_size_rows = 1 if alone else 2
+        self.query_one("#panes").styles.height = "1fr" if alone else rows
+        self.query_one("#engines").styles.height = "1fr" if alone else engines
+        self.query_one("#fixes").styles.width = "1fr" if alone else "55%"
+
+    def forget(self) -> None:
+        self.view = replace(ChartView(), weight=self.view.weight)
+        self._newest_event = 0
+        self.extent = (0, 0)
+
+    def rewound(self) -> None:
+        self._newest_event = 0
+
+    # -- news
+
+    def draw(self, model: RunModel, link: Link) -> None:
+        self.extent = header.extent(model)
+        self.view = self.view.measured(model.metrics.clock.ruler(self.view.ruler.unit) or self.view.ruler, self.extent)
+        fresh = header.freshness(model, link)
+        for spec in LIVE_CHARTS:
+            chart = self.query_one(f"#{spec.id}", LineChart)
+            if chart.display:
+                data = self.console_app.showing.judging.behind(spec.metric, header.chart(model, spec, fresh))
+                data = alarmed(data, self.console_app.showing.guard)
+                other = self.console_app.overlay
+                if other is not None:
+                    unit = self.view.ruler.unit
+                    data = overlaid(data, spec.metric, other.model, other.source.run, unit)
+                chart.show(data, self._view(spec.id), self.extent)
+        self.query_one(FixPanel).show(fix_rows(model, self.glyphs))
+        engines = self.query_one(EnginePanel)
+        count = len(engines.engines)
+        engines.show([model.engines[name] for name in sorted(model.engines)])
+        if count != len(engines.engines):
+            self.rearrange()
+        newest = model.events[-1].seq if model.events else 0
+        if newest != self._newest_event:
+            self._newest_event = newest
+            self.query_one(EventLog).show(header.notable(model.events))
+
+    def _view(self, chart_id: str) -> ChartView:
+        return replace(self.view, log=self.logs[chart_id])
+
+    def look(self, view: ChartView) -> None:
+        """Draw the same data in another view; also while frozen, because the view is the operator's."""
+        self.view = view
+        # What a chart derives from its series is made while drawing, and the reader must not rewrite it meanwhile.
+        with self.console_app.drawing():
+            for spec in LIVE_CHARTS:
+                chart = self.query_one(f"#{spec.id}", LineChart)
+                chart.show(chart.data, self._view(spec.id), self.extent)
+
+    # -- view
+
+    def action_smooth(self) -> None:
+        self.look(self.view.smooth())
+        weight = self.view.weight
+        self.say(f"smoothing: moving average of weight {weight:g}, the raw line behind" if weight else "smoothing off")
+
+    def action_unit(self) -> None:
+        before = self.view.ruler.unit
+        with self.console_app.lock:
+            view = self.view.next_unit(self.console_app.model.metrics.clock, self.extent)
+        self.look(view)
+        unit = self.view.ruler.unit
+        words = {"step": "steps", "time": "time since the first step", "tokens": "tokens sampled"}
+        self.say(f"x axis: {words[unit]}" if unit != before else "x axis: only steps are known yet")
+
+    def action_overlay(self) -> None:
+        from console.tui.control.perform import next_overlay
+
+        next_overlay(self.console_app)
+
+    def action_log(self) -> None:
+        chart = self.focused
+        if not isinstance(chart, LineChart) or chart.id is None:
+            self.say("log axis: focus a chart first (arrows or tab)", "warn")
+            return
+        self.logs[chart.id] = not self.logs[chart.id]
+        self.look(self.view)
+
+    def action_act_fix(self) -> None:
+        panel = self.query_one(FixPanel)
+        self.console_app.acting.ask_fix(panel.chosen if self.focused is panel else None)
+
+
+def _rows(height: int) -> int:
+    """Rows of the panes below the charts."""
+    return 5 if height < 20 else 8 if height < 30 else 13 if height < 50 else 16

@@ -1,0 +1,183 @@
+"""The parity screen's words: the verdict on each metric, why, and what can be said without a reference. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from console.formatting import short
+from console.store.model import RunModel
+from console.tui.paint.axis import number
+from console.tui.paint.cells import Text
+from console.tui.paint.glyphs import Glyphs
+from console.tui.paint.theme import HEALTH_INK, Ink
+from console.tui.present.corrections import verdict_now
+from driftline.catalog.metrics import METRICS, Health, Metric, health
+
+if TYPE_CHECKING:
+    from console.parity.judge import Comparison, Judged
+    from console.tui.watch.judging import Chosen, Verdict
+
+_WORD: Final = {"pass": "pass", "fail": "FAIL", "not enough data": "too little"}
+_INK: Final = {"pass": Ink.OK, "fail": Ink.ALARM, "not enough data": Ink.DIM}
+_HEALTH: Final[dict[Health, str]] = {"none": "", "healthy": "within", "warn": "WARN", "alarm": "ALARM"}
+
+HOW: Final = (
+    "r chooses a reference run of this folder;",
+    "driftline attach --reference RUN names one (id, path or FILE.parquet; several: seeds of one configuration);",
+    "driftline import brings the log of another framework.",
+)
+
+
+def head(verdict: Verdict) -> list[Text]:
+    """The verdict on the whole run, in a line."""
+    from console.parity.report import closing
+
+    words = closing(verdict.comparison)
+    word, colon, rest = words.partition(":")
+    line: list[Text] = [(f" {word}", _INK[verdict.comparison.verdict]), (f"{colon}{rest}", Ink.BRIGHT)]
+    start = verdict.comparison.start
+    return line if start is None else [*line, (f"  from step {start} on", Ink.ACCENT)]
+
+
+def against(verdict: Verdict) -> str:
+    """Which reference, how far, how its spread is known."""
+    comparison = verdict.comparison
+    names = ", ".join(run.id for run in comparison.references)
+    spread = "spread over seeds measured" if comparison.measured else "one run: spread over seeds assumed"
+    label = "SYNTHETIC; " if comparison.run.synthetic or any(run.synthetic for run in comparison.references) else ""
+    steps = "" if comparison.start is None else f"from step {comparison.start}, after a switch, "
+    return f"{label}{steps}to step {verdict.step} against {names}; {spread}"
+
+
+def heads(width: int) -> list[Text]:
+    """The heads of the columns."""
+    wide = f"{'back':>7}{'at step':>9}" if width >= 100 else ""
+    cause = "  likely cause" if width >= 100 else "  cause" if width >= 76 else ""
+    return [(f"   {'metric':<20} {'verdict':<10}{'out since':>9}{wide}{'run':>8}{'ref':>8}{'dist':>8}{cause}", Ink.DIM)]
+
+
+def row(judged: Judged, verdict: Verdict, glyphs: Glyphs, width: int) -> list[Text]:
+    """One metric. Run, reference and distance are those of the window of steps that is farthest off."""
+    from console.parity.report import title
+
+    ink = _INK[judged.verdict]
+    symbol = {"pass": glyphs.on, "fail": glyphs.gap, "not enough data": glyphs.unavailable}[judged.verdict]
+    line: list[Text] = [
+        (f" {symbol} ", ink), (f"{title(judged.metric):<20.20} ", Ink.TEXT), (f"{_WORD[judged.verdict]:<10}", ink),
+    ]  # fmt: skip
+    if judged.worst is None:
+        return [*line, (f"  {judged.reason}", Ink.DIM)]
+    line.append((f"{_step(judged.first):>9}", ink if judged.first is not None else Ink.DIM))
+    if width >= 100:
+        line += [(f"{_step(judged.back):>7}", Ink.TEXT), (f"{_step(judged.worst):>9}", Ink.DIM)]
+    line += [
+        (f"{short(judged.value):>8}", Ink.BRIGHT), (f"{short(judged.expected):>8}", Ink.TEXT),
+        (f"{_distance(judged.distance):>8}", ink),
+    ]  # fmt: skip
+    cause = verdict.causes.get(judged.metric)
+    if cause is not None and width >= 76:
+        text = cause.kind if width < 120 else cause.text
+        line.append((f"  {text}", Ink.WARN))
+    return line
+
+
+def _step(step: int | None) -> str:
+    return "-" if step is None else str(step)
+
+
+def _distance(value: float) -> str:
+    """In spreads of a healthy run, signed; beyond three digits the size alone counts."""
+    if not math.isfinite(value):
+        return "nan" if math.isnan(value) else f"{'+' if value > 0 else '−'}inf"
+    text = f"{value:+.1f}" if abs(value) < 1000 else f"{value:+.0e}".replace("e+0", "e")
+    return text.replace("-", "−")
+
+
+def why(judged: Judged, verdict: Verdict) -> list[Text]:
+    """Why the chosen metric has the verdict it has."""
+    cause = verdict.causes.get(judged.metric)
+    if cause is not None:
+        return [(" likely cause ", Ink.DIM), (cause.text, Ink.WARN)]
+    if judged.reason:
+        return [(" why ", Ink.DIM), (judged.reason, Ink.TEXT)]
+    if judged.first is not None:
+        return [(" why ", Ink.DIM), (f"out since step {judged.first}", Ink.TEXT)]
+    return [(" why ", Ink.DIM), ("never out of its band for good", Ink.TEXT)]
+
+
+def waiting(chosen: Chosen, verdict: Verdict | None) -> list[list[Text]]:
+    """What is said instead of a table, while there is none."""
+    names = ", ".join(Path(name).name for name in chosen.names)
+    if chosen.state == "loading":
+        return [[(f" reading {names}", Ink.ACCENT)]]
+    if chosen.state == "failed":
+        return [[(f" reference: {chosen.error}", Ink.ALARM)], [(" r chooses another", Ink.DIM)]]
+    if chosen.state == "ready" and verdict is None:
+        return [[(f" judging against {names}", Ink.ACCENT)]]
+    return [[(" no reference run: nothing to be at parity with", Ink.WARN)], *([(f" {line}", Ink.DIM)] for line in HOW)]
+
+
+def cut(text: str, width: int) -> str:
+    """At most `width` characters, with an ellipsis where there were more."""
+    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}…"
+
+
+def legend(comparison: Comparison, width: int) -> str:
+    """What the numbers are, for who wants to believe them."""
+    rules = comparison.rules
+    if width < 110:
+        return f"means of {rules.window} steps where farthest off; dist in spreads of a healthy run"
+    return (
+        f"means of {rules.window} steps where farthest off; distance in spreads of a healthy run; "
+        f"at most {rules.alpha:.0%} of healthy runs fail"
+    )
+
+
+# -- without a reference: what has a published limit
+
+
+@dataclass(frozen=True)
+class Limited:
+    """A metric of the run beside its published limits."""
+
+    metric: Metric
+    value: float
+    verdict: Health
+
+
+def limited(model: RunModel) -> list[Limited]:
+    """Metrics of the run that have a published limit, the worst first."""
+    found = []
+    for metric in METRICS:
+        value = model.metrics.last(metric.name) if metric.warn is not None or metric.alarm is not None else None
+        if value is not None:
+            found.append(Limited(metric, value, health(metric.name, value)))
+    order: list[Health] = ["alarm", "warn", "healthy", "none"]
+    return sorted(found, key=lambda one: order.index(one.verdict))
+
+
+def limit_line(one: Limited, width: int) -> list[Text]:
+    """Value, verdict, limits and who published them."""
+    ink = HEALTH_INK[one.verdict]
+    # Three digits: with two, the limits 1.05 and 1.1 would be one.
+    limits = [f"{word} {number(limit)}" for word, limit in (("warn", one.metric.warn), ("alarm", one.metric.alarm))
+              if limit is not None]  # fmt: skip
+    below = "below " if one.metric.worse == "low" else ""
+    line: list[Text] = [
+        (f" {one.metric.title:<26.26}", Ink.TEXT), (f"{number(one.value):>8}  ", Ink.BRIGHT),
+        (f"{_HEALTH[one.verdict]:<8}", ink), (f"{below}{', '.join(limits):<24}", Ink.DIM),
+    ]  # fmt: skip
+    if width >= 90:
+        line.append((one.metric.source, Ink.DIM))
+    return line
+
+
+def backend(model: RunModel) -> list[Text]:
+    """The verdict on the backend alone, which needs no reference: published limits of the mismatch."""
+    found = verdict_now(model)
+    ink = {True: Ink.OK, False: Ink.ALARM, None: Ink.DIM}[found.passes]
+    word = {True: "passes", False: "FAILS", None: "not enough data"}[found.passes]
+    return [(" backend by published limits: ", Ink.DIM), (word, ink), (f", {found.why}", Ink.TEXT)]

@@ -1,0 +1,22 @@
+"""Where alarms were raised, as marks on the charts of their metrics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from console.store.model import Mark
+from console.tui.chart.data import ChartData
+
+if TYPE_CHECKING:
+    from console.tui.watch.guard import Guard
+
+
+def alarmed(data: ChartData, guard: Guard | None) -> ChartData:
+    """The chart with a mark at the step of each alarm of its metrics; call it with the lock of the run held."""
+    if guard is None:
+        return data
+    alarms = guard.sentinels.about({line.metric for line in data.lines if not line.reference})
+    # Before the others: a chart is drawn anew when the last of its marks is another one, or their number is.
+    marks = tuple(Mark(alarm.step, alarm.level, alarm.rule) for alarm in alarms)
+    return replace(data, marks=(*marks, *data.marks)) if marks else data
