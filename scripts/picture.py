@@ -11,7 +11,7 @@ from pathlib import Path
 
 from console.cli.verbs.replay import recorded
 from console.errors import Failure
-from console.tui.bindings import TABS
+from console.settings.keys import TABS
 from console.tui.pictures import pictures
 from driftline.rundir import RunError
 

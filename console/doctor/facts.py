@@ -108,7 +108,7 @@ def ray_version() -> tuple[int, ...] | None:
 
 def vllm_servers() -> list[ServerFact]:
     """HTTP servers of vLLM on this machine, found by what listens. Only GETs are sent, of pages that change nothing."""
-    found = []
+    found: list[ServerFact] = []
     looked = 0
     for process in psutil.process_iter():
         try:

@@ -41,8 +41,9 @@ def bundle(run: RunDir, out: Path, pictures: Pictures, say: Callable[[str], None
         _fill(run, temporary, pictures, say)
         os.rename(temporary, out)
     except (ExportError, OSError) as error:
-        told = isinstance(error, OSError) and error.strerror
-        reason = f"{error.filename or out}: {error.strerror}" if told else error
+        reason = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            reason = f"{error.filename or out}: {error.strerror}"
         raise EvidenceError(f"no evidence was written: {reason}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 import polars as pl
-import pyarrow.parquet as pq  # type: ignore[import-untyped]  # pyarrow has no stubs
+import pyarrow.parquet as pq
 
 from console.export.build import REPORT_ROWS, batches
 from console.export.metric_rows import KEYS

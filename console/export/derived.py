@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 
 from console.export.metric_rows import KEYS
-from console.export.polars_columns import nulls, schema
+from console.export.polars_columns import schema
 from console.export.projection import EVERYTHING, Want
 from console.export.schema import STORED, TABLES
+from console.recorded.compaction.read_wide import nulls
 from driftline.frames import TERMINAL
 
 _STEP: Final = ("step", "time", "version")

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from console.export.polars_columns import nulls, schema, series, stacked, times
+from console.export.polars_columns import schema, series, stacked, times
 from console.export.projection import EVERYTHING, Want
 from console.export.schema import STORED
 from console.recorded.blocks import Block, Rows, decoder
+from console.recorded.compaction.read_wide import nulls
 from console.recorded.metric_arrays import Layout, Layouts
 from driftline.catalog.metrics import resolve
 from driftline.frames import DECODE_ERRORS, FrameError, Metrics, Stamped

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from console.export.schema import LATEST, Column, Kind
+from console.recorded.compaction.read_wide import nulls
 
 DTYPES: Final[dict[Kind, pl.DataType]] = {
     "int": pl.Int64(),
@@ -62,11 +63,6 @@ def stacked(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
         given = zip(columns, parts, strict=True)
         whole[name] = pl.concat([nulls(name, dtype, p.height) if column is None else column for column, p in given])
     return pl.DataFrame(whole)
-
-
-def nulls(name: str, dtype: pl.DataType, count: int) -> pl.Series:
-    """A column without a value."""
-    return pl.Series(name, [None], dtype=dtype).new_from_index(0, count)
 
 
 def times(name: str, seconds: npt.NDArray[np.float64]) -> pl.Series:

@@ -33,7 +33,10 @@ class Source(Protocol):
     """A run whose tables can be read any number of times. `damage` counts what the last reading had to skip."""
 
     id: str
-    damage: Damage
+
+    @property
+    def damage(self) -> Damage:
+        """What the last reading had to skip."""
 
     def parts(self, stored: str, want: Want = EVERYTHING) -> Iterator[pl.DataFrame]:
         """A stored table in parts of bounded size, in the order of the frames' numbers; `want` is a hint."""

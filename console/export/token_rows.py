@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from console.export.polars_columns import nulls, schema, series, times
+from console.export.polars_columns import schema, series, times
 from console.export.projection import EVERYTHING, Want
 from console.export.schema import STORED
 from console.recorded.blocks import Block, decoder
+from console.recorded.compaction.read_wide import nulls
 from driftline.frames import DECODE_ERRORS, FrameError, Stamped, Tokens, floats, ints
 
 

@@ -74,12 +74,13 @@ def records(data: bytes, log: Log) -> Iterator[bytes]:
 
 def masked(data: bytes) -> int:
     """TensorFlow's checksum: a crc32c, turned and moved so that the crc of data with crcs in it is no special case."""
-    crc = google_crc32c.value(data)
+    crc = int(google_crc32c.value(data))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _take(data: bytes, prefix: str, rows: dict[int, Row]) -> None:
-    time, step, values = 0.0, 0, {}
+    time, step = 0.0, 0
+    values: dict[str, float] = {}
     for field, value in fields(data):
         match field:
             case 1:

@@ -43,7 +43,7 @@ def frames(run: RunDir, start: int = 1, damage: Damage | None = None) -> Iterato
 def unreadable() -> tuple[type[Exception], ...]:
     """What `frames` raises for damaged Parquet; asked only then, because it takes a while to load."""
     import polars as pl
-    import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow has no stubs
+    import pyarrow as pa
 
     return pl.exceptions.PolarsError, pa.ArrowException
 

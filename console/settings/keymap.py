@@ -11,14 +11,23 @@ the way. The other direction is free: a capital that nothing has may be given to
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec.structs import replace
-from textual.keys import _character_to_key
 
-from console.tui.bindings import KEYS, Key
+from console.settings.keys import KEYS, Key
 
+_REPLACED: Final = {
+    "solidus": "slash",
+    "reverse_solidus": "backslash",
+    "commercial_at": "at",
+    "hyphen_minus": "minus",
+    "plus_sign": "plus",
+    "low_line": "underscore",
+}
+"""Textual's own short names of signs, where they differ from Unicode's."""
 _NAMED: Final = {
     "esc": "escape", "pgup": "pageup", "pgdn": "pagedown", "del": "delete", "return": "enter",
 }  # fmt: skip
@@ -48,6 +57,17 @@ class KeymapError(ValueError):
     def __init__(self, ident: str, message: str) -> None:
         super().__init__(message)
         self.id = ident
+
+
+def key_name(character: str) -> str:
+    """Textual's name of the key that types one character, `!` as `exclamation_mark`, without importing Textual.
+
+    A character that Unicode has no name for is its own.
+    """
+    if character.isalnum():
+        return character
+    name = unicodedata.name(character, character).lower().replace("-", "_").replace(" ", "_")
+    return _REPLACED.get(name, name)
 
 
 def mapped(keymap: Mapping[str, str], keys: Sequence[Key] = KEYS) -> tuple[Key, ...]:
@@ -90,7 +110,7 @@ def _moved(key: Key, keys: tuple[str, ...] | None) -> Key:
 def _key(name: str, word: str, entry: Key) -> str:
     """Textual's name of a key as people write it."""
     if len(word) == 1:
-        key = _character_to_key(word)
+        key = key_name(word)
     else:
         key = _NAMED.get(word.lower(), word.lower())
         if not (key in _SPECIAL or key == "shift+tab" or _FUNCTION.match(key) or _CONTROL.match(key)):
@@ -110,7 +130,7 @@ def _shown(key: str) -> str:
     shown = {"escape": "esc", "left": "←", "right": "→", "up": "↑", "down": "↓"}.get(key)
     if shown is not None or key in _SPECIAL or len(key) == 1 or "+" in key:
         return shown or key
-    return next((chr(code) for code in range(0x21, 0x7F) if _character_to_key(chr(code)) == key), key)
+    return next((chr(code) for code in range(0x21, 0x7F) if key_name(chr(code)) == key), key)
 
 
 def _together(one: str, other: str) -> bool:

@@ -19,16 +19,18 @@ from textual.events import Key
 
 from console.connect.source import Source
 from console.settings import keymap
+from console.settings.keys import Key as KeyEntry
+from console.settings.keys import Where
 from console.store.model import RunModel
-from console.tui.bindings import Where, bindings
+from console.tui.bindings import bindings
 from console.tui.command.history import History
 from console.tui.control import appearance
 from console.tui.control.alarms import Alarms
 from console.tui.control.exports import Exports
-from console.tui.control.notice import Notice
 from console.tui.control.reading import Opened, Opening, Reading
 from console.tui.control.references import References
 from console.tui.dialogs.dialog import Dialog
+from console.tui.notice import Notice
 from console.tui.paint.glyphs import GLYPHS
 from console.tui.paint.theme import AUTO, choose
 from console.tui.screens import catalogue
@@ -299,7 +301,10 @@ class ConsoleApp(App[None]):
     def action_command(self, text: str = "") -> None:
         """Open the command line of the screen on show, with `text` typed already."""
         if not isinstance(self.screen, Dialog):
-            self.current.open_command(text)
+            # Imported when it is asked for: the first frame is what an operator waits for.
+            from console.tui.control.known import known
+
+            self.current.open_command(text, lambda: known(self))
 
     def on_command_line_entered(self, message: CommandLine.Entered) -> None:
         from console.tui.control.perform import perform
@@ -321,6 +326,23 @@ class ConsoleApp(App[None]):
             from console.tui.control.perform import list_watches
 
             list_watches(self)
+
+    def run_key(self, key: KeyEntry) -> None:
+        """Do what an entry of the table of keys does, after the current message."""
+        namespace = self if key.where == "everywhere" else self.current
+        self.call_next(self.run_action, key.action, namespace)
+
+    def show_step(self, step: int) -> None:
+        """Show a step on the live charts: the crosshair on it, or the recording as of it."""
+        from console.tui.control.navigate import show_step
+
+        show_step(self, step)
+
+    def next_overlay(self) -> None:
+        """Draw the next of the other watched runs over the charts, after the last one none."""
+        from console.tui.control.navigate import next_overlay
+
+        next_overlay(self)
 
     def show_overlay(self, watch: Watch | None) -> None:
         """Draw another watched run over the charts of the one on show, or none."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from console.replay.source import Recording
+from console.settings.keys import TABS
 from console.tui.app import ConsoleApp
-from console.tui.bindings import TABS
 from console.tui.open_replay import ReplayWatch
 from driftline.rundir import RunDir
 

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 
+from console.tui.chart import from_model
+
 STEPS = 1_000_000
 METRICS = 30
 WANTED_MB = 400
@@ -26,7 +28,6 @@ def child(steps: int) -> None:
     from console.tui.chart.view import ChartView
     from console.tui.paint.cells import Cells
     from console.tui.paint.glyphs import GLYPHS
-    from console.tui.present import header
     from driftline.catalog.metrics import METRICS as CATALOGUE
 
     assert console.tui.app.ConsoleApp is not None  # the screens' imports are part of what is measured
@@ -43,8 +44,8 @@ def child(steps: int) -> None:
     for log in (False, True):
         view = ChartView(weight=0.99, log=log)
         begin = time.perf_counter()
-        for spec in header.LIVE_CHARTS:
-            paint_chart(Cells(66, 20), header.chart(model, spec), view, header.extent(model), GLYPHS["braille"])
+        for spec in from_model.LIVE_CHARTS:
+            paint_chart(Cells(66, 20), from_model.chart(model, spec), view, from_model.extent(model), GLYPHS["braille"])
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, filled, time.perf_counter() - begin)
 
 

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from console.process import tree
-from console.tui.bindings import TABS
+from console.settings.keys import TABS
 from driftline.rundir import list_runs
 from tests.tui.test_pty import X10, Terminal, environment
 

@@ -22,8 +22,8 @@ from textual.widgets import Static
 
 from console.sentinels.notify import Alerts
 from console.sentinels.rules import load
+from console.settings.keys import TABS
 from console.tui.app import ConsoleApp
-from console.tui.bindings import TABS
 from console.tui.watch.guard import guards
 from driftline.frames import (
     Ack,

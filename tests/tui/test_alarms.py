@@ -16,8 +16,8 @@ from console.connect.source import Link
 from console.sentinels import load
 from console.sentinels.notify import Alerts
 from console.sentinels.rules import Rules
+from console.settings.keys import KEYS
 from console.tui.app import ConsoleApp
-from console.tui.bindings import KEYS
 from console.tui.chart.line_chart import LineChart
 from console.tui.dialogs.alarms import AlarmsScreen
 from console.tui.watch.guard import guards

@@ -7,10 +7,10 @@ import pytest
 from textual.pilot import Pilot
 
 from console.connect.source import Link
+from console.settings.keys import KEYS
 from console.store.series.clock import Ruler
 from console.store.series.series import Series
 from console.tui.app import ConsoleApp
-from console.tui.bindings import KEYS
 from console.tui.chart.data import Band, ChartData, Line
 from console.tui.chart.line_chart import LineChart, paint_chart
 from console.tui.chart.view import ChartView

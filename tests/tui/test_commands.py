@@ -11,7 +11,7 @@ from console.cli.arguments import TABLES
 from console.cli.arguments import THEMES as CLI_THEMES
 from console.settings.file import WEIGHTS as CONFIG_WEIGHTS
 from console.settings.keymap import KeymapError, ident, mapped
-from console.tui.bindings import KEYS
+from console.settings.keys import KEYS
 from console.tui.chart.view import WEIGHTS
 from console.tui.command import grammar
 from console.tui.command.fuzzy import match

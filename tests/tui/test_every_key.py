@@ -20,8 +20,8 @@ from console.connect.source import Link
 from console.replay.source import Recording
 from console.sentinels.notify import Alerts
 from console.sentinels.rules import load
+from console.settings.keys import KEYS, TABS, Key
 from console.tui.app import ConsoleApp
-from console.tui.bindings import KEYS, TABS, Key
 from console.tui.control.exports import Exports
 from console.tui.dialogs.dialog import Dialog
 from console.tui.open_replay import ReplayWatch

@@ -14,8 +14,8 @@ import pytest
 from console.cli.main import main
 from console.evidence.bundle import TABLES, EvidenceError, bundle
 from console.evidence.summary import markdown, safe
+from console.settings.keys import TABS
 from console.store.load import load
-from console.tui.bindings import TABS
 from driftline import rundir
 from driftline.frames import Event, encode
 from driftline.journal.journal import Journal, Record, record_encoder

@@ -13,13 +13,13 @@ from msgspec.structs import replace
 from textual.pilot import Pilot
 
 from console.connect.source import Link
+from console.settings.keys import KEYS
 from console.tui.app import ConsoleApp
-from console.tui.bindings import KEYS
 from console.tui.chart.line_chart import LineChart
 from console.tui.command.grammar import COMMANDS
 from console.tui.dialogs.help import HelpScreen
 from console.tui.dialogs.picker import FixPicker
-from console.tui.present import header
+from console.tui.present import live_lines
 from console.tui.screens.live.panes import EventLog, FixPanel
 from console.tui.screens.live.screen import LiveScreen
 from driftline.frames import Event, Metrics
@@ -531,8 +531,8 @@ async def test_a_thin_update_sends_few_cells(running: Running):
 @pytest.mark.parametrize("width", range(8, 90, 3))
 def test_a_figure_of_an_engine_is_whole_or_absent(width: int):
     engine = engines()[0]
-    whole = "".join(text for text, _ in header.engine_line(engine, 1000))
-    line = "".join(text for text, _ in header.engine_line(engine, width))
+    whole = "".join(text for text, _ in live_lines.engine_line(engine, 1000))
+    line = "".join(text for text, _ in live_lines.engine_line(engine, width))
     assert whole.startswith(line)
     assert line == whole or whole[len(line)] == " "
     least = f"{engine.engine} v{engine.version}"

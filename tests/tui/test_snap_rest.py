@@ -15,8 +15,8 @@ from textual.pilot import Pilot
 
 from console.connect.source import Link
 from console.replay.source import Recording
+from console.settings.keys import TABS
 from console.tui.app import ConsoleApp
-from console.tui.bindings import TABS
 from console.tui.open_replay import ReplayWatch
 from console.tui.paint.theme import LOOKS
 from driftline.frames import Event, Frame, Metrics, encode

@@ -14,8 +14,8 @@ from textual.pilot import Pilot
 from textual.widget import Widget
 
 from console.connect.source import Link
+from console.settings.keys import KEYS
 from console.tui.app import ConsoleApp
-from console.tui.bindings import KEYS
 from console.tui.paint.glyphs import GLYPHS
 from console.tui.screens.engines.screen import EnginesScreen
 from console.tui.screens.engines.table import EngineTable

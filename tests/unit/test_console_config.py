@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from console.cli.main import main
-from console.tui.bindings import KEYS
+from console.settings.keys import KEYS
 from driftline.rundir import create
 
 FILE = """

@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from typing import Final
+from typing import Any, Final, cast
 
 import shtab
 
-from console.cli.main import build
+from console.cli.arguments import build
 from console.errors import OK
 from console.settings import file
 from driftline.catalog.corrections import CORRECTIONS
@@ -49,7 +49,7 @@ def completion(args: argparse.Namespace) -> int:
     _mark(parser)
     root = shlex.quote(_configured_runs())
     preamble = {shell: text.replace("ROOT", root) for shell, text in _PREAMBLE.items()}
-    print(shtab.complete(parser, shell=args.shell, preamble=preamble))
+    print(shtab.complete(parser, shell=args.shell, preamble=cast("Any", preamble)))  # its own type says str
     return OK
 
 

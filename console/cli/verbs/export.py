@@ -34,12 +34,8 @@ def export(args: argparse.Namespace) -> int:
     A run of this machine is read from its directory; one of another machine from its hub, page by page.
     """
     try:
-        asked = {
-            "columns": tuple(name.strip() for name in (args.columns or "").split(",") if name.strip()),
-            "steps": steps(args.steps),
-            "since": moment(args.since),
-            "until": moment(args.until),
-        }
+        columns = tuple(name.strip() for name in (args.columns or "").split(",") if name.strip())
+        within, since, until = steps(args.steps), moment(args.since), moment(args.until)
     except ValueError as error:
         raise Failure(str(error), USAGE) from error
     try:
@@ -53,7 +49,17 @@ def export(args: argparse.Namespace) -> int:
             # signal itself may have come to any thread, and would not end a longer wait.
             pool = stack.enter_context(ThreadPoolExecutor(1))
             heeding = _Heeding(source, signals)
-            writing = pool.submit(write, heeding, Path(args.out), args.table, long=args.long, **asked)
+            writing = pool.submit(
+                write,
+                heeding,
+                Path(args.out),
+                args.table,
+                columns=columns,
+                steps=within,
+                since=since,
+                until=until,
+                long=args.long,
+            )
             while not wait([writing], _LOOK).done:
                 pass
             report = writing.result()

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow has no stubs
-import pyarrow.parquet as pq  # type: ignore[import-untyped]  # pyarrow has no stubs
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from driftline.catalog.metrics import resolve
 

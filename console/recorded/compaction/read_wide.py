@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 import msgspec
 import polars as pl
 
-from console.export.polars_columns import nulls
 from console.recorded.compaction.wide import COLUMNS, VALUE, Layout
 from driftline.catalog.metrics import resolve
 from driftline.frames import Metrics, Stamped, encode
@@ -81,3 +80,8 @@ def stamped(path: Path, start: int) -> Iterator[Stamped]:
 def _layouts(rows: pl.DataFrame) -> dict[int, Layout]:
     told = rows.select("shape", "layout").filter(pl.col("layout").is_not_null())
     return {shape: msgspec.json.decode(text, type=Layout) for shape, text in told.iter_rows()}
+
+
+def nulls(name: str, dtype: pl.DataType, count: int) -> pl.Series:
+    """A column without a value."""
+    return pl.Series(name, [None], dtype=dtype).new_from_index(0, count)

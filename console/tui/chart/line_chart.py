@@ -10,10 +10,11 @@ from console.tui.chart.data import ChartData, Line
 from console.tui.chart.plot import Plot, alarm_text
 from console.tui.chart.view import ChartView, Extent
 from console.tui.paint.axis import number
-from console.tui.paint.cells import Cells, CellWidget, Text
+from console.tui.paint.cells import Cells, Text
 from console.tui.paint.frame import draw_frame
 from console.tui.paint.glyphs import GLYPHS, Glyphs
 from console.tui.paint.theme import HEALTH_INK, Ink
+from console.tui.widgets.cell_widget import CellWidget
 from driftline.catalog.metrics import health
 
 __all__ = ["ChartView", "LineChart", "paint_chart"]

@@ -31,7 +31,8 @@ def _word(word: str, text: str) -> tuple[int, list[int]] | None:
     if at >= 0:
         starts = at == 0 or not text[at - 1].isalnum()
         return (_START if starts else 0) + _NEXT * len(word) - min(at, 40) // 4, list(range(at, at + len(word)))
-    score, places, position = 0, [], 0
+    places: list[int] = []
+    score = position = 0
     for char in word:
         at = text.find(char, position)
         if at < 0:

@@ -140,7 +140,8 @@ def _open(what: Literal["alarms", "help", "runs", "quit"]) -> Callable[[Known, W
 
 def _export(known: Known, words: Words) -> Action:
     rest = list(words)
-    table, steps = "metrics", (None, None)
+    table = "metrics"
+    steps: tuple[int | None, int | None] = (None, None)
     kind = _one_of(rest.pop(0), FORMATS, "format") if rest else FORMATS[0]
     if rest and rest[0] != "steps":
         table = _one_of(rest.pop(0), known.tables, "table")

@@ -26,13 +26,13 @@ from console.tui.watch.watched_run import Watch
 from driftline.catalog.fixes import BY_ID
 
 if TYPE_CHECKING:
-    from console.tui.app import ConsoleApp
+    from console.tui.host import Host
 
 
 class Acting:
     """Everything here is the app's thread, but what is said to be a worker's."""
 
-    def __init__(self, app: ConsoleApp) -> None:
+    def __init__(self, app: Host) -> None:
         """`app` has the run on show, its screens and workers."""
         self._app = app
         self._following: dict[str, tuple[Watch, str]] = {}

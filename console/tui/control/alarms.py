@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from console.tui.bindings import TABS
-from console.tui.control.notice import Notice
+from console.settings.keys import TABS
+from console.tui.control.navigate import seek, show_step
+from console.tui.notice import Notice
 from driftline.frames import Level
 
 if TYPE_CHECKING:
     from console.sentinels.alarm import Alarm
     from console.sentinels.watch import Sentinels
-    from console.tui.app import ConsoleApp
+    from console.tui.host import Host
 
 _SIGN: Final = {"warn": "!", "error": "!!"}
 
@@ -23,7 +24,7 @@ class Alarms:
     Not in the footer: whoever has just been told that something is wrong is looking for a key.
     """
 
-    def __init__(self, app: ConsoleApp) -> None:
+    def __init__(self, app: Host) -> None:
         self._app = app
         self.news = Notice(app.notice.clock)
         """The newest alarm, or what went wrong with telling of one."""
@@ -62,8 +63,6 @@ class Alarms:
 
     def _go_to(self, alarm: Alarm | None) -> None:
         """Show where an alarm came from: its engine, or its step on the charts; a recording goes to that step."""
-        from console.tui.control.perform import seek, show_step
-
         app = self._app
         if alarm is None:
             return

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 from textual.app import App
 from textual.filter import LineFilter, Monochrome, NoColor
 
-from console.tui.paint.cells import CellWidget
 from console.tui.paint.glyphs import GLYPHS
 from console.tui.paint.theme import LOOKS, Look, theme
 
 if TYPE_CHECKING:
-    from console.tui.app import ConsoleApp
+    from console.tui.host import Host
 
 
 def prepare(app: App[None], look: Look) -> None:
@@ -27,27 +26,24 @@ def prepare(app: App[None], look: Look) -> None:
     app.set_reactive(App.theme, look.theme)
 
 
-def use_look(app: ConsoleApp, look: Look) -> None:
+def use_look(app: Host, look: Look) -> None:
     """Show everything in another look, at once."""
     app.look = look
     app.theme = look.theme
     _repaint(app)
 
 
-def use_marker(app: ConsoleApp, name: str) -> None:
+def use_marker(app: Host, name: str) -> None:
     """Draw everything with other characters, at once. Raises KeyError."""
     app.glyphs = GLYPHS[name]
     for screen in app.run_screens:
-        screen.glyphs = app.glyphs
-        for widget in screen.query(CellWidget):
-            widget.glyphs = app.glyphs
+        screen.use_glyphs(app.glyphs)
     _repaint(app)
 
 
-def _repaint(app: ConsoleApp) -> None:
+def _repaint(app: Host) -> None:
     # What a chart derives from its series is made while drawing, and the reader must not rewrite it meanwhile.
     with app.drawing(), app.batch_update():
         for screen in app.run_screens:
-            for widget in screen.query(CellWidget):
-                widget.repaint()
+            screen.repaint()
     app.refresh_view()

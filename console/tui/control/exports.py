@@ -13,18 +13,15 @@ from driftline.rundir import RunDir
 from driftline.text import sanitize
 
 if TYPE_CHECKING:
-    from console.tui.app import ConsoleApp
+    from console.tui.host import Host, Steps
 
 EVIDENCE_SECONDS: Final = 600.0
-
-Steps = tuple[int | None, int | None]
-"""First and last trainer step, both included; None without a bound."""
 
 
 class Exports:
     """Writing takes long and is a worker's; one table and one folder at a time."""
 
-    def __init__(self, app: ConsoleApp) -> None:
+    def __init__(self, app: Host) -> None:
         self._app = app
 
     def table(self, table: str = "metrics", kind: str = "parquet", steps: Steps = (None, None)) -> None:

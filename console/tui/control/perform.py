@@ -1,6 +1,6 @@
 """What each action of the command line does to the console: one table. What acts on the run asks first, as the keys do.
 
-`known` is the other direction: what there is to name, for completion and for checking.
+What can be named is in `console.tui.control.known`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from console.cli.arguments import TABLES
-from console.tui.bindings import TABS, Where
+from console.settings.keys import TABS, Where
 from console.tui.command import grammar
-from console.tui.command.grammar import Known
 from console.tui.command.intents import (
     Action,
     Export,
@@ -30,54 +28,32 @@ from console.tui.command.intents import (
     UseTheme,
 )
 from console.tui.control import appearance
+from console.tui.control.known import known
+from console.tui.control.navigate import goto, show_overlay
 from console.tui.dialogs.palette import Entry
 from console.tui.dialogs.runs import RunRow, RunsScreen, run_rows
-from console.tui.paint.glyphs import GLYPHS
-from console.tui.paint.theme import AUTO, THEMES, choose
+from console.tui.paint.theme import AUTO, choose
 from console.tui.watch.judging import last_switch
-from driftline.catalog.fixes import BY_ID
 
 if TYPE_CHECKING:
-    from console.tui.app import ConsoleApp
+    from console.tui.host import Host
     from console.tui.watch.watched_run import Watch
 
 
-def known(app: ConsoleApp) -> Known:
-    """What can be named at this moment. Takes no lock, because a line may be painted while the app holds it."""
-    # One call that copies: the reader may be putting a fix in.
-    states = [state for state in list(app.model.fixes.values()) if state.fix in BY_ID]
-    position = app.showing.position()
-    timeline = position.timeline if position is not None else None
-    # Of a recording any step can be gone to, not only what has been played.
-    step = timeline.last_step if timeline is not None else app.model.step
-    return Known(
-        fixes={state.fix: BY_ID[state.fix].values for state in states},
-        wanted={state.fix: state.requested for state in states},
-        runs=[watch.source.run for watch in app.watches],
-        shown=app.source.run,
-        screens=[tab.id for tab in TABS],
-        themes=THEMES,
-        markers=list(GLYPHS),
-        tables=TABLES,
-        step=step,
-        switches=[mark.step + 1 for mark in list(app.model.marks) if mark.kind == "fix"],
-    )
-
-
-def perform(app: ConsoleApp, action: Action) -> None:
+def perform(app: Host, action: Action) -> None:
     """Do what an action asks for."""
     _DOES[type(action)](app, action)
 
 
-def _watch(app: ConsoleApp, run: str) -> Watch:
+def _watch(app: Host, run: str) -> Watch:
     return next(watch for watch in app.watches if watch.source.run == run)
 
 
-def _fix(app: ConsoleApp, action: SetFix) -> None:
+def _fix(app: Host, action: SetFix) -> None:
     app.acting.ask_fix(action.fix, action.value)
 
 
-def _order(app: ConsoleApp, action: Order) -> None:
+def _order(app: Host, action: Order) -> None:
     paused = app.model.run is not None and app.model.run.status == "paused"
     if action.verb == "pause" and paused:
         app.say("generation is paused already; :resume", "warn")
@@ -89,61 +65,30 @@ def _order(app: ConsoleApp, action: Order) -> None:
         asks[action.verb]()
 
 
-def _goto(app: ConsoleApp, action: Goto) -> None:
-    if not seek(app, action.step) and not app.current.goto(action.step):
-        # Any screen of charts will do; live is the one that every run has.
-        show_step(app, action.step)
-
-
-def show_step(app: ConsoleApp, step: int) -> None:
-    """Show a step on the live charts: the crosshair on it, or the recording as of it."""
-    app.action_screen("live")
-    if not seek(app, step):
-        app.call_after_refresh(lambda: app.live.goto(step))
-
-
-def seek(app: ConsoleApp, step: int) -> bool:
-    """Take a recording to a step, whatever screen is on show; False for a live run."""
-    if not app.showing.go(step):
-        return False
-    live = app.live
-    # The step will be the newest there is: a window or a crosshair elsewhere would hide it.
-    if live.view.cursor is not None:
-        live.action_crosshair()
-    if live.view.x.mode == "fixed":
-        live.action_show_all()
-    app.say(f"the recording at step {step}")
-    return True
-
-
-def _judge(app: ConsoleApp, action: JudgeFrom) -> None:
-    from console.tui.screens.parity.screen import ParityScreen
-
+def _judge(app: Host, action: JudgeFrom) -> None:
     app.action_screen("parity")
     with app.lock:
         step = last_switch(app.model) if action.step == "switch" else action.step
-    screen = app.current
-    assert isinstance(screen, ParityScreen), "it was asked for"
-    screen.judge_from(step)
+    app.current.judge_from(step)
 
 
-def _screen(app: ConsoleApp, action: ShowScreen) -> None:
+def _screen(app: Host, action: ShowScreen) -> None:
     where: Where = next(tab.id for tab in TABS if tab.id == action.screen)
     app.action_screen(where)
 
 
-def _theme(app: ConsoleApp, action: UseTheme) -> None:
+def _theme(app: Host, action: UseTheme) -> None:
     look = choose(action.theme, sixteen=app.sixteen, environ=os.environ)
     appearance.use_look(app, look)
     instead = action.theme not in (AUTO, look.name)
     app.say(f"theme {look.name}: {look.about}{', which this terminal can show' if instead else ''}")
 
 
-def _marker(app: ConsoleApp, action: UseMarker) -> None:
+def _marker(app: Host, action: UseMarker) -> None:
     appearance.use_marker(app, action.marker)
 
 
-def _open(app: ConsoleApp, action: Open) -> None:
+def _open(app: Host, action: Open) -> None:
     opens: dict[str, Callable[[], None]] = {
         "alarms": app.action_alarms,
         "help": app.action_help,
@@ -153,16 +98,16 @@ def _open(app: ConsoleApp, action: Open) -> None:
     opens[action.what]()
 
 
-_DOES: Final[dict[type[Any], Callable[[ConsoleApp, Any], None]]] = {
+_DOES: Final[dict[type[Any], Callable[[Host, Any], None]]] = {
     SetFix: _fix,
     Order: _order,
     Mark: lambda app, action: app.acting.mark(action.text),
     Export: lambda app, action: app.exports.table(action.table, action.format, action.steps),
-    Goto: _goto,
+    Goto: lambda app, action: goto(app, action.step),
     JudgeFrom: _judge,
     ShowScreen: _screen,
     SwitchRun: lambda app, action: app.show_watch(_watch(app, action.run)),
-    Overlay: lambda app, action: _overlay(app, _watch(app, action.run) if action.run else None),
+    Overlay: lambda app, action: show_overlay(app, _watch(app, action.run) if action.run else None),
     UseReference: lambda app, action: app.references.choose((action.run,) if action.run else ()),
     UseTheme: _theme,
     UseMarker: _marker,
@@ -170,7 +115,7 @@ _DOES: Final[dict[type[Any], Callable[[ConsoleApp, Any], None]]] = {
 }
 
 
-def perform_entry(app: ConsoleApp, entry: Entry | None) -> None:
+def perform_entry(app: Host, entry: Entry | None) -> None:
     """Do what was chosen in the palette; a command that needs words goes to the command line."""
     if entry is None:
         return
@@ -180,11 +125,10 @@ def perform_entry(app: ConsoleApp, entry: Entry | None) -> None:
         else:
             perform(app, entry.what.parse(known(app), ()))
         return
-    namespace = app if entry.what.where == "everywhere" else app.current
-    app.call_next(app.run_action, entry.what.action, namespace)
+    app.run_key(entry.what)
 
 
-def list_watches(app: ConsoleApp) -> None:
+def list_watches(app: Host) -> None:
     """Open the list of the watched runs."""
 
     def overlay(run: str) -> None:
@@ -199,19 +143,3 @@ def list_watches(app: ConsoleApp) -> None:
         return run_rows(app.watches, app.showing, app.overlay)
 
     app.push_screen(RunsScreen(app.glyphs, rows, overlay), chosen)
-
-
-def next_overlay(app: ConsoleApp) -> None:
-    """Draw the next of the other watched runs over the charts, after the last one none."""
-    others: list[Watch | None] = [watch for watch in app.watches if watch is not app.showing]
-    if not others:
-        app.say("no other run is watched; several are: driftline attach RUN RUN", "warn")
-        return
-    cycle = [None, *others]
-    at = cycle.index(app.overlay) if app.overlay in cycle else 0
-    _overlay(app, cycle[(at + 1) % len(cycle)])
-
-
-def _overlay(app: ConsoleApp, watch: Watch | None) -> None:
-    app.show_overlay(watch)
-    app.say(f"over the charts: {watch.source.run}" if watch is not None else "no other run over the charts")

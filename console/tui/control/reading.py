@@ -13,7 +13,7 @@ from console.errors import Failure
 from console.tui.watch.watched_run import Watch
 
 if TYPE_CHECKING:
-    from console.tui.app import ConsoleApp
+    from console.tui.host import Host
 
 Opening = Callable[[Sequence[Watch]], None]
 """Done with the watches before any of them is read, on a thread of its own. May raise Failure."""
@@ -41,7 +41,7 @@ class Opened(Message):
 class Reading:
     """Everything here is the app's thread, but what is said to be a worker's."""
 
-    def __init__(self, app: ConsoleApp, opening: Opening | None) -> None:
+    def __init__(self, app: Host, opening: Opening | None) -> None:
         self._app, self._opening = app, opening
         self.failure: Failure | None = None
         """Why the app has ended, where that is neither the operator's wish nor a crash."""

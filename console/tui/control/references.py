@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from console.tui.watch.watched_run import Watch
 
 if TYPE_CHECKING:
-    from console.tui.app import ConsoleApp
+    from console.tui.host import Host
 
 
 class References:
     """Reading them takes long and is a worker's; what a run is held against is its watch's `judging`."""
 
-    def __init__(self, app: ConsoleApp, first: tuple[str, ...]) -> None:
+    def __init__(self, app: Host, first: tuple[str, ...]) -> None:
         """`first`: the runs to begin with, as `choose` takes them."""
         self._app, self._first = app, first
 

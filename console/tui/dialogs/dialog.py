@@ -8,10 +8,11 @@ from textual.app import ComposeResult
 from textual.screen import ModalScreen
 
 from console.tui.bindings import bindings
-from console.tui.paint.cells import Cells, CellWidget, Text
+from console.tui.paint.cells import Cells, Text
 from console.tui.paint.frame import draw_frame
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.widgets.cell_widget import CellWidget
 
 Result = TypeVar("Result")
 

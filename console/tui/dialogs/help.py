@@ -7,7 +7,8 @@ from typing import Final
 
 from textual.events import Key as KeyEvent
 
-from console.tui.bindings import KEYS, TABS, Key, Where, bindings
+from console.settings.keys import KEYS, TABS, Key, Where
+from console.tui.bindings import bindings
 from console.tui.command.fuzzy import match
 from console.tui.command.grammar import COMMANDS
 from console.tui.command.line_edit import Line

@@ -8,7 +8,7 @@ from typing import Final
 from textual.events import Key as KeyEvent
 from textual.events import Paste
 
-from console.tui.bindings import Key, Where
+from console.settings.keys import Key, Where
 from console.tui.command.fuzzy import match
 from console.tui.command.grammar import COMMANDS, Command
 from console.tui.command.line_edit import Line

@@ -13,9 +13,8 @@ from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
 from console.tui.present.corrections import CorrectionView, gate
-from console.tui.present.fix_rows import FixRow
+from console.tui.present.fix_rows import FixRow, fix_line
 from console.tui.present.plans import WHEN, how_of, meaning
-from console.tui.screens.live.panes import fix_line
 from driftline.catalog.corrections import CORRECTIONS
 from driftline.catalog.fixes import BY_ID
 from driftline.frames import FixState

@@ -12,6 +12,7 @@ from console.tui.paint.axis import number
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import cut
 from console.tui.present.plans import available, reason
 from driftline.catalog.fixes import FIXES, Fix
 from driftline.catalog.metrics import BY_NAME
@@ -69,12 +70,12 @@ def fix_row(fix: Fix, state: FixState | None, effect: Effect | None, glyphs: Gly
     repaired = state.effective in fix.repairs
     symbol, ink = (glyphs.on, Ink.OK) if repaired else (glyphs.off, Ink.TEXT)
     # Of what is at vLLM's default, the engines that have it repaired are counted: none, as the word says.
-    count = reached if state.effective != fix.values[0] else len(engines) - reached
+    repaired_on = reached if state.effective != fix.values[0] else len(engines) - reached
     measured = effect if effect is not None and (fix.id, state.effective) in _after(effect) else None
     return FixRow(
         fix,
         (symbol, ink),
-        (f"{state.effective} {count}/{len(engines)}", ink),
+        (f"{state.effective} {repaired_on}/{len(engines)}", ink),
         f"v{since}" if since >= 0 else "",
         (who(state.by), Ink.DIM),
         _short(measured) if measured is not None else ("", Ink.DIM),
@@ -144,3 +145,27 @@ def _long(effect: Effect) -> tuple[str, ...]:
     if lines and not effect.done:
         lines[0] += ", still counting"
     return tuple(lines)
+
+
+_NOTE_LEAST: Final = 12
+"""Cells below which the beginning of a note says nothing."""
+
+
+def fix_line(row: FixRow, width: int) -> list[Text]:
+    """The columns of one fix, for panel and picker."""
+    name = 20 if width >= 40 else 18
+    state, ink = row.state if row.symbol[1] != Ink.DIM or width >= 60 else ("", Ink.DIM)
+    title = cut(row.fix.title, name if state else 20)
+    line = [(" ", Ink.TEXT), row.symbol, (f" {title:<{name}}", Ink.TEXT)]
+    if state:
+        line.append((f" {state:<7}", ink))
+    if row.since:
+        line.append((f" {row.since:<3}", Ink.DIM))
+    text, note_ink = row.note
+    room = width - sum(len(part) for part, _ in line) - 1
+    if text and (len(text) <= room or room >= _NOTE_LEAST):
+        line.append((f" {text}", note_ink))
+    # A half of a number would be another number: the effect is there whole or not at all.
+    if row.effect[0] and sum(len(part) for part, _ in line) + len(row.effect[0]) + 2 <= width:
+        line.append((f"  {row.effect[0]}", row.effect[1]))
+    return line

@@ -2,100 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
-
-import msgspec
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from console.connect.source import Link
 from console.status.link_health import BEHIND_FRAMES, Banner, banner, ended
-from console.store.model import Logged, RunModel
-from console.tui.chart.data import ChartData, Freshness, Line
+from console.store.model import RunModel
 from console.tui.paint.axis import number
 from console.tui.paint.cells import Text
 from console.tui.paint.theme import HEALTH_INK, Ink
-from driftline.catalog.metrics import BY_NAME, health
-from driftline.frames import EngineState
+from driftline.catalog.metrics import health
 
 if TYPE_CHECKING:
     from console.sentinels.alarm import Alarm
 
 Part = tuple[int, tuple[Text, ...]]
 """A piece of a line with its rank: pieces of a higher rank are left out first."""
-
-
-class ChartSpec(msgspec.Struct, frozen=True):
-    """One chart of the live screen: which metric, and how it is named where there is little room."""
-
-    id: str
-    metric: str
-    title: str
-    short: str
-    log: bool = False
-    second: str = ""
-    names: tuple[str, str] = ("", "")
-
-
-LIVE_CHARTS: Final[tuple[ChartSpec, ...]] = (
-    ChartSpec("clip", "policy/clip_fraction", "clip fraction", "clip fraction"),
-    ChartSpec("kl", "policy/kl_new_old", "KL new‖old (k3)", "KL new‖old"),
-    ChartSpec("entropy", "policy/entropy", "entropy", "entropy"),
-    ChartSpec("reward", "reward/mean", "reward", "reward"),
-    ChartSpec("mismatch", "mismatch/abs_diff_mean", "mismatch mean|Δlogp|", "mismatch |Δlogp|", log=True),
-    ChartSpec("lag", "async/version_lag_mean", "", "", second="engine/tokens_per_s", names=("lag", "tok/s")),
-)
-
-
-def freshness(model: RunModel, link: Link) -> Freshness:
-    """Whether the newest point of a chart is the run's newest: not while history comes in, nor in silence."""
-    if link.state in ("stale", "lost") and not ended(model.run, link):
-        return "stale"
-    return "loading" if link.state == "live" and link.behind > BEHIND_FRAMES else "live"
-
-
-def chart(model: RunModel, spec: ChartSpec, fresh: Freshness = "live") -> ChartData:
-    """The data of one chart as of now."""
-    lines = [_line(model, spec.metric, Ink.LINE, spec.names[0])]
-    if spec.second:
-        lines.append(_line(model, spec.second, Ink.SECOND, spec.names[1], secondary=True))
-    metric = BY_NAME[spec.metric]
-    limits = [(metric.warn, Ink.LIMIT_WARN), (metric.alarm, Ink.LIMIT_ALARM)]
-    return ChartData(
-        title=spec.title,
-        short=spec.short,
-        label=model.labels.get(spec.metric, ""),
-        lines=tuple(lines),
-        marks=tuple(model.marks),
-        limits=tuple((value, ink) for value, ink in limits if value is not None),
-        empty=_empty(model, spec),
-        freshness=fresh,
-    )
-
-
-def _line(model: RunModel, metric: str, ink: Ink, short: str, *, secondary: bool = False) -> Line:
-    return Line(model.metrics.points(metric), ink, metric, short, secondary)
-
-
-def _empty(model: RunModel, spec: ChartSpec) -> str:
-    if len(model.metrics.names()):
-        return "not reported"
-    if spec is not LIVE_CHARTS[0]:
-        return ""  # nothing has come yet: said once, not six times
-    run = model.run
-    if run is not None and run.status == "starting" and run.detail:
-        return run.detail
-    return "waiting for the first step"
-
-
-def extent(model: RunModel) -> tuple[int, int]:
-    """First and last step of anything the live charts show."""
-    first, last = [], [0]
-    for spec in LIVE_CHARTS:
-        steps = model.metrics.steps(spec.metric)
-        if len(steps):
-            first.append(int(steps[0]))
-            last.append(int(steps[-1]))
-    return min(first, default=0), max(last)
 
 
 def header(model: RunModel, name: str) -> list[Part]:
@@ -183,54 +105,4 @@ def fit(parts: list[Part], room: int) -> list[Text]:
     line: list[Text] = []
     for _, texts in kept:
         line += [*texts, (" ", Ink.TEXT)]
-    return line
-
-
-def notable(events: Iterable[Logged]) -> list[Logged]:
-    """The events without the loop's own weight syncs but the newest of each row of them.
-
-    A sync after every step would push what an operator looks for out of a short list.
-    """
-    kept: list[Logged] = []
-    for logged in events:
-        if kept and _routine(logged) and _routine(kept[-1]):
-            kept[-1] = logged
-        else:
-            kept.append(logged)
-    return kept
-
-
-def _routine(logged: Logged) -> bool:
-    event = logged.event
-    return event.kind == "sync.done" and event.level == "info" and event.data.get("by") == "trainer"
-
-
-def engine_line(engine: EngineState, width: int) -> list[Text]:
-    """One engine, most important first: as many whole figures as fit into `width` cells."""
-    phase_ink = {"running": Ink.OK, "dead": Ink.ALARM}.get(engine.phase, Ink.WARN)
-    line: list[Text] = [(engine.engine, Ink.TEXT), (f" v{engine.version}", Ink.BRIGHT)]
-    if engine.phase != "running":
-        line.append((f" {engine.phase}", phase_ink))
-        if engine.detail:
-            line.append((f" {engine.detail}", Ink.DIM))
-        return line
-    kv = engine.kv_use
-    kv_ink = HEALTH_INK[health("engine/kv_use", kv)] if kv >= (BY_NAME["engine/kv_use"].warn or 1.0) else Ink.TEXT
-    figures: list[list[Text]] = []
-    for word, value, ink in (
-        ("run", str(engine.running), Ink.TEXT),
-        ("wait", str(engine.waiting), Ink.TEXT),
-        ("kv", f"{kv:.0%}", kv_ink),
-        ("tok/s", number(engine.tokens_per_s), Ink.TEXT),
-        ("hit", f"{engine.prefix_hit_rate:.0%}", Ink.TEXT),
-        ("preempted", str(engine.preemptions), Ink.TEXT),
-    ):
-        figures.append([(f" {word} ", Ink.DIM), (value, ink)])
-    figures += [[(f" {word}", Ink.DIM)] for word in (f"{engine.backend} {engine.vllm}".strip(), engine.node) if word]
-    used = sum(len(text) for text, _ in line)
-    for figure in figures:
-        used += sum(len(text) for text, _ in figure)
-        if used > width:
-            break
-        line += figure
     return line

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final, cast
 
-from console.tui.bindings import Where
+from console.settings.keys import Where
 from console.tui.paint.glyphs import Glyphs
 from console.tui.screens.base.run_screen import RunScreen
 

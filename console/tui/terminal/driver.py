@@ -13,7 +13,8 @@ import codecs
 import errno
 import signal
 from collections.abc import Callable
-from typing import IO, Any, Final, cast
+from io import TextIOWrapper
+from typing import Any, Final, cast
 
 from textual.drivers import linux_driver
 from textual.drivers.linux_driver import LinuxDriver
@@ -63,9 +64,10 @@ class ConsoleDriver(LinuxDriver):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._file = cast("IO[str]", Enduring(self._file))
+        assert self._file is not None, "the command line has given every stream a file"
+        self._stderr = Enduring(self._file)
+        self._file = cast("TextIOWrapper", self._stderr)
         self._endings: Endings | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def run_input_thread(self) -> None:
         # The driver's module looks the decoder up by this name for every input thread it starts; replacing the name is
@@ -82,12 +84,12 @@ class ConsoleDriver(LinuxDriver):
         if splash.take():
             # Back to the shell's screen for the moment in which Textual leaves it again: what a terminal remembers of
             # it is then right.
-            self._file.write(splash.LEAVE)
-            self._file.flush()
+            self._stderr.write(splash.LEAVE)
+            self._stderr.flush()
         self._loop = asyncio.get_running_loop()
         self._endings = Endings(self._end, self.fileno)
         self._endings.start()
-        super().start_application_mode()
+        super().start_application_mode()  # type: ignore[no-untyped-call]  # Textual has not typed it
 
     def stop_application_mode(self) -> None:
         # tmux 3.3a leaves rows of the alternate screen on the shell's after a resize; blank ones hurt nobody.
@@ -103,8 +105,7 @@ class ConsoleDriver(LinuxDriver):
             self._endings.ended(128 + signal.SIGHUP)
 
     def _end(self, code: int) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(lambda: self._app.exit(return_code=code))
+        self._loop.call_soon_threadsafe(lambda: self._app.exit(return_code=code))
 
     def _silence_mouse(self) -> None:
         if not self._mouse:

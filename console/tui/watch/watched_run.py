@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from console.connect.source import Source
 from console.store.model import RunModel
-from console.store.tokens.frames import decode_lean
+from console.store.tokens.frames import LeanTokens, decode_lean
 from console.tui.watch.fair_lock import TurnLock
 from console.tui.watch.judging import Judging
 from driftline.frames import FrameError, Stamped
@@ -144,7 +144,7 @@ class Watch:
     def take_tokens(self) -> int:
         """Take in tokens that have come, at most TOKENS_BATCH frames; returns how many."""
         stamped = self.source.drain_tokens(TOKENS_BATCH)
-        frames = []
+        frames: list[tuple[int, LeanTokens | None]] = []
         for one in stamped:
             try:
                 frames.append((one.seq, decode_lean(one.body)))

@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 from console.tui.paint.cells import Cells, Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
-from console.tui.screens.live.panes import Pane
+from console.tui.widgets.pane import Pane
 
 Item = TypeVar("Item")
 

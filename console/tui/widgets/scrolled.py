@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from console.tui.paint.glyphs import Glyphs
-from console.tui.screens.live.panes import Pane
+from console.tui.widgets.pane import Pane
 
 
 class ScrolledPane(Pane):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
-from console.tui.screens.live.panes import Pane
+from console.tui.widgets.pane import Pane
 
 Lines = Callable[[int, int], list[list[Text]]]
 """Makes lines for a width and a height, without waiting and without the model."""

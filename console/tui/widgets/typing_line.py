@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.events import Key
 
-from console.tui.paint.cells import CellWidget
+from console.tui.widgets.cell_widget import CellWidget
 
 
 class TypingLine(CellWidget, can_focus=True):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from console.settings.keys import KEYS, TABS, Key, Where
 from console.status.link_health import Banner
-from console.tui.bindings import KEYS, TABS, Key, Where
-from console.tui.paint.cells import Cells, CellWidget, Text
+from console.tui.paint.cells import Cells, Text
 from console.tui.paint.clean_text import clean
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
 from console.tui.present.header import Part, fit
+from console.tui.widgets.cell_widget import CellWidget
 from driftline.frames import Level
 
 _SAYING: Final = 28

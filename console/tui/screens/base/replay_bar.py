@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from console.store.model import Mark
 from console.tui.chart.plot import mark_ink
-from console.tui.paint.cells import Cells, CellWidget, Text
+from console.tui.paint.cells import Cells, Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.widgets.cell_widget import CellWidget
 
 if TYPE_CHECKING:
     from console.replay.source import Position

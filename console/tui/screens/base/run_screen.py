@@ -5,6 +5,8 @@ A screen shows the model as of the last tick; it holds the operator's view of it
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import PurePath
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, cast
 
 from textual.app import ComposeResult
@@ -13,27 +15,32 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from console.connect.source import Link
+from console.settings.keys import Where
 from console.store.model import RunModel
-from console.tui.bindings import Where
-from console.tui.paint.cells import Cells, CellWidget
+from console.tui.paint.cells import Cells
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
 from console.tui.present import header, lease, plans
 from console.tui.screens.base.bars import BannerBar, FooterBar, HeaderBar
 from console.tui.screens.base.command_line import CommandLine
 from console.tui.screens.base.replay_bar import ReplayBar
-from console.tui.screens.live.panes import Pane
 from console.tui.terminal.compositor import TightCompositor
+from console.tui.widgets.cell_widget import CellWidget
+from console.tui.widgets.pane import Pane
 from driftline.frames import Level
 
 if TYPE_CHECKING:
-    from console.tui.app import ConsoleApp
+    from console.tui.command.grammar import Known
+    from console.tui.host import Host
     from console.tui.watch.watched_run import Watch
 
 Direction = Literal["left", "right", "up", "down"]
 
 SMALLEST: Final = (60, 15)
 """Columns and rows below which nothing is drawn but the wish for more."""
+
+StyleSheets = str | list[str | PurePath]
+"""Paths of style sheets, relative to the module of their screen."""
 
 BASE_CSS: Final = "../base/run_screen.tcss"
 
@@ -54,7 +61,7 @@ class RunScreen(Screen[None]):
     sheet of their own, `CSS_PATH = [BASE_CSS, "their.tcss"]`.
     """
 
-    CSS_PATH: ClassVar = BASE_CSS
+    CSS_PATH: ClassVar[StyleSheets] = BASE_CSS
     ident: ClassVar[Where]
 
     def __init__(self, glyphs: Glyphs) -> None:
@@ -97,9 +104,9 @@ class RunScreen(Screen[None]):
         return composed and bool(self.query(FooterBar)) and bool(self.query(HeaderBar))
 
     @property
-    def console_app(self) -> ConsoleApp:
+    def console_app(self) -> Host:
         """The app, with its type."""
-        return cast("ConsoleApp", self.app)
+        return cast("Host", self.app)
 
     def compose(self) -> ComposeResult:
         yield HeaderBar(id="header", glyphs=self.glyphs)
@@ -189,6 +196,17 @@ class RunScreen(Screen[None]):
         """Answer a key in the footer."""
         self.console_app.say(text, level)
 
+    def use_glyphs(self, glyphs: Glyphs) -> None:
+        """Draw with other characters from the next painting on."""
+        self.glyphs = glyphs
+        for widget in self.query(CellWidget):
+            widget.glyphs = glyphs
+
+    def repaint(self) -> None:
+        """Paint every pane and bar again."""
+        for widget in self.query(CellWidget):
+            widget.repaint()
+
     # -- the keys of every screen
 
     def action_freeze(self) -> None:
@@ -253,16 +271,17 @@ class RunScreen(Screen[None]):
         """Bring a step into view; False where nothing here has a step."""
         return False
 
-    def open_command(self, text: str) -> None:
-        """Open the command line with `text` typed already."""
-        # Imported when it is asked for: the first frame is what an operator waits for.
-        from console.tui.control.perform import known
+    def judge_from(self, step: int | None) -> bool:  # noqa: ARG002  for those that show a verdict
+        """Judge parity from a step on, None the whole run; False where there is no verdict here."""
+        return False
 
+    def open_command(self, text: str, known: Callable[[], Known]) -> None:
+        """Open the command line with `text` typed already; `known` gives what can be named at any moment."""
         if not self.query_one("#header").display:
             return  # too small a terminal: nothing of the screen is there
         self._before_command = self.focused
         app = self.console_app
-        self.query_one(CommandLine).open(text, lambda: known(app), app.history)
+        self.query_one(CommandLine).open(text, known, app.history)
         self.rearrange()
 
     def on_command_line_closed(self) -> None:

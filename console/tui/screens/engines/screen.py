@@ -10,12 +10,12 @@ from console.connect.source import Link
 from console.store.engines import Reading
 from console.store.model import RunModel
 from console.tui.bindings import bindings
+from console.tui.chart import from_model
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.table import flow
 from console.tui.paint.theme import Ink
-from console.tui.present import header
-from console.tui.screens.base.run_screen import BASE_CSS, RunScreen
+from console.tui.screens.base.run_screen import BASE_CSS, RunScreen, StyleSheets
 from console.tui.screens.engines import view
 from console.tui.screens.engines.table import EngineTable
 from console.tui.terminal.clipboard import copy_text
@@ -26,7 +26,7 @@ class EnginesScreen(RunScreen):
     """Table above, everything about the chosen engine below."""
 
     ident = "engines"
-    CSS_PATH: ClassVar = [BASE_CSS, "screen.tcss"]
+    CSS_PATH: ClassVar[StyleSheets] = [BASE_CSS, "screen.tcss"]
     BINDINGS = bindings("screens", "engines")
 
     def __init__(self, glyphs: Glyphs) -> None:
@@ -54,7 +54,7 @@ class EnginesScreen(RunScreen):
     # -- news
 
     def draw(self, model: RunModel, link: Link) -> None:
-        fresh = header.freshness(model, link)
+        fresh = from_model.freshness(model, link)
         table = self.query_one(EngineTable)
         table.word = {"stale": "OLD", "loading": "loading", "live": ""}[fresh]
         rows = view.engine_rows(model, table.order, reverse=table.reverse)
@@ -128,7 +128,7 @@ class EnginesScreen(RunScreen):
         table = self.query_one(EngineTable)
         self._go(table.cursor + pages * table.page)
 
-    def action_move(self, direction: str) -> None:  # type: ignore[override]  # the words of Direction
+    def action_move(self, direction: str) -> None:
         table = self.query_one(EngineTable)
         place = table.cursor + {"up": -1, "down": 1}.get(direction, 0)
         if self.focused is table and place != table.cursor and 0 <= place < len(table.items):

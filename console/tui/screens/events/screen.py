@@ -11,12 +11,12 @@ from console.connect.source import Link
 from console.store.log import Entry
 from console.store.model import RunModel
 from console.tui.bindings import bindings
+from console.tui.chart import from_model
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
 from console.tui.paint.units import zone
-from console.tui.present import header
-from console.tui.screens.base.run_screen import BASE_CSS, RunScreen
+from console.tui.screens.base.run_screen import BASE_CSS, RunScreen, StyleSheets
 from console.tui.screens.events import file, filter, view
 from console.tui.screens.events.list import EventList
 from console.tui.screens.events.view import Rows
@@ -34,7 +34,7 @@ class EventsScreen(RunScreen):
     """List above, the chosen event below where there is room or it was opened, the filter at the bottom."""
 
     ident = "events"
-    CSS_PATH: ClassVar = [BASE_CSS, "screen.tcss"]
+    CSS_PATH: ClassVar[StyleSheets] = [BASE_CSS, "screen.tcss"]
     BINDINGS = bindings("screens", "events")
 
     def __init__(self, glyphs: Glyphs) -> None:
@@ -67,7 +67,7 @@ class EventsScreen(RunScreen):
     # -- news
 
     def draw(self, model: RunModel, link: Link) -> None:
-        fresh = header.freshness(model, link)
+        fresh = from_model.freshness(model, link)
         rows = self.query_one(EventList)
         changed = self.rows.take(model.log)
         rows.now = model.last_time
@@ -154,7 +154,7 @@ class EventsScreen(RunScreen):
         rows = self.query_one(EventList)
         self._go(rows.cursor + pages * rows.page)
 
-    def action_move(self, direction: str) -> None:  # type: ignore[override]  # the words of Direction
+    def action_move(self, direction: str) -> None:
         rows = self.query_one(EventList)
         place = rows.cursor + {"up": -1, "down": 1}.get(direction, 0)
         if self.focused is rows and place != rows.cursor and 0 <= place < len(rows.items):
@@ -173,13 +173,11 @@ class EventsScreen(RunScreen):
 
     def action_show_step(self) -> None:
         """Show the chosen event's step."""
-        from console.tui.control.perform import show_step
-
         chosen = self.query_one(EventList).chosen
         if chosen is None or chosen.last.step < 0:
             self.say("no event is chosen" if chosen is None else "the event says nothing of a step", "warn")
         else:
-            show_step(self.console_app, chosen.last.step)
+            self.console_app.show_step(chosen.last.step)
 
     def action_back(self) -> None:
         if self.enlarged is not None:

@@ -13,7 +13,7 @@ from console.tui.present import corrections
 from console.tui.present.corrections import CorrectionView
 from console.tui.screens.fixes import view as views
 from console.tui.screens.fixes.view import Entry, FixView
-from console.tui.screens.live.panes import Pane
+from console.tui.widgets.pane import Pane
 from console.tui.widgets.scrolled import ScrolledPane
 
 NAME: Final = 20

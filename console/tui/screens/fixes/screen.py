@@ -10,13 +10,14 @@ from textual.containers import Container, Vertical
 from console.connect.source import Link
 from console.store.model import RunModel
 from console.tui.bindings import bindings
+from console.tui.chart import from_model
+from console.tui.chart.from_model import ChartSpec
 from console.tui.chart.line_chart import LineChart
 from console.tui.chart.view import ChartView
 from console.tui.paint.glyphs import Glyphs
-from console.tui.present import corrections, header
+from console.tui.present import corrections
 from console.tui.present.corrections import correction_view
-from console.tui.present.header import ChartSpec
-from console.tui.screens.base.run_screen import BASE_CSS, Direction, RunScreen
+from console.tui.screens.base.run_screen import BASE_CSS, Direction, RunScreen, StyleSheets
 from console.tui.screens.fixes import view as views
 from console.tui.screens.fixes.panes import Audit, Detail, FixTable
 from console.tui.screens.fixes.view import MEASURED, Order
@@ -39,7 +40,7 @@ class FixesScreen(RunScreen):
     """The table on top, the chosen fix in full and the audit trail below."""
 
     ident = "fixes"
-    CSS_PATH: ClassVar = [BASE_CSS, "screen.tcss"]
+    CSS_PATH: ClassVar[StyleSheets] = [BASE_CSS, "screen.tcss"]
     BINDINGS = bindings("screens", "fixes")
 
     def __init__(self, glyphs: Glyphs) -> None:
@@ -53,7 +54,7 @@ class FixesScreen(RunScreen):
         with Container(id="lower"):
             with Vertical(id="left"):
                 yield Detail(id="detail", glyphs=self.glyphs)
-                yield LineChart(header.chart(RunModel(), SPECS[0]), id="chart", glyphs=self.glyphs)
+                yield LineChart(from_model.chart(RunModel(), SPECS[0]), id="chart", glyphs=self.glyphs)
             yield Audit(id="audit", glyphs=self.glyphs)
 
     def place_panes(self, width: int, height: int) -> None:
@@ -89,7 +90,7 @@ class FixesScreen(RunScreen):
         if not chart.display:
             return
         spec = SPECS[self.measure]
-        data = header.chart(model, spec, header.freshness(model, link))
+        data = from_model.chart(model, spec, from_model.freshness(model, link))
         data = self.console_app.showing.judging.behind(spec.metric, data)
         chart.show(data, ChartView(log=spec.log), data.extent() or (0, 0))
 

@@ -8,64 +8,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from console.store.model import Logged
-from console.tui.paint.cells import Cells, CellWidget, Text
-from console.tui.paint.frame import draw_frame
+from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
-from console.tui.paint.units import cut
-from console.tui.present import header
-from console.tui.present.fix_rows import FixRow
+from console.tui.present import live_lines
+from console.tui.present.fix_rows import FixRow, fix_line
+from console.tui.widgets.pane import Pane
 from driftline.frames import EngineState, Level
-
-
-class Pane(CellWidget, can_focus=True):
-    """Lines in a frame. Subclasses say what their lines are."""
-
-    title = ""
-    framed = True
-    """False on a screen of few rows, where the content needs those of the frame."""
-
-    def lines(self, width: int, height: int) -> list[list[Text]]:
-        """At most `height` lines of at most `width` cells."""
-        raise NotImplementedError  # abstract: a Textual class has no room for the ABC metaclass
-
-    def label(self) -> str:
-        """What stands on the right of the upper edge."""
-        return ""
-
-    def selected(self) -> int | None:
-        """The line to show as selected, if any."""
-        return None
-
-    def move(self, direction: str) -> bool:  # noqa: ARG002  for those that scroll
-        """Take a key of direction; False hands it back, so that the focus moves on."""
-        return False
-
-    def _inner(self, cells: Cells) -> tuple[int, int, int]:
-        """Offset, width and height of the lines."""
-        if not self.framed or cells.height < 3:
-            return 0, cells.width, cells.height
-        return 1, cells.width - 2, cells.height - 2
-
-    def paint(self, cells: Cells) -> None:
-        offset, width, height = self._inner(cells)
-        if offset:
-            label = self.label()
-            draw_frame(
-                cells,
-                self.glyphs,
-                [(f" {self.title} ", Ink.TITLE)],
-                [(f" {label} ", Ink.DIM)] if label else [],
-                focused=self.has_focus,
-            )
-        if width < 1:
-            return
-        lines = self.lines(width, height)[:height]
-        for row, line in enumerate(lines):
-            cells.line(row + offset, offset, line, width)
-        chosen = self.selected()
-        if chosen is not None and chosen < len(lines) and self.has_focus:
-            cells.select(chosen + offset, offset, offset + width)
 
 
 class FixPanel(Pane):
@@ -126,30 +75,6 @@ class FixPanel(Pane):
         return lines
 
 
-_NOTE_LEAST: Final = 12
-"""Cells below which the beginning of a note says nothing."""
-
-
-def fix_line(row: FixRow, width: int) -> list[Text]:
-    """The columns of one fix, for panel and picker."""
-    name = 20 if width >= 40 else 18
-    state, ink = row.state if row.symbol[1] != Ink.DIM or width >= 60 else ("", Ink.DIM)
-    title = cut(row.fix.title, name if state else 20)
-    line = [(" ", Ink.TEXT), row.symbol, (f" {title:<{name}}", Ink.TEXT)]
-    if state:
-        line.append((f" {state:<7}", ink))
-    if row.since:
-        line.append((f" {row.since:<3}", Ink.DIM))
-    text, note_ink = row.note
-    room = width - sum(len(part) for part, _ in line) - 1
-    if text and (len(text) <= room or room >= _NOTE_LEAST):
-        line.append((f" {text}", note_ink))
-    # A half of a number would be another number: the effect is there whole or not at all.
-    if row.effect[0] and sum(len(part) for part, _ in line) + len(row.effect[0]) + 2 <= width:
-        line.append((f"  {row.effect[0]}", row.effect[1]))
-    return line
-
-
 class EnginePanel(Pane):
     """One line for each engine."""
 
@@ -174,7 +99,7 @@ class EnginePanel(Pane):
         engines = list(self.engines)
         if len(engines) > height:
             engines.sort(key=lambda engine: (engine.phase == "running", engine.engine))
-        return [[(" ", Ink.TEXT), *header.engine_line(engine, width - 1)] for engine in engines]
+        return [[(" ", Ink.TEXT), *live_lines.engine_line(engine, width - 1)] for engine in engines]
 
 
 _LEVEL: Final[dict[Level, Ink]] = {"info": Ink.TEXT, "warn": Ink.WARN, "error": Ink.ALARM}

@@ -11,15 +11,16 @@ from textual.containers import Container, Horizontal, Vertical
 from console.connect.source import Link
 from console.store.model import RunModel
 from console.tui.bindings import bindings
+from console.tui.chart import from_model
+from console.tui.chart.from_model import LIVE_CHARTS
 from console.tui.chart.line_chart import LineChart
 from console.tui.chart.overlay import overlaid
 from console.tui.chart.view import ChartView
 from console.tui.paint.glyphs import Glyphs
-from console.tui.present import header
+from console.tui.present import live_lines
 from console.tui.present.fix_rows import fix_rows
-from console.tui.present.header import LIVE_CHARTS
 from console.tui.screens.base.chart_screen import ChartScreen
-from console.tui.screens.base.run_screen import BASE_CSS
+from console.tui.screens.base.run_screen import BASE_CSS, StyleSheets
 from console.tui.screens.live.panes import EnginePanel, EventLog, FixPanel
 from console.tui.watch.alarm_marks import alarmed
 
@@ -28,7 +29,7 @@ class LiveScreen(ChartScreen):
     """The charts of one view, linked; the other panes beside them."""
 
     ident = "live"
-    CSS_PATH: ClassVar = [BASE_CSS, "screen.tcss"]
+    CSS_PATH: ClassVar[StyleSheets] = [BASE_CSS, "screen.tcss"]
     BINDINGS = bindings("screens", "live")
 
     def __init__(self, glyphs: Glyphs, weight: float = 0.0) -> None:
@@ -39,7 +40,7 @@ class LiveScreen(ChartScreen):
     def body(self) -> ComposeResult:
         with Container(id="charts"):
             for spec in LIVE_CHARTS:
-                yield LineChart(header.chart(RunModel(), spec), id=spec.id, glyphs=self.glyphs)
+                yield LineChart(from_model.chart(RunModel(), spec), id=spec.id, glyphs=self.glyphs)
         with Horizontal(id="panes"):
             yield FixPanel(id="fixes", glyphs=self.glyphs)
             with Vertical(id="right"):
@@ -72,13 +73,13 @@ class LiveScreen(ChartScreen):
     # -- news
 
     def draw(self, model: RunModel, link: Link) -> None:
-        self.extent = header.extent(model)
+        self.extent = from_model.extent(model)
         self.view = self.view.measured(model.metrics.clock.ruler(self.view.ruler.unit) or self.view.ruler, self.extent)
-        fresh = header.freshness(model, link)
+        fresh = from_model.freshness(model, link)
         for spec in LIVE_CHARTS:
             chart = self.query_one(f"#{spec.id}", LineChart)
             if chart.display:
-                data = self.console_app.showing.judging.behind(spec.metric, header.chart(model, spec, fresh))
+                data = self.console_app.showing.judging.behind(spec.metric, from_model.chart(model, spec, fresh))
                 data = alarmed(data, self.console_app.showing.guard)
                 other = self.console_app.overlay
                 if other is not None:
@@ -94,7 +95,7 @@ class LiveScreen(ChartScreen):
         newest = model.events[-1].seq if model.events else 0
         if newest != self._newest_event:
             self._newest_event = newest
-            self.query_one(EventLog).show(header.notable(model.events))
+            self.query_one(EventLog).show(live_lines.notable(model.events))
 
     def _view(self, chart_id: str) -> ChartView:
         return replace(self.view, log=self.logs[chart_id])
@@ -125,9 +126,7 @@ class LiveScreen(ChartScreen):
         self.say(f"x axis: {words[unit]}" if unit != before else "x axis: only steps are known yet")
 
     def action_overlay(self) -> None:
-        from console.tui.control.perform import next_overlay
-
-        next_overlay(self.console_app)
+        self.console_app.next_overlay()
 
     def action_log(self) -> None:
         chart = self.focused

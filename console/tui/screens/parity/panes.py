@@ -9,10 +9,10 @@ from console.store.model import RunModel
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
-from console.tui.screens.live.panes import Pane
 from console.tui.screens.parity import view as views
 from console.tui.screens.parity.view import Limited
 from console.tui.watch.judging import Chosen, Verdict
+from console.tui.widgets.pane import Pane
 from console.tui.widgets.scrolled import ScrolledPane
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from textual.containers import Container
 from console.connect.source import Link
 from console.store.model import RunModel
 from console.tui.bindings import bindings
+from console.tui.chart import from_model
+from console.tui.chart.from_model import ChartSpec
 from console.tui.chart.line_chart import LineChart
 from console.tui.chart.view import ChartView
 from console.tui.dialogs.picker import RunPicker
 from console.tui.paint.glyphs import Glyphs
-from console.tui.present import header
-from console.tui.present.header import ChartSpec
 from console.tui.screens.base.chart_screen import ChartScreen
-from console.tui.screens.base.run_screen import BASE_CSS, Direction
+from console.tui.screens.base.run_screen import BASE_CSS, Direction, StyleSheets
 from console.tui.screens.parity import view as views
 from console.tui.screens.parity.panes import Limits, VerdictTable
 from console.tui.watch.alarm_marks import alarmed
@@ -37,7 +37,7 @@ class ParityScreen(ChartScreen):
     """The verdicts on top; below them the chosen metric before its band, or what can be judged without a reference."""
 
     ident = "parity"
-    CSS_PATH: ClassVar = [BASE_CSS, "screen.tcss"]
+    CSS_PATH: ClassVar[StyleSheets] = [BASE_CSS, "screen.tcss"]
     BINDINGS = bindings("screens", "parity")
 
     def __init__(self, glyphs: Glyphs) -> None:
@@ -49,7 +49,7 @@ class ParityScreen(ChartScreen):
     def body(self) -> ComposeResult:
         yield VerdictTable(id="verdict", glyphs=self.glyphs)
         with Container(id="under"):
-            yield LineChart(header.chart(RunModel(), _spec("policy/clip_fraction")), id="chart", glyphs=self.glyphs)
+            yield LineChart(from_model.chart(RunModel(), _spec("policy/clip_fraction")), id="chart", glyphs=self.glyphs)
             yield Limits(id="limits", glyphs=self.glyphs)
 
     def forget(self) -> None:
@@ -98,7 +98,7 @@ class ParityScreen(ChartScreen):
             return
         judging = self.console_app.showing.judging
         spec = _spec(judged.metric)
-        data = judging.figure(judged, header.chart(model, spec, header.freshness(model, link)))
+        data = judging.figure(judged, from_model.chart(model, spec, from_model.freshness(model, link)))
         data = alarmed(data, self.console_app.showing.guard)
         rules = judging.chosen.rules
         scale = rules.metrics[judged.metric].scale if rules is not None and judged.metric in rules.metrics else "linear"
@@ -142,12 +142,13 @@ class ParityScreen(ChartScreen):
         else:
             self.judge_from(step)
 
-    def judge_from(self, step: int | None) -> None:
+    def judge_from(self, step: int | None) -> bool:
         """Judge from a step on, None the whole run, and say so."""
         app = self.console_app
         app.showing.judging.judge_from(step)
         self.say("judging the whole run" if step is None else
                  f"judging from step {step} on, as after a switch: time to come home is granted")  # fmt: skip
+        return True
 
     def action_move(self, direction: Direction) -> None:
         super().action_move(direction)

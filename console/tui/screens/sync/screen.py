@@ -11,12 +11,12 @@ from console.connect.source import Link
 from console.store.model import RunModel
 from console.store.syncs import Sync
 from console.tui.bindings import bindings
+from console.tui.chart import from_model
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.table import flow
 from console.tui.paint.theme import Ink
-from console.tui.present import header
-from console.tui.screens.base.run_screen import BASE_CSS, RunScreen
+from console.tui.screens.base.run_screen import BASE_CSS, RunScreen, StyleSheets
 from console.tui.screens.sync import view
 from console.tui.screens.sync.panes import Gantt, SyncList
 from console.tui.terminal.clipboard import copy_text
@@ -27,7 +27,7 @@ class SyncScreen(RunScreen):
     """List above, chart of the chosen one in the middle, the run's figures below."""
 
     ident = "sync"
-    CSS_PATH: ClassVar = [BASE_CSS, "screen.tcss"]
+    CSS_PATH: ClassVar[StyleSheets] = [BASE_CSS, "screen.tcss"]
     BINDINGS = bindings("screens", "sync")
 
     def __init__(self, glyphs: Glyphs) -> None:
@@ -62,7 +62,7 @@ class SyncScreen(RunScreen):
     # -- news
 
     def draw(self, model: RunModel, link: Link) -> None:
-        fresh = header.freshness(model, link)
+        fresh = from_model.freshness(model, link)
         rows = self.query_one(SyncList)
         rows.now, rows.total = model.last_time, model.syncs.count
         rows.failed = model.syncs.failures
@@ -84,7 +84,7 @@ class SyncScreen(RunScreen):
     def _notes(self, model: RunModel, link: Link) -> list[list[Text]]:
         notes = [line] if (line := view.going_on(model)) else []
         if not model.syncs.syncs and not notes:
-            if header.freshness(model, link) == "loading":
+            if from_model.freshness(model, link) == "loading":
                 return [[(" the run's history is loading", Ink.DIM)]]
             notes.append([(f" {view.empty(model, operator=self.console_app.source.operator)}", Ink.DIM)])
         return notes
@@ -157,7 +157,7 @@ class SyncScreen(RunScreen):
                 return
         self.say("no sync has failed" if count else "no weight sync yet")
 
-    def action_move(self, direction: str) -> None:  # type: ignore[override]  # the words of Direction
+    def action_move(self, direction: str) -> None:
         rows = self.query_one(SyncList)
         if self.focused is rows and direction in ("up", "down"):
             place = rows.cursor + (1 if direction == "down" else -1)

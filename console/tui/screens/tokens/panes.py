@@ -9,10 +9,10 @@ from console.store.tokens.survey import By, Survey
 from console.tui.paint.cells import Cells, Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import SELECTED, Ink
-from console.tui.screens.live.panes import Pane
 from console.tui.screens.tokens import charts
 from console.tui.screens.tokens import view as views
 from console.tui.screens.tokens.context import context
+from console.tui.widgets.pane import Pane
 
 Why = Many[tuple[str, Ink]]
 """Lines that say why there is nothing to show."""

@@ -17,7 +17,7 @@ from console.store.tokens.ring import Token, TokenStore
 from console.store.tokens.survey import By, Survey, survey
 from console.tui.bindings import bindings
 from console.tui.paint.glyphs import Glyphs
-from console.tui.screens.base.run_screen import BASE_CSS, Direction, RunScreen
+from console.tui.screens.base.run_screen import BASE_CSS, Direction, RunScreen, StyleSheets
 from console.tui.screens.tokens import view as views
 from console.tui.screens.tokens.copy import copied
 from console.tui.screens.tokens.panes import ContextPane, Distribution, OutlierTable, WorstList
@@ -37,7 +37,7 @@ class TokensScreen(RunScreen):
     """Tokens are asked for when this screen is first looked at."""
 
     ident = "tokens"
-    CSS_PATH: ClassVar = [BASE_CSS, "screen.tcss"]
+    CSS_PATH: ClassVar[StyleSheets] = [BASE_CSS, "screen.tcss"]
     BINDINGS = bindings("screens", "tokens")
 
     def __init__(self, glyphs: Glyphs) -> None:
@@ -319,13 +319,11 @@ class TokensScreen(RunScreen):
 
     def action_show_step(self) -> None:
         """Show the step whose batch the chosen token was in."""
-        from console.tui.control.perform import show_step
-
         token = self._current()
         if token is None:
             self.say("there is no token yet", "warn")
         else:
-            show_step(self.console_app, token.sequence.step)
+            self.console_app.show_step(token.sequence.step)
 
     def action_copy(self) -> None:
         """The chosen token and its context, to the clipboard and to a file of the run."""
@@ -340,7 +338,8 @@ class TokensScreen(RunScreen):
         try:
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-            self.say(copy_text(app, text, "token", folder, f"token-step{token.sequence.step}-pos{token.position}.txt"))
+            name = f"token-step{token.sequence.step}-pos{token.position}.txt"
+            self.say(copy_text(self.app, text, "token", folder, name))
         except OSError as error:
             self.say(f"copied to the clipboard only; {error.filename}: {error.strerror}", "error")
 
