@@ -38,6 +38,7 @@ from console.tui.screens.base.command_line import CommandLine
 from console.tui.screens.base.run_screen import RunScreen
 from console.tui.screens.live.screen import LiveScreen
 from console.tui.terminal.driver import ConsoleDriver
+from console.tui.terminal.textual_patches import write_now
 from console.tui.watch.watched_run import Watch
 from console.tui.widgets.typing_line import TypingLine
 from driftline.frames import Level
@@ -227,10 +228,7 @@ class ConsoleApp(App[None]):
 
     def ring(self, text: str) -> None:
         """Write to the terminal what it shall ring or notify with."""
-        if self._driver is not None:
-            # From this thread and whole: in between the bytes of a screen it would be a part of them.
-            self._driver.write(text)
-            self._driver.flush()
+        write_now(self, text)
 
     def refresh_view(self) -> None:
         """Draw what the model holds now: the dialog where one is open, else the screen.

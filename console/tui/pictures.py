@@ -12,6 +12,7 @@ from console.replay.source import Recording
 from console.settings.keys import TABS
 from console.tui.app import ConsoleApp
 from console.tui.open_replay import ReplayWatch
+from console.tui.terminal.textual_patches import painted_text
 from driftline.rundir import RunDir
 
 SIZE: Final = (160, 48)
@@ -36,7 +37,7 @@ def pictures(run: RunDir, start: int | None = None, size: tuple[int, int] = SIZE
                 for _ in range(_PATIENCE):
                     await pilot.pause(0.1)
                     app.refresh_view()
-                    now = "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+                    now = painted_text(app)
                     same = same + 1 if now == before and now.strip() else 0  # on a busy machine it begins empty
                     before = now
                     if same >= _SETTLED:

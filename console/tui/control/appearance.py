@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from textual.app import App
-from textual.filter import LineFilter, Monochrome, NoColor
 
 from console.tui.paint.glyphs import GLYPHS
 from console.tui.paint.theme import LOOKS, Look, theme
+from console.tui.terminal.textual_patches import keep_own_colours
 
 if TYPE_CHECKING:
     from console.tui.host import Host
@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 def prepare(app: App[None], look: Look) -> None:
     """Make all looks known to Textual and begin with one, before the app runs."""
-    # Textual turns NO_COLOR into greys. The look without colours is chosen instead, and one that the operator asks
-    # for afterwards must have its colours.
-    kept: list[LineFilter] = [one for one in app._filters if not isinstance(one, Monochrome | NoColor)]
-    app._filters = kept
+    keep_own_colours(app)
     for look in LOOKS.values():
         app.register_theme(theme(look))
     # Without the watcher: a change of theme has every style sheet parsed again and all laid out once more.

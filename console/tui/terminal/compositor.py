@@ -13,8 +13,9 @@ from functools import lru_cache
 from rich.color import ColorSystem
 from rich.console import Console
 from rich.style import Style
-from textual._compositor import ChopsUpdate, Compositor
 from textual.strip import Strip
+
+from console.tui.terminal.textual_patches import ChopsUpdate, Compositor, attribute_codes, color_system
 
 _Codes = tuple[str, str, str]
 _PLAIN: _Codes = ("", "39", "49")
@@ -25,7 +26,7 @@ def _codes(style: Style | None, system: ColorSystem) -> _Codes:
     """SGR parameters of a style: attributes, foreground, background."""
     if style is None:
         return _PLAIN
-    attributes = style.without_color._make_ansi_codes(system)
+    attributes = attribute_codes(style, system)
     colours = []
     for colour, foreground in ((style.color, True), (style.bgcolor, False)):
         plain = "39" if foreground else "49"
@@ -73,7 +74,7 @@ class TightUpdate(ChopsUpdate):
     """Spans of the screen, to the cell."""
 
     def render_segments(self, console: Console) -> str:
-        system = console._color_system
+        system = color_system(console)
         if system is None:
             return super().render_segments(console)
         pen = _Pen(system)

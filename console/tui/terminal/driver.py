@@ -13,14 +13,11 @@ import codecs
 import errno
 import signal
 from collections.abc import Callable
-from io import TextIOWrapper
-from typing import Any, Final, cast
-
-from textual.drivers import linux_driver
-from textual.drivers.linux_driver import LinuxDriver
+from typing import Any, Final
 
 from console.tui.terminal import splash
 from console.tui.terminal.hangup import Endings, Enduring
+from console.tui.terminal.textual_patches import LinuxDriver, replace_decoder, replace_stderr, sends_mouse_reports
 
 _X10: Final = b"\x1b[M"
 _PAYLOAD: Final = 3
@@ -64,15 +61,11 @@ class ConsoleDriver(LinuxDriver):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        assert self._file is not None, "the command line has given every stream a file"
-        self._stderr = Enduring(self._file)
-        self._file = cast("TextIOWrapper", self._stderr)
+        self._stderr = replace_stderr(self, Enduring)
         self._endings: Endings | None = None
 
     def run_input_thread(self) -> None:
-        # The driver's module looks the decoder up by this name for every input thread it starts; replacing the name is
-        # the smallest change that does not copy the method. Textual is pinned, and a pty test watches over it.
-        linux_driver.getincrementaldecoder = lambda _encoding: lambda: InputDecoder(self._silence_mouse, self._gone)  # type: ignore[assignment, attr-defined]
+        replace_decoder(lambda: InputDecoder(self._silence_mouse, self._gone))
         try:
             super().run_input_thread()
         except OSError as error:
@@ -86,7 +79,7 @@ class ConsoleDriver(LinuxDriver):
             # it is then right.
             self._stderr.write(splash.LEAVE)
             self._stderr.flush()
-        self._loop = asyncio.get_running_loop()
+        self._running_loop = asyncio.get_running_loop()
         self._endings = Endings(self._end, self.fileno)
         self._endings.start()
         super().start_application_mode()  # type: ignore[no-untyped-call]  # Textual has not typed it
@@ -105,9 +98,9 @@ class ConsoleDriver(LinuxDriver):
             self._endings.ended(128 + signal.SIGHUP)
 
     def _end(self, code: int) -> None:
-        self._loop.call_soon_threadsafe(lambda: self._app.exit(return_code=code))
+        self._running_loop.call_soon_threadsafe(lambda: self._app.exit(return_code=code))
 
     def _silence_mouse(self) -> None:
-        if not self._mouse:
+        if not sends_mouse_reports(self):
             self.write(_MOUSE_OFF)
             self.flush()

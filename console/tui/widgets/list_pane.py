@@ -131,6 +131,6 @@ class ListPane(Pane, Generic[Item]):
         super().paint(cells)
         # The chosen row is told without the focus and without colour, too.
         chosen = self.selected()
-        offset, _, height = self._inner(cells)
+        offset, _, height = self.inner(cells)
         if chosen is not None and chosen < height:
             cells.text(chosen + offset, offset, self.glyphs.pointer, Ink.ACCENT)

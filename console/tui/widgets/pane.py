@@ -31,14 +31,14 @@ class Pane(CellWidget, can_focus=True):
         """Take a key of direction; False hands it back, so that the focus moves on."""
         return False
 
-    def _inner(self, cells: Cells) -> tuple[int, int, int]:
+    def inner(self, cells: Cells) -> tuple[int, int, int]:
         """Offset, width and height of the lines."""
         if not self.framed or cells.height < 3:
             return 0, cells.width, cells.height
         return 1, cells.width - 2, cells.height - 2
 
     def paint(self, cells: Cells) -> None:
-        offset, width, height = self._inner(cells)
+        offset, width, height = self.inner(cells)
         if offset:
             label = self.label()
             draw_frame(

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, cast
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.screen import Screen
 from textual.widget import Widget
 
 from console.connect.source import Link
@@ -25,6 +24,7 @@ from console.tui.screens.base.bars import BannerBar, FooterBar, HeaderBar
 from console.tui.screens.base.command_line import CommandLine
 from console.tui.screens.base.replay_bar import ReplayBar
 from console.tui.terminal.compositor import TightCompositor
+from console.tui.terminal.textual_patches import PatchedScreen
 from console.tui.widgets.cell_widget import CellWidget
 from console.tui.widgets.pane import Pane
 from driftline.frames import Level
@@ -54,7 +54,7 @@ class TooSmall(CellWidget):
             cells.text(row, max((cells.width - len(text)) // 2, 0), text, Ink.WARN)
 
 
-class RunScreen(Screen[None]):
+class RunScreen(PatchedScreen):
     """A screen over the run on show. Subclasses say what stands between banner and footer, and how it is drawn.
 
     They set `ident` (a word of the table of screens), `BINDINGS = bindings("screens", ident)` and, with a style
@@ -65,14 +65,13 @@ class RunScreen(Screen[None]):
     ident: ClassVar[Where]
 
     def __init__(self, glyphs: Glyphs) -> None:
-        super().__init__()
-        self._compositor = TightCompositor()
+        super().__init__(TightCompositor())
         self.glyphs = glyphs
         self.frozen = False
         self.enlarged: Widget | None = None
         self._before_command: Widget | None = None
         self._seen: tuple[Watch, int] | None = None
-        self._composed = False
+        self._has_panes = False
 
     # -- for subclasses
 
@@ -100,7 +99,7 @@ class RunScreen(Screen[None]):
     def ready(self) -> bool:
         """True while there are panes to draw on: not before they are composed, not after they are gone."""
         # Textual calls a screen mounted also where it was interrupted; panes within panes are then the first to lack.
-        composed = self._composed and self.is_mounted and not self.console_app.leaving
+        composed = self._has_panes and self.is_mounted and not self.console_app.leaving
         return composed and bool(self.query(FooterBar)) and bool(self.query(HeaderBar))
 
     @property
@@ -119,14 +118,9 @@ class RunScreen(Screen[None]):
         yield TooSmall(id="small", glyphs=self.glyphs)
 
     def on_mount(self) -> None:
-        self._composed = True
+        self._has_panes = True
         for pane in self.focus_chain[:1]:
             self.set_focus(pane)
-
-    def _compositor_refresh(self) -> None:
-        # While the app starts it holds back what is drawn, and Textual composes a whole frame to throw it away.
-        if not self.app._batch_count:
-            super()._compositor_refresh()
 
     def on_screen_resume(self) -> None:
         self.rearrange()

@@ -157,7 +157,7 @@ class Distribution(Pane):
 
     def paint(self, cells: Cells) -> None:
         super().paint(cells)
-        offset, width, height = self._inner(cells)
+        offset, width, height = self.inner(cells)
         found = self.found
         if found is None or not found.matched or width < 8:
             return
