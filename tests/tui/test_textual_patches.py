@@ -150,14 +150,14 @@ def test_no_class_of_the_console_takes_a_private_name_of_textuals() -> None:
         for name, kind in vars(importlib.import_module(module.name)).items():
             if inspect.isclass(kind) and kind.__module__ == module.name and kind is not patches.PatchedScreen:
                 bases = [base for base in kind.__mro__ if base.__module__.startswith("textual.")]
-                theirs = {one for base in bases for one in _private_names(ast.parse(_source(base)))}
-                taken += [f"{module.name}.{name}.{one}" for one in _private_names(ast.parse(_source(kind))) & theirs]
+                theirs = {one for base in bases for one in _names_of(base)}
+                taken += [f"{module.name}.{name}.{one}" for one in _names_of(kind) & theirs]
     assert taken == []
 
 
 @cache
-def _source(kind: type[Any]) -> str:
-    return textwrap.dedent(inspect.getsource(kind))
+def _names_of(kind: type[Any]) -> set[str]:
+    return _private_names(ast.parse(textwrap.dedent(inspect.getsource(kind))))
 
 
 def _private_names(tree: ast.AST) -> set[str]:
