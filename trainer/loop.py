@@ -100,7 +100,7 @@ class Loop:
                 self.save()
         account = self._rollouts.account
         text = ", ".join(f"{count} {what}" for what, count in account.items())
-        self._report.event("rollouts.account", f"groups: {text}", step=self._step, **account)
+        self._report.event("rollouts.account", f"groups: {text}", level="info", step=self._step, **account)
 
     def save(self) -> None:
         """Write a checkpoint of the last completed step, once."""

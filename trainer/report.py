@@ -87,7 +87,7 @@ class Reporter:
     def _pieces(self, ids: np.ndarray) -> tuple[str, ...]:
         if self.tokenizer is None:
             return ()
-        known = {int(token): self.tokenizer.decode([int(token)]) for token in np.unique(ids)}
+        known = {int(token): str(self.tokenizer.decode([int(token)])) for token in np.unique(ids)}
         return tuple(known[int(token)] for token in ids)
 
 

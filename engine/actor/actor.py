@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 import numpy as np
@@ -32,6 +32,7 @@ from engine.types import (
     EngineError,
     EngineInfo,
     EngineSample,
+    Finish,
     Group,
     PauseReport,
     Place,
@@ -43,12 +44,15 @@ from engine.types import (
 from engine.weights.transport import Update
 
 if TYPE_CHECKING:
+    from vllm.logprobs import FlatLogprobs
     from vllm.outputs import CompletionOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from driftline.producer.probe import Probe
 
 HEARTBEAT_S: Final = 0.5
+FINISHES: Final[dict[str, Finish]] = {"stop": "stop", "length": "length", "abort": "abort"}
+"""vLLM's finish reasons that a sequence may end with."""
 
 
 class EngineActor:
@@ -283,15 +287,17 @@ class EngineActor:
 
     def _sequence(self, output: CompletionOutput) -> Sequence:
         ids = np.asarray(output.token_ids, dtype=np.int32)
-        found = output.logprobs.logprobs if len(ids) else []  # none at all for a response cut short before it began
-        logprobs = np.asarray(found, dtype=np.float32)
+        # `_sampling` asks for flat logprobs; a response cut short before it began has none at all.
+        flat = cast("FlatLogprobs", output.logprobs)
+        logprobs = np.asarray(flat.logprobs if len(ids) else [], dtype=np.float32)
         versions, stamped = epochs.stamps(output.weight_versions or (), len(ids))
-        if logprobs.shape != ids.shape or output.finish_reason not in ("stop", "length", "abort"):
+        finish = FINISHES.get(output.finish_reason or "")
+        if logprobs.shape != ids.shape or finish is None:
             raise EngineError(
                 f"{self._name}: vLLM returned {len(ids)} tokens with {len(logprobs)} logprobs and finish reason "
                 f"{output.finish_reason!r}"
             )
-        return Sequence(ids, logprobs, versions, stamped, output.finish_reason)
+        return Sequence(ids, logprobs, versions, stamped, finish)
 
     async def _states(self, sequences: list[Sequence]) -> dict[int, dict[str, str]]:
         """What the fixes were in every epoch of these."""
@@ -331,6 +337,7 @@ class EngineActor:
     def _open_probe(self) -> Probe | None:
         if self._spec.connection is None:
             return None
+        assert self._spec.keys is not None, "a connection comes with its keys"
         from driftline.producer.probe import Probe
 
         return Probe(name=self._name, connection=self._spec.connection, keys=self._spec.keys)

@@ -13,7 +13,7 @@ from engine.actor.epochs import Epochs
 from engine.actor.fix_switches import Switches
 from engine.actor.pause_reasons import Holds
 from engine.fixes import PAUSES
-from engine.types import EngineError, Reset, SyncReport
+from engine.types import EngineError, PauseMode, Reset, SyncReport
 from engine.weights.transport import Update
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Updating:
 
         return await asyncio.to_thread(check, order.update, order.expected)
 
-    async def _pause(self, order: Order) -> str:
+    async def _pause(self, order: Order) -> PauseMode:
         inflight = order.fixes.get("inflight-keep", self._switches.inflight)
         mode = PAUSES[inflight]
         pause = mode
@@ -141,7 +141,7 @@ class Updating:
             facts=answer["facts"],
         )
 
-    async def _reset(self, mode: str, loaded: Loaded) -> Reset:
+    async def _reset(self, mode: PauseMode, loaded: Loaded) -> Reset:
         if mode == "keep" or loaded.detail:
             return "kept"
         # The pause has cleared the caches already, as vLLM does by default; this is what the cache says to it.

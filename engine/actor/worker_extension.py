@@ -6,7 +6,7 @@ vLLM mixes this class into its worker (`worker_extension_cls`); the methods are 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from vllm.model_executor.layers.linear import UnquantizedLinearMethod
@@ -18,7 +18,9 @@ from engine.weights.transfer_shm import READER  # also registers our transports 
 from engine.weights.verify import Load
 
 if TYPE_CHECKING:
-    from vllm.v1.worker.worker_base import WorkerBase as _Worker
+    # Any worker takes the extension; this one declares the model runner's type, which their common base does not.
+    from vllm.config.model import LogprobsMode
+    from vllm.v1.worker.gpu_worker import Worker as _Worker
 else:
     _Worker = object
 
@@ -28,7 +30,8 @@ class DriftlineWorker(_Worker):
 
     def driftline_facts(self) -> dict[str, Any]:
         """Read back from the live objects, not from what was asked for."""
-        model_dtype = self.model_runner.model_config.dtype
+        # vLLM has resolved names such as "auto" by the time it loads the model.
+        model_dtype = cast("torch.dtype", self.model_runner.model_config.dtype)
         heads = [p.head_dtype or model_dtype for p in _logits_processors(self.model_runner.get_model())]
         return {
             "logprobs_mode": str(self.model_runner.sampler.logprobs_mode),
@@ -36,7 +39,7 @@ class DriftlineWorker(_Worker):
             "head_dtypes": [_name(dtype) for dtype in heads],
         }
 
-    def driftline_apply(self, logprobs_mode: str = "", head_dtype: str = "") -> dict[str, Any]:
+    def driftline_apply(self, logprobs_mode: LogprobsMode | None = None, head_dtype: str = "") -> dict[str, Any]:
         """Switch what is named, and read everything back: one call, between the same two steps."""
         if logprobs_mode:
             self._driftline_logprobs_mode(logprobs_mode)
@@ -83,7 +86,7 @@ class DriftlineWorker(_Worker):
             "facts": self.driftline_apply(head_dtype=head_dtype if good else ""),
         }
 
-    def _driftline_logprobs_mode(self, mode: str) -> None:
+    def _driftline_logprobs_mode(self, mode: LogprobsMode) -> None:
         """Return logprobs before ("raw_logprobs") or after ("processed_logprobs") temperature."""
         runner = self.model_runner
         runner.model_config.logprobs_mode = mode

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 import psutil
 
@@ -22,6 +22,13 @@ _SEGMENT = re.compile(r"/dev/shm/psm_[0-9a-f]+")
 _TRACKER: Final = "from multiprocessing.resource_tracker import main"
 """In the command line of multiprocessing's own sweeper of named semaphores (vLLM's processes have one from tqdm's lock)
 and shared memory: it ends by itself, and sweeps, once those that use it have ended."""
+
+
+class HeldProcesses(TypedDict):
+    """What `Processes` holds, as plain values: [pid, start time in Unix seconds] of each process, and segment paths."""
+
+    processes: list[tuple[int, float]]
+    segments: list[str]
 
 
 class Processes:
@@ -50,12 +57,12 @@ class Processes:
         for process in list(self._held):
             self.remember(process.pid)
 
-    def dump(self) -> dict[str, list[list[float]] | list[str]]:
+    def dump(self) -> HeldProcesses:
         """What is held, as plain values for `adopt` in another process."""
-        born = [[process.pid, process.create_time()] for process in self._held if _runs(process)]
+        born = [(process.pid, process.create_time()) for process in self._held if _runs(process)]
         return {"processes": born, "segments": sorted(self._segments)}
 
-    def adopt(self, dumped: dict[str, list[list[float]] | list[str]]) -> None:
+    def adopt(self, dumped: HeldProcesses) -> None:
         """Hold what another process dumped."""
         for pid, born in dumped["processes"]:
             self.remember(int(pid), float(born))
@@ -109,7 +116,7 @@ def _wait(
 def _runs(process: psutil.Process) -> bool:
     try:
         if process.status() != psutil.STATUS_ZOMBIE:
-            return process.is_running()
+            return bool(process.is_running())
         # It has ended. Our own child is collected here; an orphan's adopter may take its time.
         with suppress(psutil.TimeoutExpired):
             process.wait(0)

@@ -72,12 +72,12 @@ class Spawner:
                 member.stage = "loading vLLM and the model"
                 noting = asyncio.create_task(self._note())
                 try:
-                    member.info = await self._must(member, lambda actor: actor.start.remote())
+                    info = member.info = await self._start(member)
                 finally:
                     noting.cancel()
                 await asyncio.to_thread(self._cluster.hold)
                 member.stage = "joining the weight transport"
-                await self._join(member, member.info)
+                await self._join(member, info)
                 member.states = await self._must(member, lambda actor: actor.fix_states.remote())
         except TimeoutError as error:
             raise GoneError(f"{member.name}: not up within {timeout:g} s ({member.stage}); see {member.log}") from error
@@ -124,6 +124,9 @@ class Spawner:
         if isinstance(result, EngineError):
             raise result
         return result
+
+    async def _start(self, member: Member) -> EngineInfo:
+        return await self._must(member, lambda actor: actor.start.remote())
 
     async def _note(self) -> None:
         while True:

@@ -153,7 +153,7 @@ class Syncs:
         def call(actor: Any) -> Any:
             return actor.sync.remote(update, newest.version, newest.digest, resume=resume, fixes=fixes)
 
-        report = await self._fleet.ask(member, call, timeout)
+        report: SyncReport | EngineError = await self._fleet.ask(member, call, timeout)
         if isinstance(report, EngineError):
             held = member.took.version if member.took else 0
             return SyncReport(

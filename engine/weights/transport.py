@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from driftline.config import EngineConfig
@@ -218,7 +219,7 @@ class Nccl:
                 group.broadcast(tensor, src=0, stream=stream)
             stream.synchronize()
 
-        senders = {name: _Beside(lambda group=self._groups[name]: send(group)) for name in engines}
+        senders = {name: _Beside(partial(send, self._groups[name])) for name in engines}
         yield dict.fromkeys(engines, update)
         for name, sender in senders.items():
             if not sender.done(SENT_S):

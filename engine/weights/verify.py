@@ -105,12 +105,12 @@ class Load:
         for name, slot in self._slots.items():
             names.setdefault(slot.module, []).append(name)
         methods = {id(m): m for module in names if (m := _method(module)) is not None}
-        load_weights = self.model.load_weights
+        # Every model of vLLM has `load_weights`, which torch's Module does not declare.
+        model: Any = self.model
+        load_weights = model.load_weights
         with ThreadPoolExecutor(1, "look") as beside:
             # Attributes of the instances, which hide the classes' methods until they are deleted.
-            self.model.load_weights = lambda weights, *args, **kwargs: load_weights(
-                self._coming(weights), *args, **kwargs
-            )
+            model.load_weights = lambda weights, *args, **kwargs: load_weights(self._coming(weights), *args, **kwargs)
             for method in methods.values():
                 process = method.process_weights_after_loading
                 method.process_weights_after_loading = self._looking(process, names, beside)
@@ -118,7 +118,7 @@ class Load:
                 yield
                 self._follow_twins()
             finally:
-                del self.model.load_weights
+                del model.load_weights
                 for method in methods.values():
                     del method.process_weights_after_loading
             began = time.perf_counter()

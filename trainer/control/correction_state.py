@@ -10,7 +10,7 @@ import threading
 from collections import deque
 
 from driftline.catalog.corrections import UnknownCorrectionError, check
-from driftline.frames import Command
+from driftline.frames import Command, Level
 from trainer.control.command_queue import ENDED, answer, in_time
 from trainer.errors import ExpiredError, RefusedError
 from trainer.measure.sync_spans import Data
@@ -82,6 +82,6 @@ class CorrectionDesk:
             self._report.state(correction=value, correction_since=since)
         despite = command.args.get("despite", "")
         text = f"{before} -> {value} from step {since} on, by {by}" + (f", despite: {despite}" if despite else "")
-        level = "warn" if despite else "info"
+        level: Level = "warn" if despite else "info"
         self._report.event("correction.applied", text, level=level, step=since - 1, value=value, before=before, by=by)
         return {"effective": value, "since_step": since}

@@ -178,8 +178,10 @@ class SyncDriver:
             if report.attempts > 1:
                 text = f"{report.engine}: v{version} took {report.attempts} attempts"
                 text += f": {report.detail}" if report.detail else ""
-                data = {"engine": report.engine, "attempts": report.attempts, "ok": report.ok}
-                self._report.event("sync.retried", text, level="warn", step=step, sync=name, **data)
+                self._report.event(
+                    "sync.retried", text, level="warn", step=step, sync=name,
+                    engine=report.engine, attempts=report.attempts, ok=report.ok,
+                )  # fmt: skip
         if synced.failed:
             text = f"v{version}: {synced.failed}"
             self._report.event("sync.failed", text, level="error", step=step, sync=name, by=by)
