@@ -185,7 +185,7 @@ class EngineInfo:
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessLocation:
     """Where an actor runs: known before vLLM loads, so that its processes can be ended whatever happens."""
 
     pid: int

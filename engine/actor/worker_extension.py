@@ -15,7 +15,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbed
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
 from engine.weights.transfer_shm import READER  # also registers our transports in this process
-from engine.weights.verify import Load
+from engine.weights.verify import LoadCheck
 
 if TYPE_CHECKING:
     # Any worker takes the extension; this one declares the model runner's type, which their common base does not.
@@ -48,7 +48,7 @@ class DriftlineWorker(_Worker):
         return self.driftline_facts()
 
     def driftline_load(self, update: dict[str, Any], expected: str, head_dtype: str = "") -> dict[str, Any]:
-        """Load an update through vLLM's transfer engine, look at what the model then holds, switch the head.
+        """Load an update through vLLM's transfer engine, check what the model then holds, switch the head.
 
         Returns the digest, how it was verified, the entries when it is not the expected one (name -> dtype, shape,
         crc), what went wrong ("" for nothing), the bytes that came, the seconds of the look, and the facts. The head
@@ -58,23 +58,23 @@ class DriftlineWorker(_Worker):
         config = self.vllm_config
         exact = config.parallel_config.world_size == 1 and self.model_runner.model_config.quantization is None
         model = self.model_runner.get_model()
-        load = Load(model, exact)
+        load = LoadCheck(model, exact)
         try:
             self.start_weight_update()
-            with load.watched():
+            with load.checking():
                 self.update_weights(update)
                 self.finish_weight_update()
         except BaseException:
             # A model left in the reloading state cannot run at all, nor be loaded again. Finishing twice does no harm.
             finalize_layerwise_reload(model, self.model_runner.model_config)
             self._weight_update_active = False
-            READER.forget()
+            READER.unmap()
             raise
         held = load.result()
         digest = held.digest
         good = digest == expected and not held.problem
         if not good:
-            READER.forget()
+            READER.unmap()
         return {
             "digest": digest,
             "verified": held.verified,

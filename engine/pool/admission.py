@@ -13,20 +13,20 @@ from driftline.frames import EngineFix
 from engine.fixes import path
 from engine.pool.members import CONTROL_S, Fleet, Member
 from engine.pool.spawn import Spawner
-from engine.pool.weight_sync import Syncs
+from engine.pool.weight_sync import WeightSyncs
 from engine.types import EngineError, PauseReport
 
 
 class Admission:
     """On the pool's own thread. `timeout` in seconds bounds one engine's start."""
 
-    def __init__(self, fleet: Fleet, spawner: Spawner, syncs: Syncs, timeout: float) -> None:
+    def __init__(self, fleet: Fleet, spawner: Spawner, syncs: WeightSyncs, timeout: float) -> None:
         self._fleet = fleet
         self._spawner = spawner
         self._syncs = syncs
         self._timeout = timeout
 
-    async def bring_in(self, name: str) -> Member:
+    async def start_engine(self, name: str) -> Member:
         """Start an engine under this name and take it into rotation. Raises EngineError, with nothing left of it."""
         before = self._fleet.members.get(name)
         member = self._spawner.spawn(name)
@@ -42,16 +42,16 @@ class Admission:
                 self._fleet.enter(member)
         except EngineError as error:
             self._fleet.leave(member, "dead", str(error))
-            await self._spawner.end(member, politely=False)
+            await self._spawner.end(member, gracefully=False)
             raise
         return member
 
     async def _catch_up(self, member: Member) -> None:
         newest, wanted = self._fleet.newest, self._fleet.wanted_of(member.name)
-        if newest is None and member.took is not None:
-            raise EngineError(f"{member.name}: holds version {member.took.version}, which the others could not load")
-        if newest is not None and member.took is not newest:
-            await self._syncs.give(member, newest)
+        if newest is None and member.loaded is not None:
+            raise EngineError(f"{member.name}: holds version {member.loaded.version}, which the others could not load")
+        if newest is not None and member.loaded is not newest:
+            await self._syncs.load_newest(member, newest)
         for fix, value in wanted.items():
             state = member.states[fix]
             if state.effective != value and path(state, fix, value) == "live":
