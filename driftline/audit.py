@@ -101,7 +101,7 @@ class AuditLog:
         size = self._size
         try:
             if self._sync_failed:
-                self._disk.again(self._fd, self._synced, size)
+                self._disk.rewrite(self._fd, self._synced, size)
             self._disk.sync(self._fd)
         except OSError as error:
             self._sync_failed = True
@@ -153,7 +153,7 @@ class AuditLog:
         return len(whole), number, last
 
     def _write(self, data: bytes) -> None:
-        if reason := self._disk.put(self._fd, data, self._size):
+        if reason := self._disk.write_at(self._fd, data, self._size):
             raise AuditError(f"{self.path}: {reason}")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from driftline.consumer.feed import Feed, FeedStatus, pulse
-from driftline.consumer.lease_keeper import Keeper
-from driftline.consumer.rpc import Client, ClientError, HeldError, HubSilentError, Page, RefusedError, Snapshot
+from driftline.consumer.feed import Feed, FeedStatus, next_beacon
+from driftline.consumer.lease_keeper import LeaseKeeper
+from driftline.consumer.rpc import Client, ClientError, HubSilentError, LeaseHeldError, Page, RefusedError, Snapshot
 from driftline.keys import Keys, load
 from driftline.rundir import Connection, RunDir
 
@@ -15,14 +15,14 @@ __all__ = [
     "ClientError",
     "Feed",
     "FeedStatus",
-    "HeldError",
     "HubSilentError",
-    "Keeper",
+    "LeaseHeldError",
+    "LeaseKeeper",
     "Page",
     "RefusedError",
     "Snapshot",
     "attach",
-    "pulse",
+    "next_beacon",
 ]
 
 

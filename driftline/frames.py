@@ -252,7 +252,7 @@ class Command(_Frame, tag="c", frozen=True):
 
     `generation` is the fix generation the sender saw; -1 skips the check. `deadline` is a Unix time after
     which the command must not take effect any more. `session` is the sender's word for itself, which tells apart
-    those who share a key (see `Writer`).
+    those who share a key (see `Lease`).
     """
 
     id: str
@@ -274,7 +274,7 @@ class Ack(_Frame, tag="a", frozen=True):
     data: dict[str, str | float | int | bool] = {}
 
 
-class Writer(_Frame, tag="w", frozen=True):
+class Lease(_Frame, tag="w", frozen=True):
     """Who may act on the run: one session of one operator's key at a time. Sent by the hub alone.
 
     `issuer` is the key's role and name, "" where nobody holds the run; `session` is the holder's word for itself, such
@@ -288,7 +288,7 @@ class Writer(_Frame, tag="w", frozen=True):
     until: float = 0.0
 
 
-Frame = Metrics | Tokens | Span | Event | RunState | EngineState | FixState | Effect | Command | Ack | Writer
+Frame = Metrics | Tokens | Span | Event | RunState | EngineState | FixState | Effect | Command | Ack | Lease
 
 TOPIC: Final[dict[type, bytes]] = {
     Metrics: b"metrics",
@@ -301,7 +301,7 @@ TOPIC: Final[dict[type, bytes]] = {
     Effect: b"state",
     Command: b"command",
     Ack: b"ack",
-    Writer: b"state",
+    Lease: b"state",
 }
 """Publication topic of each kind. `tokens` is the only one that a console must ask for."""
 

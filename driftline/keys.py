@@ -64,7 +64,7 @@ class Grant(msgspec.Struct, frozen=True):
         return self.role == "producer" and fnmatch.fnmatchcase(producer, self.name)
 
     @property
-    def who(self) -> str:
+    def identity(self) -> str:
         """Role and name: how the holder is called in frames and in the audit log."""
         return f"{self.role} {self.name}"
 

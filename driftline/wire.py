@@ -22,7 +22,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from driftline.frames import Ack, AckState, Command, Verb, Writer
+from driftline.frames import Ack, AckState, Command, Lease, Verb
 
 DATA: Final = b"D"
 PING: Final = b"P"
@@ -42,7 +42,7 @@ LEASE_SECONDS: Final = 120.0
 """How long a session holds the run after its last sign of life."""
 MAX_SESSION: Final = 80
 """Characters in a session's name for itself."""
-ANYBODYS: Final[frozenset[Verb]] = frozenset({"mark"})
+LEASE_FREE_VERBS: Final[frozenset[Verb]] = frozenset({"mark"})
 """Commands that change nothing in a run and need no hold on it."""
 
 
@@ -152,7 +152,7 @@ class PingRequest(_Strict, tag="ping", frozen=True):
     id: int
 
 
-class WriterRequest(_Strict, tag="writer", frozen=True):
+class LeaseRequest(_Strict, tag="writer", frozen=True):
     """Take the run (from whoever has it), say that one is still there, or give it back; see `driftline.hub.lease`."""
 
     id: int
@@ -160,7 +160,7 @@ class WriterRequest(_Strict, tag="writer", frozen=True):
     action: Literal["take", "renew", "release"]
 
 
-Request = SnapshotRequest | PageRequest | CommandRequest | AcksRequest | PingRequest | WriterRequest
+Request = SnapshotRequest | PageRequest | CommandRequest | AcksRequest | PingRequest | LeaseRequest
 
 
 class SnapshotReply(_Message, tag="snapshot", frozen=True):
@@ -214,11 +214,11 @@ class Pong(_Message, tag="pong", frozen=True):
     time: float
 
 
-class WriterReply(_Message, tag="writer", frozen=True):
+class LeaseReply(_Message, tag="writer", frozen=True):
     """Who holds the run now, and whether that is who asked. `former` is whom it was taken from, "" for nobody."""
 
     id: int
-    writer: Writer
+    writer: Lease
     mine: bool
     former: str = ""
 
@@ -235,7 +235,7 @@ class Refusal(_Message, tag="refusal", frozen=True):
     kind: str = ""
 
 
-Reply = SnapshotReply | PageReply | CommandReply | AcksReply | Pong | WriterReply | Refusal
+Reply = SnapshotReply | PageReply | CommandReply | AcksReply | Pong | LeaseReply | Refusal
 
 pack = msgspec.msgpack.Encoder().encode
 """Encode any message of this file."""

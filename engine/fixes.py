@@ -10,13 +10,13 @@ from typing import Final
 
 from driftline.catalog.fixes import BY_ID, OFF, ON, REMOVED, WAIT
 from driftline.frames import EngineFix, How
-from engine.types import Backend
+from engine.types import Backend, PauseMode
 
 PROCESSED: Final = "processed_logprobs"
 RAW: Final = "raw_logprobs"
 MIXED: Final = "mixed"
 
-PAUSES: Final = {OFF: "abort", ON: "keep", WAIT: "wait"}
+PAUSES: Final[dict[str, PauseMode]] = {OFF: "abort", ON: "keep", WAIT: "wait"}
 """vLLM's `pause_generation` mode for each value of `inflight-keep`; all but "keep" clear the caches too."""
 
 

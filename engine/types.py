@@ -12,6 +12,9 @@ import numpy.typing as npt
 from driftline.frames import EngineFix, EngineState
 
 Finish = Literal["stop", "length", "abort"]
+PauseMode = Literal["keep", "wait", "abort"]
+"""What a pause does with requests in flight: freeze them, let them finish, or end them."""
+
 Reset = Literal["kept", "freed", "refused"]
 """What became of the prefix cache: left alone, emptied, or not emptied because requests hold blocks."""
 
@@ -182,7 +185,7 @@ class EngineInfo:
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessLocation:
     """Where an actor runs: known before vLLM loads, so that its processes can be ended whatever happens."""
 
     pid: int

@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     except RunError as error:
         print(f"trainer: {error}", file=sys.stderr)
         return FAILED
-    failure = session.run(resume=given.resume, signals=signals, say=lambda text: print(text, flush=True))
+    failure = session.run(resume=given.resume, signals=signals, on_progress=lambda text: print(text, flush=True))
     if failure:
         print(f"trainer: {failure}", file=sys.stderr)
         return FAILED

@@ -13,8 +13,8 @@ from driftline.rundir import RunDir
 from engine import EnginePool
 from trainer import checkpoint
 from trainer.checkpoint import State
-from trainer.control.command_thread import Control
-from trainer.control.fix_tracker import FixDesk
+from trainer.control.command_thread import CommandThread
+from trainer.control.fix_tracker import FixTracker
 from trainer.control.sync_driver import SyncDriver
 from trainer.learn.batch import Batch, Sample, collate
 from trainer.learn.correction import Correction, correct
@@ -24,7 +24,7 @@ from trainer.learn.versions import Scores
 from trainer.measure import fix_effects, mismatch
 from trainer.measure.fix_states import States
 from trainer.report import Reporter, plural
-from trainer.rollouts import Rollouts, Taken
+from trainer.rollouts import RolloutBatch, Rollouts
 from trainer.setup import Setup
 
 TAKE_S = 0.1
@@ -58,8 +58,8 @@ class Loop:
         setup: Setup,
         pool: EnginePool,
         syncs: SyncDriver,
-        control: Control,
-        desk: FixDesk,
+        control: CommandThread,
+        fixes: FixTracker,
         report: Reporter,
     ) -> None:
         self._config = config
@@ -68,7 +68,7 @@ class Loop:
         self._pool = pool
         self._syncs = syncs
         self._control = control
-        self._desk = desk
+        self._fixes = fixes
         self._states = States()
         self._report = report
         self._step = setup.start.step
@@ -86,21 +86,21 @@ class Loop:
         """Train until `steps` are completed or somebody asks for the end. Raises EngineError, TrainerError."""
         if self._version:
             self._syncs.sync(self._step, "resume", boundary=True)
-        self._rollouts.fill()
+        self._rollouts.submit_prompts()
         while self._step < steps and not self._control.stopping:
             began = time.monotonic()
             taken = self._collect()
             if taken is None:
                 break
             waited = time.monotonic() - began
-            self._rollouts.fill()
+            self._rollouts.submit_prompts()
             self._train(taken, began, waited)
             every = self._config.checkpoint.every
             if every and self._step % every == 0:
                 self.save()
         account = self._rollouts.account
         text = ", ".join(f"{count} {what}" for what, count in account.items())
-        self._report.event("rollouts.account", f"groups: {text}", step=self._step, **account)
+        self._report.event("rollouts.account", f"groups: {text}", level="info", step=self._step, **account)
 
     def save(self) -> None:
         """Write a checkpoint of the last completed step, once."""
@@ -123,39 +123,39 @@ class Loop:
         self._saved = self._step
         self._report.event("checkpoint.saved", path.name, step=self._step)
 
-    def _collect(self) -> Taken | None:
+    def _collect(self) -> RolloutBatch | None:
         stalled = time.monotonic() + STALL_S
         while not self._control.stopping:
             if self._control.paused:
                 stalled = float("inf")
-            self._control.rest()
+            self._control.between_steps()
             stalled = min(stalled, time.monotonic() + STALL_S)
-            taken = self._rollouts.poll(TAKE_S, self._version)
+            taken = self._rollouts.take_batch(TAKE_S, self._version)
             if taken is not None:
                 return taken
             # Groups that were too old have made room for new ones.
-            self._rollouts.fill()
+            self._rollouts.submit_prompts()
             if time.monotonic() > stalled:
                 stalled = float("inf")
-                self._tell_stalled()
+                self._report_stalled()
         return None
 
-    def _tell_stalled(self) -> None:
+    def _report_stalled(self) -> None:
         away = [f"{e.engine} is {e.phase}" for e in self._pool.stats().engines if e.phase != "running"]
         text = f"no full batch of rollouts for {STALL_S:.0f} s: {self._rollouts.waiting} groups are complete"
         text += f"; {', '.join(away)}" if away else ""
         self._report.event("rollouts.stalled", text, level="warn", step=self._step)
 
-    def _train(self, taken: Taken, began: float, waited: float) -> None:
+    def _train(self, taken: RolloutBatch, began: float, waited: float) -> None:
         step, version, rollouts = self._step + 1, self._version, taken.rollouts
-        self._tell_stale(taken, step)
+        self._report_stale(taken, step)
         measured = self._measure([sample for rollout in rollouts for sample in rollout.samples], step)
         scored_at = time.monotonic()
         rewards = torch.tensor([[sample.reward for sample in rollout.samples] for rollout in rollouts])
         advantages = group_advantages(rewards, scale=self._config.trainer.advantage_std).flatten()
         correction = self._correct(measured, step)
         update = self._setup.updater.step(
-            measured.batch, advantages, measured.reference, correction, between=self._control.gate
+            measured.batch, advantages, measured.reference, correction, between=self._control.wait_while_paused
         )
         if update.skipped:
             self._report.event(
@@ -165,7 +165,7 @@ class Loop:
                 step=step,
             )
         trained_at = time.monotonic()
-        self._note_effect(measured, update, step, corrected=correction.weights is not None)
+        self._measure_effects(measured, update, step, corrected=correction.weights is not None)
         self._step, self._version = step, version + 1
         self._setup.store.publish(self._version, self._setup.policy.weights())
         every = self._config.sync.every
@@ -209,9 +209,9 @@ class Loop:
 
     def _sync(self, step: int) -> None:
         """The step's own sync. It would wait for an engine when none is up, and a stop must not wait with it."""
-        while self._control.alone and not self._control.stopping:
+        while self._control.no_engine_up and not self._control.stopping:
             time.sleep(TAKE_S)
-        if not self._control.alone:
+        if not self._control.no_engine_up:
             self._syncs.sync(step, "trainer", boundary=True)
 
     def _measure(self, samples: list[Sample], step: int) -> _Measured:
@@ -219,9 +219,9 @@ class Loop:
         batch = collate(samples, setup.tokenizer.pad_token_id or 0)
         heads = setup.head.scoring(batch.states, self._states)
         scores = setup.scorer.score(batch, version, heads)
-        reference = setup.scorer.under(setup.reference, batch, float32_head=setup.head.float32)
+        reference = setup.scorer.logprobs_under(setup.reference, batch, float32_head=setup.head.float32)
         own, scored = scores.own, scores.scored
-        self._tell_lost(samples, batch, scored, step)
+        self._report_lost(samples, batch, scored, step)
         values = {
             **mismatch.mismatch(own[scored].numpy(), batch.rollout[scored].numpy()),
             **mismatch.staleness(scores.now[scored].numpy(), own[scored].numpy()),
@@ -229,7 +229,7 @@ class Loop:
         }
         return _Measured(samples, batch, scores, heads, reference, values)
 
-    def _note_effect(self, measured: _Measured, update: Update, step: int, *, corrected: bool) -> None:
+    def _measure_effects(self, measured: _Measured, update: Update, step: int, *, corrected: bool) -> None:
         """Give the step's numbers by fix state to whoever measures what a change of a fix does."""
         batch, scores = measured.batch, measured.scores
         of_this_head = ((measured.heads == self._setup.head.float32) | ~batch.mask).all(dim=1).numpy()
@@ -244,9 +244,9 @@ class Loop:
             # the trainer's own logprobs and says nothing of a fix.
             comparable=of_this_head & (not corrected),
         )
-        self._desk.measured(step, {self._states[number]: row for number, row in rows.items()})
+        self._fixes.add_rows(step, {self._states[number]: row for number, row in rows.items()})
 
-    def _tell_stale(self, taken: Taken, step: int) -> None:
+    def _report_stale(self, taken: RolloutBatch, step: int) -> None:
         if not taken.stale:
             return
         limit, kept = self._config.rollout.max_lag, taken.stale - taken.dropped
@@ -260,7 +260,7 @@ class Loop:
             dropped=taken.dropped,
         )
 
-    def _tell_lost(self, samples: list[Sample], batch: Batch, scored: torch.Tensor, step: int) -> None:
+    def _report_lost(self, samples: list[Sample], batch: Batch, scored: torch.Tensor, step: int) -> None:
         """Nothing is left out in silence: tokens without a finite logprob, and tokens older than what is kept."""
         broken = sum(len(sample.response) for sample in samples) - batch.tokens
         if broken:

@@ -63,7 +63,7 @@ class Reporter:
     ) -> None:
         """Token logprobs of some sequences. `own`, `scored` [B, R]: trainer's logprobs and where there is one."""
         rollout = batch.rollout.numpy()
-        rows = pick(np.where(scored, np.abs(own - rollout), 0.0), scored, self._rng)
+        rows = pick_rows(np.where(scored, np.abs(own - rollout), 0.0), scored, self._rng)
         if not rows.size:
             return
         keep = scored[rows]
@@ -87,11 +87,11 @@ class Reporter:
     def _pieces(self, ids: np.ndarray) -> tuple[str, ...]:
         if self.tokenizer is None:
             return ()
-        known = {int(token): self.tokenizer.decode([int(token)]) for token in np.unique(ids)}
+        known = {int(token): str(self.tokenizer.decode([int(token)])) for token in np.unique(ids)}
         return tuple(known[int(token)] for token in ids)
 
 
-def pick(size: np.ndarray, scored: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def pick_rows(size: np.ndarray, scored: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Rows to show from |d| [B, R]: the WORST by mean over their scored tokens, then RANDOM of the others."""
     counts = scored.sum(axis=1)
     rows = np.nonzero(counts)[0]

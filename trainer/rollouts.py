@@ -27,7 +27,7 @@ class Rollout:
 
 
 @dataclass(frozen=True)
-class Taken:
+class RolloutBatch:
     """The groups of one step. `stale` were found too old for it since the step before, `dropped` of them left out."""
 
     rollouts: list[Rollout]
@@ -39,7 +39,7 @@ class Rollouts:
     """`prompts + ahead` groups are in flight or waiting at any time: generation goes on while the trainer trains.
 
     A group with a token more than `rollout.max_lag` versions behind the weights that the step starts from is stale:
-    it is dropped, and `fill` asks for a new prompt in its place, or kept, as `rollout.stale` says.
+    it is dropped, and `submit_prompts` asks for a new prompt in its place, or kept, as `rollout.stale` says.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Rollouts:
         self._asked: dict[int, Prompt] = {}
         self._ready: deque[Rollout] = deque()
         self._states = states
-        self._dropped = self._dropped_ever = self._handed = 0
+        self._dropped = self._dropped_ever = self._trained = 0
         self._first = self.next_prompt = next_prompt
 
     @property
@@ -69,13 +69,13 @@ class Rollouts:
         """What became of every group asked for: `asked` is the sum of the others, or one was lost or doubled."""
         return {
             "asked": self.next_prompt - self._first,
-            "trained": self._handed,
+            "trained": self._trained,
             "dropped": self._dropped_ever,
             "waiting": len(self._ready),
             "outstanding": self._pool.outstanding,
         }
 
-    def fill(self) -> None:
+    def submit_prompts(self) -> None:
         """Submit prompts until enough groups are under way."""
         while len(self._asked) + len(self._ready) < self._config.prompts + self._config.ahead:
             prompt = self._task.prompt(self.next_prompt)
@@ -84,7 +84,7 @@ class Rollouts:
             request = RolloutRequest(group=prompt.index, prompt_ids=list(prompt.ids), n=self._config.samples)
             self._pool.submit(request)
 
-    def poll(self, timeout: float, version: int) -> Taken | None:
+    def take_batch(self, timeout: float, version: int) -> RolloutBatch | None:
         """The `prompts` oldest completed groups, or None when there are not enough after `timeout` seconds.
 
         `version` is the one that the step starts from. Raises EngineError when no engine can go on, TrainerError for
@@ -102,10 +102,10 @@ class Rollouts:
         if len(self._ready) < self._config.prompts:
             return None
         rollouts = [self._ready.popleft() for _ in range(self._config.prompts)]
-        self._handed += len(rollouts)
+        self._trained += len(rollouts)
         dropped, self._dropped = self._dropped, 0
         kept = sum(self._stale(rollout, version) for rollout in rollouts)
-        return Taken(rollouts, stale=dropped + kept, dropped=dropped)
+        return RolloutBatch(rollouts, stale=dropped + kept, dropped=dropped)
 
     def _stale(self, rollout: Rollout, version: int) -> bool:
         limit, oldest = self._config.max_lag, rollout.oldest
@@ -120,7 +120,7 @@ class Rollouts:
                 f"{group.engine} returned {len(group.sequences)} samples for group {group.group}, "
                 f"{self._config.samples} were asked for"
             )
-        samples, states = [], self._states.of_group(group)
+        samples, states = [], self._states.group_numbers(group)
         for sequence in group.sequences:
             ids = tuple(int(token) for token in sequence.ids)
             count = self._task.length(ids)

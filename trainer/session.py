@@ -17,8 +17,8 @@ from driftline.keys import Keys, load
 from driftline.rundir import Connection, RunDir, RunError
 from engine import EngineError, EnginePool
 from engine.fixes import wanted_at_start
-from trainer.control.command_thread import Control
-from trainer.control.fix_tracker import FixDesk
+from trainer.control.command_thread import CommandThread
+from trainer.control.fix_tracker import FixTracker
 from trainer.control.sync_driver import SyncDriver
 from trainer.errors import TrainerError
 from trainer.learn.models import dtype_name
@@ -30,19 +30,19 @@ JOIN_S = 10.0
 """How long an order that was going on may take to notice that the engines are gone."""
 
 
-class Stopped(KeyboardInterrupt):
+class StartupStopped(KeyboardInterrupt):
     """The end was asked for while the run was starting. No Exception, so that no library mistakes it for a failure."""
 
 
 class Signals:
-    """SIGINT and SIGTERM: while the run starts they raise `Stopped`, in the loop they ask for its end."""
+    """SIGINT and SIGTERM: while the run starts they raise `StartupStopped`, in the loop they ask for its end."""
 
     def __init__(self) -> None:
-        self.control: Control | None = None
+        self.control: CommandThread | None = None
         self.closing = False
-        self.arm()
+        self.install()
 
-    def arm(self) -> None:
+    def install(self) -> None:
         """Take the signals (again): Ray puts handlers of its own in place, under which a SIGTERM aborts the process."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -54,7 +54,7 @@ class Signals:
             return
         if self.control is None:
             self.closing = True
-            raise Stopped
+            raise StartupStopped
         self.control.stop()
 
 
@@ -67,7 +67,7 @@ class Inbox:
         self._lock = threading.Lock()
         self._open = False
 
-    def put(self, command: Command) -> None:
+    def put_command(self, command: Command) -> None:
         """Take a command, on the probe's thread."""
         with self._lock:
             if command.verb == "stop" and not self._open:
@@ -93,23 +93,23 @@ class Session:
         self._digest = digest
         self._inbox = Inbox()
         self._connection, self._keys = _for_engines(run)
-        self._probe = Probe("trainer", run, on_command=self._inbox.put)
+        self._probe = Probe("trainer", run, on_command=self._inbox.put_command)
         self._report = Reporter(self._probe, _first_state(config, run, steps, digest))
         self._pool: EnginePool | None = None
-        self._control: Control | None = None
-        self._desk: FixDesk | None = None
+        self._control: CommandThread | None = None
+        self._fixes: FixTracker | None = None
 
-    def run(self, *, resume: bool, signals: Signals, say: Callable[[str], None]) -> str:
+    def run(self, *, resume: bool, signals: Signals, on_progress: Callable[[str], None]) -> str:
         """Start, train, end. Returns the sentence of a failure, or "" for a run that reached its end or was stopped.
 
         A mistake of this program leaves as the exception it is, once everything started has been ended.
         """
         failure = ""
         try:
-            self._start(resume, signals, lambda text: self._progress(text, say, signals))
+            self._start(resume, signals, lambda text: self._progress(text, on_progress, signals))
             self._loop.run(self._steps)
             self._loop.save()
-        except Stopped:
+        except StartupStopped:
             pass
         except (TrainerError, EngineError, RunError) as error:
             failure = str(error)
@@ -129,17 +129,17 @@ class Session:
         step = self._report.run.step
         return f"all {self._steps} steps done" if step >= self._steps else f"stopped after step {step} of {self._steps}"
 
-    def _start(self, resume: bool, signals: Signals, say: Callable[[str], None]) -> None:
+    def _start(self, resume: bool, signals: Signals, on_progress: Callable[[str], None]) -> None:
         config, report = self._config, self._report
-        setup = build(config, self._run, resume=resume, digest=self._digest, say=say)
+        setup = build(config, self._run, resume=resume, digest=self._digest, on_progress=on_progress)
         start = setup.start
         if start.step >= self._steps:
             raise TrainerError(f"the checkpoint is at step {start.step} of {self._steps} already; give more --steps")
         report.tokenizer = setup.tokenizer
         report.state(step=start.step, version=start.version)
-        self._pool = self._start_pool(setup, say)
-        signals.arm()
-        self._desk = FixDesk(
+        self._pool = self._start_pool(setup, on_progress)
+        signals.install()
+        self._fixes = FixTracker(
             self._pool.fix_states(),
             config.fixes,
             wanted_at_start(config.fixes),
@@ -148,17 +148,17 @@ class Session:
             version=start.version,
             step=start.step,
         )
-        syncs = SyncDriver(self._pool, setup.store, report, self._desk, setup.head, config.sync)
+        syncs = SyncDriver(self._pool, setup.store, report, self._fixes, setup.head, config.sync)
         commands, lease, value = self._inbox.commands, config.hub.pause_lease, config.correction.value
-        self._control = Control(commands, self._pool, syncs, self._desk, report, lease=lease, correction=value)
+        self._control = CommandThread(commands, self._pool, syncs, self._fixes, report, lease=lease, correction=value)
         signals.control = self._control
         self._inbox.open()
         self._control.start()
-        self._loop = Loop(config, self._run, setup, self._pool, syncs, self._control, self._desk, report)
+        self._loop = Loop(config, self._run, setup, self._pool, syncs, self._control, self._fixes, report)
         report.state(status="running", detail="")
         report.event("run.started" if not start.step else "run.resumed", f"at step {start.step}", step=start.step)
 
-    def _start_pool(self, setup: Setup, say: Callable[[str], None]) -> EnginePool:
+    def _start_pool(self, setup: Setup, on_progress: Callable[[str], None]) -> EnginePool:
         self._pool = EnginePool(
             self._config.engine,
             self._config.sampling,
@@ -168,7 +168,7 @@ class Session:
             connection=self._connection,
             keys=self._keys,
             log_dir=self._run.logs,
-            on_progress=say,
+            on_progress=on_progress,
             on_event=self._engine_event,
         )
         self._pool.start()
@@ -180,10 +180,10 @@ class Session:
         if self._control is not None:
             self._control.engine_event(kind, str(data.get("engine", "")))
 
-    def _progress(self, text: str, say: Callable[[str], None], signals: Signals) -> None:
+    def _progress(self, text: str, on_progress: Callable[[str], None], signals: Signals) -> None:
         # Engines report progress from the moment Ray is up.
-        signals.arm()
-        say(text)
+        signals.install()
+        on_progress(text)
         self._report.state(detail=text)
 
     def _end(self, failure: str) -> None:
@@ -192,8 +192,8 @@ class Session:
         try:
             if self._control is not None:
                 self._control.close()
-            if self._desk is not None:
-                self._desk.close()
+            if self._fixes is not None:
+                self._fixes.close()
             if self._pool is not None:
                 self._pool.close()
             if self._control is not None:

@@ -56,7 +56,7 @@ def threads(config: Config) -> int:
     return config.trainer.threads or max(1, len(os.sched_getaffinity(0)) - engines)
 
 
-def build(config: Config, run: RunDir, *, resume: bool, digest: str, say: Callable[[str], None]) -> Setup:
+def build(config: Config, run: RunDir, *, resume: bool, digest: str, on_progress: Callable[[str], None]) -> Setup:
     """Make or load the model, warm it, write it for the engines, restore a checkpoint. Raises TrainerError."""
     torch.set_num_threads(threads(config))
     torch.manual_seed(models.seed(config))
@@ -64,16 +64,16 @@ def build(config: Config, run: RunDir, *, resume: bool, digest: str, say: Callab
     dtype = models.resolve_dtype(config.model.dtype, device)
     path = Path(config.model.path).expanduser().resolve() if config.model.path else run.path / "model"
     saved = _newest_checkpoint(run) if resume else None
-    say("resuming" if saved else "loading the model" if config.model.path else "making a tiny model")
+    on_progress("resuming" if saved else "loading the model" if config.model.path else "making a tiny model")
     # A resumed run's reference is the model that its first process began with.
     model, tokenizer = models.load_path(path) if saved else models.load(config)
-    model.to(device).eval()
+    model.to(device).eval()  # type: ignore[arg-type]  # transformers wraps `to` in a decorator that loses its `self`
     policy = Policy(model, temperature=config.sampling.temperature, fp32_head=float32_at_start(config), dtype=dtype)
     task = ReverseDigits(config.task, tokenizer, config.run.seed)
     policy.check_head(torch.tensor([task.prompt(0).ids]))
     if not config.model.path and not saved:
         taught = ReverseDigits(config.task, tokenizer, models.seed(config))
-        _warm(policy, taught, tokenizer, config.model.warm_start_batches, say)
+        _warm(policy, taught, tokenizer, config.model.warm_start_batches, on_progress)
         models.export(model, tokenizer, path, dtype)
     torch.manual_seed(config.run.seed)
     reference = policy.weights()
@@ -111,11 +111,15 @@ def _newest_checkpoint(run: RunDir) -> Path:
 
 
 def _warm(
-    policy: Policy, task: ReverseDigits, tokenizer: PreTrainedTokenizerBase, batches: int, say: Callable[[str], None]
+    policy: Policy,
+    task: ReverseDigits,
+    tokenizer: PreTrainedTokenizerBase,
+    batches: int,
+    on_progress: Callable[[str], None],
 ) -> None:
     def progress(batch: int, loss: float) -> None:
         if batch % 10 == 0 or batch == batches:
-            say(f"warm start: batch {batch} of {batches}, loss {loss:.2f}")
+            on_progress(f"warm start: batch {batch} of {batches}, loss {loss:.2f}")
 
     if batches:
         warm_start(policy, task, batches, pad_id=tokenizer.pad_token_id, progress=progress)

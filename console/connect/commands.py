@@ -11,7 +11,7 @@ from typing import Any
 from console.connect.target import Place
 from console.errors import TIMEOUT, Failure
 from console.status.progress import Progress
-from driftline.client import Client, ClientError, HeldError, HubSilentError
+from driftline.client import Client, ClientError, HubSilentError, LeaseHeldError
 from driftline.frames import Ack, Verb
 
 
@@ -38,10 +38,10 @@ def give(client: Client, args: argparse.Namespace, verb: Verb, values: dict[str,
     """
     until = time.monotonic() + args.timeout
     try:
-        if args.take_over and (former := client.take()):
+        if args.take_over and (former := client.take_lease()):
             print(f"driftline: taken over from {former}", file=sys.stderr)
         command = client.command(verb, values, timeout=args.timeout)
-    except HeldError as error:
+    except LeaseHeldError as error:
         raise Failure(f"{what}: {error}; that is what --take-over does") from error
     except HubSilentError as error:
         raise Failure(f"{what}: {error}", TIMEOUT) from error

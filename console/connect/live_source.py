@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-from console.connect.source import STALE_AFTER, HeldError, Link, SourceError
+from console.connect.source import STALE_AFTER, LeaseHeldError, Link, SourceError
 from console.connect.target import Place
 from console.errors import Failure
 from console.store.tokens.frames import is_tokens
 from driftline import client as hub
-from driftline.client import Client, ClientError, Feed, Keeper
+from driftline.client import Client, ClientError, Feed, LeaseKeeper
 from driftline.frames import Stamped, Verb
 from driftline.rundir import RunError
 
@@ -35,7 +35,7 @@ class LiveSource:
             self._feed = Feed(connection, keys, refresh=run.connection)
         except (ClientError, RunError, Failure) as error:
             raise SourceError(str(error)) from error
-        self._keeper = Keeper(self._client)
+        self._keeper = LeaseKeeper(self._client)
         self._place = run
         self._keys = keys
         self._tokens: Feed | None = None
@@ -97,8 +97,8 @@ class LiveSource:
     def command(self, verb: Verb, args: dict[str, str], generation: int) -> str:
         try:
             return self._client.command(verb, args, generation=generation, timeout=COMMAND_TIMEOUT)
-        except hub.HeldError as error:
-            raise HeldError(str(error)) from error
+        except hub.LeaseHeldError as error:
+            raise LeaseHeldError(str(error)) from error
         except ClientError as error:
             raise SourceError(str(error)) from error
 
@@ -108,13 +108,13 @@ class LiveSource:
 
     def take_lease(self) -> str:
         try:
-            return self._client.take()
+            return self._client.take_lease()
         except ClientError as error:
             raise SourceError(str(error)) from error
 
     def release_lease(self) -> None:
         try:
-            self._client.release()
+            self._client.release_lease()
         except ClientError as error:
             raise SourceError(str(error)) from error
 

@@ -10,14 +10,14 @@ from typing import Protocol
 from console.status.link_health import LOST_AFTER, STALE_AFTER, Link, LinkState
 from driftline.frames import Stamped, Verb
 
-__all__ = ["LOST_AFTER", "STALE_AFTER", "HeldError", "Link", "LinkState", "Source", "SourceError"]
+__all__ = ["LOST_AFTER", "STALE_AFTER", "LeaseHeldError", "Link", "LinkState", "Source", "SourceError"]
 
 
 class SourceError(RuntimeError):
     """A source that cannot be opened, or a command that was not taken; a whole sentence for the operator."""
 
 
-class HeldError(SourceError):
+class LeaseHeldError(SourceError):
     """Another session is at the controls; the message names it. `Source.take_lease` takes over."""
 
 
@@ -64,14 +64,14 @@ class Source(Protocol):
 
     @property
     def session(self) -> str:
-        """What this console calls itself beside others of the same key: `frames.Writer.session` where it holds the run.
+        """What this console calls itself beside others of the same key: `frames.Lease.session` where it holds the run.
 
         "" where nothing can be commanded.
         """
         ...
 
     def command(self, verb: Verb, args: dict[str, str], generation: int) -> str:
-        """Send a command and return its id. Raises HeldError, SourceError."""
+        """Send a command and return its id. Raises LeaseHeldError, SourceError."""
         ...
 
     def take_lease(self) -> str:

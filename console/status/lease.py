@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from driftline.frames import Writer
+from driftline.frames import Lease
 
 
-def short(writer: Writer, session: str = "") -> str:
+def short(writer: Lease, session: str = "") -> str:
     """The holder as `ana@box`, with the process where that is the reader's own place; else its key's name.
 
     `session` is what the reader calls itself, "" where it cannot be the holder.

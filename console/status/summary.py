@@ -12,7 +12,7 @@ from typing import Any
 from console.formatting import short
 from console.status.lease import short as holder
 from driftline.catalog.metrics import health, resolve
-from driftline.frames import Effect, EngineState, FixState, Frame, Metrics, RunState, Writer
+from driftline.frames import Effect, EngineState, FixState, Frame, Lease, Metrics, RunState
 from driftline.text import sanitize
 
 SERVING = frozenset({"running", "paused", "syncing"})
@@ -43,7 +43,7 @@ class Summary:
     metrics: dict[str, float] = field(default_factory=dict)
     step: int = -1
     version: int = -1
-    writer: Writer | None = None
+    writer: Lease | None = None
 
 
 def summarise(frames: Iterable[Frame], before: Summary | None = None) -> Summary:
@@ -55,7 +55,7 @@ def summarise(frames: Iterable[Frame], before: Summary | None = None) -> Summary
         match frame:
             case RunState():
                 run = frame
-            case Writer():
+            case Lease():
                 writer = frame if frame.issuer else None
             case EngineState():
                 engines[frame.engine] = frame
@@ -146,9 +146,9 @@ def document(run_id: str, path: str, summary: Summary, *, live: bool) -> dict[st
     }
 
 
-def writer_document(writer: Writer) -> dict[str, Any]:
+def writer_document(writer: Lease) -> dict[str, Any]:
     """Who holds the run, as plain values."""
-    return {name: getattr(writer, name) for name in Writer.__struct_fields__}
+    return {name: getattr(writer, name) for name in Lease.__struct_fields__}
 
 
 def engine_document(engine: EngineState) -> dict[str, Any]:

@@ -19,13 +19,13 @@ from driftline.frames import (
     Event,
     FixState,
     Frame,
+    Lease,
     Level,
     Metrics,
     RunState,
     Span,
     Stamped,
     Tokens,
-    Writer,
 )
 
 KEPT: Final = 10_000
@@ -66,7 +66,7 @@ class RunLog:
         self._phases: dict[str, str] = {}
         self._verbs: dict[str, str] = {}
         self._status = ""
-        self._writer = Writer()
+        self._writer = Lease()
         self._pending: tuple[Stamped, Span, int] | None = None
         self._told_syncs: deque[str] = deque(maxlen=64)
 
@@ -93,7 +93,7 @@ class RunLog:
                 self._engine(stamped, frame, step)
             case RunState():
                 self._run(stamped, frame)
-            case Writer():
+            case Lease():
                 self._held(stamped, frame, step)
             case Span(phase="total") if self._pending is None and frame.sync not in self._told_syncs:
                 self._pending = stamped, frame, 1
@@ -201,7 +201,7 @@ class RunLog:
         level: Level = "error" if state.status == "failed" else "info"
         self._add(stamped, level, f"run.is-{state.status}", f"the run is {state.status}{by}{detail}", state.step)
 
-    def _held(self, stamped: Stamped, writer: Writer, step: int) -> None:
+    def _held(self, stamped: Stamped, writer: Lease, step: int) -> None:
         before, self._writer = self._writer, writer
         if (writer.issuer, writer.session, writer.since) == (before.issuer, before.session, before.since):
             return  # prolonged

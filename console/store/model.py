@@ -30,11 +30,11 @@ from driftline.frames import (
     FixState,
     Frame,
     FrameError,
+    Lease,
     Metrics,
     RunState,
     Span,
     Stamped,
-    Writer,
 )
 
 EVENTS_KEPT: Final = 5_000
@@ -90,7 +90,7 @@ class RunModel:
         self.run: RunState | None = None
         self.engines: dict[str, EngineState] = {}
         self.fixes: dict[str, FixState] = {}
-        self.writer: Writer | None = None
+        self.writer: Lease | None = None
         """Who may act on the run, None for nobody; its lease may have run out since."""
         self.metrics = SeriesStore()
         self.labels: dict[str, str] = {}
@@ -166,7 +166,7 @@ class RunModel:
             case Span():
                 self.spans.append(frame)
                 self.syncs.record(frame)
-            case Writer():
+            case Lease():
                 self.writer = frame if frame.issuer else None
             case Command():
                 self._command(frame)

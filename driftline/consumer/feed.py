@@ -64,8 +64,8 @@ class FeedStatus(msgspec.Struct, frozen=True):
         return self.age > STALE_SECONDS
 
 
-def pulse(connection: Connection, keys: Keys, timeout: float) -> wire.Beacon | None:
-    """The next beat of a hub's pulse, None if there is none within `timeout` seconds."""
+def next_beacon(connection: Connection, keys: Keys, timeout: float) -> wire.Beacon | None:
+    """The next beacon of a hub, None if there is none within `timeout` seconds."""
     context: Context = zmq.Context()
     try:
         socket: Socket = context.socket(zmq.SUB)

@@ -10,7 +10,7 @@ from driftline.consumer.rpc import RENEW_SECONDS, Client, ClientError
 log = logging.getLogger("driftline.client")
 
 
-class Keeper:
+class LeaseKeeper:
     """Renews what its client holds, every RENEW_SECONDS, on a thread of its own; what it does not hold, it leaves."""
 
     def __init__(self, client: Client, every: float = RENEW_SECONDS) -> None:
@@ -25,9 +25,9 @@ class Keeper:
 
     def _keep(self) -> None:
         while not self._ending.wait(self._every):
-            if not self._client.holding:
+            if not self._client.holds_lease:
                 continue
             try:
-                self._client.renew()
+                self._client.renew_lease()
             except ClientError as error:  # the hub may be starting again; a lease outlives some silence
                 log.info("%s", error)

@@ -44,8 +44,8 @@ class RefusedError(ClientError):
     """The hub has answered, and the answer is no."""
 
 
-class HeldError(RefusedError):
-    """Another session holds the run; the message names it. `Client.take` takes over."""
+class LeaseHeldError(RefusedError):
+    """Another session holds the run; the message names it. `Client.take_lease` takes over."""
 
 
 class HubSilentError(ClientError):
@@ -85,16 +85,16 @@ class Page(msgspec.Struct, frozen=True):
 class Client:
     """Asks one hub. Every method raises ClientError; requests that get lost are sent again until time runs out.
 
-    One session of one operator acts on a run at a time. The first command that acts takes the run if it is free; while
-    another session holds it, commands raise HeldError. What is held is given back by `release` or `close`, or runs out
-    two minutes after the last command or `renew`.
+    One session of one operator acts on a run at a time: the one that holds the operator lease. The first command that
+    acts takes the lease if it is free; while another session holds it, commands raise LeaseHeldError. It is given back
+    by `release_lease` or `close`, or expires two minutes after the last command or `renew_lease`.
     """
 
     def __init__(self, connection: Connection, keys: Keys, *, session: str | None = None) -> None:
         """`session`: what this client calls itself beside others that use the same key (default user@host:pid)."""
         self._connection, self._keys = connection, keys
         self.session = own_session() if session is None else session
-        self._holding = False
+        self._holds_lease = False
         # Who closes gives back first, within one turn at the socket.
         self._lock = threading.RLock()
         self._context: Context = zmq.Context()
@@ -137,7 +137,7 @@ class Client:
     ) -> str:
         """Send a command that must be accepted within `timeout` seconds; return its id once it is durable.
 
-        `generation` is the fix generation that the sender saw; -1 skips the check. Raises HeldError.
+        `generation` is the fix generation that the sender saw; -1 skips the check. Raises LeaseHeldError.
         """
         if not timeout > 0 or not math.isfinite(timeout):
             raise ClientError(f"a command needs a timeout above 0 seconds, not {timeout}")
@@ -150,40 +150,40 @@ class Client:
         if len(wire.pack(command)) > wire.REQUEST_BYTES // 2:
             raise ClientError(f"a command is at most {wire.REQUEST_BYTES // 2} bytes")
         patience = min(timeout, COMMAND_SECONDS)
-        held = self._holding
-        self._holding = holds = held or (verb not in wire.ANYBODYS and bool(self.session))
+        held = self._holds_lease
+        self._holds_lease = holds = held or (verb not in wire.LEASE_FREE_VERBS and bool(self.session))
         try:
             self._ask(wire.CommandReply, lambda number: wire.CommandRequest(number, command), patience)
         except RefusedError as error:  # after a silence, what was asked for may have been done
-            self._holding = held and not isinstance(error, HeldError)
+            self._holds_lease = held and not isinstance(error, LeaseHeldError)
             raise
-        self._holding = holds  # a renewal from before it may have been answered meanwhile
+        self._holds_lease = holds  # a renewal from before it may have been answered meanwhile
         return command.id
 
     @property
-    def holding(self) -> bool:
+    def holds_lease(self) -> bool:
         """True while this client holds the run, as far as it knows: another may have taken over since."""
-        return self._holding
+        return self._holds_lease
 
-    def take(self) -> str:
+    def take_lease(self) -> str:
         """Take the run, at once, whoever has it; return who had it ("" for nobody else)."""
-        reply = self._writer("take")
+        reply = self._ask_lease("take")
         return sanitize(reply.former)
 
-    def renew(self) -> bool:
+    def renew_lease(self) -> bool:
         """Say that the holder is still there; False if this client does not hold the run (any more)."""
-        return self._writer("renew").mine
+        return self._ask_lease("renew").mine
 
-    def release(self) -> None:
+    def release_lease(self) -> None:
         """Give the run back, if this client has it."""
-        self._writer("release")
-        self._holding = False
+        self._ask_lease("release")
+        self._holds_lease = False
 
-    def _writer(
+    def _ask_lease(
         self, action: Literal["take", "renew", "release"], timeout: float = REQUEST_SECONDS
-    ) -> wire.WriterReply:
-        ask = self._ask(wire.WriterReply, lambda number: wire.WriterRequest(number, self.session, action), timeout)
-        self._holding = ask.mine
+    ) -> wire.LeaseReply:
+        ask = self._ask(wire.LeaseReply, lambda number: wire.LeaseRequest(number, self.session, action), timeout)
+        self._holds_lease = ask.mine
         return ask
 
     def wait(self, command_id: str, timeout: float, on_ack: Callable[[Ack], None] | None = None) -> Ack:
@@ -207,10 +207,10 @@ class Client:
                     on_ack(ack)
                 if ack.state in TERMINAL:
                     return ack
-            if self._holding and time.monotonic() - renewed > RENEW_SECONDS:
+            if self._holds_lease and time.monotonic() - renewed > RENEW_SECONDS:
                 renewed = time.monotonic()
                 with contextlib.suppress(HubSilentError):  # it is asked again soon
-                    self.renew()
+                    self.renew_lease()
             # Most commands are done within a tenth of a second: ask often at first.
             time.sleep(min(FOLLOW_SECONDS, 0.005 + 0.1 * (timeout - left)))
 
@@ -219,10 +219,10 @@ class Client:
 
     def close(self) -> None:
         """Give back what is held and close the socket; a request on another thread ends with ClientError."""
-        if self._holding and self._lock.acquire(timeout=RELEASE_SECONDS):
+        if self._holds_lease and self._lock.acquire(timeout=RELEASE_SECONDS):
             try:
                 with contextlib.suppress(ClientError):  # a lease that cannot be given back runs out
-                    self._writer("release", RELEASE_SECONDS)
+                    self._ask_lease("release", RELEASE_SECONDS)
             finally:
                 self._lock.release()
         self._closed = True
@@ -264,7 +264,7 @@ class Client:
                     if time.monotonic() - self._unanswered >= patience / 2:
                         self._drop()
                 elif isinstance(reply, wire.Refusal):
-                    refused = HeldError if reply.kind == wire.HELD else RefusedError
+                    refused = LeaseHeldError if reply.kind == wire.HELD else RefusedError
                     raise refused(f"the hub of run {self._connection.run}: {sanitize(reply.reason)}")
                 elif isinstance(reply, kind):
                     return reply

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None, disk: Disk = DISK) -> int:
         return _fail(lock, 3)
 
     from driftline.hub.auth import AuthError
-    from driftline.hub.retention import Keep
+    from driftline.hub.retention import RetentionPolicy
     from driftline.hub.server import Server
     from driftline.journal.journal import JournalError
     from driftline.rundir import RunError
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None, disk: Disk = DISK) -> int:
         return _fail(f"--bind {options.bind}: every interface is not allowed; name one, such as 127.0.0.1", 2)
     if not (options.keep_gb >= 0 and options.keep_hours >= 0):
         return _fail("--keep-gb and --keep-hours are 0 (keep everything) or more", 2)
-    keep = Keep(options.keep_gb, options.keep_hours, options.keep_until_compacted)
+    keep = RetentionPolicy(options.keep_gb, options.keep_hours, options.keep_until_compacted)
     if options.parent_pid:
         # Ctrl-C reaches the whole process group; a hub with a parent must outlive the trainer's last frames.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -24,7 +24,7 @@ from driftline.sockets import Context, Monitor, Socket, dial, secure_client
 DOMAIN: Final = b"driftline"
 _ENDPOINT: Final = "inproc://zeromq.zap.01"
 _SELF_TEST_SECONDS: Final = 5.0
-_STRANGERS_KEPT: Final = 256
+_ADDRESSES_KEPT: Final = 256
 BAN_SECONDS: Final = 600.0
 
 log = logging.getLogger("driftline.hub")
@@ -34,7 +34,7 @@ class AuthError(RuntimeError):
     """The hub cannot tell friend from stranger and must not run."""
 
 
-class Change(NamedTuple):
+class GrantChange(NamedTuple):
     """What one key could do before and what it can do now; None is nothing. At least one of them is a grant."""
 
     old: Grant | None
@@ -45,10 +45,10 @@ class Change(NamedTuple):
         kind = "added" if self.old is None else "removed" if self.new is None else "changed"
         grant = self.new or self.old
         assert grant is not None
-        return Entry(f"key.{kind}", now.wall, grant.who, data={"public": grant.public})
+        return Entry(f"key.{kind}", now.wall, grant.identity, data={"public": grant.public})
 
 
-class Table:
+class GrantTable:
     """The authorized-keys file, read again when it changes. A file that became unreadable changes nothing."""
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +73,7 @@ class Table:
             del self._banned[public]
         return self._grants.get(public)
 
-    def refresh(self) -> list[Change]:
+    def refresh(self) -> list[GrantChange]:
         """Read the file again if it has changed; return what is different now."""
         stamp = self._stat()
         if stamp == self._stamp:
@@ -85,7 +85,7 @@ class Table:
         except RunError as error:
             log.error("%s; the grants read before stay in force", error)
         publics = sorted(old.keys() | self._grants.keys())
-        changes = [Change(old.get(public), self._grants.get(public)) for public in publics]
+        changes = [GrantChange(old.get(public), self._grants.get(public)) for public in publics]
         return [change for change in changes if change.old != change.new]
 
     def _stat(self) -> tuple[int, int, int]:
@@ -96,16 +96,16 @@ class Table:
         return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
-class Gate:
-    """The ZAP handler: accepts the keys of a Table (and, during the self-test, one made for it).
+class Authenticator:
+    """The ZAP handler: accepts the keys of a GrantTable (and, during the self-test, one made for it).
 
-    `strangers` are the addresses of those it has refused, for the server to take.
+    `refused_addresses` are the addresses of those it has refused, for the server to take.
     """
 
-    def __init__(self, context: Context, table: Table) -> None:
+    def __init__(self, context: Context, table: GrantTable) -> None:
         self._table = table
         self._probe_key = ""
-        self.strangers: list[str] = []
+        self.refused_addresses: list[str] = []
         self.socket: Socket = context.socket(zmq.REP)
         self.socket.linger = 0
         self.socket.bind(_ENDPOINT)
@@ -124,8 +124,8 @@ class Gate:
                 log.exception("a key could not be looked up; refused")
                 user = ""
             status = (b"200", b"OK") if user else (b"400", b"no such key")
-            if not user and len(self.strangers) < _STRANGERS_KEPT:
-                self.strangers.append(request[3].decode("ascii", "replace")[:64] if len(request) > 3 else "?")
+            if not user and len(self.refused_addresses) < _ADDRESSES_KEPT:
+                self.refused_addresses.append(request[3].decode("ascii", "replace")[:64] if len(request) > 3 else "?")
             self.socket.send_multipart((b"1.0", number, *status, user.encode(), b""))
 
     def _user(self, request: list[bytes]) -> str:
@@ -152,7 +152,7 @@ class Gate:
                     raise AuthError(f"{endpoint}: an unknown key was accepted in the self-test")
         finally:
             self._probe_key = ""
-            self.strangers.clear()
+            self.refused_addresses.clear()
 
     def _accepted(self, endpoint: str, kind: int, server: str, keys: Keys) -> bool:
         context: Context = zmq.Context()
@@ -175,7 +175,7 @@ class Gate:
 
 
 def secure_server(socket: Socket, keys: Keys) -> None:
-    """Make a hub socket speak CURVE to nobody that the Gate has not let in."""
+    """Make a hub socket speak CURVE to nobody that the Authenticator has not let in."""
     socket.curve_server = True
     socket.curve_secretkey = keys.secret.encode()
     socket.curve_publickey = keys.public.encode()

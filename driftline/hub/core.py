@@ -28,14 +28,14 @@ from driftline.frames import (
     FixState,
     Frame,
     FrameError,
+    Lease,
     RunState,
-    Writer,
     decode,
     encode,
 )
-from driftline.hub.commands import Desk, SavedLife, result
+from driftline.hub.commands import CommandTable, SavedCommand, result_entry
 from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Stamp, ToClient, ToProducer, Write
-from driftline.hub.limits import AFTER_RESTART, Buckets, Limits, limit_text
+from driftline.hub.limits import AFTER_RESTART, Limits, RateLimiter, limit_text
 from driftline.hub.producer_tails import Key, Tail, Tails
 from driftline.hub.refusals import Refusals
 from driftline.journal.records import Record, kind, record_decoder, record_encoder
@@ -67,7 +67,7 @@ class Session:
         return self.producer, self.incarnation
 
 
-class Saved(msgspec.Struct, array_like=True, frozen=True):
+class SavedCore(msgspec.Struct, array_like=True, frozen=True):
     """What a Core knows at the end of a segment; of another `version`, the journal is read instead."""
 
     version: int
@@ -76,10 +76,10 @@ class Saved(msgspec.Struct, array_like=True, frozen=True):
     tails: list[tuple[str, int, Tail]]
     states: list[tuple[str, str, int, bytes]]
     generations: dict[str, int]
-    commands: list[SavedLife]
+    commands: list[SavedCommand]
 
 
-_saved: Final = msgspec.msgpack.Decoder(Saved)
+_saved: Final = msgspec.msgpack.Decoder(SavedCore)
 
 
 class Core:
@@ -89,7 +89,7 @@ class Core:
         self.run, self.epoch = run, epoch
         self._limits = limits
         full = 1.0 if epoch == 1 else AFTER_RESTART
-        self._requests = Buckets(limits.requests, full)
+        self._requests = RateLimiter(limits.requests, full)
         self.head = self.plain = self.base = 0
         self.sessions: dict[bytes, Session] = {}
         self.producer_seen = float("-inf")
@@ -98,15 +98,15 @@ class Core:
         self._tails = Tails(self._connected)
         self._states: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._fix_generations: dict[str, int] = {}
-        self._asked: dict[bytes, float] = {}
-        self._desk = Desk(self.refusals, limits, full)
+        self._hello_asked: dict[bytes, float] = {}
+        self._commands = CommandTable(self.refusals, limits, full)
 
     # Start
 
     def restore(self, record: Record) -> None:
         """Take over one record of the journal, in order."""
         if record.incarnation:
-            self._tails.of((record.producer, record.incarnation)).last = record.pseq
+            self._tails.entry((record.producer, record.incarnation)).last = record.pseq
         letter = kind(record.body)
         self.head = record.seq
         if letter != b"t":
@@ -118,22 +118,24 @@ class Core:
                 return  # journaled by another version; it stays in the journal and counts as an unknown frame
             self._remember(frame, record.seq, record_encoder.encode(record))
             self._remember_drops(record.producer, frame)
-            self._desk.restore(frame)
+            self._commands.restore(frame)
 
     def save(self) -> bytes:
         """Everything that `restore` would add up to, for a checkpoint. Bounded, as all that it is made of."""
         states = [(what, name, seq, record) for (what, name), (seq, record) in self._states.items()]
         return record_encoder.encode(
-            Saved(_SAVED, self.head, self.plain, self._tails.save(), states, self._fix_generations, self._desk.save())
+            SavedCore(
+                _SAVED, self.head, self.plain, self._tails.save(), states, self._fix_generations, self._commands.save()
+            )
         )
 
     def load(self, saved: bytes) -> None:
         """Start from what `save` gave. Raises ValueError, with nothing changed, for what another version saved."""
         try:
             known = _saved.decode(saved)
-            lives = [life.life() for life in known.commands]
+            commands = [command.restore() for command in known.commands]
             records = [record_decoder.decode(record) for what, _, _, record in known.states if what == "writer"]
-            writers = [record.frame() for record in records]
+            leases = [record.frame() for record in records]
         except (*DECODE_ERRORS, FrameError) as error:
             raise ValueError(f"not a checkpoint: {error}") from error
         if known.version != _SAVED:
@@ -142,9 +144,9 @@ class Core:
         self._tails.load(known.tails)
         self._states = {(what, name): (seq, record) for what, name, seq, record in known.states}
         self._fix_generations = dict(known.generations)
-        self._desk.load(lives)
-        for writer in writers:
-            self._desk.restore(writer)
+        self._commands.load(commands)
+        for lease in leases:
+            self._commands.restore(lease)
 
     def start(self, head: int = 0) -> None:
         """The journal is read, its newest number was `head`: this is where the epoch begins.
@@ -172,16 +174,16 @@ class Core:
         if stamp.plain:
             self.plain = stamp.seq
         if write.incarnation:
-            self._tails.of((write.producer, write.incarnation)).last = write.pseq
+            self._tails.entry((write.producer, write.incarnation)).last = write.pseq
         self._remember(write.frame, stamp.seq, stamp.record)
         self._remember_drops(write.producer, write.frame)
         head = wire.LIVE_HEAD.pack(self.epoch, stamp.seq, stamp.previous)
         effects: list[Effect] = [Publish(TOPIC[type(write.frame)], head, stamp.record)]
-        effects += self._desk.on_written(write, stamp.seq)
+        effects += self._commands.on_written(write, stamp.seq)
         return effects
 
     def on_write_failed(self, write: Write, reason: str, now: Now) -> list[Effect]:
-        """The record is not in the journal: the producer keeps it, a client is told."""
+        """The record is not in the journal: the producer keeps it, a client is reported."""
         if write.asker is None:
             return []
         peer, request = write.asker
@@ -192,24 +194,24 @@ class Core:
 
     def on_synced(self, seq: int, now: Now) -> list[Effect]:
         """Everything up to `seq` is on the disk: commands among it may go out."""
-        return self._desk.on_synced(seq, self._owner(now), now)
+        return self._commands.on_synced(seq, self._owner(now), now)
 
     def _remember(self, frame: Frame, seq: int, record: bytes) -> None:
         match frame:
             case RunState():
                 self._states["run", ""] = seq, record
             case EngineState(engine=engine):
-                self._keep("engine", engine, seq, record)
-            case Writer():
+                self._store_state("engine", engine, seq, record)
+            case Lease():
                 self._states["writer", ""] = seq, record
             case FixState(fix=fix, generation=generation):
-                if self._keep("fix", fix, seq, record):
+                if self._store_state("fix", fix, seq, record):
                     self._fix_generations[fix] = generation
             case frames.Effect(changes=changes):
                 for fix, _, _ in changes:
-                    self._keep("effect", fix, seq, record)
+                    self._store_state("effect", fix, seq, record)
 
-    def _keep(self, what: str, name: str, seq: int, record: bytes) -> bool:
+    def _store_state(self, what: str, name: str, seq: int, record: bytes) -> bool:
         """Keep a newest state; false once there are too many, which no honest pool of engines has."""
         if (what, name) not in self._states and len(self._states) >= self._limits.states_kept:
             return False
@@ -221,7 +223,7 @@ class Core:
             case Event(kind="probe.dropped", data={"producer": str(name), "incarnation": str(number), **data}) if (
                 producer == HUB
             ):
-                tail = self._tails.of((name, int(number)))
+                tail = self._tails.entry((name, int(number)))
                 topics = dict(tail.topics)
                 for topic, n in data.items():
                     if topic.startswith("topic."):
@@ -253,7 +255,7 @@ class Core:
 
     def _malformed(self, grant: Grant | None, what: str, now: Now) -> list[Effect]:
         self.bad_frames += 1
-        return [*self.refusals.note("malformed", grant.who if grant else "unknown", what, now)]
+        return [*self.refusals.count("malformed", grant.identity if grant else "unknown", what, now)]
 
     def _on_hello(self, peer: bytes, grant: Grant, hello: wire.Hello, now: Now) -> list[Effect]:
         if _NAME.fullmatch(hello.producer) is None:
@@ -272,13 +274,13 @@ class Core:
             session = self.sessions[peer] = Session(peer, hello.producer, hello.incarnation, now)
         session.seen = self.producer_seen = now.mono
         session.dropped = max(session.dropped, hello.dropped)
-        self._asked.pop(peer, None)
-        # What the producer was told is journaled it no longer has. If the disk has lost that since (a crash of the
+        self._hello_asked.pop(peer, None)
+        # What the producer was reported is journaled it no longer has. If the disk has lost that since (a crash of the
         # machine), going on is all that is left; otherwise `first - 1` is never above the tail.
         tail = self._tails.newest(session.key)
         last = tail.last = max(tail.last, hello.first - 1)
         effects: list[Effect] = [ToProducer(peer, wire.pack(wire.Welcome(self.epoch, hello.nonce, last)))]
-        return effects + self._desk.on_hello(session.producer, peer, now)
+        return effects + self._commands.on_hello(session.producer, peer, now)
 
     def _on_data(
         self, peer: bytes, grant: Grant, incarnation: int, pseq: int, dropped: int, message: bytes, now: Now
@@ -291,7 +293,7 @@ class Core:
         session.seen = self.producer_seen = now.mono
         session.dropped = max(session.dropped, dropped)
         session.due = True
-        tail = self._tails.of(session.key).last
+        tail = self._tails.entry(session.key).last
         if pseq > tail + 1:
             return self._ask_hello(peer, now)
         if pseq <= tail:
@@ -299,7 +301,7 @@ class Core:
         session.unacked += 1
         body = message[wire.DATA_HEAD.size :]
         frame, body = self._checked(session.producer, body, now)
-        audit = result(frame, session.producer, now) if isinstance(frame, Ack) else None
+        audit = result_entry(frame, session.producer, now) if isinstance(frame, Ack) else None
         write = Write(body, frame, session.producer, incarnation, pseq, audit=audit)
         return [write, *self._acks([session])] if session.unacked >= _ACK_EVERY_FRAMES else [write]
 
@@ -307,10 +309,10 @@ class Core:
         """The frame, or in its place an event that says what is wrong: every pseq has exactly one record."""
         try:
             frame = decode(body)
-            if isinstance(frame, Command | Writer):
+            if isinstance(frame, Command | Lease):
                 raise FrameError("producers may not send commands, nor say who holds the run")
             if isinstance(frame, Ack):
-                self._desk.check_ack(producer, frame)
+                self._commands.check_ack(producer, frame)
         except FrameError as error:
             self.bad_frames += 1
             event = Event(now.wall, "warn", "hub.bad_frame", f"{producer}: a frame was refused: {str(error)[:200]}")
@@ -334,36 +336,38 @@ class Core:
         return effects
 
     def _ask_hello(self, peer: bytes, now: Now) -> list[Effect]:
-        if now.mono - self._asked.get(peer, float("-inf")) < HELLO_EVERY:
+        if now.mono - self._hello_asked.get(peer, float("-inf")) < HELLO_EVERY:
             return []
-        self._asked[peer] = now.mono
+        self._hello_asked[peer] = now.mono
         return [ToProducer(peer, wire.pack(wire.HelloPlease()))]
 
     def _refuse(self, peer: bytes, grant: Grant | None, reason: str, now: Now) -> list[Effect]:
         self.sessions.pop(peer, None)
-        notes = self.refusals.note("role", grant.who if grant else "unknown", reason, now)
+        notes = self.refusals.count("role", grant.identity if grant else "unknown", reason, now)
         return [*notes, ToProducer(peer, wire.pack(wire.Refused(reason)))]
 
-    def on_stranger(self, address: str, now: Now) -> list[Effect]:
+    def on_unknown_key(self, address: str, now: Now) -> list[Effect]:
         """A key that nobody has granted anything knocked."""
-        return [*self.refusals.note("key", "unknown", f"an unknown key from {address}", now)]
+        return [*self.refusals.count("key", "unknown", f"an unknown key from {address}", now)]
 
     def on_refused_subscription(self, grant: Grant | None, topic: str, now: Now) -> list[Effect]:
         """A key asked for a topic that it may not have."""
-        return [*self.refusals.note("role", grant.who if grant else "unknown", f"subscription to '{topic}'", now)]
+        return [*self.refusals.count("role", grant.identity if grant else "unknown", f"subscription to '{topic}'", now)]
 
     def on_banned(self, grant: Grant | None, now: Now) -> list[Effect]:
         """A key has broken the protocol in a way that no client of ours can."""
-        return [*self.refusals.note("banned", grant.who if grant else "unknown", "no subscription", now)]
+        return [*self.refusals.count("banned", grant.identity if grant else "unknown", "no subscription", now)]
 
     def unrecorded(self, open_intents: set[str], now: Now) -> list[Entry]:
         """What a hub before this one did not come to record in the audit log."""
-        return self._desk.unrecorded(open_intents, now)
+        return self._commands.unrecorded(open_intents, now)
 
     def _owner(self, now: Now) -> bytes | None:
         """Connection of the producer that carries commands out, if it is there."""
         owners = [
-            s for s in self.sessions.values() if s.producer == self._desk.owner and now.mono - s.seen < SESSION_SECONDS
+            s
+            for s in self.sessions.values()
+            if s.producer == self._commands.owner and now.mono - s.seen < SESSION_SECONDS
         ]
         return max(owners, key=lambda s: s.seen).peer if owners else None
 
@@ -381,7 +385,7 @@ class Core:
         effects: list[Effect] = []
         for session in sessions:
             session.due, session.unacked = False, 0
-            acked = wire.Acked(session.incarnation, self._tails.of(session.key).last)
+            acked = wire.Acked(session.incarnation, self._tails.entry(session.key).last)
             effects.append(ToProducer(session.peer, wire.pack(acked)))
         return effects
 
@@ -389,19 +393,19 @@ class Core:
         """Everything that is due because time has passed; call it a few times a second."""
         for peer in [p for p, s in self.sessions.items() if now.mono - s.seen > SESSION_SECONDS]:
             del self.sessions[peer]
-        for peer in [p for p, asked in self._asked.items() if now.mono - asked > SESSION_SECONDS]:
-            del self._asked[peer]
-        effects: list[Effect] = [*self.refusals.due(now)]
+        for peer in [p for p, asked in self._hello_asked.items() if now.mono - asked > SESSION_SECONDS]:
+            del self._hello_asked[peer]
+        effects: list[Effect] = [*self.refusals.due_notes(now)]
         for session in self.sessions.values():
-            told = self._tails.of(session.key)
+            reported = self._tails.entry(session.key)
             # A count that has run ahead of the topics waits for them, but not for ever: not every producer says them.
             known = sum(session.topics.values()) >= session.dropped
-            patience = DROP_REPORT_SECONDS if known else 3 * DROP_REPORT_SECONDS
-            if session.dropped > told.dropped and now.mono - max(session.reported, session.greeted) >= patience:
+            delay = DROP_REPORT_SECONDS if known else 3 * DROP_REPORT_SECONDS
+            if session.dropped > reported.dropped and now.mono - max(session.reported, session.greeted) >= delay:
                 session.reported = now.mono
-                event = _dropped(session, told, now)
+                event = _drop_event(session, reported, now)
                 effects.append(Write(encode(event), event))
-        return effects + self._desk.on_tick(now)
+        return effects + self._commands.on_tick(now)
 
     def beacon(self, now: Now, degraded: str) -> Publish:
         """The hub's pulse."""
@@ -420,12 +424,12 @@ class Core:
             return [*malformed, ToClient(peer, wire.pack(wire.Refusal(0, f"not a request: {str(error)[:200]}")))]
         if grant is None or not grant.may_watch:
             reason = f"this key may not watch: role {'none' if grant is None else grant.role}"
-            notes = self.refusals.note("role", grant.who if grant else "unknown", reason, now)
+            notes = self.refusals.count("role", grant.identity if grant else "unknown", reason, now)
             return [*notes, ToClient(peer, wire.pack(wire.Refusal(request.id, reason)))]
-        if not self._requests.take(grant.public, now.mono):
+        if not self._requests.allow(grant.public, now.mono):
             reason = f"too many requests from one key: {limit_text(self._limits.requests)}; try again later"
             return [
-                *self.refusals.note("rate", grant.who, reason, now),
+                *self.refusals.count("rate", grant.identity, reason, now),
                 ToClient(peer, wire.pack(wire.Refusal(request.id, reason))),
             ]
         match request:
@@ -437,23 +441,23 @@ class Core:
             case wire.PageRequest(id=number, start=start, limit=limit, tokens=tokens):
                 if tokens and not grant.tokens:
                     reason = "this key may not read raw tokens"
-                    notes = self.refusals.note("role", grant.who, reason, now)
+                    notes = self.refusals.count("role", grant.identity, reason, now)
                     return [*notes, ToClient(peer, wire.pack(wire.Refusal(number, reason)))]
                 limit = min(max(limit, 1), wire.PAGE_FRAMES)
                 return [SendPage(peer, number, max(start, 1), limit, tokens)]
             case wire.AcksRequest(id=number, command=command, after=after):
-                reply = self._desk.acks(number, command, after)
+                reply = self._commands.acks(number, command, after)
             case wire.CommandRequest(id=number, command=command):
-                return self._desk.on_request((peer, number), grant, command, self._fix_generations, now)
-            case wire.WriterRequest(id=number):
-                return self._desk.on_writer_request((peer, number), grant, request, now)
+                return self._commands.on_request((peer, number), grant, command, self._fix_generations, now)
+            case wire.LeaseRequest(id=number):
+                return self._commands.on_lease_request((peer, number), grant, request, now)
         return [ToClient(peer, wire.pack(reply))]
 
 
-def _dropped(session: Session, told: Tail, now: Now) -> Event:
-    """What a producer has dropped since it was last told; the journal sums up to the exact counts."""
-    lost = session.dropped - told.dropped
-    topics = {topic: n - told.topics.get(topic, 0) for topic, n in session.topics.items()}
+def _drop_event(session: Session, reported: Tail, now: Now) -> Event:
+    """What a producer has dropped since it was last reported; the journal sums up to the exact counts."""
+    lost = session.dropped - reported.dropped
+    topics = {topic: n - reported.topics.get(topic, 0) for topic, n in session.topics.items()}
     topics = {topic: n for topic, n in topics.items() if n > 0}
     which = ", ".join(f"{n} {topic}" for topic, n in topics.items())
     text = f"{session.producer} dropped {lost} frames before sending them ({session.dropped} in all)"

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 AFTER_RESTART: Final = 0.5
-_BUCKETS_KEPT: Final = 4096
+_KEYS_KEPT: Final = 4096
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ def limit_text(rate: Rate) -> str:
     return f"{rate.per_second:g} a second (or {rate.burst:g} at once)"
 
 
-class Buckets:
+class RateLimiter:
     """One bucket a key, all of one rate.
 
     `full` is the share of the burst that a key not seen before has. What the keys had used up ends with their hub;
@@ -45,12 +45,12 @@ class Buckets:
         self._start = max(1.0, full * rate.burst)
         self._levels: dict[str, tuple[float, float]] = {}
 
-    def take(self, key: str, mono: float) -> bool:
+    def allow(self, key: str, mono: float) -> bool:
         """True if `key` may go on; false if it has used up what it had."""
         level, at = self._levels.get(key, (self._start, mono))
         level = min(self.rate.burst, level + max(0.0, mono - at) * self.rate.per_second)
         allowed = level >= 1.0
-        if key not in self._levels and len(self._levels) >= _BUCKETS_KEPT:
+        if key not in self._levels and len(self._levels) >= _KEYS_KEPT:
             self._levels.clear()  # only granted keys get here, so this is a table of thousands of them
         self._levels[key] = (level - 1.0 if allowed else level, mono)
         return allowed

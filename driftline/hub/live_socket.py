@@ -15,7 +15,7 @@ import zmq
 
 from driftline import wire
 from driftline.frames import TOPIC, Tokens
-from driftline.hub.auth import Change
+from driftline.hub.auth import GrantChange
 from driftline.hub.effects import Publish
 from driftline.hub.ports import bind, rebind
 from driftline.keys import Grant
@@ -24,14 +24,14 @@ from driftline.sockets import Socket
 TOKENS: Final = TOPIC[Tokens]
 TOPICS: Final = frozenset({*TOPIC.values(), wire.BEACON, b""})
 """All that can be subscribed to; anything else would only cost the hub memory."""
-INVENTED: Final = 64
+UNKNOWN_TOPICS_ALLOWED: Final = 64
 """How many topics that there are not a key may ask for, each of which libzmq remembers; a client asks for none."""
 
 _ASK, _LEAVE = b"\x01", b"\x00"
 _A_TURN: Final = 256
 
 
-class Asked(NamedTuple):
+class SubscriptionOutcome(NamedTuple):
     """Whether anything was waiting; who was refused which topic; public keys of those who break the protocol; whether
     nothing more may be decided before a `reopen`; whether somebody listens for beacons from now on."""
 
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
     refused: list[tuple[Grant | None, str]]
     offenders: set[str]
     out_of_step: bool = False
-    came: bool = False
+    new_listener: bool = False
 
 
 def may_subscribe(grant: Grant | None, topic: bytes) -> bool:
@@ -49,7 +49,7 @@ def may_subscribe(grant: Grant | None, topic: bytes) -> bool:
     return grant.tokens or topic not in (TOKENS, b"")
 
 
-class Live:
+class LiveSocket:
     """Publishes to whoever may see it. `make` gives a fresh XPUB socket, `grant` what the sender of a frame may do."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Live:
     ) -> None:
         self._make, self._grant, self._address = make, grant, address
         self._watching: set[str] = set()
-        self._inventions: dict[str, int] = {}
+        self._unknown_topics: dict[str, int] = {}
         self.socket = self._fresh()
         self.endpoint = bind(self.socket, address, old)
 
@@ -65,7 +65,7 @@ class Live:
         """Send to every subscriber of the topic; one that does not read misses it and asks for a page."""
         self.socket.send_multipart((effect.topic, effect.head, effect.body), zmq.NOBLOCK)
 
-    def subscriptions(self) -> Asked:
+    def subscriptions(self) -> SubscriptionOutcome:
         """Answer what is waiting, a bounded amount of it.
 
         libzmq tells by order alone whose subscription is being decided, and a message that is no subscription puts
@@ -74,7 +74,7 @@ class Live:
         """
         refused: list[tuple[Grant | None, str]] = []
         offenders: set[str] = set()
-        busy = came = False
+        busy = new_listener = False
         for _ in range(_A_TURN):
             try:
                 frame = self.socket.recv(zmq.NOBLOCK, copy=False)
@@ -85,26 +85,30 @@ class Live:
             kind, topic = message[:1], message[1:]
             if kind not in (_ASK, _LEAVE):
                 offenders |= {grant.public} if grant is not None else set()
-                return Asked(True, refused, offenders, out_of_step=True)
+                return SubscriptionOutcome(True, refused, offenders, out_of_step=True)
             if kind == _LEAVE:
                 self._set(zmq.UNSUBSCRIBE, topic)
             elif grant is not None and may_subscribe(grant, topic):
                 self._watching.add(grant.public)
-                came |= topic == wire.BEACON
+                new_listener |= topic == wire.BEACON
                 self._set(zmq.SUBSCRIBE, topic)
             else:
                 refused.append((grant, topic[:32].decode("ascii", "replace")))
-                if grant is not None and topic not in TOPICS and self._invented(grant.public) > INVENTED:
+                if (
+                    grant is not None
+                    and topic not in TOPICS
+                    and self._count_unknown_topic(grant.public) > UNKNOWN_TOPICS_ALLOWED
+                ):
                     offenders.add(grant.public)
-        return Asked(busy, refused, offenders, came=came)
+        return SubscriptionOutcome(busy, refused, offenders, new_listener=new_listener)
 
-    def _invented(self, public: str) -> int:
-        self._inventions[public] = count = self._inventions.get(public, 0) + 1
+    def _count_unknown_topic(self, public: str) -> int:
+        self._unknown_topics[public] = count = self._unknown_topics.get(public, 0) + 1
         return count
 
-    def cut(self, changes: list[Change]) -> bool:
+    def disconnect_revoked(self, changes: list[GrantChange]) -> bool:
         """Cut everybody off if one who may be watching has lost a right; True if so."""
-        lost = [c.old.public for c in changes if c.old is not None and _less(c.old, c.new)]
+        lost = [c.old.public for c in changes if c.old is not None and _lost_rights(c.old, c.new)]
         if self._watching.isdisjoint(lost):
             return False
         self.reopen()
@@ -113,7 +117,7 @@ class Live:
     def reopen(self) -> None:
         """Cut everybody off: each must show a key and subscribe again."""
         self._watching.clear()
-        self._inventions.clear()
+        self._unknown_topics.clear()
         self.socket.close(linger=0)
         self.socket = self._fresh()
         self.endpoint = rebind(self.socket, self._address, self.endpoint)
@@ -129,6 +133,6 @@ class Live:
             self.socket.setsockopt(option, topic)
 
 
-def _less(old: Grant, new: Grant | None) -> bool:
+def _lost_rights(old: Grant, new: Grant | None) -> bool:
     """True if `new` may not see something that `old` might."""
     return any(may_subscribe(old, topic) and not may_subscribe(new, topic) for topic in TOPICS)

@@ -2,9 +2,10 @@
 
 An incarnation is one life of a producer's process. What is remembered of it matters for as long as that process may
 send something again, so that nothing is journaled or reported twice; but processes come and go for months. So each
-name keeps its newest LIVES incarnations and the table MOST in all; the oldest without a connection go first. One
-that is forgotten and does come back has been outlived by LIVES restarts under its own name while it was silent: its
-greeting says what it was told is journaled, and it goes on from there.
+name keeps its newest INCARNATIONS_KEPT incarnations and the table ENTRIES_KEPT in all; the oldest without a connection
+go first. An incarnation that was dropped and connects again has been outlived by INCARNATIONS_KEPT restarts under its
+own name while it was silent: its greeting holds the number up to which its frames were acknowledged, and it goes on
+from there.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Final
 
 import msgspec
 
-LIVES: Final = 32
-MOST: Final = 4096
+INCARNATIONS_KEPT: Final = 32
+ENTRIES_KEPT: Final = 4096
 
 Key = tuple[str, int]
 
@@ -31,7 +32,7 @@ class Tail(msgspec.Struct, array_like=True):
 class Tails:
     """The table. `busy` says whether an incarnation is connected, and so must not be forgotten."""
 
-    def __init__(self, busy: Callable[[Key], bool], lives: int = LIVES, most: int = MOST) -> None:
+    def __init__(self, busy: Callable[[Key], bool], lives: int = INCARNATIONS_KEPT, most: int = ENTRIES_KEPT) -> None:
         self._busy, self._lives, self._most = busy, lives, most
         self._names: dict[str, dict[int, Tail]] = {}
         self._count = 0
@@ -43,7 +44,7 @@ class Tails:
         """What is known of an incarnation."""
         return self._names.get(key[0], {}).get(key[1])
 
-    def of(self, key: Key) -> Tail:
+    def entry(self, key: Key) -> Tail:
         """The entry of an incarnation, made if there is none; the oldest may have to go for it."""
         name, incarnation = key
         lives = self._names.setdefault(name, {})
@@ -59,7 +60,7 @@ class Tails:
 
     def newest(self, key: Key) -> Tail:
         """The entry of an incarnation that has just greeted, which makes it the newest of its name."""
-        tail = self.of(key)
+        tail = self.entry(key)
         lives = self._names.pop(key[0])
         lives[key[1]] = lives.pop(key[1])
         self._names[key[0]] = lives
@@ -72,7 +73,7 @@ class Tails:
     def load(self, saved: list[tuple[str, int, Tail]]) -> None:
         """Start from what `save` gave."""
         for name, number, tail in saved:
-            entry = self.of((name, number))
+            entry = self.entry((name, number))
             entry.last, entry.dropped, entry.topics = tail.last, tail.dropped, tail.topics
 
     def _forget_one(self, name: str, but: int) -> bool:

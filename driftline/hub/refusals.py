@@ -19,35 +19,35 @@ class Refusals:
 
     def __init__(self) -> None:
         self.total = 0
-        self._told: dict[tuple[str, str], float] = {}
-        self._untold: dict[tuple[str, str], tuple[int, str]] = {}
+        self._recorded_at: dict[tuple[str, str], float] = {}
+        self._unrecorded: dict[tuple[str, str], tuple[int, str]] = {}
 
-    def note(self, kind: str, who: str, text: str, now: Now) -> list[Note]:
+    def count(self, kind: str, who: str, text: str, now: Now) -> list[Note]:
         """Count one; the effects record it if it is time to."""
         self.total += 1
         key = (kind, who)
-        if key not in self._told and len(self._told) >= _KINDS_KEPT:
+        if key not in self._recorded_at and len(self._recorded_at) >= _KINDS_KEPT:
             key = (kind, "others")
-        count = self._untold.get(key, (0, ""))[0] + 1
-        if now.mono - self._told.get(key, float("-inf")) < REPEAT_SECONDS:
-            self._untold[key] = count, text
+        count = self._unrecorded.get(key, (0, ""))[0] + 1
+        if now.mono - self._recorded_at.get(key, float("-inf")) < REPEAT_SECONDS:
+            self._unrecorded[key] = count, text
             return []
-        return [self._tell(key, count, text, now)]
+        return [self._record(key, count, text, now)]
 
-    def due(self, now: Now) -> list[Note]:
-        """What was counted and not told for a while."""
-        ready = [key for key in self._untold if now.mono - self._told[key] >= REPEAT_SECONDS]
-        notes = [self._tell(key, *self._untold[key], now) for key in ready]
-        for key in [k for k, told in self._told.items() if now.mono - told > 2 * REPEAT_SECONDS]:
-            del self._told[key]
+    def due_notes(self, now: Now) -> list[Note]:
+        """What was counted and not recorded for a while."""
+        ready = [key for key in self._unrecorded if now.mono - self._recorded_at[key] >= REPEAT_SECONDS]
+        notes = [self._record(key, *self._unrecorded[key], now) for key in ready]
+        for key in [k for k, recorded in self._recorded_at.items() if now.mono - recorded > 2 * REPEAT_SECONDS]:
+            del self._recorded_at[key]
         return notes
 
-    def rest(self, now: Now) -> list[Note]:
-        """Everything not told yet, at the hub's end."""
-        return [self._tell(key, *self._untold[key], now) for key in list(self._untold)]
+    def all_notes(self, now: Now) -> list[Note]:
+        """Everything not recorded yet, at the hub's end."""
+        return [self._record(key, *self._unrecorded[key], now) for key in list(self._unrecorded)]
 
-    def _tell(self, key: tuple[str, str], count: int, text: str, now: Now) -> Note:
-        self._told[key] = now.mono
-        self._untold.pop(key, None)
+    def _record(self, key: tuple[str, str], count: int, text: str, now: Now) -> Note:
+        self._recorded_at[key] = now.mono
+        self._unrecorded.pop(key, None)
         kind, who = key
         return Note(Entry(f"refused.{kind}", now.wall, who, text=text, data={"count": count}))

@@ -13,7 +13,7 @@ from driftline.rundir import RunDir
 GB: Final = 10**9
 
 
-class Keep(msgspec.Struct, frozen=True):
+class RetentionPolicy(msgspec.Struct, frozen=True):
     """At most `gb` GB (10^9 bytes), nothing older than `hours` (0: no limit); `compacted`: only what Parquet has goes.
 
     Whole closed segments go, the oldest first; the segment that is being written always stays.

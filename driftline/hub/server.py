@@ -23,11 +23,11 @@ from driftline import wire
 from driftline.audit import AuditError, AuditLog, Entry
 from driftline.frames import MAX_BODY
 from driftline.hub import ports
-from driftline.hub.auth import AuthError, Gate, Table, secure_server
+from driftline.hub.auth import Authenticator, AuthError, GrantTable, secure_server
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
-from driftline.hub.live_socket import Live
-from driftline.hub.retention import Keep
+from driftline.hub.live_socket import LiveSocket
+from driftline.hub.retention import RetentionPolicy
 from driftline.journal.disk import DISK, Disk
 from driftline.journal.journal import Journal, JournalError, next_epoch
 from driftline.keys import Grant
@@ -62,7 +62,7 @@ class Syncer(threading.Thread):
         self._ended = False
         self.synced = journal.head
         self.error = ""
-        self._chores: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def run(self) -> None:
@@ -71,7 +71,7 @@ class Syncer(threading.Thread):
         while not self._ended:
             asked = self._wanted.wait(SYNC_SECONDS)
             self._wanted.clear()
-            self._work()
+            self._run_tasks()
             # The server writes a command's intent before the command: with the head, its intent is there.
             head, audited = self._journal.head, self._audit.size
             if (head, audited) == (self.synced, self._audited) and not asked:
@@ -90,23 +90,23 @@ class Syncer(threading.Thread):
             if asked:
                 os.eventfd_write(self.wake, 1)
 
-    def later(self, chore: Callable[[], None]) -> None:
+    def run_later(self, task: Callable[[], None]) -> None:
         """Do something slow with the disk on this thread, some time; its OSError is logged."""
-        self._chores.put(chore)
+        self._tasks.put(task)
 
-    def _work(self) -> None:
+    def _run_tasks(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
                 try:
-                    self._chores.get_nowait()()
+                    self._tasks.get_nowait()()
                 except OSError as error:
                     log.error("on the disk: %s", error)
 
-    def want(self) -> None:
+    def request_sync(self) -> None:
         """Sync now rather than soon."""
         self._wanted.set()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Stop; the caller syncs the rest itself."""
         self._ended, self._journal.deferred = True, False
         self._wanted.set()
@@ -124,13 +124,13 @@ class Server:
         synthetic: bool = False,
         parent: int | None = None,
         *,
-        keep: Keep = Keep(),  # noqa: B008  it is frozen
+        keep: RetentionPolicy = RetentionPolicy(),  # noqa: B008  it is frozen
         disk: Disk = DISK,
     ) -> None:
         self._run, self._keep, self._disk = run, keep, disk
         run_keys.make_run_keys(run)
         server = run_keys.load(run, "server")
-        self._table = Table(run.keys / "authorized")
+        self._table = GrantTable(run.keys / "authorized")
         self._parent_fd = _open_process(parent)
         self._parent_gone_at = float("inf")
         self.stopping = False
@@ -139,7 +139,7 @@ class Server:
         """Whether somebody has come since the last beacon."""
 
         self._core = Core(run.id, next_epoch(run.journal))
-        self._journal = Journal(run.journal, memory=self._core, disk=disk)
+        self._journal = Journal(run.journal, state=self._core, disk=disk)
         self._core.start(self._journal.head)
         if self._journal.damage.bytes:
             log.warning("journal: %d bytes were damaged and left out", self._journal.damage.bytes)
@@ -148,7 +148,7 @@ class Server:
 
         self._context: Context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 8192)
-        self._gate = Gate(self._context, self._table)
+        self._gate = Authenticator(self._context, self._table)
         # The send limits are frames a peer: a console that stops reading costs the hub that much memory and no more,
         # and finds what it missed in the pages.
         self._ingest = self._socket(zmq.ROUTER, server, MAX_BODY + 4096, send=1000, receive=1000)
@@ -156,7 +156,7 @@ class Server:
         self._ingest.router_mandatory = True
         self._rpc.router_mandatory = True
         old = _old_connection(run)
-        self._live = Live(
+        self._live = LiveSocket(
             lambda: self._socket(zmq.XPUB, server, 1024, send=256, receive=1000),
             self._grant,
             bind,
@@ -227,7 +227,7 @@ class Server:
 
     def close(self) -> None:
         """Sync and close everything; the connection file stays, `hub.lock` says that nobody is home."""
-        self._syncer.end()
+        self._syncer.stop()
         with contextlib.suppress(JournalError):
             self._journal.close()
         with contextlib.suppress(AuditError):
@@ -243,13 +243,13 @@ class Server:
         while self._turn() and time.monotonic() < deadline:
             pass
         self._do(self._core.acks())
-        self._do([*self._core.refusals.rest(clock())])
+        self._do([*self._core.refusals.all_notes(clock())])
 
     def _turn(self) -> bool:
         """Handle what is waiting on every socket, a bounded amount of each; True if there was something."""
         self._gate.serve()
-        while self._gate.strangers:
-            self._do(self._core.on_stranger(self._gate.strangers.pop(), clock()))
+        while self._gate.refused_addresses:
+            self._do(self._core.on_unknown_key(self._gate.refused_addresses.pop(), clock()))
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._syncer.wake)
         self._do(self._core.on_synced(self._syncer.synced, clock()))
@@ -285,9 +285,9 @@ class Server:
             self._do(self._core.on_refused_subscription(grant, topic, clock()))
         for public in asked.offenders:
             grant = self._table.ban(public)
-            log.error("%s is banned for a while: it sends what is no subscription", grant.who if grant else "?")
+            log.error("%s is banned for a while: it sends what is no subscription", grant.identity if grant else "?")
             self._do(self._core.on_banned(grant, clock()))
-        self._greet |= asked.came
+        self._greet |= asked.new_listener
         if asked.offenders or asked.out_of_step:
             self._reopen(self._live.reopen)
         return asked.busy
@@ -296,11 +296,11 @@ class Server:
         """Look whether the table of grants has changed, and let nobody keep what was taken away; likewise retention."""
         if gone := self._keep.expired(self._journal, self._run, self._journal.now):
             log.info("retention: segments up to %s go, frames from %d on stay", gone[-1].stem, self._journal.first)
-            self._syncer.later(lambda: self._journal.delete(gone))
+            self._syncer.run_later(lambda: self._journal.delete(gone))
         changes = self._table.refresh()
         self._do([Note(change.entry(now)) for change in changes])
         if changes:
-            self._reopen(lambda: self._live.cut(changes))
+            self._reopen(lambda: self._live.disconnect_revoked(changes))
 
     def _reopen(self, cut: Callable[[], object]) -> None:
         """Let the live socket cut everybody off, if it comes to it, and say where it is then."""
@@ -330,7 +330,7 @@ class Server:
                     with contextlib.suppress(zmq.ZMQError):
                         self._rpc.send_multipart((peer, message), zmq.NOBLOCK)
                 case Sync():
-                    self._syncer.want()
+                    self._syncer.request_sync()
                 case SendPage():
                     self._send_page(effect)
                 case Note(entry=entry):
@@ -361,7 +361,7 @@ class Server:
             # What it is about has happened already, and refusing is safe; the next command will find the log broken.
             log.error("not in the audit log: %s %s: %s", entry.kind, entry.who, error)
             return
-        self._syncer.want()
+        self._syncer.request_sync()
 
     def _open_audit(self) -> AuditLog:
         audit = AuditLog(self._run.audit, self._disk)

@@ -16,7 +16,7 @@ _COPY: Final = 1024 * 1024
 class Disk:
     """The real one."""
 
-    def put(self, fd: int, data: bytes, at: int) -> str:
+    def write_at(self, fd: int, data: bytes, at: int) -> str:
         """Write `data` at offset `at`, the end of the file; returns "", or why it could not be written.
 
         A short write is no error to the system; half a record must not stay before the next one.
@@ -35,7 +35,7 @@ class Disk:
         """Force a file's data to the disk. Raises OSError."""
         os.fdatasync(fd)
 
-    def again(self, fd: int, start: int, end: int) -> None:
+    def rewrite(self, fd: int, start: int, end: int) -> None:
         """Write what is at [start, end) once more, in place. Raises OSError.
 
         After a failed sync the kernel takes the pages for clean: another sync would succeed without writing them.

@@ -80,7 +80,7 @@ class Extent(NamedTuple):
     size: int
 
 
-def look(segment: Path) -> Extent | None:
+def read_extent(segment: Path) -> Extent | None:
     """The head of a segment's sidecar; None unless it is intact and fits the segment as it is now."""
     try:
         with segment.with_suffix(INDEX).open("rb") as file:
@@ -102,7 +102,7 @@ def _mark(segment: Path) -> tuple[int, bytes]:
         return os.fstat(file.fileno()).st_size, file.read(HEADER)[-_CRC.size :].ljust(_CRC.size, b"\0")
 
 
-def load(segment: Path) -> Index | None:
+def load_index(segment: Path) -> Index | None:
     """The sidecar of a segment; None unless it is intact and fits the segment as it is now."""
     try:
         data = segment.with_suffix(INDEX).read_bytes()
@@ -120,7 +120,7 @@ def load(segment: Path) -> Index | None:
     return index
 
 
-def build(
+def build_index(
     segment: Path, after: int, damage: Damage, on_record: Callable[[Record], None] | None = None
 ) -> tuple[Index, int]:
     """The index of a segment from its records with numbers above `after`, and where the last intact record ends.
@@ -175,13 +175,13 @@ def load_checkpoint(segment: Path) -> tuple[int, bytes] | None:
     return head, body
 
 
-class Shelf:
+class SegmentCache:
     """Indexes and descriptors of closed segments, read when asked for; the OPEN_SEGMENTS last used are kept."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[Path, tuple[int, Index]] = OrderedDict()
 
-    def index(self, path: Path, after: int) -> tuple[int, Index]:
+    def open_segment(self, path: Path, after: int) -> tuple[int, Index]:
         """Descriptor and index of a closed segment; an index that is missing or wrong is made again.
 
         Raises OSError for a segment that cannot be read.
@@ -189,14 +189,14 @@ class Shelf:
         if path in self._open:
             self._open.move_to_end(path)
             return self._open[path]
-        index = load(path)
+        index = load_index(path)
         if index is None:
-            index, _ = build(path, after, Damage())
+            index, _ = build_index(path, after, Damage())
             with contextlib.suppress(OSError):  # a full disk: then the next one makes it again
                 index.save(path)
         return self._hold(path, index)
 
-    def put(self, path: Path, index: Index) -> None:
+    def add(self, path: Path, index: Index) -> None:
         """Keep the index of a segment that was just left at hand: its sidecar may not be there yet."""
         with contextlib.suppress(OSError):  # then it is looked for when it is asked for
             self._hold(path, index)
@@ -207,7 +207,7 @@ class Shelf:
             os.close(self._open.popitem(last=False)[1][0])
         return self._open[path]
 
-    def forget(self, path: Path) -> None:
+    def drop(self, path: Path) -> None:
         """Let go of a segment."""
         if path in self._open:
             os.close(self._open.pop(path)[0])
@@ -215,7 +215,7 @@ class Shelf:
     def close(self) -> None:
         """Let go of all of them."""
         for path in list(self._open):
-            self.forget(path)
+            self.drop(path)
 
 
 def read_one(fd: int, offset: int, size: int, seq: int) -> bytes | None:

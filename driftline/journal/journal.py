@@ -29,10 +29,10 @@ from driftline.journal.index import (
     CHECKPOINT,
     INDEX,
     Index,
-    Shelf,
-    build,
+    SegmentCache,
+    build_index,
     load_checkpoint,
-    look,
+    read_extent,
     read_one,
     save_checkpoint,
 )
@@ -52,7 +52,7 @@ from driftline.journal.records import (
     scan,
     segments,
 )
-from driftline.journal.segment import Open, Segment
+from driftline.journal.segment import OpenSegment, Segment
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 SEGMENT_RECORDS: Final = 65_536
@@ -72,7 +72,7 @@ class JournalError(OSError):
     """The journal cannot be written; the message is a clause that says why."""
 
 
-class Memory(Protocol):
+class ReplayedState(Protocol):
     """What the journal's records add up to, for whoever has to know it again after a restart."""
 
     def restore(self, record: Record) -> None:
@@ -85,7 +85,7 @@ class Memory(Protocol):
         """Start from what `save` gave; raises ValueError, with nothing changed, for what another version saved."""
 
 
-class Forgetful:
+class FullReplay:
     """Remembers nothing between hubs: every record is handed to `on_record` again."""
 
     def __init__(self, on_record: Callable[[Record], None] | None) -> None:
@@ -109,7 +109,7 @@ class Journal:
     With `deferred`, another thread calls `sync` a few times a second, and what closing a segment costs the disk is
     left to it: the writer never waits for more than a write.
 
-    Opening it moves a torn end aside, gives `memory` the newest checkpoint and the records since (or, with
+    Opening it moves a torn end aside, gives `state` the newest checkpoint and the records since (or, with
     `on_record`, every record there is), and starts a new segment. Attributes: `epoch`, `head` (newest seq),
     `damage`, `scanned` (bytes that had to be read at the start). Raises JournalError.
     """
@@ -119,23 +119,23 @@ class Journal:
         folder: Path,
         on_record: Callable[[Record], None] | None = None,
         *,
-        memory: Memory | None = None,
+        state: ReplayedState | None = None,
         disk: Disk = DISK,
     ) -> None:
         self.folder = folder
         self.head = 0
         self.scanned = 0
         self.damage = Damage()
-        self._memory: Memory = memory or Forgetful(on_record)
+        self._state: ReplayedState = state or FullReplay(on_record)
         self._disk = disk
         self._closed: list[Segment] = []
-        self._shelf = Shelf()
+        self._cache = SegmentCache()
         self._checkpointed = 0
         self._until = 0.0
         self._zero = time.time() - time.monotonic()
         self.deferred = False
         self._syncing = threading.Lock()
-        self._left: deque[Open] = deque()
+        self._left: deque[OpenSegment] = deque()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._open_existing(segments(folder))
@@ -166,7 +166,7 @@ class Journal:
             one = self._open
         data = pack_head(record, seq) + record
         size = one.size
-        if reason := self._disk.put(one.fd, data, size):
+        if reason := self._disk.write_at(one.fd, data, size):
             raise JournalError(f"{one.path}: {reason}")
         one.index.add(seq, size, len(record), plain)
         one.size = size + len(data)
@@ -185,20 +185,20 @@ class Journal:
                     break
             self._sync(one)
 
-    def _sync(self, one: Open) -> None:
+    def _sync(self, one: OpenSegment) -> None:
         end = one.size
         try:
             if not one.linked:
                 self._link(one)
             if one.failed:
-                self._disk.again(one.fd, one.synced, end)
+                self._disk.rewrite(one.fd, one.synced, end)
             self._disk.sync(one.fd)
         except OSError as error:
             one.failed = True
             raise JournalError(f"{one.path}: {error.strerror or error}") from error
         one.synced, one.failed = end, False
 
-    def _link(self, one: Open) -> None:
+    def _link(self, one: OpenSegment) -> None:
         sync_path(self.folder)
         one.linked = True
 
@@ -218,7 +218,7 @@ class Journal:
                 fd, index = (
                     (self._open.fd, self._open.index)
                     if segment is None
-                    else self._shelf.index(segment.path, segment.first - 1)
+                    else self._cache.open_segment(segment.path, segment.first - 1)
                 )
             except OSError as error:
                 log.error("a page leaves out a segment that cannot be read: %s", error)
@@ -255,7 +255,7 @@ class Journal:
                 break
             total -= segment.size
             gone.append(segment.path)
-            self._shelf.forget(segment.path)
+            self._cache.drop(segment.path)
             del self._closed[0]
         return gone
 
@@ -280,13 +280,13 @@ class Journal:
         try:
             self.sync()
             segment = self._count_closed(one)
-            one.head, one.saved = self.head, self._memory.save()
+            one.head, one.saved = self.head, self._state.save()
             self._leave_sidecars(one, segment.number)
         finally:
             for left in [*self._left, one]:
                 os.close(left.fd)
             one.fd = -1
-            self._shelf.close()
+            self._cache.close()
 
     # Start
 
@@ -295,7 +295,7 @@ class Journal:
         known = self._load_checkpoint(paths)
         for path, number in zip(paths, numbers, strict=True):
             after = self._closed[-1].end - 1 if self._closed else max(first_seq(path) - 1, 0)
-            extent = look(path) if number <= known else None
+            extent = read_extent(path) if number <= known else None
             if extent is not None and extent.first > after:
                 first, end, size = extent
             else:
@@ -306,11 +306,11 @@ class Journal:
         if paths:
             sync_path(paths[-1])  # a hub that was killed may not have come to it
             if numbers[-1] > known:
-                self._checkpoint(paths[-1], numbers[-1], self.head, self._memory.save())
+                self._checkpoint(paths[-1], numbers[-1], self.head, self._state.save())
         self._checkpointed = max(self._checkpointed, known)
 
     def _load_checkpoint(self, paths: list[Path]) -> int:
-        """Give the newest checkpoint that can be believed to the memory; return the number of its segment, or 0.
+        """Give the newest checkpoint that can be believed to `state`; return the number of its segment, or 0.
 
         The segment itself may be gone: where retention took everything that was closed, its checkpoint stands for it.
         """
@@ -322,7 +322,7 @@ class Journal:
             if found is None:
                 continue
             try:
-                self._memory.load(found[1])
+                self._state.load(found[1])
             except ValueError as error:
                 log.info("%s: not used: %s", path.with_suffix(CHECKPOINT), error)
                 continue
@@ -332,7 +332,7 @@ class Journal:
 
     def _rebuild(self, path: Path, after: int, *, restoring: bool) -> Index:
         """Read a segment that has no index to be believed, cut a torn end off, and leave an index beside it."""
-        index, end = build(path, after, self.damage, self._memory.restore if restoring else None)
+        index, end = build_index(path, after, self.damage, self._state.restore if restoring else None)
         if self.damage.torn:
             _move_aside(path, end)
         size = path.stat().st_size
@@ -343,19 +343,19 @@ class Journal:
 
     # Segments
 
-    def _new_segment(self, number: int) -> Open:
+    def _new_segment(self, number: int) -> OpenSegment:
         """Raises OSError, and then there is none."""
         path = self.folder / f"{number:06d}{SUFFIX}"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            if reason := self._disk.put(fd, pack_header(self.epoch, self.head + 1, time.time()), 0):
+            if reason := self._disk.write_at(fd, pack_header(self.epoch, self.head + 1, time.time()), 0):
                 raise OSError(f"{path.name}: {reason}")
         except OSError:
             os.close(fd)
             path.unlink(missing_ok=True)
             raise
         self._until = time.monotonic() + SEGMENT_SECONDS
-        return Open(fd, path, self.head + 1)
+        return OpenSegment(fd, path, self.head + 1)
 
     def _rotate(self) -> None:
         """Begin the next segment. Raises JournalError, and then the old one is still the one being written."""
@@ -369,27 +369,27 @@ class Journal:
             new = self._new_segment(int(old.path.stem) + 1)
         except OSError as error:
             raise JournalError(f"{self.folder}: {error.strerror or error}") from error
-        old.head, old.saved = self.head, self._memory.save()
-        self._shelf.put(old.path, old.index)
+        old.head, old.saved = self.head, self._state.save()
+        self._cache.add(old.path, old.index)
         self._count_closed(old)
         self._left.append(old)
         self._open = new
         if not self.deferred:
             self.sync()
 
-    def _count_closed(self, one: Open) -> Segment:
+    def _count_closed(self, one: OpenSegment) -> Segment:
         first = one.index.first
         segment = Segment(one.path, first, first + len(one.index), one.size, self.now)
         self._closed.append(segment)
         return segment
 
-    def _close_left(self, one: Open) -> None:
+    def _close_left(self, one: OpenSegment) -> None:
         """Close a segment that was left. Raises JournalError, and then it is left as it was."""
         self._sync(one)
         os.close(one.fd)
         self._leave_sidecars(one, int(one.path.stem))
 
-    def _leave_sidecars(self, one: Open, number: int) -> None:
+    def _leave_sidecars(self, one: OpenSegment, number: int) -> None:
         """Index and checkpoint of a segment that is on the disk. They can be made again: failing is no error."""
         try:
             one.index.save(one.path)
@@ -432,8 +432,8 @@ __all__ = [
     "Damage",
     "Journal",
     "JournalError",
-    "Memory",
     "Record",
+    "ReplayedState",
     "kind",
     "next_epoch",
     "read",

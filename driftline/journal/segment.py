@@ -19,7 +19,7 @@ class Segment:
         return int(self.path.stem)
 
 
-class Open:
+class OpenSegment:
     """A segment with its descriptor: the one being written, or one that was left and is not closed yet."""
 
     def __init__(self, fd: int, path: Path, first: int) -> None:

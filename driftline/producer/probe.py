@@ -127,7 +127,7 @@ class Probe:
                 body = encode(frame)
             except FrameError:  # an int of more than 64 bits, or a name that UTF-8 cannot hold
                 body = encode(_without_surrogates(msgspec.structs.replace(frame, values=self._numbers(values))))
-            self._ring.put(body)
+            self._ring.add(body)
         except Exception as error:  # noqa: BLE001  a trainer must not fall over its telemetry, whatever it passed
             self._refuse("emit", error)
 
@@ -142,7 +142,7 @@ class Probe:
                 body = encode(frame)
             except FrameError:
                 body = encode(_without_surrogates(frame))
-            self._ring.put(body)
+            self._ring.add(body)
         except Exception as error:  # noqa: BLE001  as in emit
             self._refuse(type(frame).__name__, error)
 
@@ -226,7 +226,7 @@ class Probe:
         if self._sender is None:
             return False
         ring, deadline = self._ring, time.monotonic() + timeout
-        wanted, dropped = ring.put_count, ring.dropped
+        wanted, dropped = ring.added_count, ring.dropped
         numbered = None
         while True:
             if numbered is None and ring.taken_count >= wanted:
@@ -246,7 +246,7 @@ class Probe:
         atexit.unregister(self.close)
         # A script that emits and ends at once has not met its hub yet; one that is away for good is not waited for.
         deadline = time.monotonic() + (timeout if self._ring.bytes else 0.0)
-        while sender.hopeful and not sender.connected and time.monotonic() < deadline:
+        while sender.may_connect and not sender.connected and time.monotonic() < deadline:
             time.sleep(0.002)
         if sender.connected:
             self.flush(deadline - time.monotonic())
@@ -290,7 +290,7 @@ class Probe:
             self._reported.add("fork")
             log.warning("probe '%s' is inert in process %d, which was forked: nothing is sent", self.name, os.getpid())
 
-    def _lose_thread(self) -> None:
+    def _become_inert(self) -> None:
         """This is a forked child, where the sender does not run, and the ring's lock may be held by nobody for ever."""
         self._forked, self._sender = self._sender, None
         self._reported.clear()
@@ -308,7 +308,7 @@ _probes: Final[weakref.WeakSet[Probe]] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for probe in _probes:
-        probe._lose_thread()
+        probe._become_inert()
 
 
 os.register_at_fork(after_in_child=_after_fork)

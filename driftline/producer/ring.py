@@ -47,23 +47,23 @@ class Ring:
         self._window: dict[int, bytes] = {}
         self._window_bytes = 0
         self.bytes = 0
-        self.put_count = 0
+        self.added_count = 0
         self.taken_count = 0
         self.dropped = 0
         self.acked = 0
         self.numbered = 0
 
-    def put(self, body: bytes) -> None:
+    def add(self, body: bytes) -> None:
         """Add a frame; drop the least important unsent ones if it does not fit."""
         size = len(body) + _OVERHEAD
         # The tag's letter, as `driftline.journal.records.kind` finds it, without a call.
         letter = (body[2] if body[0] < 0xDC else body[4]) if size > _OVERHEAD + 4 else 0
         with self._lock:
-            self.put_count += 1
-            self._queues[_CLASS[letter]].append((self.put_count, body))
+            self.added_count += 1
+            self._queues[_CLASS[letter]].append((self.added_count, body))
             self.bytes += size
             if self.bytes + self._window_bytes > self._limit:
-                self._shed()
+                self._drop_excess()
 
     @property
     def drops(self) -> dict[str, int]:
@@ -81,7 +81,7 @@ class Ring:
         with self._lock:
             return [body for _, body in sorted(entry for queue in self._queues for entry in queue)]
 
-    def _shed(self) -> None:
+    def _drop_excess(self) -> None:
         for at, queue in enumerate(self._queues):
             while queue and self.bytes + self._window_bytes > self._limit:
                 self.bytes -= len(queue.popleft()[1]) + _OVERHEAD
@@ -89,7 +89,7 @@ class Ring:
                 self.dropped += 1
                 self._drops[at] += 1
 
-    def number(self) -> int:
+    def assign_numbers(self) -> int:
         """Give numbers to as many pending frames as the window has room for; return the highest number given."""
         with self._lock:
             while len(self._window) < WINDOW_FRAMES:
@@ -105,7 +105,7 @@ class Ring:
                 self._window_bytes += size
             return self.numbered
 
-    def get(self, number: int) -> bytes | None:
+    def frame(self, number: int) -> bytes | None:
         """A numbered frame that is not acknowledged yet."""
         return self._window.get(number)
 

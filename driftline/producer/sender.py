@@ -31,7 +31,7 @@ TICK_MS: Final = 20
 PING_SECONDS: Final = 1.0
 SILENT_SECONDS: Final = 4.0
 STALL_SECONDS: Final = 1.0
-LOOK_SECONDS: Final = 1.0
+SEARCH_SECONDS: Final = 1.0
 TRIM_SECONDS: Final = 1.0
 _BURST: Final = 64
 _IDS: Final = 10_000
@@ -63,24 +63,24 @@ class Sender(threading.Thread):
         self._where: Connection | None = None
         self._nonce = 0
         self._greeted = False
-        self._met = False
+        self._ever_welcomed = False
         self._born = time.monotonic()
         self._next = 1
-        self._heard = self._said = self._greeting = self._progress = self._looked = float("-inf")
+        self._received_at = self._sent_at = self._hello_at = self._progress = self._searched = float("-inf")
         self._seen: OrderedDict[str, None] = OrderedDict()
-        self._complained = ""
-        self._told, self._told_at = 0, float("-inf")
-        self._shed, self._trimmed = 0, float("-inf")
+        self._warned = ""
+        self._reported_drops, self._drops_reported_at = 0, float("-inf")
+        self._drops_trimmed, self._trimmed = 0, float("-inf")
 
     @property
     def connected(self) -> bool:
         """True while the hub knows this producer and has spoken lately."""
-        return self._greeted and time.monotonic() - self._heard < SILENT_SECONDS
+        return self._greeted and time.monotonic() - self._received_at < SILENT_SECONDS
 
     @property
-    def hopeful(self) -> bool:
+    def may_connect(self) -> bool:
         """True while it is worth waiting for an answer: connected, or too young to know."""
-        return self.connected or (not self._met and time.monotonic() - self._born < SILENT_SECONDS)
+        return self.connected or (not self._ever_welcomed and time.monotonic() - self._born < SILENT_SECONDS)
 
     def end(self) -> None:
         """Stop within a tick or so."""
@@ -92,26 +92,26 @@ class Sender(threading.Thread):
         """Send until told to end."""
         try:
             while not self._ending.is_set():
-                self._look()
+                self._find_hub()
                 if self._socket is None:
                     self._ending.wait(0.05)
                     continue
                 more = self._greeted and self._send()
                 if self._socket.poll(0 if more else TICK_MS):
                     self._receive()
-                self._keep_up()
+                self._keep_alive()
         finally:
             self._disconnect()
             self._context.destroy(linger=0)
 
-    def _look(self) -> None:
+    def _find_hub(self) -> None:
         """Find the hub: at first, and again while it is silent, because it may have come back elsewhere."""
         now = time.monotonic()
-        if self.connected or now - self._looked < (LOOK_SECONDS if self._socket else 0.1):
+        if self.connected or now - self._searched < (SEARCH_SECONDS if self._socket else 0.1):
             return
-        self._looked = now
+        self._searched = now
         where = self._find()
-        if where is None or (self._where is not None and _same_place(where, self._where)):
+        if where is None or (self._where is not None and _same_endpoint(where, self._where)):
             return
         self._disconnect()
         socket: Socket = self._context.socket(zmq.DEALER)
@@ -121,7 +121,7 @@ class Sender(threading.Thread):
         self._monitor = Monitor(socket)
         dial(socket, where.ingest)
         self._socket, self._where = socket, where
-        self._greeting = float("-inf")
+        self._hello_at = float("-inf")
 
     def _disconnect(self) -> None:
         if self._monitor is not None:
@@ -134,11 +134,11 @@ class Sender(threading.Thread):
     def _send(self) -> bool:
         """Send a burst; True if there may be more to send at once."""
         assert self._socket is not None
-        highest = self._ring.number()
+        highest = self._ring.assign_numbers()
         for _ in range(_BURST):
             if self._next > highest:
                 return False
-            body = self._ring.get(self._next)
+            body = self._ring.frame(self._next)
             if body is None:  # acknowledged meanwhile
                 self._next = max(self._next, self._ring.acked) + 1
                 continue
@@ -147,9 +147,9 @@ class Sender(threading.Thread):
                 self._socket.send(head + body, zmq.NOBLOCK)
             except zmq.Again:
                 return False
-            self._said = time.monotonic()
+            self._sent_at = time.monotonic()
             if self._next == self._ring.acked + 1:
-                self._progress = self._said
+                self._progress = self._sent_at
             self._next += 1
         return True
 
@@ -163,31 +163,31 @@ class Sender(threading.Thread):
             try:
                 answer = wire.to_producer_decoder.decode(message)
             except DECODE_ERRORS as error:
-                self._complain(f"the hub sent something unknown: {error}")
+                self._warn_once(f"the hub sent something unknown: {error}")
                 continue
-            self._heard = time.monotonic()
+            self._received_at = time.monotonic()
             match answer:
                 case wire.Acked(incarnation=incarnation, last=last) if incarnation == self._incarnation:
                     self._take_ack(last)
                 case wire.Welcome(nonce=nonce, last=last) if nonce == self._nonce:
                     self._take_ack(last)
                     self._next = self._ring.acked + 1
-                    self._greeted = self._met = True
-                    self._told = 0  # a hub that is new here has heard no topics
-                    self._progress = self._heard
-                    self._complained = ""
+                    self._greeted = self._ever_welcomed = True
+                    self._reported_drops = 0  # a hub that is new here has heard no topics
+                    self._progress = self._received_at
+                    self._warned = ""
                 case wire.HelloPlease():
-                    self._greet()
+                    self._send_hello()
                 case wire.Refused(reason=reason):
                     self._greeted = False
-                    self._complain(f"the hub refuses: {reason}")
+                    self._warn_once(f"the hub refuses: {reason}")
                 case Command():
                     self._take_command(answer)
 
     def _take_ack(self, last: int) -> None:
         if last > self._ring.acked:
             self._ring.ack(last)
-            self._progress = self._heard
+            self._progress = self._received_at
 
     def _take_command(self, command: Command) -> None:
         if command.id in self._seen:
@@ -197,56 +197,56 @@ class Sender(threading.Thread):
             self._seen.popitem(last=False)
         self._on_command(command)
 
-    def _keep_up(self) -> None:
+    def _keep_alive(self) -> None:
         """Greet, ping or greet again, as time goes by."""
         now = time.monotonic()
         stalled = self._next > self._ring.acked + 1 and now - self._progress > STALL_SECONDS
-        silent = now - self._heard > 2 * PING_SECONDS
+        silent = now - self._received_at > 2 * PING_SECONDS
         if not self._greeted or stalled or silent:
-            if now - self._greeting > STALL_SECONDS / (1 if self._greeted else 4):
-                self._greet()
-        elif self._ring.dropped != self._told and now - self._told_at > PING_SECONDS / 2:
-            self._tell_lost(now)
-        elif now - self._said > PING_SECONDS:
-            self._put(wire.PING_HEAD.pack(wire.PING, self._incarnation, self._ring.dropped))
-        if self._ring.dropped != self._shed and now - self._trimmed > TRIM_SECONDS:
-            self._shed, self._trimmed = self._ring.dropped, now
-            _give_back()
+            if now - self._hello_at > STALL_SECONDS / (1 if self._greeted else 4):
+                self._send_hello()
+        elif self._ring.dropped != self._reported_drops and now - self._drops_reported_at > PING_SECONDS / 2:
+            self._report_lost(now)
+        elif now - self._sent_at > PING_SECONDS:
+            self._send_message(wire.PING_HEAD.pack(wire.PING, self._incarnation, self._ring.dropped))
+        if self._ring.dropped != self._drops_trimmed and now - self._trimmed > TRIM_SECONDS:
+            self._drops_trimmed, self._trimmed = self._ring.dropped, now
+            _trim_heap()
         if self._monitor is not None:
             self._monitor.update()
             if self._monitor.refused:
-                self._complain("the hub does not know this key")
+                self._warn_once("the hub does not know this key")
 
-    def _greet(self) -> None:
-        self._greeting = time.monotonic()
+    def _send_hello(self) -> None:
+        self._hello_at = time.monotonic()
         self._nonce += 1
         hello = wire.Hello(
             self._producer, self._incarnation, self._ring.acked + 1, self._nonce, self._ring.dropped, SCHEMA
         )
-        self._put(wire.HELLO + wire.pack(hello))
+        self._send_message(wire.HELLO + wire.pack(hello))
 
-    def _tell_lost(self, now: float) -> None:
+    def _report_lost(self, now: float) -> None:
         drops = self._ring.drops
-        self._told_at = now
-        if self._put(wire.LOST + wire.pack(wire.Lost(self._incarnation, drops))):
-            self._told = sum(drops.values())
+        self._drops_reported_at = now
+        if self._send_message(wire.LOST + wire.pack(wire.Lost(self._incarnation, drops))):
+            self._reported_drops = sum(drops.values())
 
-    def _put(self, message: bytes) -> bool:
+    def _send_message(self, message: bytes) -> bool:
         assert self._socket is not None
         try:
             self._socket.send(message, zmq.NOBLOCK)
         except zmq.Again:
             return False
-        self._said = time.monotonic()
+        self._sent_at = time.monotonic()
         return True
 
-    def _complain(self, reason: str) -> None:
-        if reason != self._complained:
-            self._complained = reason
+    def _warn_once(self, reason: str) -> None:
+        if reason != self._warned:
+            self._warned = reason
             log.warning("probe '%s': %s", self._producer, reason)
 
 
-def _give_back() -> None:
+def _trim_heap() -> None:
     """Give the system back what dropped frames have left (under a millisecond, without the interpreter's lock).
 
     Large frames that make room for many small ones would otherwise leave holes that nothing fits in: the process
@@ -256,5 +256,5 @@ def _give_back() -> None:
         _malloc_trim(0)
 
 
-def _same_place(one: Connection, other: Connection) -> bool:
+def _same_endpoint(one: Connection, other: Connection) -> bool:
     return (one.ingest, one.server) == (other.ingest, other.server)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 import numpy as np
@@ -23,18 +23,19 @@ from driftline.frames import EngineFix, EngineState, Phase
 from engine import fixes
 from engine.actor import epochs, launch
 from engine.actor.async_llm import Core
-from engine.actor.fix_switches import Switches
-from engine.actor.pause_reasons import Holds
-from engine.actor.stats import Counters, GpuReading, Gpus, stat_logger, tokens_per_s
-from engine.actor.weight_update import Order, Updating
+from engine.actor.fix_switches import FixSwitches
+from engine.actor.pause_reasons import PauseReasons
+from engine.actor.stats import Counters, GpuMonitor, GpuReading, stat_logger, tokens_per_s
+from engine.actor.weight_update import UpdateRequest, WeightUpdate
 from engine.types import (
     DeadCoreError,
     EngineError,
     EngineInfo,
     EngineSample,
+    Finish,
     Group,
     PauseReport,
-    Place,
+    ProcessLocation,
     RolloutRequest,
     Sequence,
     SyncReport,
@@ -43,12 +44,15 @@ from engine.types import (
 from engine.weights.transport import Update
 
 if TYPE_CHECKING:
+    from vllm.logprobs import FlatLogprobs
     from vllm.outputs import CompletionOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from driftline.producer.probe import Probe
 
 HEARTBEAT_S: Final = 0.5
+FINISHES: Final[dict[str, Finish]] = {"stop": "stop", "length": "length", "abort": "abort"}
+"""vLLM's finish reasons that a sequence may end with."""
 
 
 class EngineActor:
@@ -65,21 +69,21 @@ class EngineActor:
         self._requests = 0
         self._aborted = 0
         self._epochs = epochs.Epochs(spec.version)
-        self._holds = Holds()
+        self._pauses = PauseReasons()
         self._lease: asyncio.Task[None] | None = None
         self._stop_ids: list[int] = []
         self._info: EngineInfo | None = None
-        self._gpus: Gpus | None = None
+        self._gpus: GpuMonitor | None = None
         self._beat: asyncio.Task[None] | None = None
 
-    async def place(self) -> Place:
+    async def location(self) -> ProcessLocation:
         """Which process this is; answers before vLLM is imported."""
-        return Place(pid=os.getpid(), node=socket.gethostname())
+        return ProcessLocation(pid=os.getpid(), node=socket.gethostname())
 
     async def start(self) -> EngineInfo:
         """Import vLLM, load the model, apply the wanted fixes. Blocks the actor while it does."""
         began = time.perf_counter()
-        self._quieten()
+        self._quiet_logs()
         os.environ.update(launch.environment(self._spec.config))
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would overrule engine.kv_cache_gb
         self._probe = self._open_probe()
@@ -87,8 +91,10 @@ class EngineActor:
             self._probe.send((await self.sample()).state)  # the next one comes only once vLLM has loaded
         self._core = Core(self._name, self._build())
         wanted = fixes.wanted_at_start(self._spec.fixes)
-        self._switches = Switches(self._core, self._epochs, wanted)
-        self._updating = Updating(self._core, self._switches, self._epochs, self._holds, lambda: self._aborted)
+        self._switches = FixSwitches(self._core, self._epochs, wanted)
+        self._weight_update = WeightUpdate(
+            self._core, self._switches, self._epochs, self._pauses, lambda: self._aborted
+        )
         await self._switches.start(wanted)
         # The first batch pays for vLLM's lazy set-up; a core that cannot take a step shows here.
         await self.generate(RolloutRequest(group=-1, prompt_ids=[0], n=1))
@@ -125,7 +131,7 @@ class EngineActor:
         number, started = self._requests, time.time()
         prompt = tokens_input([int(token) for token in request.prompt_ids])
         own = {"prefix-cache-off": self._switches.prefix_cache_off}
-        self._epochs.began(number)
+        self._epochs.request_began(number)
         try:
             outputs = core.llm.generate(prompt, self._sampling(request.n), f"{self._name}-{number}")
             final = [output async for output in outputs][-1]
@@ -137,7 +143,7 @@ class EngineActor:
             cause = error.__cause__ or error
             raise EngineError(f"{self._name}: group {request.group} failed: {type(cause).__name__}: {cause}") from error
         finally:
-            self._epochs.ended(number)
+            self._epochs.request_ended(number)
         self._aborted += sum(sequence.finish == "abort" for sequence in sequences)
         states = {epoch: fixed | own for epoch, fixed in found.items()}
         ids = list(request.prompt_ids)
@@ -158,9 +164,9 @@ class EngineActor:
         """
         async with self._lock:
             began = time.perf_counter()
-            if not self._holds.standing:
+            if not self._pauses.active:
                 await self._require().pause("keep")
-            changed = self._holds.pause(lease_until)
+            changed = self._pauses.pause(lease_until)
             if lease_until and (self._lease is None or self._lease.done()):
                 self._lease = asyncio.create_task(self._expire())
             return self._pause_report(changed, began)
@@ -171,16 +177,16 @@ class EngineActor:
         Raises EngineError while the engine holds half-loaded weights. One that a sync holds goes on at `release`.
         """
         async with self._lock:
-            if self._holds.damaged:
-                raise EngineError(f"{self._name}: stays paused: {self._holds.damaged}; sync again")
+            if self._pauses.damaged:
+                raise EngineError(f"{self._name}: stays paused: {self._pauses.damaged}; sync again")
             began = time.perf_counter()
-            return self._pause_report(await self._end(self._holds.resume()), began)
+            return self._pause_report(await self._end(self._pauses.resume()), began)
 
     async def release(self) -> PauseReport:
         """End the hold of a sync that was asked not to resume; an operator's pause outlasts it."""
         async with self._lock:
             began = time.perf_counter()
-            return self._pause_report(await self._end(self._holds.release()), began)
+            return self._pause_report(await self._end(self._pauses.release()), began)
 
     async def sync(
         self,
@@ -204,13 +210,13 @@ class EngineActor:
         """
         async with self._lock:
             self._require()
-            return await self._updating.run(Order(update, version, expected, resume, dict(fixes or {})))
+            return await self._weight_update.run(UpdateRequest(update, version, expected, resume, dict(fixes or {})))
 
     async def set_fix(self, fix_id: str, value: str) -> EngineFix:
         """Make a live fix so; returns the state read back. Raises EngineError where it cannot be."""
         async with self._lock:
             self._require()
-            return await self._switches.switch(fix_id, value, running=not self._holds.standing)
+            return await self._switches.switch(fix_id, value, running=not self._pauses.active)
 
     async def fix_states(self) -> dict[str, EngineFix]:
         """Every fix of the catalogue, read back now."""
@@ -219,13 +225,13 @@ class EngineActor:
 
     async def sample(self) -> EngineSample:
         """State and totals now; `tokens_per_s` and `prefix_hit_rate` of the state are left to the reader."""
-        counters, info, holds = self._counters, self._info, self._holds
+        counters, info, pauses = self._counters, self._info, self._pauses
         gpu = self._gpus.read() if self._gpus is not None else GpuReading()
         state = EngineState(
             engine=self._name, phase=self._phase_now(), version=self._epochs.version, time=time.time(),
             running=counters.running, waiting=counters.waiting, kv_use=counters.kv_use,
             preemptions=counters.preemptions, pid=os.getpid(), node=info.node if info else "",
-            backend=info.backend if info else "", vllm=info.vllm if info else "", detail=holds.damaged,
+            backend=info.backend if info else "", vllm=info.vllm if info else "", detail=pauses.damaged,
             gpu_memory_used=gpu.used, gpu_memory_total=gpu.total, gpu_use=gpu.busy,
         )  # fmt: skip
         return EngineSample(state, counters.generated, counters.prefix_queries, counters.prefix_hits)
@@ -255,7 +261,7 @@ class EngineActor:
         if current_platform.is_cuda():
             from vllm.third_party import pynvml
 
-            self._gpus = Gpus(pynvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
+            self._gpus = GpuMonitor(pynvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
         try:
             return AsyncLLM.from_engine_args(AsyncEngineArgs(**args), stat_loggers=[stat_logger(self._counters)])
         except Exception as error:  # whatever vLLM raises while it builds, the engine is not there
@@ -283,39 +289,41 @@ class EngineActor:
 
     def _sequence(self, output: CompletionOutput) -> Sequence:
         ids = np.asarray(output.token_ids, dtype=np.int32)
-        found = output.logprobs.logprobs if len(ids) else []  # none at all for a response cut short before it began
-        logprobs = np.asarray(found, dtype=np.float32)
+        # `_sampling` asks for flat logprobs; a response cut short before it began has none at all.
+        flat = cast("FlatLogprobs", output.logprobs)
+        logprobs = np.asarray(flat.logprobs if len(ids) else [], dtype=np.float32)
         versions, stamped = epochs.stamps(output.weight_versions or (), len(ids))
-        if logprobs.shape != ids.shape or output.finish_reason not in ("stop", "length", "abort"):
+        finish = FINISHES.get(output.finish_reason or "")
+        if logprobs.shape != ids.shape or finish is None:
             raise EngineError(
                 f"{self._name}: vLLM returned {len(ids)} tokens with {len(logprobs)} logprobs and finish reason "
                 f"{output.finish_reason!r}"
             )
-        return Sequence(ids, logprobs, versions, stamped, output.finish_reason)
+        return Sequence(ids, logprobs, versions, stamped, finish)
 
     async def _states(self, sequences: list[Sequence]) -> dict[int, dict[str, str]]:
         """What the fixes were in every epoch of these."""
         stamped = {int(epoch) for sequence in sequences for epoch in np.unique(sequence.epochs)}
-        if not self._epochs.knows(stamped):
+        if not self._epochs.all_described(stamped):
             async with self._lock:  # its holder is switching a fix, and describes the epoch before it lets go
                 pass
         return self._epochs.states(stamped)
 
     async def _end(self, changed: bool) -> bool:
-        """Go on if nothing holds the engine any more; hands `changed` through."""
-        if changed and not self._holds.standing:
+        """Go on if nothing pauses the engine any more; hands `changed` through."""
+        if changed and not self._pauses.active:
             await self._require().resume(self._epochs.label)
         return changed
 
     async def _expire(self) -> None:
         """Resume when the lease of the pause has run out, however often it is renewed until then."""
-        while (left := self._holds.left(time.time())) is not None:
+        while (left := self._pauses.lease_left(time.time())) is not None:
             if left:
                 await asyncio.sleep(min(left, HEARTBEAT_S))
                 continue
             async with self._lock:
-                if self._holds.left(time.time()) == 0:  # not renewed while the lock was another's
-                    await self._end(self._holds.resume())
+                if self._pauses.lease_left(time.time()) == 0:  # not renewed while the lock was another's
+                    await self._end(self._pauses.resume())
 
     def _describe(self, seconds: float) -> EngineInfo:
         import ray
@@ -331,6 +339,7 @@ class EngineActor:
     def _open_probe(self) -> Probe | None:
         if self._spec.connection is None:
             return None
+        assert self._spec.keys is not None, "a connection comes with its keys"
         from driftline.producer.probe import Probe
 
         return Probe(name=self._name, connection=self._spec.connection, keys=self._spec.keys)
@@ -351,7 +360,7 @@ class EngineActor:
                 )
             before = after
 
-    def _quieten(self) -> None:
+    def _quiet_logs(self) -> None:
         """Send this process's output, and what vLLM starts from it, into the engine's log."""
         with suppress(OSError):  # an actor on another machine may not have the run's folder: Ray's log keeps it then
             fd = os.open(self._spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -362,13 +371,13 @@ class EngineActor:
     def _phase_now(self) -> Phase:
         if self._phase != "running":
             return self._phase
-        if self._updating.active or self._holds.held:
+        if self._weight_update.active or self._pauses.held:
             return "syncing"
-        return "paused" if self._holds.standing else "running"
+        return "paused" if self._pauses.active else "running"
 
     def _pause_report(self, changed: bool, began: float) -> PauseReport:
         seconds = time.perf_counter() - began
-        return PauseReport(self._name, self._holds.standing, changed, seconds, self._require().in_flight)
+        return PauseReport(self._name, self._pauses.active, changed, seconds, self._require().in_flight)
 
     def _require(self) -> Core:
         if self._core is None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.actor.launch import one_line
-from engine.types import EngineError
+from engine.types import EngineError, PauseMode
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -57,7 +57,7 @@ class Core:
             raise EngineError(f"{self.name}: its workers disagree: {answers}")
         return answers[0]
 
-    async def pause(self, mode: str, *, settle: bool = True) -> None:
+    async def pause(self, mode: PauseMode, *, settle: bool = True) -> None:
         """Stop scheduling: "keep" freezes requests, "abort" ends them, "wait" lets them finish; the last two clear
 
         the caches as well, which is vLLM's own default. `settle`: wait also, as vLLM does for its callers' sake, 20 ms

@@ -92,23 +92,23 @@ class Epochs:
         self.describe(states)
         self._forget()
 
-    def moved(self, states: States) -> bool:
+    def enter_if_changed(self, states: States) -> bool:
         """Begin the next epoch if the fixes are other than in this one; whether they were."""
         changed = dict(states) != self._states[self.epoch]
         if changed:
             self.enter(states)
         return changed
 
-    def began(self, request: int) -> None:
+    def request_began(self, request: int) -> None:
         """A request may bring tokens of this epoch and later ones, until it has `ended`."""
         self._began[request] = self.epoch
 
-    def ended(self, request: int) -> None:
+    def request_ended(self, request: int) -> None:
         """Nothing more comes of a request."""
         del self._began[request]
         self._forget()
 
-    def knows(self, epochs: Iterable[int]) -> bool:
+    def all_described(self, epochs: Iterable[int]) -> bool:
         """Whether all of these have been described: the core stamps a new one before the switch that began it ends."""
         return all(epoch in self._states for epoch in epochs if epoch != IN_BETWEEN)
 

@@ -16,7 +16,7 @@ AT_START: Final = ("processed-logprobs", "fp32-lm-head", "prefix-cache-off")
 """Fixes that an engine is given once it is up; the others are arguments of its construction or of a sync."""
 
 
-class Switches:
+class FixSwitches:
     """Not to be used by two at once: the actor's lock sees to that."""
 
     def __init__(self, core: Core, epochs: Epochs, wanted: dict[str, str]) -> None:
@@ -32,7 +32,7 @@ class Switches:
         """Bring the fixes to their values at start; the first epoch begins with them."""
         await self.read()
         for fix_id in AT_START:
-            if self.seen()[fix_id].effective not in (wanted[fix_id], "removed"):
+            if self.last_read()[fix_id].effective not in (wanted[fix_id], "removed"):
                 await self._apply(fix_id, wanted[fix_id])
         self._epochs.describe(self.states())
         await self._core.stamp(self._epochs.label)
@@ -40,9 +40,9 @@ class Switches:
     async def read(self) -> dict[str, EngineFix]:
         """Every fix of the catalogue, read back now."""
         self._facts = await self._core.facts()
-        return self.seen()
+        return self.last_read()
 
-    def seen(self) -> dict[str, EngineFix]:
+    def last_read(self) -> dict[str, EngineFix]:
         """Every fix as it was when it was last read back; only this object switches any."""
         core, facts = self._core, self._facts
         backend = Backend(
@@ -55,21 +55,21 @@ class Switches:
 
     def states(self) -> dict[str, str]:
         """Fix id to effective value, as last read back."""
-        return {fix_id: state.effective for fix_id, state in self.seen().items()}
+        return {fix_id: state.effective for fix_id, state in self.last_read().items()}
 
     @property
     def prefix_cache_off(self) -> str:
         """The value that a request submitted now has for as long as it lives."""
-        return self.seen()["prefix-cache-off"].effective
+        return self.last_read()["prefix-cache-off"].effective
 
     async def switch(self, fix_id: str, value: str, *, running: bool) -> EngineFix:
         """Make a live fix so; returns the state read back. Raises EngineError where it cannot be.
 
         The label before, the switch and the label after go out together: three messages, one wait.
         """
-        if sentence := fixes.not_live(self.seen()[fix_id], fix_id, value):
+        if sentence := fixes.not_live(self.last_read()[fix_id], fix_id, value):
             raise EngineError(sentence)
-        if self.seen()[fix_id].effective == value:
+        if self.last_read()[fix_id].effective == value:
             return (await self.read())[fix_id]
         core, epochs = self._core, self._epochs
         # With async scheduling a step's outputs are stamped after the next one was sent off; standing still is exact.
@@ -87,20 +87,20 @@ class Switches:
         if isinstance(outcome, BaseException):
             raise outcome
         self._since[fix_id] = epochs.version
-        return self.seen()[fix_id]
+        return self.last_read()[fix_id]
 
     def head_dtype(self, value: str | None) -> str:
         """The dtype that a sync has to switch the head to for a value of `fp32-lm-head`; "" for none."""
         return "" if value is None else fixes.head_dtype(value, self._facts["model_dtype"])
 
-    def synced(self, facts: dict[str, Any] | None, version: int) -> bool:
+    def on_synced(self, facts: dict[str, Any] | None, version: int) -> bool:
         """Take in what a sync read back, after `inflight` was set; whether that begins a new epoch."""
         before = self._epochs.states([self._epochs.epoch])[self._epochs.epoch]
         self._facts = facts or self._facts
         for fix_id, value in self.states().items():
             if value != before[fix_id]:
                 self._since[fix_id] = version
-        return self._epochs.moved(self.states())
+        return self._epochs.enter_if_changed(self.states())
 
     async def _apply(self, fix_id: str, value: str) -> None:
         if fix_id == "processed-logprobs":

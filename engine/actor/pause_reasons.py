@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Holds:
+class PauseReasons:
     """`paused` is an operator's, ended by a resume or by its lease; `held` a sync's that waits for `release`;
 
     `damaged` says which load left half-loaded weights behind, and is ended by nothing but a good sync.
@@ -19,7 +19,7 @@ class Holds:
     damaged: str = ""
 
     @property
-    def standing(self) -> bool:
+    def active(self) -> bool:
         """Whether any reason is left."""
         return self.paused or self.held or bool(self.damaged)
 
@@ -39,6 +39,6 @@ class Holds:
         was, self.held = self.held, False
         return was
 
-    def left(self, now: float) -> float | None:
+    def lease_left(self, now: float) -> float | None:
         """Seconds until the lease runs out, 0 when it has; None without a lease."""
         return max(0.0, self.lease_until - now) if self.paused and self.lease_until else None

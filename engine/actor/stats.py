@@ -79,7 +79,7 @@ class GpuReading(NamedTuple):
     busy: float = -1.0
 
 
-class Gpus:
+class GpuMonitor:
     """The GPUs that this process may use, read through NVML, which makes no CUDA context and takes no GPU memory.
 
     `visible` is CUDA_VISIBLE_DEVICES: numbers or ids, all GPUs without one. Where NVML cannot be had, nothing is read.

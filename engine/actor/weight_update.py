@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from engine.actor.async_llm import Core
 from engine.actor.epochs import Epochs
-from engine.actor.fix_switches import Switches
-from engine.actor.pause_reasons import Holds
+from engine.actor.fix_switches import FixSwitches
+from engine.actor.pause_reasons import PauseReasons
 from engine.fixes import PAUSES
-from engine.types import EngineError, Reset, SyncReport
+from engine.types import EngineError, PauseMode, Reset, SyncReport
 from engine.weights.transport import Update
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Order:
+class UpdateRequest:
     """What to load and how: see `EngineActor.sync`."""
 
     update: Update
@@ -32,7 +32,7 @@ class Order:
 
 
 @dataclass
-class Loaded:
+class LoadOutcome:
     """What a load left behind. `detail` is "" only for weights that are as the trainer has them."""
 
     detail: str = ""
@@ -44,22 +44,22 @@ class Loaded:
     facts: dict[str, Any] | None = None
 
 
-class Updating:
+class WeightUpdate:
     """The parts of an engine that a sync moves. `aborted` tells how many sequences have ever ended in an abort."""
 
     def __init__(
-        self, core: Core, switches: Switches, epochs: Epochs, holds: Holds, aborted: Callable[[], int]
+        self, core: Core, switches: FixSwitches, epochs: Epochs, pauses: PauseReasons, aborted: Callable[[], int]
     ) -> None:
-        self._core, self._switches, self._epochs, self._holds, self._aborted = core, switches, epochs, holds, aborted
+        self._core, self._switches, self._epochs, self._pauses, self._aborted = core, switches, epochs, pauses, aborted
         self.active = False
         """Whether generation is about to stop, or stands still, for an update."""
 
-    async def run(self, order: Order) -> SyncReport:
+    async def run(self, request: UpdateRequest) -> SyncReport:
         """See `EngineActor.sync`. The caller holds the actor's lock."""
         core = self._core
         start, began, before = time.time(), time.perf_counter(), self._epochs.version
         try:
-            published = await self._published(order)
+            published = await self._published(request)
         except (OSError, ValueError) as error:
             return SyncReport(
                 engine=core.name, ok=False, version_before=before, version_after=before, start=start, pause_s=0.0,
@@ -68,23 +68,25 @@ class Updating:
             )  # fmt: skip
         self.active = True
         try:
-            return await self._update(order, published, start, began)
+            return await self._update(request, published, start, began)
         finally:
             self.active = False
 
-    async def _update(self, order: Order, published: Mapping[str, Entry], start: float, began: float) -> SyncReport:
-        core, holds, before = self._core, self._holds, self._epochs.version
+    async def _update(
+        self, request: UpdateRequest, published: Mapping[str, Entry], start: float, began: float
+    ) -> SyncReport:
+        core, pauses, before = self._core, self._pauses, self._epochs.version
         in_flight, aborted, asked = core.in_flight, self._aborted(), time.perf_counter()
-        mode = await self._pause(order)
+        mode = await self._pause(request)
         paused = time.perf_counter()
-        loaded = await self._load(order, published)
+        loaded = await self._load(request, published)
         straddling = core.sampled  # nothing was sampled meanwhile, and the last outputs are through by now
-        holds.damaged = loaded.detail
-        holds.held = not (order.resume or loaded.detail)
+        pauses.damaged = loaded.detail
+        pauses.held = not (request.resume or loaded.detail)
         reset_at = time.perf_counter()
         reset = await self._reset(mode, loaded)
         resume_at = time.perf_counter()
-        await self._resume(order, loaded)
+        await self._resume(request, loaded)
         end = time.perf_counter()
         return SyncReport(
             engine=core.name, ok=not loaded.detail, version_before=before, version_after=self._epochs.version,
@@ -94,44 +96,46 @@ class Updating:
             held_s=end - (paused if mode == "wait" else asked),
             bytes=loaded.bytes, in_flight=in_flight, detail=loaded.detail, reset=reset, digest=loaded.digest,
             verified=loaded.verified, straddling=straddling, aborted=self._aborted() - aborted,
-            fixes=tuple(self._switches.seen().values()),
+            fixes=tuple(self._switches.last_read().values()),
         )  # fmt: skip
 
-    async def _published(self, order: Order) -> dict[str, Entry]:
+    async def _published(self, request: UpdateRequest) -> dict[str, Entry]:
         """Look through a segment while generation goes on; other transports can be looked at only as they arrive."""
-        if "segment" not in order.update:
+        if "segment" not in request.update:
             return {}
-        from engine.weights.publish import check
+        from engine.weights.publish import verify_segment
 
-        return await asyncio.to_thread(check, order.update, order.expected)
+        return await asyncio.to_thread(verify_segment, request.update, request.expected)
 
-    async def _pause(self, order: Order) -> str:
-        inflight = order.fixes.get("inflight-keep", self._switches.inflight)
+    async def _pause(self, request: UpdateRequest) -> PauseMode:
+        inflight = request.fixes.get("inflight-keep", self._switches.inflight)
         mode = PAUSES[inflight]
         pause = mode
-        if self._holds.damaged and mode != "keep":
+        if self._pauses.damaged and mode != "keep":
             # Nothing may go on with damaged weights. What waits to begin can stay; what had begun must not cross.
             pause = "abort" if self._core.sampled else "keep"
         try:
             await self._core.pause(pause, settle=False)
         except EngineError:
-            if not self._holds.standing:
+            if not self._pauses.active:
                 await self._core.resume(self._epochs.label)  # a pause that failed half-way would last for ever
             raise
         self._switches.inflight = inflight
         return mode
 
-    async def _load(self, order: Order, published: Mapping[str, Entry]) -> Loaded:
-        head, began = self._switches.head_dtype(order.fixes.get("fp32-lm-head")), time.perf_counter()
-        failed = f"the load of version {order.version} failed half-way: "
+    async def _load(self, request: UpdateRequest, published: Mapping[str, Entry]) -> LoadOutcome:
+        head, began = self._switches.head_dtype(request.fixes.get("fp32-lm-head")), time.perf_counter()
+        failed = f"the load of version {request.version} failed half-way: "
         try:
-            answers = await self._core.ask("driftline_load", dict(order.update), order.expected, head_dtype=head)
+            answers = await self._core.ask("driftline_load", dict(request.update), request.expected, head_dtype=head)
             looked = max(answer.pop("seconds") for answer in answers)
             answer = self._core.agreed(answers)
         except EngineError as error:
-            return Loaded(failed + str(error).removeprefix(f"{self._core.name}: "), load_s=time.perf_counter() - began)
-        wrong = answer["problem"] or _differs(answer["entries"], published, answer["digest"], order.expected)
-        return Loaded(
+            return LoadOutcome(
+                failed + str(error).removeprefix(f"{self._core.name}: "), load_s=time.perf_counter() - began
+            )
+        wrong = answer["problem"] or _differs(answer["entries"], published, answer["digest"], request.expected)
+        return LoadOutcome(
             detail=f"{failed}{wrong}" if wrong else "",
             digest=answer["digest"],
             verified=answer["verified"],
@@ -141,17 +145,17 @@ class Updating:
             facts=answer["facts"],
         )
 
-    async def _reset(self, mode: str, loaded: Loaded) -> Reset:
+    async def _reset(self, mode: PauseMode, loaded: LoadOutcome) -> Reset:
         if mode == "keep" or loaded.detail:
             return "kept"
         # The pause has cleared the caches already, as vLLM does by default; this is what the cache says to it.
         return "freed" if await self._core.reset_prefix_cache() else "refused"
 
-    async def _resume(self, order: Order, loaded: Loaded) -> None:
+    async def _resume(self, request: UpdateRequest, loaded: LoadOutcome) -> None:
         if not loaded.detail:
-            self._epochs.version = order.version
-        self._switches.synced(loaded.facts, self._epochs.version)
-        if self._holds.standing:
+            self._epochs.version = request.version
+        self._switches.on_synced(loaded.facts, self._epochs.version)
+        if self._pauses.active:
             await self._core.stamp(self._epochs.label)
         else:
             await self._core.resume(self._epochs.label)

@@ -6,7 +6,7 @@ vLLM mixes this class into its worker (`worker_extension_cls`); the methods are 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from vllm.model_executor.layers.linear import UnquantizedLinearMethod
@@ -15,10 +15,12 @@ from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbed
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
 from engine.weights.transfer_shm import READER  # also registers our transports in this process
-from engine.weights.verify import Load
+from engine.weights.verify import LoadCheck
 
 if TYPE_CHECKING:
-    from vllm.v1.worker.worker_base import WorkerBase as _Worker
+    # Any worker takes the extension; this one declares the model runner's type, which their common base does not.
+    from vllm.config.model import LogprobsMode
+    from vllm.v1.worker.gpu_worker import Worker as _Worker
 else:
     _Worker = object
 
@@ -28,7 +30,8 @@ class DriftlineWorker(_Worker):
 
     def driftline_facts(self) -> dict[str, Any]:
         """Read back from the live objects, not from what was asked for."""
-        model_dtype = self.model_runner.model_config.dtype
+        # vLLM has resolved names such as "auto" by the time it loads the model.
+        model_dtype = cast("torch.dtype", self.model_runner.model_config.dtype)
         heads = [p.head_dtype or model_dtype for p in _logits_processors(self.model_runner.get_model())]
         return {
             "logprobs_mode": str(self.model_runner.sampler.logprobs_mode),
@@ -36,7 +39,7 @@ class DriftlineWorker(_Worker):
             "head_dtypes": [_name(dtype) for dtype in heads],
         }
 
-    def driftline_apply(self, logprobs_mode: str = "", head_dtype: str = "") -> dict[str, Any]:
+    def driftline_apply(self, logprobs_mode: LogprobsMode | None = None, head_dtype: str = "") -> dict[str, Any]:
         """Switch what is named, and read everything back: one call, between the same two steps."""
         if logprobs_mode:
             self._driftline_logprobs_mode(logprobs_mode)
@@ -45,7 +48,7 @@ class DriftlineWorker(_Worker):
         return self.driftline_facts()
 
     def driftline_load(self, update: dict[str, Any], expected: str, head_dtype: str = "") -> dict[str, Any]:
-        """Load an update through vLLM's transfer engine, look at what the model then holds, switch the head.
+        """Load an update through vLLM's transfer engine, check what the model then holds, switch the head.
 
         Returns the digest, how it was verified, the entries when it is not the expected one (name -> dtype, shape,
         crc), what went wrong ("" for nothing), the bytes that came, the seconds of the look, and the facts. The head
@@ -55,23 +58,23 @@ class DriftlineWorker(_Worker):
         config = self.vllm_config
         exact = config.parallel_config.world_size == 1 and self.model_runner.model_config.quantization is None
         model = self.model_runner.get_model()
-        load = Load(model, exact)
+        load = LoadCheck(model, exact)
         try:
             self.start_weight_update()
-            with load.watched():
+            with load.checking():
                 self.update_weights(update)
                 self.finish_weight_update()
         except BaseException:
             # A model left in the reloading state cannot run at all, nor be loaded again. Finishing twice does no harm.
             finalize_layerwise_reload(model, self.model_runner.model_config)
             self._weight_update_active = False
-            READER.forget()
+            READER.unmap()
             raise
         held = load.result()
         digest = held.digest
         good = digest == expected and not held.problem
         if not good:
-            READER.forget()
+            READER.unmap()
         return {
             "digest": digest,
             "verified": held.verified,
@@ -83,7 +86,7 @@ class DriftlineWorker(_Worker):
             "facts": self.driftline_apply(head_dtype=head_dtype if good else ""),
         }
 
-    def _driftline_logprobs_mode(self, mode: str) -> None:
+    def _driftline_logprobs_mode(self, mode: LogprobsMode) -> None:
         """Return logprobs before ("raw_logprobs") or after ("processed_logprobs") temperature."""
         runner = self.model_runner
         runner.model_config.logprobs_mode = mode

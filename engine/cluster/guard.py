@@ -16,25 +16,25 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from engine.cluster.processes import Processes
+from engine.cluster.processes import ProcessGroup
 from engine.weights.shared_memory import sweep
 
-PATIENCE_S: Final = 10.0
+GRACE_S: Final = 10.0
 STALE_S: Final = 1.0
 """Segments younger than this, in seconds, are left to the next sweep: another trainer may be about to lock one."""
 
 
 class Guard:
-    """The trainer's end. `patience`: seconds that everything has to go by itself once the trainer is gone."""
+    """The trainer's end. `timeout`: seconds that everything has to go by itself once the trainer is gone."""
 
-    def __init__(self, patience: float = PATIENCE_S) -> None:
+    def __init__(self, timeout: float = GRACE_S) -> None:
         # In a session of its own: a Ctrl-C in the trainer's terminal is not for the guard.
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "engine.cluster.guard", str(patience)],
+            [sys.executable, "-m", "engine.cluster.guard", str(timeout)],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
-    def tell(self, processes: Processes) -> None:
+    def update(self, processes: ProcessGroup) -> None:
         """Say what is to be ended. Never raises: a guard that is gone guards nothing, and the run goes on."""
         line = json.dumps(processes.dump()) + "\n"
         assert self._child.stdin is not None
@@ -48,25 +48,25 @@ class Guard:
         with suppress(BrokenPipeError):
             self._child.stdin.close()
         try:
-            self._child.wait(3 * PATIENCE_S)
+            self._child.wait(3 * GRACE_S)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
 
 
-def main(patience: float) -> None:
+def main(timeout: float) -> None:
     """Adopt what comes on stdin; at its end, end it all.
 
-    Whoever ends what a dead trainer left behind means this process as well, which then has its work to do, without
-    patience: such a supervisor kills in the end.
+    A supervisor that ends what a dead trainer left behind sends its signal to this process as well. The work is then
+    done at once, without the timeout: such a supervisor kills in the end.
     """
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: asked.append(number))
-    processes = Processes()
+    processes = ProcessGroup()
     for line in sys.stdin:
         processes.adopt(json.loads(line))
-    processes.end(patience, hurry=lambda: bool(asked))
+    processes.end(timeout, stop_waiting=lambda: bool(asked))
     sweep(STALE_S)
 
 

@@ -1,4 +1,4 @@
-"""Processes and shared-memory segments that must be gone in the end, whoever should have ended them."""
+"""Processes and shared-memory segments that must be gone in the end, whichever process should have ended them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 import psutil
 
@@ -24,14 +24,21 @@ _TRACKER: Final = "from multiprocessing.resource_tracker import main"
 and shared memory: it ends by itself, and sweeps, once those that use it have ended."""
 
 
-class Processes:
+class SavedProcesses(TypedDict):
+    """A `ProcessGroup` as plain values: pid and start time (Unix seconds) of each process, and paths of segments."""
+
+    processes: list[tuple[int, float]]
+    segments: list[str]
+
+
+class ProcessGroup:
     """Each process is held with its start time, so that a re-used pid is never signalled."""
 
     def __init__(self) -> None:
         self._held: set[psutil.Process] = set()
         self._segments: set[str] = set()
 
-    def remember(self, pid: int, born: float | None = None) -> None:
+    def track(self, pid: int, born: float | None = None) -> None:
         """Hold a process (if it is the one born then), all its present descendants and the segments they map."""
         try:
             process = psutil.Process(pid)
@@ -46,30 +53,30 @@ class Processes:
 
     def refresh(self) -> None:
         """Hold the present descendants and segments of the held ones too, and forget those that have ended."""
-        self._held = {process for process in self._held if _runs(process)}
+        self._held = {process for process in self._held if _is_running(process)}
         for process in list(self._held):
-            self.remember(process.pid)
+            self.track(process.pid)
 
-    def dump(self) -> dict[str, list[list[float]] | list[str]]:
+    def dump(self) -> SavedProcesses:
         """What is held, as plain values for `adopt` in another process."""
-        born = [[process.pid, process.create_time()] for process in self._held if _runs(process)]
+        born = [(process.pid, process.create_time()) for process in self._held if _is_running(process)]
         return {"processes": born, "segments": sorted(self._segments)}
 
-    def adopt(self, dumped: dict[str, list[list[float]] | list[str]]) -> None:
+    def adopt(self, dumped: SavedProcesses) -> None:
         """Hold what another process dumped."""
         for pid, born in dumped["processes"]:
-            self.remember(int(pid), float(born))
+            self.track(int(pid), float(born))
         self._segments.update(name for name in map(str, dumped["segments"]) if _SEGMENT.fullmatch(name))
 
-    def end(self, patience: float, hurry: Callable[[], bool] = lambda: False) -> list[int]:
-        """Wait up to `patience` seconds for all to go, kill what is left; returns the pids that were killed.
+    def end(self, timeout: float, stop_waiting: Callable[[], bool] = lambda: False) -> list[int]:
+        """Wait up to `timeout` seconds for all to go, kill what is left; returns the pids that were killed.
 
-        `hurry` ends the patience as soon as it is true.
+        `stop_waiting` ends the wait as soon as it is true.
         """
         self.refresh()
-        left = _wait(self._held, patience, hurry)
-        killed = _kill([process for process in left if not _tracks(process)])
-        left = _wait(self._held, max(patience, KILLED_S))
+        left = _wait(self._held, timeout, stop_waiting)
+        killed = _kill([process for process in left if not _is_resource_tracker(process)])
+        left = _wait(self._held, max(timeout, KILLED_S))
         killed += _kill([process for process in left if process.pid not in killed])
         for segment in self._segments:
             Path(segment).unlink(missing_ok=True)
@@ -88,28 +95,28 @@ def _kill(processes: list[psutil.Process]) -> list[int]:
     return killed
 
 
-def _tracks(process: psutil.Process) -> bool:
+def _is_resource_tracker(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return any(_TRACKER in word for word in process.cmdline())
     return False
 
 
 def _wait(
-    processes: set[psutil.Process], seconds: float, hurry: Callable[[], bool] = lambda: False
+    processes: set[psutil.Process], seconds: float, stop_waiting: Callable[[], bool] = lambda: False
 ) -> list[psutil.Process]:
     """Wait for all to end, up to `seconds`; returns those that still run."""
     deadline = time.monotonic() + seconds
-    while (alive := [process for process in processes if _runs(process)]) and time.monotonic() < deadline:
-        if hurry():
+    while (alive := [process for process in processes if _is_running(process)]) and time.monotonic() < deadline:
+        if stop_waiting():
             break
         time.sleep(POLL_S)
     return alive
 
 
-def _runs(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     try:
         if process.status() != psutil.STATUS_ZOMBIE:
-            return process.is_running()
+            return bool(process.is_running())
         # It has ended. Our own child is collected here; an orphan's adopter may take its time.
         with suppress(psutil.TimeoutExpired):
             process.wait(0)

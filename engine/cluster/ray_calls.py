@@ -68,14 +68,14 @@ class LoopThread:
             future.cancel()
             raise EngineError(f"no answer within {timeout:g} s") from error
 
-    def stop(self, patience: float = 5.0) -> None:
+    def stop(self, timeout: float = 5.0) -> None:
         """Cancel every coroutine and end the thread. Idempotent."""
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
         self._loop = None
         asyncio.run_coroutine_threadsafe(_cancel_all(), loop)
-        thread.join(patience)
+        thread.join(timeout)
         # A coroutine that ended in the loop's last turn has not told its future: whoever waits must learn of the end.
         for future in list(self._pending):
             future.cancel()

@@ -13,7 +13,7 @@ import psutil
 
 from driftline.config import EngineConfig
 from engine.cluster.guard import Guard
-from engine.cluster.processes import Processes
+from engine.cluster.processes import ProcessGroup
 from engine.types import EngineError
 
 ENVIRONMENT: Final = {
@@ -32,8 +32,8 @@ class Cluster:
     """A Ray to put engines on: the one $RAY_ADDRESS names, else a local one without a dashboard."""
 
     def __init__(self) -> None:
-        self.processes = Processes()
-        self._families: dict[int, Processes] = {}
+        self.processes = ProcessGroup()
+        self._actor_groups: dict[int, ProcessGroup] = {}
         # Actors come and go on the pool's threads while the trainer's closes, perhaps from a signal handler.
         self._lock = threading.RLock()
         self.local = not os.environ.get("RAY_ADDRESS")
@@ -72,32 +72,32 @@ class Cluster:
             raise EngineError(f"Ray did not start: {type(error).__name__}: {error}") from error
         finally:
             for process in set(psutil.Process().children(recursive=True)) - before:
-                self.processes.remember(process.pid)
-            self._guard.tell(self.processes)
+                self.processes.track(process.pid)
+            self._guard.update(self.processes)
         self._check_room(config)
 
-    def hold(self, pid: int | None = None) -> None:
+    def track_process(self, pid: int | None = None) -> None:
         """Take note of an actor's process (None: of what the known ones have started since), to end it in the end."""
         with self._lock:
             if pid is not None:
-                self.processes.remember(pid)
-                self._families.setdefault(pid, Processes()).remember(pid)
-            for family in (self.processes, *self._families.values()):
+                self.processes.track(pid)
+                self._actor_groups.setdefault(pid, ProcessGroup()).track(pid)
+            for family in (self.processes, *self._actor_groups.values()):
                 family.refresh()
             if self._guard is not None:
-                self._guard.tell(self.processes)
+                self._guard.update(self.processes)
 
-    def end(self, pid: int) -> list[int]:
+    def end_process(self, pid: int) -> list[int]:
         """Kill what is left of a held actor and of the processes it started; returns the pids."""
         with self._lock:
-            family = self._families.pop(pid, None)
+            family = self._actor_groups.pop(pid, None)
         return family.end(0.0) if family is not None else []
 
     def same_machine(self, node: str) -> bool:
         """Whether an actor's host name is this machine's."""
         return node == socket.gethostname()
 
-    def stop(self, patience: float = 10.0) -> list[int]:
+    def stop(self, timeout: float = 10.0) -> list[int]:
         """Leave or end Ray, and every held process; returns the pids that had to be killed. Idempotent."""
         with self._lock:
             self.processes.refresh()
@@ -107,8 +107,8 @@ class Cluster:
             ray.shutdown()
             self._joined = False
         with self._lock:
-            killed = self.processes.end(patience)
-            self._families.clear()
+            killed = self.processes.end(timeout)
+            self._actor_groups.clear()
         if self._guard is not None:
             self._guard.close()
             self._guard = None

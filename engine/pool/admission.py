@@ -5,24 +5,28 @@ The first start, the replacement of a dead engine and each step of a rolling res
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from functools import partial
+from typing import Any
+
 from driftline.frames import EngineFix
 from engine.fixes import path
 from engine.pool.members import CONTROL_S, Fleet, Member
 from engine.pool.spawn import Spawner
-from engine.pool.weight_sync import Syncs
-from engine.types import EngineError
+from engine.pool.weight_sync import WeightSyncs
+from engine.types import EngineError, PauseReport
 
 
 class Admission:
     """On the pool's own thread. `timeout` in seconds bounds one engine's start."""
 
-    def __init__(self, fleet: Fleet, spawner: Spawner, syncs: Syncs, timeout: float) -> None:
+    def __init__(self, fleet: Fleet, spawner: Spawner, syncs: WeightSyncs, timeout: float) -> None:
         self._fleet = fleet
         self._spawner = spawner
         self._syncs = syncs
         self._timeout = timeout
 
-    async def bring_in(self, name: str) -> Member:
+    async def start_engine(self, name: str) -> Member:
         """Start an engine under this name and take it into rotation. Raises EngineError, with nothing left of it."""
         before = self._fleet.members.get(name)
         member = self._spawner.spawn(name)
@@ -38,20 +42,20 @@ class Admission:
                 self._fleet.enter(member)
         except EngineError as error:
             self._fleet.leave(member, "dead", str(error))
-            await self._spawner.end(member, politely=False)
+            await self._spawner.end(member, gracefully=False)
             raise
         return member
 
     async def _catch_up(self, member: Member) -> None:
         newest, wanted = self._fleet.newest, self._fleet.wanted_of(member.name)
-        if newest is None and member.took is not None:
-            raise EngineError(f"{member.name}: holds version {member.took.version}, which the others could not load")
-        if newest is not None and member.took is not newest:
-            await self._syncs.give(member, newest)
+        if newest is None and member.loaded is not None:
+            raise EngineError(f"{member.name}: holds version {member.loaded.version}, which the others could not load")
+        if newest is not None and member.loaded is not newest:
+            await self._syncs.load_newest(member, newest)
         for fix, value in wanted.items():
             state = member.states[fix]
             if state.effective != value and path(state, fix, value) == "live":
-                result = await self._fleet.ask(member, lambda a, f=fix, v=value: a.set_fix.remote(f, v), CONTROL_S)
+                result = await self._fleet.ask(member, partial(_set_fix, fix, value), CONTROL_S)
                 if isinstance(result, EngineError):
                     raise result
                 member.states[fix] = state = result
@@ -61,12 +65,25 @@ class Admission:
         paused = False  # an engine starts to serve at once
         while paused != self._fleet.paused:
             paused = self._fleet.paused
-            lease = self._fleet.lease_until
-            result = await self._fleet.ask(
-                member, lambda a, p=paused, t=lease: a.pause.remote(t) if p else a.resume.remote(), CONTROL_S
-            )
+            call = partial(_pause, self._fleet.lease_until) if paused else _resume
+            result = await self._fleet.ask(member, call, CONTROL_S)
             if isinstance(result, EngineError):
                 raise result
+
+
+def _set_fix(fix: str, value: str, actor: Any) -> Awaitable[EngineFix]:
+    call: Awaitable[EngineFix] = actor.set_fix.remote(fix, value)
+    return call
+
+
+def _pause(lease_until: float, actor: Any) -> Awaitable[PauseReport]:
+    call: Awaitable[PauseReport] = actor.pause.remote(lease_until)
+    return call
+
+
+def _resume(actor: Any) -> Awaitable[PauseReport]:
+    call: Awaitable[PauseReport] = actor.resume.remote()
+    return call
 
 
 def _refuse_other(state: EngineFix, fix: str, value: str) -> None:

@@ -16,8 +16,8 @@ from engine.cluster.ray_calls import LoopThread
 from engine.pool.members import Fleet, Flight, Member
 from engine.types import EngineError, Group, RolloutRequest
 
-AGAIN_S: Final = 0.02
-AGAIN_MAX_S: Final = 0.1
+RETRY_S: Final = 0.02
+RETRY_MAX_S: Final = 0.1
 """First and longest delay, in seconds, before a group that was cut short more than once is run again.
 
 Long enough not to spin at an engine that aborts at once; short, because where every sync aborts what is in flight,
@@ -85,7 +85,7 @@ class Dispatch:
 
     # -- the pool's own thread ------------------------------------------------------------------------------------
 
-    def pump(self) -> None:
+    def send_waiting(self) -> None:
         """Hand waiting requests to members in rotation, to the one with the fewest sequences in flight."""
         while self._waiting and (member := self._fleet.least_loaded()) is not None:
             flight = self._waiting.popleft()
@@ -94,14 +94,14 @@ class Dispatch:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def move(self, member: Member) -> int:
+    def requeue(self, member: Member) -> int:
         """Take every request back from a member that is out of rotation, the oldest first; returns how many."""
         flights, member.flights = list(member.flights), {}
         self._waiting.extendleft(reversed(flights))
-        self.pump()
+        self.send_waiting()
         if flights:
             text = f"{len(flights)} groups of {member.name} are run again by the engines that serve"
-            self._fleet.tell("rollouts.moved", text, "info", {"groups": len(flights), "engine": member.name})
+            self._fleet.report_event("rollouts.moved", text, "info", {"groups": len(flights), "engine": member.name})
         return len(flights)
 
     def take_aborted(self) -> int:
@@ -111,7 +111,7 @@ class Dispatch:
 
     def _send(self, flight: Flight) -> None:
         self._waiting.append(flight)
-        self.pump()
+        self.send_waiting()
 
     async def _roll(self, member: Member, flight: Flight) -> None:
         result = await self._fleet.ask(member, lambda actor: actor.generate.remote(flight.request))
@@ -124,18 +124,18 @@ class Dispatch:
             self.fail(result)  # refused by a living engine: another would refuse it as well
             self._fleet.fail(result)
         elif result.aborted:
-            self._again(flight)
+            self._retry(flight)
         else:
             self._deliver(result)
 
-    def _again(self, flight: Flight) -> None:
+    def _retry(self, flight: Flight) -> None:
         self._aborted += 1
         flight.aborts += 1
         if flight.aborts == 1:
             self._waiting.appendleft(flight)
-            self.pump()
+            self.send_waiting()
         else:  # an engine that aborts at once must not be asked in a tight loop
-            delay = min(AGAIN_MAX_S, AGAIN_S * 2.0 ** (flight.aborts - 2))
+            delay = min(RETRY_MAX_S, RETRY_S * 2.0 ** (flight.aborts - 2))
             asyncio.get_running_loop().call_later(delay, self._send, flight)
 
     def _deliver(self, group: Group) -> None:

@@ -10,21 +10,21 @@ from driftline.catalog import fixes as fix_catalogue
 from driftline.frames import EngineFix, How
 from engine.fixes import not_live, path, refusal
 from engine.pool.members import CONTROL_S, Fleet, Member
-from engine.pool.rolling_restart import Rolling
-from engine.pool.weight_sync import Syncs
+from engine.pool.rolling_restart import RollingRestart
+from engine.pool.weight_sync import WeightSyncs
 from engine.types import EngineError
 
-WEIGHT: Final[Mapping[How, int]] = {how: weight for weight, how in enumerate(get_args(How))}
+COST: Final[Mapping[How, int]] = {how: weight for weight, how in enumerate(get_args(How))}
 """The further right in `How`, the more a change costs: engines that differ change by the way that suits all."""
 
 
-class Steering:
+class FixChanges:
     """`how` and `stage` for any thread, the rest on the pool's own."""
 
-    def __init__(self, fleet: Fleet, syncs: Syncs, rolling: Rolling) -> None:
+    def __init__(self, fleet: Fleet, syncs: WeightSyncs, rolling: RollingRestart) -> None:
         self._fleet = fleet
         self._syncs = syncs
-        self._rolling = rolling
+        self._rolling_restart = rolling
 
     def how(self, fix_id: str, value: str) -> How:
         """How the value would take effect on the engines that serve, by the states that they last reported."""
@@ -36,12 +36,12 @@ class Steering:
         for state in states:
             if sentence := refusal(state, fix_id, value):
                 raise EngineError(sentence)
-        return max((path(state, fix_id, value) for state in states), key=WEIGHT.__getitem__)
+        return max((path(state, fix_id, value) for state in states), key=COST.__getitem__)
 
     async def set_fix(self, fix_id: str, value: str) -> list[EngineFix]:
         """See EnginePool.set_fix."""
         async with self._fleet.gate:
-            if self._rolling.fix == fix_id:
+            if self._rolling_restart.fix == fix_id:
                 raise EngineError(f"a rolling restart for {fix_id} is under way; wait for its end")
             self.how(fix_id, value)
             for member in self._fleet.serving:
@@ -108,7 +108,9 @@ class Steering:
         for member, value, why in zip(left, left.values(), outcomes, strict=True):
             if why:
                 text = f"{member.name} is restarted: {fix_id} could not be set back to {value}: {why}"
-                self._fleet.tell("fix.set-back", text, "warn", {"engine": member.name, "fix": fix_id, "value": value})
+                self._fleet.report_event(
+                    "fix.set-back", text, "warn", {"engine": member.name, "fix": fix_id, "value": value}
+                )
                 self._fleet.lose(member, EngineError(text))
         anew = [member.name for member in before if not member.serves]
         same = [member.name for member in before if member.serves]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Status = Literal["starting", "serving", "restarting", "dead"]
-Tell = Callable[[str, str, Level, dict[str, str | int | float | bool]], None]
+EventCallback = Callable[[str, str, Level, dict[str, str | int | float | bool]], None]
 
 CONTROL_S: Final = 30.0
 """Longest wait, in seconds, for an idle engine to answer a control call other than a sync; then it counts as dead."""
@@ -43,7 +43,7 @@ class Flight:
 
 
 @dataclass(frozen=True)
-class Newest:
+class NewestWeights:
     """The weights that every engine must hold before it serves; told apart by identity, also under one version."""
 
     version: int
@@ -55,7 +55,7 @@ class Newest:
 class Member:
     """One actor as the pool sees it.
 
-    `took` is the newest weights that it was seen to hold, None for those of the model path; `healthy` whether its
+    `loaded` is the newest weights that it was seen to hold, None for those of the model path; `healthy` whether its
     latest sync succeeded; `states` the fixes it last read back; `base` the sample that the last `stats` ended with.
     """
 
@@ -68,7 +68,7 @@ class Member:
     pid: int | None = None
     info: EngineInfo | None = None
     states: dict[str, EngineFix] = field(default_factory=dict)
-    took: Newest | None = None
+    loaded: NewestWeights | None = None
     healthy: bool = True
     base: EngineSample | None = None
     shown: EngineState | None = None
@@ -91,19 +91,19 @@ class Fleet:
     a sync, a fix change, or a member's way into rotation; so nobody enters with older weights or other fixes.
     """
 
-    def __init__(self, names: list[str], wanted: dict[str, str], tell: Tell) -> None:
+    def __init__(self, names: list[str], wanted: dict[str, str], report_event: EventCallback) -> None:
         self.names = names
         self.members: dict[str, Member] = {}
         self.gate = asyncio.Lock()
         self.wanted = wanted
-        self.newest: Newest | None = None
+        self.newest: NewestWeights | None = None
         self.failure: EngineError | None = None
-        self.tell = tell
+        self.report_event = report_event
         self.sync_s = 0.0
         """What the sync that is under way may take of an engine's time, in seconds; 0 without one."""
         self.on_lost: Callable[[Member, EngineError], None] = lambda _member, _error: None
         self.on_entered: Callable[[Member], None] = lambda _member: None
-        self._own: dict[str, dict[str, str]] = {}
+        self._overrides: dict[str, dict[str, str]] = {}
         self._lease: float | None = None
         self._changed = asyncio.Event()
 
@@ -141,7 +141,7 @@ class Fleet:
         self.failure = self.failure or error
         self._notify()
 
-    async def until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
+    async def wait_until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until a condition on the members holds; False after `timeout` s. Raises EngineError on failure."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -156,18 +156,18 @@ class Fleet:
 
     def wanted_of(self, name: str) -> dict[str, str]:
         """Fix values that an engine of this name is to have: those of all, but for a rolling restart's progress."""
-        return self.wanted | self._own.get(name, {})
+        return self.wanted | self._overrides.get(name, {})
 
-    def want_of(self, name: str, fix_id: str, value: str | None) -> None:
+    def set_override(self, name: str, fix_id: str, value: str | None) -> None:
         """One engine is to differ from the others (None: no longer)."""
-        own = {key: other for key, other in self._own.get(name, {}).items() if key != fix_id}
-        self._own[name] = own if value is None else own | {fix_id: value}
+        own = {key: other for key, other in self._overrides.get(name, {}).items() if key != fix_id}
+        self._overrides[name] = own if value is None else own | {fix_id: value}
 
-    def hold(self, lease_until: float) -> None:
+    def start_pause(self, lease_until: float) -> None:
         """The pool is paused from now, until `lease_until` (Unix time; 0: until it is resumed)."""
         self._lease = lease_until
 
-    def release(self) -> None:
+    def end_pause(self) -> None:
         """The pool is not paused."""
         self._lease = None
 

@@ -28,12 +28,12 @@ from engine.cluster.ray_cluster import Cluster
 from engine.fixes import wanted_at_start
 from engine.pool.admission import Admission
 from engine.pool.dispatch import Dispatch
-from engine.pool.fix_changes import Steering, check_fix
+from engine.pool.fix_changes import FixChanges, check_fix
 from engine.pool.members import Fleet
 from engine.pool.recovery import Recovery
-from engine.pool.rolling_restart import Rolling
+from engine.pool.rolling_restart import RollingRestart
 from engine.pool.spawn import CLOSE_S, Spawner
-from engine.pool.weight_sync import RETRIES, Syncs
+from engine.pool.weight_sync import RETRIES, WeightSyncs
 from engine.types import (
     EngineError,
     EngineInfo,
@@ -88,11 +88,11 @@ class EnginePool:
         self._connection = connection
         self._keys = keys
         self._log_dir = Path(log_dir).resolve()
-        self._say = on_progress
+        self._on_progress = on_progress
         self._on_event = on_event
         self._cluster = Cluster()
         self._loop = LoopThread("engine-pool")
-        self._fleet = Fleet(self.names, wanted_at_start(self._fixes), self._tell)
+        self._fleet = Fleet(self.names, wanted_at_start(self._fixes), self._post_event)
         self._dispatch = Dispatch(self._fleet, self._loop)
         self._started = False
         self._closed = False
@@ -114,7 +114,7 @@ class EnginePool:
             self._log_dir.mkdir(parents=True, exist_ok=True)
             sweep()
             transport = open_transport(self._config)
-            self._say("starting Ray")
+            self._on_progress("starting Ray")
             self._cluster.start(self._config)
             template = EngineSpec(
                 name="", index=0, config=self._config, sampling=self._sampling, model=str(self._model),
@@ -135,12 +135,12 @@ class EnginePool:
         atexit.unregister(self.close)
         closed = EngineError("the engine pool is closed")
         self._dispatch.fail(closed)
-        self._cluster.hold()
+        self._cluster.track_process()
         if self._loop.running:
             try:
                 self._loop.wait(self._end_engines(closed), CLOSE_S + 5.0)
             except EngineError as error:
-                self._say(f"engines did not end by themselves ({error}); killing them")
+                self._on_progress(f"engines did not end by themselves ({error}); killing them")
             self._loop.stop()
         if self._started:
             self._transport.close()
@@ -219,13 +219,13 @@ class EnginePool:
 
         A sync meanwhile leaves the engines paused, and one that comes up meanwhile joins paused.
         """
-        self._fleet.hold(lease_until)
-        return self._each(lambda actor: actor.pause.remote(lease_until), "pause")
+        self._fleet.start_pause(lease_until)
+        return self._call_all(lambda actor: actor.pause.remote(lease_until), "pause")
 
     def resume(self) -> list[PauseReport]:
         """Let held sequences go on."""
-        self._fleet.release()
-        return self._each(lambda actor: actor.resume.remote(), "resume")
+        self._fleet.end_pause()
+        return self._call_all(lambda actor: actor.resume.remote(), "resume")
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -243,7 +243,7 @@ class EnginePool:
         Raises EngineError for an unknown fix or value, and with the reason where it is not available.
         """
         self._check()
-        return self._steering.how(fix_id, value)
+        return self._fix_changes.how(fix_id, value)
 
     def set_fix(self, fix_id: str, value: str) -> list[EngineFix]:
         """Switch a live fix on every engine, or on none; returns the states read back.
@@ -252,12 +252,12 @@ class EnginePool:
         back, and one that cannot be is built anew.
         """
         self._check()
-        return self._loop.wait(self._steering.set_fix(fix_id, value))
+        return self._loop.wait(self._fix_changes.set_fix(fix_id, value))
 
     def stage_fix(self, fix_id: str, value: str) -> None:
         """Let a fix change at the next sync, in all engines; takes the place of an earlier stage."""
         self._check()
-        self._steering.stage(fix_id, value)
+        self._fix_changes.stage(fix_id, value)
 
     def restart_fix(self, fix_id: str, value: str) -> Future[list[RestartReport]]:
         """Build one engine after the other anew with another value, while the rest serve on. Does not wait.
@@ -269,8 +269,8 @@ class EnginePool:
         how = self.how(fix_id, value)
         if how not in ("engine_restart", "live"):
             raise EngineError(f"{fix_id} {value} takes effect at the next weight sync, not by a restart")
-        self._rolling.begin(fix_id)
-        return self._loop.schedule(self._rolling.run(fix_id, value))
+        self._rolling_restart.reserve(fix_id)
+        return self._loop.schedule(self._rolling_restart.run(fix_id, value))
 
     def fix_states(self, fix_id: str | None = None) -> dict[str, list[EngineFix]]:
         """Every fix of the catalogue (or the one named), per engine, read back from the engines now.
@@ -278,7 +278,7 @@ class EnginePool:
         One that is dead or restarting has effective "" and says so in its detail.
         """
         self._check()
-        return self._loop.wait(self._steering.states(fix_id))
+        return self._loop.wait(self._fix_changes.states(fix_id))
 
     def stats(self) -> PoolStats:
         """Load and rates since the previous call. A slow engine is shown as it last was, an absent one as absent."""
@@ -318,16 +318,16 @@ class EnginePool:
         """Put the parts together and start the thread that they live on."""
         fleet, dispatch = self._fleet, self._dispatch
         self._transport, self._spawner = transport, spawner
-        self._syncs = Syncs(fleet, transport, dispatch)
+        self._syncs = WeightSyncs(fleet, transport, dispatch)
         self._admission = Admission(fleet, spawner, self._syncs, self._config.start_timeout)
         self._recovery = Recovery(fleet, dispatch, spawner, self._admission, self._config.replacements)
-        self._rolling = Rolling(fleet, dispatch, spawner, self._admission, self._recovery)
-        self._steering = Steering(fleet, self._syncs, self._rolling)
+        self._rolling_restart = RollingRestart(fleet, dispatch, spawner, self._admission, self._recovery)
+        self._fix_changes = FixChanges(fleet, self._syncs, self._rolling_restart)
         self._loop.start()
         self._started = True
 
     def _start_engines(self) -> None:
-        starts = [self._loop.schedule(self._admission.bring_in(name)) for name in self.names]
+        starts = [self._loop.schedule(self._admission.start_engine(name)) for name in self.names]
         began, said = time.monotonic(), -PROGRESS_S
         while not all(start.done() for start in starts):
             if failed := [s for s in starts if s.done() and s.exception()]:
@@ -335,17 +335,17 @@ class EnginePool:
             if (elapsed := time.monotonic() - began) - said >= PROGRESS_S:
                 said = elapsed
                 for member in list(self._fleet.members.values()):
-                    self._say(f"{member.name}: {member.stage or 'starting its process'} ({elapsed:.0f} s)")
+                    self._on_progress(f"{member.name}: {member.stage or 'starting its process'} ({elapsed:.0f} s)")
             # A short wait, so that Ctrl-C is heard.
             with suppress(TimeoutError):
                 next(start for start in starts if not start.done()).result(0.2)
         for start in starts:
             info = start.result().info
             assert info is not None
-            self._say(f"{info.engine}: vLLM {info.vllm} on {info.backend}, ready in {info.loaded_s:.0f} s")
+            self._on_progress(f"{info.engine}: vLLM {info.vllm} on {info.backend}, ready in {info.loaded_s:.0f} s")
         self.stats()
 
-    def _each(self, call: Callable[[Any], Awaitable[T]], what: str) -> list[T]:
+    def _call_all(self, call: Callable[[Any], Awaitable[T]], what: str) -> list[T]:
         self._check()
 
         async def each() -> list[T]:
@@ -360,11 +360,11 @@ class EnginePool:
 
         return self._loop.wait(each())
 
-    def _tell(self, kind: str, text: str, level: Level, data: EventData) -> None:
+    def _post_event(self, kind: str, text: str, level: Level, data: EventData) -> None:
         if self._on_event is not None and self._loop.running:
-            tell = self._on_event
+            on_event = self._on_event
             # After what is going on now: a listener that raises must not tear it.
-            self._loop.post(lambda: tell(kind, text, level, data))
+            self._loop.post(lambda: on_event(kind, text, level, data))
 
     def _check(self) -> None:
         if not self._started and not self._closed:

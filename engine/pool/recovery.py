@@ -35,19 +35,19 @@ class Recovery:
     def entered(self, member: Member) -> None:
         """Watch a member that has come into rotation, and give it what waits."""
         self.background(self._watch(member))
-        self._dispatch.pump()
+        self._dispatch.send_waiting()
 
     def lost(self, member: Member, error: EngineError) -> None:
         """Move what a dead member had in flight, end what is left of it, and replace it in the background."""
-        version = member.took.version if member.took else 0
+        version = member.loaded.version if member.loaded else 0
         data: dict[str, str | int | float | bool] = {"engine": member.name, "version": version}
-        self._fleet.tell("engine.died", str(error), "error", data)
-        self._dispatch.move(member)
+        self._fleet.report_event("engine.died", str(error), "error", data)
+        self._dispatch.requeue(member)
         self.background(self._replace(member, error))
 
     def replace(self, name: str, error: EngineError) -> None:
         """Bring an engine back that did not come up again by itself."""
-        self.background(self._come_back(name, error, time.monotonic()))
+        self.background(self._retry_start(name, error, time.monotonic()))
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine that nobody waits for; should it break, the pool fails and says so."""
@@ -73,10 +73,10 @@ class Recovery:
 
     async def _replace(self, member: Member, error: EngineError) -> None:
         began = time.monotonic()
-        await self._spawner.end(member, politely=False)
-        await self._come_back(member.name, error, began)
+        await self._spawner.end(member, gracefully=False)
+        await self._retry_start(member.name, error, began)
 
-    async def _come_back(self, name: str, error: EngineError, began: float) -> None:
+    async def _retry_start(self, name: str, error: EngineError, began: float) -> None:
         pause = 0.0
         while self._fleet.failure is None:
             if self._used >= self._bound:
@@ -86,19 +86,19 @@ class Recovery:
             await asyncio.sleep(pause)
             pause = min(PAUSE_MAX_S, 2 * pause or PAUSE_S)
             try:
-                member = await self._admission.bring_in(name)
+                member = await self._admission.start_engine(name)
             except EngineError as again:
                 error = again
                 text = f"{name} did not come back: {again}"
-                self._fleet.tell("engine.died", text, "error", {"engine": name, "replacement": True})
+                self._fleet.report_event("engine.died", text, "error", {"engine": name, "replacement": True})
                 continue
-            down, version = time.monotonic() - began, member.took.version if member.took else 0
+            down, version = time.monotonic() - began, member.loaded.version if member.loaded else 0
             text = f"{name} is back after {down:.1f} s, with version {version}"
             data: dict[str, str | int | float | bool] = {"engine": name, "down_s": down, "version": version}
-            self._fleet.tell("engine.replaced", text, "info", data)
+            self._fleet.report_event("engine.replaced", text, "info", data)
             return
 
     def _give_up(self, error: EngineError, name: str = "") -> None:
-        self._fleet.tell("engine.gave-up", str(error), "error", {"engine": name} if name else {})
+        self._fleet.report_event("engine.gave-up", str(error), "error", {"engine": name} if name else {})
         self._dispatch.fail(error)
         self._fleet.fail(error)

@@ -14,7 +14,7 @@ from engine.pool.spawn import Spawner
 from engine.types import EngineError, RestartReport
 
 
-class Rolling:
+class RollingRestart:
     """On the pool's own thread, one restart at a time."""
 
     def __init__(
@@ -28,7 +28,7 @@ class Rolling:
         self.fix = ""
         """The fix whose restart is under way; empty when there is none."""
 
-    def begin(self, fix_id: str) -> None:
+    def reserve(self, fix_id: str) -> None:
         """Take the only place. Raises EngineError when it is taken; `run` gives it back."""
         if self.fix:
             raise EngineError(f"a rolling restart for {self.fix} is under way; wait for its end")
@@ -51,39 +51,43 @@ class Rolling:
             raise EngineError("the engine pool was closed") from None
         finally:
             for name in self._fleet.names:
-                self._fleet.want_of(name, fix_id, None)
+                self._fleet.set_override(name, fix_id, None)
             self.fix = ""
 
     async def _restart(self, name: str, fix_id: str, value: str) -> list[RestartReport]:
         """One engine, unless it has the value. When it does not come up, it is on its way back with the old value."""
-        member = await self._out(name, fix_id, value)
+        member = await self._take_out(name, fix_id, value)
         if member is None:
             return []
         began = time.monotonic()
-        self._fleet.tell("engine.restarting", f"{name} is restarted for {fix_id} {value}", "info", {"engine": name})
-        moved = self._dispatch.move(member)
-        await self._spawner.end(member, politely=True)
+        self._fleet.report_event(
+            "engine.restarting", f"{name} is restarted for {fix_id} {value}", "info", {"engine": name}
+        )
+        moved = self._dispatch.requeue(member)
+        await self._spawner.end(member, gracefully=True)
         try:
-            fresh = await self._admission.bring_in(name)
+            fresh = await self._admission.start_engine(name)
         except EngineError as error:
-            self._fleet.want_of(name, fix_id, None)
+            self._fleet.set_override(name, fix_id, None)
             self._recovery.replace(name, error)
             raise
-        down, version = time.monotonic() - began, fresh.took.version if fresh.took else 0
+        down, version = time.monotonic() - began, fresh.loaded.version if fresh.loaded else 0
         data: dict[str, str | int | float | bool] = {"engine": name, "down_s": down, "moved": moved, "version": version}
-        self._fleet.tell("engine.restarted", f"{name} is back after {down:.1f} s with {fix_id} {value}", "info", data)
+        self._fleet.report_event(
+            "engine.restarted", f"{name} is back after {down:.1f} s with {fix_id} {value}", "info", data
+        )
         return [RestartReport(name, down, moved, version, tuple(fresh.states[fix] for fix in BY_ID))]
 
-    async def _out(self, name: str, fix_id: str, value: str) -> Member | None:
+    async def _take_out(self, name: str, fix_id: str, value: str) -> Member | None:
         """Take the engine out of rotation once nothing is going on with it; None when it has the value already."""
         while True:
             # One that is dead comes back first: it may be on its way with the value that it had.
-            await self._fleet.until(lambda: name in self._fleet.members and self._fleet.members[name].serves)
+            await self._fleet.wait_until(lambda: name in self._fleet.members and self._fleet.members[name].serves)
             async with self._fleet.gate:
                 member = self._fleet.members[name]
                 if not member.serves:
                     continue
-                self._fleet.want_of(name, fix_id, value)
+                self._fleet.set_override(name, fix_id, value)
                 if member.states[fix_id].effective == value:
                     return None
                 self._fleet.leave(member, "restarting", f"restarting for {fix_id} {value}")
@@ -96,4 +100,4 @@ class Rolling:
             except EngineError:
                 if self._fleet.failure is not None:
                     raise  # no engine comes back any more
-        await self._fleet.until(lambda: len(self._fleet.serving) == len(self._fleet.names))
+        await self._fleet.wait_until(lambda: len(self._fleet.serving) == len(self._fleet.names))

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 CLOSE_S: Final = 10.0
 """Longest wait, in seconds, for an engine to end by itself."""
-NOTE_S: Final = 5.0
+TRACK_S: Final = 5.0
 """While an engine loads, its new processes are noted so often: vLLM starts some, and they must end with the actor."""
 PENDING_CALLS: Final = 100_000
 """Calls one actor takes at once: far above any number of groups in flight, so that control calls never queue."""
@@ -65,31 +65,31 @@ class Spawner:
         try:
             async with asyncio.timeout(timeout):
                 member.stage = "starting its process"
-                place = await self._must(member, lambda actor: actor.place.remote())
-                if self._cluster.same_machine(place.node):
-                    member.pid = place.pid
-                    await asyncio.to_thread(self._cluster.hold, place.pid)
+                location = await self._call(member, lambda actor: actor.location.remote())
+                if self._cluster.same_machine(location.node):
+                    member.pid = location.pid
+                    await asyncio.to_thread(self._cluster.track_process, location.pid)
                 member.stage = "loading vLLM and the model"
-                noting = asyncio.create_task(self._note())
+                noting = asyncio.create_task(self._track_processes())
                 try:
-                    member.info = await self._must(member, lambda actor: actor.start.remote())
+                    info = member.info = await self._start(member)
                 finally:
                     noting.cancel()
-                await asyncio.to_thread(self._cluster.hold)
+                await asyncio.to_thread(self._cluster.track_process)
                 member.stage = "joining the weight transport"
-                await self._join(member, member.info)
-                member.states = await self._must(member, lambda actor: actor.fix_states.remote())
+                await self._join(member, info)
+                member.states = await self._call(member, lambda actor: actor.fix_states.remote())
         except TimeoutError as error:
             raise GoneError(f"{member.name}: not up within {timeout:g} s ({member.stage}); see {member.log}") from error
 
-    async def end(self, member: Member, *, politely: bool) -> None:
-        """End an actor and its processes; `politely` lets it close vLLM and its telemetry first."""
+    async def end(self, member: Member, *, gracefully: bool) -> None:
+        """End an actor and its processes; `gracefully` lets it close vLLM and its telemetry first."""
         self._transport.leave(member.name)
-        if politely:
+        if gracefully:
             await self._fleet.ask(member, lambda actor: actor.close.remote(), CLOSE_S, fatal=False)
         self._kill(member)
         if member.pid is not None:
-            await asyncio.to_thread(self._cluster.end, member.pid)
+            await asyncio.to_thread(self._cluster.end_process, member.pid)
 
     async def end_all(self) -> None:
         """End every actor that was ever spawned and not ended yet; their processes are left to the cluster."""
@@ -119,20 +119,23 @@ class Spawner:
         self._members.discard(member)
         ray.kill(member.actor, no_restart=True)
 
-    async def _must(self, member: Member, call: Callable[[Any], Awaitable[T]]) -> T:
+    async def _call(self, member: Member, call: Callable[[Any], Awaitable[T]]) -> T:
         result = await self._fleet.ask(member, call)
         if isinstance(result, EngineError):
             raise result
         return result
 
-    async def _note(self) -> None:
+    async def _start(self, member: Member) -> EngineInfo:
+        return await self._call(member, lambda actor: actor.start.remote())
+
+    async def _track_processes(self) -> None:
         while True:
-            await asyncio.sleep(NOTE_S)
-            await asyncio.to_thread(self._cluster.hold)
+            await asyncio.sleep(TRACK_S)
+            await asyncio.to_thread(self._cluster.track_process)
 
     async def _join(self, member: Member, info: EngineInfo) -> None:
         try:
-            await asyncio.to_thread(self._transport.join, info, self._init_of(member))
+            await asyncio.to_thread(self._transport.join, info, self._init_call(member))
         except EngineError:
             raise
         except Exception as error:  # whatever CUDA or NCCL raises, this engine cannot be given weights
@@ -140,12 +143,12 @@ class Spawner:
         if sentence := self._transport.unreachable(info):
             raise EngineError(sentence)
 
-    def _init_of(self, member: Member) -> Callable[[dict[str, Any]], None]:
+    def _init_call(self, member: Member) -> Callable[[dict[str, Any]], None]:
         """`init` of `Transport.join`: blocks the thread that it is called on, never the pool's own."""
         loop = asyncio.get_running_loop()
 
         def init(settings: dict[str, Any]) -> None:
-            call = self._must(member, lambda actor: actor.init_transfer.remote(settings))
+            call = self._call(member, lambda actor: actor.init_transfer.remote(settings))
             asyncio.run_coroutine_threadsafe(call, loop).result()
 
         return init

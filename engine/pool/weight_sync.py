@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from driftline.catalog.fixes import BY_ID
 from engine.pool.dispatch import Dispatch
-from engine.pool.members import CONTROL_S, Fleet, Member, Newest
+from engine.pool.members import CONTROL_S, Fleet, Member, NewestWeights
 from engine.types import EngineError, SyncReport
 from engine.weights.publish import digest
 from engine.weights.transport import Transport, Update
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RETRIES: Final = 2
 
 
-class Syncs:
+class WeightSyncs:
     """All on the pool's own thread. `staged` fixes change at the next sync's boundary."""
 
     def __init__(self, fleet: Fleet, transport: Transport, dispatch: Dispatch) -> None:
@@ -45,18 +45,18 @@ class Syncs:
         self._refuse_unreachable()
         newest = await self._newest(weights, version)
         while True:
-            if not await fleet.until(lambda: bool(fleet.serving), max(0.0, deadline - time.monotonic())):
+            if not await fleet.wait_until(lambda: bool(fleet.serving), max(0.0, deadline - time.monotonic())):
                 raise EngineError(f"no engine came up within {timeout:g} s: {self._absent()}")
             async with fleet.gate:
-                reports = await self._everywhere(newest, timeout, barrier, retries)
+                reports = await self._sync_all(newest, timeout, barrier, retries)
             if reports:
                 return reports  # else all have died meanwhile: whoever replaces them comes up with these weights
 
-    async def give(self, member: Member, newest: Newest) -> SyncReport:
+    async def load_newest(self, member: Member, newest: NewestWeights) -> SyncReport:
         """Sync one member that is not in rotation yet. Raises EngineError when it did not take the weights."""
         async with self._publication(newest, [member]) as updates:
             report = await self._load(
-                member, newest, updates[member.name], self._boundary(member, {}), self.timeout, resume=True
+                member, newest, updates[member.name], self._fixes_for(member, {}), self.timeout, resume=True
             )
         if not report.ok:
             raise EngineError(f"{member.name}: did not take version {newest.version}: {report.detail}")
@@ -71,14 +71,14 @@ class Syncs:
         members = self._fleet.members.values()
         return "; ".join(f"{member.name} {member.status} {member.detail}".strip() for member in members)
 
-    async def _newest(self, weights: Mapping[str, torch.Tensor], version: int) -> Newest:
+    async def _newest(self, weights: Mapping[str, torch.Tensor], version: int) -> NewestWeights:
         known = self._fleet.newest
         if known is not None and known.version == version and known.weights is weights:
             return known
-        return Newest(version, weights, await asyncio.to_thread(digest, weights))
+        return NewestWeights(version, weights, await asyncio.to_thread(digest, weights))
 
     @asynccontextmanager
-    async def _publication(self, newest: Newest, members: list[Member]) -> AsyncIterator[Mapping[str, Update]]:
+    async def _publication(self, newest: NewestWeights, members: list[Member]) -> AsyncIterator[Mapping[str, Update]]:
         # Copying gigabytes must not hold up the thread that all other calls go through.
         published = self._transport.publish(newest.weights, [member.name for member in members])
         updates = await asyncio.to_thread(published.__enter__)
@@ -87,17 +87,20 @@ class Syncs:
         finally:
             await asyncio.to_thread(published.__exit__, None, None, None)
 
-    async def _everywhere(self, newest: Newest, timeout: float, barrier: bool, retries: int) -> list[SyncReport]:
+    async def _sync_all(self, newest: NewestWeights, timeout: float, barrier: bool, retries: int) -> list[SyncReport]:
         fleet, members, staged = self._fleet, self._fleet.serving, dict(self.staged)
         if not members:
             return []
         before = fleet.newest
-        fixes = {member: self._boundary(member, staged) for member in members}
+        fixes = {member: self._fixes_for(member, staged) for member in members}
         async with self._publication(newest, members) as updates:
             fleet.newest, fleet.sync_s = newest, timeout
             try:
                 found = await asyncio.gather(
-                    *(self._one(m, newest, updates[m.name], fixes[m], timeout, barrier, retries) for m in members)
+                    *(
+                        self._sync_member(m, newest, updates[m.name], fixes[m], timeout, barrier, retries)
+                        for m in members
+                    )
                 )
             finally:
                 fleet.sync_s = 0.0
@@ -112,10 +115,10 @@ class Syncs:
             fleet.newest = before
         if aborted := self._dispatch.take_aborted():
             text = f"{aborted} groups were cut short by a pause and are run again"
-            fleet.tell("rollouts.aborted", text, "info", {"groups": aborted, "version": newest.version})
+            fleet.report_event("rollouts.aborted", text, "info", {"groups": aborted, "version": newest.version})
         return reports
 
-    def _boundary(self, member: Member, staged: dict[str, str]) -> dict[str, str]:
+    def _fixes_for(self, member: Member, staged: dict[str, str]) -> dict[str, str]:
         """What changes for a member at this sync: what is staged, and what an earlier, failed sync left undone."""
         undone = {
             fix: value
@@ -124,9 +127,9 @@ class Syncs:
         }
         return undone | staged
 
-    async def _one(
-        self, member: Member, newest: Newest, update: Update, fixes: dict[str, str], timeout: float, barrier: bool,
-        retries: int,
+    async def _sync_member(
+        self, member: Member, newest: NewestWeights, update: Update, fixes: dict[str, str], timeout: float,
+        barrier: bool, retries: int,
     ) -> SyncReport | None:  # fmt: skip
         """Sync one member in rotation, again where it fails; None when it died over it."""
         resume = not barrier
@@ -146,21 +149,28 @@ class Syncs:
         return report
 
     async def _load(
-        self, member: Member, newest: Newest, update: Update, fixes: dict[str, str], timeout: float, *, resume: bool
+        self,
+        member: Member,
+        newest: NewestWeights,
+        update: Update,
+        fixes: dict[str, str],
+        timeout: float,
+        *,
+        resume: bool,
     ) -> SyncReport:
         began, start = time.monotonic(), time.time()
 
         def call(actor: Any) -> Any:
             return actor.sync.remote(update, newest.version, newest.digest, resume=resume, fixes=fixes)
 
-        report = await self._fleet.ask(member, call, timeout)
+        report: SyncReport | EngineError = await self._fleet.ask(member, call, timeout)
         if isinstance(report, EngineError):
-            held = member.took.version if member.took else 0
+            held = member.loaded.version if member.loaded else 0
             return SyncReport(
                 member.name, False, held, held, start, 0.0, 0.0, 0.0, time.monotonic() - began, 0, 0, str(report)
             )
         if report.ok:
-            member.took = newest
+            member.loaded = newest
         # Reports list the fixes in the catalogue's order.
         member.states = member.states | dict(zip(BY_ID, report.fixes, strict=False))
         return report

@@ -72,7 +72,7 @@ class Reader:
         for name, dtype, shape, offset in columns:
             yield name, _view(whole, DTYPES[dtype], shape, offset)
 
-    def forget(self) -> None:
+    def unmap(self) -> None:
         """Map anew next time."""
         self._file, self._whole = None, torch.empty(0, dtype=torch.uint8)
 
@@ -117,7 +117,7 @@ def combine(entries: Mapping[str, Entry]) -> str:
     return total.hexdigest()
 
 
-def check(manifest: Manifest, expected: str) -> dict[str, Entry]:
+def verify_segment(manifest: Manifest, expected: str) -> dict[str, Entry]:
     """The entries of a published segment. Raises ValueError when it does not hold what `digest` said, OSError when
 
     it cannot be opened.

@@ -8,6 +8,7 @@ is wrong on a CPU, where vLLM packs linear weights and drops the originals.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
@@ -57,7 +58,8 @@ class SharedMemoryTransferEngine(WeightTransferEngine[SharedMemoryInitInfo, Shar
 
     def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
         """Load every tensor of the segment. Raises RuntimeError if that left a parameter without weights."""
-        loaded = self.model.load_weights(READER.read(asdict(update_info)))
+        model: Any = self.model  # vLLM's models have `load_weights`, which torch's Module does not declare
+        loaded = model.load_weights(READER.read(asdict(update_info)))
         if self.model_config.quantization is None and loaded is not None and (missing := self._expected - loaded):
             raise RuntimeError(f"no weights came for {len(missing)} parameters, among them {min(missing)}")
 

@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from driftline.config import EngineConfig
@@ -186,7 +187,7 @@ class Nccl:
 
         self.leave(info.engine)
         meeting = {"master_address": get_ip(), "master_port": get_open_port(), "world_size": 1 + info.workers}
-        half = _Beside(lambda: init(meeting | {"rank_offset": 1, "packed": False}))
+        half = _CallThread(lambda: init(meeting | {"rank_offset": 1, "packed": False}))
         self._groups[info.engine] = trainer_init(meeting)
         half.join()
 
@@ -218,7 +219,7 @@ class Nccl:
                 group.broadcast(tensor, src=0, stream=stream)
             stream.synchronize()
 
-        senders = {name: _Beside(lambda group=self._groups[name]: send(group)) for name in engines}
+        senders = {name: _CallThread(partial(send, self._groups[name])) for name in engines}
         yield dict.fromkeys(engines, update)
         for name, sender in senders.items():
             if not sender.done(SENT_S):
@@ -232,7 +233,7 @@ class Nccl:
             self.leave(name)
 
 
-class _Beside:
+class _CallThread:
     """A call on a thread of its own, whose error `join` raises."""
 
     def __init__(self, call: Callable[[], None]) -> None:

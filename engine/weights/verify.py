@@ -38,7 +38,7 @@ class Slot:
     parameter: str
     rows: tuple[int, int] | None
 
-    def look(self) -> torch.Tensor:
+    def tensor(self) -> torch.Tensor:
         """The tensor as it is now."""
         whole: torch.Tensor = getattr(self.module, self.parameter).detach()
         return whole if self.rows is None else whole[self.rows[0] : self.rows[1]]
@@ -70,7 +70,7 @@ def layout(model: torch.nn.Module) -> dict[str, Slot]:
 
 
 @dataclass
-class Load:
+class LoadCheck:
     """What is known of one load. `exact` false: this worker's parameters are not the trainer's tensors at all.
 
     Make it before the layers are made ready for the load, while tied parameters can still be told.
@@ -81,44 +81,44 @@ class Load:
     bytes: int = 0
     seconds: float = 0.0
     """Time spent looking, a part of the load's. Packed layers are looked at beside it, on a thread."""
-    _twins: list[list[str]] = field(init=False)
+    _tied: list[list[str]] = field(init=False)
     _slots: dict[str, Slot] = field(default_factory=dict)
     _places: dict[str, tuple[torch.Size, torch.dtype]] = field(default_factory=dict)
-    _came: dict[str, _Arrival] = field(default_factory=dict)
+    _arrived: dict[str, _Arrival] = field(default_factory=dict)
     _packed: dict[str, Future[Entry]] = field(default_factory=dict)
     _processed: set[torch.nn.Module] = field(default_factory=set)
-    _turns: bool = False
+    _transposes: bool = False
 
     def __post_init__(self) -> None:
         names: dict[int, list[str]] = {}
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
             if parameter.numel():  # a packed layer has an empty one left
                 names.setdefault(id(parameter), []).append(name)
-        self._twins = [twins for twins in names.values() if len(twins) > 1]
+        self._tied = [tied for tied in names.values() if len(tied) > 1]
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
+    def checking(self) -> Iterator[None]:
         """Look at what comes in and at each layer as it is processed. Enter it with the layers ready to load."""
         self._slots = layout(self.model)
-        self._places = {name: ((at := slot.look()).shape, at.dtype) for name, slot in self._slots.items()}
+        self._places = {name: ((at := slot.tensor()).shape, at.dtype) for name, slot in self._slots.items()}
         names: dict[torch.nn.Module, list[str]] = {}
         for name, slot in self._slots.items():
             names.setdefault(slot.module, []).append(name)
         methods = {id(m): m for module in names if (m := _method(module)) is not None}
-        load_weights = self.model.load_weights
+        # Every model of vLLM has `load_weights`, which torch's Module does not declare.
+        model: Any = self.model
+        load_weights = model.load_weights
         with ThreadPoolExecutor(1, "look") as beside:
             # Attributes of the instances, which hide the classes' methods until they are deleted.
-            self.model.load_weights = lambda weights, *args, **kwargs: load_weights(
-                self._coming(weights), *args, **kwargs
-            )
+            model.load_weights = lambda weights, *args, **kwargs: load_weights(self._arriving(weights), *args, **kwargs)
             for method in methods.values():
                 process = method.process_weights_after_loading
-                method.process_weights_after_loading = self._looking(process, names, beside)
+                method.process_weights_after_loading = self._checking(process, names, beside)
             try:
                 yield
-                self._follow_twins()
+                self._process_tied_layers()
             finally:
-                del self.model.load_weights
+                del model.load_weights
                 for method in methods.values():
                     del method.process_weights_after_loading
             began = time.perf_counter()
@@ -128,24 +128,26 @@ class Load:
         """What the model holds, once the load is finished."""
         began = time.perf_counter()
         entries, loose, lost = {}, [], []
-        for name, came in self._came.items():
-            if came.crc is not None and came.cast is None:
+        for name, arrived in self._arrived.items():
+            if arrived.crc is not None and arrived.cast is None:
                 loose.append(name)
-                entries[name] = Entry(came.dtype, came.shape, came.crc)
+                entries[name] = Entry(arrived.dtype, arrived.shape, arrived.crc)
             elif (held := self._held(name)) is None:
                 lost.append(name)
-            elif came.crc is not None:
-                entries[name] = Entry(came.dtype, came.shape, came.crc if held.crc == came.cast else held.crc)
+            elif arrived.crc is not None:
+                entries[name] = Entry(
+                    arrived.dtype, arrived.shape, arrived.crc if held.crc == arrived.cast else held.crc
+                )
             else:
-                entries[name] = Entry(came.dtype, came.shape, held.crc)
+                entries[name] = Entry(arrived.dtype, arrived.shape, held.crc)
         self.seconds += time.perf_counter() - began
-        return Result(entries, loose, lost, self._without())
+        return Result(entries, loose, lost, self._missing())
 
-    def _coming(self, weights: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+    def _arriving(self, weights: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
         for name, tensor in weights:
             began = time.perf_counter()
             self.bytes += tensor.numel() * tensor.element_size()
-            self._came[name] = self._arrival(name, tensor)
+            self._arrived[name] = self._arrival(name, tensor)
             self.seconds += time.perf_counter() - began
             yield name, tensor
 
@@ -153,32 +155,32 @@ class Load:
         place = self._places.get(name) if self.exact else None
         dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
         if place is not None and place[0] == tensor.shape[::-1] != tensor.shape:
-            self._turns = True  # as GPT-2's loader does with every matrix; of a square one the shape does not tell
-        if place is None or place[0] != tensor.shape or (self._turns and len(shape) == 2 and shape[0] == shape[1]):
+            self._transposes = True  # as GPT-2's loader does with every matrix; of a square one the shape does not tell
+        if place is None or place[0] != tensor.shape or (self._transposes and len(shape) == 2 and shape[0] == shape[1]):
             return _Arrival(dtype, shape, crc(tensor), None)
         if place[1] != tensor.dtype:
             return _Arrival(dtype, shape, crc(tensor), crc(tensor.to(place[1])))
         return _Arrival(dtype, shape, None, None)
 
-    def _looking(self, process: Any, names: Mapping[torch.nn.Module, list[str]], beside: ThreadPoolExecutor) -> Any:
+    def _checking(self, process: Any, names: Mapping[torch.nn.Module, list[str]], beside: ThreadPoolExecutor) -> Any:
         def processed(layer: torch.nn.Module) -> None:
-            before = {name: self._slots[name].look() for name in names.get(layer, ())}
+            before = {name: self._slots[name].tensor() for name in names.get(layer, ())}
             process(layer)
             self._processed.add(layer)
             for name, tensor in before.items():
-                if not tensor.is_meta and not _alike(tensor, self._slots[name].look()):
+                if not tensor.is_meta and not _alike(tensor, self._slots[name].tensor()):
                     # Packed: what it was packed from is let go once its checksum is known.
                     self._packed[name] = beside.submit(entry, tensor)
 
         return processed
 
-    def _follow_twins(self) -> None:
+    def _process_tied_layers(self) -> None:
         """Process layers whose parameter was loaded under another layer's name.
 
         vLLM's reload puts a shared parameter back into each of its layers, but processes only the one that was
         loaded: on a CPU a tied head would go on with the packed copy of the old embedding.
         """
-        for name in (name for twins in self._twins for name in twins):
+        for name in (name for tied in self._tied for name in tied):
             slot = self._slots.get(name)
             if slot is None or slot.module in self._processed or (method := _method(slot.module)) is None:
                 continue
@@ -192,22 +194,22 @@ class Load:
             return packed.result()
         if _method(slot.module) is not None and slot.module not in self._processed:
             return None
-        return entry(slot.look())
+        return entry(slot.tensor())
 
-    def _without(self) -> list[str]:
-        """Parameters that nothing came for, under any of their names."""
-        if not self.exact or any(name not in self._slots for name in self._came):
-            return []  # what came under a name that cannot be placed may be theirs
-        first = {name: twins[0] for twins in self._twins for name in twins}
-        came = {first.get(name, name) for name in self._came}
-        return sorted({first.get(name, name) for name in self._slots} - came)
+    def _missing(self) -> list[str]:
+        """Parameters that no weights came for, under any of their names."""
+        if not self.exact or any(name not in self._slots for name in self._arrived):
+            return []  # what arrived under a name that cannot be placed may be theirs
+        first = {name: tied[0] for tied in self._tied for name in tied}
+        arrived = {first.get(name, name) for name in self._arrived}
+        return sorted({first.get(name, name) for name in self._slots} - arrived)
 
 
 @dataclass(frozen=True)
 class Result:
     """Entries of what is held, and names: `loose` was checked as received only, `lost` no layer took up, `missing`
 
-    never came.
+    never arrived.
     """
 
     entries: dict[str, Entry]
@@ -236,7 +238,7 @@ class Result:
 
 
 class _Arrival(NamedTuple):
-    """`crc` of the tensor as it came is None where the held one will do; `cast`: of it in the model's dtype."""
+    """`crc` of the tensor as it arrived is None where the held one will do; `cast`: of it in the model's dtype."""
 
     dtype: str
     shape: tuple[int, ...]

@@ -106,7 +106,7 @@ def _run(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         signals = session.Signals()
         made = session.Session(settings, run, steps=len(order) + 1, digest=config.digest(text))
         with contextlib.redirect_stdout(io.StringIO()):
-            failure = made.run(resume=False, signals=signals, say=lambda text: None)
+            failure = made.run(resume=False, signals=signals, on_progress=lambda text: None)
         if failure:
             raise SystemExit(f"bench: {failure}")
     finally:

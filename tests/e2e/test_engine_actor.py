@@ -109,10 +109,10 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
         actor = ray.remote(EngineActor).options(num_cpus=1, max_concurrency=1000).remote(spec)
         rig = Rig(actor, model, transport)
-        cluster.hold(rig.ask("place").pid)
+        cluster.track_process(rig.ask("location").pid)
         info = rig.wait(rig.start("start"), config.start_timeout)
         assert (info.engine, info.backend, info.workers) == (NAME, "cpu", 1)
-        cluster.hold()
+        cluster.track_process()
         rig.version = spec.version
         yield rig
         rig.ask("close")

@@ -22,7 +22,7 @@ class FaultyDisk(Disk):
     def __init__(self, flags: Path) -> None:
         self.flags = flags
 
-    def put(self, fd: int, data: bytes, at: int) -> str:
+    def write_at(self, fd: int, data: bytes, at: int) -> str:
         while (self.flags / "hang").exists():
             time.sleep(0.01)
         if (self.flags / "write").exists():
@@ -31,7 +31,7 @@ class FaultyDisk(Disk):
             os.pwrite(fd, data[: len(data) // 2], at)
             os.ftruncate(fd, at)
             return "the disk took only a part of a record"
-        return super().put(fd, data, at)
+        return super().write_at(fd, data, at)
 
     def sync(self, fd: int) -> None:
         if (self.flags / "sync").exists():

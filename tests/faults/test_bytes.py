@@ -22,10 +22,10 @@ from driftline.frames import (
     Event,
     Frame,
     FrameError,
+    Lease,
     Metrics,
     RunState,
     Tokens,
-    Writer,
     decode,
     encode,
     floats,
@@ -54,7 +54,7 @@ FRAMES: tuple[Frame, ...] = (
     Event(1.0, "warn", "kind", "some text", 3, {"a": 1, "b": "x", "c": 0.5, "d": True}),
     RunState("r", "running", 1, 2, 3, 4.0),
     Ack("ab" * 16, "applied", 1.0, "detail", {"engines": 2}),
-    Writer("operator ana", "ana@box:1", 1.0, 121.0),
+    Lease("operator ana", "ana@box:1", 1.0, 121.0),
 )
 
 
@@ -120,7 +120,7 @@ def mutated(rolls, seed: bytes) -> bytes:  # type: ignore[no-untyped-def]
 
 def in_turn(core: Core, body: bytes) -> bytes:
     """A body in a message whose head is right, so that it is looked at."""
-    return wire.DATA_HEAD.pack(wire.DATA, 7, core._tails.of(("trainer", 7)).last + 1, 0) + body
+    return wire.DATA_HEAD.pack(wire.DATA, 7, core._tails.entry(("trainer", 7)).last + 1, 0) + body
 
 
 def test_f15_mutated_frames_on_both_endpoints_raise_nothing() -> None:
@@ -136,7 +136,7 @@ def test_f15_mutated_frames_on_both_endpoints_raise_nothing() -> None:
     command = Command("ab" * 16, "fix.set", {"fix": "fp32-lm-head", "value": "on"}, -1, 1060.0)
     asks = (
         wire.SnapshotRequest(1), wire.PageRequest(1, 1), wire.CommandRequest(1, command),
-        wire.AcksRequest(1, "ab" * 16), wire.PingRequest(1), wire.WriterRequest(1, "ana@box:1", "take"),
+        wire.AcksRequest(1, "ab" * 16), wire.PingRequest(1), wire.LeaseRequest(1, "ana@box:1", "take"),
     )  # fmt: skip
     rpc = [wire.pack(ask) for ask in asks]
     before = 0

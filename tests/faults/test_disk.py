@@ -37,7 +37,7 @@ def test_f01_the_first_frame_after_a_restart_does_not_wait_for_the_journal(hub: 
     assert hub.stop() == 0
     size, kills = scaled(0.02, 1.0), scaled(3, 20)
     core = Core(hub.run.id, 1)
-    journal = Journal(hub.run.journal, memory=core)
+    journal = Journal(hub.run.journal, state=core)
     body = msgspec.Raw(encode(Metrics(1, 1, 1.0, {f"m/{i}": i / 3 for i in range(30)})))
     seq, written = journal.head, 0
     while written < size * 2**30:

@@ -57,7 +57,8 @@ def test_22_a_loop_whose_pauser_is_gone_always_goes_on() -> None:
     for _ in range(scaled(25, 100)):
         rig = Rig(lease=rng.uniform(0.01, 0.05))
         rig.control.start()
-        held = threading.Thread(target=lambda rig=rig: rig.probe.wait(lambda: rig.control.paused) or rig.control.gate())
+        wait = rig.probe.wait, rig.control.wait_while_paused
+        held = threading.Thread(target=lambda rig=rig, wait=wait: wait[0](lambda: rig.control.paused) or wait[1]())
         held.start()
         rig.send("pause")
         for verb in rng.sample(["pause", "resume", "sync"], rng.randrange(3)):

@@ -17,7 +17,7 @@ from driftline.audit import entries
 from driftline.client import Client, Feed, attach
 from driftline.frames import DECODE_ERRORS, SCHEMA, TOPIC, Command, Metrics, encode
 from driftline.hub.effects import Publish
-from driftline.hub.live_socket import Live
+from driftline.hub.live_socket import LiveSocket
 from driftline.journal.journal import Damage, read
 from driftline.keys import Grant, Keys, add, load
 from driftline.producer.probe import Probe
@@ -31,7 +31,7 @@ ASKS = tuple(
     wire.pack(ask)
     for ask in (
         wire.SnapshotRequest(1), wire.PageRequest(1, 1, 4), wire.CommandRequest(1, COMMAND),
-        wire.WriterRequest(1, "a@b:1", "take"), wire.AcksRequest(1, "ab" * 16), wire.PingRequest(1),
+        wire.LeaseRequest(1, "a@b:1", "take"), wire.AcksRequest(1, "ab" * 16), wire.PingRequest(1),
     )
 )  # fmt: skip
 HELLO = wire.HELLO + wire.pack(wire.Hello("fuzz", 7, 1, 1, 0, SCHEMA))
@@ -207,7 +207,7 @@ def test_f15_mutated_subscriptions_raise_nothing() -> None:
         return socket
 
     try:
-        live = Live(make, lambda frame: rolls.choice(granted), "127.0.0.1", "")
+        live = LiveSocket(make, lambda frame: rolls.choice(granted), "127.0.0.1", "")
         one = context.socket(zmq.XSUB)
         one.linger = 0
         one.connect(live.endpoint)

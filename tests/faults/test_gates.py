@@ -18,7 +18,7 @@ import zmq
 from driftline import wire
 from driftline.client import Client, Feed, RefusedError, attach
 from driftline.frames import TOPIC, Ack, Command, Event, Metrics, Verb, encode
-from driftline.hub.auth import Gate, Table, secure_server
+from driftline.hub.auth import Authenticator, GrantTable, secure_server
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Now, Write
 from driftline.journal.journal import Damage, Record, read
@@ -307,7 +307,7 @@ def test_f18_every_role_by_every_topic_page_and_verb(hub: Hub) -> None:
             assert may(role, lambda c: c.page(1, tokens=True)) is (watch and role != "no-tokens"), role
             for verb, args in VERBS:
                 assert may(role, lambda c, v=verb, a=args: c.command(v, a)) is command, (role, verb)
-            for ask in (Client.take, Client.renew, Client.release):
+            for ask in (Client.take_lease, Client.renew_lease, Client.release_lease):
                 assert may(role, ask) is command, (role, ask.__name__)
 
         topics = sorted({*TOPIC.values(), wire.BEACON})
@@ -393,11 +393,11 @@ class BrokenTable:
 def test_f19_without_its_handler_a_socket_accepts_nobody(tmp_path, how: str) -> None:  # type: ignore[no-untyped-def]
     run = RunDir(tmp_path)
     make_run_keys(run)
-    server, table, friend = load(run, "server"), Table(run.keys / "authorized"), load(run, "operator")
+    server, table, friend = load(run, "server"), GrantTable(run.keys / "authorized"), load(run, "operator")
     context: Context = zmq.Context()
     others: Context = zmq.Context()
     try:
-        gate = Gate(context, table)
+        gate = Authenticator(context, table)
         router = context.socket(zmq.ROUTER)
         configure(router, max_message=1 << 20, send_frames=10, receive_frames=10)
         secure_server(router, server)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import msgspec
 import numpy as np
 
-from console.connect.source import HeldError, Link, SourceError
+from console.connect.source import LeaseHeldError, Link, SourceError
 from driftline.frames import (
     Ack,
     AckState,
@@ -23,13 +23,13 @@ from driftline.frames import (
     FixState,
     Frame,
     How,
+    Lease,
     Metrics,
     RunState,
     RunStatus,
     Stamped,
     Tokens,
     Verb,
-    Writer,
     encode,
 )
 
@@ -106,7 +106,7 @@ class FakeSource:
             raise SourceError(self.refuse)
         if self.holder:
             who = f"operator bo ({self.holder})"
-            raise HeldError(f"the hub of run {self.run}: {who} has been at the controls; take over")
+            raise LeaseHeldError(f"the hub of run {self.run}: {who} has been at the controls; take over")
         self.sent.append((verb, args, generation))
         identity = f"c{len(self.sent)}"
         self.feed([Command(identity, verb, args, generation, 0.0, "operator ana")])
@@ -119,16 +119,16 @@ class FakeSource:
         """Somebody takes the run; not `told`: the frame that says so has not come yet."""
         self.holder = session
         if told:
-            self.feed([Writer("operator bo", session, START, START + 120)])
+            self.feed([Lease("operator bo", session, START, START + 120)])
 
     def take_lease(self) -> str:
         former, self.holder = self.holder, ""
         self.taken.append(former)
-        self.feed([Writer("operator ana", self.session, START, START + 120)])
+        self.feed([Lease("operator ana", self.session, START, START + 120)])
         return former
 
     def release_lease(self) -> None:
-        self.feed([Writer()])
+        self.feed([Lease()])
 
     def close(self) -> None:
         self.closed = True

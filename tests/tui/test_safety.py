@@ -9,7 +9,7 @@ from console.tui.app import ConsoleApp
 from console.tui.dialogs.confirm import ConfirmScreen
 from console.tui.present import lease
 from console.tui.screens.live.screen import LiveScreen
-from driftline.frames import Writer
+from driftline.frames import Lease
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.synthetic import START
 
@@ -27,10 +27,10 @@ async def test_the_header_names_who_holds_the_run(running: Running):
         source.hold("bo@box:41")
         await settle(pilot)
         assert screen_text(pilot).splitlines()[0].rstrip().endswith("RW held by bo@box")
-        source.feed([Writer()])
+        source.feed([Lease()])
         await settle(pilot)
         assert screen_text(pilot).splitlines()[0].rstrip().endswith("RW")
-        source.feed([Writer("operator ana", source.session, START, START + 120)])
+        source.feed([Lease("operator ana", source.session, START, START + 120)])
         await settle(pilot)
         assert screen_text(pilot).splitlines()[0].rstrip().endswith("RW")
 
@@ -53,7 +53,7 @@ async def test_a_viewer_sees_who_acts(running: Running):
     ],
 )
 def test_a_holder_is_told_as_shortly_as_it_can_be(session: str, own: str, words: str):
-    assert lease.short(Writer("operator bo", session, START, START), own) == words
+    assert lease.short(Lease("operator bo", session, START, START), own) == words
 
 
 async def test_a_run_in_other_hands_is_taken_over_only_by_a_button_that_says_so(running: Running):

@@ -26,7 +26,7 @@ from engine.types import (
     EngineSample,
     Group,
     PauseReport,
-    Place,
+    ProcessLocation,
     RolloutRequest,
     Sequence,
     SyncReport,
@@ -35,7 +35,7 @@ from engine.weights.transport import SharedMemory
 
 LIMIT_S = 30.0
 METHODS = (
-    "place", "start", "watch", "sample", "close", "generate", "pause", "resume", "sync", "release", "set_fix",
+    "location", "start", "watch", "sample", "close", "generate", "pause", "resume", "sync", "release", "set_fix",
     "fix_states", "drain",
 )  # fmt: skip
 HOW = {"async-scheduling-off": "engine_restart", "inflight-keep": "next_sync", "fp32-lm-head": "next_sync"}
@@ -102,8 +102,8 @@ class Scripted:
         for method in METHODS:
             setattr(self, method, Remote(self, method))
 
-    async def do_place(self) -> Place:
-        return Place(pid=0, node="not this machine")  # so that no process is held for it
+    async def do_location(self) -> ProcessLocation:
+        return ProcessLocation(pid=0, node="not this machine")  # so that no process is held for it
 
     async def do_start(self) -> EngineInfo | EngineError:
         await self.loaded.wait()

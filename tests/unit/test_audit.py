@@ -114,14 +114,14 @@ def test_ten_thousand_refusals_are_two_lines_with_the_exact_count() -> None:
     refusals = Refusals()
     notes = []
     for number in range(10_000):
-        notes += refusals.note("role", "viewer local", "no", Now(1.0, 1.0 + number / 1e6))
+        notes += refusals.count("role", "viewer local", "no", Now(1.0, 1.0 + number / 1e6))
     assert [note.entry.data["count"] for note in notes] == [1]
-    notes += refusals.due(Now(2.0, 2.0))
-    notes += refusals.due(Now(20.0, 2.0 + REPEAT_SECONDS))
+    notes += refusals.due_notes(Now(2.0, 2.0))
+    notes += refusals.due_notes(Now(20.0, 2.0 + REPEAT_SECONDS))
     assert [note.entry.data["count"] for note in notes] == [1, 9999]
     for number in range(5000):
-        refusals.note("role", f"viewer {number}", "no", Now(30.0, 30.0))
-    assert len(refusals._told) <= 1026, "who is refused cannot fill the memory either"
+        refusals.count("role", f"viewer {number}", "no", Now(30.0, 30.0))
+    assert len(refusals._recorded_at) <= 1026, "who is refused cannot fill the memory either"
 
 
 def test_a_hub_remembers_orders_ends_refusals_and_key_changes(hub: Hub) -> None:

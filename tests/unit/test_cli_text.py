@@ -15,7 +15,7 @@ from console.formatting import short, to_json
 from console.status.progress import Progress
 from console.status.step_lines import HEADER_EVERY, Lines
 from console.status.summary import Summary, document, line, summarise
-from driftline.frames import Ack, Command, EngineState, Event, Frame, Metrics, RunState, Stamped, Writer, encode
+from driftline.frames import Ack, Command, EngineState, Event, Frame, Lease, Metrics, RunState, Stamped, encode
 
 
 def state(status: str = "running", **fields: object) -> RunState:
@@ -80,7 +80,7 @@ def test_the_status_line() -> None:
 
 
 def test_the_status_line_names_who_holds_the_run() -> None:
-    holder = Writer("operator ana", "ana@box:812", 1.0, 121.0)
+    holder = Lease("operator ana", "ana@box:812", 1.0, 121.0)
     summary = summarise([NUMBERS, state(), holder])
     assert line("demo-7f3a", summary, live=True).endswith("running held by ana@box")
     told = document("demo-7f3a", "runs/demo-7f3a", summary, live=True)["writer"]
@@ -88,7 +88,7 @@ def test_the_status_line_names_who_holds_the_run() -> None:
     # Nobody holds a run that is over, or that was given back.
     assert document("demo-7f3a", "runs/demo-7f3a", summary, live=False)["writer"] is None
     assert "held" not in line("demo-7f3a", summary, live=False)
-    assert "held" not in line("demo-7f3a", summarise([Writer()], summary), live=True)
+    assert "held" not in line("demo-7f3a", summarise([Lease()], summary), live=True)
 
 
 @pytest.mark.parametrize(

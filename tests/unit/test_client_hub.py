@@ -23,11 +23,11 @@ from driftline.frames import (
     EngineState,
     Event,
     FixState,
+    Lease,
     Metrics,
     RunState,
     Stamped,
     Tokens,
-    Writer,
 )
 from driftline.journal.journal import read
 from driftline.keys import Keys, add, load, new_pair
@@ -324,7 +324,7 @@ def test_garbage_on_every_socket_changes_nothing(hub: Hub, operator: Client, tra
 def test_a_bad_frame_becomes_an_event_and_the_rest_goes_on(hub: Hub, trainer: Probe) -> None:
     head = Client(*attach(hub.run, "viewer"))
     start = head.snapshot().head
-    trainer._ring.put(b"\x92\xa1zjunk")
+    trainer._ring.add(b"\x92\xa1zjunk")
     trainer.send(Command("1", "stop"))  # a producer may not order anything
     trainer.ack("never-heard-of", "applied")
     trainer.emit({"a": 1.0}, step=5)
@@ -350,7 +350,7 @@ def test_snapshot_holds_the_newest_of_each(hub: Hub, trainer: Probe, operator: C
     assert trainer.flush(PATIENCE)
     snapshot = operator.snapshot()
     frames = [s.frame() for s in snapshot.states]
-    assert {type(f) for f in frames} - {Writer} == {RunState, EngineState, FixState}
+    assert {type(f) for f in frames} - {Lease} == {RunState, EngineState, FixState}
     assert [f.step for f in frames if isinstance(f, RunState)] == [2]
     assert sorted(f.engine for f in frames if isinstance(f, EngineState)) == ["engine-0", "engine-1"]
     assert all(f.version == 2 for f in frames if isinstance(f, EngineState))
@@ -447,7 +447,7 @@ def test_command_from_wish_to_applied(hub: Hub, trainer: Probe, operator: Client
     page = operator.page(start + 1)
     frames = [(s.producer, type(s.frame())) for s in page.frames]
     told_all = [("hub", Command), ("hub", Ack), ("trainer", Ack), ("trainer", Ack)]
-    assert frames == [("hub", Writer), *told_all], "everybody sees all of it, and who is at the controls"
+    assert frames == [("hub", Lease), *told_all], "everybody sees all of it, and who is at the controls"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from driftline.frames import (
     floats,
     ints,
 )
-from driftline.hub.retention import Keep
+from driftline.hub.retention import RetentionPolicy
 from driftline.journal.journal import Journal, Record, read, record_encoder, segments
 from driftline.journal.records import first_seq
 from driftline.producer.probe import Probe
@@ -246,7 +246,7 @@ def test_a_live_runs_open_segment_is_left_alone_and_retention_waits(hub: Hub) ->
     hub.kill()
     hub.start()
     assert [note.segment for note in compact(hub.run)] == [1]
-    keep = Keep(hours=1e-9, compacted=True)
+    keep = RetentionPolicy(hours=1e-9, compacted=True)
     assert hub.stop() == 0
     journal = Journal(hub.run.journal)
     try:

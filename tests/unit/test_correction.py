@@ -149,7 +149,7 @@ def test_a_correction_is_wanted_at_once_and_in_force_between_two_steps_only(rig:
     rig.probe.wait(lambda: rig.report.run.correction_requested == "tis")
     assert rig.control.correction == "off"
     assert [ack.state for ack in rig.probe.acks(command)] == ["accepted"]
-    rig.control.rest()
+    rig.control.between_steps()
     ack = rig.probe.answer(command)
     assert (ack.state, ack.data) == ("applied", {"effective": "tis", "since_step": 8})
     assert rig.control.correction == "tis"
@@ -161,7 +161,7 @@ def test_a_correction_is_wanted_at_once_and_in_force_between_two_steps_only(rig:
 def test_who_overrules_the_verdict_is_on_record(rig: Rig) -> None:
     command = rig.send("correction.set", value="icepop", despite="fail: mismatch .16")
     rig.probe.wait(lambda: rig.report.run.correction_requested == "icepop")
-    rig.control.rest()
+    rig.control.between_steps()
     rig.probe.answer(command)
     (event,) = [event for event in rig.probe.of(Event) if event.kind == "correction.applied"]
     assert event.level == "warn"

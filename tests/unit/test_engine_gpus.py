@@ -9,7 +9,7 @@ import pytest
 
 from console.store.engines import Trace
 from console.tui.screens.engines.view import gpu
-from engine.actor.stats import GpuReading, Gpus
+from engine.actor.stats import GpuMonitor, GpuReading
 from tests.tui.synthetic import START, engines
 
 
@@ -63,7 +63,7 @@ class FakeNvml:
 )
 def test_only_the_engines_own_gpus_are_read(visible: str | None, asked: list[int | str], reading: GpuReading):
     nvml = FakeNvml()
-    found = Gpus(nvml, visible).read()
+    found = GpuMonitor(nvml, visible).read()
     assert nvml.asked == asked
     assert found[:2] == reading[:2]
     assert found.busy == pytest.approx(reading.busy)
@@ -74,7 +74,7 @@ def test_only_the_engines_own_gpus_are_read(visible: str | None, asked: list[int
     [("init", GpuReading()), ("handle", GpuReading()), ("memory", GpuReading()), ("use", GpuReading(46, 320, -1.0))],
 )
 def test_what_nvml_does_not_tell_is_not_made_up(broken: str, reading: GpuReading):
-    assert Gpus(FakeNvml(broken), None).read() == reading
+    assert GpuMonitor(FakeNvml(broken), None).read() == reading
 
 
 def test_the_engines_screen_says_what_is_there_and_what_is_not():

@@ -17,10 +17,10 @@ from driftline.config import EngineConfig, SamplingConfig
 from engine.actor.actor import EngineActor
 from engine.actor.epochs import Epochs, label, stamps
 from engine.actor.launch import EngineSpec
-from engine.actor.pause_reasons import Holds
+from engine.actor.pause_reasons import PauseReasons
 from engine.types import EngineError, Sequence
 from engine.weights import publish, transport
-from engine.weights.verify import Load
+from engine.weights.verify import LoadCheck
 
 # -- epochs ---------------------------------------------------------------------------------------------------------
 
@@ -48,13 +48,13 @@ def test_a_token_without_a_label_of_ours_is_an_error(spans: list[types.SimpleNam
 def test_an_epoch_is_a_stretch_without_a_change() -> None:
     epochs = Epochs(4)
     epochs.describe({"a": "off"})
-    epochs.began(1)
+    epochs.request_began(1)
     assert (epochs.label, epochs.between, epochs.following) == ("4.0", "4.-1", "4.1")
-    assert epochs.knows([0, -1])
-    assert not epochs.knows([1])  # which the core may stamp already
+    assert epochs.all_described([0, -1])
+    assert not epochs.all_described([1])  # which the core may stamp already
     epochs.enter({"a": "on"})
-    assert epochs.moved({"a": "on"}) is False
-    assert epochs.moved({"a": "off"}) is True
+    assert epochs.enter_if_changed({"a": "on"}) is False
+    assert epochs.enter_if_changed({"a": "off"}) is True
     assert epochs.label == label(4, 2)
     assert epochs.states([2, 0, -1]) == {0: {"a": "off"}, 2: {"a": "off"}}
 
@@ -86,14 +86,14 @@ def test_no_request_loses_an_epoch_and_nothing_is_kept_for_nobody(actions: list[
     for action in actions:
         if action == "begin":
             number += 1
-            epochs.began(number)
+            epochs.request_began(number)
             open_requests[number] = epochs.epoch
         elif action == "end" and open_requests:
             request = next(iter(open_requests))
             began = open_requests.pop(request)
             reachable = range(began, epochs.epoch + 1)
             assert epochs.states(reachable) == {epoch: {"n": str(epoch)} for epoch in reachable}
-            epochs.ended(request)
+            epochs.request_ended(request)
         elif action == "switch":
             epochs.enter({"n": str(epochs.epoch + 1)})
         oldest = min(open_requests.values(), default=epochs.epoch)
@@ -104,25 +104,25 @@ def test_no_request_loses_an_epoch_and_nothing_is_kept_for_nobody(actions: list[
 
 
 def test_an_engine_stands_until_every_reason_is_gone() -> None:
-    holds = Holds()
-    assert not holds.standing
+    holds = PauseReasons()
+    assert not holds.active
     assert holds.pause(0.0)
     holds.held, holds.damaged = True, "a load failed"
     assert holds.resume()
     assert holds.release()
-    assert holds.standing
+    assert holds.active
     holds.damaged = ""
-    assert not holds.standing
+    assert not holds.active
 
 
 def test_pausing_twice_renews_the_lease_and_ending_twice_does_nothing() -> None:
-    holds = Holds()
+    holds = PauseReasons()
     assert (holds.pause(10.0), holds.pause(20.0)) == (True, False)
-    assert (holds.left(12.0), holds.left(25.0)) == (8.0, 0.0)
+    assert (holds.lease_left(12.0), holds.lease_left(25.0)) == (8.0, 0.0)
     assert (holds.resume(), holds.resume(), holds.release()) == (True, False, False)
-    assert holds.left(12.0) is None
+    assert holds.lease_left(12.0) is None
     holds.pause(0.0)
-    assert holds.left(12.0) is None  # without a lease
+    assert holds.lease_left(12.0) is None  # without a lease
 
 
 # -- the digest -----------------------------------------------------------------------------------------------------
@@ -166,12 +166,12 @@ def test_a_segment_is_held_against_the_trainers_digest(tmp_path: Path, monkeypat
     monkeypatch.setattr("engine.weights.shared_memory.FOLDER", tmp_path)
     sent = some_weights()
     with publish.publish(sent) as manifest:
-        assert publish.check(manifest, publish.digest(sent)).keys() == sent.keys()
+        assert publish.verify_segment(manifest, publish.digest(sent)).keys() == sent.keys()
         with (tmp_path / manifest["segment"]).open("r+b") as segment:
             segment.seek(manifest["offsets"][1])
             segment.write(b"\xff")
         with pytest.raises(ValueError, match=r"the segment's digest is .*, the trainer's"):
-            publish.check(manifest, publish.digest(sent))
+            publish.verify_segment(manifest, publish.digest(sent))
 
 
 # -- what is held ---------------------------------------------------------------------------------------------------
@@ -247,10 +247,10 @@ def checkpoint(dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     return {f"{name}.weight": torch.randn(count, 2).to(dtype) for name, count in rows.items()}
 
 
-def loaded(model: Model | Turning, sent: dict[str, torch.Tensor], *, exact: bool = True) -> Load:
-    load = Load(model, exact)
+def loaded(model: Model | Turning, sent: dict[str, torch.Tensor], *, exact: bool = True) -> LoadCheck:
+    load = LoadCheck(model, exact)
     model.reload()
-    with load.watched():
+    with load.checking():
         model.load_weights(iter(sent.items()))
     return load
 

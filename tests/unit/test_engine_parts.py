@@ -290,7 +290,7 @@ def test_counters_add_up_steps() -> None:
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import engine, engine.types, engine.fixes, engine.stats", ("ray", "vllm", "torch")),
+        ("import engine, engine.types, engine.fixes, engine.actor.stats", ("ray", "vllm", "torch")),
         ("from engine import EnginePool", ("ray", "vllm")),
         ("import engine.actor.actor", ("ray", "vllm", "torch")),
     ],

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from engine.cluster.guard import Guard
-from engine.cluster.processes import Processes
+from engine.cluster.processes import ProcessGroup
 from engine.weights.shared_memory import FOLDER
 
 LIMIT_S = 60.0
@@ -27,15 +27,15 @@ PARENT = [
 TRAINER = """
 import os, subprocess, sys, time
 from engine.cluster.guard import Guard
-from engine.cluster.processes import Processes
+from engine.cluster.processes import ProcessGroup
 from engine.weights.shared_memory import FOLDER, Segment
 weights = Segment(4096)
 os.utime(FOLDER / weights.name, (0, 0))
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
-processes = Processes()
-processes.remember(child.pid)
-guard = Guard(patience=float(sys.argv[1]))
-guard.tell(processes)
+processes = ProcessGroup()
+processes.track(child.pid)
+guard = Guard(timeout=float(sys.argv[1]))
+guard.update(processes)
 print(weights.name, child.pid, guard._child.pid, flush=True)
 time.sleep(600)
 """
@@ -59,8 +59,8 @@ def parent() -> Iterator[tuple[psutil.Process, psutil.Process]]:
 def test_an_ended_process_that_nobody_has_collected_is_not_waited_for() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     try:
-        processes = Processes()
-        processes.remember(child.pid)
+        processes = ProcessGroup()
+        processes.track(child.pid)
         while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
             pass
         assert processes.end(LIMIT_S) == []  # the test's own time limit is shorter than two such waits
@@ -70,8 +70,8 @@ def test_an_ended_process_that_nobody_has_collected_is_not_waited_for() -> None:
 
 
 def test_descendants_end_too(parent: tuple[psutil.Process, psutil.Process]) -> None:
-    processes = Processes()
-    processes.remember(parent[0].pid)
+    processes = ProcessGroup()
+    processes.track(parent[0].pid)
     assert sorted(processes.end(0.1)) == sorted(process.pid for process in parent)
     psutil.wait_procs(parent, timeout=LIMIT_S)
     assert not parent[1].is_running()
@@ -79,8 +79,8 @@ def test_descendants_end_too(parent: tuple[psutil.Process, psutil.Process]) -> N
 
 
 def test_what_went_by_itself_is_not_killed(parent: tuple[psutil.Process, psutil.Process]) -> None:
-    processes = Processes()
-    processes.remember(parent[0].pid)
+    processes = ProcessGroup()
+    processes.track(parent[0].pid)
     for process in parent:
         process.kill()
     assert processes.end(LIMIT_S) == []
@@ -88,7 +88,7 @@ def test_what_went_by_itself_is_not_killed(parent: tuple[psutil.Process, psutil.
 
 def test_a_reused_pid_is_spared(parent: tuple[psutil.Process, psutil.Process]) -> None:
     dumped = {"processes": [[parent[0].pid, parent[0].create_time() - 1]], "segments": ["/etc/passwd"]}
-    processes = Processes()
+    processes = ProcessGroup()
     processes.adopt(json.loads(json.dumps(dumped)))
     assert processes.dump() == {"processes": [], "segments": []}
     assert processes.end(0.1) == []
@@ -103,9 +103,9 @@ def _wait_until_caught(number: signal.Signals, process: psutil.Process) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other platforms show neither signals nor shared memory as files")
-@pytest.mark.parametrize(("patience", "asked"), [(0.1, False), (3600.0, True)])
-def test_a_killed_trainer_leaves_nothing(patience: float, asked: bool) -> None:
-    trainer = subprocess.Popen([sys.executable, "-c", TRAINER, str(patience)], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(("timeout", "asked"), [(0.1, False), (3600.0, True)])
+def test_a_killed_trainer_leaves_nothing(timeout: float, asked: bool) -> None:
+    trainer = subprocess.Popen([sys.executable, "-c", TRAINER, str(timeout)], stdout=subprocess.PIPE, text=True)
     assert trainer.stdout is not None
     name, *pids = trainer.stdout.readline().split()
     left = [psutil.Process(int(pid)) for pid in pids]
@@ -126,7 +126,7 @@ def test_a_killed_trainer_leaves_nothing(patience: float, asked: bool) -> None:
 
 def test_a_guard_ends_with_an_orderly_close() -> None:
     guard = Guard()
-    guard.tell(Processes())
+    guard.update(ProcessGroup())
     guard.close()
     assert guard._child.returncode == 0
 
@@ -149,9 +149,9 @@ def test_what_killed_processes_shared_is_gone_with_them() -> None:
         names = [Path("/dev/shm") / name for name in sharer.stdout.readline().split()]
         assert len(names) == 2
         assert all(name.exists() for name in names)
-        dumped = Processes()
-        dumped.remember(sharer.pid)
-        processes = Processes()
+        dumped = ProcessGroup()
+        dumped.track(sharer.pid)
+        processes = ProcessGroup()
         processes.adopt(json.loads(json.dumps(dumped.dump())))
         assert processes.end(0.0) == [sharer.pid]
         assert not [name for name in names if name.exists()]

@@ -180,6 +180,6 @@ def test_a_reader_that_was_written_through_sees_again_once_it_forgets() -> None:
         dict(reader.read(manifest))["w"].fill_(7)
     with publish.publish({"w": torch.ones(4)}, lender) as manifest:
         assert torch.equal(dict(reader.read(manifest))["w"], torch.full((4,), 7.0))
-        reader.forget()
+        reader.unmap()
         assert torch.equal(dict(reader.read(manifest))["w"], torch.ones(4))
     lender.close()

@@ -12,7 +12,7 @@ import zmq
 
 from driftline.frames import MAX_BODY
 from driftline.hub import auth
-from driftline.hub.auth import DOMAIN, AuthError, Gate, Table, secure_server
+from driftline.hub.auth import DOMAIN, Authenticator, AuthError, GrantTable, secure_server
 from driftline.hub.server import Server
 from driftline.keys import Keys, load, make_run_keys
 from driftline.rundir import RunDir
@@ -44,16 +44,16 @@ def bound(context: Context, keys: Keys) -> tuple[Socket, str]:
 
 
 def test_the_self_test_passes_on_a_closed_socket_and_leaves_no_way_in(run: RunDir, context: Context) -> None:
-    keys, gate = load(run, "server"), Gate(context, Table(run.keys / "authorized"))
+    keys, gate = load(run, "server"), Authenticator(context, GrantTable(run.keys / "authorized"))
     _, endpoint = bound(context, keys)
     gate.self_test([(endpoint, zmq.DEALER)], keys.public)
     assert gate._probe_key == ""
-    assert gate.strangers == []
+    assert gate.refused_addresses == []
 
 
 def test_an_open_socket_is_found(run: RunDir, context: Context) -> None:
     """libzmq's "legacy mode": CURVE where no handler is, and no domain enforced, lets every key in."""
-    keys, gate = load(run, "server"), Gate(context, Table(run.keys / "authorized"))
+    keys, gate = load(run, "server"), Authenticator(context, GrantTable(run.keys / "authorized"))
     elsewhere: Context = zmq.Context()
     try:
         socket: Socket = elsewhere.socket(zmq.ROUTER)
@@ -69,7 +69,7 @@ def test_an_open_socket_is_found(run: RunDir, context: Context) -> None:
 
 
 def test_a_socket_that_lets_nobody_in_is_found(run: RunDir, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys, gate = load(run, "server"), Gate(context, Table(run.keys / "authorized"))
+    keys, gate = load(run, "server"), Authenticator(context, GrantTable(run.keys / "authorized"))
     _, endpoint = bound(context, keys)
     with monkeypatch.context() as patch:
         patch.setattr(gate, "_user", lambda request: "")
@@ -85,8 +85,8 @@ def test_a_hub_that_is_open_does_not_run(run: RunDir) -> None:
     """The whole process, with a gate that knows everybody: one sentence, exit code 1, no connection file."""
     code = (
         "import sys\n"
-        "from driftline.hub.auth import Gate\n"
-        "Gate._user = lambda self, request: 'anybody'\n"
+        "from driftline.hub.auth import Authenticator\n"
+        "Authenticator._user = lambda self, request: 'anybody'\n"
         "from driftline.hub.__main__ import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )

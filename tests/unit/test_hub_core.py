@@ -15,10 +15,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from driftline import wire
 from driftline.audit import Entry
-from driftline.frames import TERMINAL, Ack, Command, Event, Metrics, Verb, Writer, decode, encode
-from driftline.hub.core import Core, Saved
+from driftline.frames import TERMINAL, Ack, Command, Event, Lease, Metrics, Verb, decode, encode
+from driftline.hub.core import Core, SavedCore
 from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
-from driftline.hub.producer_tails import LIVES, MOST
+from driftline.hub.producer_tails import ENTRIES_KEPT, INCARNATIONS_KEPT
 from driftline.journal.journal import Record, record_decoder
 from driftline.keys import Grant
 
@@ -48,7 +48,7 @@ class Machine(RuleBasedStateMachine):
         self.requests = 0
         self.asked: dict[int, str] = {}
         self.by: dict[str, Grant] = {}
-        self.held = Writer()
+        self.held = Lease()
         self.taking = False
         self.notes: list[Entry] = []
         self.checkpoint: tuple[int, bytes] | None = None
@@ -106,7 +106,7 @@ class Machine(RuleBasedStateMachine):
                         self.durable(self.asked[reply.id])
                     if isinstance(reply, wire.Refusal) and reply.kind == wire.HELD:
                         number = self.asked[reply.id]
-                        assert not self.may_act(self.by[number].who, self.commands[number]), "refused for a reason"
+                        assert not self.may_act(self.by[number].identity, self.commands[number]), "refused for a reason"
                     self.answers[reply.id] = reply
                 case Sync(seq=seq):
                     assert seq == len(self.disk)
@@ -115,13 +115,13 @@ class Machine(RuleBasedStateMachine):
                 case SendPage():
                     raise AssertionError("nobody asked for a page")
 
-    def holder(self) -> Writer:
+    def holder(self) -> Lease:
         """Who holds the run by what the journal says, and nothing else."""
-        return self.held if self.held.until > self.time else Writer()
+        return self.held if self.held.until > self.time else Lease()
 
     def may_act(self, who: str, command: Command) -> bool:
         holder = self.holder()
-        return command.verb == "mark" or holder == Writer() or (holder.issuer, holder.session) == (who, command.session)
+        return command.verb == "mark" or holder == Lease() or (holder.issuer, holder.session) == (who, command.session)
 
     def check_writer(self, write: Write) -> None:
         """One writer at a time: looked at as each frame is written, with the frames before it."""
@@ -131,19 +131,19 @@ class Machine(RuleBasedStateMachine):
                 if command.verb != "mark" and command.session:
                     holder = self.holder()
                     assert (holder.issuer, holder.session) == (command.issuer, command.session), "who acts, holds"
-            case Writer() as writer:
+            case Lease() as writer:
                 before, self.held = self.holder(), writer
                 same = (before.issuer, before.session) == (writer.issuer, writer.session)
-                assert writer.session or writer == Writer(), "nobody, or somebody with a name"
+                assert writer.session or writer == Lease(), "nobody, or somebody with a name"
                 assert writer.until <= self.time + wire.LEASE_SECONDS
-                if before != Writer() and same:
+                if before != Lease() and same:
                     assert (writer.since, write.audit) == (before.since, None)
                     assert writer.until > before.until
-                elif writer != Writer():
-                    assert before == Writer() or self.taking, "nobody loses it but to who takes it"
+                elif writer != Lease():
+                    assert before == Lease() or self.taking, "nobody loses it but to who takes it"
                     assert write.audit is not None
                     assert write.audit.kind == "writer.taken"
-                    assert bool(write.audit.data.get("former")) == (before != Writer())
+                    assert bool(write.audit.data.get("former")) == (before != Lease())
 
     def durable(self, command: str) -> None:
         found = [r.seq for r in self.records() if isinstance(f := r.frame(), Command) and f.id == command]
@@ -265,26 +265,26 @@ class Machine(RuleBasedStateMachine):
         (grant, name), before = session, self.holder()
         self.requests += 1
         number, self.taking = self.requests, action == "take"
-        request = wire.WriterRequest(number, name, action)  # type: ignore[arg-type]
+        request = wire.LeaseRequest(number, name, action)  # type: ignore[arg-type]
         self.do(self.core.on_request(b"client", grant, wire.pack(request), self.now()))
         self.taking = False
         reply, holder = self.answers.get(number), self.holder()
         if isinstance(reply, wire.Refusal):
             assert self.disk_full or "too many" in reply.reason
             return
-        assert isinstance(reply, wire.WriterReply), "it is answered at once"
-        mine = (before.issuer, before.session) == (grant.who, name)
+        assert isinstance(reply, wire.LeaseReply), "it is answered at once"
+        mine = (before.issuer, before.session) == (grant.identity, name)
         match action:
             case "take":
                 assert reply.mine
-                assert (holder.issuer, holder.session) == (grant.who, name)
-                assert reply.former == ("" if mine or before == Writer() else f"{before.issuer} ({before.session})")
+                assert (holder.issuer, holder.session) == (grant.identity, name)
+                assert reply.former == ("" if mine or before == Lease() else f"{before.issuer} ({before.session})")
             case "renew":
                 assert reply.mine == mine
                 assert mine or holder == before
             case "release":
                 assert not reply.mine
-                assert holder == (Writer() if mine else before)
+                assert holder == (Lease() if mine else before)
 
     @rule(number=ids)
     def ask_again(self, number: str) -> None:
@@ -340,7 +340,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(2):
             self.time += 60.0
             self.wait(0.5)
-        assert self.held == Writer(), "a silent holder loses it, and everybody is told"
+        assert self.held == Lease(), "a silent holder loses it, and everybody is told"
         for producer in self.producers.values():
             assert not producer.pending
             assert producer.acked == producer.numbered
@@ -356,7 +356,7 @@ class Machine(RuleBasedStateMachine):
 
 def knowledge(core: Core) -> object:
     """What a core has from the journal, in an order that does not depend on who greeted last."""
-    saved = msgspec.msgpack.decode(core.save(), type=Saved)
+    saved = msgspec.msgpack.decode(core.save(), type=SavedCore)
     tails = sorted((name, number, tail) for name, number, tail in saved.tails if tail.last or tail.dropped)
     return msgspec.structs.replace(saved, tails=tails, states=sorted(saved.states))
 
@@ -512,14 +512,14 @@ def test_tails_are_bounded_and_the_connected_ones_stay() -> None:
     for incarnation in range(2, 1000):
         greet("trainer", incarnation, b"p")
         assert frame(incarnation, 1, b"p") == 1
-    assert len(core._tails) == LIVES
+    assert len(core._tails) == INCARNATIONS_KEPT
     assert frame(1, 1, b"first") == 0, "what is connected is never forgotten: no frame twice"
-    for incarnation in range(1000 - LIVES + 1, 1000):
+    for incarnation in range(1000 - INCARNATIONS_KEPT + 1, 1000):
         assert greet("trainer", incarnation, b"q") == 1, "nor are the newest"
     assert greet("trainer", 500, b"q", first=8) == 7, "one long gone goes on where it says it is"
-    for number in range(2 * MOST):
+    for number in range(2 * ENTRIES_KEPT):
         greet(f"engine-{number}", 1, b"r")
-    assert len(core._tails) <= MOST
+    assert len(core._tails) <= ENTRIES_KEPT
     assert frame(1, 1, b"first") == 0
 
 
@@ -707,7 +707,7 @@ REQUESTS = (
     wire.PageRequest(3, 1, 256, True),
     wire.AcksRequest(4, "c1", 0),
     wire.CommandRequest(5, Command("c1", "fix.set", {"fix": "fp32-lm-head", "value": "on"}, 3, 40.0, "", "a@b:1")),
-    wire.WriterRequest(6, "a@b:1", "take"),
+    wire.LeaseRequest(6, "a@b:1", "take"),
 )
 
 

@@ -9,7 +9,7 @@ from driftline import wire
 from driftline.frames import Ack, Command, EngineState, encode
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Note, Now, ToClient, ToProducer, Write
-from driftline.hub.limits import AFTER_RESTART, Buckets, Limits, Rate
+from driftline.hub.limits import AFTER_RESTART, Limits, Rate, RateLimiter
 from driftline.journal.journal import record_decoder
 from driftline.keys import Grant
 
@@ -92,10 +92,10 @@ def test_a_flood_of_requests_is_refused_with_its_id() -> None:
 
 def test_a_restart_gives_half_a_burst_not_a_whole_one() -> None:
     rate = Rate(10.0, 50.0)
-    first, later = Buckets(rate), Buckets(rate, AFTER_RESTART)
-    assert sum(first.take("k", 1.0) for _ in range(100)) == 50
-    assert sum(later.take("k", 1.0) for _ in range(100)) == 25
-    assert sum(later.take("k", 2.0) for _ in range(100)) == 10
+    first, later = RateLimiter(rate), RateLimiter(rate, AFTER_RESTART)
+    assert sum(first.allow("k", 1.0) for _ in range(100)) == 50
+    assert sum(later.allow("k", 1.0) for _ in range(100)) == 25
+    assert sum(later.allow("k", 2.0) for _ in range(100)) == 10
     for epoch, allowed in ((1, 8), (2, 4)):
         core = Core("r", epoch, Limits(requests=Rate(1.0, 8.0)))
         now = Now(1.0, 1.0)
@@ -107,11 +107,11 @@ def test_a_restart_gives_half_a_burst_not_a_whole_one() -> None:
 @given(st.lists(st.floats(-5.0, 5.0), max_size=200))
 def test_no_clock_gives_more_than_the_rate(steps: list[float]) -> None:
     """Also one that goes backwards."""
-    buckets, at, forward, taken = Buckets(Rate(10.0, 20.0)), 0.0, 0.0, 0
+    buckets, at, forward, taken = RateLimiter(Rate(10.0, 20.0)), 0.0, 0.0, 0
     for step in steps:
         at += step
         forward += max(step, 0.0)
-        while buckets.take("k", at):
+        while buckets.allow("k", at):
             taken += 1
     assert taken <= 20 + 10 * forward + 1
 
@@ -122,7 +122,7 @@ def test_the_table_of_commands_is_bounded_and_nothing_takes_effect_twice() -> No
     for number in range(1000):
         assert isinstance(desk.command(number, seconds=10.0), wire.CommandReply | wire.Refusal)
         desk.time += 0.5
-        assert len(desk.core._desk._lives) <= 100
+        assert len(desk.core._commands._tracked) <= 100
     assert len(desk.applied) == 1000
     # Whatever was forgotten is past its deadline: repeating it has no effect.
     for number in range(1000):
@@ -138,7 +138,7 @@ def test_the_table_of_commands_is_bounded_and_nothing_takes_effect_twice() -> No
 
 def test_acks_and_states_are_bounded_and_a_late_end_still_counts() -> None:
     desk = Desk(Limits(acks_kept=10, states_kept=20))
-    desk.core._desk.owner = "nobody"  # so that the test itself is the one who answers
+    desk.core._commands.owner = "nobody"  # so that the test itself is the one who answers
     desk.command(1)
     for _ in range(500):
         desk.frame(encode(Ack("c1", "accepted", 1.0)))
@@ -158,7 +158,7 @@ def test_a_journal_with_more_commands_than_a_hub_keeps() -> None:
     first = Desk(Limits(commands=Rate(1e9, 1e9), commands_kept=10_000))
     core = Core("r", 2, Limits(commands_kept=50))
     for number in range(500):
-        core._desk.restore(Command(f"c{number}", "mark", {}, -1, 1000.0))
-        core._desk.restore(Ack(f"c{number}", "applied", 1.0))
+        core._commands.restore(Command(f"c{number}", "mark", {}, -1, 1000.0))
+        core._commands.restore(Ack(f"c{number}", "applied", 1.0))
     first.do(core.on_tick(Now(2000.0, 1.0)))
-    assert len(core._desk._lives) <= 50
+    assert len(core._commands._tracked) <= 50

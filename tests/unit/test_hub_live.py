@@ -14,9 +14,9 @@ from driftline import rundir, wire
 from driftline.audit import entries
 from driftline.client import Client, Feed, RefusedError, attach
 from driftline.hub import auth, server
-from driftline.hub.auth import Table
+from driftline.hub.auth import GrantTable
 from driftline.hub.effects import Publish
-from driftline.hub.live_socket import INVENTED, Live
+from driftline.hub.live_socket import UNKNOWN_TOPICS_ALLOWED, LiveSocket
 from driftline.keys import Grant, add, load, make_run_keys
 from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
@@ -45,7 +45,7 @@ def test_nobody_gets_the_subscription_of_another(context: Context) -> None:
         socket.linger = 0
         return socket
 
-    live = Live(make, lambda frame: operator, "127.0.0.1", "")
+    live = LiveSocket(make, lambda frame: operator, "127.0.0.1", "")
     sly, honest, accomplice = (context.socket(zmq.XSUB) for _ in range(3))
     for one in (sly, honest, accomplice):
         one.linger = 0
@@ -75,14 +75,14 @@ def test_who_asks_for_beacons_has_come_and_who_asks_for_else_has_not(context: Co
         socket.linger = 0
         return socket
 
-    live = Live(make, lambda frame: Grant("viewer", "v", "v"), "127.0.0.1", "")
+    live = LiveSocket(make, lambda frame: Grant("viewer", "v", "v"), "127.0.0.1", "")
     one = context.socket(zmq.XSUB)
     one.linger = 0
     one.connect(live.endpoint)
-    for message, came in ((b"\1metrics", False), (b"\1beacon", True), (b"\0beacon", False), (b"\1beacons", False)):
+    for message, new in ((b"\1metrics", False), (b"\1beacon", True), (b"\0beacon", False), (b"\1beacons", False)):
         one.send(message)
         until(lambda: bool(live.socket.poll(0)), "the message to arrive")
-        assert live.subscriptions().came == came, message
+        assert live.subscriptions().new_listener == new, message
 
 
 def test_who_has_come_hears_a_beacon_before_the_next_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_who_has_come_hears_a_beacon_before_the_next_is_due(tmp_path: Path, monk
 def test_a_ban_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunDir(tmp_path)
     make_run_keys(run)
-    table, public = Table(run.keys / "authorized"), load(run, "viewer").public
+    table, public = GrantTable(run.keys / "authorized"), load(run, "viewer").public
     before = table.grant(public)
     assert table.ban(public) == before is not None
     assert table.grant(public) is None
@@ -137,7 +137,7 @@ def test_who_breaks_the_protocol_is_banned_and_the_others_lose_nothing(hub: Hub,
         for step in range(300):
             probe.emit({"a": 1.0}, step=step)
             if step == 100:
-                for number in range(2 * INVENTED if how != "no subscription" else 1):
+                for number in range(2 * UNKNOWN_TOPICS_ALLOWED if how != "no subscription" else 1):
                     sly.send(b"\1topic-%d" % number if how != "no subscription" else b"\5hello")
         until(lambda: not known(), "the ban")
         assert probe.flush(PATIENCE)

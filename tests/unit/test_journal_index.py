@@ -14,7 +14,7 @@ import pytest
 
 import driftline.journal.journal as journal_module
 from driftline.frames import Metrics, Tokens, encode
-from driftline.hub.retention import Keep
+from driftline.hub.retention import RetentionPolicy
 from driftline.journal import index as sidecar
 from driftline.journal.disk import Disk
 from driftline.journal.journal import Journal, JournalError, Record, read, record_decoder, record_encoder, segments
@@ -53,7 +53,7 @@ def write(journal: Journal, memory: Sum | None, count: int, every: int = 3) -> N
 
 def opened(folder: Path) -> tuple[Journal, Sum]:
     memory = Sum()
-    return Journal(folder, memory=memory), memory
+    return Journal(folder, state=memory), memory
 
 
 def paged(journal: Journal, start: int = 1, tokens: bool = True) -> list[int]:
@@ -152,7 +152,7 @@ def test_a_wrong_index_found_while_paging_is_made_again(tmp_path: Path) -> None:
     data[50] ^= 4  # the body: only the head is looked at when the journal is opened
     path.write_bytes(data)
     assert paged(again) == list(range(1, 101))
-    assert sidecar.load(segments(tmp_path)[0]) is not None
+    assert sidecar.load_index(segments(tmp_path)[0]) is not None
     again.close()
 
 
@@ -188,7 +188,7 @@ def test_retention_takes_whole_old_segments_and_nothing_else(tmp_path: Path) -> 
     size = sum(path.stat().st_size for path in segments(tmp_path))
     assert journal.expired(0, float("-inf"), lambda _: False) == [], "nobody asked"
     assert journal.expired(size, float("-inf"), lambda _: False) == []
-    limits = Keep(gb=float("inf"), hours=float("inf"))  # as TOML may say it
+    limits = RetentionPolicy(gb=float("inf"), hours=float("inf"))  # as TOML may say it
     assert limits.expired(journal, RunDir(tmp_path), journal.now) == []
     gone = journal.expired(size // 2, float("-inf"), lambda _: False)
     journal.delete(gone)
@@ -266,7 +266,7 @@ def test_a_wall_clock_that_jumps_makes_no_segment_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
     """Set right by three years while the run goes on; what is kept for an hour must not go for that."""
-    run, keep = RunDir(tmp_path), Keep(hours=1.0)
+    run, keep = RunDir(tmp_path), RetentionPolicy(hours=1.0)
     journal, memory = opened(run.journal)
     write(journal, memory, 100)
     wall = time.time
@@ -292,9 +292,9 @@ class FailingDisk(Disk):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         super().sync(fd)
 
-    def again(self, fd: int, start: int, end: int) -> None:
+    def rewrite(self, fd: int, start: int, end: int) -> None:
         self.again_from.append((start, end))
-        super().again(fd, start, end)
+        super().rewrite(fd, start, end)
 
 
 def test_what_a_failed_sync_may_have_lost_is_written_again(tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def in_thread(journal: Journal, failures: list[JournalError]) -> threading.Threa
 @pytest.mark.usefixtures("small")
 def test_a_writer_that_is_deferred_does_not_wait_for_a_disk_that_is_stuck(tmp_path: Path) -> None:
     disk, memory = StuckDisk(), Sum()
-    journal = Journal(tmp_path, memory=memory, disk=disk)
+    journal = Journal(tmp_path, state=memory, disk=disk)
     journal.deferred = True
     failures: list[JournalError] = []
     write(journal, memory, 5)
@@ -403,7 +403,7 @@ def test_a_writer_that_is_deferred_does_not_wait_for_a_disk_that_is_stuck(tmp_pa
 @pytest.mark.usefixtures("small")
 def test_a_disk_that_does_not_sync_what_was_left_is_not_left_more_and_more(tmp_path: Path) -> None:
     disk, memory = FailingDisk(), Sum()
-    journal = Journal(tmp_path, memory=memory, disk=disk)
+    journal = Journal(tmp_path, state=memory, disk=disk)
     journal.deferred = True
     disk.failing = True
     with pytest.raises(JournalError, match=r"000001\.rlj: Input/output error"):

@@ -219,7 +219,7 @@ def test_import_of_the_package_is_light() -> None:
 def test_the_ring_keeps_the_newest_within_its_bound_and_counts_the_rest() -> None:
     ring = Ring(10_000)
     for number in range(1000):
-        ring.put(b"%0100d" % number)
+        ring.add(b"%0100d" % number)
         assert ring.bytes <= 10_000
     kept = ring.pending
     assert kept == [b"%0100d" % number for number in range(1000 - len(kept), 1000)]
@@ -229,34 +229,34 @@ def test_the_ring_keeps_the_newest_within_its_bound_and_counts_the_rest() -> Non
 def test_numbered_frames_are_never_dropped_and_leave_room() -> None:
     ring = Ring(10_000)
     for number in range(200):
-        ring.put(b"%0100d" % number)
-        ring.number()
+        ring.add(b"%0100d" % number)
+        ring.assign_numbers()
     window = ring.numbered
     assert 0 < window <= 10_000 // 4 // 100 + 1
-    assert [ring.get(n) for n in range(1, window + 1)] == [b"%0100d" % n for n in range(window)]
+    assert [ring.frame(n) for n in range(1, window + 1)] == [b"%0100d" % n for n in range(window)]
     for number in range(500):
-        ring.put(b"%0100d" % number)
+        ring.add(b"%0100d" % number)
     assert ring.numbered == window
-    assert ring.get(1) == b"%0100d" % 0
+    assert ring.frame(1) == b"%0100d" % 0
     ring.ack(window)
-    assert ring.get(1) is None
-    assert ring.number() > window
+    assert ring.frame(1) is None
+    assert ring.assign_numbers() > window
 
 
 def test_a_frame_larger_than_the_ring_is_dropped_not_kept() -> None:
     ring = Ring(1000)
-    ring.put(b"x" * 5000)
+    ring.add(b"x" * 5000)
     assert (ring.bytes, ring.dropped) == (0, 1)
-    ring.put(b"y")
-    assert ring.number() == 1
-    assert ring.get(1) == b"y"
+    ring.add(b"y")
+    assert ring.assign_numbers() == 1
+    assert ring.frame(1) == b"y"
 
 
 def test_the_window_is_bounded_in_frames() -> None:
     ring = Ring(1 << 30)
     for _ in range(WINDOW_FRAMES + 10):
-        ring.put(b"x")
-    assert ring.number() == WINDOW_FRAMES
+        ring.add(b"x")
+    assert ring.assign_numbers() == WINDOW_FRAMES
 
 
 FRAMES: dict[str, Frame] = {
@@ -275,12 +275,12 @@ def test_what_matters_least_goes_first_and_is_counted_by_topic() -> None:
     ring = Ring(sum(10 * (len(body) + 64) for body in bodies.values()))
     for topic in reversed(FRAMES):
         for _ in range(10):
-            ring.put(bodies[topic])
+            ring.add(bodies[topic])
     assert (ring.drops, ring.dropped) == ({}, 0)
     order = [encode(frame) for topic, frame in reversed(FRAMES.items()) for _ in range(10)]
     assert ring.pending == order, "what is not dropped keeps its order"
     while ring.drops.get("event", 0) < 10:
-        ring.put(bodies["ack"])
+        ring.add(bodies["ack"])
         drops = ring.drops
         gone = [topic for topic in FRAMES if drops.get(topic, 0) == 10]
         assert gone == list(FRAMES)[: len(gone)], "a topic is touched once all below it are gone"
@@ -288,19 +288,19 @@ def test_what_matters_least_goes_first_and_is_counted_by_topic() -> None:
         assert sum(drops.values()) == ring.dropped
     assert "ack" not in ring.drops
     assert {body for body in ring.pending} == {bodies["ack"]}
-    ring.number()
+    ring.assign_numbers()
     for _ in range(500):
-        ring.put(bodies["ack"])
+        ring.add(bodies["ack"])
     assert ring.drops["ack"] > 0, "an endless flood of acks is bounded too"
 
 
 def test_a_wanted_fix_state_outlives_engine_states() -> None:
     fix = encode(FixState("f", "on", 1, "operator local", 1.0, "live", ()))
     ring = Ring(2000)
-    ring.put(fix)
+    ring.add(fix)
     for _ in range(100):
-        ring.put(encode(FRAMES["state"]))
-        ring.put(encode(FRAMES["event"]))
+        ring.add(encode(FRAMES["state"]))
+        ring.add(encode(FRAMES["event"]))
     assert fix in ring.pending
 
 
@@ -310,14 +310,14 @@ def test_the_ring_counts_every_frame_exactly_once(steps: list[tuple[str, int]]) 
     for what, amount in steps:
         match what:
             case "put":
-                ring.put(b"x" * amount)
+                ring.add(b"x" * amount)
                 put += 1
             case "number":
-                ring.number()
+                ring.assign_numbers()
             case "ack":
                 ring.ack(ring.acked + amount % 8)
         waiting = len(ring.pending)
-        assert ring.dropped + ring.numbered + waiting == put == ring.put_count
+        assert ring.dropped + ring.numbered + waiting == put == ring.added_count
         assert ring.taken_count == ring.dropped + ring.numbered
         assert set(ring._window) == set(range(ring.acked + 1, ring.numbered + 1))
         held = [*ring.pending, *ring._window.values()]
@@ -330,17 +330,17 @@ def test_the_ring_is_exact_under_threads() -> None:
     old = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        threads = [threading.Thread(target=lambda: [ring.put(b"x" * 50) for _ in range(count)]) for _ in range(4)]
+        threads = [threading.Thread(target=lambda: [ring.add(b"x" * 50) for _ in range(count)]) for _ in range(4)]
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
-            ring.ack(ring.number())
+            ring.ack(ring.assign_numbers())
         for thread in threads:
             thread.join()
         while ring.pending:
-            ring.ack(ring.number())
+            ring.ack(ring.assign_numbers())
     finally:
         sys.setswitchinterval(old)
-    assert ring.put_count == 4 * count == ring.numbered + ring.dropped
+    assert ring.added_count == 4 * count == ring.numbered + ring.dropped
     assert ring.acked == ring.numbered
     assert ring.bytes == 0

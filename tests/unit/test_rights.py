@@ -175,7 +175,7 @@ def test_keys_are_made_listed_and_revoked(run: RunDir, capsys: pytest.CaptureFix
     assert not path.exists()
     assert (run.keys / "viewer.key").exists()
     grants = read_authorized(run.keys / "authorized")
-    assert {grant.who for grant in grants.values()} == {
+    assert {grant.identity for grant in grants.values()} == {
         "producer trainer",
         "producer engine-*",
         "producer supervisor",

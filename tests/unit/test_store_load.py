@@ -29,11 +29,11 @@ from driftline.frames import (
     Event,
     FixState,
     Frame,
+    Lease,
     Metrics,
     RunState,
     Span,
     Stamped,
-    Writer,
     encode,
 )
 from driftline.journal import journal as journal_module
@@ -118,7 +118,7 @@ def life(rng: random.Random, frames: int) -> list[Frame]:
             EngineState(engine, rng.choice(("running", "syncing")), step, NOW + step / 3, pid=rng.choice((1, 2))),
             Span(f"s{step // 9}", engine, rng.choice(("pause", "load", "total")), NOW + step, 0.5, 1, 2, step),
             Event(NOW, "info", "sync.done", "x", step, {"sync": f"s{step // 9}"}),
-            Writer("operator a", "a@b:1", NOW, NOW + step),
+            Lease("operator a", "a@b:1", NOW, NOW + step),
             Metrics(step, 0, NOW, {"eval/score": step / 3}),
         ]
         if rng.random() < 0.15:

@@ -11,7 +11,7 @@ from console.store.log import TOLD_WITHIN, Entry, RunLog
 from console.store.model import RunModel
 from console.tui.screens.events.filter import FilterError, check, parse
 from console.tui.screens.events.view import Rows
-from driftline.frames import Ack, Command, Event, Frame, Stamped, Writer, encode
+from driftline.frames import Ack, Command, Event, Frame, Lease, Stamped, encode
 from tests.tui.sync_runs import sync
 from tests.tui.synthetic import START, engines, fix_state, history, metrics, run_state
 
@@ -60,8 +60,8 @@ def test_engines_and_the_run_are_told_when_they_come_and_go_and_not_when_they_sy
 
 
 def test_who_holds_the_controls_is_told_when_it_changes_and_not_when_it_is_prolonged():
-    ana = Writer("operator ana", "ana@a:1", START, START + 10)
-    frames = [ana, msgspec.structs.replace(ana, until=START + 20), Writer("operator bo", "bo@b:2", START + 5), Writer()]
+    ana = Lease("operator ana", "ana@a:1", START, START + 10)
+    frames = [ana, msgspec.structs.replace(ana, until=START + 20), Lease("operator bo", "bo@b:2", START + 5), Lease()]
     assert [text.split(":")[0] for text in texts(frames)] == ["writer.held", "writer.held", "writer.free"]
 
 

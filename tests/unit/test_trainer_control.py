@@ -15,8 +15,8 @@ from driftline.frames import Command, EngineFix, Event, FixState, RunState, Span
 from engine import EngineError
 from tests.unit.trainer_fakes import NAME, PolicySampler, RecordingProbe, desk, first_state
 from trainer.control import sync_driver
-from trainer.control.command_thread import Control
-from trainer.control.fix_state import FixBoard
+from trainer.control.command_thread import CommandThread
+from trainer.control.fix_state import FixTable
 from trainer.learn import tiny_model
 from trainer.learn.lm_head import TRAINER, Head
 from trainer.learn.policy import Policy
@@ -39,7 +39,7 @@ class Rig:
         made = desk(self.pool, store, self.report, Head(policy, head), version=7, step=7)
         self.desk, self.syncs, self.head = made.fixes, made.syncs, made.head
         self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self.control = Control(self.commands, self.pool, self.syncs, self.desk, self.report, lease=lease)
+        self.control = CommandThread(self.commands, self.pool, self.syncs, self.desk, self.report, lease=lease)
         self._count = 0
 
     def send(self, verb: str, generation: int = -1, deadline: float = 0.0, **args: str) -> str:
@@ -142,7 +142,7 @@ def test_a_pause_holds_the_loop_until_it_is_resumed(rig: Rig) -> None:
     assert rig.probe.answer(rig.send("pause")).state == "applied"
     assert rig.pool.paused
     passed = threading.Event()
-    thread = threading.Thread(target=lambda: (rig.control.gate(), passed.set()))
+    thread = threading.Thread(target=lambda: (rig.control.wait_while_paused(), passed.set()))
     thread.start()
     paused = rig.probe.of(RunState)[-1]
     assert (paused.status, paused.paused_by) == ("paused", "op:ana")
@@ -165,7 +165,7 @@ def test_a_pause_whose_lease_ran_out_ends_by_itself() -> None:
     rig.control.start()
     rig.probe.answer(rig.send("pause"))
     rig.probe.wait(lambda: any(isinstance(f, Event) and f.kind == "run.resumed" for f in rig.probe.frames))
-    rig.control.gate()
+    rig.control.wait_while_paused()
     assert not rig.pool.paused
     rig.control.close()
 
@@ -182,7 +182,7 @@ def test_a_run_whose_engine_stays_paused_after_the_lease_is_not_said_to_be_pause
     monkeypatch.setattr(rig.pool, "resume", refuses)
     rig.control.start()
     rig.probe.answer(rig.send("pause"))
-    rig.control.gate()
+    rig.control.wait_while_paused()
     rig.probe.wait(lambda: rig.report.run.status == "running")
     assert (rig.report.run.paused_by, rig.report.run.lease_until) == ("", 0.0)
     (failed,) = [event for event in rig.probe.of(Event) if event.kind == "run.resume-failed"]
@@ -194,7 +194,7 @@ def test_a_stop_lets_a_paused_loop_go(rig: Rig) -> None:
     rig.probe.answer(rig.send("pause"))
     command = rig.send("stop")
     rig.probe.wait(lambda: rig.control.stopping)
-    rig.control.gate()
+    rig.control.wait_while_paused()
     assert [ack.state for ack in rig.probe.acks(command)] == ["accepted"], "applied only once everything has ended"
     assert rig.control.stop_commands == [command]
 
@@ -202,7 +202,7 @@ def test_a_stop_lets_a_paused_loop_go(rig: Rig) -> None:
 def test_a_signal_lets_a_paused_loop_go(rig: Rig) -> None:
     rig.probe.answer(rig.send("pause"))
     rig.control.stop()
-    rig.control.gate()
+    rig.control.wait_while_paused()
     assert rig.control.stopping
 
 
@@ -251,7 +251,7 @@ def test_the_head_changes_on_both_sides_at_a_sync_of_the_loop_s_own_only(rig: Ri
     rig.syncs.sync(8, "trainer")
     assert (rig.pool.fixes["fp32-lm-head"], rig.head.float32) == ("off", False), "no boundary: the head stays staged"
     assert not any(ack.state == "applied" for ack in rig.probe.acks(command))
-    rig.control.rest()
+    rig.control.between_steps()
     assert (rig.pool.fixes["fp32-lm-head"], rig.head.float32) == ("on", True)
     assert rig.probe.answer(by_hand).state == "applied"
     assert rig.probe.answer(command).data[f"{TRAINER}.effective"] == "on"
@@ -263,7 +263,7 @@ def test_the_head_changes_on_both_sides_at_a_sync_of_the_loop_s_own_only(rig: Ri
 def test_a_sync_by_hand_that_waits_for_a_boundary_is_made_by_a_loop_that_is_paused_between_steps(rig: Rig) -> None:
     rig.probe.answer(rig.send("pause"))
     passed = threading.Event()
-    thread = threading.Thread(target=lambda: (rig.control.rest(), passed.set()))
+    thread = threading.Thread(target=lambda: (rig.control.between_steps(), passed.set()))
     thread.start()
     change, by_hand = rig.send("fix.set", fix="fp32-lm-head", value="on"), rig.send("sync")
     assert rig.probe.answer(by_hand).state == "applied"
@@ -415,7 +415,7 @@ def test_the_board_says_mixed_while_engines_differ_and_keeps_since_of_the_unchan
     def engines(*values: str) -> list[EngineFix]:
         return [EngineFix(f"engine-{i}", value, "live") for i, value in enumerate(values)]
 
-    board = FixBoard({"fp32-lm-head": engines("off", "on")}, {}, time=0.0, version=1, step=1)
+    board = FixTable({"fp32-lm-head": engines("off", "on")}, {}, time=0.0, version=1, step=1)
     assert board.state("fp32-lm-head").effective == "mixed"
     state = board.observe("fp32-lm-head", engines("on", "on"), time=1.0, version=5, step=5)
     assert state.effective == "on"
@@ -424,8 +424,8 @@ def test_the_board_says_mixed_while_engines_differ_and_keeps_since_of_the_unchan
 
 def test_what_cannot_be_switched_is_wanted_as_it_is_and_says_why() -> None:
     engines = [EngineFix("engine-0", "on", "not_available", detail="forced off here")]
-    board = FixBoard({"async-scheduling-off": engines}, {}, time=0.0, version=0, step=0)
+    board = FixTable({"async-scheduling-off": engines}, {}, time=0.0, version=0, step=0)
     state = board.state("async-scheduling-off")
     assert (state.requested, state.how, state.detail, state.settled) == ("on", "not_available", "forced off here", True)
-    asked = FixBoard({"async-scheduling-off": engines}, {"async-scheduling-off": "off"}, time=0.0, version=0, step=0)
+    asked = FixTable({"async-scheduling-off": engines}, {"async-scheduling-off": "off"}, time=0.0, version=0, step=0)
     assert not asked.state("async-scheduling-off").settled

@@ -53,7 +53,7 @@ def change(before: Vector = OFF, after: Vector = ON, *, step: int = 20, version:
 def feed(measured: Effects, steps: range, rows: Callable[[int], dict[Vector, Rows]]) -> list[Effect]:
     told = []
     for step in steps:
-        told += measured.step(step, rows(step), time=float(step))
+        told += measured.add_step(step, rows(step), time=float(step))
     return told
 
 
@@ -69,7 +69,7 @@ def test_both_sides_are_token_weighted_means_over_their_own_tokens_and_steps() -
         return {ON: held[step]}
 
     assert feed(measured, range(1, 31), before) == [], "nothing has changed: nothing is measured"
-    first = measured.change(change(step=30, version=30))
+    first = measured.add_change(change(step=30, version=30))
     assert [len(first), first[0].steps_before, first[0].steps_after] == [1, 20, 0]
     told = feed(measured, range(31, 56), after)
     assert [effect.steps_after for effect in told] == list(range(1, 21)), "20 steps after the change and no more"
@@ -100,7 +100,8 @@ def test_both_sides_are_token_weighted_means_over_their_own_tokens_and_steps() -
 def test_the_interval_agrees_with_drawing_sequences_with_replacement() -> None:
     rng, sampler = np.random.default_rng(1), cells.Sampler()
     parts = [[sequences(rng, 30, level, version=step) for step in range(6)] for level in (0.2, 0.1)]
-    sides = [cells.add(sampler.cells(rows, step, side) for step, rows in enumerate(p)) for side, p in enumerate(parts)]
+    total = cells.sum_cells
+    sides = [total(sampler.cells(rows, step, side) for step, rows in enumerate(p)) for side, p in enumerate(parts)]
     low, high = cells.interval(*sides, cells.RATIOS[MISMATCH])
     drawn = []
     both = [np.concatenate([rows.numbers for rows in part]) for part in parts]
@@ -116,10 +117,9 @@ def test_the_interval_agrees_with_drawing_sequences_with_replacement() -> None:
 
 def test_the_interval_covers_the_true_difference_about_as_often_as_it_says() -> None:
     rng, sampler, covered, runs = np.random.default_rng(2), cells.Sampler(), 0, 200
+    total = cells.sum_cells
     for run in range(runs):
-        sides = [
-            cells.add([sampler.cells(sequences(rng, 48, level), run, side)]) for side, level in enumerate((0.2, 0.17))
-        ]
+        sides = [total([sampler.cells(sequences(rng, 48, level), run, side)]) for side, level in enumerate((0.2, 0.17))]
         low, high = cells.interval(*sides, cells.RATIOS[MISMATCH])
         covered += low <= -0.03 <= high
     assert 0.9 * runs <= covered <= 0.99 * runs, f"{covered} of {runs}"
@@ -129,7 +129,7 @@ def test_the_same_numbers_give_the_same_interval() -> None:
     def once() -> Effect:
         rng, measured = np.random.default_rng(3), Effects()
         feed(measured, range(1, 6), lambda step: {OFF: sequences(rng, 16, 0.2)})
-        measured.change(change(step=5))
+        measured.add_change(change(step=5))
         return feed(measured, range(6, 9), lambda step: {ON: sequences(rng, 16, 0.1)})[-1]
 
     assert once() == once()
@@ -138,7 +138,7 @@ def test_the_same_numbers_give_the_same_interval() -> None:
 def test_below_eight_sequences_on_a_side_there_is_no_interval_and_a_sentence() -> None:
     rng, measured = np.random.default_rng(4), Effects()
     feed(measured, range(1, 3), lambda step: {OFF: sequences(rng, 16, 0.2)})
-    measured.change(change(step=2))
+    measured.add_change(change(step=2))
     effect = feed(measured, range(3, 4), lambda step: {ON: sequences(rng, 7, 0.2)})[-1]
     assert all(math.isnan(value) for m in effect.measures for value in (m.low, m.high))
     assert effect.measures[MISMATCH].after > 0
@@ -150,9 +150,9 @@ def test_below_eight_sequences_on_a_side_there_is_no_interval_and_a_sentence() -
 def test_tokens_that_arrive_late_count_for_the_state_that_sampled_them() -> None:
     rng, measured = np.random.default_rng(5), Effects()
     feed(measured, range(1, 3), lambda step: {OFF: sequences(rng, 16, 0.2)})
-    (first,) = measured.change(change(step=2))
+    (first,) = measured.add_change(change(step=2))
     late = sequences(rng, 16, 0.2)
-    (effect,) = measured.step(3, {OFF: late, ON: sequences(rng, 16, 0.01)}, time=3.0)
+    (effect,) = measured.add_step(3, {OFF: late, ON: sequences(rng, 16, 0.01)}, time=3.0)
     assert effect.steps_before == first.steps_before + 1
     assert effect.measures[MISMATCH].before > 0.15
     assert effect.measures[MISMATCH].after < 0.02
@@ -161,13 +161,13 @@ def test_tokens_that_arrive_late_count_for_the_state_that_sampled_them() -> None
 def test_tokens_of_another_stretch_of_the_same_state_are_told_apart_by_their_version() -> None:
     rng, measured = np.random.default_rng(6), Effects()
     feed(measured, range(1, 4), lambda step: {OFF: sequences(rng, 16, 9.0, version=step)})
-    measured.change(change(step=3, version=3))
+    measured.add_change(change(step=3, version=3))
     feed(measured, range(4, 7), lambda step: {ON: sequences(rng, 16, 0.01, version=step)})
-    closed, opened = measured.change(change(ON, OFF, step=6, version=6))
+    closed, opened = measured.add_change(change(ON, OFF, step=6, version=6))
     assert closed.done
     assert not opened.done
     assert opened.measures[MISMATCH].tokens_after == 0, "the first stretch of 'off' is not after the second change"
-    (effect,) = measured.step(7, {OFF: sequences(rng, 16, 0.2, version=7)}, time=7.0)
+    (effect,) = measured.add_step(7, {OFF: sequences(rng, 16, 0.2, version=7)}, time=7.0)
     assert effect.measures[MISMATCH].before < 0.02
     assert effect.measures[MISMATCH].after < 1.0
 
@@ -176,8 +176,8 @@ def test_a_rolling_restart_is_measured_from_the_first_engine_that_changed() -> N
     rng, measured = np.random.default_rng(7), Effects()
     feed(measured, range(1, 4), lambda step: {OFF: sequences(rng, 16, 0.2, version=step)})
     both = {OFF: sequences(rng, 16, 0.2, version=4), ON: sequences(rng, 16, 0.01, version=4)}
-    measured.step(4, both, time=4.0)
-    (effect,) = measured.change(change(step=5, since=4, until=5))
+    measured.add_step(4, both, time=4.0)
+    (effect,) = measured.add_change(change(step=5, since=4, until=5))
     assert effect.measures[MISMATCH].before > 0.15
     assert 0 < effect.measures[MISMATCH].after < 0.02
 
@@ -186,13 +186,13 @@ def test_changes_without_enough_tokens_in_between_are_one_effect() -> None:
     rng, measured = np.random.default_rng(8), Effects()
     feed(measured, range(1, 4), lambda step: {OFF: sequences(rng, 16, 0.2)})
     halfway = vector({"processed-logprobs": "on"})
-    (first,) = measured.change(change(OFF, halfway, step=3))
-    measured.step(4, {halfway: sequences(rng, 7, 0.1)}, time=4.0)
+    (first,) = measured.add_change(change(OFF, halfway, step=3))
+    measured.add_step(4, {halfway: sequences(rng, 7, 0.1)}, time=4.0)
     second = change(halfway, ON, step=4, changes=(("prefix-cache-off", "off", "on"),), by="op:bo")
-    (merged,) = measured.change(second)
+    (merged,) = measured.add_change(second)
     assert merged.id == first.id
     assert merged.changes == (("processed-logprobs", "off", "on"), ("prefix-cache-off", "off", "on"))
-    (effect,) = measured.step(5, {halfway: sequences(rng, 16, 5.0), ON: sequences(rng, 16, 0.01)}, time=5.0)
+    (effect,) = measured.add_step(5, {halfway: sequences(rng, 16, 5.0), ON: sequences(rng, 16, 0.01)}, time=5.0)
     assert effect.measures[MISMATCH].before > 0.15
     assert effect.measures[MISMATCH].after < 0.02, "what was sampled in between belongs to neither side"
     assert "2 changes" in effect.detail
@@ -201,9 +201,9 @@ def test_changes_without_enough_tokens_in_between_are_one_effect() -> None:
 def test_a_change_after_enough_tokens_closes_the_one_before_it() -> None:
     rng, measured = np.random.default_rng(9), Effects()
     feed(measured, range(1, 4), lambda step: {OFF: sequences(rng, 16, 0.2)})
-    (first,) = measured.change(change(step=3))
-    measured.step(4, {ON: sequences(rng, 16, 0.01)}, time=4.0)
-    closed, second = measured.change(change(ON, WAIT, step=4))
+    (first,) = measured.add_change(change(step=3))
+    measured.add_step(4, {ON: sequences(rng, 16, 0.01)}, time=4.0)
+    closed, second = measured.add_change(change(ON, WAIT, step=4))
     assert (closed.id, closed.done, closed.steps_after) == (first.id, True, 1)
     assert second.id != first.id
     assert second.measures[MISMATCH].before < 0.02
@@ -212,8 +212,8 @@ def test_a_change_after_enough_tokens_closes_the_one_before_it() -> None:
 def test_switching_there_and_back_at_once_compares_nothing_and_says_so() -> None:
     rng, measured = np.random.default_rng(10), Effects()
     feed(measured, range(1, 4), lambda step: {OFF: sequences(rng, 16, 0.2)})
-    (first,) = measured.change(change(step=3))
-    (undone,) = measured.change(change(ON, OFF, step=3))
+    (first,) = measured.add_change(change(step=3))
+    (undone,) = measured.add_change(change(ON, OFF, step=3))
     assert (undone.id, undone.done, undone.measures) == (first.id, True, ())
     assert "switched back before enough tokens" in undone.detail
     assert feed(measured, range(4, 6), lambda step: {OFF: sequences(rng, 16, 0.2)}) == []
@@ -221,13 +221,13 @@ def test_switching_there_and_back_at_once_compares_nothing_and_says_so() -> None
 
 def test_what_is_missing_is_said_in_a_sentence() -> None:
     rng, measured = np.random.default_rng(11), Effects()
-    (nothing,) = measured.change(change(step=0, note="the trainer's head stays in float32"))
+    (nothing,) = measured.add_change(change(step=0, note="the trainer's head stays in float32"))
     assert (
         nothing.detail == "the trainer's head stays in float32; no token was sampled under the state before the change"
     )
     measured = Effects()
     feed(measured, range(1, 4), lambda step: {OFF: sequences(rng, 16, 0.2)})
-    (begun,) = measured.change(change(step=3))
+    (begun,) = measured.add_change(change(step=3))
     assert begun.detail == "no token of the state after it yet"
     (ended,) = measured.finish(time=9.0)
     assert (ended.done, ended.detail) == (True, "no token was sampled under the state after it")
@@ -264,12 +264,12 @@ def test_rows_belong_to_one_state_and_clip_and_kl_only_to_whole_sequences() -> N
 def test_a_step_costs_next_to_nothing_beside_a_draw_of_every_resample() -> None:
     rng, measured = np.random.default_rng(12), Effects()
     feed(measured, range(1, 21), lambda step: {OFF: sequences(rng, 128, 0.2)})
-    measured.change(change(step=20))
+    measured.add_change(change(step=20))
     ours, theirs = [], []
     for step in range(21, 31):
         rows = sequences(rng, 128, 0.01)
         began = time.perf_counter()
-        measured.step(step, {ON: rows}, time=0.0)
+        measured.add_step(step, {ON: rows}, time=0.0)
         ours.append(time.perf_counter() - began)
     window = fix_effects.N_BEFORE * 128
     for _ in range(2):

@@ -13,7 +13,7 @@ from driftline.config import Config, ModelConfig, RolloutConfig, TrainerConfig
 from driftline.frames import Command, Effect, EngineFix, Event, FixState
 from tests.unit.test_trainer_loop import CONFIG, Run
 from tests.unit.trainer_fakes import NAME, RecordingProbe, first_state
-from trainer.control.fix_tracker import FixDesk
+from trainer.control.fix_tracker import FixTracker
 from trainer.control.sync_driver import Staged
 from trainer.learn import tiny_model
 from trainer.learn.batch import Sample, collate
@@ -74,7 +74,7 @@ def test_a_live_change_is_measured_without_being_asked(tmp_path: Path) -> None:
 def test_the_numbers_of_one_state_add_up_to_those_of_the_step(tmp_path: Path) -> None:
     run = Run(tmp_path)
     seen = []
-    run.desk.fixes.measured = lambda step, rows: seen.append(rows)
+    run.desk.fixes.add_rows = lambda step, rows: seen.append(rows)
     run.loop.run(3)
     for frame, rows in zip(run.probe.metrics, seen, strict=True):
         assert list(rows) == [vector(run.pool.fixes)]
@@ -171,16 +171,16 @@ def seen(*engines: dict[str, str]) -> dict[str, list[EngineFix]]:
 
 
 @pytest.fixture
-def fixdesk() -> tuple[FixDesk, RecordingProbe]:
+def fix_tracker() -> tuple[FixTracker, RecordingProbe]:
     probe = RecordingProbe()
     model = tiny_model.make_model(ModelConfig(hidden=32, layers=1, heads=2), seed=0, max_length=32)
     head = Head(Policy(model, temperature=1.0, fp32_head=False, dtype=torch.float32), "fix")
-    desk = FixDesk(seen({}, {}), {}, {"inflight-keep": "on"}, head, Reporter(probe, first_state()), version=1, step=1)
-    return desk, probe
+    report = Reporter(probe, first_state())
+    return FixTracker(seen({}, {}), {}, {"inflight-keep": "on"}, head, report, version=1, step=1), probe
 
 
-def test_an_effect_begins_when_all_engines_that_are_up_agree(fixdesk) -> None:
-    desk, probe = fixdesk
+def test_an_effect_begins_when_all_engines_that_are_up_agree(fix_tracker) -> None:
+    desk, probe = fix_tracker
     on = {"async-scheduling-off": "on"}
     desk.observe(seen(on, {}), version=4, step=4)
     assert probe.of(Effect) == []
@@ -192,8 +192,8 @@ def test_an_effect_begins_when_all_engines_that_are_up_agree(fixdesk) -> None:
     assert [engine.since_version for engine in state.engines] == [4, 6]
 
 
-def test_an_engine_that_dies_and_comes_back_the_same_is_no_change(fixdesk) -> None:
-    desk, probe = fixdesk
+def test_an_engine_that_dies_and_comes_back_the_same_is_no_change(fix_tracker) -> None:
+    desk, probe = fix_tracker
     gone = dict.fromkeys(seen({}), "")
     desk.observe(seen(gone, {}), version=4, step=4)
     assert desk.state(HEAD).effective == ""
@@ -206,15 +206,15 @@ def test_an_engine_that_dies_and_comes_back_the_same_is_no_change(fixdesk) -> No
     assert len(probe.of(FixState)) == told, "nothing new, nothing told"
 
 
-def test_one_engine_s_report_leaves_the_others_as_they_were(fixdesk) -> None:
-    desk, _ = fixdesk
+def test_one_engine_s_report_leaves_the_others_as_they_were(fix_tracker) -> None:
+    desk, _ = fix_tracker
     desk.observe({"processed-logprobs": [EngineFix("engine-1", "on", "live")]}, version=3, step=3)
     values = {engine.engine: engine.effective for engine in desk.state("processed-logprobs").engines}
     assert values == {"engine-0": "off", "engine-1": "on"}
 
 
-def test_what_the_configuration_does_not_name_is_wanted_as_it_is_by_default(fixdesk) -> None:
-    desk, _ = fixdesk
+def test_what_the_configuration_does_not_name_is_wanted_as_it_is_by_default(fix_tracker) -> None:
+    desk, _ = fix_tracker
     assert desk.state("inflight-keep").requested == "on"
     assert desk.state("processed-logprobs").requested == "off"
 

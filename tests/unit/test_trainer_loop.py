@@ -20,12 +20,12 @@ from driftline.rundir import RunDir
 from tests.unit.hubs import until
 from tests.unit.trainer_fakes import PolicySampler, RecordingProbe, desk, first_state
 from trainer import checkpoint
-from trainer.control.command_thread import Control
+from trainer.control.command_thread import CommandThread
 from trainer.errors import TrainerError
 from trainer.learn import models, tiny_model
 from trainer.learn.policy import Policy
 from trainer.loop import Loop
-from trainer.report import Reporter, pick
+from trainer.report import Reporter, pick_rows
 from trainer.setup import build
 
 CONFIG = Config(
@@ -43,7 +43,7 @@ class Run:
 
     def __init__(self, path: Path, config: Config = CONFIG, *, resume: bool = False) -> None:
         self.said: list[str] = []
-        self.setup = build(config, RunDir(path), resume=resume, digest="abc", say=self.said.append)
+        self.setup = build(config, RunDir(path), resume=resume, digest="abc", on_progress=self.said.append)
         policy = self.setup.policy
         twin = Policy(
             copy.deepcopy(policy.model), temperature=policy.temperature, fp32_head=True, dtype=self.setup.dtype
@@ -56,7 +56,7 @@ class Run:
         self.desk = desk(self.pool, self.setup.store, self.report, self.setup.head, config.fixes)
         self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         parts = self.pool, self.desk.syncs
-        self.control = Control(
+        self.control = CommandThread(
             self.commands, *parts, self.desk.fixes, self.report, lease=60.0, correction=config.correction.value
         )
         self.loop = Loop(config, RunDir(path), self.setup, *parts, self.control, self.desk.fixes, self.report)
@@ -148,7 +148,7 @@ def test_a_stop_does_not_wait_for_an_engine_that_is_away(tmp_path: Path) -> None
     assert not thread.is_alive()
     assert run.pool.syncs == []
     run.control.engine_event("engine.restarted", run.pool.names[0])
-    assert not run.control.alone
+    assert not run.control.no_engine_up
 
 
 def test_a_resumed_run_goes_on_where_it_was_with_the_engines_on_its_version(tmp_path: Path) -> None:
@@ -228,8 +228,8 @@ def test_the_worst_sequences_are_picked_first_and_none_twice() -> None:
     size[[7, 21]] = [[9, 9, 9], [5, 5, 5]]
     scored = np.ones((40, 3), dtype=bool)
     scored[3] = False
-    rows = pick(size, scored, np.random.default_rng(0))
+    rows = pick_rows(size, scored, np.random.default_rng(0))
     assert rows[:2].tolist() == [7, 21]
     assert len(rows) == len(set(rows.tolist())) == 16
     assert 3 not in rows
-    assert pick(size, np.zeros_like(scored), np.random.default_rng(0)).size == 0
+    assert pick_rows(size, np.zeros_like(scored), np.random.default_rng(0)).size == 0

@@ -72,10 +72,10 @@ def test_a_stop_before_the_engines_are_up_becomes_a_sigterm_and_later_ones_a_com
     sent: list[int] = []
     monkeypatch.setattr(session.os, "kill", lambda pid, number: sent.append(number))
     inbox = session.Inbox()
-    inbox.put(Command("a", "sync"))
-    inbox.put(Command("b", "stop"))
+    inbox.put_command(Command("a", "sync"))
+    inbox.put_command(Command("b", "stop"))
     inbox.open()
-    inbox.put(Command("c", "stop"))
+    inbox.put_command(Command("c", "stop"))
     assert sent == [signal.SIGTERM]
     assert inbox.early_stops == ["b"]
     assert [inbox.commands.get_nowait().id for _ in range(2)] == ["a", "c"]
@@ -119,12 +119,12 @@ def test_the_oldest_completed_groups_come_first_and_the_rest_waits() -> None:
     task = ReverseDigits(TaskConfig(), tiny_model.make_tokenizer(), seed=0)
     pool = Answers([group(2, 2)], [group(0, 2), group(1, 2)])
     rollouts = Rollouts(pool, task, RolloutConfig(prompts=2, samples=2, ahead=1), next_prompt=0, states=States())
-    rollouts.fill()
+    rollouts.submit_prompts()
     assert rollouts.next_prompt == 3
-    assert rollouts.poll(0.0, 0) is None
-    assert [rollout.prompt.index for rollout in rollouts.poll(0.0, 0).rollouts] == [2, 0]
+    assert rollouts.take_batch(0.0, 0) is None
+    assert [rollout.prompt.index for rollout in rollouts.take_batch(0.0, 0).rollouts] == [2, 0]
     assert rollouts.waiting == 1
-    rollouts.fill()
+    rollouts.submit_prompts()
     assert rollouts.next_prompt == 5
 
 
@@ -136,15 +136,15 @@ def test_a_group_that_was_not_asked_for_is_one_sentence(wrong: Group, says: str)
     task = ReverseDigits(TaskConfig(), tiny_model.make_tokenizer(), seed=0)
     config = RolloutConfig(prompts=1, samples=2, ahead=0)
     rollouts = Rollouts(Answers([wrong]), task, config, next_prompt=0, states=States())
-    rollouts.fill()
+    rollouts.submit_prompts()
     with pytest.raises(TrainerError, match=says):
-        rollouts.poll(0.0, 0)
+        rollouts.take_batch(0.0, 0)
 
 
 def rollouts_of(config: RolloutConfig, *answers: object) -> Rollouts:
     task = ReverseDigits(TaskConfig(), tiny_model.make_tokenizer(), seed=0)
     rollouts = Rollouts(Answers(*answers), task, config, next_prompt=0, states=States())
-    rollouts.fill()
+    rollouts.submit_prompts()
     return rollouts
 
 
@@ -152,24 +152,24 @@ def test_stale_groups_are_dropped_and_replaced_or_kept_and_counted_either_way() 
     config = RolloutConfig(prompts=2, samples=2, ahead=1, max_lag=2, stale="drop")
     groups = [group(0, 2, (3, 5)), group(1, 2, (4, 5)), group(2, 2, (2, 2))]
     rollouts = rollouts_of(config, groups, [group(3, 2, (6, 6))], [])
-    assert rollouts.poll(0.0, 6) is None, "two of three have a token of a version below 4"
+    assert rollouts.take_batch(0.0, 6) is None, "two of three have a token of a version below 4"
     assert rollouts.waiting == 1
-    rollouts.fill()
+    rollouts.submit_prompts()
     assert rollouts.next_prompt == 5
-    taken = rollouts.poll(0.0, 6)
+    taken = rollouts.take_batch(0.0, 6)
     assert [rollout.prompt.index for rollout in taken.rollouts] == [1, 3]
     assert (taken.stale, taken.dropped) == (2, 2)
-    kept = rollouts_of(msgspec.structs.replace(config, stale="keep"), groups).poll(0.0, 6)
+    kept = rollouts_of(msgspec.structs.replace(config, stale="keep"), groups).take_batch(0.0, 6)
     assert [rollout.prompt.index for rollout in kept.rollouts] == [0, 1]
     assert (kept.stale, kept.dropped) == (1, 0)
-    never = rollouts_of(msgspec.structs.replace(config, max_lag=-1), groups).poll(0.0, 1_000)
+    never = rollouts_of(msgspec.structs.replace(config, max_lag=-1), groups).take_batch(0.0, 1_000)
     assert (never.stale, never.dropped) == (0, 0)
 
 
 def test_every_token_knows_the_fix_state_that_sampled_it() -> None:
     config = RolloutConfig(prompts=1, samples=2, ahead=0)
     rollouts = rollouts_of(config, [group(0, 2, epochs=(0, 3))])
-    sample = rollouts.poll(0.0, 0).rollouts[0].samples[0]
+    sample = rollouts.take_batch(0.0, 0).rollouts[0].samples[0]
     assert sample.states == (0, 1)
     between = rollouts_of(config, [group(0, 2, epochs=(-1, 7))])
-    assert between.poll(0.0, 0).rollouts[0].samples[0].states == (UNKNOWN, UNKNOWN)
+    assert between.take_batch(0.0, 0).rollouts[0].samples[0].states == (UNKNOWN, UNKNOWN)

@@ -17,7 +17,7 @@ from trainer.setup import Setup, build
 def made(path: Path, seed: int, model_seed: int) -> Setup:
     path.mkdir()
     config = replace(CONFIG, run=RunConfig(seed=seed), model=replace(CONFIG.model, seed=model_seed))
-    return build(config, RunDir(path), resume=False, digest="abc", say=lambda text: None)
+    return build(config, RunDir(path), resume=False, digest="abc", on_progress=lambda text: None)
 
 
 @pytest.mark.parametrize(("model_seed", "same"), [(-1, False), (7, True)])

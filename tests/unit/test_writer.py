@@ -14,11 +14,11 @@ from console.connect.target import Here
 from console.errors import FAILED, OK
 from console.store.model import RunModel
 from driftline import audit, wire
-from driftline.client import Client, ClientError, HeldError, Keeper, RefusedError, attach
+from driftline.client import Client, ClientError, LeaseHeldError, LeaseKeeper, RefusedError, attach
 from driftline.consumer.rpc import own_session
-from driftline.frames import Command, Event, Verb, Writer
+from driftline.frames import Command, Event, Lease, Verb
 from driftline.hub.effects import Effect, Now, ToClient, Write
-from driftline.hub.lease import END_RETRY, NOBODY, RENEW_STEP, Lease
+from driftline.hub.lease import END_RETRY, NO_LEASE, RENEW_STEP, LeaseState
 from driftline.journal.journal import read
 from driftline.keys import add, load
 from driftline.wire import LEASE_SECONDS
@@ -44,27 +44,27 @@ class Clock:
         self.mono += seconds
 
 
-def written(lease: Lease, effects: list[Effect]) -> list[Write]:
-    """Take in what the effects write; return the writes of a Writer."""
+def written(lease: LeaseState, effects: list[Effect]) -> list[Write]:
+    """Take in what the effects write; return the writes of a Lease."""
     writes = [effect for effect in effects if isinstance(effect, Write)]
     for write in writes:
-        lease.take_in(write.frame)
-    return [write for write in writes if isinstance(write.frame, Writer)]
+        lease.apply(write.frame)
+    return [write for write in writes if isinstance(write.frame, Lease)]
 
 
 def order(session: str, verb: Verb = "sync") -> Command:
     return Command("c", verb, session=session)
 
 
-def act(lease: Lease, clock: Clock, who: str, session: str, verb: Verb = "sync") -> list[Write]:
+def act(lease: LeaseState, clock: Clock, who: str, session: str, verb: Verb = "sync") -> list[Write]:
     assert lease.refusal(who, order(session, verb), clock.now()) == ""
     return written(lease, lease.on_command(who, order(session, verb), clock.now()))
 
 
 def test_the_first_who_acts_holds_it_and_the_others_are_told_who_and_since_when() -> None:
-    lease, clock = Lease(), Clock()
+    lease, clock = LeaseState(), Clock()
     (write,) = act(lease, clock, ANA, ONE)
-    assert write.frame == Writer(ANA, ONE, clock.wall, clock.wall + LEASE_SECONDS)
+    assert write.frame == Lease(ANA, ONE, clock.wall, clock.wall + LEASE_SECONDS)
     assert write.audit is not None
     assert (write.audit.kind, write.audit.who, write.audit.data["session"]) == ("writer.taken", ANA, ONE)
     for who, session in ((ANA, TWO), (BO, ONE), (ANA, "")):
@@ -76,28 +76,28 @@ def test_the_first_who_acts_holds_it_and_the_others_are_told_who_and_since_when(
 
 
 def test_a_holder_lasts_a_lease_after_the_last_sign_of_life() -> None:
-    lease, clock = Lease(), Clock()
+    lease, clock = LeaseState(), Clock()
     act(lease, clock, ANA, ONE)
     began = clock.wall
     for _ in range(10):
         clock.wait(LEASE_SECONDS - 1.0)
         (write,) = act(lease, clock, ANA, ONE, "mark")
         assert write.audit is None
-        assert write.frame == Writer(ANA, ONE, began, clock.wall + LEASE_SECONDS)
+        assert write.frame == Lease(ANA, ONE, began, clock.wall + LEASE_SECONDS)
     clock.wait(RENEW_STEP - 1.0)
     assert act(lease, clock, ANA, ONE) == [], "not a frame for each command"
     assert lease.on_tick(clock.now()) == []
     clock.wait(LEASE_SECONDS - RENEW_STEP + 1.0)
     assert lease.refusal(BO, order(TWO), clock.now()) == "", "free at once, told or not"
     (write,) = written(lease, lease.on_tick(clock.now()))
-    assert write.frame == NOBODY
+    assert write.frame == NO_LEASE
     assert write.audit is not None
     assert (write.audit.kind, write.audit.who) == ("writer.expired", ANA)
     assert lease.on_tick(clock.now()) == []
 
 
 def test_a_disk_that_takes_nothing_holds_nobody_up_and_is_not_asked_all_the_time() -> None:
-    lease, clock = Lease(), Clock()
+    lease, clock = LeaseState(), Clock()
     act(lease, clock, ANA, ONE)
     clock.wait(LEASE_SECONDS + 1.0)
     tries = 0
@@ -112,37 +112,37 @@ def test_a_disk_that_takes_nothing_holds_nobody_up_and_is_not_asked_all_the_time
 
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0])
 def test_a_jump_of_the_wall_clock_neither_ends_nor_prolongs_it(jump: float) -> None:
-    lease, clock = Lease(), Clock()
+    lease, clock = LeaseState(), Clock()
     act(lease, clock, ANA, ONE)
-    assert lease.holder(clock.now()).issuer == ANA
+    assert lease.current(clock.now()).issuer == ANA
     clock.wall += jump
     clock.wait(LEASE_SECONDS - 1.0)
-    assert lease.holder(clock.now()).issuer == ANA
+    assert lease.current(clock.now()).issuer == ANA
     clock.wait(1.5)
-    assert lease.holder(clock.now()) == NOBODY
-    later, clock = Lease(), Clock()
-    later.take_in(Writer(ANA, ONE, clock.wall, clock.wall + LEASE_SECONDS))
+    assert lease.current(clock.now()) == NO_LEASE
+    later, clock = LeaseState(), Clock()
+    later.apply(Lease(ANA, ONE, clock.wall, clock.wall + LEASE_SECONDS))
     clock.wall -= 3600.0
-    assert later.holder(clock.now()).issuer == ANA
+    assert later.current(clock.now()).issuer == ANA
     clock.wait(LEASE_SECONDS + 0.5)
-    assert later.holder(clock.now()) == NOBODY, "no longer than a lease, whatever the clock said before the restart"
+    assert later.current(clock.now()) == NO_LEASE, "no longer than a lease, whatever the clock said before the restart"
 
 
 def test_a_restarted_hub_goes_on_with_what_was_left() -> None:
-    lease, clock = Lease(), Clock()
+    lease, clock = LeaseState(), Clock()
     (write,) = act(lease, clock, ANA, ONE)
     clock.wait(LEASE_SECONDS - 10.0)
-    later = Lease()
-    later.take_in(write.frame)
+    later = LeaseState()
+    later.apply(write.frame)
     assert later.refusal(BO, order(TWO), clock.now())
     clock.wait(10.5)
     assert not later.refusal(BO, order(TWO), clock.now())
 
 
 def test_taking_over_is_recorded_with_both_names() -> None:
-    lease, clock = Lease(), Clock()
+    lease, clock = LeaseState(), Clock()
     act(lease, clock, ANA, ONE)
-    effects = lease.on_request(b"p", BO, wire.WriterRequest(7, TWO, "take"), clock.now())
+    effects = lease.on_request(b"p", BO, wire.LeaseRequest(7, TWO, "take"), clock.now())
     write, event = effects
     assert isinstance(write, Write)
     assert isinstance(event, Write)
@@ -152,7 +152,7 @@ def test_taking_over_is_recorded_with_both_names() -> None:
     assert event.frame.text == f"{BO} ({TWO}) took over from {ANA} ({ONE})"
     written(lease, effects)
     assert lease.refusal(ANA, order(ONE), clock.now())
-    (reply,) = lease.on_request(b"p", ANA, wire.WriterRequest(8, ONE, "renew"), clock.now())
+    (reply,) = lease.on_request(b"p", ANA, wire.LeaseRequest(8, ONE, "renew"), clock.now())
     assert isinstance(reply, ToClient)
     said = wire.reply_decoder.decode(reply.message)
     assert (said.id, said.mine, said.writer.issuer) == (8, False, BO), "and who lost it learns from whom"
@@ -171,48 +171,49 @@ def two(hub: Hub) -> Iterator[tuple[Client, Client]]:
         yield one, two
 
 
-def holder(client: Client) -> Writer:
+def holder(client: Client) -> Lease:
     frames = [stamped.frame() for stamped in client.snapshot().states]
-    return next((frame for frame in frames if isinstance(frame, Writer)), NOBODY)
+    return next((frame for frame in frames if isinstance(frame, Lease)), NO_LEASE)
 
 
 def test_two_clients_and_one_run(hub: Hub, two: tuple[Client, Client]) -> None:
     first, second = two
-    assert holder(first) == NOBODY
-    assert not first.renew(), "renewing takes nothing"
+    assert holder(first) == NO_LEASE
+    assert not first.renew_lease(), "renewing takes nothing"
     first.command("pause")
     assert (holder(second).issuer, holder(second).session) == ("operator local", ONE)
-    with pytest.raises(HeldError, match=r"operator local \(ana@box:1\) has been at the controls since .* UTC; to act"):
+    match = r"operator local \(ana@box:1\) has been at the controls since .* UTC; to act"
+    with pytest.raises(LeaseHeldError, match=match):
         second.command("resume")
-    assert (first.holding, second.holding) == (True, False)
+    assert (first.holds_lease, second.holds_lease) == (True, False)
     second.command("mark", {"text": "x"})
-    second.release()
+    second.release_lease()
     assert holder(first).session == ONE, "nobody gives back what another has"
 
     hub.kill()
     hub.start()
-    with pytest.raises(HeldError):
+    with pytest.raises(LeaseHeldError):
         second.command("resume")
     first.command("resume")
 
-    assert second.take() == f"operator local ({ONE})"
+    assert second.take_lease() == f"operator local ({ONE})"
     second.command("pause")
-    with pytest.raises(HeldError, match=TWO):
+    with pytest.raises(LeaseHeldError, match=TWO):
         first.command("resume")
-    assert not first.holding
+    assert not first.holds_lease
     first.close()
     assert holder(second).session == TWO, "who has lost it takes nothing away at the end"
     second.close()
     with Client(*attach(hub.run, "operator"), session="three") as third:
-        until(lambda: holder(third) == NOBODY, "the run to be given back by the one who closes")
-        assert third.take() == ""
+        until(lambda: holder(third) == NO_LEASE, "the run to be given back by the one who closes")
+        assert third.take_lease() == ""
 
     kinds = [line.kind for line in audit.entries(hub.run.audit) if line.kind.startswith("writer.")]
     assert kinds == ["writer.taken", "writer.taken", "writer.released", "writer.taken", "writer.released"]
     assert [line.kind for line in audit.entries(hub.run.audit) if line.kind == "refused.held"]
     assert audit.verify(hub.run.audit).error == ""
-    told = [frame for stamped in read(hub.run.journal) if isinstance(frame := stamped.frame(), Writer | Event)]
-    sessions = [frame.session for frame in told if isinstance(frame, Writer)]
+    told = [frame for stamped in read(hub.run.journal) if isinstance(frame := stamped.frame(), Lease | Event)]
+    sessions = [frame.session for frame in told if isinstance(frame, Lease)]
     assert sessions == [ONE, TWO, "", "three", ""]
     assert [frame.kind for frame in told if isinstance(frame, Event)] == ["writer.taken"]
 
@@ -221,12 +222,12 @@ def test_a_keeper_keeps_only_what_is_held(hub: Hub, two: tuple[Client, Client]) 
     first, second = two
     first.command("pause")
     asked: list[bool] = []
-    first.renew = lambda: asked.append(True) or Client.renew(first)  # type: ignore[method-assign, func-returns-value]
-    keeper = Keeper(first, every=0.02)
+    first.renew_lease = lambda: asked.append(True) or Client.renew_lease(first)  # type: ignore[method-assign, func-returns-value]
+    keeper = LeaseKeeper(first, every=0.02)
     try:
         until(lambda: len(asked) >= 3, "the keeper to renew")
-        second.take()
-        until(lambda: not first.holding, "the keeper to learn of it")
+        second.take_lease()
+        until(lambda: not first.holds_lease, "the keeper to learn of it")
         asked.clear()
         assert not keeper._ending.wait(0.3)
         assert len(asked) <= 1, "one may have been on its way"
@@ -239,19 +240,19 @@ def test_only_operators_hold_a_run_and_a_session_has_a_name(hub: Hub) -> None:
     add(hub.run, "guest", "viewer", "guest")
     for who in ("viewer", "trainer"):
         with Client(hub.run.connection(), load(hub.run, who)) as client:
-            for ask in (client.take, client.renew, client.release):
+            for ask in (client.take_lease, client.renew_lease, client.release_lease):
                 with pytest.raises(RefusedError, match="this key may not"):
                     ask()
     for session, text in (("", "needs a name"), ("x" * 81, "80 printable"), ("a\x1bb", "80 printable")):
         with Client(*attach(hub.run, "operator"), session=session) as client:
             with pytest.raises(RefusedError, match=text):
-                client.take()
+                client.take_lease()
             if session:
                 with pytest.raises(RefusedError, match=text):
                     client.command("sync")
     with Client(*attach(hub.run, "operator"), session="") as client:
         client.command("sync")
-        assert holder(client) == NOBODY, "who gives no name takes no hold"
+        assert holder(client) == NO_LEASE, "who gives no name takes no hold"
 
 
 def test_a_process_has_a_name_of_its_own() -> None:
@@ -265,7 +266,7 @@ def test_the_verbs_of_the_command_line(
     first, _ = two
     run = ["--run", str(hub.run.path)]
     assert main(["pause", *run]) == OK
-    assert holder(first) == NOBODY, "one that has said its word leaves nothing behind"
+    assert holder(first) == NO_LEASE, "one that has said its word leaves nothing behind"
     first.command("resume")
     for words in (["sync"], ["pause"], ["resume"], ["stop"], ["fix", "set", "fp32-lm-head", "on"]):
         capsys.readouterr()
@@ -277,7 +278,7 @@ def test_the_verbs_of_the_command_line(
         assert said.err.endswith("that is what --take-over does\n")
     assert main(["sync", "--take-over", *run]) == OK
     assert f"taken over from operator local ({ONE})" in capsys.readouterr().err
-    assert holder(first) == NOBODY
+    assert holder(first) == NO_LEASE
     first.command("pause")
     assert holder(first).session == ONE
 
@@ -289,12 +290,12 @@ def test_who_follows_a_command_to_its_end_is_there(
     number = first.command("sync", timeout=60)
     monkeypatch.setattr("driftline.consumer.rpc.RENEW_SECONDS", 0.05)
     renewed: list[bool] = []
-    monkeypatch.setattr(first, "renew", lambda: renewed.append(Client.renew(first)))
+    monkeypatch.setattr(first, "renew_lease", lambda: renewed.append(Client.renew_lease(first)))
     with pytest.raises(ClientError, match="was not done"):
         first.wait(number, 0.5)
     assert renewed
     assert all(renewed)
-    second.take()
+    second.take_lease()
     renewed.clear()
     with pytest.raises(ClientError, match="was not done"):
         first.wait(number, 0.5)
@@ -314,7 +315,7 @@ def test_a_console_sees_who_holds_it_and_takes_over(hub: Hub, two: tuple[Client,
     try:
         first.command("pause")
         until(lambda: seen() == ONE, "the console to see who it is")
-        with pytest.raises(source_module.HeldError, match="has been at the controls since"):
+        with pytest.raises(source_module.LeaseHeldError, match="has been at the controls since"):
             source.command("resume", {}, -1)
         assert source.take_lease() == f"operator local ({ONE})"
         until(lambda: seen() == source.session, "the console to see itself")

@@ -16,7 +16,7 @@ from driftline.config import SyncConfig
 from driftline.frames import Ack, Effect, EngineFix, EngineState, Event, FixState, How, Metrics, RunState, Span
 from engine import EngineError, Group, PauseReport, PoolStats, RolloutRequest, Sequence, SyncReport
 from engine.types import RestartReport
-from trainer.control.fix_tracker import FixDesk
+from trainer.control.fix_tracker import FixTracker
 from trainer.control.sync_driver import SyncDriver
 from trainer.learn.lm_head import Head
 from trainer.learn.policy import Policy
@@ -236,7 +236,7 @@ class PolicySampler:
 class Desk:
     """What stands between a pool and the loop: the desk of the fixes, the sync driver and the trainer's head."""
 
-    fixes: FixDesk
+    fixes: FixTracker
     syncs: SyncDriver
     head: Head
 
@@ -253,7 +253,7 @@ def desk(
     config: SyncConfig = SYNC,
 ) -> Desk:
     """The trainer's own parts over a pool, as a session puts them together."""
-    fixes = FixDesk(pool.fix_states(), wanted or {}, {}, head, report, version=version, step=step)
+    fixes = FixTracker(pool.fix_states(), wanted or {}, {}, head, report, version=version, step=step)
     return Desk(fixes, SyncDriver(pool, store, report, fixes, head, config), head)
 
 

@@ -1,9 +1,9 @@
-"""Orders that take their time: fix changes and syncs asked for by hand, one after the other on a thread of their own.
+"""Commands that take their time: fix changes and manual syncs, one after the other on a thread of their own.
 
-So a rolling restart or a sync that waits for an engine never keeps a pause or a stop waiting. What each order does when
-something else is going on:
+So a rolling restart or a sync that waits for an engine never keeps a pause or a stop waiting. What each command does
+while something else is going on:
 
-- a sync during a sync waits its turn and is then carried out: operators sync by hand to repair;
+- a sync during a sync waits for its turn and is then carried out: operators sync manually to repair;
 - a sync while `fp32-lm-head` is staged is left to the loop, which makes it as soon as its step has ended, because the
   trainer's own head changes with it (at once when the loop is between two steps, paused or not);
 - a change that takes effect at a sync is answered by the sync that made it so, or expires before one;
@@ -25,17 +25,17 @@ from driftline.catalog import fixes as fix_catalogue
 from driftline.frames import Command, FixState
 from engine import EngineError, EnginePool
 from engine.types import RestartReport
-from trainer.control.fix_tracker import FixDesk
-from trainer.control.sync_driver import Staged, SyncDriver, tell_applied
+from trainer.control.fix_tracker import FixTracker
+from trainer.control.sync_driver import Staged, SyncDriver, report_applied
 from trainer.errors import ExpiredError, RefusedError
-from trainer.measure.sync_spans import Data, flat
+from trainer.measure.sync_spans import Data, sync_data
 from trainer.report import Reporter
 
 ENDED = "the run has ended"
 
 
-def answer(report: Reporter, command: Command, act: Callable[[Command], Data | None]) -> None:
-    """Carry out a command and acknowledge what came of it; `act` returns None when the answer comes later."""
+def execute(report: Reporter, command: Command, act: Callable[[Command], Data | None]) -> None:
+    """Carry out a command and acknowledge its outcome; `act` returns None when the acknowledgement comes later."""
     try:
         data = act(command)
     except RefusedError as error:
@@ -44,7 +44,7 @@ def answer(report: Reporter, command: Command, act: Callable[[Command], Data | N
         report.ack(command.id, "expired", str(error))
     except (EngineError, FutureTimeoutError) as error:
         report.ack(command.id, "failed", str(error) or "an engine did not answer in time")
-    except Exception as error:  # noqa: BLE001  the thread must outlive any command, and its sender must hear of it
+    except Exception as error:  # noqa: BLE001  the thread must outlive any command, and its sender must get the outcome
         report.ack(command.id, "failed", f"{type(error).__name__}: {error}")
         report.event("command.failed", f"{command.verb}: {error}", level="error", step=report.run.step)
     else:
@@ -52,39 +52,39 @@ def answer(report: Reporter, command: Command, act: Callable[[Command], Data | N
             report.ack(command.id, "applied", data=data)
 
 
-def in_time(command: Command) -> None:
+def check_deadline(command: Command) -> None:
     """Raise ExpiredError when the command's deadline has passed."""
     if 0 < command.deadline < time.time():
         raise ExpiredError("its deadline passed before the trainer came to it")
 
 
-class Orders:
+class CommandQueue:
     """Carries out `fix.set` and `sync`. `on_boundary` is called when something waits for `at_boundary`."""
 
     def __init__(
-        self, pool: EnginePool, syncs: SyncDriver, desk: FixDesk, report: Reporter, on_boundary: Callable[[], None]
+        self, pool: EnginePool, syncs: SyncDriver, fixes: FixTracker, report: Reporter, on_boundary: Callable[[], None]
     ) -> None:
         self._pool = pool
         self._syncs = syncs
-        self._desk = desk
+        self._fixes = fixes
         self._report = report
         self._on_boundary = on_boundary
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._waiting: deque[Command] = deque()
         self._restarting: tuple[str, Command] | None = None
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name="orders", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="command-queue", daemon=True)
         self.verbs: dict[str, Callable[[Command], Data | None]] = {"fix.set": self._fix_set, "sync": self._sync}
 
     def start(self) -> None:
-        """Begin to carry out what was put."""
+        """Begin to carry out the submitted commands."""
         self._thread.start()
 
-    def put(self, command: Command) -> None:
+    def submit(self, command: Command) -> None:
         """Carry out a command in its turn."""
         self._queue.put(lambda: self._carry_out(command))
 
-    def look_again(self) -> None:
+    def request_readback(self) -> None:
         """Read the engines' fixes back in turn: one of them is not what it was."""
         self._queue.put(self._observe)
 
@@ -96,7 +96,7 @@ class Orders:
     def at_boundary(self) -> None:
         """Carry out what has to happen between two steps; on the loop's thread."""
         while self._waiting:
-            answer(self._report, self._waiting.popleft(), self._sync_now)
+            execute(self._report, self._waiting.popleft(), self._sync_now)
 
     def close(self) -> None:
         """Answer everything that is not done with the end of the run; what is going on may take until `join`."""
@@ -125,14 +125,14 @@ class Orders:
         if self._ended:
             self._report.ack(command.id, "failed", ENDED)
             return
-        answer(self._report, command, self.verbs[command.verb])
+        execute(self._report, command, self.verbs[command.verb])
 
     def _observe(self) -> None:
         if self._ended:
             return
         run = self._report.run
         try:
-            self._desk.observe(self._pool.fix_states(), version=run.version, step=run.step)
+            self._fixes.observe(self._pool.fix_states(), version=run.version, step=run.step)
         except (EngineError, FutureTimeoutError) as error:
             text = f"the engines' fixes could not be read back: {error}"
             self._report.event("fix.unread", text, level="warn", step=run.step)
@@ -144,9 +144,9 @@ class Orders:
         except fix_catalogue.UnknownFixError as error:
             raise RefusedError(str(error)) from error
         with self._syncs.lock:
-            in_time(command)
+            check_deadline(command)
             self._check_free(fix_id, command.generation)
-            before = self._desk.request(fix_id, value, by)
+            before = self._fixes.request(fix_id, value, by)
             try:
                 how = self._pool.how(fix_id, value)
                 if how == "next_sync":
@@ -157,15 +157,15 @@ class Orders:
                     return None
                 engines = self._pool.set_fix(fix_id, value)
             except (EngineError, FutureTimeoutError) as error:
-                self._desk.withdraw(before, str(error) or "an engine did not answer in time")
+                self._fixes.withdraw(before, str(error) or "an engine did not answer in time")
                 raise
             run = self._report.run
-            self._desk.observe({fix_id: engines}, version=run.version, step=run.step)
-        tell_applied(self._report, fix_id, value, by, len(engines), version=run.version, step=run.step)
+            self._fixes.observe({fix_id: engines}, version=run.version, step=run.step)
+        report_applied(self._report, fix_id, value, by, len(engines), version=run.version, step=run.step)
         return self._effective(fix_id)
 
     def _check_free(self, fix_id: str, generation: int) -> None:
-        known = self._desk.state(fix_id).generation
+        known = self._fixes.state(fix_id).generation
         if generation not in (-1, known):
             raise RefusedError(
                 f"{fix_id} has changed since you looked (generation {known}, you saw {generation}); look again"
@@ -185,19 +185,19 @@ class Orders:
         if self._ended:
             return
         self._restarting = None
-        answer(self._report, command, lambda _: self._after_restart(before, command, done))
+        execute(self._report, command, lambda _: self._after_restart(before, command, done))
 
     def _after_restart(self, before: FixState, command: Command, done: Future[list[RestartReport]]) -> Data:
         fix_id, value, by = before.fix, command.args["value"], command.issuer or "?"
         try:
             reports = done.result()
         except EngineError as error:
-            self._desk.withdraw(before, str(error))
+            self._fixes.withdraw(before, str(error))
             self._observe()
             raise
         self._observe()
         run = self._report.run
-        tell_applied(self._report, fix_id, value, by, len(reports), version=run.version, step=run.step)
+        report_applied(self._report, fix_id, value, by, len(reports), version=run.version, step=run.step)
         data = self._effective(fix_id)
         for report in reports:
             data |= {
@@ -208,7 +208,7 @@ class Orders:
         return data
 
     def _effective(self, fix_id: str) -> Data:
-        return {f"{engine.engine}.effective": engine.effective for engine in self._desk.state(fix_id).engines}
+        return {f"{engine.engine}.effective": engine.effective for engine in self._fixes.state(fix_id).engines}
 
     def _sync(self, command: Command) -> Data | None:
         if self._syncs.needs_boundary:
@@ -220,8 +220,8 @@ class Orders:
 
     def _sync_now(self, command: Command, *, boundary: bool = True) -> Data:
         with self._syncs.lock:
-            in_time(command)
+            check_deadline(command)
             synced = self._syncs.sync(self._report.run.step, command.issuer or "?", boundary=boundary)
         if synced.failed:
             raise EngineError(synced.failed)
-        return flat(synced.name, synced.version, synced.reports)
+        return sync_data(synced.name, synced.version, synced.reports)

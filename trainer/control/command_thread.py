@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from driftline.catalog.corrections import OFF
 from driftline.frames import Command
 from engine import EngineError, EnginePool
-from trainer.control.command_queue import ENDED, Orders, answer, in_time
-from trainer.control.correction_state import CorrectionDesk
-from trainer.control.fix_tracker import FixDesk
+from trainer.control.command_queue import ENDED, CommandQueue, check_deadline, execute
+from trainer.control.correction_state import CorrectionState
+from trainer.control.fix_tracker import FixTracker
 from trainer.control.sync_driver import SyncDriver
 from trainer.errors import RefusedError
 from trainer.measure.sync_spans import Data
@@ -30,7 +30,7 @@ POLL_S = 0.05
 
 GONE = frozenset({"engine.died", "engine.restarting"})
 BACK = frozenset({"engine.replaced", "engine.restarted"})
-OTHERWISE = frozenset({"fix.set-back"})
+CHANGED = frozenset({"fix.set-back"})
 """Events of the pool that tell of an engine that is gone, back, or otherwise than it was."""
 GAVE_UP = "engine.gave-up"
 """No engine comes back any more: whoever waits for one is to hear why from the pool."""
@@ -42,7 +42,7 @@ class _Pause:
     until: float
 
 
-class Control:
+class CommandThread:
     """Carries out commands from a queue. `start()` once the engines are up, `close()` before they go.
 
     A pause stops generation in every engine and holds the loop; it carries a lease of `lease` seconds after which
@@ -56,7 +56,7 @@ class Control:
         commands: queue.SimpleQueue[Command],
         pool: EnginePool,
         syncs: SyncDriver,
-        desk: FixDesk,
+        fixes: FixTracker,
         report: Reporter,
         *,
         lease: float,
@@ -64,15 +64,15 @@ class Control:
     ) -> None:
         self._commands = commands
         self._pool = pool
-        self._desk = desk
+        self._fixes = fixes
         self._report = report
         self._lease = lease
-        self._orders = Orders(pool, syncs, desk, report, self._wake)
-        self._corrections = CorrectionDesk(report, correction)
+        self._command_queue = CommandQueue(pool, syncs, fixes, report, self._wake_loop)
+        self._correction = CorrectionState(report, correction)
         self._pause: _Pause | None = None
         self._changed = threading.Condition()
         self._stopping = False
-        self._away: set[str] = set()
+        self._engines_down: set[str] = set()
         self.stop_commands: list[str] = []
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
@@ -88,8 +88,8 @@ class Control:
 
     def start(self) -> None:
         """Tell the state of every fix and begin to carry out commands."""
-        self._desk.announce()
-        self._orders.start()
+        self._fixes.send_all()
+        self._command_queue.start()
         self._thread.start()
 
     @property
@@ -105,18 +105,18 @@ class Control:
     @property
     def correction(self) -> str:
         """The objective-side correction to train with; changes only in `rest`."""
-        return self._corrections.effective
+        return self._correction.effective
 
-    def gate(self) -> None:
+    def wait_while_paused(self) -> None:
         """Wait out a pause in the middle of a step; returns at once when the run goes on, and when it is to stop."""
         with self._changed:
             self._changed.wait_for(lambda: self._pause is None or self._stopping)
 
-    def rest(self) -> None:
+    def between_steps(self) -> None:
         """Between two steps: carry out what waits for that, and wait out a pause."""
         while True:
-            self._orders.at_boundary()
-            self._corrections.at_boundary()
+            self._command_queue.at_boundary()
+            self._correction.at_boundary()
             with self._changed:
                 self._changed.wait_for(lambda: self._pause is None or self._stopping or self._waiting)
                 if self._stopping or not self._waiting:
@@ -124,7 +124,7 @@ class Control:
 
     @property
     def _waiting(self) -> bool:
-        return self._orders.waiting or self._corrections.waiting
+        return self._command_queue.waiting or self._correction.waiting
 
     def stop(self) -> None:
         """End the run at the next safe point; also called for SIGTERM and SIGINT, from the loop's own thread."""
@@ -132,20 +132,20 @@ class Control:
         self._stopping = True
 
     @property
-    def alone(self) -> bool:
+    def no_engine_up(self) -> bool:
         """True while every engine is dead or restarting, as far as has been told: a sync would wait for one."""
-        return len(self._away) >= len(self._pool.names)
+        return len(self._engines_down) >= len(self._pool.names)
 
     def engine_event(self, kind: str, engine: str) -> None:
         """An event of the pool. Where it changes an engine, its fixes are read back in turn; does not wait."""
         if kind in GONE:
-            self._away.add(engine)
+            self._engines_down.add(engine)
         elif kind in BACK:
-            self._away.discard(engine)
+            self._engines_down.discard(engine)
         elif kind == GAVE_UP:
-            self._away.clear()
-        if kind in GONE | BACK | OTHERWISE:
-            self._orders.look_again()
+            self._engines_down.clear()
+        if kind in GONE | BACK | CHANGED:
+            self._command_queue.request_readback()
 
     def close(self) -> None:
         """Stop carrying out commands; those that have not begun are answered with the end of the run."""
@@ -154,12 +154,12 @@ class Control:
             self._thread.join()
         while (command := self._next(0.0)) is not None:
             self._report.ack(command.id, "failed", ENDED)
-        self._corrections.close()
-        self._orders.close()
+        self._correction.close()
+        self._command_queue.close()
 
     def join(self, timeout: float) -> None:
         """Wait for an order that was going on at `close`; with the engines gone it ends."""
-        self._orders.join(timeout)
+        self._command_queue.join(timeout)
 
     # -- the thread -----------------------------------------------------------------------------------------------
 
@@ -167,10 +167,10 @@ class Control:
         while not self._closed.is_set():
             command = self._next(POLL_S)
             if command is not None:
-                self._take(command)
+                self._dispatch(command)
             if self._stopping:
                 # Whoever waits at the gate looks at the flag again: `stop()` could not wake it.
-                self._wake()
+                self._wake_loop()
             self._end_lease()
 
     def _next(self, timeout: float) -> Command | None:
@@ -179,20 +179,20 @@ class Control:
         except queue.Empty:
             return None
 
-    def _take(self, command: Command) -> None:
-        act, verbs = self._verbs.get(command.verb), (*self._orders.verbs, *self._verbs)
+    def _dispatch(self, command: Command) -> None:
+        act, verbs = self._verbs.get(command.verb), (*self._command_queue.verbs, *self._verbs)
         if command.verb not in verbs:
             self._report.ack(command.id, "refused", f"unknown verb '{command.verb}'; allowed: {', '.join(verbs)}")
         elif 0 < command.deadline < time.time():
-            answer(self._report, command, in_time)
+            execute(self._report, command, check_deadline)
         else:
             self._report.ack(command.id, "accepted")
             if act is None:
-                self._orders.put(command)
+                self._command_queue.submit(command)
             else:
-                answer(self._report, command, act)
+                execute(self._report, command, act)
 
-    def _wake(self) -> None:
+    def _wake_loop(self) -> None:
         with self._changed:
             self._changed.notify_all()
 
@@ -215,7 +215,7 @@ class Control:
     def _resume_run(self, command: Command) -> Data:
         if self._pause is None:
             raise RefusedError("the run is not paused")
-        self._go_on(f"by {command.issuer or '?'}")
+        self._resume(f"by {command.issuer or '?'}")
         return {}
 
     def _stop(self, command: Command) -> None:
@@ -229,8 +229,8 @@ class Control:
         return {}
 
     def _correction_set(self, command: Command) -> None:
-        self._corrections.request(command)
-        self._wake()
+        self._correction.request(command)
+        self._wake_loop()
 
     # -- pauses -----------------------------------------------------------------------------------------------------
 
@@ -238,19 +238,19 @@ class Control:
         if self._pause is None or time.time() < self._pause.until:
             return
         try:
-            self._go_on("its lease ran out")
+            self._resume("its lease ran out")
         except (EngineError, FutureTimeoutError) as error:
             # The loop meets a dead pool itself as soon as it is let go, and goes on with engines that are left beside
             # one that stays paused over damaged weights.
             self._report.event("run.resume-failed", str(error), level="error", step=self._report.run.step)
-            self._let_go()
+            self._release_loop()
 
-    def _go_on(self, why: str) -> None:
+    def _resume(self, why: str) -> None:
         self._pool.resume()
-        self._let_go()
+        self._release_loop()
         self._report.event("run.resumed", why, step=self._report.run.step)
 
-    def _let_go(self) -> None:
+    def _release_loop(self) -> None:
         with self._changed:
             self._pause = None
             self._changed.notify_all()

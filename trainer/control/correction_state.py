@@ -10,14 +10,14 @@ import threading
 from collections import deque
 
 from driftline.catalog.corrections import UnknownCorrectionError, check
-from driftline.frames import Command
-from trainer.control.command_queue import ENDED, answer, in_time
+from driftline.frames import Command, Level
+from trainer.control.command_queue import ENDED, check_deadline, execute
 from trainer.errors import ExpiredError, RefusedError
 from trainer.measure.sync_spans import Data
 from trainer.report import Reporter
 
 
-class CorrectionDesk:
+class CorrectionState:
     """Thread-safe: the control thread requests, the loop takes over at its boundary."""
 
     def __init__(self, report: Reporter, value: str) -> None:
@@ -48,7 +48,7 @@ class CorrectionDesk:
         except UnknownCorrectionError as error:
             raise RefusedError(str(error)) from error
         with self._lock:
-            in_time(command)
+            check_deadline(command)
             if command.generation not in (-1, self._generation):
                 raise RefusedError(
                     f"the correction has changed since you looked (generation {self._generation}, you saw "
@@ -61,7 +61,7 @@ class CorrectionDesk:
     def at_boundary(self) -> None:
         """Between two steps, on the loop's thread: train with what is wanted from the next step on."""
         while self._waiting:
-            answer(self._report, self._waiting.popleft(), self._take_over)
+            execute(self._report, self._waiting.popleft(), self._take_over)
 
     def close(self) -> None:
         """The run ends: answer what waits."""
@@ -72,7 +72,7 @@ class CorrectionDesk:
         value, by, since = command.args["value"], command.issuer or "?", self._report.run.step + 1
         with self._lock:
             try:
-                in_time(command)
+                check_deadline(command)
             except ExpiredError:
                 if not self._waiting:
                     # Nobody is left who wants anything else than what is.
@@ -82,6 +82,6 @@ class CorrectionDesk:
             self._report.state(correction=value, correction_since=since)
         despite = command.args.get("despite", "")
         text = f"{before} -> {value} from step {since} on, by {by}" + (f", despite: {despite}" if despite else "")
-        level = "warn" if despite else "info"
+        level: Level = "warn" if despite else "info"
         self._report.event("correction.applied", text, level=level, step=since - 1, value=value, before=before, by=by)
         return {"effective": value, "since_step": since}

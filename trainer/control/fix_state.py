@@ -16,7 +16,7 @@ from driftline.frames import EngineFix, FixState, How
 _SEVERITY: tuple[How, ...] = ("live", "next_sync", "engine_restart", "not_available")
 
 
-class FixBoard:
+class FixTable:
     """Holds one FixState per fix of the catalogue. Not thread-safe: its owner serialises.
 
     `wanted` is what the configuration says and `defaults` what it means where it says nothing; `notes` are sentences
@@ -65,12 +65,12 @@ class FixBoard:
         """Somebody wants `value`; nothing is effective yet."""
         old = self._states[fix_id]
         changes = {"requested": value, "generation": old.generation + 1, "by": by, "time": time}
-        return self._put(msgspec.structs.replace(old, **changes, detail=self._notes.get(fix_id, "")))
+        return self._store(msgspec.structs.replace(old, **changes, detail=self._notes.get(fix_id, "")))
 
     def withdraw(self, before: FixState, *, time: float, detail: str) -> FixState:
         """The request made after `before` could not be met: want what was wanted then, and say why."""
         old = self._states[before.fix]
-        return self._put(
+        return self._store(
             msgspec.structs.replace(
                 old, requested=before.requested, by=before.by, generation=old.generation + 1, time=time, detail=detail
             )
@@ -87,9 +87,9 @@ class FixBoard:
         merged = tuple({**known, **new}.values())
         how = _how(merged)
         detail = self._detail(fix_id, merged, how)
-        return self._put(msgspec.structs.replace(old, engines=merged, how=how, time=time, detail=detail))
+        return self._store(msgspec.structs.replace(old, engines=merged, how=how, time=time, detail=detail))
 
-    def _put(self, state: FixState) -> FixState:
+    def _store(self, state: FixState) -> FixState:
         self._states[state.fix] = state
         return state
 

@@ -14,23 +14,23 @@ import msgspec
 
 from driftline.catalog.fixes import BY_ID
 from driftline.frames import Effect, EngineFix, FixState
-from trainer.control.fix_state import FixBoard
+from trainer.control.fix_state import FixTable
 from trainer.learn.lm_head import TRAINER, Head
 from trainer.measure.cells import Rows
 from trainer.measure.fix_effects import Change, Effects
 from trainer.measure.fix_states import HEAD, Vector, vector
 from trainer.report import Reporter
 
-Seen = Mapping[str, Sequence[EngineFix]]
+Reports = Mapping[str, Sequence[EngineFix]]
 """What engines report: fix id to one EngineFix an engine."""
 
 
-class FixDesk:
+class FixTracker:
     """Thread-safe: the loop measures and observes its syncs, the operator's threads request and observe."""
 
     def __init__(
         self,
-        seen: Seen,
+        seen: Reports,
         wanted: Mapping[str, str],
         defaults: Mapping[str, str],
         head: Head,
@@ -43,7 +43,7 @@ class FixDesk:
         self._report = report
         self._head = head
         self._effects = Effects()
-        self._board = FixBoard(
+        self._table = FixTable(
             self._with_trainer(seen),
             wanted,
             time=time.time(),
@@ -54,52 +54,52 @@ class FixDesk:
         )
         self._agreed, self._vectors = self._agreement()
 
-    def announce(self) -> None:
+    def send_all(self) -> None:
         """Tell the state of every fix."""
         with self._lock:
-            for state in self._board.states():
+            for state in self._table.states():
                 self._report.send(state)
 
     def state(self, fix_id: str) -> FixState:
         """The present state of one fix."""
         with self._lock:
-            return self._board.state(fix_id)
+            return self._table.state(fix_id)
 
     def request(self, fix_id: str, value: str, by: str) -> FixState:
         """Somebody wants `value`; returns the state before."""
         with self._lock:
-            before = self._board.state(fix_id)
-            self._report.send(self._board.request(fix_id, value, by=by, time=time.time()))
+            before = self._table.state(fix_id)
+            self._report.send(self._table.request(fix_id, value, by=by, time=time.time()))
             return before
 
     def withdraw(self, before: FixState, reason: str) -> None:
         """What was asked for after `before` could not be met."""
         with self._lock:
-            state = self._board.withdraw(before, time=time.time(), detail=reason)
+            state = self._table.withdraw(before, time=time.time(), detail=reason)
             self._report.send(state)
         text, step = f"{state.fix}: {reason}", self._report.run.step
         self._report.event("fix.failed", text, level="warn", step=step, fix=state.fix)
 
-    def observe(self, seen: Seen, *, version: int, step: int) -> None:
+    def observe(self, seen: Reports, *, version: int, step: int) -> None:
         """Take what engines report, tell what is new, and begin to measure what has changed."""
         with self._lock:
             now = time.time()
             for fix_id, engines in self._with_trainer(seen).items():
-                old = self._board.state(fix_id)
-                new = self._board.observe(fix_id, engines, time=now, version=version, step=step)
+                old = self._table.state(fix_id)
+                new = self._table.observe(fix_id, engines, time=now, version=version, step=step)
                 if msgspec.structs.replace(new, time=old.time) != old:
                     self._report.send(new)
             self._note_changes(now, version, step)
 
-    def measured(self, step: int, rows: Mapping[Vector, Rows]) -> None:
+    def add_rows(self, step: int, rows: Mapping[Vector, Rows]) -> None:
         """Take in the rows of one step, and tell the effect that is being measured."""
         with self._lock:
-            self._tell(self._effects.step(step, rows, time=time.time()))
+            self._send_effects(self._effects.add_step(step, rows, time=time.time()))
 
     def close(self) -> None:
         """The run ends: close what is being measured, with what it has."""
         with self._lock:
-            self._tell(self._effects.finish(time=time.time()))
+            self._send_effects(self._effects.finish(time=time.time()))
 
     def _note_changes(self, now: float, version: int, step: int) -> None:
         agreed, vectors = self._agreement()
@@ -111,7 +111,7 @@ class FixDesk:
         if not agreed:
             return
         if changes:
-            changed = [self._board.state(fix_id) for fix_id, _, _ in changes]
+            changed = [self._table.state(fix_id) for fix_id, _, _ in changes]
             since = [engine.since_version for state in changed for engine in state.engines if engine.effective]
             change = Change(
                 changes=changes,
@@ -125,13 +125,13 @@ class FixDesk:
                 by=", ".join(dict.fromkeys(state.by for state in changed)),
                 note=self._head.note if any(state.fix == HEAD for state in changed) else "",
             )
-            self._tell(self._effects.change(change))
+            self._send_effects(self._effects.add_change(change))
         self._agreed, self._vectors = agreed, vectors
 
     def _agreement(self) -> tuple[dict[str, str], frozenset[Vector]]:
         """The value of every fix and the vectors over the engines that are up; nothing while they differ."""
         engines: dict[str, dict[str, str]] = {}
-        for state in self._board.states():
+        for state in self._table.states():
             for engine in state.engines:
                 if engine.engine != TRAINER:
                     engines.setdefault(engine.engine, {})[state.fix] = engine.effective
@@ -140,10 +140,10 @@ class FixDesk:
             return {}, frozenset()
         return up[0], frozenset(vector(values) for values in up)
 
-    def _with_trainer(self, seen: Seen) -> dict[str, Sequence[EngineFix]]:
+    def _with_trainer(self, seen: Reports) -> dict[str, Sequence[EngineFix]]:
         return {fix: [*engines, *self._head.state()] if fix == HEAD else engines for fix, engines in seen.items()}
 
-    def _tell(self, effects: Sequence[Effect]) -> None:
+    def _send_effects(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             self._report.send(effect)
             if effect.done:

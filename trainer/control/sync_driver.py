@@ -12,7 +12,7 @@ from driftline.catalog.fixes import BY_ID, OFF, ON
 from driftline.config import SyncConfig
 from driftline.frames import AckState, EngineFix, FixState
 from engine import EngineError, EnginePool, SyncReport
-from trainer.control.fix_tracker import FixDesk
+from trainer.control.fix_tracker import FixTracker
 from trainer.learn.lm_head import Head
 from trainer.learn.versions import Weights, WeightStore
 from trainer.measure.fix_states import HEAD
@@ -56,13 +56,13 @@ class SyncDriver:
     """
 
     def __init__(
-        self, pool: EnginePool, store: WeightStore, report: Reporter, desk: FixDesk, head: Head, config: SyncConfig
+        self, pool: EnginePool, store: WeightStore, report: Reporter, fixes: FixTracker, head: Head, config: SyncConfig
     ) -> None:
         self.lock = threading.RLock()
         self._pool = pool
         self._store = store
         self._report = report
-        self._desk = desk
+        self._fixes = fixes
         self._head = head
         self._config = config
         self._count = 0
@@ -90,7 +90,7 @@ class SyncDriver:
         """No sync will come any more: answer everything that waits for one."""
         with self.lock:
             for staged in list(self._staged.values()):
-                self._give_up(staged, "failed", reason)
+                self._drop(staged, "failed", reason)
 
     # -- syncs ---------------------------------------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ class SyncDriver:
             version, weights = self._store.newest()
             self._count += 1
             name = f"sync-{self._count}"
-            self._hand_over(boundary)
+            self._stage_on_engines(boundary)
             try:
                 reports = self._send(weights, version)
             except EngineError as error:
@@ -108,8 +108,8 @@ class SyncDriver:
                 raise
             self._latest = slowest(reports)
             synced = Synced(name, version, reports)
-            self._tell(synced, step, by)
-            self._take_fixes(synced, step, boundary)
+            self._report_sync(synced, step, by)
+            self._apply_fixes(synced, step, boundary)
             return synced
 
     def take_latest(self) -> dict[str, float]:
@@ -133,44 +133,45 @@ class SyncDriver:
                 f"an engine did not take its weights within {config.timeout:g} s (sync.timeout)"
             ) from error
 
-    def _hand_over(self, boundary: bool) -> None:
+    def _stage_on_engines(self, boundary: bool) -> None:
         for staged in list(self._staged.values()):
             if 0 < staged.deadline < time.time():
-                self._give_up(staged, "expired", "its deadline passed before a sync came")
+                self._drop(staged, "expired", "its deadline passed before a sync came")
             elif boundary or staged.fix != HEAD or not self._head.follows:
                 # Refused while no engine is up: it stays staged here, for the sync after this one.
                 with suppress(EngineError):
                     self._pool.stage_fix(staged.fix, staged.value)
 
-    def _give_up(self, staged: Staged, state: AckState, reason: str) -> None:
+    def _drop(self, staged: Staged, state: AckState, reason: str) -> None:
         del self._staged[staged.fix]
         if staged.fix in self._pool.staged:
             # A sync that failed has left it there; without an engine up there is nothing to take back.
             with suppress(EngineError):
                 self._pool.stage_fix(staged.fix, staged.before.requested)
-        self._desk.withdraw(staged.before, reason)
+        self._fixes.withdraw(staged.before, reason)
         self._report.ack(staged.command, state, reason)
 
-    def _take_fixes(self, synced: Synced, step: int, boundary: bool) -> None:
+    def _apply_fixes(self, synced: Synced, step: int, boundary: bool) -> None:
         """Take what the engines say of their fixes now; the trainer's head follows, and who waited is answered."""
         good = [report for report in synced.reports if report.ok and report.fixes]
         seen = by_fix(report.fixes for report in synced.reports if report.fixes)
         heads = {dict(zip(BY_ID, report.fixes, strict=True))[HEAD].effective for report in good}
         if boundary and self._head.follows and len(heads) == 1 and heads <= {ON, OFF}:
             self._head.follow(*heads)
-        self._desk.observe(seen, version=synced.version, step=step)
+        self._fixes.observe(seen, version=synced.version, step=step)
         for staged in list(self._staged.values()):
             reached = [dict(zip(BY_ID, report.fixes, strict=True))[staged.fix] for report in good]
             if good and len(good) == len(synced.reports) and all(e.effective == staged.value for e in reached):
-                self._settle(staged, reached, synced, step)
+                self._acknowledge(staged, reached, synced, step)
 
-    def _settle(self, staged: Staged, engines: Sequence[EngineFix], synced: Synced, step: int) -> None:
+    def _acknowledge(self, staged: Staged, engines: Sequence[EngineFix], synced: Synced, step: int) -> None:
         del self._staged[staged.fix]
-        tell_applied(self._report, staged.fix, staged.value, staged.by, len(engines), version=synced.version, step=step)
-        data = {f"{engine.engine}.effective": engine.effective for engine in self._desk.state(staged.fix).engines}
+        fix, value, by = staged.fix, staged.value, staged.by
+        report_applied(self._report, fix, value, by, len(engines), version=synced.version, step=step)
+        data = {f"{engine.engine}.effective": engine.effective for engine in self._fixes.state(staged.fix).engines}
         self._report.ack(staged.command, "applied", data={"sync": synced.name, "version": synced.version, **data})
 
-    def _tell(self, synced: Synced, step: int, by: str) -> None:
+    def _report_sync(self, synced: Synced, step: int, by: str) -> None:
         name, version, reports = synced.name, synced.version, synced.reports
         for report in reports:
             for span in spans(name, report, step):
@@ -178,8 +179,10 @@ class SyncDriver:
             if report.attempts > 1:
                 text = f"{report.engine}: v{version} took {report.attempts} attempts"
                 text += f": {report.detail}" if report.detail else ""
-                data = {"engine": report.engine, "attempts": report.attempts, "ok": report.ok}
-                self._report.event("sync.retried", text, level="warn", step=step, sync=name, **data)
+                self._report.event(
+                    "sync.retried", text, level="warn", step=step, sync=name,
+                    engine=report.engine, attempts=report.attempts, ok=report.ok,
+                )  # fmt: skip
         if synced.failed:
             text = f"v{version}: {synced.failed}"
             self._report.event("sync.failed", text, level="error", step=step, sync=name, by=by)
@@ -200,7 +203,7 @@ class SyncDriver:
             )
 
 
-def tell_applied(report: Reporter, fix: str, value: str, by: str, engines: int, *, version: int, step: int) -> None:
+def report_applied(report: Reporter, fix: str, value: str, by: str, engines: int, *, version: int, step: int) -> None:
     """The event of a fix that every engine has reported."""
     report.event(
         "fix.applied",

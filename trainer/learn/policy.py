@@ -103,10 +103,12 @@ class Policy:
 
     def _hidden(self, **inputs: Tensor | bool) -> Tensor:
         if self.dtype == torch.float32:
-            return self._body(**inputs)[0]
-        # Not autocast, which leaves embeddings, norms and the residual stream in float32 where an engine rounds them.
-        rounded = {name: parameter.to(self.dtype) for name, parameter in self._body.named_parameters()}
-        return functional_call(self._body, rounded, kwargs=inputs)[0]
+            hidden: Tensor = self._body(**inputs)[0]
+        else:
+            # Not autocast, which leaves embeddings, norms and the residual stream in float32 where an engine rounds.
+            rounded = {name: parameter.to(self.dtype) for name, parameter in self._body.named_parameters()}
+            hidden = functional_call(self._body, rounded, kwargs=inputs)[0]
+        return hidden
 
     def _head_in_pieces(self, hidden: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         piece = max(1, LOGIT_BUDGET // self._head.weight.shape[0])

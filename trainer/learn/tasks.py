@@ -55,7 +55,8 @@ class ReverseDigits:
 
     def reward(self, prompt: Prompt, response: Sequence[int]) -> float:
         """Share of the digits that are right in their places, in 0..1; what follows the answer costs nothing."""
-        text = self._tokenizer.decode(list(response[: self.length(response)]), skip_special_tokens=True).strip()
+        counted = list(response[: self.length(response)])
+        text = str(self._tokenizer.decode(counted, skip_special_tokens=True)).strip()
         right = sum(given == wanted for given, wanted in zip(text, prompt.answer, strict=False))
         return right / len(prompt.answer)
 

@@ -46,4 +46,5 @@ def make_model(config: ModelConfig, *, seed: int, max_length: int) -> Qwen2ForCa
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Qwen2ForCausalLM(shape).float()
+        model: Qwen2ForCausalLM = Qwen2ForCausalLM(shape).float()
+        return model

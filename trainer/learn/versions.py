@@ -67,7 +67,7 @@ class Scorer:
         self._store = store
         self._policy.model.requires_grad_(False).eval()
 
-    def under(self, weights: Weights, batch: Batch, *, float32_head: bool) -> Tensor:
+    def logprobs_under(self, weights: Weights, batch: Batch, *, float32_head: bool) -> Tensor:
         """Logprobs float32 [B, R] under some weights and one head."""
         self._policy.load(weights)
         self._policy.fp32_head = float32_head
@@ -94,7 +94,7 @@ class Scorer:
                 # In one piece for the whole row: a token of this version may follow tokens of an older one, whose
                 # text, not whose cached hidden states, is what the trainer's own forward is conditioned on.
                 part = torch.zeros_like(batch.rollout)
-                part[rows] = self.under(weights, batch.rows(rows), float32_head=head)
+                part[rows] = self.logprobs_under(weights, batch.rows(rows), float32_head=head)
                 if version == now:
                     scores.now[here] = part[here]
                     here = here & (batch.versions == version)

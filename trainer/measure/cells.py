@@ -113,7 +113,7 @@ class Sampler:
         return cells
 
 
-def add(steps: Iterable[Iterable[Cell]]) -> Side:
+def sum_cells(steps: Iterable[Iterable[Cell]]) -> Side:
     """The sum of the cells of some steps; steps without any do not count."""
     present = [cells for step in steps if (cells := list(step))]
     flat = [cell for cells in present for cell in cells]

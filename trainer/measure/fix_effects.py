@@ -56,7 +56,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class _Open:
+class _OpenEffect:
     """An effect whose window after the change still grows; `begin` is the step of the first of its changes."""
 
     id: str
@@ -70,10 +70,10 @@ class Effects:
     def __init__(self) -> None:
         self._sampler = Sampler()
         self._past: dict[Vector, deque[tuple[int, list[Cell]]]] = {}
-        self._open: _Open | None = None
+        self._open: _OpenEffect | None = None
         self._count = 0
 
-    def step(self, step: int, rows: Mapping[Vector, Rows], *, time: float) -> list[Effect]:
+    def add_step(self, step: int, rows: Mapping[Vector, Rows], *, time: float) -> list[Effect]:
         """Take in one step's rows; returns the effect that they changed, if any."""
         for salt, (vector, new) in enumerate(sorted(rows.items())):
             past = self._past.setdefault(vector, deque(maxlen=max(N_BEFORE, N_AFTER)))
@@ -85,7 +85,7 @@ class Effects:
             return self.finish(time=time)
         return [effect]
 
-    def change(self, change: Change) -> list[Effect]:
+    def add_change(self, change: Change) -> list[Effect]:
         """The pool has changed: begin to measure; what was being measured is closed, or merged where it has too few."""
         closed: list[Effect] = []
         opened = self._open
@@ -97,7 +97,7 @@ class Effects:
         else:
             closed = self.finish(time=change.time)
             self._count += 1
-            self._open = _Open(f"{change.step}-{self._count}-{int(change.time * 1000):x}", change, change.step)
+            self._open = _OpenEffect(f"{change.step}-{self._count}-{int(change.time * 1000):x}", change, change.step)
         return [*closed, self._measure(self._open, change.time)]
 
     def finish(self, *, time: float) -> list[Effect]:
@@ -105,13 +105,13 @@ class Effects:
         opened, self._open = self._open, None
         return [self._measure(opened, time, done=True)] if opened is not None else []
 
-    def _close_undone(self, opened: _Open, change: Change) -> Effect:
+    def _close_undone(self, opened: _OpenEffect, change: Change) -> Effect:
         self._open = None
         effect = self._measure(replace(opened, change=replace(change, changes=opened.change.changes)), change.time)
         reason = "it was switched back before enough tokens were sampled in between: nothing to compare"
         return msgspec.structs.replace(effect, measures=(), done=True, detail=reason)
 
-    def _measure(self, opened: _Open, time: float, *, done: bool = False) -> Effect:
+    def _measure(self, opened: _OpenEffect, time: float, *, done: bool = False) -> Effect:
         change = opened.change
         before, after = self._side_before(opened), self._side_after(opened)
         return Effect(
@@ -128,15 +128,15 @@ class Effects:
             detail=_detail(change, before, after, done),
         )
 
-    def _side_before(self, opened: _Open) -> Side:
+    def _side_before(self, opened: _OpenEffect) -> Side:
         change, steps = opened.change, _by_step(self._past, opened.change.before - opened.change.after)
         near = sorted(step for step in steps if step > opened.begin - N_BEFORE)[-N_BEFORE:]
-        return sums.add([cell for cell in steps[step] if cell.last <= change.until] for step in near)
+        return sums.sum_cells([cell for cell in steps[step] if cell.last <= change.until] for step in near)
 
-    def _side_after(self, opened: _Open) -> Side:
+    def _side_after(self, opened: _OpenEffect) -> Side:
         change, steps = opened.change, _by_step(self._past, opened.change.after - opened.change.before)
         held = ([cell for cell in steps[step] if cell.first >= change.since] for step in sorted(steps))
-        return sums.add([cells for cells in held if cells][:N_AFTER])
+        return sums.sum_cells([cells for cells in held if cells][:N_AFTER])
 
 
 def rows(

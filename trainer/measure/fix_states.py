@@ -38,7 +38,7 @@ class States:
             self._vectors.append(key)
         return self._numbers[key]
 
-    def of_group(self, group: Group) -> dict[int, int]:
+    def group_numbers(self, group: Group) -> dict[int, int]:
         """The number of each fix epoch of a group; epochs that the engine did not explain are not in it."""
         return {epoch: self.number(values) for epoch, values in group.states.items() if epoch >= 0}
 

@@ -70,7 +70,7 @@ def rewards(groups: npt.ArrayLike) -> Values:
 def _effective_share(d: Array) -> float:
     # (sum r)^2 / (n sum r^2) does not change when every r is scaled: shifting d keeps exp() in range.
     weights = np.exp(d - d.max())
-    return weights.sum() ** 2 / (weights.size * np.square(weights).sum())
+    return float(weights.sum() ** 2 / (weights.size * np.square(weights).sum()))
 
 
 def _pair(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""One weight sync in the words of the wire: spans, the step's numbers, and an acknowledgement's flat data. Pure."""
+"""One weight sync as frames: spans, the numbers of the step, and the flat data of an acknowledgement. Pure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def slowest(reports: Sequence[SyncReport]) -> dict[str, float]:
     return {f"sync/{phase}_s": max(_seconds(report, phase) for report in reports) for phase in TIMES} if reports else {}
 
 
-def flat(sync: str, version: int, reports: Sequence[SyncReport]) -> Data:
+def sync_data(sync: str, version: int, reports: Sequence[SyncReport]) -> Data:
     """Everything about one sync as the flat data of an Ack: `sync`, `version`, `engine-0.pause_s` and so on."""
     data: Data = {"sync": sync, "version": version}
     for report in reports:

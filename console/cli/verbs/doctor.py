@@ -14,7 +14,7 @@ from console.doctor import checks, facts
 from console.doctor.checks import ClockFact, Finding
 from console.errors import FAILED, OK, Failure
 from console.formatting import to_json
-from driftline.client import Client, ClientError, pulse
+from driftline.client import Client, ClientError, next_beacon
 from driftline.rundir import RunError, runs_root
 from driftline.text import sanitize
 
@@ -87,7 +87,7 @@ def _of_hub(run: Place) -> Iterator[Finding]:
     except (RunError, Failure) as error:
         yield Finding("keys", "fail", str(error), "another key: --key FILE")
         return
-    beacon = pulse(run.connection(), keys, PULSE_SECONDS)
+    beacon = next_beacon(run.connection(), keys, PULSE_SECONDS)
     yield checks.hub(beacon.degraded if beacon is not None else None)
     try:
         with Client(run.connection(), keys) as client:

@@ -16,7 +16,7 @@ from console.errors import NO_RUN, OK, Failure
 from console.formatting import to_json
 from console.status.link_health import STALE_AFTER, Banner, Link, banner
 from console.status.summary import Summary, document, line, summarise
-from driftline.client import Client, pulse
+from driftline.client import Client, next_beacon
 from driftline.frames import Frame, FrameError, Metrics, Stamped
 from driftline.rundir import RunDir
 
@@ -61,7 +61,7 @@ def status(args: argparse.Namespace) -> int:
 
 def trouble(run: Place, summary: Summary) -> Banner | None:
     """What is wrong with the hub now, from one beat of its pulse."""
-    beacon = pulse(run.connection(), run.credentials("viewer"), PULSE_SECONDS)
+    beacon = next_beacon(run.connection(), run.credentials("viewer"), PULSE_SECONDS)
     link = Link(True, 0.0 if beacon is not None else PULSE_SECONDS + STALE_AFTER)
     return banner(summary.run, link if beacon is None else replace(link, degraded=beacon.degraded), [], None)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from console.connect.source import HeldError, SourceError
+from console.connect.source import LeaseHeldError, SourceError
 from console.parity.gate import needs_consent
 from console.store.model import CommandLife
 from console.tui.dialogs.confirm import ConfirmScreen
@@ -177,7 +177,7 @@ class Acting:
             if dialog.take_over:
                 watch.source.take_lease()
             command_id = watch.source.command(plan.verb, plan.args, plan.generation)
-        except HeldError as error:
+        except LeaseHeldError as error:
             tell(self._held, dialog, str(error))
         except SourceError as error:
             tell(self._refused, dialog, str(error))

@@ -9,7 +9,7 @@ from console.status.lease import short
 from console.store.model import RunModel
 from console.tui.paint.cells import Text
 from console.tui.paint.theme import Ink
-from driftline.frames import Writer
+from driftline.frames import Lease
 
 LONGEST: Final = 28
 """Cells that a holder's name may take in the header."""
@@ -17,13 +17,13 @@ READ_ONLY: Final[Text] = ("RO", Ink.DIM)
 """What a console is that may not act; and over a recording, in which nobody acts any more, that is all."""
 
 
-def other(model: RunModel, session: str) -> Writer | None:
+def other(model: RunModel, session: str) -> Lease | None:
     """Who holds the run, None if that is nobody or the console that calls itself `session`."""
     writer = model.writer
     return writer if writer is not None and (not session or writer.session != session) else None
 
 
-def holds(writer: Writer, session: str = "") -> str:
+def holds(writer: Lease, session: str = "") -> str:
     """`ana@box holds the run since 12:04`."""
     since = time.strftime("%H:%M", time.localtime(writer.since))
     return f"{short(writer, session)} holds the run since {since}"
