@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from console.cli.verbs.replay import recorded
-from console.errors import Failure
+from console.errors import CommandError
 from console.settings.keys import TABS
 from console.tui.pictures import pictures
 from driftline.rundir import RunError
@@ -28,7 +28,7 @@ def main() -> None:
     try:
         drawn = pictures(recorded(args.run, "picture"), args.step, args.size)
         args.out.write_text(next(svg for screen, svg in drawn if screen == args.screen), encoding="utf-8")
-    except (Failure, RunError, OSError) as error:
+    except (CommandError, RunError, OSError) as error:
         sys.exit(f"picture: {error}")
 
 

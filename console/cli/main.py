@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 from console import errors
 from console.cli.arguments import build
-from console.errors import Failure
+from console.errors import CommandError
 from console.process.interrupt import patient
 from driftline.rundir import RUNS_VARIABLE, RunError
 from driftline.text import sanitize
@@ -37,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = verb(args)
         sys.stdout.flush()
         return code
-    except Failure as failure:
-        return _fail(str(failure), failure.code)
+    except CommandError as failure:
+        return _fail(str(failure), failure.exit_code)
     except RunError as error:
         return _fail(str(error), errors.NO_RUN)
     except KeyboardInterrupt:
@@ -74,7 +74,7 @@ def _give_up_stdout() -> None:
 
 
 def _configure(args: argparse.Namespace) -> None:
-    """Fill in what the operator has configured and no option has said. Raises Failure for a file that is wrong."""
+    """Fill in what the operator has configured and no option has said. Raises CommandError for a file that is wrong."""
     if str(args.verb).startswith(("console.cli.verbs.config:", "console.cli.verbs.completion:")):
         return  # they look at the file themselves, and must work when it is wrong
     from console.settings import file
@@ -87,7 +87,7 @@ def _configure(args: argparse.Namespace) -> None:
         if screen:
             file.check_keys(found)
     except file.ConfigError as error:
-        raise Failure(str(error), errors.USAGE) from error
+        raise CommandError(str(error), errors.USAGE) from error
     settings = found.settings
     if settings.runs:
         os.environ[RUNS_VARIABLE] = settings.runs

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from console.connect.target import Place
-from console.errors import TIMEOUT, Failure
+from console.errors import TIMEOUT, CommandError
 from console.status.progress import Progress
 from driftline.client import Client, ClientError, HeldError, HubSilentError
 from driftline.frames import Ack, Verb
@@ -34,7 +34,7 @@ def give(client: Client, args: argparse.Namespace, verb: Verb, values: dict[str,
 
     The deadline of the command is `args.timeout`, so that what timed out here cannot take effect later. The run is
     held while it is waited for and given back with the client's end; with `args.take_over`, from whoever has it.
-    Raises Failure: 1 refused, failed or expired, 4 no answer in time.
+    Raises CommandError: 1 refused, failed or expired, 4 no answer in time.
     """
     until = time.monotonic() + args.timeout
     try:
@@ -42,9 +42,9 @@ def give(client: Client, args: argparse.Namespace, verb: Verb, values: dict[str,
             print(f"driftline: taken over from {former}", file=sys.stderr)
         command = client.command(verb, values, timeout=args.timeout)
     except HeldError as error:
-        raise Failure(f"{what}: {error}; that is what --take-over does") from error
+        raise CommandError(f"{what}: {error}; that is what --take-over does") from error
     except HubSilentError as error:
-        raise Failure(f"{what}: {error}", TIMEOUT) from error
+        raise CommandError(f"{what}: {error}", TIMEOUT) from error
     if not args.wait:
         return Order(command, None)
     progress = Progress(plain=False)
@@ -54,7 +54,7 @@ def give(client: Client, args: argparse.Namespace, verb: Verb, values: dict[str,
     finally:
         progress.done()
     if ack.state != "applied":
-        raise Failure(f"{what}: {ack.state}{': ' if ack.detail else ''}{ack.detail}")
+        raise CommandError(f"{what}: {ack.state}{': ' if ack.detail else ''}{ack.detail}")
     return Order(command, ack)
 
 
@@ -72,14 +72,14 @@ def _last(client: Client, command: str, timeout: float, progress: Progress, what
     except ClientError as error:
         if time.monotonic() - started >= timeout - 0.05:
             last = f"the last was: {heard}" if heard else "nobody in the run has taken it"
-            raise Failure(f"{what}: no final answer within {timeout:.0f} s; {last}", TIMEOUT) from error
+            raise CommandError(f"{what}: no final answer within {timeout:.0f} s; {last}", TIMEOUT) from error
         raise
 
 
 def wait_ended(run: Place, timeout: float) -> None:
-    """Wait until no hub holds the run. Raises Failure with code 4."""
+    """Wait until no hub holds the run. Raises CommandError with code 4."""
     deadline = time.monotonic() + timeout
     while run.live():
         if time.monotonic() > deadline:
-            raise Failure(f"run {run.id} has not ended within {timeout:.0f} s", TIMEOUT)
+            raise CommandError(f"run {run.id} has not ended within {timeout:.0f} s", TIMEOUT)
         time.sleep(0.05)

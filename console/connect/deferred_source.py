@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from console.connect.source import Link, Source, SourceError
 from console.connect.target import Place
-from console.errors import NO_RUN, Failure
+from console.errors import NO_RUN, CommandError
 from driftline.frames import Stamped, Verb
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class OpeningSource:
         self.operator = operate
 
     def open(self) -> None:
-        """Connect. Raises Failure; does nothing where the source has been closed."""
+        """Connect. Raises CommandError; does nothing where the source has been closed."""
         from console.connect.live_source import LiveSource
 
         with self._lock:
@@ -42,7 +42,7 @@ class OpeningSource:
                 if not self._closed:
                     self._live = LiveSource(self._place, operate=self.operator)
             except SourceError as error:
-                raise Failure(str(error), NO_RUN) from error
+                raise CommandError(str(error), NO_RUN) from error
             finally:
                 self._tried.set()
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from console.connect.source import STALE_AFTER, HeldError, Link, SourceError
 from console.connect.target import Place
-from console.errors import Failure
+from console.errors import CommandError
 from console.store.tokens.frames import is_tokens
 from driftline import client as hub
 from driftline.client import Client, ClientError, Feed, Keeper
@@ -33,7 +33,7 @@ class LiveSource:
             connection, keys = run.connection(), run.credentials("operator" if operate else "viewer")
             self._client = Client(connection, keys)
             self._feed = Feed(connection, keys, refresh=run.connection)
-        except (ClientError, RunError, Failure) as error:
+        except (ClientError, RunError, CommandError) as error:
             raise SourceError(str(error)) from error
         self._keeper = Keeper(self._client)
         self._place = run

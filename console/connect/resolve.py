@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from console.connect.target import Place, Role, place
-from console.errors import FAILED, NO_RUN, USAGE, Failure
+from console.errors import FAILED, NO_RUN, USAGE, CommandError
 from driftline.rundir import RUN_VARIABLE, RunDir, find, list_runs, runs_root
 from driftline.text import sanitize
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 def live_run(name: str | None, *, key: str | None = None, connection: str | None = None) -> Place:
-    """The run named, which must be live. Raises RunError or Failure."""
+    """The run named, which must be live. Raises RunError or CommandError."""
     run = place(name, key=key, connection=connection)
     if not run.live():
         run.close()
         if run.directory is None:
             why = "no hub answers at the address of its connection"
-            raise Failure(f"run {run.id} is not live ({why}); see: driftline list", NO_RUN)
+            raise CommandError(f"run {run.id} is not live ({why}); see: driftline list", NO_RUN)
         look = f"look at what it has recorded: driftline replay {named(run.directory)}"
-        raise Failure(f"run {run.id} is not live (its hub has ended); {look}", NO_RUN)
+        raise CommandError(f"run {run.id} is not live (its hub has ended); {look}", NO_RUN)
     return run
 
 
@@ -38,9 +38,9 @@ def named(run: RunDir) -> str:
 
 
 def here(name: str | None, what: str) -> RunDir:
-    """The run named, which must be on this machine: `what` works on its files. Raises RunError or Failure."""
+    """The run named, which must be on this machine: `what` works on its files. Raises RunError or CommandError."""
     if (name or os.environ.get(RUN_VARIABLE) or "").startswith("ssh://"):
-        raise Failure(f"{what} works where the run is: ssh there, and call it with the run's path", USAGE)
+        raise CommandError(f"{what} works where the run is: ssh there, and call it with the run's path", USAGE)
     return find(name)
 
 
@@ -72,7 +72,7 @@ def reached(args: argparse.Namespace, *, ended: bool = False) -> Iterator[Place]
 
 @contextmanager
 def connected(run: Place, role: Role) -> Iterator[Client]:
-    """A client of a live run, closed at the end. A ClientError inside becomes a Failure."""
+    """A client of a live run, closed at the end. A ClientError inside becomes a CommandError."""
     from driftline.client import Client, ClientError  # not for who only looks whether a run is live
 
     try:
@@ -83,4 +83,4 @@ def connected(run: Place, role: Role) -> Iterator[Client]:
             client.close()
     except ClientError as error:
         # A run that ends while it is asked something is a missing run, not a broken wire.
-        raise Failure(str(error), FAILED if run.live() else NO_RUN) from error
+        raise CommandError(str(error), FAILED if run.live() else NO_RUN) from error

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from console.errors import FAILED, NO_RUN, USAGE, Failure
+from console.errors import FAILED, NO_RUN, USAGE, CommandError
 from driftline.keys import Keys, load, load_file, parse_pair
 from driftline.rundir import RUN_VARIABLE, Connection, RunDir, find, parse_connection, read_connection
 from driftline.text import sanitize
@@ -41,11 +41,11 @@ class Place(Protocol):
         ...
 
     def connection(self) -> Connection:
-        """Where the hub is now, in addresses of this machine. Raises RunError or Failure."""
+        """Where the hub is now, in addresses of this machine. Raises RunError or CommandError."""
         ...
 
     def credentials(self, role: Role) -> Keys:
-        """The key to show. Raises RunError or Failure."""
+        """The key to show. Raises RunError or CommandError."""
         ...
 
     def note(self) -> str:
@@ -61,7 +61,7 @@ def place(name: str | None, *, key: str | None = None, connection: str | None = 
     """The run named: an id, a directory, `ssh://[user@]host[:port]/path`, or a connection file.
 
     `key`: a key file instead of the run's own (default $DRIFTLINE_KEY); `connection`: a connection file from
-    elsewhere. Raises RunError or Failure.
+    elsewhere. Raises RunError or CommandError.
     """
     key = key or os.environ.get(KEY_VARIABLE) or None
     name = name or (os.environ.get(RUN_VARIABLE) if connection is None else None) or None
@@ -69,7 +69,7 @@ def place(name: str | None, *, key: str | None = None, connection: str | None = 
     if name is not None and name.startswith("ssh://"):
         return There(name, key=own, connection=Path(connection) if connection else None)
     if connection is not None and name is not None:
-        raise Failure("give a run or --connection FILE, not both", USAGE)
+        raise CommandError("give a run or --connection FILE, not both", USAGE)
     file = connection or name
     if connection is not None or (file is not None and os.path.isfile(file)):
         return Apart(Path(str(file)), own)
@@ -111,7 +111,7 @@ class Apart:
 
     def __init__(self, file: Path, key: Path | None) -> None:
         if key is None:
-            raise Failure(f"{file}: a connection file needs a key: --key FILE, or ${KEY_VARIABLE}", USAGE)
+            raise CommandError(f"{file}: a connection file needs a key: --key FILE, or ${KEY_VARIABLE}", USAGE)
         self._file = file
         self._keys = load_file(key)
         self._run = self.connection().run
@@ -150,7 +150,7 @@ class There:
         try:
             self._address = ssh.parse(name)
         except ssh.AddressError as error:
-            raise Failure(str(error), USAGE) from error
+            raise CommandError(str(error), USAGE) from error
         from console.connect.tunnel import Tunnel, TunnelError
 
         self._error = TunnelError
@@ -162,13 +162,13 @@ class There:
         try:
             self._tunnel = Tunnel(self._address, prompts=sys.stdin.isatty() and sys.stderr.isatty())
         except TunnelError as error:
-            raise Failure(f"ssh to {self._address.destination}: {error}", NO_RUN) from error
+            raise CommandError(f"ssh to {self._address.destination}: {error}", NO_RUN) from error
         try:
             self._far = self._read()
             self._near = self._tunnel.forward(self._far)
         except TunnelError as error:
             self._tunnel.close()
-            raise Failure(f"ssh to {self._address.destination}: {error}", FAILED) from error
+            raise CommandError(f"ssh to {self._address.destination}: {error}", FAILED) from error
         except BaseException:
             self._tunnel.close()
             raise
@@ -198,7 +198,7 @@ class There:
         with self._lock:
             if self._tunnel.up and time.monotonic() - self._looked > _LOOK_SECONDS:
                 # The file is not there while a hub starts; it is looked for again.
-                with contextlib.suppress(self._error, Failure):
+                with contextlib.suppress(self._error, CommandError):
                     self._refresh()
                 self._looked = time.monotonic()
             return self._near
@@ -218,7 +218,7 @@ class There:
 
     def _renew(self) -> None:
         """On a new connection: the hub may have moved meanwhile, and nothing is forwarded yet."""
-        with contextlib.suppress(Failure):  # its hub may be starting; what was forwarded before is the best guess
+        with contextlib.suppress(CommandError):  # its hub may be starting; what was forwarded before is the best guess
             self._far = self._read()
         self._near = self._tunnel.forward(self._far)
         self._looked = time.monotonic()
@@ -236,7 +236,7 @@ class There:
         try:
             return parse_connection(data)
         except ValueError as error:
-            raise Failure(f"{self._address.host}: {path}: not a connection file: {error}", NO_RUN) from error
+            raise CommandError(f"{self._address.host}: {path}: not a connection file: {error}", NO_RUN) from error
 
     def _read_key(self, role: Role) -> Keys:
         path = self._address.file(f"keys/{role}.key")
@@ -244,7 +244,7 @@ class There:
         try:
             return parse_pair(data.decode("ascii"))
         except ValueError as error:
-            raise Failure(f"{self._address.host}: {path}: not a key file of this project", FAILED) from error
+            raise CommandError(f"{self._address.host}: {path}: not a key file of this project", FAILED) from error
 
     def _get(self, path: str, what: str) -> bytes:
         try:
@@ -253,14 +253,14 @@ class There:
             words = str(error)
             where = f"{self._address.host}: {what} of the run at {self._address.path}"
             if "No such file" in words:
-                raise Failure(f"{where} is not there; is this the run's directory?", NO_RUN) from error
+                raise CommandError(f"{where} is not there; is this the run's directory?", NO_RUN) from error
             if "ermission denied" in words:
-                raise Failure(
+                raise CommandError(
                     f"{where} may not be read by that user; have its owner make you a key (driftline keys new) and "
                     f"attach with --connection FILE --key FILE",
                     FAILED,
                 ) from error
-            raise Failure(f"{where} cannot be read: {words}", FAILED) from error
+            raise CommandError(f"{where} cannot be read: {words}", FAILED) from error
 
 
 def answers(connection: Connection, keys: Keys) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from console.demo.report import Story
-from console.errors import FAILED, USAGE, Failure
+from console.errors import FAILED, USAGE, CommandError
 from driftline.catalog.fixes import ON
 from driftline.frames import TERMINAL, Ack, Frame, Verb
 
@@ -30,14 +30,14 @@ Give = Callable[[Verb, dict[str, str]], str]
 
 
 def find_config(given: str | None) -> Path:
-    """The demonstration's configuration: the one given, the folder's own, the checkout's. Raises Failure."""
+    """The demonstration's configuration: the one given, the folder's own, the checkout's. Raises CommandError."""
     if given is not None:
         return Path(given)
     places = (CONFIG, Path(__file__).parent.parent / CONFIG)
     for place in places:
         if place.is_file():
             return place
-    raise Failure(f"{CONFIG} is neither here nor beside the package; name one with --config", USAGE)
+    raise CommandError(f"{CONFIG} is neither here nor beside the package; name one with --config", USAGE)
 
 
 class Operator:
@@ -62,12 +62,12 @@ class Operator:
         return self._stage
 
     def take(self, frame: Frame) -> None:
-        """Act on one frame, after the story has taken it in. Raises Failure when a command does not succeed."""
+        """Act on one frame, after the story has taken it in. Raises CommandError when a command does not succeed."""
         if isinstance(frame, Ack) and frame.id in self._waiting and frame.state in TERMINAL:
             what = self._waiting.pop(frame.id)
             detail = f": {frame.detail}" if frame.detail else ""
             if frame.state != "applied":
-                raise Failure(f"the demonstration's {what}: {frame.state}{detail}", FAILED)
+                raise CommandError(f"the demonstration's {what}: {frame.state}{detail}", FAILED)
             self._say(f"{what}: applied{detail}")
         if self._waiting:
             return
@@ -91,7 +91,7 @@ class Operator:
         if self._waiting:
             self._story.switched = self._story.step
         else:
-            raise Failure("the demonstration has no fix to switch on: are they on in its configuration?", FAILED)
+            raise CommandError("the demonstration has no fix to switch on: are they on in its configuration?", FAILED)
 
     def _send(self, verb: Verb, values: dict[str, str], what: str) -> None:
         self._waiting[self._give(verb, values)] = what

@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from console.errors import FAILED, OK, Failure
+from console.errors import FAILED, OK, CommandError
 from console.launch.console_child import Screen
 from console.launch.supervisor import Supervisor
 from console.process.signals import Signals
@@ -59,14 +59,14 @@ class Session:
         self.progress.done()
 
     def start(self, hub: HubConfig, *, steps: int | None) -> bool:
-        """Start hub and trainer and wait until the run runs or ends. False on a signal. Raises Failure."""
+        """Start hub and trainer and wait until the run runs or ends. False on a signal. Raises CommandError."""
         self.progress.update("starting the hub")
         if not self.supervisor.start_hub(hub, cancelled=self.signals.__bool__):
             return False
         try:
             self._feed = Feed(*attach(self.run, "viewer"), since=1, refresh=self.run.connection)
         except ClientError as error:
-            raise Failure(str(error)) from error
+            raise CommandError(str(error)) from error
         self.progress.update("starting the trainer")
         self.supervisor.start_trainer(steps=steps)
         while not self.signals and self.supervisor.poll("trainer") is None:
@@ -173,5 +173,5 @@ class Session:
             return OK
         if self._said_so:
             detail = self.state.detail if self.state is not None else ""
-            raise Failure(f"the run has failed: {detail} (log: {self.supervisor.log('trainer')})", FAILED)
-        raise Failure(f"the trainer has died: {self.supervisor.last_words('trainer')}", FAILED)
+            raise CommandError(f"the run has failed: {detail} (log: {self.supervisor.log('trainer')})", FAILED)
+        raise CommandError(f"the trainer has died: {self.supervisor.last_words('trainer')}", FAILED)

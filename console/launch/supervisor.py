@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from console.errors import FAILED, USAGE, Failure
+from console.errors import FAILED, USAGE, CommandError
 from console.process import die_with_parent
 from console.process import tree as processes
 from driftline.config import HubConfig
@@ -84,7 +84,7 @@ class Supervisor:
         synthetic: bool = False,
         cancelled: Callable[[], bool],
     ) -> bool:
-        """Start the hub and wait until it is up. False if `cancelled` became true meanwhile. Raises Failure.
+        """Start the hub and wait until it is up. False if `cancelled` became true meanwhile. Raises CommandError.
 
         With `hub.compact`, what turns its closed segments into Parquet is started beside it, at the lowest priority.
         """
@@ -100,9 +100,9 @@ class Supervisor:
             if process.poll() is not None:
                 # Its own exit codes are ours: 2 for an interface that it may not listen on.
                 code = USAGE if process.returncode == USAGE else FAILED
-                raise Failure(f"the hub did not start: {self.last_words('hub')}", code)
+                raise CommandError(f"the hub did not start: {self.last_words('hub')}", code)
             if time.monotonic() > deadline:
-                raise Failure(f"the hub did not come up within {HUB_START:.0f} s; see {self.log('hub')}")
+                raise CommandError(f"the hub did not come up within {HUB_START:.0f} s; see {self.log('hub')}")
             if cancelled():
                 return False
             time.sleep(TICK)
@@ -188,14 +188,14 @@ class Supervisor:
     def keep_hub(self) -> bool:
         """Start a hub that has died again; True if it had to. Producers and consoles reconnect by themselves.
 
-        And the compaction beside it, if it has died. Raises Failure when the hub has died HUB_RESTARTS times:
+        And the compaction beside it, if it has died. Raises CommandError when the hub has died HUB_RESTARTS times:
         something is wrong that a restart does not cure.
         """
         self.keep_compaction()
         if self.poll("hub") is None:
             return False
         if self._hub_restarts >= HUB_RESTARTS:
-            raise Failure(f"the hub died {HUB_RESTARTS + 1} times, the run is ended: {self.last_words('hub')}")
+            raise CommandError(f"the hub died {HUB_RESTARTS + 1} times, the run is ended: {self.last_words('hub')}")
         self._hub_restarts += 1
         self.start("hub", self._hub_command, leashed=False)
         return True

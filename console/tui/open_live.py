@@ -26,9 +26,9 @@ def run_console(
 ) -> int:
     """Show live runs on this terminal, the first at first, until the operator leaves; returns the exit code.
 
-    That is not 0 after a crash. `guards` gives what makes the sentinels of a run, and may raise Failure; it is asked,
+    That is not 0 after a crash. `guards` gives what makes the sentinels of a run, and may raise CommandError; it is asked,
     and the runs are connected to, once the first frame is on the terminal. `reference`: the runs that they are held
-    against. Raises Failure when a run cannot be reached. The places stay the caller's to close.
+    against. Raises CommandError when a run cannot be reached. The places stay the caller's to close.
     """
     sources = [OpeningSource(run, operate=operate) for run in runs]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from console.connect.target import Place, place
-from console.errors import NO_RUN, Failure
+from console.errors import NO_RUN, CommandError
 from console.settings.file import Settings
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ def main(arguments: list[str]) -> int:
     try:
         found = place(page.run, key=page.key or None)
         if not found.live():
-            raise Failure(f"run {found.id} is not live", NO_RUN)
+            raise CommandError(f"run {found.id} is not live", NO_RUN)
         return show(found, page)
-    except Failure as failure:
+    except CommandError as failure:
         print(f"driftline: {failure}", file=sys.stderr)
-        return failure.code
+        return failure.exit_code
 
 
 def show(run: Place, page: Page) -> int:
@@ -56,7 +56,7 @@ def show(run: Place, page: Page) -> int:
     try:
         source = LiveSource(run, operate=False)
     except SourceError as error:
-        raise Failure(str(error), NO_RUN) from error
+        raise CommandError(str(error), NO_RUN) from error
     try:
         app = console(source, run.directory, page)
         app.driver_class = app.get_driver_class()

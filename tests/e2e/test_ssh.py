@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from console.connect.target import There
-from console.errors import NO_RUN, USAGE, Failure
+from console.errors import NO_RUN, USAGE, CommandError
 from driftline.client import Client, Feed
 from driftline.frames import Metrics
 from driftline.keys import add, load, revoke
@@ -183,12 +183,12 @@ def test_what_cannot_be_reached_is_told_in_a_sentence(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", sshd.path)
-    with pytest.raises(Failure, match="is not there; is this the run's directory") as nothing:
+    with pytest.raises(CommandError, match="is not there; is this the run's directory") as nothing:
         There(sshd.url(tmp_path / "no run"), key=None, connection=None)
-    assert nothing.value.code == NO_RUN
-    with pytest.raises(Failure, match="Connection refused"):
+    assert nothing.value.exit_code == NO_RUN
+    with pytest.raises(CommandError, match="Connection refused"):
         There(f"ssh://{sshd.user}@127.0.0.1:1/x", key=None, connection=None)
-    with pytest.raises(Failure, match="ermission denied"):
+    with pytest.raises(CommandError, match="ermission denied"):
         There(f"ssh://nobody-of-that-name@127.0.0.1:{sshd.port}/x", key=None, connection=None)
     assert ssh_children(os.getpid()) == []
 

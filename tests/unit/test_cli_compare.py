@@ -14,7 +14,7 @@ import pytest
 from console.cli.main import main
 from console.cli.verbs import parity as experiment
 from console.demo.report import Story
-from console.errors import FAILED, OK, USAGE, Failure
+from console.errors import FAILED, OK, USAGE, CommandError
 from console.parity.experiment import Planned
 from console.parity.runs import CorrectionChange
 from driftline.config import Config
@@ -236,7 +236,7 @@ def test_the_experiment_concludes_with_verdicts_and_figure(
 
 def test_what_had_to_come_out_otherwise_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [as_run(f"r{seed}", healthy(seed)) for seed in range(3)]
-    with pytest.raises(Failure, match="the repaired run: FAIL"):
+    with pytest.raises(CommandError, match="the repaired run: FAIL"):
         experiment._conclude([*runs, as_run("bad", broken(8)), as_run("mended", broken(9))], 20, root / "figure.svg")
     *_, repaired, _, _ = capsys.readouterr().out.splitlines()
     assert repaired.endswith("  (has to pass)")
@@ -274,7 +274,7 @@ class Starts:
             return OK
         for step in range(self.steps):
             story.take(Metrics(step + 1, 0, 0.0, {"reward/mean": 0.5}))
-        raise Failure("engine-0: vLLM did not start: address already in use", self.code)
+        raise CommandError("engine-0: vLLM did not start: address already in use", self.code)
 
 
 ONE = Planned("reference", Config())
@@ -304,6 +304,6 @@ def test_what_fails_again_or_otherwise_has_failed(
     root: Path, starts: Starts, tried: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(experiment, "_train", starts)
-    with pytest.raises(Failure, match="address already in use") as failure:
+    with pytest.raises(CommandError, match="address already in use") as failure:
         experiment._trained(ONE, "[1/5] reference, seed 0")
-    assert (failure.value.code, len(starts.tried)) == (starts.code, tried)
+    assert (failure.value.exit_code, len(starts.tried)) == (starts.code, tried)

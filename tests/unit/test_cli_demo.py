@@ -6,7 +6,7 @@ import pytest
 
 from console.demo.operator import Operator
 from console.demo.report import Story, table, verdict
-from console.errors import Failure
+from console.errors import CommandError
 from driftline.frames import Ack, EngineFix, FixState, Frame, How, Metrics
 
 
@@ -61,14 +61,14 @@ def test_defaults_then_every_available_fix_then_one_sync() -> None:
 def test_a_command_that_does_not_succeed_ends_the_demonstration(state: str) -> None:
     play = Play()
     play.take(fix("a"), metrics(5, 0.3, 0.1))
-    with pytest.raises(Failure, match=f"fix a on: {state}: why"):
+    with pytest.raises(CommandError, match=f"fix a on: {state}: why"):
         play.take(Ack("c1", state, 1.0, "why"))  # type: ignore[arg-type]
 
 
 def test_a_run_without_anything_to_switch_is_no_demonstration() -> None:
     play = Play()
     play.take(fix("a", "on"))
-    with pytest.raises(Failure, match="no fix to switch on"):
+    with pytest.raises(CommandError, match="no fix to switch on"):
         play.take(metrics(5, 0.3, 0.1))
 
 

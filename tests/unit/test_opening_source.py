@@ -11,7 +11,7 @@ import pytest
 from console.connect.deferred_source import OpeningSource
 from console.connect.source import SourceError
 from console.connect.target import Here
-from console.errors import Failure
+from console.errors import CommandError
 from tests.unit.hubs import Hub
 
 
@@ -57,9 +57,9 @@ def test_opened_it_is_the_live_run(hub: Hub) -> None:
 def test_a_key_that_cannot_be_read_is_one_sentence(hub: Hub) -> None:
     (hub.run.keys / "viewer.key").write_text("no key")
     source = OpeningSource(Here(hub.run), operate=False)
-    with pytest.raises(Failure, match="not a key file of this project") as failed:
+    with pytest.raises(CommandError, match="not a key file of this project") as failed:
         source.open()
-    assert failed.value.code == 3
+    assert failed.value.exit_code == 3
     assert source.tokens(True), "nobody waits for what will not come"
     source.close()
 

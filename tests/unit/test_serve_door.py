@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from console.cli.verbs.serve import _greet, address
-from console.errors import Failure
+from console.errors import CommandError
 from console.web.auth import Door, loopback
 
 HERE = "127.0.0.1:8000"
@@ -76,10 +76,10 @@ def test_loopback_is_allowed(host: str):
     ],
 )
 def test_other_addresses_are_refused_with_a_sentence(host: str, public: bool, said: str):
-    with pytest.raises(Failure) as failure:
+    with pytest.raises(CommandError) as failure:
         address(host, public=public)
     assert said in str(failure.value)
-    assert failure.value.code == 2
+    assert failure.value.exit_code == 2
 
 
 def test_an_address_that_others_can_reach_is_warned_of(capsys: pytest.CaptureFixture[str]):

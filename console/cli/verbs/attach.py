@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.errors import NO_RUN, USAGE, Failure
+from console.errors import NO_RUN, USAGE, CommandError
 from console.launch.console_child import on_terminal
 from console.process import fast_start
 from console.tui.terminal.splash import Splash
@@ -36,21 +36,21 @@ def attach(args: argparse.Namespace) -> int:
         fast_start.begin()
         reference = tuple(_known(name) for name in args.reference)
         if len(args.runs) > 1 and args.connection:
-            raise Failure("--connection FILE is one run; several are given by their names", USAGE)
+            raise CommandError("--connection FILE is one run; several are given by their names", USAGE)
         runs = []
         for name in dict.fromkeys(args.runs) or [None]:
             run = _live(name, args)
             places.callback(run.close)
             runs.append(run)
         if not on_terminal():
-            raise Failure("attach needs a terminal; without one: driftline tail, driftline status --json", USAGE)
+            raise CommandError("attach needs a terminal; without one: driftline tail, driftline status --json", USAGE)
         from console.tui.open_live import run_console
 
         return int(run_console(runs, args.operate, args.settings, partial(_guards, args), reference))
 
 
 def _guards(args: argparse.Namespace) -> Guards:
-    """The sentinels as the arguments have them. Raises Failure."""
+    """The sentinels as the arguments have them. Raises CommandError."""
     from console.cli.verbs.sentinels import alerts, read
     from console.tui.watch.guard import guards
 
@@ -68,13 +68,13 @@ def _live(name: str | None, args: argparse.Namespace) -> Place:
         if recorded is None:
             raise
         text = f"{error}; the newest that was recorded: driftline replay {named(recorded)}"
-        raise Failure(text, NO_RUN) from error
+        raise CommandError(text, NO_RUN) from error
 
 
 def _known(name: str) -> str:
-    """The name of a reference run, which is looked at before the screen opens. Raises RunError or Failure."""
+    """The name of a reference run, which is looked at before the screen opens. Raises RunError or CommandError."""
     if name.endswith(".parquet"):
         if not Path(name).is_file():
-            raise Failure(f"--reference {name}: there is no such file", NO_RUN)
+            raise CommandError(f"--reference {name}: there is no such file", NO_RUN)
         return name
     return str(find(name).path)

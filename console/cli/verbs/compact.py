@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from console.connect.resolve import here
-from console.errors import FAILED, OK, Failure
+from console.errors import FAILED, OK, CommandError
 from console.recorded.compaction.compact import CompactError, check
 from console.recorded.compaction.compact import compact as write
 
@@ -22,7 +22,7 @@ def compact(args: argparse.Namespace) -> int:
             rows = ", ".join(f"{number} {table}" for table, number in note.rows.items())
             print(f"segment {note.segment}: {note.journal_bytes} -> {note.parquet_bytes} bytes: {rows}", flush=True)
     except CompactError as error:
-        raise Failure(str(error), FAILED) from error
+        raise CommandError(str(error), FAILED) from error
     if not done:
         print("nothing to do: every closed segment is compacted")
     return OK
@@ -32,6 +32,6 @@ def _check(args: argparse.Namespace) -> int:
     run = here(args.run, "compact")
     wrong = check(run)
     if wrong:
-        raise Failure("; ".join(wrong), FAILED)
+        raise CommandError("; ".join(wrong), FAILED)
     print(f"{run.parquet}: all tables are as written")
     return OK

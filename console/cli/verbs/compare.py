@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Final
 
-from console.errors import NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, Failure
+from console.errors import NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, CommandError
 from console.formatting import to_json
 from console.parity import report
 from console.parity.cause import causes
@@ -38,9 +38,9 @@ def compare(args: argparse.Namespace) -> int:
     null; NaN and infinities are strings.
     """
     if len(args.runs) < 2:
-        raise Failure("compare needs at least two runs: REFERENCE... RUN", USAGE)
+        raise CommandError("compare needs at least two runs: REFERENCE... RUN", USAGE)
     if args.start is not None and args.until is not None and args.until < args.start:
-        raise Failure(f"--until {args.until} is before --from {args.start}", USAGE)
+        raise CommandError(f"--until {args.until} is before --from {args.start}", USAGE)
     rules = _rules(args)
     *references, run = _open(args.runs)
     comparison = judge(references, run, rules, start=args.start, until=args.until)
@@ -73,11 +73,11 @@ def _rules(args: argparse.Namespace) -> Rules:
         rules = load(Path(args.rules) if args.rules else DEFAULT)
         return rules.only(name for part in args.metrics for name in part.split(",")) if args.metrics else rules
     except RulesError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error
 
 
 def _open(names: list[str]) -> list[Run]:
     try:
         return [open_run(name) for name in names]
     except SourceError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error

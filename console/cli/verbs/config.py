@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from console.errors import OK, USAGE, Failure
+from console.errors import OK, USAGE, CommandError
 from console.formatting import to_json
 from console.settings import file
 
@@ -64,5 +64,5 @@ def _load(options: dict[str, object]) -> file.Effective:
         found = file.load(os.environ, options)
         file.check_keys(found)
     except file.ConfigError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error
     return found

@@ -14,7 +14,7 @@ from typing import Any, Final
 from console.connect.backfill import decoded, recent
 from console.connect.commands import give
 from console.connect.resolve import connected, live_run
-from console.errors import FAILED, NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, Failure
+from console.errors import FAILED, NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, CommandError
 from console.formatting import to_json
 from console.parity import gate
 from console.parity.gate import Verdict
@@ -65,7 +65,7 @@ def setting(args: argparse.Namespace) -> int:
     try:
         check(args.value)
     except UnknownCorrectionError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error
     with connected(live_run(args.run), "operator") as client:
         _, verdict = _known(client)
         values = {"value": args.value}
@@ -84,7 +84,7 @@ def setting(args: argparse.Namespace) -> int:
 
 
 def consent(value: str, verdict: Verdict, *, despite: bool, ask: Callable[[str], str] | None) -> None:
-    """Ask twice, or see that it was said on the command line. `ask` is None without a terminal. Raises Failure."""
+    """Ask twice, or see that it was said on the command line. `ask` is None without a terminal. Raises CommandError."""
     failed = verdict.passes is False
     what = "the backend fails parity" if failed else "whether the backend is at parity is not known"
     text = f"{what}: {verdict.why}"
@@ -94,12 +94,12 @@ def consent(value: str, verdict: Verdict, *, despite: bool, ask: Callable[[str],
         print(f"driftline: correction {value} despite parity: {text}", file=sys.stderr)
         return
     if ask is None:
-        raise Failure(f"correction {value}: {text}; {advice}; --despite-parity does it nevertheless", code)
+        raise CommandError(f"correction {value}: {text}; {advice}; --despite-parity does it nevertheless", code)
     print(f"{text}\n{advice}", file=sys.stderr)
     if ask(f"switch {value} on nevertheless? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise Failure(f"correction {value}: not switched on", code)
+        raise CommandError(f"correction {value}: not switched on", code)
     if ask(f"type {value} to confirm: ").strip() != value:
-        raise Failure(f"correction {value}: not confirmed, not switched on", code)
+        raise CommandError(f"correction {value}: not confirmed, not switched on", code)
 
 
 def _ask(question: str) -> str:
@@ -134,7 +134,7 @@ def _settled(client: Client, value: str) -> RunState:
             return state
         if time.monotonic() > deadline:
             said = state.correction if state is not None else ""
-            raise Failure(f"correction {value}: acknowledged, but the trainer says: {said or 'nothing'}", FAILED)
+            raise CommandError(f"correction {value}: acknowledged, but the trainer says: {said or 'nothing'}", FAILED)
         time.sleep(0.05)
 
 

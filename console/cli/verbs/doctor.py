@@ -12,7 +12,7 @@ import zmq
 from console.connect.target import Place, place
 from console.doctor import checks, facts
 from console.doctor.checks import ClockFact, Finding
-from console.errors import FAILED, OK, Failure
+from console.errors import FAILED, OK, CommandError
 from console.formatting import to_json
 from driftline.client import Client, ClientError, pulse
 from driftline.rundir import RunError, runs_root
@@ -84,7 +84,7 @@ def _of_hub(run: Place) -> Iterator[Finding]:
     yield from checks.gates(list(facts.gates(run.connection())))
     try:
         keys = run.credentials("viewer")
-    except (RunError, Failure) as error:
+    except (RunError, CommandError) as error:
         yield Finding("keys", "fail", str(error), "another key: --key FILE")
         return
     beacon = pulse(run.connection(), keys, PULSE_SECONDS)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from console.cli.verbs.replay import recorded
-from console.errors import FAILED, OK, Failure
+from console.errors import FAILED, OK, CommandError
 
 
 def evidence(args: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ def evidence(args: argparse.Namespace) -> int:
     try:
         made = bundle(run, out, pictures, say)
     except EvidenceError as error:
-        raise Failure(str(error), FAILED) from error
+        raise CommandError(str(error), FAILED) from error
     finally:
         if live:
             print("\r\x1b[K", end="", file=err, flush=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from console.cli.verbs.on_disk import warn_of
 from console.cli.verbs.ranges import moment, steps
 from console.connect.resolve import connected, reached
-from console.errors import FAILED, OK, USAGE, Failure
+from console.errors import FAILED, OK, USAGE, CommandError
 from console.export import ExportError, source_of, through_hub
 from console.export import export as write
 from console.process.signals import Signals
@@ -37,7 +37,7 @@ def export(args: argparse.Namespace) -> int:
         columns = tuple(name.strip() for name in (args.columns or "").split(",") if name.strip())
         within, since, until = steps(args.steps), moment(args.since), moment(args.until)
     except ValueError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error
     try:
         with reached(args, ended=True) as run, contextlib.ExitStack() as stack:
             if run.directory is not None:
@@ -66,7 +66,7 @@ def export(args: argparse.Namespace) -> int:
     except _SignalledError as error:
         return error.exit_code
     except ExportError as error:
-        raise Failure(str(error), FAILED) from error
+        raise CommandError(str(error), FAILED) from error
     print(f"{report.path}: {report.rows} rows, {report.columns} columns")
     warn_of(report.damaged)
     return OK

@@ -8,7 +8,7 @@ import time
 from console.connect.backfill import decoded
 from console.connect.commands import give
 from console.connect.resolve import connected, live_run
-from console.errors import FAILED, OK, USAGE, Failure
+from console.errors import FAILED, OK, USAGE, CommandError
 from console.formatting import to_json
 from console.status.fix_effects import effect_document, effect_line
 from console.status.summary import Summary, fix_document, summarise
@@ -65,7 +65,7 @@ def setting(args: argparse.Namespace) -> int:
     try:
         check(args.id, args.value)
     except UnknownFixError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error
     with connected(live_run(args.run), "operator") as client:
         values = {"fix": args.id, "value": args.value}
         order = give(client, args, "fix.set", values, f"fix {args.id} {args.value}")
@@ -96,7 +96,7 @@ def _settled(client: Client, args: argparse.Namespace) -> FixState | None:
             return state
         if time.monotonic() > deadline:
             effective = state.effective or "not reported" if state is not None else "not reported"
-            raise Failure(f"fix {args.id}: acknowledged as {args.value}, but the engines say: {effective}", FAILED)
+            raise CommandError(f"fix {args.id}: acknowledged as {args.value}, but the engines say: {effective}", FAILED)
         time.sleep(0.05)
 
 

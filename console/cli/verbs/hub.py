@@ -6,7 +6,7 @@ import argparse
 import shlex
 
 from console.connect.resolve import here
-from console.errors import OK, Failure
+from console.errors import OK, CommandError
 from console.launch.preflight import make_run
 from console.launch.supervisor import Supervisor
 from console.process.signals import Signals
@@ -65,7 +65,7 @@ def hub(args: argparse.Namespace) -> int:
         while not signals.pause(0.2):
             supervisor.keep_compaction()
             if supervisor.poll("hub") is not None:
-                raise Failure(f"the hub has died: {supervisor.last_words('hub')}")
+                raise CommandError(f"the hub has died: {supervisor.last_words('hub')}")
     return signals.exit_code
 
 
@@ -78,5 +78,5 @@ def _directory(args: argparse.Namespace) -> RunDir:
         return make_run(args.name)
     found = here(args.run, "hub")
     if found.live():
-        raise Failure(f"run {found.id} has a hub already (pid {found.connection().pid})")
+        raise CommandError(f"run {found.id} has a hub already (pid {found.connection().pid})")
     return found

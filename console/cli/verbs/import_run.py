@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from console.errors import FAILED, OK, Failure
+from console.errors import FAILED, OK, CommandError
 from console.formatting import to_json
 from console.importing.import_run import Brought
 from console.importing.import_run import bring as write
@@ -23,7 +23,7 @@ def bring(args: argparse.Namespace) -> int:
     try:
         found = write(Path(args.path), runs_root(), name, args.step)
     except BringError as error:
-        raise Failure(str(error), FAILED) from error
+        raise CommandError(str(error), FAILED) from error
     if args.json:
         print(to_json(msgspec.to_builtins(found)))
         return OK

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from console.connect.resolve import here
-from console.errors import OK, Failure
+from console.errors import OK, CommandError
 from driftline.keys import Grant, add, key_files, read_authorized, revoke
 from driftline.rundir import RunError
 
@@ -18,7 +18,7 @@ def new(args: argparse.Namespace) -> int:
     try:
         path = add(run, args.name, args.role, name, tokens=not args.no_tokens)
     except RunError as error:
-        raise Failure(str(error)) from error  # the run is there; what was asked of it is not done
+        raise CommandError(str(error)) from error  # the run is there; what was asked of it is not done
     print(f"{path}  {args.role} {name}{'' if not args.no_tokens else ', no raw tokens'}")
     print("the holder needs this file and the run's connection.json; move both over a channel that you trust")
     return OK
@@ -45,7 +45,7 @@ def withdraw(args: argparse.Namespace) -> int:
     try:
         grant = revoke(run, args.key)
     except RunError as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     print(f"revoked: {grant.role} {grant.name}  {grant.public}")
     return OK
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from console.errors import FAILED, Failure
+from console.errors import FAILED, CommandError
 from driftline.frames import Stamped
 from driftline.journal.records import Damage
 from driftline.rundir import RunDir
@@ -20,7 +20,7 @@ def warn_of(damaged: int) -> None:
 def frames(run: RunDir) -> Iterator[Stamped]:
     """Every frame, from the journal, or from Parquet where retention has taken that away; then `warn_of` its damage.
 
-    Raises Failure.
+    Raises CommandError.
     """
     from console.recorded import frames as stream  # takes a while to load, and a live run needs none of it
 
@@ -30,5 +30,5 @@ def frames(run: RunDir) -> Iterator[Stamped]:
     except GeneratorExit:  # the reader (head) has had enough; asking what is unreadable would load Polars for it
         raise
     except stream.unreadable() as error:
-        raise Failure(stream.damaged(run), FAILED) from error
+        raise CommandError(stream.damaged(run), FAILED) from error
     warn_of(damage.bytes)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from console.connect.backfill import between, decoded
 from console.connect.commands import give, wait_ended
 from console.connect.resolve import connected, live_run
-from console.errors import OK, Failure
+from console.errors import OK, CommandError
 from console.formatting import to_json
 from driftline.client import Client
 from driftline.frames import Frame, RunState, Span, Verb
@@ -123,7 +123,7 @@ def stop(args: argparse.Namespace) -> int:
     try:
         with connected(run, "operator") as client:
             give(client, args, "stop", {}, "stop")
-    except Failure:
+    except CommandError:
         # The run may be gone before its last acknowledgement has come this far; that is what was asked for.
         if not args.wait or run.live():
             raise

@@ -20,7 +20,7 @@ import numpy as np
 from console.cli.verbs.compare import show
 from console.demo import operator as play
 from console.demo.report import Story
-from console.errors import FAILED, OK, USAGE, Failure
+from console.errors import FAILED, OK, USAGE, CommandError
 from console.launch.foreground import Session
 from console.launch.preflight import checked, make_run
 from console.parity import experiment
@@ -56,16 +56,16 @@ def parity(args: argparse.Namespace) -> int:
     config = checked(path)
     out = Path(args.out)
     if args.seeds < 2:
-        raise Failure("--seeds: at least 2, or no seed can be held against another", USAGE)
+        raise CommandError("--seeds: at least 2, or no seed can be held against another", USAGE)
     if args.switch >= args.steps:
-        raise Failure(f"--switch {args.switch}: has to come before the last of --steps {args.steps}", USAGE)
+        raise CommandError(f"--switch {args.switch}: has to come before the last of --steps {args.steps}", USAGE)
     if args.steps < (needed := args.switch + fewest(load(), settles=True)):
         why = f"{needed - args.switch} steps after the switch at {args.switch} are the fewest that can be judged"
-        raise Failure(f"--steps {args.steps}: at least {needed}: {why}", USAGE)
+        raise CommandError(f"--steps {args.steps}: at least {needed}: {why}", USAGE)
     if not config.fixes:
-        raise Failure(f"{path}: fixes: the reference has to name the fixes that are to be switched", USAGE)
+        raise CommandError(f"{path}: fixes: the reference has to name the fixes that are to be switched", USAGE)
     if out.is_dir() or not out.parent.is_dir():
-        raise Failure(f"--out {out}: {'is a directory' if out.is_dir() else 'there is no such directory'}", USAGE)
+        raise CommandError(f"--out {out}: {'is a directory' if out.is_dir() else 'there is no such directory'}", USAGE)
     runs, seconds = [], []
     planned = plan(config, steps=args.steps, switch_at=args.switch, seeds=args.seeds)
     print(
@@ -109,7 +109,7 @@ def _reference(given: str | None) -> Path:
     for place in (REFERENCE, Path(__file__).parents[2] / REFERENCE):
         if place.is_file():
             return place
-    raise Failure(f"{REFERENCE} is neither here nor beside the package; name one with --config", USAGE)
+    raise CommandError(f"{REFERENCE} is neither here nor beside the package; name one with --config", USAGE)
 
 
 def _made(one: Planned) -> RunDir:
@@ -118,19 +118,19 @@ def _made(one: Planned) -> RunDir:
     return made
 
 
-class _NoStep(Failure):
+class _NoStepError(CommandError):
     """A run that ended before its first step."""
 
 
 def _trained(one: Planned, what: str) -> tuple[int, RunDir]:
-    """Train one run of the experiment; its exit code and where it is recorded. Raises Failure.
+    """Train one run of the experiment; its exit code and where it is recorded. Raises CommandError.
 
     An engine's start asks for ports, memory and minutes, and may fail on a busy machine: once, it is tried again, in a
     directory of its own. A run that fails in its steps has failed.
     """
     try:
         return _attempt(one, what)
-    except _NoStep as failure:
+    except _NoStepError as failure:
         print(f"driftline: no step was made, it is tried once more: {failure}", file=sys.stderr, flush=True)
         return _attempt(one, f"{what}, second try")
 
@@ -141,9 +141,9 @@ def _attempt(one: Planned, what: str) -> tuple[int, RunDir]:
     story = Story()
     try:
         return _train(made, one, story), made
-    except Failure as failure:
-        if failure.code == FAILED and not story.steps:
-            raise _NoStep(str(failure), FAILED) from failure
+    except CommandError as failure:
+        if failure.exit_code == FAILED and not story.steps:
+            raise _NoStepError(str(failure), FAILED) from failure
         raise
 
 
@@ -156,7 +156,7 @@ def _train(made: RunDir, one: Planned, story: Story) -> int:
                 clients.append(Client(*attach(made, "operator")))
             return clients[0].command(verb, values, timeout=play.COMMAND_TIMEOUT)
         except ClientError as error:
-            raise Failure(f"the {verb} of the experiment: {error}") from error
+            raise CommandError(f"the {verb} of the experiment: {error}") from error
 
     operator = play.Operator(story, give, one.switch_at, play.say) if one.switch_at is not None else None
 
@@ -174,7 +174,7 @@ def _train(made: RunDir, one: Planned, story: Story) -> int:
         for client in clients:
             client.close()
     if code == OK and operator is not None and not operator.done:
-        raise Failure(f"the run ended before its fixes were on: {operator.stage}", FAILED)
+        raise CommandError(f"the run ended before its fixes were on: {operator.stage}", FAILED)
     return code
 
 
@@ -208,7 +208,7 @@ def _conclude(runs: list[Run], switch_at: int, out: Path) -> int:
     print("\n".join(_summary(shown)))
     print(f"\nfigure: {out}", flush=True)
     if shown.missing:
-        raise Failure("; ".join(shown.missing), FAILED)
+        raise CommandError("; ".join(shown.missing), FAILED)
     return OK
 
 
@@ -235,6 +235,6 @@ def _write(out: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(out)
     except OSError as error:
-        raise Failure(f"{out}: cannot be written: {error.strerror}") from error
+        raise CommandError(f"{out}: cannot be written: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from console.connect.resolve import connected, reached
-from console.errors import FAILED, OK, USAGE, Failure
+from console.errors import FAILED, OK, USAGE, CommandError
 from console.export import ExportError, save, through_hub
 from console.export import query as ask
 from console.formatting import to_json
@@ -29,7 +29,7 @@ def query(args: argparse.Namespace) -> int:
     """
     form, out = args.format, Path(args.out) if args.out else None
     if form == "parquet" and (out is None or out.suffix != ".parquet"):
-        raise Failure("--format parquet is written to a file: add --out FILE.parquet", USAGE)
+        raise CommandError("--format parquet is written to a file: add --out FILE.parquet", USAGE)
     try:
         with reached(args, ended=True) as run:
             if run.directory is not None:
@@ -42,7 +42,7 @@ def query(args: argparse.Namespace) -> int:
                 print(f"{out}: {answer.height} rows, {answer.width} columns")
                 return OK
     except ExportError as error:
-        raise Failure(str(error), FAILED) from error
+        raise CommandError(str(error), FAILED) from error
     _PRINT[form](answer)
     return OK
 

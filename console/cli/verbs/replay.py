@@ -7,7 +7,7 @@ from pathlib import Path
 
 from console.cli.verbs.sentinels import read as read_rules
 from console.connect.resolve import here, newest_ended
-from console.errors import NO_RUN, USAGE, Failure
+from console.errors import NO_RUN, USAGE, CommandError
 from console.launch.console_child import on_terminal
 from console.process import fast_start
 from console.tui.terminal.splash import Splash
@@ -17,14 +17,14 @@ from driftline.rundir import RunDir
 def recorded(name: str | None, what: str) -> RunDir:
     """A run directory with something recorded in it; with no name the newest live run, else the newest one.
 
-    `what` works on its files. Raises Failure, RunError.
+    `what` works on its files. Raises CommandError, RunError.
     """
     given = RunDir(Path(name).resolve()) if name is not None and Path(name).is_dir() else None
     run = given or newest_ended(name) or here(name, what)
     from console.recorded.blocks import run_segments
 
     if not run_segments(run):
-        raise Failure(f"{run.path}: nothing is recorded there: no journal and no Parquet", NO_RUN)
+        raise CommandError(f"{run.path}: nothing is recorded there: no journal and no Parquet", NO_RUN)
     return run
 
 
@@ -35,7 +35,7 @@ def replay(args: argparse.Namespace) -> int:
     all else is as in attach. The sentinels look at what is played, but ring no bell and run no command.
     """
     if not on_terminal():
-        raise Failure("replay needs a terminal; without one: driftline export, driftline query", USAGE)
+        raise CommandError("replay needs a terminal; without one: driftline export, driftline query", USAGE)
     with Splash(f"opening {args.run or 'the newest run'}"):
         fast_start.begin()
         run = recorded(args.run, "replay")

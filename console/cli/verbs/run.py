@@ -8,7 +8,7 @@ from pathlib import Path
 
 from console.demo import operator as play
 from console.demo.report import Story, table, verdict
-from console.errors import FAILED, OK, Failure
+from console.errors import FAILED, OK, CommandError
 from console.launch.console_child import Screen, on_terminal
 from console.launch.foreground import Hook, Session
 from console.launch.preflight import check_name, checked, make_run
@@ -103,7 +103,7 @@ def _by_itself(made: RunDir, config: Config, args: argparse.Namespace, story: St
                 clients.append(Client(*attach(made, "operator")))
             return clients[0].command(verb, values, timeout=play.COMMAND_TIMEOUT)
         except ClientError as error:
-            raise Failure(f"the demonstration's {verb}: {error}") from error
+            raise CommandError(f"the demonstration's {verb}: {error}") from error
 
     operator = play.Operator(story, give, switch_at, play.say)
 
@@ -120,12 +120,12 @@ def _by_itself(made: RunDir, config: Config, args: argparse.Namespace, story: St
     if code != OK:
         return code
     if not operator.done:
-        raise Failure(f"the run ended while the demonstration was at: {operator.stage}", FAILED)
+        raise CommandError(f"the run ended while the demonstration was at: {operator.stage}", FAILED)
     judged = verdict(story)
     if judged is None:
-        raise Failure("the run ended too soon after the switch to judge it", FAILED)
+        raise CommandError("the run ended too soon after the switch to judge it", FAILED)
     if not judged.home:
-        raise Failure(f"the fixes did not bring the run home as promised: {judged}", FAILED)
+        raise CommandError(f"the fixes did not bring the run home as promised: {judged}", FAILED)
     print(f"home: {judged}", flush=True)
     return OK
 
@@ -153,5 +153,5 @@ def _report(made: RunDir, story: Story) -> None:
     try:
         report = export(made, made.snapshots / "metrics.parquet")
     except ExportError as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     print(f"snapshot: {report.path} ({report.rows} rows, {report.columns} columns)", flush=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from console.errors import OK, USAGE, Failure
+from console.errors import OK, USAGE, CommandError
 from console.formatting import short, to_json
 from console.sentinels.notify import AlertError, Alerts, split
 from console.sentinels.rules import Baseline, Engine, Feed, Limit, Rule, Rules, RulesError, Skew, Steps, load
@@ -38,19 +38,19 @@ def check(args: argparse.Namespace) -> int:
 
 
 def read(path: str | None) -> Rules:
-    """The packaged rules with a user's file over them. Raises Failure."""
+    """The packaged rules with a user's file over them. Raises CommandError."""
     try:
         return load(Path(path) if path is not None else None)
     except RulesError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error
 
 
 def alerts(args: argparse.Namespace) -> Alerts:
-    """How to tell of alarms, as --bell, --notify and --on-alarm say. Raises Failure."""
+    """How to tell of alarms, as --bell, --notify and --on-alarm say. Raises CommandError."""
     try:
         command = split(args.on_alarm) if args.on_alarm is not None else ()
     except AlertError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error
     return Alerts(args.bell, args.notify, command)
 
 

@@ -10,7 +10,7 @@ import sys
 
 from console.connect.resolve import live_run
 from console.connect.target import Place
-from console.errors import FAILED, USAGE, Failure
+from console.errors import FAILED, USAGE, CommandError
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -26,7 +26,9 @@ def serve(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("textual_serve", "aiohttp", "aiohttp_jinja2", "jinja2"):
             raise
-        raise Failure("serve needs textual-serve, which is not installed: pip install 'driftline[serve]'") from error
+        raise CommandError(
+            "serve needs textual-serve, which is not installed: pip install 'driftline[serve]'"
+        ) from error
     from console.cli.verbs.sentinels import read as read_rules
     from console.web.auth import Door
     from console.web.child import Page
@@ -36,7 +38,9 @@ def serve(args: argparse.Namespace) -> int:
     run = live_run(args.run, key=args.key)
     try:
         if run.directory is None:
-            raise Failure("serve works where the run is: start it there, then ssh -L PORT:127.0.0.1:PORT HOST", USAGE)
+            raise CommandError(
+                "serve works where the run is: start it there, then ssh -L PORT:127.0.0.1:PORT HOST", USAGE
+            )
         with bind(host, args.port) as bound:
             port = bound.getsockname()[1]
             key = args.key or os.environ.get("DRIFTLINE_KEY") or ""
@@ -65,24 +69,26 @@ def _greet(run: Place, address: str, port: int, *, public: bool) -> None:
 
 
 def address(host: str, *, public: bool) -> tuple[str, bool]:
-    """The address to listen on, and whether others can reach it. Raises Failure for one that is not allowed."""
+    """The address to listen on, and whether others can reach it. Raises CommandError for one that is not allowed."""
     if host == "localhost":
         return "127.0.0.1", False
     try:
         found = ipaddress.ip_address(host.strip("[]"))
     except ValueError as error:
-        raise Failure(f"--host {host}: is not an IP address; allowed: 127.0.0.1, ::1, localhost", USAGE) from error
+        raise CommandError(f"--host {host}: is not an IP address; allowed: 127.0.0.1, ::1, localhost", USAGE) from error
     if found.is_unspecified:
-        raise Failure(f"--host {host}: not on all interfaces; name the address of one, with --public", USAGE)
+        raise CommandError(f"--host {host}: not on all interfaces; name the address of one, with --public", USAGE)
     if found.is_loopback:
         return str(found), False
     if not public:
-        raise Failure(f"--host {host}: others can reach this address; allowed without --public: 127.0.0.1, ::1", USAGE)
+        raise CommandError(
+            f"--host {host}: others can reach this address; allowed without --public: 127.0.0.1, ::1", USAGE
+        )
     return str(found), True
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one. Raises Failure."""
+    """A listening socket; port 0 takes a free one. Raises CommandError."""
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -91,5 +97,5 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         reason = (error.strerror or str(error)).lower()
-        raise Failure(f"cannot listen on {host} port {port}: {reason}", FAILED) from error
+        raise CommandError(f"cannot listen on {host} port {port}: {reason}", FAILED) from error
     return bound

@@ -12,7 +12,7 @@ from console.cli.verbs import on_disk
 from console.connect.backfill import decoded, recent
 from console.connect.resolve import connected, reached
 from console.connect.target import Place
-from console.errors import NO_RUN, OK, Failure
+from console.errors import NO_RUN, OK, CommandError
 from console.formatting import to_json
 from console.status.link_health import STALE_AFTER, Banner, Link, banner
 from console.status.summary import Summary, document, line, summarise
@@ -49,7 +49,7 @@ def status(args: argparse.Namespace) -> int:
         elif run.directory is not None:
             summary = of_journal(run.directory)
         else:
-            raise Failure(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
+            raise CommandError(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
         path = str(run.directory.path) if run.directory is not None else str(args.run)
     if args.json:
         words = {"word": found.word, "text": found.text, "level": found.level} if found is not None else None

@@ -10,7 +10,7 @@ from console.cli.verbs import on_disk
 from console.connect.backfill import decoded, recent
 from console.connect.resolve import connected, reached
 from console.connect.target import Place
-from console.errors import FAILED, NO_RUN, OK, Failure
+from console.errors import FAILED, NO_RUN, OK, CommandError
 from console.formatting import clock
 from console.status.link_health import Link, banner
 from console.status.step_lines import Lines
@@ -35,7 +35,7 @@ def tail(args: argparse.Namespace) -> int:
         if run.live():
             return _follow(run, args.seconds)
         if run.directory is None:
-            raise Failure(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
+            raise CommandError(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
         return _whole(run.directory)
 
 
@@ -62,7 +62,7 @@ def _follow(run: Place, seconds: float | None) -> int:
     try:
         feed = Feed(run.connection(), run.credentials("viewer"), since=since, refresh=run.connection)
     except ClientError as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     try:
         return _print(run, feed, lines, None if seconds is None else time.monotonic() + seconds)
     finally:
@@ -87,7 +87,7 @@ def _print(run: Place, feed: Feed, lines: Lines, until: float | None) -> int:
             if not status:
                 return OK
             logs = f"; see {run.directory.logs}" if run.directory is not None else ""
-            raise Failure(f"run {run.id} has ended without a last word: its hub is gone{logs}")
+            raise CommandError(f"run {run.id} has ended without a last word: its hub is gone{logs}")
     return OK
 
 

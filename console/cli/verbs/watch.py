@@ -13,7 +13,7 @@ from console.cli.verbs.sentinels import read as read_rules
 from console.cli.verbs.tail import ENDED, GONE
 from console.connect.resolve import reached
 from console.connect.target import Place
-from console.errors import ALARM, FAILED, NO_RUN, OK, TIMEOUT, Failure
+from console.errors import ALARM, FAILED, NO_RUN, OK, TIMEOUT, CommandError
 from console.formatting import clock, to_json
 from console.sentinels.alarm import Alarm
 from console.sentinels.notify import Alerts, Ringer, Runner
@@ -52,7 +52,7 @@ def watch(args: argparse.Namespace) -> int:
         elif run.directory is not None:
             code = _whole(run.directory, rules, out, once=args.once)
         else:
-            raise Failure(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
+            raise CommandError(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
     if args.exit_code and out.raised:
         return ALARM
     return code
@@ -116,7 +116,7 @@ def _live(run: Place, rules: Rules, out: Printer, alerts: Alerts, *, once: bool,
     try:
         feed = Feed(run.connection(), run.credentials("viewer"), refresh=run.connection)
     except ClientError as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     runner = Runner(alerts.command, run.id, out.note) if alerts.command else None
     try:
         return _follow(run, feed, Sentinels(rules), out, Ringer(alerts, run.id), runner, once=once, limit=limit)
@@ -176,15 +176,15 @@ def _follow(
             return OK if ended == "finished" else FAILED
         silent_since = None if not status.stale or run.live() else silent_since or now
         if silent_since is not None and now - silent_since > GONE:
-            raise Failure(f"run {run.id} has ended without a last word: its hub is gone")
+            raise CommandError(f"run {run.id} has ended without a last word: its hub is gone")
     if not caught_up:
         text = f"run {run.id} was not heard to its newest step within {limit:g} s: its alarms are not known"
-        raise Failure(text, TIMEOUT)
+        raise CommandError(text, TIMEOUT)
     return OK
 
 
 def _give_up_on_silence(run: Place, age: float, error: str, *, once: bool) -> None:
-    """Raises Failure: there is no hub any more, or one that does not speak is all that there is to ask."""
+    """Raises CommandError: there is no hub any more, or one that does not speak is all that there is to ask."""
     if age > GONE and (once or not run.live()):
         code = FAILED if run.live() else NO_RUN
-        raise Failure(f"run {run.id} is not heard{': ' + error if error else ''}; its alarms are not known", code)
+        raise CommandError(f"run {run.id} is not heard{': ' + error if error else ''}; its alarms are not known", code)
