@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from console.errors import INTERRUPTED
-from console.process.interrupt import patient
+from console.process.interrupt import deferred_interrupt
 
 
 def main() -> int:
     """Run one verb and return its exit code."""
     try:
-        with patient():
+        with deferred_interrupt():
             from console.cli import main as command
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from console import errors
 from console.cli.arguments import build
 from console.errors import CommandError
-from console.process.interrupt import patient
+from console.process.interrupt import deferred_interrupt
 from driftline.rundir import RUNS_VARIABLE, RunError
 from driftline.text import sanitize
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     _whole_streams()
     try:
-        with patient():
+        with deferred_interrupt():
             args = build(sys.argv[1:] if argv is None else argv).parse_args(argv)
             _configure(args)
             module, _, function = str(args.verb).partition(":")

@@ -13,11 +13,11 @@ from driftline.rundir import RunDir, RunError, create, runs_root
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 NEEDED: Final = ("torch", "ray", "vllm", "transformers")
-"""What engine and trainer import; looked for here without importing it, which would take seconds."""
+"""What engine and trainer import; searched for without importing it, which would take seconds."""
 
 
 def checked(path: Path) -> configuration.Config:
-    """The configuration, if it can be run on this machine. Raises CommandError with code 2."""
+    """The configuration, if it can be run on this machine. Raises CommandError with exit code 2."""
     try:
         config = configuration.load(path)
     except configuration.ConfigError as error:
@@ -35,7 +35,7 @@ def checked(path: Path) -> configuration.Config:
 
 
 def check_name(name: str, option: str = "--name") -> str:
-    """The first part of a run's id, given with `option`. Raises CommandError with code 2."""
+    """The first part of a run's id, given with `option`. Raises CommandError with exit code 2."""
     if not NAME.fullmatch(name):
         raise CommandError(f"{option}: '{name}' is not 1 to 31 lower-case letters, digits and hyphens", USAGE)
     return name

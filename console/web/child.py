@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from console.connect.target import Place, place
+from console.connect.target import Target, find_target
 from console.errors import NO_RUN, CommandError
 from console.settings.file import Settings
 
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     """Show the run until the page is closed or the operator leaves; the exit code of a console."""
     page = msgspec.json.decode(arguments[0], type=Page)
     try:
-        found = place(page.run, key=page.key or None)
+        found = find_target(page.run, key=page.key or None)
         if not found.live():
             raise CommandError(f"run {found.id} is not live", NO_RUN)
         return show(found, page)
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
         return failure.exit_code
 
 
-def show(run: Place, page: Page) -> int:
+def show(run: Target, page: Page) -> int:
     """The console with the driver that the server has named, which is none of a terminal."""
     from console.connect.live_source import LiveSource
     from console.connect.source import SourceError

@@ -15,7 +15,7 @@ from console.tui.terminal.splash import Splash
 from driftline.rundir import RunError, find
 
 if TYPE_CHECKING:
-    from console.connect.target import Place
+    from console.connect.target import Target
     from console.tui.watch.guard import Guards
 
 
@@ -57,9 +57,9 @@ def _guards(args: argparse.Namespace) -> Guards:
     return guards(read(args.rules), alerts(args))
 
 
-def _live(name: str | None, args: argparse.Namespace) -> Place:
+def _live(name: str | None, args: argparse.Namespace) -> Target:
     """The run named; where none is named and none is live, the newest recorded one is spoken of."""
-    from console.connect.resolve import live_run, named, newest_ended
+    from console.connect.resolve import live_run, newest_ended, run_argument
 
     try:
         return live_run(name, key=args.key, connection=args.connection)
@@ -67,7 +67,7 @@ def _live(name: str | None, args: argparse.Namespace) -> Place:
         recorded = newest_ended(name)
         if recorded is None:
             raise
-        text = f"{error}; the newest that was recorded: driftline replay {named(recorded)}"
+        text = f"{error}; the newest that was recorded: driftline replay {run_argument(recorded)}"
         raise CommandError(text, NO_RUN) from error
 
 

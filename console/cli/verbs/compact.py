@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from console.connect.resolve import here
+from console.connect.resolve import local_run_dir
 from console.errors import FAILED, OK, CommandError
 from console.recorded.compaction.compact import CompactError, check
 from console.recorded.compaction.compact import compact as write
@@ -12,7 +12,7 @@ from console.recorded.compaction.compact import compact as write
 
 def compact(args: argparse.Namespace) -> int:
     """Compact what is closed and not compacted yet, one line a segment; with --check read everything back instead."""
-    run = here(args.run, "compact")
+    run = local_run_dir(args.run, "compact")
     if args.check:
         return _check(args)
     done = False
@@ -29,7 +29,7 @@ def compact(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    run = here(args.run, "compact")
+    run = local_run_dir(args.run, "compact")
     wrong = check(run)
     if wrong:
         raise CommandError("; ".join(wrong), FAILED)

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from console.connect.backfill import decoded, recent
-from console.connect.commands import give
-from console.connect.resolve import connected, live_run
+from console.connect.backfill import decode_frames, recent_frames
+from console.connect.commands import send_command
+from console.connect.resolve import connect_client, live_run
 from console.errors import FAILED, NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, CommandError
 from console.formatting import to_json
 from console.parity import gate
@@ -34,7 +34,7 @@ def listing(args: argparse.Namespace) -> int:
     the run says nothing of it), `since` (step), `by`, `generation`, `parity` {`verdict` (pass, fail, not enough data),
     `why`}}.
     """
-    with connected(live_run(args.run), "viewer") as client:
+    with connect_client(live_run(args.run), "viewer") as client:
         state, verdict = _known(client)
     if args.json:
         print(to_json({"corrections": [_static(one.id) for one in CORRECTIONS], **_document(state, verdict)}))
@@ -66,13 +66,13 @@ def setting(args: argparse.Namespace) -> int:
         check(args.value)
     except UnknownCorrectionError as error:
         raise CommandError(str(error), USAGE) from error
-    with connected(live_run(args.run), "operator") as client:
+    with connect_client(live_run(args.run), "operator") as client:
         _, verdict = _known(client)
         values = {"value": args.value}
         if gate.needs_consent(args.value, verdict):
             consent(args.value, verdict, despite=args.despite_parity, ask=_ask if sys.stdin.isatty() else None)
             values["despite"] = f"{verdict.word}: {verdict.why}"
-        order = give(client, args, "correction.set", values, f"correction {args.value}")
+        order = send_command(client, args, "correction.set", values, f"correction {args.value}")
         state = _known(client)[0] if order.ack is None else _settled(client, args.value)
     if args.json:
         print(to_json(order.document() | _document(state, verdict)))
@@ -112,12 +112,14 @@ def _known(client: Client) -> tuple[RunState | None, Verdict]:
     """The run's state and the gate's verdict, from the newest states and the numbers of the last steps."""
     rules = load()
     snapshot = client.snapshot()
-    states = [frame for _, frame in decoded(list(snapshot.states))]
+    states = [frame for _, frame in decode_frames(list(snapshot.states))]
 
     def enough(found: list[Stamped]) -> bool:
-        return sum(isinstance(frame, Metrics) for _, frame in decoded(found)) >= rules.window
+        return sum(isinstance(frame, Metrics) for _, frame in decode_frames(found)) >= rules.window
 
-    numbers = [frame for _, frame in decoded(recent(client, snapshot.head, enough)) if isinstance(frame, Metrics)]
+    numbers = [
+        frame for _, frame in decode_frames(recent_frames(client, snapshot.head, enough)) if isinstance(frame, Metrics)
+    ]
     return _state(states), gate.verdict_of_frames([*states, *numbers], rules)
 
 
@@ -129,7 +131,7 @@ def _settled(client: Client, value: str) -> RunState:
     # The acknowledgement and the state are two frames; never say that it is in force before the trainer has said so.
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
-        state = _state([frame for _, frame in decoded(list(client.snapshot().states))])
+        state = _state([frame for _, frame in decode_frames(list(client.snapshot().states))])
         if state is not None and state.correction == value:
             return state
         if time.monotonic() > deadline:

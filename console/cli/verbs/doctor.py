@@ -9,7 +9,7 @@ from itertools import chain
 
 import zmq
 
-from console.connect.target import Place, place
+from console.connect.target import Target, find_target
 from console.doctor import checks, facts
 from console.doctor.checks import ClockFact, Finding
 from console.errors import FAILED, OK, CommandError
@@ -51,9 +51,9 @@ def _tell(finding: Finding) -> None:
         print(sanitize(f"{'':16}  -> {finding.todo}"), flush=True)
 
 
-def _run(args: argparse.Namespace) -> Place | None:
+def _run(args: argparse.Namespace) -> Target | None:
     try:
-        return place(args.run, key=args.key)
+        return find_target(args.run, key=args.key)
     except RunError:
         if args.run is not None:
             raise
@@ -66,7 +66,7 @@ def no_run() -> Iterator[Finding]:
     yield from checks.disk(facts.disk(runs_root()))
 
 
-def of_run(run: Place) -> Iterator[Finding]:
+def of_run(run: Target) -> Iterator[Finding]:
     """What a run's files are like, and its hub."""
     directory = run.directory
     if directory is not None:
@@ -80,7 +80,7 @@ def of_run(run: Place) -> Iterator[Finding]:
     yield from _of_hub(run)
 
 
-def _of_hub(run: Place) -> Iterator[Finding]:
+def _of_hub(run: Target) -> Iterator[Finding]:
     yield from checks.gates(list(facts.gates(run.connection())))
     try:
         keys = run.credentials("viewer")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from console.cli.verbs.on_disk import warn_of
 from console.cli.verbs.ranges import moment, steps
-from console.connect.resolve import connected, reached
+from console.connect.resolve import connect_client, open_target
 from console.errors import FAILED, OK, USAGE, CommandError
 from console.export import ExportError, source_of, through_hub
 from console.export import export as write
@@ -39,11 +39,11 @@ def export(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
     try:
-        with reached(args, ended=True) as run, contextlib.ExitStack() as stack:
+        with open_target(args, ended=True) as run, contextlib.ExitStack() as stack:
             if run.directory is not None:
                 source = source_of(run.directory)
             else:
-                source = through_hub(stack.enter_context(connected(run, "viewer")), run.id)
+                source = through_hub(stack.enter_context(connect_client(run, "viewer")), run.id)
             signals = stack.enter_context(Signals())
             # In a thread: this one is told of a signal only where it runs Python, which it does ten times a second; the
             # signal itself may have come to any thread, and would not end a longer wait.

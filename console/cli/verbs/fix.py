@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import time
 
-from console.connect.backfill import decoded
-from console.connect.commands import give
-from console.connect.resolve import connected, live_run
+from console.connect.backfill import decode_frames
+from console.connect.commands import send_command
+from console.connect.resolve import connect_client, live_run
 from console.errors import FAILED, OK, USAGE, CommandError
 from console.formatting import to_json
 from console.status.fix_effects import effect_document, effect_line
@@ -41,7 +41,7 @@ def listing(args: argparse.Namespace) -> int:
     `step`, `version`, `by`, `time`, `id`, `detail`}. Only tokens sampled under the state before and the state after
     the change count. The whole schema is in docs/json.md.
     """
-    with connected(live_run(args.run), "viewer") as client:
+    with connect_client(live_run(args.run), "viewer") as client:
         found = _summary(client)
     if args.json:
         print(to_json([_document(fix_id, found.fixes.get(fix_id), found.effects.get(fix_id)) for fix_id in BY_ID]))
@@ -66,9 +66,9 @@ def setting(args: argparse.Namespace) -> int:
         check(args.id, args.value)
     except UnknownFixError as error:
         raise CommandError(str(error), USAGE) from error
-    with connected(live_run(args.run), "operator") as client:
+    with connect_client(live_run(args.run), "operator") as client:
         values = {"fix": args.id, "value": args.value}
-        order = give(client, args, "fix.set", values, f"fix {args.id} {args.value}")
+        order = send_command(client, args, "fix.set", values, f"fix {args.id} {args.value}")
         state = fix_states(client).get(args.id) if order.ack is None else _settled(client, args)
         effect = _summary(client).effects.get(args.id)
     if args.json:
@@ -84,7 +84,7 @@ def fix_states(client: Client) -> dict[str, FixState]:
 
 
 def _summary(client: Client) -> Summary:
-    return summarise(frame for _, frame in decoded(list(client.snapshot().states)))
+    return summarise(frame for _, frame in decode_frames(list(client.snapshot().states)))
 
 
 def _settled(client: Client, args: argparse.Namespace) -> FixState | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from console.connect.resolve import here
+from console.connect.resolve import local_run_dir
 from console.errors import OK, CommandError
 from console.launch.preflight import make_run
 from console.launch.supervisor import Supervisor
@@ -76,7 +76,7 @@ def _settings(args: argparse.Namespace) -> HubConfig:
 def _directory(args: argparse.Namespace) -> RunDir:
     if args.run is None:
         return make_run(args.name)
-    found = here(args.run, "hub")
+    found = local_run_dir(args.run, "hub")
     if found.live():
         raise CommandError(f"run {found.id} has a hub already (pid {found.connection().pid})")
     return found

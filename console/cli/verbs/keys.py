@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from console.connect.resolve import here
+from console.connect.resolve import local_run_dir
 from console.errors import OK, CommandError
 from driftline.keys import Grant, add, key_files, read_authorized, revoke
 from driftline.rundir import RunError
@@ -13,7 +13,7 @@ from driftline.rundir import RunError
 
 def new(args: argparse.Namespace) -> int:
     """Make a key pair and grant it a role; prints where it is and what it may do. Works on a live run at once."""
-    run = here(args.run, "keys")
+    run = local_run_dir(args.run, "keys")
     name = args.produces if args.role == "producer" and args.produces else args.name
     try:
         path = add(run, args.name, args.role, name, tokens=not args.no_tokens)
@@ -26,7 +26,7 @@ def new(args: argparse.Namespace) -> int:
 
 def listing(args: argparse.Namespace) -> int:
     """Every granted key. With --json one array of {"key", "role", "name", "tokens", "public"}."""
-    run = here(args.run, "keys")
+    run = local_run_dir(args.run, "keys")
     files = key_files(run)
     grants = list(read_authorized(run.keys / "authorized").values())
     if args.json:
@@ -41,7 +41,7 @@ def listing(args: argparse.Namespace) -> int:
 
 def withdraw(args: argparse.Namespace) -> int:
     """Take a key's rights away; a live hub cuts its holder off within about a second."""
-    run = here(args.run, "keys")
+    run = local_run_dir(args.run, "keys")
     try:
         grant = revoke(run, args.key)
     except RunError as error:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from console.connect.backfill import between, decoded
-from console.connect.commands import give, wait_ended
-from console.connect.resolve import connected, live_run
+from console.connect.backfill import decode_frames, frames_between
+from console.connect.commands import send_command, wait_until_ended
+from console.connect.resolve import connect_client, live_run
 from console.errors import OK, CommandError
 from console.formatting import to_json
 from driftline.client import Client
@@ -40,14 +40,16 @@ def sync(args: argparse.Namespace) -> int:
     where the run did not say. `data` is the same, flat: `sync`, `version`, `ENGINE.load_s` and so on.
     The whole schema is in docs/json.md.
     """
-    with connected(live_run(args.run), "operator") as client:
+    with connect_client(live_run(args.run), "operator") as client:
         head = client.snapshot().head
-        order = give(client, args, "sync", {}, "sync")
+        order = send_command(client, args, "sync", {}, "sync")
         if order.ack is None:
             print(to_json(order.document()) if args.json else "sync: queued")
             return OK
-        happened = between(client, head + 1, client.snapshot().head + 1)
-        engines = phases((frame for _, frame in decoded(happened)), str(order.ack.data.get("sync", "")), order.ack.data)
+        happened = frames_between(client, head + 1, client.snapshot().head + 1)
+        engines = phases(
+            (frame for _, frame in decode_frames(happened)), str(order.ack.data.get("sync", "")), order.ack.data
+        )
         # The run's state comes a few times a second; what the sync itself reported may be newer.
         reported = int(order.ack.data.get("version", -1))
         version = max(_trainer_version(client), reported, *(engine["version_after"] for engine in engines))
@@ -121,8 +123,8 @@ def stop(args: argparse.Namespace) -> int:
     started = time.monotonic()
     run = live_run(args.run)
     try:
-        with connected(run, "operator") as client:
-            give(client, args, "stop", {}, "stop")
+        with connect_client(run, "operator") as client:
+            send_command(client, args, "stop", {}, "stop")
     except CommandError:
         # The run may be gone before its last acknowledgement has come this far; that is what was asked for.
         if not args.wait or run.live():
@@ -130,14 +132,14 @@ def stop(args: argparse.Namespace) -> int:
     if not args.wait:
         print("stop: queued")
         return OK
-    wait_ended(run, max(0.1, args.timeout - (time.monotonic() - started)))
+    wait_until_ended(run, max(0.1, args.timeout - (time.monotonic() - started)))
     print(f"run {run.id} has ended")
     return OK
 
 
 def _simple(args: argparse.Namespace, verb: Verb) -> int:
-    with connected(live_run(args.run), "operator") as client:
-        ack = give(client, args, verb, {}, verb).ack
+    with connect_client(live_run(args.run), "operator") as client:
+        ack = send_command(client, args, verb, {}, verb).ack
     detail = f": {ack.detail}" if ack is not None and ack.detail else ""
     if ack is not None and ack.data.get("renewed"):
         detail = ": it was paused already, its lease is renewed"
@@ -146,5 +148,5 @@ def _simple(args: argparse.Namespace, verb: Verb) -> int:
 
 
 def _trainer_version(client: Client) -> int:
-    states = [frame for _, frame in decoded(list(client.snapshot().states))]
+    states = [frame for _, frame in decode_frames(list(client.snapshot().states))]
     return max((state.version for state in states if isinstance(state, RunState)), default=-1)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from console.connect.resolve import connected, reached
+from console.connect.resolve import connect_client, open_target
 from console.errors import FAILED, OK, USAGE, CommandError
 from console.export import ExportError, save, through_hub
 from console.export import query as ask
@@ -31,11 +31,11 @@ def query(args: argparse.Namespace) -> int:
     if form == "parquet" and (out is None or out.suffix != ".parquet"):
         raise CommandError("--format parquet is written to a file: add --out FILE.parquet", USAGE)
     try:
-        with reached(args, ended=True) as run:
+        with open_target(args, ended=True) as run:
             if run.directory is not None:
                 answer = ask(run.directory, args.sql)
             else:
-                with connected(run, "viewer") as client:
+                with connect_client(run, "viewer") as client:
                     answer = ask(through_hub(client, run.id), args.sql)
             if out is not None:
                 save(answer, out, {"driftline.run": run.id, "driftline.query": args.sql})

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from console.cli.verbs.sentinels import read as read_rules
-from console.connect.resolve import here, newest_ended
+from console.connect.resolve import local_run_dir, newest_ended
 from console.errors import NO_RUN, USAGE, CommandError
 from console.launch.console_child import on_terminal
 from console.process import fast_start
@@ -20,7 +20,7 @@ def recorded(name: str | None, what: str) -> RunDir:
     `what` works on its files. Raises CommandError, RunError.
     """
     given = RunDir(Path(name).resolve()) if name is not None and Path(name).is_dir() else None
-    run = given or newest_ended(name) or here(name, what)
+    run = given or newest_ended(name) or local_run_dir(name, what)
     from console.recorded.blocks import run_segments
 
     if not run_segments(run):

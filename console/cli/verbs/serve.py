@@ -9,7 +9,7 @@ import socket
 import sys
 
 from console.connect.resolve import live_run
-from console.connect.target import Place
+from console.connect.target import Target
 from console.errors import FAILED, USAGE, CommandError
 
 
@@ -52,7 +52,7 @@ def serve(args: argparse.Namespace) -> int:
         run.close()
 
 
-def _greet(run: Place, address: str, port: int, *, public: bool) -> None:
+def _greet(run: Target, address: str, port: int, *, public: bool) -> None:
     if public:
         print(
             "driftline: WARNING: whoever can reach this address and has the token in it can watch the run, and what "

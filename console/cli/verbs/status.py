@@ -9,9 +9,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from console.cli.verbs import on_disk
-from console.connect.backfill import decoded, recent
-from console.connect.resolve import connected, reached
-from console.connect.target import Place
+from console.connect.backfill import decode_frames, recent_frames
+from console.connect.resolve import connect_client, open_target
+from console.connect.target import Target
 from console.errors import NO_RUN, OK, CommandError
 from console.formatting import to_json
 from console.status.link_health import STALE_AFTER, Banner, Link, banner
@@ -40,10 +40,10 @@ def status(args: argparse.Namespace) -> int:
     `how`, `generation`, `by`, `time`, `detail`, `engines`}), `trouble` (null, or {`word`, `text`, `level`} as the
     console's banner). NaN and infinities are strings.
     """
-    with reached(args) as run:
+    with open_target(args) as run:
         live, found = run.live(), None
         if live:
-            with connected(run, "viewer") as client:
+            with connect_client(run, "viewer") as client:
                 summary = of_live(client)
             found = trouble(run, summary)
         elif run.directory is not None:
@@ -59,7 +59,7 @@ def status(args: argparse.Namespace) -> int:
     return OK
 
 
-def trouble(run: Place, summary: Summary) -> Banner | None:
+def trouble(run: Target, summary: Summary) -> Banner | None:
     """What is wrong with the hub now, from one beat of its pulse."""
     beacon = pulse(run.connection(), run.credentials("viewer"), PULSE_SECONDS)
     link = Link(True, 0.0 if beacon is not None else PULSE_SECONDS + STALE_AFTER)
@@ -69,9 +69,9 @@ def trouble(run: Place, summary: Summary) -> Banner | None:
 def of_live(client: Client) -> Summary:
     """State from the hub's snapshot, numbers of the newest step from its last pages."""
     snapshot = client.snapshot()
-    frames = [frame for _, frame in decoded(list(snapshot.states))]
-    last = recent(client, snapshot.head, lambda found: any(_is_metrics(one) for one in found))
-    metrics = [frame for _, frame in decoded(last) if isinstance(frame, Metrics)]
+    frames = [frame for _, frame in decode_frames(list(snapshot.states))]
+    last = recent_frames(client, snapshot.head, lambda found: any(_is_metrics(one) for one in found))
+    metrics = [frame for _, frame in decode_frames(last) if isinstance(frame, Metrics)]
     return summarise(metrics, summarise(frames))
 
 

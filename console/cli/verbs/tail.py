@@ -7,9 +7,9 @@ import time
 from typing import Final
 
 from console.cli.verbs import on_disk
-from console.connect.backfill import decoded, recent
-from console.connect.resolve import connected, reached
-from console.connect.target import Place
+from console.connect.backfill import decode_frames, recent_frames
+from console.connect.resolve import connect_client, open_target
+from console.connect.target import Target
 from console.errors import FAILED, NO_RUN, OK, CommandError
 from console.formatting import clock
 from console.status.link_health import Link, banner
@@ -31,7 +31,7 @@ def tail(args: argparse.Namespace) -> int:
 
     Exit code 0; 1 when the run ended as failed or its hub went away without a last word.
     """
-    with reached(args) as run:
+    with open_target(args) as run:
         if run.live():
             return _follow(run, args.seconds)
         if run.directory is None:
@@ -47,14 +47,14 @@ def _whole(run: RunDir) -> int:
     return OK if status in ("finished", "") else FAILED
 
 
-def _follow(run: Place, seconds: float | None) -> int:
-    with connected(run, "viewer") as client:
+def _follow(run: Target, seconds: float | None) -> int:
+    with connect_client(run, "viewer") as client:
         snapshot = client.snapshot()
         synthetic = run.connection().synthetic
-        before = recent(client, snapshot.head, lambda found: sum(map(_is_step, found)) >= HISTORY)
+        before = recent_frames(client, snapshot.head, lambda found: sum(map(_is_step, found)) >= HISTORY)
     since = _nth_last_step(before) or snapshot.head + 1
     lines = Lines(synthetic=synthetic)
-    for stamped, frame in decoded(list(snapshot.states)):
+    for stamped, frame in decode_frames(list(snapshot.states)):
         texts = list(lines.of(stamped, frame))
         # What the engines are doing is known now, and no news when they say it again.
         if isinstance(frame, RunState):
@@ -69,7 +69,7 @@ def _follow(run: Place, seconds: float | None) -> int:
         feed.close()
 
 
-def _print(run: Place, feed: Feed, lines: Lines, until: float | None) -> int:
+def _print(run: Target, feed: Feed, lines: Lines, until: float | None) -> int:
     status, gone_at, word = "", None, ""
     while until is None or time.monotonic() < until:
         feed.wait(0.2)
@@ -91,7 +91,7 @@ def _print(run: Place, feed: Feed, lines: Lines, until: float | None) -> int:
     return OK
 
 
-def _say_trouble(run: Place, status: FeedStatus, before: str) -> str:
+def _say_trouble(run: Target, status: FeedStatus, before: str) -> str:
     """Print the word of what is wrong with the way to the run when it changes; return it."""
     link = Link(True, status.age, status.behind, status.error, status.degraded, run.note())
     found = banner(None, link, [], None)

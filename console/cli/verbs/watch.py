@@ -11,8 +11,8 @@ from console.cli.verbs import on_disk
 from console.cli.verbs.sentinels import alerts as read_alerts
 from console.cli.verbs.sentinels import read as read_rules
 from console.cli.verbs.tail import ENDED, GONE
-from console.connect.resolve import reached
-from console.connect.target import Place
+from console.connect.resolve import open_target
+from console.connect.target import Target
 from console.errors import ALARM, FAILED, NO_RUN, OK, TIMEOUT, CommandError
 from console.formatting import clock, to_json
 from console.sentinels.alarm import Alarm
@@ -46,7 +46,7 @@ def watch(args: argparse.Namespace) -> int:
     rules = read_rules(args.rules)
     alerts = read_alerts(args)
     out = Printer(as_json=args.json)
-    with reached(args) as run:
+    with open_target(args) as run:
         if run.live():
             code = _live(run, rules, out, alerts, once=args.once, limit=args.seconds)
         elif run.directory is not None:
@@ -112,7 +112,7 @@ def _show(out: Printer, alarms: list[Alarm], once: bool) -> None:
             out.show(alarm)
 
 
-def _live(run: Place, rules: Rules, out: Printer, alerts: Alerts, *, once: bool, limit: float | None) -> int:
+def _live(run: Target, rules: Rules, out: Printer, alerts: Alerts, *, once: bool, limit: float | None) -> int:
     try:
         feed = Feed(run.connection(), run.credentials("viewer"), refresh=run.connection)
     except ClientError as error:
@@ -127,7 +127,7 @@ def _live(run: Place, rules: Rules, out: Printer, alerts: Alerts, *, once: bool,
 
 
 def _follow(
-    run: Place,
+    run: Target,
     feed: Feed,
     sentinels: Sentinels,
     out: Printer,
@@ -183,7 +183,7 @@ def _follow(
     return OK
 
 
-def _give_up_on_silence(run: Place, age: float, error: str, *, once: bool) -> None:
+def _give_up_on_silence(run: Target, age: float, error: str, *, once: bool) -> None:
     """Raises CommandError: there is no hub any more, or one that does not speak is all that there is to ask."""
     if age > GONE and (once or not run.live()):
         code = FAILED if run.live() else NO_RUN
