@@ -1,4 +1,4 @@
-"""What the installed `driftline` starts: the command line, and ctrl-C already while it is read in."""
+"""Entry point of the installed `driftline`: the command line, with ctrl-C handled already during its import."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from console.importing import jsonl_csv, names, tensorboard, wandb
-from console.importing.rows import BringError, Log
+from console.importing.rows import Log, LogImportError
 from driftline.catalog.metrics import BY_NAME
 from driftline.frames import Event, Frame, FrameError, Metrics, RunState, encode
 from driftline.journal.journal import Journal, JournalError, Record, record_encoder
@@ -23,7 +23,7 @@ _DESCRIBED: Final = 40
 _INT64: Final = 2**63
 
 
-class Brought(msgspec.Struct, frozen=True):
+class ImportReport(msgspec.Struct, frozen=True):
     """A log that is a run now. `mapped` are its names that are others here, `kept` those that stay its own."""
 
     run: str
@@ -42,13 +42,13 @@ def read(path: Path, step: str | None = None) -> Log:
     try:
         log = _reader(path, step)()
     except OSError as error:
-        raise BringError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise LogImportError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not any(row.values for row in log.rows):
-        raise BringError(f"{path}: no number in it ({log.kind})")
+        raise LogImportError(f"{path}: no number in it ({log.kind})")
     return log
 
 
-def bring(path: Path, root: Path, name: str, step: str | None = None) -> Brought:
+def import_log(path: Path, root: Path, name: str, step: str | None = None) -> ImportReport:
     """Write the log at `path` as a new run `<name>-<4 hex>` under `root`. Raises BringError, RunError.
 
     Numbers of one step are one frame. A log that goes back to a step before (a resumed run) is written as it is:
@@ -63,7 +63,7 @@ def bring(path: Path, root: Path, name: str, step: str | None = None) -> Brought
         shutil.rmtree(run.path, ignore_errors=True)
         raise
     steps = [row.step for row in log.rows]
-    return Brought(
+    return ImportReport(
         run.id,
         str(run.path),
         log.kind,
@@ -78,18 +78,22 @@ def bring(path: Path, root: Path, name: str, step: str | None = None) -> Brought
 
 def _reader(path: Path, step: str | None) -> Callable[[], Log]:
     if not path.exists():
-        raise BringError(f"{path}: there is no such file or folder")
+        raise LogImportError(f"{path}: there is no such file or folder")
     if path.is_dir():
         runs = sorted(path.glob(f"*{wandb.SUFFIX}"))
         if len(runs) == 1:
             return lambda: wandb.read(runs[0])
         if len(runs) > 1:
-            raise BringError(f"{path}: {len(runs)} W&B runs in it; name one: {', '.join(run.name for run in runs[:4])}")
+            raise LogImportError(
+                f"{path}: {len(runs)} W&B runs in it; name one: {', '.join(run.name for run in runs[:4])}"
+            )
         if (path / "wandb-history.jsonl").exists():
             return lambda: jsonl_csv.jsonl(path / "wandb-history.jsonl", step)
         if tensorboard.files(path):
             return lambda: tensorboard.read(path)
-        raise BringError(f"{path}: neither a W&B run (*{wandb.SUFFIX}) nor event files (*{tensorboard.MARK}*) in it")
+        raise LogImportError(
+            f"{path}: neither a W&B run (*{wandb.SUFFIX}) nor event files (*{tensorboard.MARK}*) in it"
+        )
     if path.suffix == wandb.SUFFIX:
         return lambda: wandb.read(path)
     if tensorboard.MARK in path.name:
@@ -100,7 +104,7 @@ def _reader(path: Path, step: str | None) -> Callable[[], Log]:
         return lambda: jsonl_csv.trainer_state(path, step)
     if path.suffix in (".csv", ".tsv"):
         return lambda: jsonl_csv.table(path, step)
-    raise BringError(
+    raise LogImportError(
         f"{path}: of no known kind; allowed: a W&B run ({wandb.SUFFIX}), event files (*{tensorboard.MARK}*), .jsonl, "
         ".csv, trainer_state.json, or a folder of the first two"
     )
@@ -142,6 +146,6 @@ def _write(run: RunDir, frames: list[Frame]) -> None:
         finally:
             journal.close()
     except (JournalError, FrameError) as error:
-        raise BringError(f"{run.path}: not written: {error}") from error
+        raise LogImportError(f"{run.path}: not written: {error}") from error
     # Whoever lists runs by age goes by this file; the run is as old as its import.
     os.utime(run.path)

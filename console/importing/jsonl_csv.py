@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from console.importing.rows import BringError, Log, Row, flat, number, parse
+from console.importing.rows import Log, LogImportError, Row, flat, number, parse
 from driftline.text import sanitize
 
 STEPS: Final = (
@@ -41,7 +41,7 @@ def jsonl(path: Path, step: str | None = None) -> Log:
             if isinstance(parsed, Mapping):
                 lines.append(parsed)
     if not lines:
-        raise BringError(f"{path}: no line of it is a JSON object")
+        raise LogImportError(f"{path}: no line of it is a JSON object")
     log.rows = _rows(path, map(_unwrapped, lines), step)
     return log
 
@@ -52,7 +52,7 @@ def trainer_state(path: Path, step: str | None = None) -> Log:
         parsed = parse(path.read_bytes())
         history = [line for line in parsed["log_history"] if isinstance(line, Mapping)]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BringError(f"{path}: no log_history in it, as a Hugging Face Trainer writes it") from error
+        raise LogImportError(f"{path}: no log_history in it, as a Hugging Face Trainer writes it") from error
     return Log("Trainer state", _rows(path, history, step), path.parent.name)
 
 
@@ -66,9 +66,9 @@ def table(path: Path, step: str | None = None) -> Log:
                 for line in csv.DictReader(file)
             ]
         except csv.Error as error:
-            raise BringError(f"{path}: not a CSV file: {error}") from error
+            raise LogImportError(f"{path}: not a CSV file: {error}") from error
     if not lines:
-        raise BringError(f"{path}: no row in it")
+        raise LogImportError(f"{path}: no row in it")
     log.rows = _rows(path, lines, step)
     return log
 
@@ -100,7 +100,7 @@ def _rows(path: Path, lines: Iterable[Mapping[str, Any]], step: str | None) -> l
         rows.append(Row(int(at), time, {n: v for n, v in values.items() if n not in STEPS and n != moment}))
     if not rows:
         wanted = f"'{step}'" if step is not None else f"any of {', '.join(STEPS)}"
-        raise BringError(f"{path}: no line has a step under {wanted}; it has: {_shown(names)}")
+        raise LogImportError(f"{path}: no line has a step under {wanted}; it has: {_shown(names)}")
     return rows
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 
-class BringError(ValueError):
+class LogImportError(ValueError):
     """A log that cannot be read; the message is a sentence."""
 
 

@@ -19,7 +19,7 @@ from typing import Final
 import google_crc32c
 
 from console.importing.protobuf import double, fields, message, signed, single, text, varint
-from console.importing.rows import BringError, Log, Row
+from console.importing.rows import Log, LogImportError, Row
 
 MARK: Final = "tfevents"
 _LENGTH: Final = struct.Struct("<QI")
@@ -38,7 +38,7 @@ def read(path: Path) -> Log:
     """The scalars of an event file, or of all those in a folder. Raises BringError, OSError."""
     found = files(path) if path.is_dir() else [path]
     if not found:
-        raise BringError(f"{path}: no event file (*{MARK}*) in it")
+        raise LogImportError(f"{path}: no event file (*{MARK}*) in it")
     log = Log("TensorBoard", title=path.name if path.is_dir() else path.parent.name)
     folders = {one.parent for one in found}
     rows: dict[int, Row] = {}

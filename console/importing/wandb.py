@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from console.importing.protobuf import fields, message, signed, text
-from console.importing.rows import BringError, Log, Row, flat, number, parse
+from console.importing.rows import Log, LogImportError, Row, flat, number, parse
 
 SUFFIX: Final = ".wandb"
 BLOCK: Final = 32 * 1024
@@ -37,10 +37,10 @@ def read(path: Path) -> Log:
     """The history of a run. Raises BringError, OSError."""
     data = path.read_bytes()
     if len(data) < _HEADER.size or _HEADER.unpack_from(data)[:2] != (_IDENT, _MAGIC):
-        raise BringError(f"{path}: not a W&B run: it does not begin as one")
+        raise LogImportError(f"{path}: not a W&B run: it does not begin as one")
     version = data[_HEADER.size - 1]
     if version != 0:
-        raise BringError(f"{path}: W&B file version {version}; this version reads 0")
+        raise LogImportError(f"{path}: W&B file version {version}; this version reads 0")
     log = Log("W&B")
     for body in records(data, log):
         try:

@@ -15,7 +15,7 @@ TERMINATE_GRACE: Final = 3.0
 RESET: Final = "\x1b[?1049l\x1b[?25h\x1b[0m\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l"
 
 
-class Screen:
+class ConsoleChild:
     """Runs `driftline attach` in the foreground of the terminal while entered."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -23,7 +23,7 @@ class Screen:
         self._child: subprocess.Popen[bytes] | None = None
         self._modes: list[Any] | None = None
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> ConsoleChild:
         with contextlib.suppress(termios.error):
             self._modes = termios.tcgetattr(sys.stdin.fileno())
         self._child = subprocess.Popen(self._command)

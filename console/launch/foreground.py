@@ -16,7 +16,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from console.errors import FAILED, OK, CommandError
-from console.launch.console_child import Screen
+from console.launch.console_child import ConsoleChild
 from console.launch.supervisor import Supervisor
 from console.process.signals import Signals
 from console.status.progress import Progress
@@ -77,7 +77,7 @@ class Session:
         self.progress.done()
         return not self.signals
 
-    def watch(self, screen: Screen | None = None) -> int:
+    def watch(self, screen: ConsoleChild | None = None) -> int:
         """Until the run ends: under the console, if there is one, then as lines. Returns the exit code."""
         if screen is not None:
             self._show_console(screen)
@@ -87,7 +87,7 @@ class Session:
             self._keep_hub()
         return self._ended()
 
-    def _show_console(self, screen: Screen) -> None:
+    def _show_console(self, screen: ConsoleChild) -> None:
         self._console_shown = True
         try:
             with screen:
@@ -141,7 +141,7 @@ class Session:
         return some
 
     def _clean_up(self, spare: Sequence[int] = ()) -> None:
-        """After the trainer's end: end its remaining processes, and report it as failed if it did not report its end."""
+        """After the trainer's end: end its remaining processes, and report its failure if it did not do so itself."""
         if self._cleaned_up:
             return
         self._cleaned_up = True

@@ -16,7 +16,7 @@ NEEDED: Final = ("torch", "ray", "vllm", "transformers")
 """What engine and trainer import; searched for without importing it, which would take seconds."""
 
 
-def checked(path: Path) -> configuration.Config:
+def load_config(path: Path) -> configuration.Config:
     """The configuration, if it can be run on this machine. Raises CommandError with exit code 2."""
     try:
         config = configuration.load(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from console.cli.verbs.serve import _greet, address
+from console.cli.verbs.serve import _print_address, address
 from console.errors import CommandError
 from console.web.auth import Door, loopback
 
@@ -87,9 +87,10 @@ def test_an_address_that_others_can_reach_is_warned_of(capsys: pytest.CaptureFix
         id = "demo-7f3a"
 
     for public in (False, True):
-        _greet(Run(), "http://192.168.1.7:8000/?token=x", 8000, public=public)  # type: ignore[arg-type]  # all it reads
+        url = "http://192.168.1.7:8000/?token=x"
+        _print_address(Run(), url, 8000, public=public)  # type: ignore[arg-type]  # all it reads
         told = capsys.readouterr()
-        assert ("WARNING: whoever can reach this address" in told.err) == public
+        assert ("WARNING: anyone who can reach this address" in told.err) == public
         assert told.out.startswith("run demo-7f3a, read-only\nopen:            http://192.168.1.7:8000/?token=x\n")
 
 

@@ -7,17 +7,17 @@ import argparse
 from console.connect.resolve import local_run_dir
 from console.errors import FAILED, OK, CommandError
 from console.recorded.compaction.compact import CompactError, check
-from console.recorded.compaction.compact import compact as write
+from console.recorded.compaction.compact import compact as compact_journal
 
 
 def compact(args: argparse.Namespace) -> int:
-    """Compact what is closed and not compacted yet, one line a segment; with --check read everything back instead."""
+    """Compact every closed segment that is not compacted yet, one line each; with --check read the tables back."""
     run = local_run_dir(args.run, "compact")
     if args.check:
         return _check(args)
     done = False
     try:
-        for note in write(run):
+        for note in compact_journal(run):
             done = True
             rows = ", ".join(f"{number} {table}" for table, number in note.rows.items())
             print(f"segment {note.segment}: {note.journal_bytes} -> {note.parquet_bytes} bytes: {rows}", flush=True)

@@ -44,11 +44,11 @@ def compare(args: argparse.Namespace) -> int:
     rules = _rules(args)
     *references, run = _open(args.runs)
     comparison = judge(references, run, rules, start=args.start, until=args.until)
-    show(comparison, json=args.json)
+    print_comparison(comparison, json=args.json)
     return CODES[comparison.verdict]
 
 
-def show(comparison: Comparison, *, json: bool = False) -> None:
+def print_comparison(comparison: Comparison, *, json: bool = False) -> None:
     """Print a comparison."""
     why = causes(comparison)
     if json:
@@ -62,7 +62,7 @@ def show(comparison: Comparison, *, json: bool = False) -> None:
 
 
 def _folded(line: str, columns: int) -> list[str]:
-    """A sentence on as many lines as it takes; a row of the table stays as it is."""
+    """A sentence wrapped to the terminal's width; a row of the table stays as it is."""
     if len(line) <= columns or "  " in line.strip():
         return [line]
     return textwrap.wrap(line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

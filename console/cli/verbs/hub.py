@@ -1,4 +1,4 @@
-"""`driftline simulate` and `driftline hub`: a hub in the foreground, with a synthetic feed or for one's own trainer."""
+"""`driftline simulate` and `driftline hub`: a hub in the foreground, synthetic or for a trainer of yours."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from driftline.rundir import RUN_VARIABLE, RunDir
 
 
 def simulate(args: argparse.Namespace) -> int:
-    """A synthetic run that tells the demonstration's story and obeys commands; no engine, trainer or model behind it.
+    """A synthetic run with the course of the demonstration that obeys commands; no engine, trainer or model behind it.
 
-    Everything about it says so: its id, RunState.synthetic, status, tail, exported files. Exit code 0 after --steps
-    or `driftline stop`, 130 after ctrl-C.
+    It is labelled as synthetic everywhere: its id, RunState.synthetic, status, tail, exported files. Exit code 0 after
+    --steps or `driftline stop`, 130 after ctrl-C.
     """
     made = make_run("synthetic")
     with Signals() as signals, Supervisor(made) as supervisor:
@@ -35,13 +35,13 @@ def simulate(args: argparse.Namespace) -> int:
 
         with Simulator(made, steps=args.steps, rate=args.rate, engines=args.engines, seed=args.seed) as simulator:
             while not signals and not simulator.ended:
-                simulator.turn(patience(args.rate))
+                simulator.turn(command_wait(args.rate))
                 supervisor.keep_hub()
     return signals.exit_code if signals else OK
 
 
-def patience(rate: float) -> float:
-    """Seconds to wait for a command at most: half a step's, or it would be this that says how fast steps come."""
+def command_wait(rate: float) -> float:
+    """Longest wait for a command in seconds: at most half a step, or the wait itself would limit the rate of steps."""
     return min(0.05, 0.5 / rate)
 
 

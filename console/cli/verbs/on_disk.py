@@ -1,4 +1,4 @@
-"""The frames of an ended run, as verbs read them: what is missing is said, what cannot be read is a sentence."""
+"""Frames of an ended run for verbs: damage is reported on stderr, an unreadable journal is an error of one sentence."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from driftline.journal.records import Damage
 from driftline.rundir import RunDir
 
 
-def warn_of(damaged: int) -> None:
+def print_damage(damaged: int) -> None:
     """Say on stderr that a journal was not whole."""
     if damaged:
         print(f"driftline: {damaged} bytes of the journal are damaged and were left out", file=sys.stderr)
 
 
-def frames(run: RunDir) -> Iterator[Stamped]:
-    """Every frame, from the journal, or from Parquet where retention has taken that away; then `warn_of` its damage.
+def read_frames(run: RunDir) -> Iterator[Stamped]:
+    """Every frame, from the journal, or from Parquet where retention has removed that; damage is reported at the end.
 
     Raises CommandError.
     """
@@ -27,8 +27,8 @@ def frames(run: RunDir) -> Iterator[Stamped]:
     damage = Damage()
     try:
         yield from stream.frames(run, damage=damage)
-    except GeneratorExit:  # the reader (head) has had enough; asking what is unreadable would load Polars for it
+    except GeneratorExit:  # the reader (head) has ended; `unreadable` below would load Polars
         raise
     except stream.unreadable() as error:
         raise CommandError(stream.damaged(run), FAILED) from error
-    warn_of(damage.bytes)
+    print_damage(damage.bytes)

@@ -14,9 +14,9 @@ from console.errors import FAILED, USAGE, CommandError
 
 
 def serve(args: argparse.Namespace) -> int:
-    """Print the address to open and serve it until ctrl-C; every open page is a console of its own, none can act.
+    """Print the address to open and serve it until ctrl-C; every open page is a console of its own, all are read-only.
 
-    The pages look as the operator's configuration says: theme, markers, keys, smoothing; --rules is of the sentinels.
+    The pages use the operator's configuration: theme, markers, keys, smoothing; --rules is for the sentinels.
 
     From elsewhere: `ssh -L PORT:127.0.0.1:PORT HOST`, and the same address. Exit code 130 after ctrl-C, 1 when the
     port is taken or textual-serve is missing.
@@ -29,11 +29,11 @@ def serve(args: argparse.Namespace) -> int:
         raise CommandError(
             "serve needs textual-serve, which is not installed: pip install 'driftline[serve]'"
         ) from error
-    from console.cli.verbs.sentinels import read as read_rules
+    from console.cli.verbs.sentinels import read_rules
     from console.web.auth import Door
     from console.web.child import Page
 
-    read_rules(args.rules)  # what is wrong with them is said here, not on the pages
+    read_rules(args.rules)  # errors in the rules are reported here, not on the pages
     host, public = address(args.host, public=args.public)
     run = live_run(args.run, key=args.key)
     try:
@@ -47,16 +47,16 @@ def serve(args: argparse.Namespace) -> int:
             page = Page(str(run.directory.path), args.settings, key, args.rules or "")
             command = [sys.executable, "-P", "-m", "console.web.child", page.argument()]
             server = ConsoleServer(command, f"driftline {run.id}", bound, Door(port, public=public))
-            return server.run(lambda: _greet(run, server.address, port, public=public))
+            return server.run(lambda: _print_address(run, server.address, port, public=public))
     finally:
         run.close()
 
 
-def _greet(run: Target, address: str, port: int, *, public: bool) -> None:
+def _print_address(run: Target, address: str, port: int, *, public: bool) -> None:
     if public:
         print(
-            "driftline: WARNING: whoever can reach this address and has the token in it can watch the run, and what "
-            "they see crosses the network in the clear; ssh -L is safer",
+            "driftline: WARNING: anyone who can reach this address and has the token in it can watch the run, and the "
+            "pages cross the network unencrypted; ssh -L is safer",
             file=sys.stderr,
         )
     print(
