@@ -85,7 +85,7 @@ def frames(run: RunDir, segment: int) -> Iterator[Block]:
     path = run.parquet / "rest" / f"{segment:06d}.parquet"
     if path.exists():
         for rows in pl.read_parquet(path, glob=False).iter_slices(_ROWS):
-            yield Block.of(
+            yield Block.from_bodies(
                 encode(Stamped(seq, time, producer, msgspec.Raw(body)))
                 for seq, time, producer, body in rows.select("seq", "hub_time", "producer", "body").iter_rows()
             )

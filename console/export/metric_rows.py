@@ -86,7 +86,7 @@ class _Sheet:
             self._whole, self._real = _wider(self._whole, self._n, end), _wider(self._real, self._n, end)
         for array, numbers in ((self._whole, self._ints), (self._real, self._numbers)):
             for at, number in enumerate(numbers):
-                array[at, self._n : end] = number.of(rows)
+                array[at, self._n : end] = number.column(rows)
         self._n = end
 
     def frame(self) -> pl.DataFrame:

@@ -94,7 +94,7 @@ class Directory:
             # Since it was listed: a hub deletes what is compacted.
             gone = frames.compacted(self.run, int(path.stem))
             while some := list(islice(gone, _LOOK)):
-                yield Block.of(map(encode, some))
+                yield Block.from_bodies(map(encode, some))
 
     def _look(self) -> Iterator[Stamped]:
         def blocks() -> Iterator[Block]:
@@ -126,7 +126,7 @@ class Hub:
         start = 1
         while start <= self._snapshot.head:
             page = self._client.page(start, tokens=tokens)
-            yield Block.of(encode(one) for one in page.frames if one.seq <= self._snapshot.head)
+            yield Block.from_bodies(encode(one) for one in page.frames if one.seq <= self._snapshot.head)
             if page.next <= start:
                 return
             start = page.next

@@ -16,7 +16,7 @@ from console.recorded.frames import frames
 from console.replay.clock import Player
 from console.replay.timeline import Ints, Timeline, timeline
 from console.status.link_health import Link
-from console.store.load import portions, take
+from console.store.load import apply_portion, portions
 from console.store.model import RunModel
 from driftline.frames import FrameError, RunState, Stamped, Verb
 from driftline.journal.records import Damage, kind
@@ -89,7 +89,7 @@ class Recording:
         begin, head, end = 0.0, 0, 0.0
         for portion in portions(self.directory, self.damage):
             if self._begin is None:
-                take(model, portion)
+                apply_portion(model, portion)
             told += [(stretch.places, stretch.steps) for stretch in portion.stretches]
             told += _states(portion.others)
             begin = begin or portion.first[1]
@@ -123,7 +123,7 @@ class Recording:
         until = self.timeline.until(step)
         model = RunModel()
         for portion in portions(self.directory, Damage(), until):
-            take(model, portion)
+            apply_portion(model, portion)
         self._place(model)
         return model
 

@@ -71,7 +71,7 @@ def test_what_is_only_parquet_is_seen_too(tmp_path: Path, ended: RunDir, monkeyp
     (made.parquet / "reports" / f"{closed[0].stem}.parquet").write_bytes(b"noise")
     for verb in verbs:
         done = driftline(*verb, made.id, cwd=tmp_path)
-        assert "what was compacted cannot be read; see: driftline compact" in sentence(done)
+        assert "the compacted tables cannot be read; see: driftline compact" in sentence(done)
         assert done.returncode == 1
 
 
