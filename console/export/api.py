@@ -1,4 +1,4 @@
-"""Tables of a run: as Polars frames, as files, and through SQL. `import console.export` is the Python way in.
+"""Tables of a run: as Polars frames, as files, and through SQL. `import console.export` is the Python interface.
 
     from console.export import export, open_run, query, scan
 
@@ -7,10 +7,10 @@
     export(run, Path("tokens.parquet"), "tokens", steps=(100, 200))
     query(run, "SELECT engine, avg(abs(rollout - trainer)) FROM tokens GROUP BY engine")
 
-The journal is the one source (or what compaction has made of it): what is exported is what was acknowledged, whether
-or not a console was attached. Tables and units are in `console.export.schema`. Tables of single frames are streamed: a
+The journal (or its compacted tables) is the one source: every acknowledged frame is exported, whether or not a console
+was attached. Tables and units are in `console.export.schema`. Tables of single frames are streamed: a
 run larger than memory exports in bounded memory. So are the `metrics` of a run that reports once a step, in order;
-those of a resumed run, or with several reports a step, are put together in memory, 8 bytes a number.
+those of a resumed run, or with several reports a step, are merged in memory, 8 bytes a number.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ def open_run(name: str | None = None) -> RunDir:
 
 
 def source_of(run: RunDir | Source) -> Source:
-    """Where the tables of a run are read from."""
+    """The source that the tables of a run are read from."""
     from console.export.source import Directory
 
     return Directory(run) if isinstance(run, RunDir) else run
 
 
 def through_hub(client: Client, run_id: str) -> Source:
-    """A live run as its hub tells it, up to now, for one whose journal is not on this machine."""
+    """A live run as its hub has it, up to now, for a run whose journal is not on this machine."""
     from console.export.source import Hub
 
     return Hub(client, run_id)

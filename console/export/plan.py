@@ -11,8 +11,7 @@ import polars as pl
 
 from console.export import derived
 from console.export.polars_columns import DTYPES, picked, schema, stacked
-from console.export.projection import Want
-from console.export.projection import of as want_of
+from console.export.projection import Projection, projection_for
 from console.export.schema import LATEST, TABLES, Column, Table
 from console.export.source import Source
 from driftline.catalog.metrics import resolve
@@ -71,8 +70,8 @@ class Answer:
         return pl.concat(found) if found else pl.DataFrame(schema=self.schema)
 
 
-def answer(source: Source, ask: Ask, *, stream: bool = True, want: Want | None = None) -> Answer:
-    """The table that is asked for. Raises AskError. `want` is what else is known of what will be used of the table.
+def answer(source: Source, ask: Ask, *, stream: bool = True, projection: Projection | None = None) -> Answer:
+    """The table that is asked for. Raises AskError. `projection`: the part of it that the caller will use, if known.
 
     With `stream` the `metrics` are given out while they are read, which works as long as they come one report a
     step, in order, under names known from the first part; the other tables of single frames always stream.
@@ -84,12 +83,12 @@ def answer(source: Source, ask: Ask, *, stream: bool = True, want: Want | None =
         raise AskError(f"only the table metrics has a long form, not {ask.table}")
     where = _where(ask, table)
     synthetic = source.synthetic()
-    if want is None:
-        want = _wanted(ask, where)
+    if projection is None:
+        projection = _wanted(ask, where)
     if ask.table == "metrics":
-        made = _metrics(source, want, stream=stream)
+        made = _metrics(source, projection, stream=stream)
     elif table.rows is not None or ask.table == table.source:
-        made = Answer(dict(table.columns), _filled(source.parts(table.source, want), table))
+        made = Answer(dict(table.columns), _filled(source.parts(table.source, projection), table))
     else:
         put_together = {"syncs": derived.syncs, "commands": derived.commands}[ask.table]
         made = Answer(dict(table.columns), iter([put_together(_all(source, table.source))]))
@@ -97,33 +96,35 @@ def answer(source: Source, ask: Ask, *, stream: bool = True, want: Want | None =
     return _cut(made, ask, where, synthetic=synthetic, again=again)
 
 
-def _wanted(ask: Ask, where: pl.Expr | None) -> Want:
-    """What of the stored table follows from what is asked for."""
+def _wanted(ask: Ask, where: pl.Expr | None) -> Projection:
+    """The projection of the stored table that the question needs."""
     if not ask.columns or ask.long:
-        return want_of(None, where)
-    return want_of([resolve(name) for name in ask.columns] if ask.table == "metrics" else list(ask.columns), where)
+        return projection_for(None, where)
+    return projection_for(
+        [resolve(name) for name in ask.columns] if ask.table == "metrics" else list(ask.columns), where
+    )
 
 
 def _filled(parts: Parts, table: Table) -> Parts:
-    """Parts with all columns of their table, null where nobody wanted the values."""
+    """Parts with all columns of their table, null where the values were not read."""
     kinds = schema(table.columns)
     for part in parts:
         missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in kinds.items() if name not in part.columns]
         yield part.with_columns(missing).select(list(kinds)) if missing else part
 
 
-def _metrics(source: Source, want: Want, *, stream: bool) -> Answer:
+def _metrics(source: Source, projection: Projection, *, stream: bool) -> Answer:
     if not stream:
-        # All of it: which reports are of a life that was taken back shows in what else was told of their steps.
+        # All of it: whether a report was taken back by a resume shows only in the other reports of its step.
         whole = derived.merged(_all(source, "reports"))
         return Answer(_named(whole.columns), iter([whole]))
-    parts = source.parts("reports", want)
+    parts = source.parts("reports", projection)
     first = next(parts, None)
     if first is None:
         return Answer(dict(TABLES["metrics"].columns), iter(()))
     names = derived.metric_names(first)
-    streamed = derived.in_order(chain([first], parts), names, want)
-    return Answer(_named(names), streamed, again=lambda: _metrics(source, want, stream=False))
+    streamed = derived.in_order(chain([first], parts), names, projection)
+    return Answer(_named(names), streamed, again=lambda: _metrics(source, projection, stream=False))
 
 
 def _named(names: Iterable[str]) -> dict[str, Column]:
@@ -147,7 +148,7 @@ def _where(ask: Ask, table: Table) -> pl.Expr | None:
     for moment, above in ((ask.since, True), (ask.until, False)):
         if moment is not None:
             if not abs(moment) < LATEST:
-                raise AskError(f"{moment} is no time: Unix seconds before the year 10000 are asked for")
+                raise AskError(f"{moment} is not a time: Unix seconds before the year 10000 are needed")
             limit = pl.lit(round(moment * 1e6)).cast(DTYPES["time"])
             conditions.append(when >= limit if above else when <= limit)
     return pl.all_horizontal(conditions) if conditions else None
@@ -190,5 +191,7 @@ def _chosen(ask: Ask, columns: dict[str, Column], made: Answer) -> list[str]:
 def _long(part: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
     keys = ["step", "time", "version"]
     values = [resolve(name) for name in columns if name not in keys] or [c for c in part.columns if c not in keys]
-    told = [part.select(keys).with_columns(pl.lit(name).alias("metric"), part[name].alias("value")) for name in values]
-    return pl.concat(told).filter(pl.col("value").is_not_null()).sort("step", maintain_order=True)
+    melted = [
+        part.select(keys).with_columns(pl.lit(name).alias("metric"), part[name].alias("value")) for name in values
+    ]
+    return pl.concat(melted).filter(pl.col("value").is_not_null()).sort("step", maintain_order=True)

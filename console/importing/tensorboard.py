@@ -35,7 +35,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> Log:
-    """The scalars of an event file, or of all those in a folder. Raises BringError, OSError."""
+    """The scalars of an event file, or of all those in a folder. Raises LogImportError, OSError."""
     found = files(path) if path.is_dir() else [path]
     if not found:
         raise LogImportError(f"{path}: no event file (*{MARK}*) in it")
@@ -55,7 +55,7 @@ def read(path: Path) -> Log:
 
 
 def records(data: bytes, log: Log) -> Iterator[bytes]:
-    """The intact records of a file. After a wrong length nobody knows where the next begins: the rest is counted."""
+    """The intact records of a file. After a wrong length the start of the next is unknown: the rest is counted."""
     at = 0
     while at + _LENGTH.size <= len(data):
         size, crc = _LENGTH.unpack_from(data, at)

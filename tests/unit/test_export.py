@@ -272,7 +272,7 @@ def test_what_is_no_time_is_one_sentence(
         said = f"driftline: '{moment}' is not a time; write 2026-03-01T12:30, Unix seconds, or 15m for a time ago\n"
         assert capsys.readouterr().err == said
     for since in (math.nan, math.inf):
-        with pytest.raises(ExportError, match="is no time"):
+        with pytest.raises(ExportError, match="is not a time"):
             export(run, out, since=since)
     assert not out.exists()
 

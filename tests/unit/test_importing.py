@@ -280,14 +280,14 @@ def test_an_import_is_a_run_that_every_verb_reads(
     ("name", "content", "said"),
     [
         ("nothing.jsonl", None, "there is no such file or folder"),
-        ("x.bin", b"x", "of no known kind; allowed: a W&B run"),
+        ("x.bin", b"x", "unknown kind of file; allowed: a W&B run"),
         ("x.jsonl", b"[1]\n", "no line of it is a JSON object"),
-        ("x.jsonl", b'{"step": 1, "text": "a"}\n', "no number in it (JSONL)"),
+        ("x.jsonl", b'{"step": 1, "text": "a"}\n', "contains no number (JSONL)"),
         ("x.csv", b"", "no row in it"),
         ("x.csv", b"\x1b[2Ja" + b"b" * 90 + b",c\n1,2\n", f"it has: [2Ja{'b' * 36}, c"),
         ("x.wandb", b"nonsense", "not a W&B run: it does not begin as one"),
         ("x.wandb", WANDB_HEADER[:-1] + b"\x09", "W&B file version 9; this version reads 0"),
-        ("tfevents.1", b"\x00" * 40, "no number in it (TensorBoard)"),
+        ("tfevents.1", b"\x00" * 40, "contains no number (TensorBoard)"),
         ("trainer_state.json", b"{}", "no log_history in it"),
     ],
 )

@@ -35,7 +35,7 @@ def simulate(args: argparse.Namespace) -> int:
 
         with Simulator(made, steps=args.steps, rate=args.rate, engines=args.engines, seed=args.seed) as simulator:
             while not signals and not simulator.ended:
-                simulator.turn(command_wait(args.rate))
+                simulator.run_once(command_wait(args.rate))
                 supervisor.keep_hub()
     return signals.exit_code if signals else OK
 
