@@ -94,9 +94,9 @@ def _follow_journal(run: RunDir, rules: Rules, out: Printer, *, once: bool) -> i
         # The frames before this one are judged at its time, before it is applied: it ends a silence.
         if stamped.time - looked >= LOOK_SECONDS:
             looked = stamped.time
-            _print_alarms(out, sentinels.look(model, stamped.time, here), once)
+            _print_alarms(out, sentinels.update(model, stamped.time, here), once)
         model.apply(stamped)
-    changed = sentinels.look(model, model.last_time or 0.0, here)
+    changed = sentinels.update(model, model.last_time or 0.0, here)
     out.label(model)
     _print_alarms(out, changed, once)
     if once:
@@ -149,7 +149,7 @@ def _follow(
         status = feed.status
         link = Link(status.connected or status.head > 0, status.age, status.behind, status.error)
         now = time.monotonic()
-        changed = sentinels.look(model, now, link)
+        changed = sentinels.update(model, now, link)
         if not caught_up:
             if len(frames) == BATCH or not status.connected or status.behind > BEHIND_FRAMES:
                 _give_up_on_silence(run, status.age, status.error, once=once)
@@ -164,9 +164,9 @@ def _follow(
             out.show(alarm)
         if once:
             return OK
-        new_alarms = sentinels.tell(link)
+        new_alarms = sentinels.take_new_alarms(link)
         if sys.stderr.isatty():
-            sys.stderr.write(ringer.turn(new_alarms, sentinels.standing, now))
+            sys.stderr.write(ringer.output(new_alarms, sentinels.standing, now))
             sys.stderr.flush()
         if runner is not None:
             runner.send(new_alarms)
