@@ -134,7 +134,7 @@ class Session:
             if isinstance(frame, RunState):
                 self.state = frame
             if not self._quiet:
-                for text in self._lines.of(stamped, frame):
+                for text in self._lines.format(stamped, frame):
                     print(text, flush=True)
             if self._hook is not None:
                 self._hook(stamped, frame)

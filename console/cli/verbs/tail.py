@@ -55,7 +55,7 @@ def _follow(run: Target, seconds: float | None) -> int:
     since = _nth_last_step(before) or snapshot.head + 1
     lines = Lines(synthetic=synthetic)
     for stamped, frame in decode_frames(list(snapshot.states)):
-        texts = list(lines.of(stamped, frame))
+        texts = list(lines.format(stamped, frame))
         # The engines' states are recorded in `lines` now, so that a repetition is not printed as a change.
         if isinstance(frame, RunState):
             print(*texts, sep="\n", flush=True)
@@ -109,7 +109,7 @@ def print_frame(lines: Lines, stamped: Stamped) -> str:
     except FrameError:
         # A kind of a newer producer; the other frames are printed all the same.
         return ""
-    for text in lines.of(stamped, frame):
+    for text in lines.format(stamped, frame):
         print(text, flush=True)
     return frame.status if isinstance(frame, RunState) else ""
 
