@@ -24,7 +24,7 @@ _TRIM = 5
 _MANY = 1000.0
 """Degrees of freedom from which on Student's t is the normal distribution for every purpose here."""
 _STIFF = 0.9
-"""Largest correlation of neighbouring windows that is believed; more cannot be told from so few."""
+"""Largest correlation of neighbouring windows that is used; more cannot be estimated from so few."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from console.parity.figure import svg
 from console.parity.judge import fewest
 from console.parity.report import closing, corrected
 from console.parity.rules import load
-from console.parity.runs import Run, of_directory
+from console.parity.runs import Run, read_run
 from console.process.signals import Signals
 from driftline.client import Client, ClientError, attach
 from driftline.frames import Frame, Stamped, Verb
@@ -78,7 +78,7 @@ def parity(args: argparse.Namespace) -> int:
         code, made = _train_with_retry(one, f"[{i + 1}/{len(planned)}] {one.name}, seed {one.config.run.seed}")
         if code != OK:
             return code
-        runs.append(of_directory(made))
+        runs.append(read_run(made))
         seconds.append(time.monotonic() - began)
         print(_time_taken(runs[-1], seconds[-1]) + _time_left(seconds, len(planned) - len(runs)), flush=True)
     return _print_results(runs, args.switch, out)
