@@ -4,8 +4,8 @@ The table stays the source: dispatch (`App.set_keymap`), footer, help and palett
 
 Rules: an entry is named PLACE.ID, as in `driftline config keys`. A key may not be given to two entries that are
 active at the same time, unless the table itself has one screen's key go before the common one. An entry that acts on
-the run takes a capital letter, a function key or ctrl+letter: never a lower-case letter or a sign, which hands press by
-the way. The other direction is free: a capital that nothing has may be given to a view.
+the run takes a capital letter, a function key or ctrl+letter: never a lower-case letter or a sign, which is easily
+pressed by accident. The other direction is free: a capital that nothing has may be given to a view.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def ident(key: Key) -> str:
 
 
 def overrides(keys: Sequence[Key], keymap: Mapping[str, str]) -> dict[str, str]:
-    """What Textual is told: its names of keys by binding id, of the entries that were moved."""
+    """The keymap for Textual: its names of keys by binding id, for the entries that were moved."""
     return {ident(key): ",".join(key.keys) for key in keys if ident(key) in keymap}
 
 

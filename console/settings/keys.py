@@ -94,7 +94,7 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("crosshair", ("c",), "c", "crosshair with values, linked over all charts", "crosshair", "live"),
     Key("overlay", ("o",), "o", "another watched run over the charts: the next one, or none", "overlay", "live"),
     Key("order", ("o",), "o", "order: the catalogue's, or by measured effect", "order", "fixes", "order"),
-    Key("measure", ("v",), "v", "tell effects in mismatch, clip fraction, KL", "measure", "fixes", "metric"),
+    Key("measure", ("v",), "v", "show effects in mismatch, clip fraction, KL", "measure", "fixes", "metric"),
     Key("reference", ("r",), "r", "choose the reference runs", "reference", "parity", "reference"),
     Key(
         "since",

@@ -1,6 +1,6 @@
 """The console behind one page: `python -P -m console.web.child PAGE`, started by the server only.
 
-Read-only whatever key there is: it asks for a viewer's, and its source refuses to act.
+Read-only with any key: it asks for a viewer's, and its source refuses commands.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 class Page(msgspec.Struct, frozen=True):
-    """What a page shows: a run directory, with whose key file ("" for the run's own), by which rules of the sentinels
-    (a file over the packaged ones, "" for those alone), and how the operator wants his console."""
+    """Content of a page: a run directory, a key file ("" for the run's own), a file of sentinel rules over the packaged
+    ones ("" for those alone), and the operator's settings."""
 
     run: str
     settings: Settings = Settings()
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
 
 
 def show(run: Target, page: Page) -> int:
-    """The console with the driver that the server has named, which is none of a terminal."""
+    """The console with the driver that the server has named, which does not use a terminal."""
     from console.connect.live_source import LiveSource
     from console.connect.source import SourceError
 

@@ -30,7 +30,7 @@ def serve(args: argparse.Namespace) -> int:
             "serve needs textual-serve, which is not installed: pip install 'driftline[serve]'"
         ) from error
     from console.cli.verbs.sentinels import read_rules
-    from console.web.auth import Door
+    from console.web.auth import RequestGuard
     from console.web.child import Page
 
     read_rules(args.rules)  # errors in the rules are reported here, not on the pages
@@ -46,7 +46,7 @@ def serve(args: argparse.Namespace) -> int:
             key = args.key or os.environ.get("DRIFTLINE_KEY") or ""
             page = Page(str(run.directory.path), args.settings, key, args.rules or "")
             command = [sys.executable, "-P", "-m", "console.web.child", page.argument()]
-            server = ConsoleServer(command, f"driftline {run.id}", bound, Door(port, public=public))
+            server = ConsoleServer(command, f"driftline {run.id}", bound, RequestGuard(port, public=public))
             return server.run(lambda: _print_address(run, server.address, port, public=public))
     finally:
         run.close()
