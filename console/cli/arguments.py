@@ -252,7 +252,7 @@ def _add_key_and_doctor_verbs(verbs: argparse._SubParsersAction[Parser]) -> None
     doctor.add_argument("run", nargs="?", metavar="RUN", help="id, path or ssh://... (default: the newest live run)")
     _add_key(doctor)
     _add_json(doctor)
-    keys = _add_verb(verbs, "keys", "", "who may watch and steer a run").add_subparsers(metavar="VERB", required=True)
+    keys = _add_verb(verbs, "keys", "", "the keys and roles of a run").add_subparsers(metavar="VERB", required=True)
     new = _add_verb(keys, "new", "keys:new_key", "make a key pair and grant it a role")
     new.add_argument("name", metavar="NAME", help="name of the key's owner; also its file in the run's keys folder")
     new.add_argument("--role", choices=ROLES, default=ROLES[0], help=f"what it may do (default {ROLES[0]})")

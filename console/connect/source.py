@@ -1,4 +1,4 @@
-"""Where a console's frames come from and where its commands go.
+"""The source protocol: frames of a run to a console, and commands to the run.
 
 A live hub, a replay and the tests implement the same protocol, so no screen depends on which it shows.
 """

@@ -19,7 +19,7 @@ KEY_VARIABLE: Final = "DRIFTLINE_KEY"
 Role = Literal["viewer", "operator"]
 
 _REREAD_SECONDS: Final = 5.0
-"""How often a connection file on another machine is read again while its hub is silent."""
+"""Seconds between two readings of the connection file on another machine."""
 _PING_SECONDS: Final = 3.0
 
 
@@ -41,7 +41,7 @@ class Target(Protocol):
         ...
 
     def connection(self) -> Connection:
-        """Where the hub is now, in addresses of this machine. Raises RunError or CommandError."""
+        """The hub's endpoints now, as addresses of this machine. Raises RunError or CommandError."""
         ...
 
     def credentials(self, role: Role) -> Keys:

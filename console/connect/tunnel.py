@@ -83,7 +83,7 @@ class Tunnel:
         self._up = False
         self._retry_at = 0.0
         self.restarts = 0
-        """How often the connection was made again."""
+        """Number of reconnects."""
         atexit.register(self.close)
         # All children are started by this thread: the kernel signals them when it ends, so it must outlive them.
         self._thread = threading.Thread(target=self._run, name="tunnel", daemon=True)

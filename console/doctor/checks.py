@@ -53,7 +53,7 @@ class PathFact:
 
 @dataclass(frozen=True)
 class DiskFact:
-    """Where the run is written: bytes free for this user, and the kind of filesystem ("" if unknown)."""
+    """The disk of the run: bytes free for this user, and the kind of filesystem ("" if unknown)."""
 
     path: str
     free: int
@@ -115,13 +115,13 @@ def permissions(facts: Sequence[PathFact], me: int) -> list[Finding]:
         allowed = 0o700 if fact.kind == "folder" else 0o600
         extra = fact.mode & 0o777 & ~allowed
         if extra:
-            who = "every user" if extra & 0o007 else "its group"
+            reader = "every user" if extra & 0o007 else "its group"
             verb = "change" if extra & 0o022 else "read"
             findings.append(
                 Finding(
                     "keys",
                     "fail",
-                    f"{fact.path} has mode {stat.S_IMODE(fact.mode):04o}: {who} may {verb} it",
+                    f"{fact.path} has mode {stat.S_IMODE(fact.mode):04o}: {reader} may {verb} it",
                     f"chmod {allowed:03o} {fact.path}"
                     + ("; then revoke what was readable: driftline keys revoke" if fact.kind == "secret" else ""),
                 )
@@ -216,7 +216,7 @@ def ray(facts: Sequence[RayFact], installed: tuple[int, ...] | None, here: str) 
 
 
 def servers(facts: Sequence[ServerFact]) -> list[Finding]:
-    """vLLM's control endpoints ask for no key, whatever --api-key says: who reaches them controls the engines."""
+    """vLLM's control endpoints need no key, even with --api-key: any host that reaches them controls the engines."""
     if not facts:
         return [Finding("vllm", "ok", "no vLLM HTTP server on this machine that can be seen from here")]
     findings = []

@@ -29,7 +29,7 @@ from driftline.rundir import RunDir, find
 if TYPE_CHECKING:
     import polars as pl
 
-    from console.export.plan import Answer, Ask
+    from console.export.plan import TableRequest, TableResult
     from console.export.source import Source
     from driftline.client import Client
 
@@ -42,7 +42,7 @@ class ExportError(RuntimeError):
 
 
 class ExportReport(msgspec.Struct, frozen=True):
-    """What was written: `rows` by `columns` (counts) at `path`; `damaged` bytes of the journal were skipped."""
+    """Result of an export: `rows` by `columns` (counts) at `path`; `damaged` bytes of the journal were skipped."""
 
     rows: int
     columns: int
@@ -98,14 +98,14 @@ def export(
     from console.export.source import SourceError
 
     source = source_of(run)
-    ask = plan.Ask(table=table, columns=tuple(columns), steps=steps, since=since, until=until, long=long)
+    request = plan.TableRequest(table=table, columns=tuple(columns), steps=steps, since=since, until=until, long=long)
     try:
         if table not in TABLES:
-            raise plan.AskError(f"unknown table '{table}'; allowed: {', '.join(TABLES)}")
+            raise plan.TableRequestError(f"unknown table '{table}'; allowed: {', '.join(TABLES)}")
         write.check(out)
-        found = plan.answer(source, ask)
-        rows = write.write(out, found, _metadata(source, ask, found))
-    except (plan.AskError, write.WriteError, SourceError) as error:
+        found = plan.open_table(source, request)
+        rows = write.write(out, found, _metadata(source, request, found))
+    except (plan.TableRequestError, write.WriteError, SourceError) as error:
         raise ExportError(str(error)) from error
     return ExportReport(rows, len(found.columns), out, source.damage.bytes)
 
@@ -116,8 +116,8 @@ def frame(run: RunDir | Source, table: str = "metrics", *, columns: Sequence[str
     from console.export.source import SourceError
 
     try:
-        return plan.answer(source_of(run), plan.Ask(table=table, columns=tuple(columns))).collect()
-    except (plan.AskError, SourceError) as error:
+        return plan.open_table(source_of(run), plan.TableRequest(table=table, columns=tuple(columns))).collect()
+    except (plan.TableRequestError, SourceError) as error:
         raise ExportError(str(error)) from error
 
 
@@ -131,7 +131,7 @@ def scan(run: RunDir | Source, table: str = "metrics") -> pl.LazyFrame:
 
     try:
         return lazy.scan(source_of(run), table)
-    except (plan.AskError, SourceError) as error:
+    except (plan.TableRequestError, SourceError) as error:
         raise ExportError(str(error)) from error
 
 
@@ -156,11 +156,11 @@ def save(frame: pl.DataFrame, out: Path, metadata: dict[str, str]) -> None:
         raise ExportError(str(error)) from error
 
 
-def _metadata(source: Source, ask: Ask, found: Answer) -> dict[str, str]:
-    limits = {"steps": list(ask.steps), "since": ask.since, "until": ask.until}
+def _metadata(source: Source, request: TableRequest, found: TableResult) -> dict[str, str]:
+    limits = {"steps": list(request.steps), "since": request.since, "until": request.until}
     return {
         "driftline.run": source.id,
-        "driftline.table": ask.table,
+        "driftline.table": request.table,
         "driftline.tables": str(VERSION),
         "driftline.schema": str(SCHEMA),
         "driftline.config_digest": source.config_digest(),

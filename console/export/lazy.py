@@ -10,7 +10,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from console.export.derived import OutOfOrderError
-from console.export.plan import Ask, answer
+from console.export.plan import TableRequest, open_table
 from console.export.polars_columns import picked
 from console.export.projection import Projection, projection_for
 from console.export.schema import TABLES
@@ -26,7 +26,7 @@ class QueryError(ValueError):
 
 
 def scan(source: Source, table: str) -> pl.LazyFrame:
-    """A table as a LazyFrame, read anew each time that it is collected. Raises AskError.
+    """A table as a LazyFrame, read anew each time that it is collected. Raises TableRequestError.
 
     `metrics` is scanned first, for its names; if it cannot be streamed it is held in memory.
     """
@@ -73,7 +73,7 @@ class _Reading:
 def _in_order(source: Source) -> bool:
     """Whether `metrics` can be streamed; reads all of it."""
     try:
-        for _ in answer(source, Ask(table="metrics"), projection=_NOTHING).parts:
+        for _ in open_table(source, TableRequest(table="metrics"), projection=_NOTHING).parts:
             pass
     except OutOfOrderError:
         return False
@@ -90,14 +90,14 @@ def _execute(tables: dict[str, pl.LazyFrame], sql: str) -> pl.DataFrame:
 
 
 def _whole(source: Source, table: str) -> pl.LazyFrame:
-    return answer(source, Ask(table=table), stream=False).collect().lazy()
+    return open_table(source, TableRequest(table=table), stream=False).collect().lazy()
 
 
 def _streamed(source: Source, table: str, reading: _Reading) -> pl.LazyFrame:
     """A table that is read when it is collected, with pushed-down columns and filters; sets `reading`."""
     if table != TABLES[table].source and not TABLES[table].open:
         return _whole(source, table)  # its rows are merged from all frames
-    schema = answer(source, Ask(table=table), projection=_NOTHING).schema
+    schema = open_table(source, TableRequest(table=table), projection=_NOTHING).schema
 
     def read(
         with_columns: list[str] | None,
@@ -112,7 +112,7 @@ def _streamed(source: Source, table: str, reading: _Reading) -> pl.LazyFrame:
             projection = projection._replace(where=None)
         needed = [name for name in schema if projection.has(name)]
         try:
-            for part in answer(source, Ask(table=table), projection=projection).parts:
+            for part in open_table(source, TableRequest(table=table), projection=projection).parts:
                 kept = picked(part, needed)
                 if n_rows is not None:
                     kept = kept.head(n_rows)

@@ -36,7 +36,7 @@ class Source(Protocol):
 
     @property
     def damage(self) -> Damage:
-        """What the last reading had to skip."""
+        """Damage that the last reading had to skip."""
 
     def parts(self, stored: str, projection: Projection = EVERYTHING) -> Iterator[pl.DataFrame]:
         """A stored table in parts of bounded size, in the order of the frames' numbers; `projection` is a hint."""

@@ -218,7 +218,7 @@ _COLUMNS: Final[dict[str, Callable[[_Taken], pl.Series]]] = {
     "engine": _engines,
     "piece": _pieces,
 }
-"""How each column of the table `tokens` is made."""
+"""The function that makes each column of the table `tokens`."""
 
 
 def _texts(pieces: pl.Series, place: npt.NDArray[np.intp]) -> pl.Series:

@@ -13,7 +13,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from console.export import derived, ndjson
-from console.export.plan import Answer
+from console.export.plan import TableResult
 from console.export.read_ahead import ahead
 from console.formatting import to_json
 
@@ -41,7 +41,7 @@ def sidecar(out: Path) -> Path:
     return out.with_name(out.name + SIDECAR)
 
 
-def write(out: Path, table: Answer, metadata: dict[str, str]) -> int:
+def write(out: Path, table: TableResult, metadata: dict[str, str]) -> int:
     """Write a table and return its rows; `metadata` goes into the file, or beside it. Raises WriteError.
 
     The parts are written as they come. If the table turns out not to be streamable, it is made once more.
@@ -54,7 +54,7 @@ def save(frame: pl.DataFrame, out: Path, metadata: dict[str, str]) -> None:
 
     def written(path: Path) -> int:
         if out.suffix == ".ndjson":
-            return _lines(path, Answer({}, frame.iter_slices(_SLICE)))
+            return _lines(path, TableResult({}, frame.iter_slices(_SLICE)))
         _sunk(frame.lazy(), path, out.suffix, metadata)
         return frame.height
 
@@ -119,7 +119,7 @@ class _Reader:
             made.close()
 
 
-def _written(path: Path, suffix: str, table: Answer, metadata: dict[str, str]) -> int:
+def _written(path: Path, suffix: str, table: TableResult, metadata: dict[str, str]) -> int:
     if suffix == ".ndjson":
         return _lines(path, table)
     reader = _Reader(table.parts)
@@ -136,7 +136,7 @@ def _written(path: Path, suffix: str, table: Answer, metadata: dict[str, str]) -
     return reader.rows
 
 
-def _lines(path: Path, table: Answer) -> int:
+def _lines(path: Path, table: TableResult) -> int:
     rows = 0
     try:
         with path.open("xb") as file, closing(ahead(table.parts)) as parts:

@@ -113,8 +113,8 @@ def catalogued(name: str) -> str | None:
 
 
 def mapping(names: Iterable[str]) -> dict[str, str]:
-    """What each name becomes, each another. Where two are names of one metric, it is the catalogue's own one's, else
-    its aliases', else the first in the alphabet; the other stays, or is set ASIDE where every reader knows it as that.
+    """The new name of each name, all distinct. If two are names of one metric, the catalogue's own name wins, else
+    an alias, else the first in the alphabet; the other stays, or gets the prefix ASIDE if it is an alias.
     """
     taken: dict[str, str] = {}
     for name in sorted(names, key=lambda one: (one not in BY_NAME, one not in ALIASES, one)):

@@ -73,7 +73,7 @@ def records(data: bytes, log: Log) -> Iterator[bytes]:
 
 
 def masked(data: bytes) -> int:
-    """TensorFlow's checksum: a crc32c, turned and moved so that the crc of data with crcs in it is no special case."""
+    """TensorFlow's checksum: a crc32c, rotated and offset so that data with crcs in it is not a special case."""
     crc = int(google_crc32c.value(data))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 

@@ -13,7 +13,7 @@ from driftline.rundir import RunDir, RunError, create, runs_root
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 NEEDED: Final = ("torch", "ray", "vllm", "transformers")
-"""What engine and trainer import; searched for without importing it, which would take seconds."""
+"""Packages that engine and trainer import; searched for without importing it, which would take seconds."""
 
 
 def load_config(path: Path) -> configuration.Config:

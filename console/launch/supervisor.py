@@ -204,11 +204,11 @@ class Supervisor:
         return True
 
     def log(self, name: str) -> Path:
-        """Where a process of the run writes."""
+        """Path of the log of a process of the run."""
         return self.run.logs / f"{name}.log"
 
     def last_words(self, name: str) -> str:
-        """How a dead process ended, in part of a sentence: signal or exit code, the error it wrote, its log."""
+        """A clause on the end of a dead process: signal or exit code, the error it wrote, its log."""
         code = self.poll(name)
         how = f"killed by {_signal_name(-code)}" if code is not None and code < 0 else f"exit code {code}"
         error = last_error(self.log(name))

@@ -22,7 +22,7 @@ Steps = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Curve:
-    """What a figure needs, at the last step of each window, in units: the run's mean, the centre, the band's edges."""
+    """Curves for a figure, at the last step of each window, in units: the run's mean, the centre, the band's edges."""
 
     steps: Steps
     run: Floats
@@ -206,7 +206,7 @@ def _excursions(
 
 
 def _first(position: int, side: int, steps: Steps, values: Floats, limits: Band, rule: Rule, rules: Rules) -> int:
-    """When it began: from the window's last step back, within the window, over steps that lie outside themselves."""
+    """First step of an excursion: from the window's last step back, over single steps outside the band."""
     end = position + rules.window - 1
     own = bands.scaled(values[position : end + 1], rule) - limits.centre[position]
     outside = (own * side > limits.half) | ~np.isfinite(own)

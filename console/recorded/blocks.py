@@ -86,14 +86,14 @@ class Block:
 
     @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
-        """Where each body begins, shape (n,)."""
+        """Offset of each body's first byte, shape (n,)."""
         at, count, _, stride = self._columns
         behind = np.arange(len(self)) - np.repeat(np.cumsum(count) - count, count)
         return np.asarray(np.repeat(at, count) + behind * np.repeat(stride, count))
 
     @cached_property
     def ends(self) -> npt.NDArray[np.int64]:
-        """Where each body ends, shape (n,)."""
+        """Offset behind each body's last byte, shape (n,)."""
         _, count, length, _ = self._columns
         return np.asarray(self.starts + np.repeat(length, count))
 
@@ -239,7 +239,7 @@ def _walk(buffer: bytes) -> tuple[list[Run], int, bool]:
 
 
 def _alike(buffer: bytes, at: int, stride: int) -> int:
-    """How many records from here on begin with the same magic and length."""
+    """Number of consecutive records from here on with the same magic and length."""
     words = np.ndarray(((len(buffer) - at) // stride,), "<u8", buffer, at, (stride,))
     same = words == words[0]
     return len(words) if same.all() else int(same.argmin())

@@ -32,7 +32,7 @@ _FLOAT: Final = 0xCB
 
 
 class Number(msgspec.Struct, frozen=True):
-    """Where a number's bytes are in a frame and of which numpy type they are."""
+    """Offset of a number's bytes in a frame, and their numpy type."""
 
     at: int
     dtype: str

@@ -21,7 +21,7 @@ class Player:
         self.playing = playing
         self.at = 0.0
         self._since = 0.0
-        """When (monotonic) the recorded time was `at`."""
+        """Monotonic time at which the recorded time was `at`."""
 
     def set_position(self, at: float, now: float) -> None:
         """The newest frame shown is of recorded time `at`."""

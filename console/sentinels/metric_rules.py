@@ -133,7 +133,7 @@ class SeriesWatch:
         return transitions
 
     def _calmed(self, calm: Bools, i: int) -> int:
-        """The place from `i` on at which enough steps in a row have been calm; len(calm) where none is, yet."""
+        """The index from `i` on at which enough steps in a row have been calm; len(calm) if there is none yet."""
         calm, need = calm[i:], self.rule.clear - self._calm
         wild = np.flatnonzero(~calm)
         if (wild[0] if len(wild) else len(calm)) >= need:

@@ -39,7 +39,7 @@ class AlertError(ValueError):
 
 
 class Alerts(msgspec.Struct, frozen=True):
-    """What to do when an alarm is raised. `command` is an argument list, empty for none."""
+    """Actions when an alarm is raised. `command` is an argument list, empty for none."""
 
     bell: bool = False
     notify: bool = False

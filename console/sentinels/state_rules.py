@@ -25,7 +25,7 @@ STEPS: Final = 20
 
 
 class Wrong(msgspec.Struct, frozen=True):
-    """What is wrong with one subject now."""
+    """A condition that is broken for one subject now."""
 
     value: float
     limit: float
@@ -150,7 +150,7 @@ class StepsWatch:
 
 
 class FeedWatch:
-    """How long the hub has been silent."""
+    """Checks how long the hub has been silent."""
 
     def __init__(self, rule: Feed) -> None:
         self.rule = rule

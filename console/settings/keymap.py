@@ -103,28 +103,28 @@ def _moved(key: Key, keys: tuple[str, ...] | None) -> Key:
     if keys is None:
         return key
     shown = " ".join(_shown(one) for one in keys)
-    # What stood for a pair in the footer is not that pair any more.
+    # A footer entry for a pair of keys does not fit a moved key.
     return replace(key, keys=keys, shown=shown, footer_key="")
 
 
 def _key(name: str, word: str, entry: Key) -> str:
-    """Textual's name of a key as people write it."""
+    """Textual's name of a key as the user writes it."""
     if len(word) == 1:
         key = key_name(word)
     else:
         key = _NAMED.get(word.lower(), word.lower())
         if not (key in _SPECIAL or key == "shift+tab" or _FUNCTION.match(key) or _CONTROL.match(key)):
-            raise KeymapError(name, f"'{word}' is no key; allowed: {ALLOWED}")
+            raise KeymapError(name, f"'{word}' is not a key; allowed: {ALLOWED}")
     if key in _TAKEN:
         raise KeymapError(name, f"'{word}' {_TAKEN[key]}; take another key")
     if entry.acts_on_run and not (_FUNCTION.match(key) or _CONTROL.match(key) or (len(word) == 1 and word.isupper())):
-        text = f"'{word}' is too easily pressed for what acts on the run"
+        text = f"'{word}' is too easily pressed for an entry that acts on the run"
         raise KeymapError(name, f"{text}; allowed: a capital letter, F1 to F12, ctrl+letter")
     return key
 
 
 def _shown(key: str) -> str:
-    """A key as people read it."""
+    """A key as it is shown."""
     if _FUNCTION.match(key):
         return key.upper()
     shown = {"escape": "esc", "left": "←", "right": "→", "up": "↑", "down": "↓"}.get(key)

@@ -1,4 +1,4 @@
-"""The table of keys: which key does what on which screen. `console.settings.keymap` moves entries to other keys."""
+"""The table of keys: the action of each key on each screen. `console.settings.keymap` moves entries to other keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Where = Literal[
 
 
 class Key(msgspec.Struct, frozen=True):
-    """One entry. `keys` are Textual's names; `shown` is what people read; `footer` is its word there, if any,
+    """One entry. `keys` are Textual's names; `shown` is the displayed name; `footer` is its word in the footer, if any,
     beside `footer_key` where one entry stands for a pair."""
 
     id: str

@@ -115,7 +115,7 @@ class RunModel:
         self.corrections: list[tuple[int, str]] = []
         """Corrections of the objective as (step, id), each in force from that step; the first is the run's start."""
         self.fix_changes: list[tuple[int, str, str]] = []
-        """What the pool reported of each fix, from which step on: (step, fix, value), "mixed" where engines differ."""
+        """Reported values of the fixes over the run: (step, fix, value), "mixed" where engines differ."""
         self._agreed: dict[str, str] = {}
         self._reported: dict[str, str] = {}
 

@@ -61,7 +61,7 @@ class EngineSync:
 
     @property
     def seconds(self) -> float:
-        """How long it took, all phases together."""
+        """Seconds of all phases together."""
         total = self.phases.get(TOTAL)
         return total.seconds if total is not None else self.end - self.start
 

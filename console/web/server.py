@@ -88,7 +88,7 @@ class ConsoleServer(Server):
 
     @property
     def address(self) -> str:
-        """What to open in a browser."""
+        """URL to open in a browser, with the token."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}/?token={self._access.token}"
 

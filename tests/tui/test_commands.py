@@ -229,7 +229,7 @@ def test_two_keys_can_be_swapped():
     [
         ("live.nope", "z", "no such entry"),
         ("live.follow", "", "needs a key"),
-        ("live.follow", "hyper+x", "'hyper+x' is no key"),
+        ("live.follow", "hyper+x", "'hyper+x' is not a key"),
         ("live.follow", "y", "'y' is live.log already"),
         ("live.follow", "q", "'q' is everywhere.quit already"),
         ("live.follow", "e", "'e' is screens.export already"),

@@ -185,7 +185,7 @@ def _read_back(path: Path, rows: int) -> None:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             found = sum(batch.num_rows for batch in file.iter_batches())
-    except (OSError, pa.ArrowException, ValueError) as error:  # ValueError: names that are no UTF-8
+    except (OSError, pa.ArrowException, ValueError) as error:  # ValueError: names that are not UTF-8
         raise CompactError(f"{path}: cannot be read: {error}") from error
     if found != rows:
         raise CompactError(f"{path}: has {found} rows, {rows} were written")

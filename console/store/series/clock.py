@@ -39,7 +39,7 @@ class Ruler:
     places: Floats = field(default_factory=lambda: np.empty(0), compare=False, repr=False)
 
     def place(self, step: float) -> float:
-        """Where a step lies; between two known steps on the line through them, beyond the known at their end."""
+        """The place of a step: interpolated between two known steps, clipped beyond them."""
         if len(self.steps) == 0:
             return float(step)
         # Only two neighbours are needed: np.interp would copy the steps as floats.

@@ -78,7 +78,7 @@ class Block:
     order: Ints | None
     text_bytes: int
     found: tuple[str, Bools] | None = field(default=None, repr=False)
-    """Which of its rows hold a text, for the text that was asked for last."""
+    """Mask of its rows that contain a text, for the last text searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +374,7 @@ class TokenStore:
 
 
 def _order(own: npt.NDArray[np.int32], position: npt.NDArray[np.int32]) -> Ints | None:
-    """How to sort tokens by sequence and position; None where they are."""
+    """Order that sorts tokens by sequence and position; None if they are sorted."""
     same, further = own[1:] == own[:-1], position[1:] >= position[:-1]
     if bool(((own[1:] > own[:-1]) | (same & further)).all()):
         return None

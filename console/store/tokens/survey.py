@@ -118,14 +118,14 @@ def lag(store: TokenStore) -> Ints:
 
 
 def match(store: TokenStore, wanted: Filter) -> Bools:
-    """Which of the tokens that are kept every condition holds for."""
+    """Mask of the kept tokens that meet every condition."""
     mask = np.ones(len(store), np.bool_)
     for condition in wanted:
-        mask &= _holds(store, condition)
+        mask &= _meets(store, condition)
     return mask
 
 
-def _holds(store: TokenStore, condition: Condition) -> Bools:
+def _meets(store: TokenStore, condition: Condition) -> Bools:
     field, compare, value = condition.field, _COMPARE[condition.op], condition.value
     if field == "engine":
         codes = [code for code, name in enumerate(store.engines) if compare(name, value)]
@@ -183,7 +183,7 @@ def _of_sequences(store: TokenStore, name: str) -> npt.NDArray[Any]:
 
 
 def _spread(store: TokenStore, mask: Bools) -> Bools:
-    """What holds for sequences, for each of their tokens."""
+    """A mask of sequences, repeated for each of their tokens."""
     return np.repeat(mask, store.sequences["count"])
 
 
