@@ -5,7 +5,7 @@ Heuristics, in this order (signatures: the threads surveyed for `driftline/catal
 1. the mismatch is out of its band around the step where the metric left its own: the backend. Fixes that the reference
    has and the run has not are named; without such a difference, the sign of the mismatch is read: an offset on one side
    is raw against processed logprobs, noise on both sides precision or stale blocks;
-2. the mismatch was out, and has been home since: what it did to the weights before, the aftermath;
+2. the mismatch was out, and is back in its band: its earlier effect on the weights, the aftermath;
 3. the staleness is out of its band: weights too old, the price of asynchrony;
 4. none of these: drift, the learning itself; settings that differ are named.
 """

@@ -24,14 +24,14 @@ CODES: Final[dict[Verdict, int]] = {"pass": OK, "fail": NOT_PARITY, "not enough 
 def compare(args: argparse.Namespace) -> int:
     """Judge the last run named against those before it; exit code 0 pass, 5 fail, 6 not enough data.
 
-    Columns: `out at`, the first step out of the band for good; `back`, the step at which the run had come home after
-    its last excursion; `worst`, the step at which it was farthest off, with `run` and `reference` there, means over
-    the window, and their `distance` in standard deviations of a healthy run around the reference.
+    Columns: `out at`, the first step out of the band for good; `back`, the step at which the run had returned to
+    the band after its last excursion; `worst`, the step at which it was farthest off, with `run` and `reference` there,
+    means over the window, and their `distance` in standard deviations of a healthy run around the reference.
 
     --json prints one object: `verdict` (pass, fail, not enough data), `run`, `references` [id], `synthetic` (bool),
     `spread` (measured from several references, or assumed from the rules), `alpha`, `window` (steps), `from`, `until`,
-    `home` (first step from which every metric stayed home, or null), `corrections` of the objective that were on in
-    the steps judged [{`run`, `id`, `first`, `last` (null: to its end)}], `metrics` [{`metric`, `verdict`, `steps`
+    `home` (first step from which every metric stayed in the band, or null), `corrections` of the objective that were on
+    in the steps judged [{`run`, `id`, `first`, `last` (null: to its end)}], `metrics` [{`metric`, `verdict`, `steps`
     (compared), `first`, `back`, `excursions` [{`first`, `last` (null: not over), `side` (above, below)}], `worst`
     (step), `value`, `reference`, `difference` (in units), `distance`, `distance_last` (in spreads), `reason`, `cause`
     (null, or {`kind`: mismatch, aftermath, staleness or drift, `fixes` [id], `text`})}]. Steps that do not exist are

@@ -61,11 +61,11 @@ def _run_with_person(made: RunDir, config: Config, args: argparse.Namespace, rep
         "This run starts with vLLM's defaults and goes wrong within a minute: reward\n"
         "sinks; clip fraction, entropy and mismatch rise. The console opens once the\n"
         "engine is up. There, press F and choose: switch on processed-logprobs,\n"
-        "prefix-cache-off and fp32-lm-head, and watch the run come home.\n"
+        "prefix-cache-off and fp32-lm-head, and watch the run recover.\n"
         "S syncs weights, q leaves the console.",
         flush=True,
     )
-    hints = [f"press F: switch the fixes on and bring run {made.id} home"]
+    hints = [f"press F: switch the fixes on to repair run {made.id}"]
 
     def hook(_stamped: Stamped, frame: Frame) -> None:
         report.add_frame(frame)
