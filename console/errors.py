@@ -1,4 +1,4 @@
-"""How a command line ends: exit codes for scripts, and the one-sentence failures that carry them."""
+"""Exit codes of the command line, and the error that carries one of them with a message of one sentence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 OK: Final = 0
 FAILED: Final = 1
-"""What was asked for did not happen: a command failed or was refused, a run failed."""
+"""A command failed or was refused, or a run failed."""
 USAGE: Final = 2
 """Bad arguments or a bad configuration; nothing was started."""
 NO_RUN: Final = 3
@@ -23,9 +23,9 @@ INTERRUPTED: Final = 130
 """Ctrl-C."""
 
 
-class Failure(Exception):  # noqa: N818 - an outcome, not always an error: a timeout is one too
-    """Ends the command with `code`; the message is one sentence for stderr."""
+class CommandError(Exception):
+    """Ends the command with `exit_code`; the message is one sentence for stderr."""
 
-    def __init__(self, message: str, code: int = FAILED) -> None:
+    def __init__(self, message: str, exit_code: int = FAILED) -> None:
         super().__init__(message)
-        self.code = code
+        self.exit_code = exit_code

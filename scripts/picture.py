@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from console.cli.verbs.replay import recorded
-from console.errors import Failure
+from console.cli.verbs.replay import recorded_run
+from console.errors import CommandError
 from console.settings.keys import TABS
 from console.tui.pictures import pictures
 from driftline.rundir import RunError
@@ -26,9 +26,9 @@ def main() -> None:
     parser.add_argument("--size", type=_size, default=(120, 40), help="COLUMNSxROWS (default 120x40)")
     args = parser.parse_args()
     try:
-        drawn = pictures(recorded(args.run, "picture"), args.step, args.size)
+        drawn = pictures(recorded_run(args.run, "picture"), args.step, args.size)
         args.out.write_text(next(svg for screen, svg in drawn if screen == args.screen), encoding="utf-8")
-    except (Failure, RunError, OSError) as error:
+    except (CommandError, RunError, OSError) as error:
         sys.exit(f"picture: {error}")
 
 

@@ -30,9 +30,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def build(argv: Sequence[str] = ()) -> Parser:
-    """The parser: of all verbs, or where the first argument is one, only of those that are told with it.
+    """The parser of all verbs or, if the first argument is a verb, only of the group that is added with it.
 
-    For whoever asks for one verb, making the forty others is the longest part of reading its arguments.
+    For a single verb, making the forty others would be the longest part of parsing its arguments.
     """
     parser = Parser(
         prog="driftline",
@@ -45,9 +45,9 @@ def build(argv: Sequence[str] = ()) -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"driftline {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    told = _GROUPS.get(argv[0]) if argv else None
-    for tell in [told] if told is not None else dict.fromkeys(_GROUPS.values()):
-        tell(verbs)
+    group = _GROUPS.get(argv[0]) if argv else None
+    for add_group in [group] if group is not None else dict.fromkeys(_GROUPS.values()):
+        add_group(verbs)
     return parser
 
 
@@ -60,13 +60,15 @@ def _add_starting_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     _add_screen_options(run)
     demo = _add_verb(verbs, "demo", "run:demo", "the demonstration: vLLM's defaults, then the fixes, live")
     demo.add_argument("--config", metavar="CONFIG", help="another file than configs/demo.toml")
-    demo.add_argument("--headless", action="store_true", help="play the operator, as without a terminal")
+    demo.add_argument("--headless", action="store_true", help="switch the fixes automatically, as without a terminal")
     _add_screen_options(demo)
     simulate = _add_verb(verbs, "simulate", "hub:simulate", "a synthetic feed, to learn the console on")
     simulate.add_argument("--steps", type=_natural, default=900, metavar="N", help="0: until ctrl-C (default 900)")
     simulate.add_argument("--rate", type=_above_zero, default=2.0, metavar="HZ", help="steps a second (default 2)")
-    simulate.add_argument("--engines", type=_positive, default=2, metavar="N", help="engines to pretend (default 2)")
-    simulate.add_argument("--seed", type=_natural, default=0, metavar="N", help="of its numbers (default 0)")
+    simulate.add_argument("--engines", type=_positive, default=2, metavar="N", help="synthetic engines (default 2)")
+    simulate.add_argument(
+        "--seed", type=_natural, default=0, metavar="N", help="seed of its random numbers (default 0)"
+    )
     hub = _add_verb(verbs, "hub", "hub:hub", "a hub for your own trainer")
     hub.add_argument("--name", default="run", help="first part of the run's id (default run)")
     hub.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="interface to listen on (default loopback)")
@@ -82,7 +84,7 @@ def _add_attach(verbs: argparse._SubParsersAction[Parser]) -> None:
     attach.add_argument("--connection", metavar="FILE", help="a connection file from elsewhere (needs --key)")
     _add_key(attach)
     attach.add_argument("--operate", action="store_true", help="allow acting on the run (needs the operator's key)")
-    text = "hold the run against this one (id, path or FILE.parquet); again for more seeds of it"
+    text = "compare the run with this one (id, path or FILE.parquet); again for more seeds of it"
     attach.add_argument("--reference", action="append", default=[], metavar="RUN", help=text)
     _add_screen_options(attach)
     _add_theme(attach)
@@ -97,13 +99,15 @@ def _add_recorded_run_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     replay.add_argument("--rules", metavar="FILE", help="TOML over the packaged rules of the sentinels")
     _add_screen_options(replay)
     _add_theme(replay)
-    evidence = _add_verb(verbs, "evidence", "evidence:evidence", "all about a run in one folder")
+    evidence = _add_verb(
+        verbs, "evidence", "evidence:evidence", "tables, pictures and a summary of a run in one folder"
+    )
     evidence.add_argument("run", nargs="?", metavar="RUN", help="id or path of a run directory, or of a copy of one")
     evidence.add_argument("--out", metavar="FOLDER", help="a new folder (default: in the run's snapshots)")
 
 
 def _add_status_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
-    listing = _add_verb(verbs, "list", "list:runs", "the runs here, newest first")
+    listing = _add_verb(verbs, "list", "list:print_runs", "the runs here, newest first")
     _add_json(listing)
     status = _add_verb(verbs, "status", "status:status", "one line about a run, fit for a status bar")
     _add_run(status)
@@ -121,7 +125,7 @@ def _add_serve(verbs: argparse._SubParsersAction[Parser]) -> None:
     _add_key(serve)
     serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default %(default)s)")
     serve.add_argument("--port", type=_natural, default=0, metavar="N", help="0: a free one (default)")
-    serve.add_argument("--public", action="store_true", help="allow an address that others can reach")
+    serve.add_argument("--public", action="store_true", help="allow an address that other machines can reach")
     serve.add_argument("--rules", metavar="FILE", help="TOML over the packaged rules of the sentinels")
     _add_screen_options(serve)
     _add_theme(serve)
@@ -137,10 +141,10 @@ def _add_sentinel_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     watch.add_argument("--exit-code", action="store_true", help=f"exit with {errors.ALARM} if an alarm was raised")
     _add_alarm_options(watch)
     rules = _add_verb(verbs, "sentinels", "", "the rules of the alarms").add_subparsers(metavar="VERB", required=True)
-    show = _add_verb(rules, "show", "sentinels:show", "print the rules, with where their limits come from")
+    show = _add_verb(rules, "show", "sentinels:show_rules", "print the rules, with where their limits come from")
     show.add_argument("--rules", metavar="FILE", help="with a file of yours over the packaged rules")
     _add_json(show)
-    check = _add_verb(rules, "check", "sentinels:check", "can a file of rules be used?")
+    check = _add_verb(rules, "check", "sentinels:check_rules", "check a file of rules")
     check.add_argument("file", metavar="FILE", help="TOML, see docs/sentinels.md")
 
 
@@ -163,12 +167,14 @@ def _add_table_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     query.add_argument("--out", metavar="FILE", help="write it: .parquet, .csv, .ndjson or .arrow")
     compact = _add_verb(verbs, "compact", "compact:compact", "write the closed part of a journal as Parquet")
     _add_run(compact)
-    compact.add_argument("--check", action="store_true", help="read what is written back, checksums and all, instead")
-    bring = _add_verb(verbs, "import", "import_run:bring", "another framework's log, as a run of its own")
-    bring.add_argument("path", metavar="PATH", help="a W&B offline run, TensorBoard events, a JSONL or CSV file")
-    bring.add_argument("--as", dest="name", required=True, metavar="NAME", help="first part of the new run's id")
-    bring.add_argument("--step", metavar="NAME", help="JSONL and CSV: the name of the step, where it is not found")
-    _add_json(bring)
+    compact.add_argument(
+        "--check", action="store_true", help="read the written tables back instead, with their checksums"
+    )
+    importing = _add_verb(verbs, "import", "import_run:run_import", "another framework's log, as a run of its own")
+    importing.add_argument("path", metavar="PATH", help="a W&B offline run, TensorBoard events, a JSONL or CSV file")
+    importing.add_argument("--as", dest="name", required=True, metavar="NAME", help="first part of the new run's id")
+    importing.add_argument("--step", metavar="NAME", help="JSONL and CSV: the name of the step, where it is not found")
+    _add_json(importing)
 
 
 def _add_parity_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -178,7 +184,7 @@ def _add_parity_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     compare.add_argument("runs", nargs="+", metavar="RUN", help=text)
     compare.add_argument("--rules", metavar="FILE", help="other rules than console/parity/rules.toml")
     compare.add_argument("--metrics", action="append", default=[], metavar="NAME,...", help="only these metrics")
-    text = "judge as after a switch there: time to come home is granted"
+    text = "judge from this step on, with time to return to the band, as after a switch"
     compare.add_argument("--from", type=_natural, dest="start", metavar="STEP", help=text)
     compare.add_argument("--until", type=_natural, metavar="STEP", help="up to and with this step")
     _add_json(compare)
@@ -196,10 +202,10 @@ def _add_parity_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
 
 def _add_operator_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     fix = _add_verb(verbs, "fix", "", "the backend fixes of a run").add_subparsers(metavar="VERB", required=True)
-    listing = _add_verb(fix, "list", "fix:listing", "what each fix is doing, engine by engine")
+    listing = _add_verb(fix, "list", "fix:list_fixes", "the state of each fix on each engine")
     _add_run(listing)
     _add_json(listing)
-    setting = _add_verb(fix, "set", "fix:setting", "switch a fix on every engine, while the run goes on")
+    setting = _add_verb(fix, "set", "fix:set_fix", "switch a fix on every engine, while the run goes on")
     setting.add_argument("id", metavar="ID", help="see: driftline fix list")
     setting.add_argument("value", metavar="VALUE", help="on, off, or what else the fix knows: removed, wait")
     _add_run(setting)
@@ -226,12 +232,14 @@ def _add_operator_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
 def _add_correction_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = "objective-side corrections, behind the parity verdict"
     correction = _add_verb(verbs, "correction", "", text).add_subparsers(metavar="VERB", required=True)
-    listing = _add_verb(correction, "list", "correction:listing", "what there is, what is on, and the gate")
+    listing = _add_verb(
+        correction, "list", "correction:list_corrections", "the corrections, which one is on, and the parity gate"
+    )
     _add_run(listing)
     _add_json(listing)
-    setting = _add_verb(correction, "set", "correction:setting", "correct the objective from now on")
+    setting = _add_verb(correction, "set", "correction:set_correction", "correct the objective from now on")
     setting.add_argument("value", metavar="ID", help="see: driftline correction list; off: none")
-    text = "although the backend has not passed parity; without a terminal to ask on"
+    text = "although the backend has not passed parity; needed where there is no terminal to ask on"
     setting.add_argument("--despite-parity", action="store_true", help=text)
     _add_run(setting)
     _add_take_over(setting)
@@ -240,21 +248,21 @@ def _add_correction_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _add_key_and_doctor_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
-    doctor = _add_verb(verbs, "doctor", "doctor:examine", "keys, clock, disk, doors: is all well?")
+    doctor = _add_verb(verbs, "doctor", "doctor:run_checks", "check keys, clock, disk and open ports")
     doctor.add_argument("run", nargs="?", metavar="RUN", help="id, path or ssh://... (default: the newest live run)")
     _add_key(doctor)
     _add_json(doctor)
-    keys = _add_verb(verbs, "keys", "", "who may watch and steer a run").add_subparsers(metavar="VERB", required=True)
-    new = _add_verb(keys, "new", "keys:new", "make a key pair and grant it a role")
-    new.add_argument("name", metavar="NAME", help="whose key it is; also its file in the run's keys folder")
+    keys = _add_verb(verbs, "keys", "", "the keys and roles of a run").add_subparsers(metavar="VERB", required=True)
+    new = _add_verb(keys, "new", "keys:new_key", "make a key pair and grant it a role")
+    new.add_argument("name", metavar="NAME", help="name of the key's owner; also its file in the run's keys folder")
     new.add_argument("--role", choices=ROLES, default=ROLES[0], help=f"what it may do (default {ROLES[0]})")
     new.add_argument("--produces", metavar="PATTERN", help="producer names a producer's key may use (default NAME)")
     new.add_argument("--no-tokens", action="store_true", help="no raw tokens: the text that the model wrote")
     _add_run(new)
-    listing = _add_verb(keys, "list", "keys:listing", "every key that is granted something")
+    listing = _add_verb(keys, "list", "keys:list_keys", "every key that has a role")
     _add_run(listing)
     _add_json(listing)
-    revoking = _add_verb(keys, "revoke", "keys:withdraw", "take a key's rights away, at once")
+    revoking = _add_verb(keys, "revoke", "keys:revoke_key", "take a key's rights away, at once")
     revoking.add_argument("key", metavar="KEY", help="name of its file, or its public half; see: driftline keys list")
     _add_run(revoking)
 
@@ -267,7 +275,7 @@ def _add_settings_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     _add_theme(show)
     _add_json(show)
     _add_verb(file, "path", "config:path", "where the file is, or would be")
-    _add_verb(file, "check", "config:check", "can the file be used?")
+    _add_verb(file, "check", "config:check", "check the file")
     keys = _add_verb(file, "keys", "config:keys", "the bindings by id, as the file's [keys] names them")
     _add_json(keys)
     text = "a script that completes for a shell"
@@ -288,7 +296,7 @@ _GROUPS: Final[dict[str, Callable[[argparse._SubParsersAction[Parser]], None]]] 
     **dict.fromkeys(("doctor", "keys"), _add_key_and_doctor_verbs),
     **dict.fromkeys(("config", "completion"), _add_settings_verbs),
 }
-"""What tells of each verb to the parser, in the order of the help."""
+"""The function that adds each verb to the parser, in the order of the help."""
 
 
 def _add_verb(group: argparse._SubParsersAction[Parser], name: str, target: str, text: str) -> Parser:
@@ -310,7 +318,7 @@ def _add_key(parser: Parser) -> None:
 
 
 def _add_json(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="output as JSON, for programs")
 
 
 def _add_alarm_options(parser: Parser) -> None:
@@ -329,17 +337,19 @@ def _add_wait(parser: Parser, until: str) -> None:
 
 
 def _add_take_over(parser: Parser) -> None:
-    parser.add_argument("--take-over", action="store_true", help="act even while another session is at the controls")
+    parser.add_argument("--take-over", action="store_true", help="act even while another session has the lease")
 
 
 def _add_screen_options(parser: Parser) -> None:
-    # Without an option the operator's configuration says: `_configure`.
-    parser.add_argument("--marker", choices=MARKERS, help=f"what charts are drawn with (default {MARKERS[0]})")
+    # The defaults come from the operator's configuration: `_configure`.
+    parser.add_argument(
+        "--marker", choices=MARKERS, help=f"characters that charts are drawn with (default {MARKERS[0]})"
+    )
     parser.add_argument("--fps", type=_fps, metavar="N", help="redraws a second at most (default 4)")
 
 
 def _add_theme(parser: Parser) -> None:
-    parser.add_argument("--theme", choices=THEMES, help="the look (default auto: by the terminal)")
+    parser.add_argument("--theme", choices=THEMES, help="colours (default auto: by the terminal)")
 
 
 def _natural(text: str) -> int:

@@ -3,7 +3,7 @@
 A verb's module is imported only when it is asked for, so `--help`, `--version` and `list` cost an interpreter start,
 and nothing but `attach` (and `run` or `demo` on a terminal, through it) ever imports a screen.
 
-Exit codes: 0 done; 1 what was asked for failed (a command failed, was refused or expired; a run failed); 2 bad
+Exit codes: 0 done; 1 a command failed, was refused or expired, or a run failed; 2 bad
 arguments or configuration; 3 no such run, or no live one; 4 `--wait` timed out; 5 a run is not at parity with its
 reference, 6 not enough data to say so; 7 a sentinel has raised an alarm (`watch --exit-code`); 130 ctrl-C.
 """
@@ -19,17 +19,17 @@ from collections.abc import Callable, Sequence
 
 from console import errors
 from console.cli.arguments import build
-from console.errors import Failure
-from console.process.interrupt import patient
+from console.errors import CommandError
+from console.process.interrupt import deferred_interrupt
 from driftline.rundir import RUNS_VARIABLE, RunError
 from driftline.text import sanitize
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
-    _whole_streams()
+    _repair_streams()
     try:
-        with patient():
+        with deferred_interrupt():
             args = build(sys.argv[1:] if argv is None else argv).parse_args(argv)
             _configure(args)
             module, _, function = str(args.verb).partition(":")
@@ -37,26 +37,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = verb(args)
         sys.stdout.flush()
         return code
-    except Failure as failure:
-        return _fail(str(failure), failure.code)
+    except CommandError as failure:
+        return _fail(str(failure), failure.exit_code)
     except RunError as error:
         return _fail(str(error), errors.NO_RUN)
     except KeyboardInterrupt:
         return errors.INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has had enough.
-        _give_up_stdout()
+        # The reader of the pipe (head, less) has ended.
+        _discard_stdout()
         return errors.OK
     except OSError as error:
-        # The system's own refusals, wherever they are met: a full disk, a file of somebody else's.
-        _give_up_stdout()
+        # Errors of the system, wherever they occur: a full disk, a file of another user.
+        _discard_stdout()
         return _fail(f"{error.filename or 'cannot go on'}: {(error.strerror or str(error)).lower()}", errors.FAILED)
 
 
-def _whole_streams() -> None:
-    """Streams that were closed (`<&-`, `>&-`) become /dev/null: else the next file opened would take their place.
+def _repair_streams() -> None:
+    """Replace closed streams (`<&-`, `>&-`) by /dev/null: else the next file opened would get their descriptor.
 
-    And what a terminal's encoding cannot show is written in escapes, not a reason to end.
+    Characters that the terminal's encoding cannot show are written as escapes instead of raising an error.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -65,8 +65,8 @@ def _whole_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _give_up_stdout() -> None:
-    """Python flushes stdout once more at exit: where that would fail, give it somewhere to go."""
+def _discard_stdout() -> None:
+    """Redirect stdout to /dev/null if it cannot be flushed: Python flushes it once more at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -74,9 +74,9 @@ def _give_up_stdout() -> None:
 
 
 def _configure(args: argparse.Namespace) -> None:
-    """Fill in what the operator has configured and no option has said. Raises Failure for a file that is wrong."""
+    """Fill in configured values for options that were not given. Raises CommandError for a file that is wrong."""
     if str(args.verb).startswith(("console.cli.verbs.config:", "console.cli.verbs.completion:")):
-        return  # they look at the file themselves, and must work when it is wrong
+        return  # they read the file themselves, and must work when it is wrong
     from console.settings import file
 
     screen = hasattr(args, "marker")
@@ -87,7 +87,7 @@ def _configure(args: argparse.Namespace) -> None:
         if screen:
             file.check_keys(found)
     except file.ConfigError as error:
-        raise Failure(str(error), errors.USAGE) from error
+        raise CommandError(str(error), errors.USAGE) from error
     settings = found.settings
     if settings.runs:
         os.environ[RUNS_VARIABLE] = settings.runs
@@ -100,6 +100,6 @@ def _configure(args: argparse.Namespace) -> None:
 
 def _fail(message: str, code: int) -> int:
     if message:
-        # It may quote a path, or what a model or another machine wrote.
+        # It may quote a path, or text of a model or of another machine.
         print(f"driftline: {sanitize(message).rstrip('.')}", file=sys.stderr)
     return code

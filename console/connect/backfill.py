@@ -10,21 +10,21 @@ from driftline.frames import Frame, FrameError, Stamped
 
 PAGE: Final = 256
 REACH: Final = 8_192
-"""Frames to look back over at most: engines report a few times a second, a trainer step can take a minute."""
+"""Frames to search back over at most: engines report a few times a second, a trainer step can take a minute."""
 
 
-def recent(client: Client, head: int, enough: Callable[[list[Stamped]], bool]) -> list[Stamped]:
+def recent_frames(client: Client, head: int, enough: Callable[[list[Stamped]], bool]) -> list[Stamped]:
     """Frames up to `head`, page by page backwards, until `enough` of them, the start of the run or REACH."""
     found: list[Stamped] = []
     end = head + 1
     while end > max(1, head - REACH) and not enough(found):
         start = max(1, end - PAGE)
-        found = between(client, start, end) + found
+        found = frames_between(client, start, end) + found
         end = start
     return found
 
 
-def between(client: Client, start: int, end: int) -> list[Stamped]:
+def frames_between(client: Client, start: int, end: int) -> list[Stamped]:
     """Frames with start <= seq < end, without Tokens frames."""
     frames: list[Stamped] = []
     while start < end:
@@ -36,8 +36,8 @@ def between(client: Client, start: int, end: int) -> list[Stamped]:
     return frames
 
 
-def decoded(stamped: list[Stamped]) -> list[tuple[Stamped, Frame]]:
-    """With their bodies; one that a newer producer wrote and this console does not know is left out."""
+def decode_frames(stamped: list[Stamped]) -> list[tuple[Stamped, Frame]]:
+    """Pairs of frame and decoded body; frames of a newer producer that this console does not know are left out."""
     pairs = []
     for one in stamped:
         try:

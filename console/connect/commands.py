@@ -1,4 +1,4 @@
-"""Giving a run an order and following it to its end, for verbs without a screen."""
+"""Sends one command to a run and follows it to its final acknowledgement, for verbs without a screen."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from console.connect.target import Place
-from console.errors import TIMEOUT, Failure
+from console.connect.target import Target
+from console.errors import TIMEOUT, CommandError
 from console.status.progress import Progress
 from driftline.client import Client, ClientError, HubSilentError, LeaseHeldError
 from driftline.frames import Ack, Verb
 
 
 @dataclass(frozen=True)
-class Order:
-    """A command that the hub has taken. `ack`: its last acknowledgement, None where nobody waited for it."""
+class SentCommand:
+    """A command that the hub has accepted. `ack`: its last acknowledgement, None if it was not waited for."""
 
     id: str
     ack: Ack | None
@@ -29,12 +29,15 @@ class Order:
         return {"command": self.id, "state": self.ack.state, "detail": self.ack.detail, "data": self.ack.data}
 
 
-def give(client: Client, args: argparse.Namespace, verb: Verb, values: dict[str, str], what: str) -> Order:
+def send_command(
+    client: Client, args: argparse.Namespace, verb: Verb, values: dict[str, str], what: str
+) -> SentCommand:
     """Send one command; with `args.wait` follow it until it is applied.
 
-    The deadline of the command is `args.timeout`, so that what timed out here cannot take effect later. The run is
-    held while it is waited for and given back with the client's end; with `args.take_over`, from whoever has it.
-    Raises Failure: 1 refused, failed or expired, 4 no answer in time.
+    The deadline of the command is `args.timeout`, so that a command that timed out here cannot take effect later. The
+    client takes the run's lease for the command and releases it when it is closed; with `args.take_over` also from
+    another session.
+    Raises CommandError: 1 refused, failed or expired, 4 no answer in time.
     """
     until = time.monotonic() + args.timeout
     try:
@@ -42,11 +45,11 @@ def give(client: Client, args: argparse.Namespace, verb: Verb, values: dict[str,
             print(f"driftline: taken over from {former}", file=sys.stderr)
         command = client.command(verb, values, timeout=args.timeout)
     except LeaseHeldError as error:
-        raise Failure(f"{what}: {error}; that is what --take-over does") from error
+        raise CommandError(f"{what}: {error}; that is what --take-over does") from error
     except HubSilentError as error:
-        raise Failure(f"{what}: {error}", TIMEOUT) from error
+        raise CommandError(f"{what}: {error}", TIMEOUT) from error
     if not args.wait:
-        return Order(command, None)
+        return SentCommand(command, None)
     progress = Progress(plain=False)
     progress.update(f"{what}: sent")
     try:
@@ -54,32 +57,32 @@ def give(client: Client, args: argparse.Namespace, verb: Verb, values: dict[str,
     finally:
         progress.done()
     if ack.state != "applied":
-        raise Failure(f"{what}: {ack.state}{': ' if ack.detail else ''}{ack.detail}")
-    return Order(command, ack)
+        raise CommandError(f"{what}: {ack.state}{': ' if ack.detail else ''}{ack.detail}")
+    return SentCommand(command, ack)
 
 
 def _last(client: Client, command: str, timeout: float, progress: Progress, what: str) -> Ack:
-    heard = ""
+    last_ack = ""
 
     def report(ack: Ack) -> None:
-        nonlocal heard
-        heard = f"{ack.state}{': ' if ack.detail else ''}{ack.detail}"
-        progress.update(f"{what}: {heard}")
+        nonlocal last_ack
+        last_ack = f"{ack.state}{': ' if ack.detail else ''}{ack.detail}"
+        progress.update(f"{what}: {last_ack}")
 
     started = time.monotonic()
     try:
         return client.wait(command, timeout, on_ack=report)
     except ClientError as error:
         if time.monotonic() - started >= timeout - 0.05:
-            last = f"the last was: {heard}" if heard else "nobody in the run has taken it"
-            raise Failure(f"{what}: no final answer within {timeout:.0f} s; {last}", TIMEOUT) from error
+            last = f"the last was: {last_ack}" if last_ack else "no process of the run has acknowledged it"
+            raise CommandError(f"{what}: no final answer within {timeout:.0f} s; {last}", TIMEOUT) from error
         raise
 
 
-def wait_ended(run: Place, timeout: float) -> None:
-    """Wait until no hub holds the run. Raises Failure with code 4."""
+def wait_until_ended(run: Target, timeout: float) -> None:
+    """Wait until the run's hub has ended. Raises CommandError with exit code 4."""
     deadline = time.monotonic() + timeout
     while run.live():
         if time.monotonic() > deadline:
-            raise Failure(f"run {run.id} has not ended within {timeout:.0f} s", TIMEOUT)
+            raise CommandError(f"run {run.id} has not ended within {timeout:.0f} s", TIMEOUT)
         time.sleep(0.05)

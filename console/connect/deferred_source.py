@@ -1,7 +1,7 @@
-"""A live run before and after its hub is spoken to.
+"""A live run before and after the connection to its hub.
 
-What a hub is spoken to with takes a tenth of a second to import, which an operator who waits for the first frame need
-not wait for: until `open` is done this is a run of which nothing has been heard.
+The client of a hub takes a tenth of a second to import, for which the first frame on the screen should not wait:
+until `open` is done, this is a source from which nothing has been received.
 """
 
 from __future__ import annotations
@@ -10,41 +10,41 @@ import threading
 from typing import TYPE_CHECKING
 
 from console.connect.source import Link, Source, SourceError
-from console.connect.target import Place
-from console.errors import NO_RUN, Failure
+from console.connect.target import Target
+from console.errors import NO_RUN, CommandError
 from driftline.frames import Stamped, Verb
 
 if TYPE_CHECKING:
     from console.connect.live_source import LiveSource
 
-_TOO_EARLY = "the hub is not connected yet"
+_NOT_CONNECTED = "the hub is not connected yet"
 
 
-class OpeningSource:
+class DeferredSource:
     """`LiveSource` once `open` has made it."""
 
-    def __init__(self, place: Place, *, operate: bool) -> None:
-        self._place = place
+    def __init__(self, target: Target, *, operate: bool) -> None:
+        self._target = target
         self._live: LiveSource | None = None
         self._lock = threading.Lock()
-        """Held while it is made, so that a console that is left meanwhile leaves nothing behind."""
-        self._tried = threading.Event()
+        """Held while the live source is made, so that one closed meanwhile leaves no connection behind."""
+        self._attempted = threading.Event()
         self._closed = False
-        self.run = place.id
+        self.run = target.id
         self.operator = operate
 
     def open(self) -> None:
-        """Connect. Raises Failure; does nothing where the source has been closed."""
+        """Connect. Raises CommandError; does nothing where the source has been closed."""
         from console.connect.live_source import LiveSource
 
         with self._lock:
             try:
                 if not self._closed:
-                    self._live = LiveSource(self._place, operate=self.operator)
+                    self._live = LiveSource(self._target, operate=self.operator)
             except SourceError as error:
-                raise Failure(str(error), NO_RUN) from error
+                raise CommandError(str(error), NO_RUN) from error
             finally:
-                self._tried.set()
+                self._attempted.set()
 
     def wait(self, timeout: float) -> bool:
         return self._live is not None and self._live.wait(timeout)
@@ -56,8 +56,8 @@ class OpeningSource:
         return self._live.link() if self._live is not None else Link(heard=False, age=0.0)
 
     def tokens(self, on: bool) -> str:
-        self._tried.wait()  # whoever was quick with the key for tokens gets them, once there is whom to ask
-        return self._live.tokens(on) if self._live is not None else _TOO_EARLY
+        self._attempted.wait()  # a request for tokens before the connection waits for it
+        return self._live.tokens(on) if self._live is not None else _NOT_CONNECTED
 
     def drain_tokens(self, limit: int) -> list[Stamped]:
         return self._live.drain_tokens(limit) if self._live is not None else []
@@ -71,22 +71,22 @@ class OpeningSource:
         return self._live.session if self._live is not None else ""
 
     def command(self, verb: Verb, args: dict[str, str], generation: int) -> str:
-        return self._open().command(verb, args, generation)
+        return self._connected().command(verb, args, generation)
 
     def take_lease(self) -> str:
-        return self._open().take_lease()
+        return self._connected().take_lease()
 
     def release_lease(self) -> None:
-        self._open().release_lease()
+        self._connected().release_lease()
 
-    def _open(self) -> Source:
+    def _connected(self) -> Source:
         if self._live is None:
-            raise SourceError(_TOO_EARLY)
+            raise SourceError(_NOT_CONNECTED)
         return self._live
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            self._tried.set()
+            self._attempted.set()
             if self._live is not None:
                 self._live.close()

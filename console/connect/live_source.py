@@ -6,8 +6,8 @@ import threading
 from typing import Final
 
 from console.connect.source import STALE_AFTER, LeaseHeldError, Link, SourceError
-from console.connect.target import Place
-from console.errors import Failure
+from console.connect.target import Target
+from console.errors import CommandError
 from console.store.tokens.frames import is_tokens
 from driftline import client as hub
 from driftline.client import Client, ClientError, Feed, LeaseKeeper
@@ -18,28 +18,28 @@ COMMAND_TIMEOUT: Final = 30.0
 """Seconds after which a command that was not applied must not take effect any more."""
 
 TOKENS_BACK: Final = 8192
-"""Numbers of the journal that are looked through for tokens of the past: some hundred steps of a small run."""
+"""Sequence numbers of the journal that are searched for past tokens: some hundred steps of a small run."""
 TOKENS_BYTES: Final = 8 * 1024 * 1024
-"""About how much of the past is fetched at most: some 300,000 tokens, a few seconds over a slow line."""
+"""About how many bytes of past frames are fetched at most: some 300,000 tokens, a few seconds over a slow line."""
 _PROBED: Final = 256
 
 
 class LiveSource:
     """A live run, through its hub, wherever that is."""
 
-    def __init__(self, run: Place, *, operate: bool) -> None:
-        """Connect with the viewer's or operator's key of the place. Raises SourceError."""
+    def __init__(self, run: Target, *, operate: bool) -> None:
+        """Connect with the viewer's or operator's key of the target. Raises SourceError."""
         try:
             connection, keys = run.connection(), run.credentials("operator" if operate else "viewer")
             self._client = Client(connection, keys)
             self._feed = Feed(connection, keys, refresh=run.connection)
-        except (ClientError, RunError, Failure) as error:
+        except (ClientError, RunError, CommandError) as error:
             raise SourceError(str(error)) from error
         self._keeper = LeaseKeeper(self._client)
-        self._place = run
+        self._target = run
         self._keys = keys
         self._tokens: Feed | None = None
-        self._switch = threading.Lock()
+        self._tokens_lock = threading.Lock()
         self.run = run.id
         self.operator = operate
 
@@ -50,14 +50,14 @@ class LiveSource:
         return self._feed.drain(limit)
 
     def tokens(self, on: bool) -> str:
-        with self._switch:
+        with self._tokens_lock:
             if not on:
                 self._drop_tokens()
             elif self._tokens is None:
                 try:
-                    since = recent(self._client, self._feed.status.head)
+                    since = first_token_seq(self._client, self._feed.status.head)
                     self._tokens = Feed(
-                        self._place.connection(), self._keys, since, tokens=True, refresh=self._place.connection
+                        self._target.connection(), self._keys, since, tokens=True, refresh=self._target.connection
                     )
                 except (ClientError, RunError) as error:
                     return str(error)
@@ -73,7 +73,7 @@ class LiveSource:
         if feed is None:
             return 0
         status = feed.status
-        return status.behind or int(not status.head)  # nobody knows yet how many before the hub has spoken
+        return status.behind or int(not status.head)  # unknown until the first frame of the hub; at least one
 
     def _drop_tokens(self) -> None:
         if self._tokens is not None:
@@ -82,15 +82,15 @@ class LiveSource:
 
     def link(self) -> Link:
         status = self._feed.status
-        # Only a hub on this machine can be seen to have ended; its lock is looked at once it is silent.
-        gone = status.age > STALE_AFTER and self._place.directory is not None and not self._place.live()
+        # Only a hub on this machine can be seen to have ended; its lock is checked once it is silent.
+        gone = status.age > STALE_AFTER and self._target.directory is not None and not self._target.live()
         return Link(
             heard=status.connected or status.head > 0,
             age=status.age,
             behind=status.behind,
             trouble=status.error,
             degraded=status.degraded,
-            way=self._place.note(),
+            way=self._target.note(),
             gone=gone,
         )
 
@@ -122,13 +122,13 @@ class LiveSource:
         self._keeper.close()
         self._feed.close()
         self._client.close()
-        self.tokens(False)  # last: a question for the past that still waits ends with the client
+        self.tokens(False)  # last: a request for past tokens that still waits ends with the client
 
 
-def recent(client: Client, head: int) -> int:
-    """The number from which on to follow tokens, so that about TOKENS_BYTES come at first. Raises ClientError.
+def first_token_seq(client: Client, head: int) -> int:
+    """The sequence number from which to follow tokens, so that about TOKENS_BYTES come at first. Raises ClientError.
 
-    How much there is in a number of the journal is taken from its newest page, and no more than that is fetched for it.
+    The bytes per sequence number are estimated from the journal's newest page; nothing else is fetched for it.
     """
     head = head or client.snapshot().head
     start = max(head - _PROBED + 1, 1)

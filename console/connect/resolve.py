@@ -1,4 +1,4 @@
-"""From the name of a run to something to talk to: what every headless verb starts with."""
+"""Resolves the name of a run to a target, a directory or a client; every headless verb starts with this."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from console.connect.target import Place, Role, place
-from console.errors import FAILED, NO_RUN, USAGE, Failure
+from console.connect.target import Role, Target, find_target
+from console.errors import FAILED, NO_RUN, USAGE, CommandError
 from driftline.rundir import RUN_VARIABLE, RunDir, find, list_runs, runs_root
 from driftline.text import sanitize
 
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
     from driftline.client import Client
 
 
-def live_run(name: str | None, *, key: str | None = None, connection: str | None = None) -> Place:
-    """The run named, which must be live. Raises RunError or Failure."""
-    run = place(name, key=key, connection=connection)
+def live_run(name: str | None, *, key: str | None = None, connection: str | None = None) -> Target:
+    """The run named, which must be live. Raises RunError or CommandError."""
+    run = find_target(name, key=key, connection=connection)
     if not run.live():
         run.close()
         if run.directory is None:
             why = "no hub answers at the address of its connection"
-            raise Failure(f"run {run.id} is not live ({why}); see: driftline list", NO_RUN)
-        look = f"look at what it has recorded: driftline replay {named(run.directory)}"
-        raise Failure(f"run {run.id} is not live (its hub has ended); {look}", NO_RUN)
+            raise CommandError(f"run {run.id} is not live ({why}); see: driftline list", NO_RUN)
+        hint = f"look at what it has recorded: driftline replay {run_argument(run.directory)}"
+        raise CommandError(f"run {run.id} is not live (its hub has ended); {hint}", NO_RUN)
     return run
 
 
-def named(run: RunDir) -> str:
-    """How a run of this machine is named on a command line: by its id where that is enough, else by its path."""
+def run_argument(run: RunDir) -> str:
+    """A run of this machine as a shell argument: its id if it is in the default folder of runs, else its path."""
     return shlex.quote(run.id if run.path.parent == runs_root().resolve() else str(run.path))
 
 
-def here(name: str | None, what: str) -> RunDir:
-    """The run named, which must be on this machine: `what` works on its files. Raises RunError or Failure."""
+def local_run_dir(name: str | None, what: str) -> RunDir:
+    """The run named, which must be on this machine: `what` works on its files. Raises RunError or CommandError."""
     if (name or os.environ.get(RUN_VARIABLE) or "").startswith("ssh://"):
-        raise Failure(f"{what} works where the run is: ssh there, and call it with the run's path", USAGE)
+        raise CommandError(f"{what} works where the run is: ssh there, and call it with the run's path", USAGE)
     return find(name)
 
 
 def newest_ended(name: str | None) -> RunDir | None:
-    """The newest recorded run, for who has named none while none is live."""
+    """The newest recorded run if no run was named and none is live, else None."""
     if name or os.environ.get(RUN_VARIABLE):
         return None
     runs = list_runs()
@@ -53,17 +53,20 @@ def newest_ended(name: str | None) -> RunDir | None:
 
 
 @contextmanager
-def reached(args: argparse.Namespace, *, ended: bool = False) -> Iterator[Place]:
-    """The run that a verb's `--run` (and `--key`, where it has one) names; let go of at the end.
+def open_target(args: argparse.Namespace, *, ended: bool = False) -> Iterator[Target]:
+    """The run that a verb's `--run` (and `--key`, where it has one) names; closed at the end.
 
-    With `ended` and no name the newest recorded run will do where none is live: stderr says which one that is.
+    With `ended` and no name, the newest recorded run is taken if none is live: stderr says which one that is.
     """
     name, connection = args.run, getattr(args, "connection", None)
     run_dir = newest_ended(name) if ended and connection is None else None
     if run_dir is not None:
-        print(f"driftline: no run is live; {sanitize(named(run_dir))} is the newest that has ended", file=sys.stderr)
+        print(
+            f"driftline: no run is live; {sanitize(run_argument(run_dir))} is the newest that has ended",
+            file=sys.stderr,
+        )
         name = str(run_dir.path)
-    run = place(name, key=getattr(args, "key", None), connection=connection)
+    run = find_target(name, key=getattr(args, "key", None), connection=connection)
     try:
         yield run
     finally:
@@ -71,9 +74,9 @@ def reached(args: argparse.Namespace, *, ended: bool = False) -> Iterator[Place]
 
 
 @contextmanager
-def connected(run: Place, role: Role) -> Iterator[Client]:
-    """A client of a live run, closed at the end. A ClientError inside becomes a Failure."""
-    from driftline.client import Client, ClientError  # not for who only looks whether a run is live
+def connect_client(run: Target, role: Role) -> Iterator[Client]:
+    """A client of a live run, closed at the end. A ClientError inside becomes a CommandError."""
+    from driftline.client import Client, ClientError  # imported here: `Target.live` of a local run needs no client
 
     try:
         client = Client(run.connection(), run.credentials(role))
@@ -82,5 +85,5 @@ def connected(run: Place, role: Role) -> Iterator[Client]:
         finally:
             client.close()
     except ClientError as error:
-        # A run that ends while it is asked something is a missing run, not a broken wire.
-        raise Failure(str(error), FAILED if run.live() else NO_RUN) from error
+        # A run that ends during a request counts as a missing run, not as a failed connection.
+        raise CommandError(str(error), FAILED if run.live() else NO_RUN) from error

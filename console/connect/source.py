@@ -1,6 +1,6 @@
-"""Where a console's frames come from and where its commands go.
+"""The source protocol: frames of a run to a console, and commands to the run.
 
-A live hub, a replay and the tests stand behind the same protocol, so no screen knows which it looks at.
+A live hub, a replay and the tests implement the same protocol, so no screen depends on which it shows.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ __all__ = ["LOST_AFTER", "STALE_AFTER", "LeaseHeldError", "Link", "LinkState", "
 
 
 class SourceError(RuntimeError):
-    """A source that cannot be opened, or a command that was not taken; a whole sentence for the operator."""
+    """A source that cannot be opened, or a command that was not accepted; a whole sentence for the operator."""
 
 
 class LeaseHeldError(SourceError):
-    """Another session is at the controls; the message names it. `Source.take_lease` takes over."""
+    """Another session has the lease; the message names it. `Source.take_lease` takes it over."""
 
 
 class Source(Protocol):
-    """A run to look at. All methods may be called from any thread; `drain` and `wait` from one only."""
+    """The frames of a run. All methods may be called from any thread; `drain` and `wait` from one only."""
 
     @property
     def run(self) -> str: ...
 
     @property
     def operator(self) -> bool:
-        """Whether commands are taken."""
+        """Whether commands are accepted."""
         ...
 
     def wait(self, timeout: float) -> bool:
@@ -43,30 +43,30 @@ class Source(Protocol):
     def link(self) -> Link: ...
 
     def tokens(self, on: bool) -> str:
-        """Follow token logprobs too, from the recent past on, or stop; "" if that is so now, else why not, for people.
+        """Follow token logprobs too, from the recent past on, or stop; returns "" on success, else a sentence why not.
 
-        They come apart from the other frames, through `drain_tokens`, because few need them and they are many. How much
-        of the past is told is bounded. May take as long as a request to the hub; asking again changes nothing.
+        They come apart from the other frames, through `drain_tokens`, because few need them and they are many. The
+        amount of past frames is bounded. May take as long as a request to the hub; calling again changes nothing.
         """
         ...
 
     def drain_tokens(self, limit: int) -> list[Stamped]:
         """The next Tokens frames in order, at most `limit`; none unless `tokens` was asked for. Never blocks.
 
-        A number at or below the last one means that the source has gone back: what was told from there on is void.
+        A number at or below the last one means that the source has gone back: frames from there on are void.
         """
         ...
 
     @property
     def tokens_behind(self) -> int:
-        """Frames that are still looked through for tokens; 0 when all that was asked for is here."""
+        """Frames still to be searched for tokens; 0 when all that were asked for have come."""
         ...
 
     @property
     def session(self) -> str:
-        """What this console calls itself beside others of the same key: `frames.Lease.session` where it holds the run.
+        """Name of this console among others with the same key: `frames.Lease.session` while it has the lease.
 
-        "" where nothing can be commanded.
+        "" where no commands are accepted.
         """
         ...
 
@@ -75,11 +75,11 @@ class Source(Protocol):
         ...
 
     def take_lease(self) -> str:
-        """Take the controls, at once; return from whom, in words ("" from nobody else). Raises SourceError."""
+        """Take the lease at once; return the former session, in words ("" if it was free). Raises SourceError."""
         ...
 
     def release_lease(self) -> None:
-        """Give the controls back, if this console has them. Raises SourceError."""
+        """Release the lease, if this console has it. Raises SourceError."""
         ...
 
     def close(self) -> None: ...

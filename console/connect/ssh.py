@@ -1,7 +1,7 @@
 """Addresses of runs on other machines, and OpenSSH's argument lists. Pure: nothing here starts anything.
 
 Never a shell string on this side: a list of arguments, with `--` before the destination and nothing in a user or host
-name that OpenSSH could take for an option. What the far side runs is one `cat` of a quoted path, because sshd hands
+name that OpenSSH could take for an option. The other machine runs one `cat` of a quoted path, because sshd hands
 every command to the login shell there.
 """
 
@@ -17,7 +17,7 @@ from driftline.rundir import Connection
 
 SCHEME: Final = "ssh://"
 ALIVE_SECONDS: Final = 5
-"""OpenSSH asks the far side for a sign of life this often, and gives up after ALIVE_TRIES without one."""
+"""Seconds between the keep-alive requests of OpenSSH, which gives up after ALIVE_TRIES without an answer."""
 ALIVE_TRIES: Final = 3
 CONNECT_SECONDS: Final = 15
 
@@ -88,9 +88,9 @@ def parse(text: str) -> Address:
 
 
 def master(address: Address, control: Path, *, prompts: bool) -> list[str]:
-    """Arguments of the one process that holds the connection; `control` is where others find it.
+    """Arguments of the one process that owns the connection; `control` is the socket for the others.
 
-    It forwards nothing by itself, also nothing of the operator's own configuration, and ends when the far side is
+    It forwards nothing by itself, also nothing of the operator's own configuration, and ends when the other side is
     silent. `prompts` False: no question on the terminal, which a screen may own.
     """
     options = {
@@ -111,14 +111,14 @@ def master(address: Address, control: Path, *, prompts: bool) -> list[str]:
     return ["-M", "-S", str(control), "-N", "-T", *pairs, *address.options, "--", address.destination]
 
 
-def through(address: Address, control: Path) -> list[str]:
+def channel(address: Address, control: Path) -> list[str]:
     """First arguments of a process that uses the connection at `control`, and fails rather than make one of its own."""
     return ["-F", "none", "-S", str(control), "-o", "BatchMode=yes", "-o", "ProxyCommand=false", *address.options]
 
 
 def read_file(address: Address, control: Path, path: str) -> list[str]:
     """Arguments that print a file of the other machine."""
-    return [*through(address, control), "-T", "--", address.destination, f"cat -- {shlex.quote(path)}"]
+    return [*channel(address, control), "-T", "--", address.destination, f"cat -- {shlex.quote(path)}"]
 
 
 def forward(
@@ -132,11 +132,11 @@ def forward(
             raise AddressError(f"the connection file of run {connection.run} has no TCP address for '{name}'")
         forwards += ["-L", f"{folder / name}:{match[1]}:{match[2]}"]
     verb = "cancel" if cancel else "forward"
-    return [*through(address, control), "-O", verb, *forwards, "--", address.destination]
+    return [*channel(address, control), "-O", verb, *forwards, "--", address.destination]
 
 
 def last_words(text: str) -> str:
-    """The line of OpenSSH's complaints that says why, in few words."""
+    """The line of OpenSSH's output that gives the reason, shortened."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(("Warning:", "debug", "**", "@"))]
-    return (telling or lines or ["ssh said nothing"])[-1].removeprefix("ssh: ").rstrip(".")
+    reasons = [line for line in lines if not line.startswith(("Warning:", "debug", "**", "@"))]
+    return (reasons or lines or ["ssh printed nothing"])[-1].removeprefix("ssh: ").rstrip(".")

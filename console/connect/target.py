@@ -1,4 +1,4 @@
-"""Where a run is, as a console reaches it: a directory here, a connection file with a key, or another machine."""
+"""Targets: a run directory of this machine, a connection file with a key, or a run directory reached over SSH."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from console.errors import FAILED, NO_RUN, USAGE, Failure
+from console.errors import FAILED, NO_RUN, USAGE, CommandError
 from driftline.keys import Keys, load, load_file, parse_pair
 from driftline.rundir import RUN_VARIABLE, Connection, RunDir, find, parse_connection, read_connection
 from driftline.text import sanitize
@@ -18,12 +18,12 @@ from driftline.text import sanitize
 KEY_VARIABLE: Final = "DRIFTLINE_KEY"
 Role = Literal["viewer", "operator"]
 
-_LOOK_SECONDS: Final = 5.0
-"""How often a connection file on another machine is read again while its hub is silent."""
+_REREAD_SECONDS: Final = 5.0
+"""Seconds between two readings of the connection file on another machine."""
 _PING_SECONDS: Final = 3.0
 
 
-class Place(Protocol):
+class Target(Protocol):
     """A run as a console reaches it."""
 
     @property
@@ -37,46 +37,46 @@ class Place(Protocol):
         ...
 
     def live(self) -> bool:
-        """True while its hub runs, as far as can be told from here."""
+        """True while its hub runs, as far as this machine can know."""
         ...
 
     def connection(self) -> Connection:
-        """Where the hub is now, in addresses of this machine. Raises RunError or Failure."""
+        """The hub's endpoints now, as addresses of this machine. Raises RunError or CommandError."""
         ...
 
     def credentials(self, role: Role) -> Keys:
-        """The key to show. Raises RunError or Failure."""
+        """The key to authenticate with. Raises RunError or CommandError."""
         ...
 
     def note(self) -> str:
-        """A clause about the way to the run while that is broken, else ""."""
+        """A clause about the connection to the run while it is down, else ""."""
         ...
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close every connection and process of this target."""
         ...
 
 
-def place(name: str | None, *, key: str | None = None, connection: str | None = None) -> Place:
+def find_target(name: str | None, *, key: str | None = None, connection: str | None = None) -> Target:
     """The run named: an id, a directory, `ssh://[user@]host[:port]/path`, or a connection file.
 
     `key`: a key file instead of the run's own (default $DRIFTLINE_KEY); `connection`: a connection file from
-    elsewhere. Raises RunError or Failure.
+    elsewhere. Raises RunError or CommandError.
     """
     key = key or os.environ.get(KEY_VARIABLE) or None
     name = name or (os.environ.get(RUN_VARIABLE) if connection is None else None) or None
     own = Path(key) if key else None
     if name is not None and name.startswith("ssh://"):
-        return There(name, key=own, connection=Path(connection) if connection else None)
+        return SshRun(name, key=own, connection=Path(connection) if connection else None)
     if connection is not None and name is not None:
-        raise Failure("give a run or --connection FILE, not both", USAGE)
+        raise CommandError("give a run or --connection FILE, not both", USAGE)
     file = connection or name
     if connection is not None or (file is not None and os.path.isfile(file)):
-        return Apart(Path(str(file)), own)
-    return Here(find(name), own)
+        return ConnectionFileRun(Path(str(file)), own)
+    return LocalRun(find(name), own)
 
 
-class Here:
+class LocalRun:
     """A run directory of this machine."""
 
     def __init__(self, run: RunDir, key: Path | None = None) -> None:
@@ -106,12 +106,12 @@ class Here:
         pass
 
 
-class Apart:
-    """A connection file and a key that were brought here from the run's own machine."""
+class ConnectionFileRun:
+    """A connection file and a key that were copied from the run's own machine."""
 
     def __init__(self, file: Path, key: Path | None) -> None:
         if key is None:
-            raise Failure(f"{file}: a connection file needs a key: --key FILE, or ${KEY_VARIABLE}", USAGE)
+            raise CommandError(f"{file}: a connection file needs a key: --key FILE, or ${KEY_VARIABLE}", USAGE)
         self._file = file
         self._keys = load_file(key)
         self._run = self.connection().run
@@ -125,7 +125,7 @@ class Apart:
         return None
 
     def live(self) -> bool:
-        return answers(self.connection(), self._keys)
+        return hub_answers(self.connection(), self._keys)
 
     def connection(self) -> Connection:
         return read_connection(self._file)
@@ -140,17 +140,17 @@ class Apart:
         pass
 
 
-class There:
-    """A run directory of another machine, through OpenSSH. Opens the way on construction, with questions if need be."""
+class SshRun:
+    """A run directory of another machine, through OpenSSH. Connects on construction; OpenSSH may ask questions."""
 
     def __init__(self, name: str, *, key: Path | None, connection: Path | None) -> None:
-        # Only now, for a run that is elsewhere.
+        # Imported here: a run of this machine does not need it.
         from console.connect import ssh
 
         try:
             self._address = ssh.parse(name)
         except ssh.AddressError as error:
-            raise Failure(str(error), USAGE) from error
+            raise CommandError(str(error), USAGE) from error
         from console.connect.tunnel import Tunnel, TunnelError
 
         self._error = TunnelError
@@ -158,17 +158,17 @@ class There:
         self._keys: dict[str, Keys] = {}
         self._own = load_file(key) if key is not None else None
         self._lock = threading.Lock()
-        self._looked = time.monotonic()
+        self._last_read = time.monotonic()
         try:
             self._tunnel = Tunnel(self._address, prompts=sys.stdin.isatty() and sys.stderr.isatty())
         except TunnelError as error:
-            raise Failure(f"ssh to {self._address.destination}: {error}", NO_RUN) from error
+            raise CommandError(f"ssh to {self._address.destination}: {error}", NO_RUN) from error
         try:
-            self._far = self._read()
-            self._near = self._tunnel.forward(self._far)
+            self._remote = self._read()
+            self._forwarded = self._tunnel.forward(self._remote)
         except TunnelError as error:
             self._tunnel.close()
-            raise Failure(f"ssh to {self._address.destination}: {error}", FAILED) from error
+            raise CommandError(f"ssh to {self._address.destination}: {error}", FAILED) from error
         except BaseException:
             self._tunnel.close()
             raise
@@ -176,7 +176,7 @@ class There:
 
     @property
     def id(self) -> str:
-        return self._far.run
+        return self._remote.run
 
     @property
     def directory(self) -> RunDir | None:
@@ -189,19 +189,19 @@ class There:
 
     def live(self) -> bool:
         if not self._tunnel.up:
-            return True  # nobody here can tell, and the way comes back by itself
+            return True  # unknown while the tunnel is down, which reconnects by itself
         keys = self._own or next(iter(self._keys.values()), None) or self.credentials("viewer")
-        return answers(self._near, keys)
+        return hub_answers(self._forwarded, keys)
 
     def connection(self) -> Connection:
-        """The same addresses each time; a hub that has moved on its machine is forwarded anew first."""
+        """The same addresses each time; a hub that has changed its ports is forwarded anew first."""
         with self._lock:
-            if self._tunnel.up and time.monotonic() - self._looked > _LOOK_SECONDS:
-                # The file is not there while a hub starts; it is looked for again.
-                with contextlib.suppress(self._error, Failure):
+            if self._tunnel.up and time.monotonic() - self._last_read > _REREAD_SECONDS:
+                # The file does not exist while a hub starts; it is read again later.
+                with contextlib.suppress(self._error, CommandError):
                     self._refresh()
-                self._looked = time.monotonic()
-            return self._near
+                self._last_read = time.monotonic()
+            return self._forwarded
 
     def credentials(self, role: Role) -> Keys:
         if self._own is not None:
@@ -217,16 +217,18 @@ class There:
         self._tunnel.close()
 
     def _renew(self) -> None:
-        """On a new connection: the hub may have moved meanwhile, and nothing is forwarded yet."""
-        with contextlib.suppress(Failure):  # its hub may be starting; what was forwarded before is the best guess
-            self._far = self._read()
-        self._near = self._tunnel.forward(self._far)
-        self._looked = time.monotonic()
+        """After a reconnect: the hub may have other ports by now, and nothing is forwarded yet."""
+        with contextlib.suppress(
+            CommandError
+        ):  # its hub may be starting; the addresses known before are the best guess
+            self._remote = self._read()
+        self._forwarded = self._tunnel.forward(self._remote)
+        self._last_read = time.monotonic()
 
     def _refresh(self) -> None:
-        far = self._read()
-        if (far.live, far.rpc, far.server) != (self._far.live, self._far.rpc, self._far.server):
-            self._far, self._near = far, self._tunnel.forward(far)
+        remote = self._read()
+        if (remote.live, remote.rpc, remote.server) != (self._remote.live, self._remote.rpc, self._remote.server):
+            self._remote, self._forwarded = remote, self._tunnel.forward(remote)
 
     def _read(self) -> Connection:
         if self._file is not None:
@@ -236,7 +238,7 @@ class There:
         try:
             return parse_connection(data)
         except ValueError as error:
-            raise Failure(f"{self._address.host}: {path}: not a connection file: {error}", NO_RUN) from error
+            raise CommandError(f"{self._address.host}: {path}: not a connection file: {error}", NO_RUN) from error
 
     def _read_key(self, role: Role) -> Keys:
         path = self._address.file(f"keys/{role}.key")
@@ -244,7 +246,7 @@ class There:
         try:
             return parse_pair(data.decode("ascii"))
         except ValueError as error:
-            raise Failure(f"{self._address.host}: {path}: not a key file of this project", FAILED) from error
+            raise CommandError(f"{self._address.host}: {path}: not a key file of this project", FAILED) from error
 
     def _get(self, path: str, what: str) -> bytes:
         try:
@@ -253,19 +255,19 @@ class There:
             words = str(error)
             where = f"{self._address.host}: {what} of the run at {self._address.path}"
             if "No such file" in words:
-                raise Failure(f"{where} is not there; is this the run's directory?", NO_RUN) from error
+                raise CommandError(f"{where} is not there; is this the run's directory?", NO_RUN) from error
             if "ermission denied" in words:
-                raise Failure(
+                raise CommandError(
                     f"{where} may not be read by that user; have its owner make you a key (driftline keys new) and "
                     f"attach with --connection FILE --key FILE",
                     FAILED,
                 ) from error
-            raise Failure(f"{where} cannot be read: {words}", FAILED) from error
+            raise CommandError(f"{where} cannot be read: {words}", FAILED) from error
 
 
-def answers(connection: Connection, keys: Keys) -> bool:
-    """True if a hub answers there; also when it answers that it does not know the key."""
-    # Who finds a run of this machine need not speak to its hub, and does not wait for the import of what that takes.
+def hub_answers(connection: Connection, keys: Keys) -> bool:
+    """True if a hub answers at this address, even if it refuses the key."""
+    # Imported here: finding a run of this machine needs no client of its hub, and should not wait for the import.
     from driftline.consumer.rpc import Client, ClientError, RefusedError
 
     client = Client(connection, keys)
@@ -280,4 +282,4 @@ def answers(connection: Connection, keys: Keys) -> bool:
     return True
 
 
-__all__ = ["Apart", "Here", "Place", "Role", "There", "answers", "place"]
+__all__ = ["ConnectionFileRun", "LocalRun", "Role", "SshRun", "Target", "find_target", "hub_answers"]

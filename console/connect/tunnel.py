@@ -1,8 +1,8 @@
 """One OpenSSH connection to a run's machine, kept alive: files are read and the hub is forwarded through it.
 
-The operator authenticates once: a process of OpenSSH holds the connection, everything else is a channel of it. The
-hub's endpoints appear as Unix sockets in a private folder, so that no port has to be guessed and nobody else of this
-machine can reach them; what passes is encrypted and authenticated by the hub's own keys as well. When the connection
+The operator authenticates once: one process of OpenSSH owns the connection, everything else is a channel of it. The
+hub's endpoints appear as Unix sockets in a private folder, so that no port has to be guessed and no other user of this
+machine can reach them; the traffic is encrypted and authenticated by the hub's own keys as well. When the connection
 dies it is made again with growing pauses, without questions, because by then a screen may own the terminal.
 """
 
@@ -37,25 +37,25 @@ from driftline.text import sanitize
 PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds before each attempt to connect again; the last one for ever."""
 STEADY_SECONDS: Final = 20.0
-"""A connection that held this long makes the next pause short again."""
+"""A connection that lasted this long makes the next pause short again."""
 SILENT_START: Final = 60.0
-"""Seconds for a connection that asks nothing; with questions the operator takes the time he needs."""
+"""Seconds for a connection that asks nothing; with questions there is no limit."""
 CHANNEL_SECONDS: Final = 20.0
 MAX_FILE: Final = 64 * 1024
 PREFIX: Final = "driftline-ssh-"
 YOUNG_SECONDS: Final = 60.0
-"""A folder changed more recently than this may be one that is being made."""
+"""A folder changed more recently than this may still be in the making."""
 _TICK: Final = 0.02
 _SOCKET_PATH: Final = 103
 """Bytes that the address of a Unix socket may have everywhere (macOS; Linux has four more)."""
 _LONGEST: Final = f"/{PREFIX}12345678/control.1234567890123456"
-"""What is put behind the folder of temporary files: OpenSSH binds its socket under a longer name first."""
+"""Longest path below the folder of temporary files: OpenSSH binds its socket under a longer name first."""
 _PLAIN: Final = re.compile(r"[^%:$]+")
-"""OpenSSH replaces or splits at the others in the paths that it is given."""
+"""Paths that OpenSSH takes as they are: it expands % and $ in a path, and splits it at colons."""
 
 
 class TunnelError(RuntimeError):
-    """The other machine could not be reached or did not follow; the message is a clause for the operator."""
+    """The other machine could not be reached or a request on it failed; the message is a clause for the operator."""
 
 
 class Tunnel:
@@ -69,27 +69,27 @@ class Tunnel:
         self.address = address
         self._program = program
         sweep()
-        self._folder, self._mine = _folder()
+        self._folder, self._lock_fd = _folder()
         self._control = self._folder / "control"
         self._prompts = prompts
         self._child: subprocess.Popen[bytes] | None = None
         self._forwarded: Connection | None = None
         self._renew: Callable[[], None] | None = None
         self._lock = threading.Lock()
-        """One at a time who changes the forwards."""
+        """Held while the forwards are changed."""
         self._ending = threading.Event()
-        self._decided = threading.Event()
+        self._attempted = threading.Event()
         self._failure = ""
         self._up = False
         self._retry_at = 0.0
         self.restarts = 0
-        """How often the connection was made again."""
+        """Number of reconnects."""
         atexit.register(self.close)
-        # All children are this thread's: the kernel ties their leash to it, and it ends only after them.
-        self._thread = threading.Thread(target=self._keep, name="tunnel", daemon=True)
+        # All children are started by this thread: the kernel signals them when it ends, so it must outlive them.
+        self._thread = threading.Thread(target=self._run, name="tunnel", daemon=True)
         self._thread.start()
         try:
-            while not self._decided.wait(0.1):
+            while not self._attempted.wait(0.1):
                 pass
         except BaseException:
             self.close()
@@ -105,12 +105,12 @@ class Tunnel:
 
     @property
     def pid(self) -> int | None:
-        """Process that holds the connection."""
+        """Process id of the OpenSSH that owns the connection, None before the first attempt."""
         return self._child.pid if self._child is not None else None
 
     @property
     def note(self) -> str:
-        """What an operator must know while the connection is down, else ""."""
+        """A clause for the operator while the connection is down, else ""."""
         if self._up:
             return ""
         left = math.ceil(max(0.0, self._retry_at - time.monotonic()))
@@ -118,7 +118,7 @@ class Tunnel:
         return f"{self._failure}; {when}"
 
     def read(self, path: str) -> bytes:
-        """A small file of the other machine. Raises TunnelError with the far side's words."""
+        """Content of a small file of the other machine. Raises TunnelError with the error of the command there."""
         done = self._channel(ssh.read_file(self.address, self._control, path))
         if done.returncode != 0:
             raise TunnelError(_clean(done.stderr))
@@ -127,7 +127,7 @@ class Tunnel:
         return done.stdout
 
     def forward(self, connection: Connection) -> Connection:
-        """Forward that hub; return the same connection with this side's addresses, the same each time.
+        """Forward that hub; return the connection with addresses of this machine, the same each time.
 
         Raises TunnelError.
         """
@@ -139,7 +139,7 @@ class Tunnel:
         )
 
     def on_renewed(self, renew: Callable[[], None]) -> None:
-        """Call this on every new connection, before it counts as up, to forward what then has to be."""
+        """Call `renew` on every new connection, before it counts as up, to set its forwards up again."""
         self._renew = renew
 
     def close(self) -> None:
@@ -148,9 +148,9 @@ class Tunnel:
         self._ending.set()
         self._thread.join(timeout=10.0)
         shutil.rmtree(self._folder, ignore_errors=True)
-        mine, self._mine = self._mine, -1
-        if mine >= 0:
-            os.close(mine)
+        lock_fd, self._lock_fd = self._lock_fd, -1
+        if lock_fd >= 0:
+            os.close(lock_fd)
 
     def __enter__(self) -> Tunnel:
         return self
@@ -160,7 +160,7 @@ class Tunnel:
 
     # -- the thread
 
-    def _keep(self) -> None:
+    def _run(self) -> None:
         """Connect, watch, connect again, until closed."""
         attempt = 0
         try:
@@ -168,12 +168,12 @@ class Tunnel:
                 since = time.monotonic()
                 if self._connect(prompts=self._prompts and self.restarts == 0):
                     self._up = True
-                    self._decided.set()
+                    self._attempted.set()
                     since = time.monotonic()
                     self._watch()
                     self._up = False
-                if not self._decided.is_set():
-                    return  # the first attempt is the operator's: he is told, and nothing goes on behind his back
+                if not self._attempted.is_set():
+                    return  # a first attempt that fails is reported to the caller, not repeated
                 attempt = 0 if time.monotonic() - since > STEADY_SECONDS else attempt
                 pause = PAUSES[min(attempt, len(PAUSES) - 1)]
                 self._retry_at = time.monotonic() + pause
@@ -183,24 +183,24 @@ class Tunnel:
                 self.restarts += 1
         finally:
             self._end_child()
-            self._decided.set()
+            self._attempted.set()
 
     def _connect(self, *, prompts: bool) -> bool:
-        """Start the process that holds the connection and wait until it does."""
+        """Start the process that owns the connection and wait until the connection stands."""
         for stale in ("control", "live", "rpc"):
             (self._folder / stale).unlink(missing_ok=True)
         command = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), str(int(signal.SIGTERM))]
         command += [self._program, *ssh.master(self.address, self._control, prompts=prompts)]
-        # A file, not a pipe: nobody has to read it, and nothing of it lands on a screen.
+        # A file, not a pipe: it needs no reader, and nothing of it appears on a screen.
         with open(self._folder / "log", "wb") as log:
             self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = math.inf if prompts else time.monotonic() + SILENT_START
         while not self._control.exists():
             if self._child.poll() is not None:
-                self._failure = self._words()
+                self._failure = self._reason()
                 return False
             if self._ending.wait(_TICK) or time.monotonic() > deadline:
-                self._failure = f"{self.address.host} has not let us in within {SILENT_START:.0f} s"
+                self._failure = f"{self.address.host} has not accepted the login within {SILENT_START:.0f} s"
                 self._end_child()
                 return False
         try:
@@ -219,10 +219,10 @@ class Tunnel:
                 self._child.wait(0.1)
             except subprocess.TimeoutExpired:
                 continue
-            self._failure = self._words()
+            self._failure = self._reason()
             return
 
-    def _words(self) -> str:
+    def _reason(self) -> str:
         with contextlib.suppress(OSError):
             data = (self._folder / "log").read_bytes()
             if data.strip():
@@ -246,7 +246,7 @@ class Tunnel:
     def _forward(self, connection: Connection) -> None:
         try:
             if self._forwarded is not None:
-                # Fails where the connection is a new one, which has no forwards yet.
+                # Fails on a new connection, which has no forwards yet; that is fine.
                 self._channel(ssh.forward(self.address, self._control, self._forwarded, self._folder, cancel=True))
             done = self._channel(ssh.forward(self.address, self._control, connection, self._folder))
         except AddressError as error:
@@ -265,16 +265,16 @@ class Tunnel:
 
 
 def _folder() -> tuple[Path, int]:
-    """A folder of mode 0700 and a lock on it, which ends with this process however that ends."""
+    """A folder of mode 0700 and the descriptor of a lock on it; the lock ends with this process however that ends."""
     path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base()))
-    mine = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    with contextlib.suppress(OSError):  # where nobody can lock, nobody sweeps
-        fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return path, mine
+    lock_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    with contextlib.suppress(OSError):  # a file system without locks: `sweep` cannot lock, and removes nothing, either
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return path, lock_fd
 
 
 def base() -> str:
-    """Where the folders of sockets are: $TMPDIR, or /tmp where that is too long for a socket's address."""
+    """The directory of the socket folders: $TMPDIR, or /tmp where that is too long for a socket's address."""
     wanted = tempfile.gettempdir()
     fits = len(os.fsencode(wanted + _LONGEST)) <= _SOCKET_PATH and _PLAIN.fullmatch(wanted)
     return wanted if fits else "/tmp"
@@ -283,7 +283,7 @@ def base() -> str:
 def sweep() -> None:
     """Remove the folders that consoles of this user left behind when they were killed."""
     for path in Path(base()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):  # somebody else's, or gone meanwhile
+        with contextlib.suppress(OSError):  # another user's, or removed meanwhile
             status = path.lstat()
             young = time.time() - status.st_mtime < YOUNG_SECONDS
             if status.st_uid == os.geteuid() and stat.S_ISDIR(status.st_mode) and not young:

@@ -1,7 +1,7 @@
 """The demonstration's operator: lets the defaults run, switches the fixes on, syncs once by hand.
 
-It plays through the client alone, as any script could: it sees frames, sends commands and waits for their
-acknowledgements, without ever blocking the loop that feeds it.
+It uses only the client, as any script could: it receives frames, sends commands and waits for their acknowledgements,
+without blocking the loop that calls it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from console.demo.report import Story
-from console.errors import FAILED, USAGE, Failure
+from console.demo.report import DemoReport
+from console.errors import FAILED, USAGE, CommandError
 from driftline.catalog.fixes import ON
 from driftline.frames import TERMINAL, Ack, Frame, Verb
 
@@ -25,29 +25,31 @@ LIVE: Final = ("live", "next_sync")
 COMMAND_TIMEOUT: Final = 60.0
 CONFIG: Final = Path("configs") / "demo.toml"
 
-Give = Callable[[Verb, dict[str, str]], str]
+SendCommand = Callable[[Verb, dict[str, str]], str]
 """Sends a command (verb, arguments) and returns its id."""
 
 
 def find_config(given: str | None) -> Path:
-    """The demonstration's configuration: the one given, the folder's own, the checkout's. Raises Failure."""
+    """The demonstration's configuration: the one given, the folder's own, the checkout's. Raises CommandError."""
     if given is not None:
         return Path(given)
     places = (CONFIG, Path(__file__).parent.parent / CONFIG)
     for place in places:
         if place.is_file():
             return place
-    raise Failure(f"{CONFIG} is neither here nor beside the package; name one with --config", USAGE)
+    raise CommandError(f"{CONFIG} is neither here nor beside the package; name one with --config", USAGE)
 
 
 class Operator:
     """Defaults, then every available fix on, then one sync: a state machine over the frames of the run."""
 
-    def __init__(self, story: Story, give: Give, switch_at: int, say: Callable[[str], None]) -> None:
-        self._story = story
-        self._give = give
+    def __init__(
+        self, report: DemoReport, send: SendCommand, switch_at: int, print_action: Callable[[str], None]
+    ) -> None:
+        self._report = report
+        self._send_command = send
         self._switch_at = switch_at
-        self._say = say
+        self._say = print_action
         self._waiting: dict[str, str] = {}
         self._stage = "defaults"
 
@@ -58,20 +60,20 @@ class Operator:
 
     @property
     def stage(self) -> str:
-        """Where the play is: defaults, fixes, sync or done."""
+        """The current stage: defaults, fixes, sync or done."""
         return self._stage
 
-    def take(self, frame: Frame) -> None:
-        """Act on one frame, after the story has taken it in. Raises Failure when a command does not succeed."""
+    def handle_frame(self, frame: Frame) -> None:
+        """Act on one frame, after it was added to the report. Raises CommandError when a command does not succeed."""
         if isinstance(frame, Ack) and frame.id in self._waiting and frame.state in TERMINAL:
             what = self._waiting.pop(frame.id)
             detail = f": {frame.detail}" if frame.detail else ""
             if frame.state != "applied":
-                raise Failure(f"the demonstration's {what}: {frame.state}{detail}", FAILED)
+                raise CommandError(f"the demonstration's {what}: {frame.state}{detail}", FAILED)
             self._say(f"{what}: applied{detail}")
         if self._waiting:
             return
-        if self._stage == "defaults" and self._story.step >= self._switch_at:
+        if self._stage == "defaults" and self._report.step >= self._switch_at:
             self._switch()
         elif self._stage == "fixes":
             self._send("sync", {}, "sync by hand")
@@ -81,23 +83,23 @@ class Operator:
 
     def _switch(self) -> None:
         self._stage = "fixes"
-        for fix, state in self._story.fixes.items():
+        for fix, state in self._report.fixes.items():
             if state.effective == ON:
                 self._say(f"fix {fix}: on from the start")
             elif state.how not in LIVE:
-                self._say(f"fix {fix}: not to be had in a live run here: {state.detail or state.how}")
+                self._say(f"fix {fix}: not available in a live run here: {state.detail or state.how}")
             else:
                 self._send("fix.set", {"fix": fix, "value": ON}, f"fix {fix} on")
         if self._waiting:
-            self._story.switched = self._story.step
+            self._report.switched = self._report.step
         else:
-            raise Failure("the demonstration has no fix to switch on: are they on in its configuration?", FAILED)
+            raise CommandError("the demonstration has no fix to switch on: are they on in its configuration?", FAILED)
 
     def _send(self, verb: Verb, values: dict[str, str], what: str) -> None:
-        self._waiting[self._give(verb, values)] = what
+        self._waiting[self._send_command(verb, values)] = what
 
 
-def say(text: str) -> None:
-    """Print what the operator does, among the lines of the run."""
+def print_action(text: str) -> None:
+    """Print an action of the operator, among the lines of the run."""
     print(f"{'':8}  > {text}", flush=True)
     sys.stdout.flush()

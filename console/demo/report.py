@@ -1,4 +1,4 @@
-"""What the demonstration tells, from the frames of its run: before and after the fixes. Pure."""
+"""The demonstration's report, from the frames of its run: before and after the fixes. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from driftline.frames import FixState, Frame, Metrics, RunState
 WINDOW: Final = 10
 """Steps to average over."""
 REWARD_GAIN: Final = 0.2
-"""How much the reward has to rise over the steps before the switch."""
+"""Required rise of the mean reward over the steps before the switch."""
 MISMATCH_FALL: Final = 10.0
-"""How many times smaller the mismatch has to become."""
+"""Required ratio of the mismatch before the switch to that at the end."""
 
 REWARD: Final = "reward/mean"
 MISMATCH: Final = "mismatch/abs_diff_mean"
@@ -30,7 +30,7 @@ SHOWN: Final = (
 
 
 @dataclass
-class Story:
+class DemoReport:
     """Collects the steps of a run; `switched` is the last step that was seen when the first fix was switched on."""
 
     steps: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -43,8 +43,8 @@ class Story:
         """The newest step with numbers, -1 before the first."""
         return max(self.steps, default=-1)
 
-    def take(self, frame: Frame) -> None:
-        """Take in one frame, in the order of the journal."""
+    def add_frame(self, frame: Frame) -> None:
+        """Add one frame; frames must come in the order of the journal."""
         match frame:
             case Metrics():
                 values = {resolve(name): value for name, value in frame.values.items()}
@@ -79,39 +79,39 @@ class Story:
         return fmean(values) if values else None
 
 
-def table(story: Story) -> list[str]:
+def table(report: DemoReport) -> list[str]:
     """The numbers before and after, as aligned lines."""
     heads = ("first ten", "before the switch", "last ten")
     lines = [f"{'':22}" + "".join(f"{head:>19}" for head in heads)]
     for title, name in SHOWN:
-        cells = (story.first(name), story.before(name), story.last(name))
+        cells = (report.first(name), report.before(name), report.last(name))
         lines.append(f"{title:22}" + "".join(f"{short(cell):>19}" for cell in cells))
     return lines
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the fixes brought the run home: `gain` of the mean reward, `fall` of the mismatch as a ratio."""
+    """Result of the check after the fixes: `gain` of the mean reward, `fall` of the mismatch as a ratio."""
 
     gain: float
     fall: float
 
     @property
-    def home(self) -> bool:
-        """True if both went as far as promised. A NaN never does."""
+    def passed(self) -> bool:
+        """True if both reach their limits; False with a NaN."""
         return self.gain >= REWARD_GAIN and self.fall >= MISMATCH_FALL
 
     def __str__(self) -> str:
         return (
-            f"reward {self.gain:+.2f} over the ten steps before the switch (promised: at least +{REWARD_GAIN}), "
-            f"mismatch {self.fall:.0f} times smaller (promised: at least {MISMATCH_FALL:.0f})"
+            f"reward {self.gain:+.2f} (needs {REWARD_GAIN:+.2f}), "
+            f"mismatch {self.fall:.0f} times smaller (needs {MISMATCH_FALL:.0f})"
         )
 
 
-def verdict(story: Story) -> Verdict | None:
+def verdict(report: DemoReport) -> Verdict | None:
     """Compare the last ten steps with the ten before the switch; None where one of them is missing."""
-    figures = (story.before(REWARD), story.last(REWARD), story.before(MISMATCH), story.last(MISMATCH))
-    if story.switched is None or story.step - story.switched < WINDOW or None in figures:
+    figures = (report.before(REWARD), report.last(REWARD), report.before(MISMATCH), report.last(MISMATCH))
+    if report.switched is None or report.step - report.switched < WINDOW or None in figures:
         return None
     reward_before, reward_after, mismatch_before, mismatch_after = (float(figure or 0.0) for figure in figures)
     fall = mismatch_before / mismatch_after if mismatch_after else float("inf")

@@ -1,8 +1,7 @@
-"""Verdicts on what a run and this machine are like: facts in, findings out. Pure; `console.doctor.facts` gathers the
-facts.
+"""Verdicts on a run and this machine: facts in, findings out. Pure; `console.doctor.facts` gathers the facts.
 
-A finding says what is so, and where it is not well, what to do. `fail` is what must not stay: somebody else can read
-or steer the run, or it cannot work. `warn` is what an operator should know.
+A finding has an observation and, if it is a problem, what to do. `fail`: others can read or control the run, or it
+cannot work. `warn`: an operator should know it.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ COMFORTABLE: Final = (80, 24)
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's: `text` is what was seen, `todo` what to do about it."""
+    """One line of the doctor: `text` is the observation, `todo` what to do about it."""
 
     check: str
     verdict: Verdict
@@ -54,7 +53,7 @@ class PathFact:
 
 @dataclass(frozen=True)
 class DiskFact:
-    """Where the run is written: bytes free for this user, and the kind of filesystem ("" if unknown)."""
+    """The disk of the run: bytes free for this user, and the kind of filesystem ("" if unknown)."""
 
     path: str
     free: int
@@ -71,7 +70,7 @@ class ClockFact:
 
 @dataclass(frozen=True)
 class GateFact:
-    """How an endpoint of the hub met a key that nobody was granted: "refused", "accepted" or "silent"."""
+    """How an endpoint of the hub answered a key without a role: "refused", "accepted" or "silent"."""
 
     endpoint: str
     name: str
@@ -116,13 +115,13 @@ def permissions(facts: Sequence[PathFact], me: int) -> list[Finding]:
         allowed = 0o700 if fact.kind == "folder" else 0o600
         extra = fact.mode & 0o777 & ~allowed
         if extra:
-            who = "everybody" if extra & 0o007 else "its group"
+            reader = "every user" if extra & 0o007 else "its group"
             verb = "change" if extra & 0o022 else "read"
             findings.append(
                 Finding(
                     "keys",
                     "fail",
-                    f"{fact.path} has mode {stat.S_IMODE(fact.mode):04o}: {who} may {verb} it",
+                    f"{fact.path} has mode {stat.S_IMODE(fact.mode):04o}: {reader} may {verb} it",
                     f"chmod {allowed:03o} {fact.path}"
                     + ("; then revoke what was readable: driftline keys revoke" if fact.kind == "secret" else ""),
                 )
@@ -140,7 +139,7 @@ def permissions(facts: Sequence[PathFact], me: int) -> list[Finding]:
 def clock(fact: ClockFact) -> Finding:
     """A hub whose clock differs expires commands too early, or too late."""
     size = max(0.0, abs(fact.ahead) - fact.error)
-    text = f"the hub's clock is {fact.ahead:+.3f} s from ours, give or take {fact.error:.3f} s"
+    text = f"the hub's clock is {fact.ahead:+.3f} s from this machine's, give or take {fact.error:.3f} s"
     if size < CLOCK_WARN:
         return Finding("clock", "ok", text)
     todo = "set both clocks by NTP; deadlines of commands are Unix times"
@@ -148,7 +147,7 @@ def clock(fact: ClockFact) -> Finding:
 
 
 def disk(fact: DiskFact) -> list[Finding]:
-    """Room for the journal, and a filesystem that keeps what it was given."""
+    """Room for the journal, and a filesystem that stores it safely."""
     room = f"{fact.free / 1e9:.1f} GB free at {fact.path}"
     todo = "make room, or put runs elsewhere: DRIFTLINE_RUNS; a full disk stops recording, not the run"
     verdict: Verdict = "fail" if fact.free < ROOM_FAIL else "warn" if fact.free < ROOM_WARN else "ok"
@@ -168,14 +167,14 @@ def disk(fact: DiskFact) -> list[Finding]:
 
 
 def gates(facts: Sequence[GateFact]) -> list[Finding]:
-    """The live hub must refuse a key that nobody was granted, on every socket."""
+    """The live hub must refuse a key without a role, on every socket."""
     findings = []
     for fact in facts:
         text = f"{fact.name} at {fact.endpoint}: an unknown key is {fact.answer}"
         if fact.answer == "refused":
             findings.append(Finding("gate", "ok", text))
         elif fact.answer == "accepted":
-            findings.append(Finding("gate", "fail", text, "stop this hub: it lets anybody in"))
+            findings.append(Finding("gate", "fail", text, "stop this hub: it accepts any key"))
         else:
             text = f"{fact.name} at {fact.endpoint}: no answer to an unknown key"
             findings.append(Finding("gate", "fail", text, "the hub hangs or is gone: driftline status"))
@@ -183,16 +182,16 @@ def gates(facts: Sequence[GateFact]) -> list[Finding]:
 
 
 def hub(degraded: str | None) -> Finding:
-    """The hub's own complaint: "" none, None when it did not speak at all."""
+    """The hub's own error state: "" for none, None if no beacon came."""
     if degraded is None:
-        return Finding("hub", "fail", "the hub is not heard", "see the run's logs/hub.log")
+        return Finding("hub", "fail", "the hub is silent", "see the run's logs/hub.log")
     if degraded:
         return Finding("hub", "fail", f"the journal is degraded: {degraded}", "make room; producers hold their frames")
-    return Finding("hub", "ok", "speaks, and records")
+    return Finding("hub", "ok", "answers, and records")
 
 
 def ray(facts: Sequence[RayFact], installed: tuple[int, ...] | None, here: str) -> list[Finding]:
-    """Whoever reaches a Ray cluster without a token runs code as its owner. `here`: RAY_AUTH_MODE of this shell."""
+    """A Ray cluster without a token runs any code as its owner. `here`: RAY_AUTH_MODE of this shell."""
     if installed is None:
         return [Finding("ray", "ok", "Ray is not installed here")]
     default = "token" if installed >= RAY_TOKEN_DEFAULT else "disabled"
@@ -205,7 +204,8 @@ def ray(facts: Sequence[RayFact], installed: tuple[int, ...] | None, here: str) 
         elif (fact.mode or default) == "token":
             findings.append(Finding("ray", "ok", f"Ray node (process {fact.pid}) asks for a token"))
         else:
-            text = f"Ray node (process {fact.pid}) asks for no token: whoever reaches its ports runs code as its owner"
+            node = f"Ray node (process {fact.pid})"
+            text = f"{node} asks for no token: any process that reaches its ports can run code as its owner"
             findings.append(Finding("ray", "warn", text, todo))
     if not facts:
         mode = here or default
@@ -216,7 +216,7 @@ def ray(facts: Sequence[RayFact], installed: tuple[int, ...] | None, here: str) 
 
 
 def servers(facts: Sequence[ServerFact]) -> list[Finding]:
-    """vLLM's control endpoints ask for no key, whatever --api-key says: who reaches them steers the engines."""
+    """vLLM's control endpoints need no key, even with --api-key: any host that reaches them controls the engines."""
     if not facts:
         return [Finding("vllm", "ok", "no vLLM HTTP server on this machine that can be seen from here")]
     findings = []
@@ -231,7 +231,7 @@ def servers(facts: Sequence[ServerFact]) -> list[Finding]:
         if loopback:
             findings.append(Finding("vllm", "warn", f"{text}, for every user of this machine", todo))
         else:
-            findings.append(Finding("vllm", "fail", f"{text}, for everybody who reaches this machine", todo))
+            findings.append(Finding("vllm", "fail", f"{text}, for every host that reaches this machine", todo))
     return findings
 
 
@@ -244,7 +244,7 @@ def library(version: tuple[int, ...], *, curve: bool) -> Finding:
 
 
 def terminal(fact: TerminalFact | None) -> list[Finding]:
-    """What the console would look like here. None: no terminal."""
+    """Whether the console can be shown here. None: no terminal."""
     if fact is None:
         return [Finding("terminal", "ok", "no terminal here; status, tail and export need none")]
     findings = []
@@ -283,5 +283,5 @@ def worst(findings: Sequence[Finding]) -> Verdict:
 
 
 def document(run: str | None, findings: Sequence[Finding]) -> dict[str, Any]:
-    """For programs: {`run` (null: none looked at), `verdict`, `checks` [{`check`, `verdict`, `text`, `todo`}]}."""
+    """For programs: {`run` (null: none was checked), `verdict`, `checks` [{`check`, `verdict`, `text`, `todo`}]}."""
     return {"run": run, "verdict": worst(findings), "checks": [asdict(finding) for finding in findings]}

@@ -1,4 +1,4 @@
-"""The facts for `driftline doctor`: each looks, none changes anything."""
+"""The facts for `driftline doctor`, gathered without changing anything."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from driftline.sockets import Context, Monitor, Socket, configure, dial, secure_
 
 _GATE_SECONDS: Final = 3.0
 _HTTP_SECONDS: Final = 1.0
-_PORTS_LOOKED_AT: Final = 64
+_MAX_PORTS: Final = 64
 _ANY: Final = frozenset({"0.0.0.0", "::", ""})
 
 
 def paths(run: RunDir) -> Iterator[PathFact]:
-    """The run's folders, keys and connection file, those that are there."""
+    """The run's folders, keys and connection file, those that exist."""
     wanted = [(run.path, "folder"), (run.keys, "folder"), (run.connection_file, "secret")]
     wanted += [(path, "secret") for path in sorted(run.keys.glob("*.key"))]
     wanted += [(run.keys / "authorized", "table"), (run.audit, "table")]
@@ -40,17 +40,17 @@ def paths(run: RunDir) -> Iterator[PathFact]:
 
 
 def disk(path: Path) -> DiskFact:
-    """Room and kind of the filesystem that holds `path`, or its nearest parent that there is."""
+    """Free bytes and kind of the filesystem of `path`, or of its nearest existing parent."""
     while not path.exists() and path != path.parent:
         path = path.parent
-    # The mount whose point is the longest beginning of the path.
+    # The mount point that is the longest prefix of the path.
     mounts = [part for part in psutil.disk_partitions(all=True) if path.is_relative_to(part.mountpoint)]
     kind = max(mounts, key=lambda part: len(part.mountpoint)).fstype if mounts else ""
     return DiskFact(str(path), shutil.disk_usage(path).free, kind)
 
 
 def gates(connection: Connection) -> Iterator[GateFact]:
-    """Show every socket of a live hub a key that was made up just now."""
+    """Try a newly made key on every socket of a live hub."""
     endpoints = (("ingest", connection.ingest, zmq.DEALER), ("live", connection.live, zmq.SUB))
     for name, endpoint, kind in (*endpoints, ("rpc", connection.rpc, zmq.DEALER)):
         if endpoint:  # not every one is forwarded from another machine
@@ -107,19 +107,19 @@ def ray_version() -> tuple[int, ...] | None:
 
 
 def vllm_servers() -> list[ServerFact]:
-    """HTTP servers of vLLM on this machine, found by what listens. Only GETs are sent, of pages that change nothing."""
+    """HTTP servers of vLLM on this machine, among listening ports. Sends only GETs, of pages that change nothing."""
     found: list[ServerFact] = []
-    looked = 0
+    tried = 0
     for process in psutil.process_iter():
         try:
             if "vllm" not in " ".join(process.cmdline()).lower():
                 continue
             listening = [c.laddr for c in process.net_connections(kind="tcp") if c.status == psutil.CONN_LISTEN]
         except psutil.Error:
-            continue  # ended, or another user's: a scan of all ports would be no better
+            continue  # ended, or another user's: a scan of all ports would not find more
         for address, port in sorted(set(listening)):
-            looked += 1
-            if looked > _PORTS_LOOKED_AT:
+            tried += 1
+            if tried > _MAX_PORTS:
                 return found
             fact = vllm_server(process.pid, address, port)
             if fact is not None:
@@ -128,7 +128,7 @@ def vllm_servers() -> list[ServerFact]:
 
 
 def vllm_server(pid: int, address: str, port: int) -> ServerFact | None:
-    """What a listening port is; None if it is no server of vLLM."""
+    """The server on a listening port; None if it is not one of vLLM."""
     host = "127.0.0.1" if address in _ANY else address
     status, body = _get(host, port, "/version")
     if status != 200 or b'"version"' not in body:
@@ -138,7 +138,7 @@ def vllm_server(pid: int, address: str, port: int) -> ServerFact | None:
 
 
 def _get(host: str, port: int, page: str) -> tuple[int, bytes]:
-    """Status and the beginning of a page; 0 for what does not speak HTTP."""
+    """Status and first bytes of a page; 0 if the port does not answer by HTTP."""
     connection = http.client.HTTPConnection(host, port, timeout=_HTTP_SECONDS)
     try:
         connection.request("GET", page)

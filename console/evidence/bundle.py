@@ -1,4 +1,4 @@
-"""The folder of evidence: complete under its name, or not there at all."""
+"""The folder of evidence: complete under its name, or no folder at all."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Pictures = Callable[[RunDir], Iterator[tuple[str, str]]]
 
 
 class EvidenceError(RuntimeError):
-    """A bundle that was not made; the message is a whole sentence, and nothing is left under its name."""
+    """A bundle that was not written; the message is a whole sentence, and no folder is left under its name."""
 
 
 def bundle(run: RunDir, out: Path, pictures: Pictures, say: Callable[[str], None]) -> Path:
-    """Write everything about a run into the new folder `out`; `say` is told what is being done.
+    """Write everything about a run into the new folder `out`; `say` is called with each part as it is written.
 
     `manifest.json` has the SHA-256 of every other file. Raises EvidenceError.
     """

@@ -1,4 +1,4 @@
-"""What a run was and did, as Markdown. Pure: a model in, text out; whatever a model or producer wrote is escaped."""
+"""The summary of a run as Markdown. Pure: a model in, text out; text of a model or producer is escaped."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from driftline.catalog.metrics import BY_NAME, METRICS, health
 from driftline.frames import Effect, EngineState, Measure
 
 WINDOW: Final = 20
-"""Steps at the beginning and at the end of a run that are set beside each other."""
+"""Steps at the beginning and at the end of a run that are compared."""
 EVENTS: Final = 50
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>#|~!])")
 
 
 def markdown(name: str, model: RunModel, damaged: int, files: Sequence[tuple[str, str]]) -> str:
-    """The summary of a run; `files` are (name, what it is) of what lies beside it."""
+    """The summary of a run; `files` are (name, description) of the files beside it."""
     parts = [
         f"# Evidence: {safe(name)}",
         *_state(model, damaged),
@@ -45,7 +45,7 @@ def markdown(name: str, model: RunModel, damaged: int, files: Sequence[tuple[str
 
 
 def safe(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Text on one line, escaped for Markdown."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 

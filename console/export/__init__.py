@@ -1,4 +1,4 @@
-"""Tables of a run: as Polars frames, as files, and through SQL. `import console.export` is the Python way in.
+"""Tables of a run: as Polars frames, as files, and through SQL. `import console.export` is the Python interface.
 
 The names below load on first use (`console.export.api`), so that importing one part of this room does not import all.
 """

@@ -1,4 +1,4 @@
-"""Tables of a run: as Polars frames, as files, and through SQL. `import console.export` is the Python way in.
+"""Tables of a run: as Polars frames, as files, and through SQL. `import console.export` is the Python interface.
 
     from console.export import export, open_run, query, scan
 
@@ -7,10 +7,10 @@
     export(run, Path("tokens.parquet"), "tokens", steps=(100, 200))
     query(run, "SELECT engine, avg(abs(rollout - trainer)) FROM tokens GROUP BY engine")
 
-The journal is the one source (or what compaction has made of it): what is exported is what was acknowledged, whether
-or not a console was attached. Tables and units are in `console.export.schema`. Tables of single frames are streamed: a
+The journal (or its compacted tables) is the one source: every acknowledged frame is exported, whether or not a console
+was attached. Tables and units are in `console.export.schema`. Tables of single frames are streamed: a
 run larger than memory exports in bounded memory. So are the `metrics` of a run that reports once a step, in order;
-those of a resumed run, or with several reports a step, are put together in memory, 8 bytes a number.
+those of a resumed run, or with several reports a step, are merged in memory, 8 bytes a number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from driftline.rundir import RunDir, find
 if TYPE_CHECKING:
     import polars as pl
 
-    from console.export.plan import Answer, Ask
+    from console.export.plan import TableRequest, TableResult
     from console.export.source import Source
     from driftline.client import Client
 
@@ -42,7 +42,7 @@ class ExportError(RuntimeError):
 
 
 class ExportReport(msgspec.Struct, frozen=True):
-    """What was written: `rows` by `columns` (counts) at `path`; `damaged` bytes of the journal were skipped."""
+    """Result of an export: `rows` by `columns` (counts) at `path`; `damaged` bytes of the journal were skipped."""
 
     rows: int
     columns: int
@@ -56,14 +56,14 @@ def open_run(name: str | None = None) -> RunDir:
 
 
 def source_of(run: RunDir | Source) -> Source:
-    """Where the tables of a run are read from."""
+    """The source that the tables of a run are read from."""
     from console.export.source import Directory
 
     return Directory(run) if isinstance(run, RunDir) else run
 
 
 def through_hub(client: Client, run_id: str) -> Source:
-    """A live run as its hub tells it, up to now, for one whose journal is not on this machine."""
+    """A live run as its hub has it, up to now, for a run whose journal is not on this machine."""
     from console.export.source import Hub
 
     return Hub(client, run_id)
@@ -98,14 +98,14 @@ def export(
     from console.export.source import SourceError
 
     source = source_of(run)
-    ask = plan.Ask(table=table, columns=tuple(columns), steps=steps, since=since, until=until, long=long)
+    request = plan.TableRequest(table=table, columns=tuple(columns), steps=steps, since=since, until=until, long=long)
     try:
         if table not in TABLES:
-            raise plan.AskError(f"unknown table '{table}'; allowed: {', '.join(TABLES)}")
+            raise plan.TableRequestError(f"unknown table '{table}'; allowed: {', '.join(TABLES)}")
         write.check(out)
-        found = plan.answer(source, ask)
-        rows = write.write(out, found, _metadata(source, ask, found))
-    except (plan.AskError, write.WriteError, SourceError) as error:
+        found = plan.open_table(source, request)
+        rows = write.write(out, found, _metadata(source, request, found))
+    except (plan.TableRequestError, write.WriteError, SourceError) as error:
         raise ExportError(str(error)) from error
     return ExportReport(rows, len(found.columns), out, source.damage.bytes)
 
@@ -116,8 +116,8 @@ def frame(run: RunDir | Source, table: str = "metrics", *, columns: Sequence[str
     from console.export.source import SourceError
 
     try:
-        return plan.answer(source_of(run), plan.Ask(table=table, columns=tuple(columns))).collect()
-    except (plan.AskError, SourceError) as error:
+        return plan.open_table(source_of(run), plan.TableRequest(table=table, columns=tuple(columns))).collect()
+    except (plan.TableRequestError, SourceError) as error:
         raise ExportError(str(error)) from error
 
 
@@ -131,7 +131,7 @@ def scan(run: RunDir | Source, table: str = "metrics") -> pl.LazyFrame:
 
     try:
         return lazy.scan(source_of(run), table)
-    except (plan.AskError, SourceError) as error:
+    except (plan.TableRequestError, SourceError) as error:
         raise ExportError(str(error)) from error
 
 
@@ -156,11 +156,11 @@ def save(frame: pl.DataFrame, out: Path, metadata: dict[str, str]) -> None:
         raise ExportError(str(error)) from error
 
 
-def _metadata(source: Source, ask: Ask, found: Answer) -> dict[str, str]:
-    limits = {"steps": list(ask.steps), "since": ask.since, "until": ask.until}
+def _metadata(source: Source, request: TableRequest, found: TableResult) -> dict[str, str]:
+    limits = {"steps": list(request.steps), "since": request.since, "until": request.until}
     return {
         "driftline.run": source.id,
-        "driftline.table": ask.table,
+        "driftline.table": request.table,
         "driftline.tables": str(VERSION),
         "driftline.schema": str(SCHEMA),
         "driftline.config_digest": source.config_digest(),

@@ -9,30 +9,30 @@ import polars as pl
 
 from console.export.metric_rows import Reports
 from console.export.polars_columns import series
-from console.export.projection import EVERYTHING, Want
+from console.export.projection import EVERYTHING, Projection
 from console.export.schema import STORED, Row, Table
 from console.export.token_rows import SequenceRows, TokenRows
 from console.recorded.blocks import Block, decoder
 from driftline.frames import DECODE_ERRORS, FrameError
 
 BATCH_ROWS: Final = 131_072
-"""Rows of a batch, or little more: what a table costs in memory while it is streamed."""
+"""Rows of a batch, or little more: bounds the memory of a streamed table."""
 REPORT_ROWS: Final = 32_768
 """Rows of a batch of reports, which have many columns: larger ones cost more in fresh memory than they save."""
 
 
 class Builder(Protocol):
-    """Makes a stored table of frames."""
+    """Builds a stored table from frames."""
 
     @property
     def rows(self) -> int:
-        """Rows that were taken since the last frame."""
+        """Rows that were added since the last `frame`."""
 
-    def take(self, block: Block) -> None:
-        """Take over the frames of the table's tags, in the order of their numbers."""
+    def add(self, block: Block) -> None:
+        """Add the frames with the table's tags, in the order of their numbers."""
 
     def frame(self) -> pl.DataFrame:
-        """What was taken since the last time."""
+        """The rows added since the last call."""
 
 
 class FrameRows:
@@ -43,7 +43,7 @@ class FrameRows:
         self._rows: list[Row] = []
         self.rows = 0
 
-    def take(self, block: Block) -> None:
+    def add(self, block: Block) -> None:
         assert self._table.rows is not None
         for one in block.having(self._table.tags.encode()):
             try:
@@ -51,7 +51,7 @@ class FrameRows:
                 frame = stamped.frame()
             except (FrameError, *DECODE_ERRORS):
                 continue  # of a newer producer
-            # A command has no time of its own: the hub's then.
+            # A command has no time of its own: the hub's is used.
             self._rows += [{"seq": stamped.seq, "time": stamped.time, **row} for row in self._table.rows(frame)]
         self.rows = len(self._rows)
 
@@ -62,28 +62,28 @@ class FrameRows:
         )
 
 
-def builder(name: str, want: Want = EVERYTHING) -> Builder:
-    """The builder of a stored table, of which not more than `want` is needed."""
+def builder(name: str, projection: Projection = EVERYTHING) -> Builder:
+    """The builder of a stored table, of which no more than `projection` is needed."""
     match name:
         case "reports":
-            return Reports(want)
+            return Reports(projection)
         case "tokens":
-            return TokenRows(want)
+            return TokenRows(projection)
         case "sequences":
-            return SequenceRows(want)
+            return SequenceRows(projection)
         case _:
             return FrameRows(STORED[name])
 
 
 def batches(
-    name: str, blocks: Iterable[Block], rows: int | None = None, *, want: Want = EVERYTHING
+    name: str, blocks: Iterable[Block], rows: int | None = None, *, projection: Projection = EVERYTHING
 ) -> Iterator[pl.DataFrame]:
     """A stored table from blocks of encoded frames (all kinds), in parts of about `rows` rows."""
     if rows is None:
         rows = REPORT_ROWS if name == "reports" else BATCH_ROWS
-    making = builder(name, want)
+    making = builder(name, projection)
     for block in blocks:
-        making.take(block)
+        making.add(block)
         if making.rows >= rows:
             yield making.frame()
     if making.rows:

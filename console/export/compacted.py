@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from console.export.build import REPORT_ROWS, batches
 from console.export.metric_rows import KEYS
 from console.export.polars_columns import stacked, times
-from console.export.projection import EVERYTHING, Want
+from console.export.projection import EVERYTHING, Projection
 from console.export.projection import KEYS as FRAME_KEYS
 from console.export.schema import STORED
 from console.export.token_rows import sequences
@@ -26,17 +26,17 @@ _ROWS: Final = 65_536
 _SLICE: Final = 262_144
 
 
-def parts(run: RunDir, segment: int, stored: str, want: Want = EVERYTHING) -> Iterator[pl.DataFrame]:
+def parts(run: RunDir, segment: int, stored: str, projection: Projection = EVERYTHING) -> Iterator[pl.DataFrame]:
     """A stored table of one segment, in the order of the frames' numbers."""
-    # Frames without a table of their own, or of a shape that theirs cannot hold, as they were journaled.
-    found = list(batches(stored, frames(run, segment), want=want))
+    # Frames without a table of their own, or of a form that it cannot hold, are there as they were journaled.
+    found = list(batches(stored, frames(run, segment), projection=projection))
     paths = {table: run.parquet / table / f"{segment:06d}.parquet" for table in _FROM.get(stored, {})}
     tables = [(table, path) for table, path in paths.items() if path.exists()]
     if not found and stored in _IN_PARTS and [table for table, _ in tables] == [stored]:
-        yield from _IN_PARTS[stored](paths[stored], want)
+        yield from _IN_PARTS[stored](paths[stored], projection)
         return
     for table, path in tables:
-        found += _FROM[stored][table](path, want)
+        found += _FROM[stored][table](path, projection)
     yield from _as_one(found)
 
 
@@ -47,23 +47,23 @@ def _as_one(found: list[pl.DataFrame]) -> list[pl.DataFrame]:
     return [stacked(found).sort("seq", maintain_order=True)]
 
 
-def _slices(path: Path, want: Want) -> Iterator[pl.DataFrame]:
-    """A table that may be large, in parts of whole row groups: one that is cut through would be decoded twice."""
-    columns = [name for name in STORED["tokens"].columns if want.has(name) or name == "seq"]
+def _slices(path: Path, projection: Projection) -> Iterator[pl.DataFrame]:
+    """A table that may be large, in parts of whole row groups: a group split over two parts would be decoded twice."""
+    columns = [name for name in STORED["tokens"].columns if projection.has(name) or name == "seq"]
     rows = pl.scan_parquet(path, glob=False)
     for begin, count in _row_groups(path, _SLICE):
         part = rows.slice(begin, count)
-        if want.where is not None:
-            wanted = want.rows(_timed(part.select(sorted(FRAME_KEYS)).collect()))
+        if projection.where is not None:
+            wanted = projection.rows(_timed(part.select(sorted(FRAME_KEYS)).collect()))
             if wanted is not None and not wanted.any():
                 continue
         yield _timed(part.select(columns).collect())
 
 
-def _report_slices(path: Path, want: Want) -> Iterator[pl.DataFrame]:
+def _report_slices(path: Path, projection: Projection) -> Iterator[pl.DataFrame]:
     """Reports in parts, so that the first are written while the next are read."""
     for rows in _row_groups(path, REPORT_ROWS):
-        yield from _as_one(_reports(path, want, rows))
+        yield from _as_one(_reports(path, projection, rows))
 
 
 def _row_groups(path: Path, limit: int) -> Iterator[tuple[int, int]]:
@@ -85,7 +85,7 @@ def frames(run: RunDir, segment: int) -> Iterator[Block]:
     path = run.parquet / "rest" / f"{segment:06d}.parquet"
     if path.exists():
         for rows in pl.read_parquet(path, glob=False).iter_slices(_ROWS):
-            yield Block.of(
+            yield Block.from_bodies(
                 encode(Stamped(seq, time, producer, msgspec.Raw(body)))
                 for seq, time, producer, body in rows.select("seq", "hub_time", "producer", "body").iter_rows()
             )
@@ -96,22 +96,22 @@ def _timed(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(times(name, rows[name].to_numpy()) for name in moments)
 
 
-def _same(stored: str) -> Callable[[Path, Want], list[pl.DataFrame]]:
-    def made(path: Path, want: Want) -> list[pl.DataFrame]:  # noqa: ARG001 - these tables are small
+def _same(stored: str) -> Callable[[Path, Projection], list[pl.DataFrame]]:
+    def made(path: Path, projection: Projection) -> list[pl.DataFrame]:  # noqa: ARG001 - these tables are small
         return [_timed(pl.read_parquet(path, glob=False, columns=list(STORED[stored].columns)))]
 
     return made
 
 
-def _reports(path: Path, want: Want, rows: tuple[int, int | None] = (0, None)) -> list[pl.DataFrame]:
+def _reports(path: Path, projection: Projection, rows: tuple[int, int | None] = (0, None)) -> list[pl.DataFrame]:
     found = []
-    for sheet in read_wide.sheets(path, columns=want.columns, rows=rows):
+    for sheet in read_wide.sheets(path, columns=projection.columns, rows=rows):
         values = [column for name, column in sheet.values.items() if name not in KEYS]
         found.append(_timed(sheet.keys.select(KEYS)).with_columns(values))
     return found
 
 
-def _numbers(path: Path, want: Want) -> list[pl.DataFrame]:  # noqa: ARG001 - these are few
+def _numbers(path: Path, projection: Projection) -> list[pl.DataFrame]:  # noqa: ARG001 - these are few
     rows = read_long.read(path, KEYS)
     keys = {name: read_long.array(rows, name) for name in ("seq", "step", "time", "version")}
     producer = pl.Series("producer", rows.column("producer"))
@@ -131,20 +131,20 @@ def _numbers(path: Path, want: Want) -> list[pl.DataFrame]:  # noqa: ARG001 - th
     return parts
 
 
-def _fixes(path: Path, want: Want) -> list[pl.DataFrame]:  # noqa: ARG001 - this table is small
+def _fixes(path: Path, projection: Projection) -> list[pl.DataFrame]:  # noqa: ARG001 - this table is small
     rows = pl.read_parquet(path, glob=False)
-    # The table's words are those of the engine's report; those of the whole fix stand beside them here.
+    # The stored table has the engine's own `how` and `detail`; the compacted one has those of the whole fix as well.
     reported = rows.drop("how", "detail").rename({"engine_how": "how", "engine_detail": "detail"})
     return [_timed(reported).select(list(STORED["fixes"].columns))]
 
 
-def _sequences(path: Path, want: Want) -> list[pl.DataFrame]:
+def _sequences(path: Path, projection: Projection) -> list[pl.DataFrame]:
     rows = pl.scan_parquet(path, glob=False)
-    rows = rows if want.has("text") else rows.with_columns(pl.lit(None, pl.String()).alias("piece"))
+    rows = rows if projection.has("text") else rows.with_columns(pl.lit(None, pl.String()).alias("piece"))
     return [sequences(_timed(rows.collect()))]
 
 
-_FROM: Final[dict[str, dict[str, Callable[[Path, Want], list[pl.DataFrame]]]]] = {
+_FROM: Final[dict[str, dict[str, Callable[[Path, Projection], list[pl.DataFrame]]]]] = {
     "reports": {"reports": _reports, "metrics": _numbers},
     "events": {"events": _same("events")},
     "spans": {"spans": _same("spans")},
@@ -152,6 +152,6 @@ _FROM: Final[dict[str, dict[str, Callable[[Path, Want], list[pl.DataFrame]]]]] =
     "tokens": {"tokens": _same("tokens")},
     "sequences": {"tokens": _sequences},
 }
-"""By stored table, the compacted ones that it is made of."""
+"""By stored table, the compacted tables that it is made from."""
 _IN_PARTS: Final = {"tokens": _slices, "reports": _report_slices}
-"""Stored tables that may be large, and are in parts where the compacted one of that name is all they are made of."""
+"""Stored tables that may be large: read in parts if the compacted table of that name is their only source."""

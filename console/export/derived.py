@@ -1,4 +1,4 @@
-"""Tables that take more than one frame a row: steps put together, weight syncs by phase, commands to their end."""
+"""Tables whose rows need several frames: trainer steps, weight syncs by phase, commands with their result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 
 from console.export.metric_rows import KEYS
 from console.export.polars_columns import schema
-from console.export.projection import EVERYTHING, Want
+from console.export.projection import EVERYTHING, Projection
 from console.export.schema import STORED, TABLES
 from console.recorded.compaction.read_wide import nulls
 from driftline.frames import TERMINAL
@@ -20,7 +20,7 @@ _PHASES: Final = ("pause", "load", "verify", "reset", "resume", "total")
 
 
 class OutOfOrderError(ValueError):
-    """Reports that are not one a step, ascending, under names known from the start: they must be put together."""
+    """The reports are not one a step, ascending, with names known from the start: they must be merged."""
 
 
 def metric_names(frame: pl.DataFrame) -> list[str]:
@@ -29,23 +29,25 @@ def metric_names(frame: pl.DataFrame) -> list[str]:
     return [*known, *sorted(name for name in frame.columns if name not in known and name not in KEYS)]
 
 
-def conform(frame: pl.DataFrame, names: Iterable[str], want: Want = EVERYTHING) -> pl.DataFrame:
-    """Reports under exactly these columns; null where there is no value, and of no type where none is wanted."""
+def conform(frame: pl.DataFrame, names: Iterable[str], projection: Projection = EVERYTHING) -> pl.DataFrame:
+    """Reports with exactly these columns; null where there is no value, of type Null where none is wanted."""
     kinds = schema(TABLES["metrics"].columns)
-    told = {column.name: column for column in frame.get_columns() if column.dtype != pl.Null()}
-    # Columns are taken as they are: a query of Polars' for each part would wait for threads that are writing the last.
+    present = {column.name: column for column in frame.get_columns() if column.dtype != pl.Null()}
+    # Columns are used directly: a Polars query for each part would wait for the threads that write the part before.
     return pl.DataFrame(
         {
-            name: told[name]
-            if name in told
-            else nulls(name, kinds.get(name, pl.Float64()) if want.has(name) else pl.Null(), frame.height)
+            name: present[name]
+            if name in present
+            else nulls(name, kinds.get(name, pl.Float64()) if projection.has(name) else pl.Null(), frame.height)
             for name in names
         }
     )
 
 
-def in_order(parts: Iterable[pl.DataFrame], names: list[str], want: Want = EVERYTHING) -> Iterator[pl.DataFrame]:
-    """The reports as they come, where they are one a step and ascending. Raises OutOfOrderError where not."""
+def in_order(
+    parts: Iterable[pl.DataFrame], names: list[str], projection: Projection = EVERYTHING
+) -> Iterator[pl.DataFrame]:
+    """The reports as they come, if they are one a step and ascending. Raises OutOfOrderError if not."""
     allowed = {*names, *KEYS}
     last = None
     for part in parts:
@@ -53,34 +55,34 @@ def in_order(parts: Iterable[pl.DataFrame], names: list[str], want: Want = EVERY
         if not allowed.issuperset(part.columns) or not _rising(steps, last):
             raise OutOfOrderError
         last = int(steps[-1]) if len(steps) else last
-        yield conform(part, names, want)
+        yield conform(part, names, projection)
 
 
 def merged(reports: pl.DataFrame) -> pl.DataFrame:
     """One row a trainer step, ascending, of all the reports of a run.
 
-    Frames of the same step are put together, a later value of the same name winning. Where a producer comes back to
-    a step before its newest and says again what it has said, its run was resumed from a checkpoint: from there on
-    what it said of a step before is dropped as a whole, so that no row mixes two lives of the run. (A number that
-    only comes late, under a name the step does not have yet, is added to its row.)
+    Frames of the same step are merged; the later value of a name wins. Where a producer returns to a step before its
+    newest and sends a name again, its run was resumed from a checkpoint: from there on its earlier reports of that step
+    are dropped as a whole, so that no row mixes two lives of the run. (A late number under a name that the step does
+    not have yet is added to its row.)
     """
     names = metric_names(reports)
     steps = reports["step"].to_numpy()
     if not len(steps) or _rising(steps, None):
         return conform(reports, names)
     own = [name for name in reports.columns if name not in KEYS]
-    # Names of producers could be a pattern to Polars, or one of those here.
+    # A producer's name could be a pattern to Polars, or equal a name used here.
     values = [f"value/{at}" for at in range(len(own))]
     reports = reports.select(KEYS).with_columns(
         reports[name].alias(alias) for name, alias in zip(own, values, strict=True)
     )
-    said = ("step", "producer")
+    source = ("step", "producer")
     kept = (
         reports.with_columns(pl.Series("_life", _lives(reports, values)))
-        .filter(pl.col("_life") == pl.col("_life").last().over(said))
-        .with_columns(pl.col("seq").max().over(said).alias("_spoke"))
-        # The producer that spoke last of a step stands last, so its time and version win.
-        .sort("step", "_spoke", "seq")
+        .filter(pl.col("_life") == pl.col("_life").last().over(source))
+        .with_columns(pl.col("seq").max().over(source).alias("_last_seq"))
+        # The producer that reported a step last comes last, so its time and version win.
+        .sort("step", "_last_seq", "seq")
     )
     whole = kept.group_by("step", maintain_order=True).agg(
         pl.col("time").last(), pl.col("version").last(), *(pl.col(name).drop_nulls().last() for name in values)
@@ -105,17 +107,17 @@ def _lives(reports: pl.DataFrame, values: list[str]) -> list[int]:
     bits = [int.from_bytes(row.tobytes(), "big") for row in sets]
     newest: dict[str, int] = {}
     life: dict[str, int] = {}
-    said: dict[tuple[str, int], tuple[int, int]] = {}
+    reported: dict[tuple[str, int], tuple[int, int]] = {}
     lives = []
     for producer, step, at in zip(reports["producer"], reports["step"], which.ravel().tolist(), strict=True):
         keys = bits[at]
-        before = said.get((producer, step))
+        before = reported.get((producer, step))
         if step < newest.get(producer, step) and before is not None and keys & before[1]:
             life[producer] = life.get(producer, 0) + 1
             newest[producer] = step
         newest[producer] = max(step, newest.get(producer, step))
         now = life.get(producer, 0)
-        said[producer, step] = (now, keys | before[1] if before is not None and before[0] == now else keys)
+        reported[producer, step] = (now, keys | before[1] if before is not None and before[0] == now else keys)
         lives.append(now)
     return lives
 
@@ -123,21 +125,21 @@ def _lives(reports: pl.DataFrame, values: list[str]) -> list[int]:
 def syncs(spans: pl.DataFrame) -> pl.DataFrame:
     """One row for each weight sync of each engine: seconds of every phase (null where it was not reported).
 
-    A trainer that was started again counts its syncs from one: where an engine tells a phase of a name anew, it is
-    another sync, as in `console.store.syncs`. A span that is told again as it was, after a crash of the hub, is one.
+    A trainer that was started again counts its syncs from one: where an engine reports a phase of the same sync
+    again, it is another sync, as in `console.store.syncs`. An equal span, sent again after a crash of the hub, is not.
     """
 
     def phase(name: str) -> pl.Expr:
-        of = pl.col("phase") == name
-        return pl.when(of.any()).then(pl.col("seconds").filter(of).sum()).alias(f"{name}_s")
+        matches = pl.col("phase") == name
+        return pl.when(matches.any()).then(pl.col("seconds").filter(matches).sum()).alias(f"{name}_s")
 
     def result(name: str) -> pl.Expr:
         return pl.col("result").filter(pl.col("phase") == name).last().fill_null("")
 
-    told = spans.sort("seq").unique(["sync", "engine", "phase", "start"], keep="first", maintain_order=True)
+    phases = spans.sort("seq").unique(["sync", "engine", "phase", "start"], keep="first", maintain_order=True)
     again = pl.int_range(pl.len()).over("sync", "engine", "phase")
-    told = told.with_columns(again.alias("life")).with_columns(pl.col("life").cum_max().over("sync", "engine"))
-    rows = told.group_by("sync", "engine", "life", maintain_order=True).agg(
+    phases = phases.with_columns(again.alias("life")).with_columns(pl.col("life").cum_max().over("sync", "engine"))
+    rows = phases.group_by("sync", "engine", "life", maintain_order=True).agg(
         pl.col("step").last(),
         pl.col("start").min(),
         pl.col("version_before").first(),
@@ -155,7 +157,7 @@ def syncs(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def commands(orders: pl.DataFrame) -> pl.DataFrame:
-    """One row for each command: who gave it, how far it has come ("given" before any answer), how long it took."""
+    """One row for each command: its issuer, its state ("given" before any answer), its duration."""
     given = pl.col("verb").is_not_null()
     answer = pl.col("state").drop_nulls().last()
     rows = (

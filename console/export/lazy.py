@@ -10,15 +10,15 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from console.export.derived import OutOfOrderError
-from console.export.plan import Ask, answer
+from console.export.plan import TableRequest, open_table
 from console.export.polars_columns import picked
-from console.export.projection import Want, of
+from console.export.projection import Projection, projection_for
 from console.export.schema import TABLES
 from console.export.source import Source
 
 _SELECT: Final = re.compile(r"\s*\(*\s*(select|with)\b", re.IGNORECASE)
 _RELATION: Final = re.compile(r"relation '([^']*)' was not found")
-_NOTHING: Final = Want(frozenset())
+_NOTHING: Final = Projection(frozenset())
 
 
 class QueryError(ValueError):
@@ -26,9 +26,9 @@ class QueryError(ValueError):
 
 
 def scan(source: Source, table: str) -> pl.LazyFrame:
-    """A table as a LazyFrame, read anew each time that it is collected. Raises AskError.
+    """A table as a LazyFrame, read anew each time that it is collected. Raises TableRequestError.
 
-    `metrics` is looked through first, for the names that it has; one that cannot be streamed is held in memory.
+    `metrics` is scanned first, for its names; if it cannot be streamed it is held in memory.
     """
     if table == "metrics" and not _in_order(source):
         return _whole(source, table)
@@ -46,34 +46,34 @@ def query(source: Source, sql: str) -> pl.DataFrame:
     tables = {table: _streamed(source, table, reading) for table in named}
     try:
         found = _execute(tables, sql)
-        # What had enough of `metrics` before its end cannot know of a step that is told anew, or of a name, behind it.
+        # A reader that stopped before the end of `metrics` may have missed a step reported again, or a name, behind it.
         if "metrics" not in tables or reading.ended or _in_order(source):
             return found
     except (pl.exceptions.PolarsError, OutOfOrderError) as error:
-        # Which columns `metrics` has is taken from its beginning; another may come later.
+        # The columns of `metrics` are taken from its beginning; others may come later.
         late = "metrics" in tables and _no_column(error)
         if isinstance(error, pl.exceptions.PolarsError) and not reading.disorder and not late:
-            raise _said(error) from error
+            raise _query_error(error) from error
     try:
         return _execute(tables | {"metrics": _whole(source, "metrics")}, sql)
     except pl.exceptions.PolarsError as error:
-        raise _said(error) from error
+        raise _query_error(error) from error
 
 
 class _Reading:
-    """What the streams of a query's open tables have come upon."""
+    """Observations of the streams of a query's open tables."""
 
     def __init__(self) -> None:
         self.disorder = False
-        """One cannot be streamed. Polars may make an error of its own of it."""
+        """A stream was out of order. Polars may wrap that in an error of its own."""
         self.ended = False
-        """One was read to its end, in order."""
+        """A stream was read to its end, in order."""
 
 
 def _in_order(source: Source) -> bool:
-    """Whether the `metrics` can be streamed, which takes all of them to tell."""
+    """Whether `metrics` can be streamed; reads all of it."""
     try:
-        for _ in answer(source, Ask(table="metrics"), want=_NOTHING).parts:
+        for _ in open_table(source, TableRequest(table="metrics"), projection=_NOTHING).parts:
             pass
     except OutOfOrderError:
         return False
@@ -90,14 +90,14 @@ def _execute(tables: dict[str, pl.LazyFrame], sql: str) -> pl.DataFrame:
 
 
 def _whole(source: Source, table: str) -> pl.LazyFrame:
-    return answer(source, Ask(table=table), stream=False).collect().lazy()
+    return open_table(source, TableRequest(table=table), stream=False).collect().lazy()
 
 
 def _streamed(source: Source, table: str, reading: _Reading) -> pl.LazyFrame:
-    """A table that is read when it is collected, with what Polars pushes down; `reading` is told what became of it."""
+    """A table that is read when it is collected, with pushed-down columns and filters; sets `reading`."""
     if table != TABLES[table].source and not TABLES[table].open:
-        return _whole(source, table)  # its rows are put together from all frames
-    schema = answer(source, Ask(table=table), want=_NOTHING).schema
+        return _whole(source, table)  # its rows are merged from all frames
+    schema = open_table(source, TableRequest(table=table), projection=_NOTHING).schema
 
     def read(
         with_columns: list[str] | None,
@@ -106,13 +106,13 @@ def _streamed(source: Source, table: str, reading: _Reading) -> pl.LazyFrame:
         batch_size: int | None,  # noqa: ARG001 - a hint
     ) -> Iterator[pl.DataFrame]:
         columns = list(schema) if with_columns is None else with_columns
-        want = of(columns, predicate)
+        projection = projection_for(columns, predicate)
         if n_rows is not None:
-            # It counts rows of the table, not of the answer: what the predicate leaves out counts as well.
-            want = want._replace(where=None)
-        needed = [name for name in schema if want.has(name)]
+            # It counts rows of the table, not of the answer: rows that the predicate drops count as well.
+            projection = projection._replace(where=None)
+        needed = [name for name in schema if projection.has(name)]
         try:
-            for part in answer(source, Ask(table=table), want=want).parts:
+            for part in open_table(source, TableRequest(table=table), projection=projection).parts:
                 kept = picked(part, needed)
                 if n_rows is not None:
                     kept = kept.head(n_rows)
@@ -120,7 +120,7 @@ def _streamed(source: Source, table: str, reading: _Reading) -> pl.LazyFrame:
                 kept = kept if predicate is None else kept.filter(predicate)
                 yield picked(kept, columns)
                 if n_rows == 0 and not TABLES[table].open:
-                    return  # of an open table the names that come later are told all the same
+                    return  # an open table is read on, because names may come later
         except OutOfOrderError:
             reading.disorder = True
             raise
@@ -129,10 +129,10 @@ def _streamed(source: Source, table: str, reading: _Reading) -> pl.LazyFrame:
     return register_io_source(read, schema=schema)
 
 
-def _said(error: pl.exceptions.PolarsError) -> QueryError:
-    """What is wrong with a query, in a sentence."""
+def _query_error(error: pl.exceptions.PolarsError) -> QueryError:
+    """The error of a query as one sentence."""
     if isinstance(error, pl.exceptions.ColumnNotFoundError):
-        # Polars goes on to print its plan. A name with a slash needs quotes, or SQL divides.
+        # The further lines are the plan. A name with a slash needs quotes, or SQL divides.
         return QueryError(f'{_first_line(error)} (quote names with a slash: "reward/mean")')
     if isinstance(error, pl.exceptions.SQLInterfaceError):
         if found := _RELATION.search(str(error)):

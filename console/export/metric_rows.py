@@ -1,4 +1,4 @@
-"""Metrics frames into the stored table `reports`: as arrays where many are alike, by the decoder where not."""
+"""Metrics frames into the stored table `reports`: as arrays where many have one layout, else frame by frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from console.export.polars_columns import schema, series, stacked, times
-from console.export.projection import EVERYTHING, Want
+from console.export.projection import EVERYTHING, Projection
 from console.export.schema import STORED
 from console.recorded.blocks import Block, Rows, decoder
 from console.recorded.compaction.read_wide import nulls
@@ -26,10 +26,10 @@ _ROOM: Final = 49_152
 
 
 class Reports:
-    """Collects Metrics frames and gives them as the stored table `reports`."""
+    """Collects Metrics frames and builds the stored table `reports`."""
 
-    def __init__(self, want: Want = EVERYTHING) -> None:
-        self._want = want
+    def __init__(self, projection: Projection = EVERYTHING) -> None:
+        self._projection = projection
         self._layouts = Layouts()
         self._sheets: dict[Layout, _Sheet] = {}
         self._singles: list[bytes] = []
@@ -38,17 +38,17 @@ class Reports:
     def rows(self) -> int:
         return sum(len(sheet) for sheet in self._sheets.values()) + len(self._singles)
 
-    def take(self, block: Block) -> None:
-        """Take over the Metrics frames of a block; what is no such frame is left out."""
+    def add(self, block: Block) -> None:
+        """Add the Metrics frames of a block; other frames are left out."""
         found, left = self._layouts.sort(block)
         for alike in found:
             if alike.layout not in self._sheets:
-                self._sheets[alike.layout] = _Sheet(alike.layout, self._want)
+                self._sheets[alike.layout] = _Sheet(alike.layout, self._projection)
             self._sheets[alike.layout].add(alike.rows)
         self._singles += block.bodies(left)
 
     def frame(self) -> pl.DataFrame:
-        """What was taken since the last time, in the order of the frames' numbers."""
+        """The rows added since the last call, in the order of the frames' numbers."""
         parts = [sheet.frame() for sheet in self._sheets.values() if len(sheet)] + _singly(self._singles)
         self._singles = []
         if not parts:
@@ -59,14 +59,14 @@ class Reports:
 class _Sheet:
     """Numbers of frames of one layout, a row of memory for each name.
 
-    The memory goes with the batch that is made of it, for Polars takes arrays over without a copy.
+    The memory belongs to the batch that is made of it: Polars uses the arrays without a copy.
     """
 
-    def __init__(self, layout: Layout, want: Want) -> None:
+    def __init__(self, layout: Layout, projection: Projection) -> None:
         self._layout = layout
         # The keys win: a trainer's own metric of such a name cannot take their place.
         self._names = [name for name in layout.values if name not in KEYS]
-        self._places = {name: at for at, name in enumerate(filter(want.has, self._names), 1)}
+        self._places = {name: at for at, name in enumerate(filter(projection.has, self._names), 1)}
         self._numbers = [layout.time, *(layout.values[name] for name in self._places)]
         self._ints = [layout.seq, layout.step, layout.version]
         self._clear()
@@ -80,17 +80,17 @@ class _Sheet:
         self._real: npt.NDArray[np.float64] = np.empty((len(self._numbers), _ROOM))
 
     def add(self, rows: Rows) -> None:
-        """Cut the numbers out of frames of this layout."""
+        """Copy the numbers from frames of this layout."""
         end = self._n + len(rows)
         if end > self._whole.shape[1]:
             self._whole, self._real = _wider(self._whole, self._n, end), _wider(self._real, self._n, end)
         for array, numbers in ((self._whole, self._ints), (self._real, self._numbers)):
             for at, number in enumerate(numbers):
-                array[at, self._n : end] = number.of(rows)
+                array[at, self._n : end] = number.column(rows)
         self._n = end
 
     def frame(self) -> pl.DataFrame:
-        """What was added since the last time."""
+        """The rows added since the last call."""
         n, real = self._n, self._real
         seq, step, version = self._whole[:, :n]
         self._clear()

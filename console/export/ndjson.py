@@ -21,10 +21,10 @@ def lines(part: pl.DataFrame) -> bytes:
                 words[at][column.name] = _word(column[at])
     if not words:
         return made.getvalue()
-    told = made.getvalue().split(b"\n")
+    rows = made.getvalue().split(b"\n")
     for at, values in words.items():
-        told[at] = msgspec.json.encode(msgspec.json.decode(told[at]) | values)
-    return b"\n".join(told)
+        rows[at] = msgspec.json.encode(msgspec.json.decode(rows[at]) | values)
+    return b"\n".join(rows)
 
 
 def _word(value: float) -> str:

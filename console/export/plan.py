@@ -1,4 +1,4 @@
-"""What is asked of a table (columns, steps, times), checked, and the table as a stream of parts that answers it."""
+"""A checked request for a table (columns, steps, times), and its result as a stream of parts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import polars as pl
 
 from console.export import derived
 from console.export.polars_columns import DTYPES, picked, schema, stacked
-from console.export.projection import Want
-from console.export.projection import of as want_of
+from console.export.projection import Projection, projection_for
 from console.export.schema import LATEST, TABLES, Column, Table
 from console.export.source import Source
 from driftline.catalog.metrics import resolve
@@ -20,12 +19,12 @@ from driftline.catalog.metrics import resolve
 Parts = Iterator[pl.DataFrame]
 
 
-class AskError(ValueError):
-    """Something was asked of a table that it does not have; the message is a sentence."""
+class TableRequestError(ValueError):
+    """A request for a table or column that does not exist; the message is a sentence."""
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a table: `columns` (all if empty), steps `steps[0]` to `steps[1]` and Unix times `since` to `until`.
+class TableRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a table: `columns` (all if empty), steps `steps[0]` to `steps[1]` and Unix times `since` to `until`.
 
     Both ends are included; None leaves an end open. `long` turns `metrics` into rows of step, time, version,
     metric, value.
@@ -46,13 +45,15 @@ LONG: Final = {
 _WHEN: Final = {"syncs": "start", "spans": "start"}
 
 
-class Answer:
-    """A table as it was asked for: `columns` in order, and `parts`, which can be taken once.
+class TableResult:
+    """A requested table: `columns` in order, and `parts`, which can be iterated once.
 
     `again` makes the parts anew where a stream turned out not to be possible (`OutOfOrderError` was raised).
     """
 
-    def __init__(self, columns: dict[str, Column], parts: Parts, again: Callable[[], Answer] | None = None) -> None:
+    def __init__(
+        self, columns: dict[str, Column], parts: Parts, again: Callable[[], TableResult] | None = None
+    ) -> None:
         self.columns = columns
         self.parts = parts
         self.again = again
@@ -71,59 +72,63 @@ class Answer:
         return pl.concat(found) if found else pl.DataFrame(schema=self.schema)
 
 
-def answer(source: Source, ask: Ask, *, stream: bool = True, want: Want | None = None) -> Answer:
-    """The table that is asked for. Raises AskError. `want` is what else is known of what will be used of the table.
+def open_table(
+    source: Source, request: TableRequest, *, stream: bool = True, projection: Projection | None = None
+) -> TableResult:
+    """The requested table. Raises TableRequestError. `projection`: the part of it that the caller will use, if known.
 
-    With `stream` the `metrics` are given out while they are read, which works as long as they come one report a
-    step, in order, under names known from the first part; the other tables of single frames always stream.
+    With `stream` the parts of `metrics` come while they are read, which works as long as there is one report a
+    step, in order, with names known from the first part; the other tables of single frames always stream.
     """
-    table = TABLES.get(ask.table)
+    table = TABLES.get(request.table)
     if table is None:
-        raise AskError(f"unknown table '{ask.table}'; allowed: {', '.join(TABLES)}")
-    if ask.long and ask.table != "metrics":
-        raise AskError(f"only the table metrics has a long form, not {ask.table}")
-    where = _where(ask, table)
+        raise TableRequestError(f"unknown table '{request.table}'; allowed: {', '.join(TABLES)}")
+    if request.long and request.table != "metrics":
+        raise TableRequestError(f"only the table metrics has a long form, not {request.table}")
+    where = _where(request, table)
     synthetic = source.synthetic()
-    if want is None:
-        want = _wanted(ask, where)
-    if ask.table == "metrics":
-        made = _metrics(source, want, stream=stream)
-    elif table.rows is not None or ask.table == table.source:
-        made = Answer(dict(table.columns), _filled(source.parts(table.source, want), table))
+    if projection is None:
+        projection = _projection(request, where)
+    if request.table == "metrics":
+        made = _metrics(source, projection, stream=stream)
+    elif table.rows is not None or request.table == table.source:
+        made = TableResult(dict(table.columns), _with_all_columns(source.parts(table.source, projection), table))
     else:
-        put_together = {"syncs": derived.syncs, "commands": derived.commands}[ask.table]
-        made = Answer(dict(table.columns), iter([put_together(_all(source, table.source))]))
-    again = (lambda: answer(source, ask, stream=False)) if made.again is not None else None
-    return _cut(made, ask, where, synthetic=synthetic, again=again)
+        put_together = {"syncs": derived.syncs, "commands": derived.commands}[request.table]
+        made = TableResult(dict(table.columns), iter([put_together(_all(source, table.source))]))
+    again = (lambda: open_table(source, request, stream=False)) if made.again is not None else None
+    return _cut(made, request, where, synthetic=synthetic, again=again)
 
 
-def _wanted(ask: Ask, where: pl.Expr | None) -> Want:
-    """What of the stored table follows from what is asked for."""
-    if not ask.columns or ask.long:
-        return want_of(None, where)
-    return want_of([resolve(name) for name in ask.columns] if ask.table == "metrics" else list(ask.columns), where)
+def _projection(request: TableRequest, where: pl.Expr | None) -> Projection:
+    """The projection of the stored table that the request needs."""
+    if not request.columns or request.long:
+        return projection_for(None, where)
+    return projection_for(
+        [resolve(name) for name in request.columns] if request.table == "metrics" else list(request.columns), where
+    )
 
 
-def _filled(parts: Parts, table: Table) -> Parts:
-    """Parts with all columns of their table, null where nobody wanted the values."""
+def _with_all_columns(parts: Parts, table: Table) -> Parts:
+    """Parts with all columns of their table, null where the values were not read."""
     kinds = schema(table.columns)
     for part in parts:
         missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in kinds.items() if name not in part.columns]
         yield part.with_columns(missing).select(list(kinds)) if missing else part
 
 
-def _metrics(source: Source, want: Want, *, stream: bool) -> Answer:
+def _metrics(source: Source, projection: Projection, *, stream: bool) -> TableResult:
     if not stream:
-        # All of it: which reports are of a life that was taken back shows in what else was told of their steps.
+        # All of it: whether a report was taken back by a resume shows only in the other reports of its step.
         whole = derived.merged(_all(source, "reports"))
-        return Answer(_named(whole.columns), iter([whole]))
-    parts = source.parts("reports", want)
+        return TableResult(_named(whole.columns), iter([whole]))
+    parts = source.parts("reports", projection)
     first = next(parts, None)
     if first is None:
-        return Answer(dict(TABLES["metrics"].columns), iter(()))
+        return TableResult(dict(TABLES["metrics"].columns), iter(()))
     names = derived.metric_names(first)
-    streamed = derived.in_order(chain([first], parts), names, want)
-    return Answer(_named(names), streamed, again=lambda: _metrics(source, want, stream=False))
+    streamed = derived.in_order(chain([first], parts), names, projection)
+    return TableResult(_named(names), streamed, again=lambda: _metrics(source, projection, stream=False))
 
 
 def _named(names: Iterable[str]) -> dict[str, Column]:
@@ -135,60 +140,69 @@ def _all(source: Source, stored: str) -> pl.DataFrame:
     return stacked(parts) if parts else derived.empty(stored)
 
 
-def _where(ask: Ask, table: Table) -> pl.Expr | None:
+def _where(request: TableRequest, table: Table) -> pl.Expr | None:
     conditions: list[pl.Expr] = []
-    low, high = ask.steps
+    low, high = request.steps
     if low is not None or high is not None:
         if "step" not in table.columns:
-            raise AskError(f"the table {ask.table} has no steps; take a time range with --since and --until")
+            raise TableRequestError(
+                f"the table {request.table} has no steps; take a time range with --since and --until"
+            )
         conditions += [] if low is None else [pl.col("step") >= low]
         conditions += [] if high is None else [pl.col("step") <= high]
-    when = pl.col(_WHEN.get(ask.table, "time"))
-    for moment, above in ((ask.since, True), (ask.until, False)):
+    when = pl.col(_WHEN.get(request.table, "time"))
+    for moment, above in ((request.since, True), (request.until, False)):
         if moment is not None:
             if not abs(moment) < LATEST:
-                raise AskError(f"{moment} is no time: Unix seconds before the year 10000 are asked for")
+                raise TableRequestError(f"{moment} is not a time: Unix seconds before the year 10000 are needed")
             limit = pl.lit(round(moment * 1e6)).cast(DTYPES["time"])
             conditions.append(when >= limit if above else when <= limit)
     return pl.all_horizontal(conditions) if conditions else None
 
 
 def _cut(
-    made: Answer, ask: Ask, where: pl.Expr | None, *, synthetic: bool, again: Callable[[], Answer] | None
-) -> Answer:
+    made: TableResult,
+    request: TableRequest,
+    where: pl.Expr | None,
+    *,
+    synthetic: bool,
+    again: Callable[[], TableResult] | None,
+) -> TableResult:
     """Rows, form and columns as asked, and the label of a synthetic run."""
     columns = dict(made.columns)
-    if ask.long:
+    if request.long:
         columns = dict(LONG)
     if synthetic and "synthetic" not in columns:
         columns["synthetic"] = Column("bool")
-    names = _chosen(ask, columns, made)
+    names = _chosen(request, columns, made)
     if synthetic and "synthetic" not in names:
         names.append("synthetic")
 
     def parts() -> Parts:
         for part in made.parts:
             kept = part if where is None else part.filter(where)
-            if ask.long:
-                kept = _long(kept, ask.columns)
+            if request.long:
+                kept = _long(kept, request.columns)
             if synthetic and "synthetic" not in kept.columns:
                 kept = kept.with_columns(pl.lit(True).alias("synthetic"))
             yield kept if kept.columns == names else picked(kept, names)
 
-    return Answer({name: columns[name] for name in names}, parts(), again)
+    return TableResult({name: columns[name] for name in names}, parts(), again)
 
 
-def _chosen(ask: Ask, columns: dict[str, Column], made: Answer) -> list[str]:
-    asked = [resolve(name) for name in ask.columns] if ask.table == "metrics" else list(ask.columns)
-    known = made.columns if ask.long else columns
+def _chosen(request: TableRequest, columns: dict[str, Column], made: TableResult) -> list[str]:
+    asked = [resolve(name) for name in request.columns] if request.table == "metrics" else list(request.columns)
+    known = made.columns if request.long else columns
     for name in asked:
         if name not in known:
-            raise AskError(f"the table {ask.table} has no column '{name}'; it has: {', '.join(known)}")
-    return list(columns) if ask.long or not asked else list(dict.fromkeys(asked))
+            raise TableRequestError(f"the table {request.table} has no column '{name}'; it has: {', '.join(known)}")
+    return list(columns) if request.long or not asked else list(dict.fromkeys(asked))
 
 
 def _long(part: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
     keys = ["step", "time", "version"]
     values = [resolve(name) for name in columns if name not in keys] or [c for c in part.columns if c not in keys]
-    told = [part.select(keys).with_columns(pl.lit(name).alias("metric"), part[name].alias("value")) for name in values]
-    return pl.concat(told).filter(pl.col("value").is_not_null()).sort("step", maintain_order=True)
+    melted = [
+        part.select(keys).with_columns(pl.lit(name).alias("metric"), part[name].alias("value")) for name in values
+    ]
+    return pl.concat(melted).filter(pl.col("value").is_not_null()).sort("step", maintain_order=True)

@@ -27,7 +27,7 @@ _INT64: Final = 2**63
 
 
 def schema(columns: Mapping[str, Column]) -> dict[str, pl.DataType]:
-    """Columns as Polars knows them."""
+    """Polars types of the columns."""
     return {name: DTYPES[column.kind] for name, column in columns.items()}
 
 
@@ -55,8 +55,8 @@ def stacked(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     found: dict[str, list[pl.Series | None]] = {}
     for at, part in enumerate(parts):
         for column in part.get_columns():
-            told = column.dtype != pl.Null()
-            found.setdefault(column.name, [None] * len(parts))[at] = column if told else None
+            present = column.dtype != pl.Null()
+            found.setdefault(column.name, [None] * len(parts))[at] = column if present else None
     whole = {}
     for name, columns in found.items():
         dtype = next((column.dtype for column in columns if column is not None), pl.Null())
@@ -66,7 +66,7 @@ def stacked(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def times(name: str, seconds: npt.NDArray[np.float64]) -> pl.Series:
-    """Unix seconds as a column of times, to the nearest microsecond; null where they are no date."""
+    """Unix seconds as a column of times, to the nearest microsecond; null where they are not a date."""
     # Rounded, not truncated: a double holds a present-day time to a quarter of a microsecond.
     bad = ~(np.abs(seconds) < LATEST)
     micros = np.rint(np.where(bad, 0.0, seconds) * _MICROSECONDS).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What of a stored table is wanted: a hint that spares a reader work, never what a table is cut with."""
+"""The part of a stored table that is wanted: a hint that saves a reader work; the result is still filtered."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy.typing as npt
 import polars as pl
 
 KEYS: Final = frozenset({"seq", "step", "version", "time"})
-"""Columns that are one value a frame and cost next to nothing to look at."""
+"""Columns with one value a frame, which cost next to nothing to read."""
 
 
-class Want(NamedTuple):
-    """Columns and rows that somebody asks for.
+class Projection(NamedTuple):
+    """Columns and rows that a caller asks for.
 
     A reader may leave the other `columns` (None: none) without values, and rows out for which `where`, an expression
-    of KEYS, does not hold, where that saves more than it costs; so whoever asks still has to filter and to choose.
-    `reports` has all its columns in any case, those that are not wanted without values and of no type, because which
-    there are is a part of the answer.
+    of KEYS, does not hold, where that saves more than it costs; so the caller still has to filter and to select.
+    `reports` has all its columns in any case, those that are not wanted without values and of no type, because their
+    names are a part of the answer.
     """
 
     columns: frozenset[str] | None = None
@@ -37,17 +37,17 @@ class Want(NamedTuple):
         return None if wanted.all() else wanted
 
 
-EVERYTHING: Final = Want()
+EVERYTHING: Final = Projection()
 
 
-def of(columns: list[str] | None, where: pl.Expr | None) -> Want:
-    """What Polars pushes down: the columns of the answer and a condition on its rows."""
+def projection_for(columns: list[str] | None, where: pl.Expr | None) -> Projection:
+    """The projection for columns and a row filter that Polars pushes down."""
     if columns is None:
-        return Want(None, only_keys(where))
+        return Projection(None, only_keys(where))
     needed = frozenset(columns) | frozenset(where.meta.root_names() if where is not None else ())
-    return Want(needed, only_keys(where))
+    return Projection(needed, only_keys(where))
 
 
 def only_keys(where: pl.Expr | None) -> pl.Expr | None:
-    """The condition, if it can be told from KEYS alone."""
+    """The condition, if it depends on KEYS alone, else None."""
     return where if where is not None and KEYS.issuperset(where.meta.root_names()) else None

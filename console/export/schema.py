@@ -1,7 +1,7 @@
-"""The tables of a run: their columns with kinds and units, in one place, and what makes a row of a frame. Pure.
+"""The tables of a run: their columns with kinds and units, in one place, and the functions from frame to rows. Pure.
 
 `STORED` are the tables that follow from single frames, row by row in the order of their numbers. `TABLES` are those
-that people ask for; most are stored ones as they are, and `metrics`, `syncs` and `commands` are put together from
+of the user; most are stored ones as they are, and `metrics`, `syncs` and `commands` are derived from
 them (`console.export.derived`). (What compaction keeps of a journal's segments is in
 `console.recorded.compaction.encode`: a layout from which all of these follow, read by `console.export.compacted`.)
 
@@ -39,11 +39,11 @@ Row = dict[str, Value]
 
 
 LATEST: Final = 253402300800.0
-"""Unix seconds of the year 10000, before which all times are, or they are told as null: nothing reads later dates."""
+"""Unix seconds of the year 10000; later times are exported as null, because no other program reads such dates."""
 
 
 class Column(msgspec.Struct, frozen=True):
-    """One column: what it holds and in which unit ("" where there is none)."""
+    """One column: its kind and its unit ("" for none)."""
 
     kind: Kind
     unit: str = ""
@@ -76,7 +76,7 @@ _TIMES: Final = frozenset(name for name, unit in _UNITS.items() if unit == "UTC"
 
 
 def _columns(struct: type[msgspec.Struct], leave_out: Iterable[str] = ()) -> dict[str, Column]:
-    """Columns for the fields of a frame; what is no number, bool or time is text."""
+    """Columns for the fields of a frame; any other type than number, bool or time is text."""
     kinds: dict[object, Kind] = {int: "int", float: "float", bool: "bool"}
     found = {}
     for field in msgspec.structs.fields(struct):
@@ -90,7 +90,7 @@ _SEQ: Final = {"seq": Column("int")}
 _STEP: Final = {"step": Column("int"), "time": Column("time", "UTC"), "version": Column("int")}
 _WHERE: Final = {**_SEQ, "step": Column("int"), "version": Column("int"), "time": Column("time", "UTC")}
 
-# `version` is -1 for steps of an imported log that does not say which weights they are of.
+# `version` is -1 for steps of an imported log without the version of the weights.
 _REPORTS: Final = {**_SEQ, "producer": Column("str"), **_STEP}
 _TOKENS: Final = {
     **_WHERE,

@@ -1,4 +1,4 @@
-"""Where a run's tables come from: its directory (journal and compacted Parquet), or its hub."""
+"""Sources of a run's tables: its directory (journal and compacted Parquet), or its hub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import polars as pl
 
 from console.export import compacted
 from console.export.build import batches
-from console.export.projection import EVERYTHING, Want
+from console.export.projection import EVERYTHING, Projection
 from console.export.schema import STORED
 from console.recorded import frames
 from console.recorded.blocks import Block, decoder, encode, run_segments, segment
@@ -21,8 +21,8 @@ from driftline.frames import DECODE_ERRORS, FrameError, RunState, Stamped
 from driftline.journal.records import Damage
 from driftline.rundir import RunDir, RunError
 
-_LOOK: Final = 4096
-"""Frames to look through for a first RunState: a trainer sends one when it starts."""
+_SEARCHED_FRAMES: Final = 4096
+"""Frames to search for a first RunState: a trainer sends one when it starts."""
 
 
 class SourceError(RuntimeError):
@@ -36,16 +36,16 @@ class Source(Protocol):
 
     @property
     def damage(self) -> Damage:
-        """What the last reading had to skip."""
+        """Damage that the last reading had to skip."""
 
-    def parts(self, stored: str, want: Want = EVERYTHING) -> Iterator[pl.DataFrame]:
-        """A stored table in parts of bounded size, in the order of the frames' numbers; `want` is a hint."""
+    def parts(self, stored: str, projection: Projection = EVERYTHING) -> Iterator[pl.DataFrame]:
+        """A stored table in parts of bounded size, in the order of the frames' numbers; `projection` is a hint."""
 
     def config_digest(self) -> str:
-        """Digest of the configuration as run, "" where nobody knows it."""
+        """Digest of the configuration as run, "" if it is unknown."""
 
     def synthetic(self) -> bool:
-        """Whether the run calls itself synthetic."""
+        """Whether the run is labelled as synthetic."""
 
 
 class Directory:
@@ -56,19 +56,19 @@ class Directory:
         self.id = run.id
         self.damage = Damage()
 
-    def parts(self, stored: str, want: Want = EVERYTHING) -> Iterator[pl.DataFrame]:
+    def parts(self, stored: str, projection: Projection = EVERYTHING) -> Iterator[pl.DataFrame]:
         self.damage = Damage()
         journal = []
         for number, path in run_segments(self.run):
             if path is not None:
                 journal.append(path)
             else:
-                yield from self._compacted(number, stored, want)
-        yield from batches(stored, self._blocks(journal), want=want)
+                yield from self._compacted(number, stored, projection)
+        yield from batches(stored, self._blocks(journal), projection=projection)
 
-    def _compacted(self, number: int, stored: str, want: Want) -> Iterator[pl.DataFrame]:
+    def _compacted(self, number: int, stored: str, projection: Projection) -> Iterator[pl.DataFrame]:
         try:
-            yield from compacted.parts(self.run, number, stored, want)
+            yield from compacted.parts(self.run, number, stored, projection)
         except frames.unreadable() as error:
             raise SourceError(frames.damaged(self.run, number)) from error
 
@@ -76,27 +76,29 @@ class Directory:
         try:
             return digest(self.run.config.read_text(encoding="utf-8"))
         except OSError:
-            return _first_state(self._look()).config_digest  # a run of somebody's own trainer, or an imported one
+            return _first_state(
+                self._search_frames()
+            ).config_digest  # a run of a user's own trainer, or an imported one
 
     def synthetic(self) -> bool:
         try:
             if self.run.connection().synthetic:
                 return True
         except RunError:
-            pass  # never had a hub, or the copy left the file out: the run's own word counts
-        return _first_state(self._look()).synthetic
+            pass  # never had a hub, or the copy left the file out: the run's own state counts
+        return _first_state(self._search_frames()).synthetic
 
     def _blocks(self, paths: list[Path]) -> Iterator[Block]:
         for path in paths:
             if path.exists():
                 yield from segment(path, self.damage)
                 continue
-            # Since it was listed: a hub deletes what is compacted.
+            # Deleted since it was listed: a hub deletes compacted segments.
             gone = frames.compacted(self.run, int(path.stem))
-            while some := list(islice(gone, _LOOK)):
-                yield Block.of(map(encode, some))
+            while some := list(islice(gone, _SEARCHED_FRAMES)):
+                yield Block.from_bodies(map(encode, some))
 
-    def _look(self) -> Iterator[Stamped]:
+    def _search_frames(self) -> Iterator[Stamped]:
         def blocks() -> Iterator[Block]:
             for number, path in run_segments(self.run):
                 yield from compacted.frames(self.run, number) if path is None else segment(path, Damage())
@@ -105,7 +107,7 @@ class Directory:
 
 
 class Hub:
-    """A live run as its hub tells it: every frame up to the head at the time of the first question."""
+    """A live run as its hub has it: every frame up to the head at the time of construction."""
 
     def __init__(self, client: Client, run_id: str) -> None:
         self.id = run_id
@@ -113,8 +115,8 @@ class Hub:
         self._client = client
         self._snapshot = client.snapshot()
 
-    def parts(self, stored: str, want: Want = EVERYTHING) -> Iterator[pl.DataFrame]:
-        yield from batches(stored, self._pages(tokens="t" in STORED[stored].tags), want=want)
+    def parts(self, stored: str, projection: Projection = EVERYTHING) -> Iterator[pl.DataFrame]:
+        yield from batches(stored, self._pages(tokens="t" in STORED[stored].tags), projection=projection)
 
     def config_digest(self) -> str:
         return _first_state(self._snapshot.states).config_digest
@@ -126,7 +128,7 @@ class Hub:
         start = 1
         while start <= self._snapshot.head:
             page = self._client.page(start, tokens=tokens)
-            yield Block.of(encode(one) for one in page.frames if one.seq <= self._snapshot.head)
+            yield Block.from_bodies(encode(one) for one in page.frames if one.seq <= self._snapshot.head)
             if page.next <= start:
                 return
             start = page.next
@@ -141,12 +143,12 @@ def _decoded(blocks: Iterable[Block]) -> Iterator[Stamped]:
             except DECODE_ERRORS:
                 continue  # of a newer hub
         looked += len(block)
-        if looked > _LOOK:
+        if looked > _SEARCHED_FRAMES:
             return
 
 
 def _first_state(stamped: Iterable[Stamped]) -> RunState:
-    """The first RunState, or one that knows nothing."""
+    """The first RunState, or an empty one."""
     for one in stamped:
         try:
             frame = one.frame()

@@ -1,4 +1,4 @@
-"""Tokens frames into the tables `tokens` (a row a token) and `sequences` (a row a sequence). Arrays all the way."""
+"""Tokens frames into the tables `tokens` (a row a token) and `sequences` (a row a sequence). Only with arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from console.export.polars_columns import schema, series, times
-from console.export.projection import EVERYTHING, Want
+from console.export.projection import EVERYTHING, Projection
 from console.export.schema import STORED
 from console.recorded.blocks import Block, decoder
 from console.recorded.compaction.read_wide import nulls
@@ -30,10 +30,10 @@ class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="t"):
 _heads: Final[msgspec.msgpack.Decoder[_Head]] = msgspec.msgpack.Decoder(_Head)
 
 
-def frames(block: Block, want: Want = EVERYTHING) -> list[tuple[int, Tokens]]:
-    """Numbers and Tokens frames of a block; what this version cannot read is left out, and what is not wanted."""
+def frames(block: Block, projection: Projection = EVERYTHING) -> list[tuple[int, Tokens]]:
+    """Numbers and Tokens frames of a block; without those that cannot be read or are not wanted."""
     found = []
-    for stamped in _wanted(block, want):
+    for stamped in _wanted(block, projection):
         try:
             frame = stamped.frame()
         except FrameError:
@@ -43,59 +43,59 @@ def frames(block: Block, want: Want = EVERYTHING) -> list[tuple[int, Tokens]]:
     return found
 
 
-def _wanted(block: Block, want: Want) -> list[Stamped]:
+def _wanted(block: Block, projection: Projection) -> list[Stamped]:
     found = []
     for one in block.having(b"t"):
         try:
             found.append(decoder.decode(one))
         except DECODE_ERRORS:
             continue  # of a newer hub
-    if want.where is None or not found:
+    if projection.where is None or not found:
         return found
     heads = []
     for stamped in found:
         try:
             heads.append(_heads.decode(stamped.body))
         except DECODE_ERRORS:
-            heads.append(_Head(0, 0, 0.0, 0))  # whoever decodes the frame leaves it out
+            heads.append(_Head(0, 0, 0.0, 0))  # left out when the frame is decoded
     keys = [
         series("seq", "int", [stamped.seq for stamped in found]),
         series("step", "int", [head.step for head in heads]),
         series("version", "int", [head.version for head in heads]),
         series("time", "time", [head.time for head in heads]),
     ]
-    wanted = want.rows(pl.DataFrame(keys))
+    wanted = projection.rows(pl.DataFrame(keys))
     return found if wanted is None else [one for one, yes in zip(found, wanted.tolist(), strict=True) if yes]
 
 
 class TokenRows:
     """Collects Tokens frames and gives one row for each token, in the order in which they were sent."""
 
-    def __init__(self, want: Want = EVERYTHING) -> None:
-        self._want = want
+    def __init__(self, projection: Projection = EVERYTHING) -> None:
+        self._projection = projection
         self._frames: list[tuple[int, Tokens]] = []
         self.rows = 0
 
-    def take(self, block: Block) -> None:
-        """Take over the Tokens frames of a block."""
-        for seq, frame in frames(block, self._want):
+    def add(self, block: Block) -> None:
+        """Add the Tokens frames of a block."""
+        for seq, frame in frames(block, self._projection):
             self._frames.append((seq, frame))
             self.rows += frame.n
 
     def frame(self) -> pl.DataFrame:
-        """What was taken since the last time. `engine` and `piece` are null where the producer gave none."""
+        """The rows added since the last call. `engine` and `piece` are null where the producer gave none."""
         taken, self._frames, self.rows = self._frames, [], 0
         if not taken:
             return pl.DataFrame(schema=schema(STORED["tokens"].columns))
         made = _COLUMNS.items()
-        return pl.DataFrame([make(taken) for name, make in made if name == "seq" or self._want.has(name)])
+        return pl.DataFrame([make(taken) for name, make in made if name == "seq" or self._projection.has(name)])
 
 
 class SequenceRows(TokenRows):
     """Collects Tokens frames and gives one row for each sequence that has tokens in one."""
 
     def frame(self) -> pl.DataFrame:
-        """What was taken since the last time."""
+        """The rows added since the last call."""
         taken, self._frames, self.rows = self._frames, [], 0
         if not taken:
             return pl.DataFrame(schema=schema(STORED["sequences"].columns))
@@ -130,7 +130,7 @@ def sequences(tokens: pl.DataFrame) -> pl.DataFrame:
     def summed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.asarray(np.bincount(place, weights=values, minlength=count), dtype=np.float64)
 
-    told = tokens[first].with_columns(
+    columns = tokens[first].with_columns(
         pl.Series("tokens", size.astype(np.int64)),
         pl.Series("version_min", oldest),
         pl.Series("version_max", newest),
@@ -140,27 +140,27 @@ def sequences(tokens: pl.DataFrame) -> pl.DataFrame:
         pl.Series("abs_diff_max", largest),
         _texts(tokens["piece"], place),
     )
-    return told.select(list(STORED["sequences"].columns))
+    return columns.select(list(STORED["sequences"].columns))
 
 
 _Taken = list[tuple[int, Tokens]]
 
 
-def _of_frame(name: str, of: Callable[[int, Tokens], int]) -> Callable[[_Taken], pl.Series]:
+def _of_frame(name: str, field: Callable[[int, Tokens], int]) -> Callable[[_Taken], pl.Series]:
     """A whole number of each frame, for each of its tokens."""
 
     def made(taken: _Taken) -> pl.Series:
-        values = np.array([of(seq, frame) for seq, frame in taken], dtype=np.int64)
+        values = np.array([field(seq, frame) for seq, frame in taken], dtype=np.int64)
         return pl.Series(name, np.repeat(values, [frame.n for _, frame in taken]))
 
     return made
 
 
 def _of_token(
-    name: str, of: Callable[[Tokens], npt.NDArray[np.int32] | npt.NDArray[np.float32]]
+    name: str, field: Callable[[Tokens], npt.NDArray[np.int32] | npt.NDArray[np.float32]]
 ) -> Callable[[_Taken], pl.Series]:
     """A number of each token."""
-    return lambda taken: pl.Series(name, np.concatenate([of(frame) for _, frame in taken]))
+    return lambda taken: pl.Series(name, np.concatenate([field(frame) for _, frame in taken]))
 
 
 def _time(taken: _Taken) -> pl.Series:
@@ -177,7 +177,7 @@ def _engines(taken: _Taken) -> pl.Series:
 def _of_sequence(
     name: str, taken: list[tuple[int, Tokens]], given: Sequence[tuple[object, ...]], dtype: pl.DataType
 ) -> pl.Series:
-    """What was given for each token's sequence, null where nothing was, by way of one list of all that was given."""
+    """The value given for each token's sequence, null where none was; gathered from one list of all given values."""
     values: list[object] = []
     places = np.empty(sum(frame.n for _, frame in taken), dtype=np.int64)
     at = 0
@@ -199,7 +199,7 @@ def _pieces(taken: list[tuple[int, Tokens]]) -> pl.Series:
         return nulls("piece", pl.String(), sum(frame.n for _, frame in taken))
     found: list[str | None] = []
     for _, frame in taken:
-        # Fewer or more of them than tokens: then nobody knows which is whose.
+        # Fewer or more of them than tokens: then they cannot be assigned.
         found += frame.pieces if len(frame.pieces) == frame.n else [None] * frame.n
     return pl.Series("piece", found, dtype=pl.String())
 
@@ -218,7 +218,7 @@ _COLUMNS: Final[dict[str, Callable[[_Taken], pl.Series]]] = {
     "engine": _engines,
     "piece": _pieces,
 }
-"""How each column of the table `tokens` is made."""
+"""The function that makes each column of the table `tokens`."""
 
 
 def _texts(pieces: pl.Series, place: npt.NDArray[np.intp]) -> pl.Series:

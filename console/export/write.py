@@ -1,4 +1,4 @@
-"""A table's parts into a file, part by part: complete under its name, or not there at all."""
+"""Writes a table's parts into a file, part by part: complete under its name, or no file at all."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from console.export import derived, ndjson
-from console.export.plan import Answer
+from console.export.plan import TableResult
 from console.export.read_ahead import ahead
 from console.formatting import to_json
 
 FORMATS: Final = (".parquet", ".csv", ".ndjson", ".arrow")
 _SLICE: Final = 65_536
 SIDECAR: Final = ".meta.json"
-"""Formats without room for metadata of their own have it beside them: `steps.csv` in `steps.csv.meta.json`."""
+"""Suffix of the metadata file of formats that cannot hold metadata: `steps.csv` in `steps.csv.meta.json`."""
 
 
 class WriteError(RuntimeError):
@@ -37,14 +37,14 @@ def check(out: Path) -> None:
 
 
 def sidecar(out: Path) -> Path:
-    """Where the metadata of a file is that cannot hold it itself."""
+    """Path of the metadata file of a format that cannot hold metadata."""
     return out.with_name(out.name + SIDECAR)
 
 
-def write(out: Path, table: Answer, metadata: dict[str, str]) -> int:
+def write(out: Path, table: TableResult, metadata: dict[str, str]) -> int:
     """Write a table and return its rows; `metadata` goes into the file, or beside it. Raises WriteError.
 
-    The parts are written as they come. The table may turn out not to be streamable: then it is made once more.
+    The parts are written as they come. If the table turns out not to be streamable, it is made once more.
     """
     return _whole(out, metadata, lambda path: _written(path, out.suffix, table, metadata))
 
@@ -54,7 +54,7 @@ def save(frame: pl.DataFrame, out: Path, metadata: dict[str, str]) -> None:
 
     def written(path: Path) -> int:
         if out.suffix == ".ndjson":
-            return _lines(path, Answer({}, frame.iter_slices(_SLICE)))
+            return _lines(path, TableResult({}, frame.iter_slices(_SLICE)))
         _sunk(frame.lazy(), path, out.suffix, metadata)
         return frame.height
 
@@ -62,7 +62,7 @@ def save(frame: pl.DataFrame, out: Path, metadata: dict[str, str]) -> None:
 
 
 def _whole(out: Path, metadata: dict[str, str], written: Callable[[Path], int]) -> int:
-    """Have `out` written under another name, and named when it is complete."""
+    """Write under a temporary name, and rename to `out` when complete."""
     check(out)
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     beside = temporary.with_name(temporary.name + SIDECAR)
@@ -87,7 +87,7 @@ def _whole(out: Path, metadata: dict[str, str], written: Callable[[Path], int]) 
 
 
 class _Reader:
-    """Hands parts to Polars, counts their rows, and keeps what went wrong in reading them apart from the writing."""
+    """Passes parts to Polars, counts their rows, and keeps errors of reading apart from those of writing."""
 
     def __init__(self, parts: Iterator[pl.DataFrame]) -> None:
         self._parts = parts
@@ -119,7 +119,7 @@ class _Reader:
             made.close()
 
 
-def _written(path: Path, suffix: str, table: Answer, metadata: dict[str, str]) -> int:
+def _written(path: Path, suffix: str, table: TableResult, metadata: dict[str, str]) -> int:
     if suffix == ".ndjson":
         return _lines(path, table)
     reader = _Reader(table.parts)
@@ -136,7 +136,7 @@ def _written(path: Path, suffix: str, table: Answer, metadata: dict[str, str]) -
     return reader.rows
 
 
-def _lines(path: Path, table: Answer) -> int:
+def _lines(path: Path, table: TableResult) -> int:
     rows = 0
     try:
         with path.open("xb") as file, closing(ahead(table.parts)) as parts:
@@ -154,9 +154,9 @@ def _lines(path: Path, table: Answer) -> int:
 
 
 def _sunk(lazy: pl.LazyFrame, path: Path, suffix: str, metadata: dict[str, str]) -> None:
-    """Have Polars write a new file, down to the disk.
+    """Write a new file with Polars and force it to the disk.
 
-    It gets an open one: by its path it may still make it when the table has failed already and the file is removed.
+    Polars gets an open file: by its path it may create it again after the table has failed and the file was removed.
     """
     with path.open("xb") as file:
         _SINKS[suffix](lazy, file, metadata)

@@ -1,1 +1,1 @@
-"""Logs of other frameworks as runs of this one: what a file holds, under which names, written as a journal."""
+"""Imports logs of other frameworks as runs: readers, the mapping of metric names, and the journal written."""

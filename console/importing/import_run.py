@@ -1,4 +1,4 @@
-"""From a foreign log to a run directory that every verb can read."""
+"""Converts a log of another framework to a run directory that every verb can read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from console.importing import jsonl_csv, names, tensorboard, wandb
-from console.importing.rows import BringError, Log
+from console.importing.rows import Log, LogImportError
 from driftline.catalog.metrics import BY_NAME
 from driftline.frames import Event, Frame, FrameError, Metrics, RunState, encode
 from driftline.journal.journal import Journal, JournalError, Record, record_encoder
@@ -23,8 +23,8 @@ _DESCRIBED: Final = 40
 _INT64: Final = 2**63
 
 
-class Brought(msgspec.Struct, frozen=True):
-    """A log that is a run now. `mapped` are its names that are others here, `kept` those that stay its own."""
+class ImportReport(msgspec.Struct, frozen=True):
+    """Result of an import. `mapped` are the names that were renamed, `kept` those not in the catalogue."""
 
     run: str
     path: str
@@ -38,58 +38,62 @@ class Brought(msgspec.Struct, frozen=True):
 
 
 def read(path: Path, step: str | None = None) -> Log:
-    """The log at a path, by what it is: a W&B run or its folder, TensorBoard events, JSONL, CSV. Raises BringError."""
+    """Read a log: a W&B run or its folder, TensorBoard events, JSONL or CSV. Raises LogImportError."""
     try:
         log = _reader(path, step)()
     except OSError as error:
-        raise BringError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise LogImportError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not any(row.values for row in log.rows):
-        raise BringError(f"{path}: no number in it ({log.kind})")
+        raise LogImportError(f"{path}: contains no number ({log.kind})")
     return log
 
 
-def bring(path: Path, root: Path, name: str, step: str | None = None) -> Brought:
-    """Write the log at `path` as a new run `<name>-<4 hex>` under `root`. Raises BringError, RunError.
+def import_log(path: Path, root: Path, name: str, step: str | None = None) -> ImportReport:
+    """Write the log at `path` as a new run `<name>-<4 hex>` under `root`. Raises LogImportError, RunError.
 
     Numbers of one step are one frame. A log that goes back to a step before (a resumed run) is written as it is:
-    the table of metrics knows how to put that together.
+    the table `metrics` merges such steps.
     """
     log = read(path, step)
-    told = names.mapping({name for row in log.rows for name in row.values})
+    mapped = names.mapping({name for row in log.rows for name in row.values})
     run = create(root, name)
     try:
-        _write(run, list(_frames(run, path, log, told)))
+        _write(run, list(_frames(run, path, log, mapped)))
     except BaseException:
         shutil.rmtree(run.path, ignore_errors=True)
         raise
     steps = [row.step for row in log.rows]
-    return Brought(
+    return ImportReport(
         run.id,
         str(run.path),
         log.kind,
         len(set(steps)),
         min(steps),
         max(steps),
-        {name: target for name, target in told.items() if name != target},
-        tuple(name for name, target in told.items() if name == target and names.catalogued(name) != name),
+        {name: target for name, target in mapped.items() if name != target},
+        tuple(name for name, target in mapped.items() if name == target and names.catalogued(name) != name),
         log.damaged,
     )
 
 
 def _reader(path: Path, step: str | None) -> Callable[[], Log]:
     if not path.exists():
-        raise BringError(f"{path}: there is no such file or folder")
+        raise LogImportError(f"{path}: there is no such file or folder")
     if path.is_dir():
         runs = sorted(path.glob(f"*{wandb.SUFFIX}"))
         if len(runs) == 1:
             return lambda: wandb.read(runs[0])
         if len(runs) > 1:
-            raise BringError(f"{path}: {len(runs)} W&B runs in it; name one: {', '.join(run.name for run in runs[:4])}")
+            raise LogImportError(
+                f"{path}: {len(runs)} W&B runs in it; name one: {', '.join(run.name for run in runs[:4])}"
+            )
         if (path / "wandb-history.jsonl").exists():
             return lambda: jsonl_csv.jsonl(path / "wandb-history.jsonl", step)
         if tensorboard.files(path):
             return lambda: tensorboard.read(path)
-        raise BringError(f"{path}: neither a W&B run (*{wandb.SUFFIX}) nor event files (*{tensorboard.MARK}*) in it")
+        raise LogImportError(
+            f"{path}: neither a W&B run (*{wandb.SUFFIX}) nor event files (*{tensorboard.MARK}*) in it"
+        )
     if path.suffix == wandb.SUFFIX:
         return lambda: wandb.read(path)
     if tensorboard.MARK in path.name:
@@ -100,13 +104,13 @@ def _reader(path: Path, step: str | None) -> Callable[[], Log]:
         return lambda: jsonl_csv.trainer_state(path, step)
     if path.suffix in (".csv", ".tsv"):
         return lambda: jsonl_csv.table(path, step)
-    raise BringError(
-        f"{path}: of no known kind; allowed: a W&B run ({wandb.SUFFIX}), event files (*{tensorboard.MARK}*), .jsonl, "
-        ".csv, trainer_state.json, or a folder of the first two"
+    raise LogImportError(
+        f"{path}: unknown kind of file; allowed: a W&B run ({wandb.SUFFIX}), event files (*{tensorboard.MARK}*), "
+        ".jsonl, .csv, trainer_state.json, or a folder of the first two"
     )
 
 
-def _frames(run: RunDir, path: Path, log: Log, told: dict[str, str]) -> Iterator[Frame]:
+def _frames(run: RunDir, path: Path, log: Log, mapped: dict[str, str]) -> Iterator[Frame]:
     origin = f"{log.kind} {log.title or path.name}"
     times = [row.time for row in log.rows if row.time > 0]
     begin, end = (times[0], times[-1]) if times else (time.time(),) * 2
@@ -114,19 +118,19 @@ def _frames(run: RunDir, path: Path, log: Log, told: dict[str, str]) -> Iterator
     model = next((str(log.config[key])[:200] for key in ("model", "model_name", "model_path") if key in log.config), "")
     state = RunState(run.id, "running", 0, steps, 0, begin, model=model, detail=f"imported from {origin}")
     yield state
-    known = sum(target in BY_NAME for target in told.values())
+    known = sum(target in BY_NAME for target in mapped.values())
     text = f"imported from {origin}: {len(log.rows)} rows, {known} names known"
     yield Event(begin, "info", "run.imported", text, data={"kind": log.kind, "from": path.name, "damaged": log.damaged})
-    own = [name for name, target in told.items() if name == target]
+    own = [name for name, target in mapped.items() if name == target]
     if own:
         shown = ", ".join(own[:_DESCRIBED]) + ("" if len(own) <= _DESCRIBED else f" and {len(own) - _DESCRIBED} more")
         yield Event(begin, "info", "import.names", f"kept under their own names: {shown}")
-    labels = names.labels(told)
+    labels = names.labels(mapped)
     for row in log.rows:
         if row.values and -_INT64 <= row.step < _INT64:
-            values = {told[name]: value for name, value in row.values.items()}
-            worn = {name: label for name, label in labels.items() if name in values}
-            yield Metrics(row.step, names.version(row.values), row.time or begin, values, worn)
+            values = {mapped[name]: value for name, value in row.values.items()}
+            given_labels = {name: label for name, label in labels.items() if name in values}
+            yield Metrics(row.step, names.version(row.values), row.time or begin, values, given_labels)
     yield msgspec.structs.replace(state, status="finished", step=log.rows[-1].step, time=end)
 
 
@@ -142,6 +146,6 @@ def _write(run: RunDir, frames: list[Frame]) -> None:
         finally:
             journal.close()
     except (JournalError, FrameError) as error:
-        raise BringError(f"{run.path}: not written: {error}") from error
-    # Whoever lists runs by age goes by this file; the run is as old as its import.
+        raise LogImportError(f"{run.path}: not written: {error}") from error
+    # Runs are listed by the age of their directory: the run is as old as its import.
     os.utime(run.path)

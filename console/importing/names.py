@@ -1,7 +1,7 @@
 """Names of other frameworks for the metrics of the catalogue, where their formula is the catalogue's own.
 
 The catalogue's aliases come first (`driftline.catalog.metrics`). Here are further names, with where each was read. A
-name whose formula differs stays what it is: PipelineRL's `rl/ess` is taken after truncation, verl's `actor/ppo_kl` is a
+name whose formula differs is not mapped: PipelineRL's `rl/ess` is taken after truncation, verl's `actor/ppo_kl` is a
 signed k1, verl's `rollout_probs_diff_*` are of probabilities, NeMo-RL's `approx_entropy` is an estimate, its
 `kl_penalty` is multiplied already, prime-rl's `is_masked` is a mask in probability space.
 """
@@ -63,7 +63,7 @@ KNOWN: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("vllm_vs_local_logprob_diff_max", "mismatch/abs_diff_max"),
     ),
 }
-"""Where a name was read, and what it is in the catalogue."""
+"""By source, the names of a framework and their names in the catalogue."""
 
 VERSIONS: Final[tuple[str, ...]] = (
     "fully_async/count/current_param_version",  # verl, fully_async
@@ -73,16 +73,16 @@ VERSIONS: Final[tuple[str, ...]] = (
     "weights_version",
     "param_version",
 )
-"""Names under which a log says which weights a step's numbers are of; the first that it has counts. Versions of
+"""Names under which a log gives the version of the weights of a step; the first one present counts. Versions of
 single samples or tokens (AReaL's `v_theta`, PipelineRL's `actor/model_version_mean`) are not among them."""
 UNKNOWN_VERSION: Final = -1
-"""The version of a step whose log does not say one."""
+"""The version of a step whose log does not give one."""
 
 PREFIXES: Final = ("train/", "training/", "metrics/")
-"""What a logger puts before a trainer's own names: TRL's through the Hugging Face Trainer, for one."""
+"""Prefixes that loggers put before a trainer's own names: TRL's through the Hugging Face Trainer, for one."""
 
 ASIDE: Final = "log/"
-"""What stands before a name that the catalogue knows, of a metric that the same log tells under a better one."""
+"""Prefix for a name of the catalogue whose metric the same log has under a name that fits better."""
 
 RULES: Final[dict[str, str]] = {
     "actor/pg_clipfrac": "active",
@@ -113,8 +113,8 @@ def catalogued(name: str) -> str | None:
 
 
 def mapping(names: Iterable[str]) -> dict[str, str]:
-    """What each name becomes, each another. Where two are names of one metric, it is the catalogue's own one's, else
-    its aliases', else the first in the alphabet; the other stays, or is set ASIDE where every reader knows it as that.
+    """The new name of each name, all distinct. If two are names of one metric, the catalogue's own name wins, else
+    an alias, else the first in the alphabet; the other stays, or gets the prefix ASIDE if it is an alias.
     """
     taken: dict[str, str] = {}
     for name in sorted(names, key=lambda one: (one not in BY_NAME, one not in ALIASES, one)):
@@ -125,13 +125,13 @@ def mapping(names: Iterable[str]) -> dict[str, str]:
     return taken
 
 
-def labels(told: Mapping[str, str]) -> dict[str, str]:
-    """What qualifies a metric's value, by its name in the catalogue, of names that became what `mapping` told."""
-    return {target: RULES[name] for name, target in told.items() if name in RULES and target in BY_NAME}
+def labels(mapped: Mapping[str, str]) -> dict[str, str]:
+    """Labels of metrics by their names in the catalogue, for the names in a result of `mapping`."""
+    return {target: RULES[name] for name, target in mapped.items() if name in RULES and target in BY_NAME}
 
 
 def version(values: Mapping[str, float]) -> int:
-    """The version of the weights as a step's own numbers tell it, UNKNOWN_VERSION where they do not."""
+    """The version of the weights among a step's numbers, UNKNOWN_VERSION if there is none."""
     for name in VERSIONS:
         value = values.get(name, math.nan)
         if value >= 0 and value < 2**63 and value == int(value):

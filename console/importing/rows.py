@@ -1,4 +1,4 @@
-"""What every reader of a foreign log gives: numbers by step, and what was seen on the way."""
+"""The common result of every log reader: numbers by step, and the damage found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 
-class BringError(ValueError):
+class LogImportError(ValueError):
     """A log that cannot be read; the message is a sentence."""
 
 
@@ -24,7 +24,7 @@ class Row:
 
 @dataclass
 class Log:
-    """A foreign log: rows in the order in which they were written; `damaged` bytes could not be read."""
+    """A log of another framework: rows in the order in which they were written; `damaged` bytes could not be read."""
 
     kind: str
     rows: list[Row] = field(default_factory=list)

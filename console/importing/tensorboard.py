@@ -19,7 +19,7 @@ from typing import Final
 import google_crc32c
 
 from console.importing.protobuf import double, fields, message, signed, single, text, varint
-from console.importing.rows import BringError, Log, Row
+from console.importing.rows import Log, LogImportError, Row
 
 MARK: Final = "tfevents"
 _LENGTH: Final = struct.Struct("<QI")
@@ -35,10 +35,10 @@ def files(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> Log:
-    """The scalars of an event file, or of all those in a folder. Raises BringError, OSError."""
+    """The scalars of an event file, or of all those in a folder. Raises LogImportError, OSError."""
     found = files(path) if path.is_dir() else [path]
     if not found:
-        raise BringError(f"{path}: no event file (*{MARK}*) in it")
+        raise LogImportError(f"{path}: no event file (*{MARK}*) in it")
     log = Log("TensorBoard", title=path.name if path.is_dir() else path.parent.name)
     folders = {one.parent for one in found}
     rows: dict[int, Row] = {}
@@ -55,7 +55,7 @@ def read(path: Path) -> Log:
 
 
 def records(data: bytes, log: Log) -> Iterator[bytes]:
-    """The intact records of a file. After a wrong length nobody knows where the next begins: the rest is counted."""
+    """The intact records of a file. After a wrong length the start of the next is unknown: the rest is counted."""
     at = 0
     while at + _LENGTH.size <= len(data):
         size, crc = _LENGTH.unpack_from(data, at)
@@ -73,7 +73,7 @@ def records(data: bytes, log: Log) -> Iterator[bytes]:
 
 
 def masked(data: bytes) -> int:
-    """TensorFlow's checksum: a crc32c, turned and moved so that the crc of data with crcs in it is no special case."""
+    """TensorFlow's checksum: a crc32c, rotated and offset so that data with crcs in it is not a special case."""
     crc = int(google_crc32c.value(data))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 

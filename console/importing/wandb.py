@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from console.importing.protobuf import fields, message, signed, text
-from console.importing.rows import BringError, Log, Row, flat, number, parse
+from console.importing.rows import Log, LogImportError, Row, flat, number, parse
 
 SUFFIX: Final = ".wandb"
 BLOCK: Final = 32 * 1024
@@ -34,13 +34,13 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
 def read(path: Path) -> Log:
-    """The history of a run. Raises BringError, OSError."""
+    """The history of a run. Raises LogImportError, OSError."""
     data = path.read_bytes()
     if len(data) < _HEADER.size or _HEADER.unpack_from(data)[:2] != (_IDENT, _MAGIC):
-        raise BringError(f"{path}: not a W&B run: it does not begin as one")
+        raise LogImportError(f"{path}: not a W&B run: it does not begin as one")
     version = data[_HEADER.size - 1]
     if version != 0:
-        raise BringError(f"{path}: W&B file version {version}; this version reads 0")
+        raise LogImportError(f"{path}: W&B file version {version}; this version reads 0")
     log = Log("W&B")
     for body in records(data, log):
         try:
@@ -127,10 +127,10 @@ def _config(data: bytes) -> dict[str, Any]:
 
 
 def _run(data: bytes, log: Log) -> None:
-    told: dict[int, str] = {}
+    parts: dict[int, str] = {}
     for field, value in fields(data):
         if field == 4:
             log.config |= _config(message(value))
         elif field in (1, 3, 8):
-            told[field] = text(value)
-    log.title = "/".join(filter(None, (told.get(3), told.get(8) or told.get(1))))
+            parts[field] = text(value)
+    log.title = "/".join(filter(None, (parts.get(3), parts.get(8) or parts.get(1))))

@@ -1,4 +1,4 @@
-"""The console as a child process on this terminal, which is put right again however the child ends."""
+"""The console as a child process on this terminal, whose modes are restored however the child ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TERMINATE_GRACE: Final = 3.0
 RESET: Final = "\x1b[?1049l\x1b[?25h\x1b[0m\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l"
 
 
-class Screen:
+class ConsoleChild:
     """Runs `driftline attach` in the foreground of the terminal while entered."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -23,7 +23,7 @@ class Screen:
         self._child: subprocess.Popen[bytes] | None = None
         self._modes: list[Any] | None = None
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> ConsoleChild:
         with contextlib.suppress(termios.error):
             self._modes = termios.tcgetattr(sys.stdin.fileno())
         self._child = subprocess.Popen(self._command)
@@ -31,7 +31,7 @@ class Screen:
 
     @property
     def pids(self) -> list[int]:
-        """The console's process, for who ends processes around it."""
+        """The console's process id, to be spared when other processes are ended."""
         return [self._child.pid] if self._child is not None else []
 
     def poll(self) -> int | None:
@@ -54,13 +54,13 @@ class Screen:
             with contextlib.suppress(termios.error):
                 termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._modes)
         if killed or child.returncode < 0:
-            # It had no time to do so itself.
+            # The child had no time to do so itself.
             sys.stdout.write(RESET)
             sys.stdout.flush()
 
 
 def on_terminal() -> bool:
-    """True where a console can be opened: a terminal to read from and to write to, and it is ours to use.
+    """True if a console can be opened: stdin and stdout are a terminal, and this process is in its foreground.
 
     A job in the background (`&`, or under `timeout`) has a terminal too, and would be stopped by touching it.
     """

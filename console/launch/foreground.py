@@ -1,8 +1,8 @@
-"""A run in the foreground: start it, show what it does, end with it.
+"""A run in the foreground: starts it, shows its frames, ends with it.
 
-Three faces of the same loop: lines of text (no terminal, or --headless), the console over the run (a process of its
+Three forms of the same loop: lines of text (no terminal, or --headless), the console over the run (a process of its
 own, as any `driftline attach`: when it is quit or dies the run goes on, and so does this loop, as lines), and a hook
-that sees every frame (the demonstration's operator).
+that is called with every frame (the demonstration's operator).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from console.errors import FAILED, OK, Failure
-from console.launch.console_child import Screen
+from console.errors import FAILED, OK, CommandError
+from console.launch.console_child import ConsoleChild
 from console.launch.supervisor import Supervisor
 from console.process.signals import Signals
 from console.status.progress import Progress
@@ -29,7 +29,7 @@ from driftline.rundir import RunDir
 
 Hook = Callable[[Stamped, Frame], None]
 ENDED: Final = frozenset({"finished", "failed"})
-LAST_WORDS: Final = 3.0
+LAST_FRAMES_SECONDS: Final = 3.0
 """Seconds for the last frames of an ended trainer to arrive."""
 
 
@@ -40,13 +40,13 @@ class Session:
         self.run = run
         self.signals = signals
         self.progress = Progress()
-        self.supervisor = Supervisor(run, say=self._say, impatient=lambda: signals.count > 1)
+        self.supervisor = Supervisor(run, say=self._say, hurried=lambda: signals.count > 1)
         self.state: RunState | None = None
         self._hook = hook
         self._lines = Lines()
         self._quiet = True
-        self._behind = False
-        self._buried = self._said_so = False
+        self._console_shown = False
+        self._cleaned_up = self._end_reported = False
         self._feed: Feed | None = None
 
     def __enter__(self) -> Session:
@@ -59,46 +59,46 @@ class Session:
         self.progress.done()
 
     def start(self, hub: HubConfig, *, steps: int | None) -> bool:
-        """Start hub and trainer and wait until the run runs or ends. False on a signal. Raises Failure."""
+        """Start hub and trainer and wait until the run runs or ends. False on a signal. Raises CommandError."""
         self.progress.update("starting the hub")
         if not self.supervisor.start_hub(hub, cancelled=self.signals.__bool__):
             return False
         try:
             self._feed = Feed(*attach(self.run, "viewer"), since=1, refresh=self.run.connection)
         except ClientError as error:
-            raise Failure(str(error)) from error
+            raise CommandError(str(error)) from error
         self.progress.update("starting the trainer")
         self.supervisor.start_trainer(steps=steps)
         while not self.signals and self.supervisor.poll("trainer") is None:
-            self._take(0.1)
+            self._handle_frames(0.1)
             if self.state is not None and self.state.status != "starting":
                 break
             self.progress.update((self.state.detail if self.state is not None else "") or "starting the trainer")
         self.progress.done()
         return not self.signals
 
-    def watch(self, screen: Screen | None = None) -> int:
+    def watch(self, screen: ConsoleChild | None = None) -> int:
         """Until the run ends: under the console, if there is one, then as lines. Returns the exit code."""
         if screen is not None:
-            self._under(screen)
+            self._show_console(screen)
         self._quiet = False
         while not self.signals and self.supervisor.poll("trainer") is None:
-            self._take(0.2)
+            self._handle_frames(0.2)
             self._keep_hub()
         return self._ended()
 
-    def _under(self, screen: Screen) -> None:
-        self._behind = True
+    def _show_console(self, screen: ConsoleChild) -> None:
+        self._console_shown = True
         try:
             with screen:
                 while not self.signals and screen.poll() is None:
-                    self._take(0.2)
-                    # Behind the console nothing may be printed; it shows the hub's absence itself.
+                    self._handle_frames(0.2)
+                    # Nothing may be printed while the console owns the terminal; it shows a missing hub itself.
                     self.supervisor.keep_hub()
                     if self.supervisor.poll("trainer") is not None:
-                        self._bury(screen.pids)
+                        self._clean_up(screen.pids)
         finally:
-            self._behind = False
+            self._console_shown = False
         if not self.signals and self.supervisor.poll("trainer") is None:
             path = shlex.quote(str(self.run.path))
             print(
@@ -108,7 +108,7 @@ class Session:
             )
 
     def _say(self, text: str) -> None:
-        if not self._behind:
+        if not self._console_shown:
             self.progress.update(text)
 
     def _keep_hub(self) -> None:
@@ -118,8 +118,8 @@ class Session:
             if self.supervisor.keep_hub():
                 print(f"driftline: the hub has died and is started again: {words}", file=sys.stderr, flush=True)
 
-    def _take(self, seconds: float) -> bool:
-        """Wait for frames and hand them on; True if there were any."""
+    def _handle_frames(self, seconds: float) -> bool:
+        """Wait for frames, print them and call the hook; True if there were any."""
         if self._feed is None:
             return False
         self._feed.wait(seconds)
@@ -129,49 +129,49 @@ class Session:
             try:
                 frame = stamped.frame()
             except FrameError:
-                # Of a kind this console does not know; the journal keeps it.
+                # A kind that this console does not know; the journal keeps it.
                 continue
             if isinstance(frame, RunState):
                 self.state = frame
             if not self._quiet:
-                for text in self._lines.of(stamped, frame):
+                for text in self._lines.format(stamped, frame):
                     print(text, flush=True)
             if self._hook is not None:
                 self._hook(stamped, frame)
         return some
 
-    def _bury(self, spare: Sequence[int] = ()) -> None:
-        """Once the trainer has ended: end what it left, and if it had no last word, give it one for everybody."""
-        if self._buried:
+    def _clean_up(self, spare: Sequence[int] = ()) -> None:
+        """After the trainer's end: end its remaining processes, and report its failure if it did not do so itself."""
+        if self._cleaned_up:
             return
-        self._buried = True
-        while self._take(0.2):
+        self._cleaned_up = True
+        while self._handle_frames(0.2):
             pass
         self.supervisor.clear(spare)
-        self._said_so = self.state is not None and self.state.status in ENDED
-        if self.supervisor.poll("trainer") == 0 or self._said_so:
+        self._end_reported = self.state is not None and self.state.status in ENDED
+        if self.supervisor.poll("trainer") == 0 or self._end_reported:
             return
         words = self.supervisor.last_words("trainer")
         last = self.state or RunState(self.run.id, "failed", 0, 0, 0, 0.0)
-        # With the trainer's own key: whoever watches reads its state, and it cannot say any more how that ended.
+        # Sent with the trainer's own key: consoles show the trainer's state, and it can no longer send one itself.
         probe = Probe("trainer", self.run)
         probe.event("run.died", f"the trainer has died: {words}", "error", last.step)
         probe.send(replace(last, status="failed", detail=f"the trainer has died: {words}", time=time.time()))
-        probe.flush(LAST_WORDS)
+        probe.flush(LAST_FRAMES_SECONDS)
         probe.close()
 
     def _ended(self) -> int:
         if self.signals:
             return self.signals.exit_code
-        self._bury()
-        # The trainer has waited for the hub's acknowledgement of its last frames; they only have to come here.
-        deadline = time.monotonic() + LAST_WORDS
-        while time.monotonic() < deadline and (self._take(0.2) or self.supervisor.poll("hub") is not None):
+        self._clean_up()
+        # The hub has acknowledged the trainer's last frames before it ended; they only have to arrive here.
+        deadline = time.monotonic() + LAST_FRAMES_SECONDS
+        while time.monotonic() < deadline and (self._handle_frames(0.2) or self.supervisor.poll("hub") is not None):
             self._keep_hub()
         code = self.supervisor.poll("trainer")
         if code == 0:
             return OK
-        if self._said_so:
+        if self._end_reported:
             detail = self.state.detail if self.state is not None else ""
-            raise Failure(f"the run has failed: {detail} (log: {self.supervisor.log('trainer')})", FAILED)
-        raise Failure(f"the trainer has died: {self.supervisor.last_words('trainer')}", FAILED)
+            raise CommandError(f"the run has failed: {detail} (log: {self.supervisor.log('trainer')})", FAILED)
+        raise CommandError(f"the trainer has died: {self.supervisor.last_words('trainer')}", FAILED)

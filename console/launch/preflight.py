@@ -7,53 +7,53 @@ import re
 from pathlib import Path
 from typing import Final
 
-from console.errors import USAGE, Failure
+from console.errors import USAGE, CommandError
 from driftline import config as configuration
 from driftline.rundir import RunDir, RunError, create, runs_root
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 NEEDED: Final = ("torch", "ray", "vllm", "transformers")
-"""What engine and trainer import; looked for here without importing it, which would take seconds."""
+"""Packages that engine and trainer import; searched for without importing it, which would take seconds."""
 
 
-def checked(path: Path) -> configuration.Config:
-    """The configuration, if it can be run on this machine. Raises Failure with code 2."""
+def load_config(path: Path) -> configuration.Config:
+    """The configuration, if it can be run on this machine. Raises CommandError with exit code 2."""
     try:
         config = configuration.load(path)
     except configuration.ConfigError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error
     missing = [package for package in NEEDED if importlib.util.find_spec(package) is None]
     if missing:
-        raise Failure(
+        raise CommandError(
             f"a run needs {', '.join(missing)}, not installed here: pip install 'driftline[cpu]' or 'driftline[cuda]'",
             USAGE,
         )
     model = config.model.path
     if model and not Path(model).is_dir():
-        raise Failure(f"{path}: model.path: there is no directory {model}", USAGE)
+        raise CommandError(f"{path}: model.path: there is no directory {model}", USAGE)
     return config
 
 
 def check_name(name: str, option: str = "--name") -> str:
-    """The first part of a run's id, given with `option`. Raises Failure with code 2."""
+    """The first part of a run's id, given with `option`. Raises CommandError with exit code 2."""
     if not NAME.fullmatch(name):
-        raise Failure(f"{option}: '{name}' is not 1 to 31 lower-case letters, digits and hyphens", USAGE)
+        raise CommandError(f"{option}: '{name}' is not 1 to 31 lower-case letters, digits and hyphens", USAGE)
     return name
 
 
 def make_run(name: str, config: Path | None = None) -> RunDir:
-    """A fresh run directory, with a copy of the configuration as it is now. Raises Failure."""
+    """A fresh run directory, with a copy of the configuration as it is now. Raises CommandError."""
     text = ""
     if config is not None:
         try:
             text = config.read_text(encoding="utf-8")
         except OSError as error:
-            raise Failure(f"{config}: cannot be read: {error.strerror}", USAGE) from error
+            raise CommandError(f"{config}: cannot be read: {error.strerror}", USAGE) from error
     check_name(name)
     try:
         run = create(runs_root(), name)
     except RunError as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     if config is not None:
         run.config.write_text(text, encoding="utf-8")
     return run

@@ -1,8 +1,9 @@
 """Starts a run's processes, watches them, and leaves none behind.
 
 Hub and trainer are processes in sessions of their own: a ctrl-C on the terminal reaches this supervisor alone, which
-ends them in order (trainer first, then whatever it left, then the hub that has to record their last words). Should
-the supervisor itself be killed, the kernel tells both (see leash.py). Start children from the main thread only.
+ends them in order (trainer first, then its remaining descendants, then the hub that has to record their last frames).
+Should the supervisor itself be killed, the kernel signals the trainer (see die_with_parent.py), and the hub sees that
+its parent is gone. Start children from the main thread only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from console.errors import FAILED, USAGE, Failure
+from console.errors import FAILED, USAGE, CommandError
 from console.process import die_with_parent
 from console.process import tree as processes
 from driftline.config import HubConfig
@@ -33,16 +34,16 @@ HUB_START: Final = 30.0
 TRAINER_GRACE: Final = 90.0
 """Seconds for the trainer to end in order: it finishes its step, writes a checkpoint, shuts vLLM and Ray down."""
 TREE_GRACE: Final = 5.0
-"""Seconds for what a dead trainer left behind."""
+"""Seconds for the processes that a dead trainer left behind to end."""
 HUB_GRACE: Final = 10.0
 """Seconds for the hub to write what it has received."""
 SILENT: Final = 0.5
-"""Seconds of waiting for an end that are no news."""
+"""Seconds of waiting for a process to end before that is reported."""
 HUB_RESTARTS: Final = 3
 PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
 """Seconds before each new start of the compaction; the last one for ever."""
 STEADY_SECONDS: Final = 120.0
-"""A compaction that went on this long makes the next pause short again."""
+"""A compaction that ran for this long makes the next pause short again."""
 TICK: Final = 0.05
 
 Say = Callable[[str], None]
@@ -51,15 +52,15 @@ Say = Callable[[str], None]
 class Supervisor:
     """The processes of one run. A context manager: leaving it ends everything it started."""
 
-    def __init__(self, run: RunDir, *, say: Say = lambda _text: None, impatient: Callable[[], bool] = lambda: False):
-        """`say` hears what a long wait is for; `impatient` cuts graces short (a second ctrl-C)."""
+    def __init__(self, run: RunDir, *, say: Say = lambda _text: None, hurried: Callable[[], bool] = lambda: False):
+        """`say` is called with the reason of a long wait; `hurried`: True cuts grace times short (a second ctrl-C)."""
         self.run = run
         self._say = say
-        self._impatient = impatient
+        self._hurried = hurried
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._hub_command: list[str] = []
         self._hub_restarts = 0
-        # What was below this process before is somebody else's.
+        # Descendants from before the run belong to other code of this process.
         self._before = {process.pid for process in processes.descendants()}
         self._adopted = processes.adopts_orphans()
         self._adopts = processes.adopt_orphans()
@@ -84,25 +85,27 @@ class Supervisor:
         synthetic: bool = False,
         cancelled: Callable[[], bool],
     ) -> bool:
-        """Start the hub and wait until it is up. False if `cancelled` became true meanwhile. Raises Failure.
+        """Start the hub and wait until it is up. False if `cancelled` became true meanwhile. Raises CommandError.
 
-        With `hub.compact`, what turns its closed segments into Parquet is started beside it, at the lowest priority.
+        With `hub.compact`, the compaction of its closed segments to Parquet is started beside it, at the lowest
+        priority.
         """
         command = [sys.executable, "-P", "-m", "driftline.hub", str(self.run.path), "--bind", hub.bind]
         command += ["--keep-gb", str(hub.keep_gb), "--keep-hours", str(hub.keep_hours)]
         command += ["--keep-until-compacted"] if hub.compact else []
         command += ["--parent-pid", str(os.getpid()), *(["--synthetic"] if synthetic else [])]
         self._hub_command = command
-        # No leash: the hub watches the parent itself, and outlives it until the trainer's last words are recorded.
-        process = self.start("hub", command, leashed=False)
+        # Without a signal from the kernel: the hub watches the parent itself, and outlives it until the trainer's last
+        # frames are recorded.
+        process = self.start("hub", command, dies_with_parent=False)
         deadline = time.monotonic() + HUB_START
         while not self._hub_up(process):
             if process.poll() is not None:
-                # Its own exit codes are ours: 2 for an interface that it may not listen on.
+                # Exit codes of the hub are those of the command line: 2 for an interface that it may not listen on.
                 code = USAGE if process.returncode == USAGE else FAILED
-                raise Failure(f"the hub did not start: {self.last_words('hub')}", code)
+                raise CommandError(f"the hub did not start: {self.last_words('hub')}", code)
             if time.monotonic() > deadline:
-                raise Failure(f"the hub did not come up within {HUB_START:.0f} s; see {self.log('hub')}")
+                raise CommandError(f"the hub did not come up within {HUB_START:.0f} s; see {self.log('hub')}")
             if cancelled():
                 return False
             time.sleep(TICK)
@@ -116,9 +119,9 @@ class Supervisor:
         self.start("compact", [sys.executable, "-P", "-m", "console.recorded.compaction.compact", str(self.run.path)])
 
     def keep_compaction(self) -> None:
-        """Start the compaction that has died again, after a pause that grows, and say so in an event of the run.
+        """Start a compaction that has died again, after a pause that grows, and report it as an event of the run.
 
-        It holds nothing that would be lost: the next one goes on with the segments that have no tables yet.
+        Nothing is lost with it: the next one goes on with the segments that have no tables yet.
         """
         if not self._compacts or self.poll("compact") is None:
             return
@@ -141,8 +144,8 @@ class Supervisor:
         self._probe.event(kind, text, "warn")
 
     def _hub_up(self, hub: subprocess.Popen[bytes]) -> bool:
-        # The connection file may be one of an earlier hub on this directory, damaged or of another version even: the
-        # pid tells.
+        # The connection file may be one of an earlier hub on this directory, even damaged or of another version: only
+        # the pid says which hub wrote it.
         if not (self.run.live() and self.run.connection_file.exists()):
             return False
         try:
@@ -157,9 +160,9 @@ class Supervisor:
         command += ["--resume"] if resume else []
         self.start("trainer", command)
 
-    def start(self, name: str, command: Sequence[str], *, leashed: bool = True) -> subprocess.Popen[bytes]:
+    def start(self, name: str, command: Sequence[str], *, dies_with_parent: bool = True) -> subprocess.Popen[bytes]:
         """Start a process of the run under a name; its output goes to `logs/<name>.log`."""
-        leash_command = [
+        wrapper = [
             sys.executable,
             "-I",
             "-S",
@@ -170,7 +173,7 @@ class Supervisor:
         environment = os.environ | {RUN_VARIABLE: str(self.run.path), "PYTHONUNBUFFERED": "1"}
         with open(self.log(name), "ab") as log:
             child = subprocess.Popen(
-                [*(leash_command if leashed else []), *command],
+                [*(wrapper if dies_with_parent else []), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -186,26 +189,26 @@ class Supervisor:
         return None if child is None else child.poll()
 
     def keep_hub(self) -> bool:
-        """Start a hub that has died again; True if it had to. Producers and consoles reconnect by themselves.
+        """Start a hub that has died again; True if it had died. Producers and consoles reconnect by themselves.
 
-        And the compaction beside it, if it has died. Raises Failure when the hub has died HUB_RESTARTS times:
-        something is wrong that a restart does not cure.
+        Also starts the compaction again if it has died. Raises CommandError when the hub has died HUB_RESTARTS times:
+        then a restart does not help.
         """
         self.keep_compaction()
         if self.poll("hub") is None:
             return False
         if self._hub_restarts >= HUB_RESTARTS:
-            raise Failure(f"the hub died {HUB_RESTARTS + 1} times, the run is ended: {self.last_words('hub')}")
+            raise CommandError(f"the hub died {HUB_RESTARTS + 1} times, the run is ended: {self.last_words('hub')}")
         self._hub_restarts += 1
-        self.start("hub", self._hub_command, leashed=False)
+        self.start("hub", self._hub_command, dies_with_parent=False)
         return True
 
     def log(self, name: str) -> Path:
-        """Where a process of the run writes."""
+        """Path of the log of a process of the run."""
         return self.run.logs / f"{name}.log"
 
     def last_words(self, name: str) -> str:
-        """How a dead process ended, in part of a sentence: signal or exit code, the error it wrote, its log."""
+        """A clause on the end of a dead process: signal or exit code, the error it wrote, its log."""
         code = self.poll(name)
         how = f"killed by {_signal_name(-code)}" if code is not None and code < 0 else f"exit code {code}"
         error = last_error(self.log(name))
@@ -213,7 +216,7 @@ class Supervisor:
         return f"{error} ({where})" if error else where
 
     def clear(self, spare: Sequence[int]) -> None:
-        """End what a dead trainer left behind; the hub and the processes in `spare` go on."""
+        """End the processes that a dead trainer left behind; the hub and the processes in `spare` go on."""
         hub = self._children.get("hub")
         self._sweep([*spare, *([hub.pid] if hub is not None else [])])
 
@@ -233,7 +236,7 @@ class Supervisor:
             self._sweep([])
         if self._adopts:
             processes.adopt_orphans(self._adopted)
-        if self._compacts and not self._impatient():
+        if self._compacts and not self._hurried():
             self._compact_rest()
 
     def _compact_rest(self) -> None:
@@ -251,12 +254,12 @@ class Supervisor:
         if child.poll() is None:
             child.terminate()
         started = time.monotonic()
-        while child.poll() is None and time.monotonic() < started + grace and not self._impatient():
+        while child.poll() is None and time.monotonic() < started + grace and not self._hurried():
             if time.monotonic() > started + SILENT:
                 self._say(f"ending the {name} (at most {grace:.0f} s; ctrl-C again ends it at once)")
             time.sleep(TICK)
         if child.poll() is None:
-            # Its descendants first seen now: once it is dead, only adopted ones could still be found.
+            # Its descendants are listed before it is killed: afterwards only adopted ones could still be found.
             tree = processes.descendants(child.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -264,11 +267,12 @@ class Supervisor:
             processes.end(tree, 0.0)
 
     def _sweep(self, spared: Sequence[int]) -> None:
-        # Only with adoption are orphans descendants of ours; without it `_end` has done what can be done.
+        # Only with adoption do orphans stay descendants of this process; without it `_end` has ended those it could
+        # find.
         left = [process for process in processes.descendants(without=spared) if process.pid not in self._before]
         if left:
             self._say(f"ending {len(left)} processes that the trainer left")
-            processes.end(left, 0.0 if self._impatient() else TREE_GRACE)
+            processes.end(left, 0.0 if self._hurried() else TREE_GRACE)
         if self._adopts:
             processes.reap([*spared, *(child.pid for child in self._children.values())])
 
@@ -278,15 +282,15 @@ _ERROR_LINE: Final = re.compile(
 )
 
 
-_REPORT: Final = re.compile(r"\b(?:DEBUG|INFO)\b")
+_DEBUG_OR_INFO: Final = re.compile(r"\b(?:DEBUG|INFO)\b")
 
 _PREFIX: Final = re.compile(r"^(?:driftline(?: \w+)?|trainer): ")
 
 
 def last_error(log: Path, reach: int = 65_536) -> str:
-    """The last line of a log that looks like an error, else its last one that is no report, else "".
+    """The last line of a log that looks like an error, else its last one that is not a DEBUG or INFO line, else "".
 
-    At most 300 characters. What a process that was killed reported before is not why it ended.
+    At most 300 characters. The last report of a process that was killed is not the reason of its end.
     """
     try:
         with open(log, "rb") as file:
@@ -295,7 +299,7 @@ def last_error(log: Path, reach: int = 65_536) -> str:
     except OSError:
         return ""
     errors = [line for line in lines if _ERROR_LINE.fullmatch(line)]
-    others = [line for line in lines if not _REPORT.search(line)]
+    others = [line for line in lines if not _DEBUG_OR_INFO.search(line)]
     return _PREFIX.sub("", (errors or others or [""])[-1])[:300]
 
 

@@ -1,12 +1,12 @@
 """The parity verdict: does a run follow its reference, metric by metric, and if not, since which step and why.
 
 **The question.** Reference runs are seeds of one healthy configuration. A run is at parity with them when it could be
-one more seed. Nothing here says that two runs are equal; a band that the run stays in says how far apart seeds are.
+one more seed. This does not mean that two runs are equal; the width of the band is the distance between seeds.
 
 **The model.** In the scale of a metric (linear, or logarithmic where noise is a share of the value: clip rate, KL,
 entropy) the value of run i at step t is f(t) + g_i(t) + e_i(t): a trend that all seeds share, whatever its shape; a
 slow deviation of the seed, with one spread over the run; noise of the step, which may be correlated over less than a
-window. Runs are held against each other at the same steps, so the trend drops out.
+window. Runs are compared at the same steps, so the trend drops out.
 
 **The statistic.** D(t) is the mean of the run over the last `window` common steps, less the mean over the references of
 the same. The means are trimmed, without the highest and the lowest fifth of a window, so that one wild step does not
@@ -28,7 +28,8 @@ quantile of Student's t at alpha / (metrics x grid windows), halved where both s
 a *whole verdict* is at most alpha (Bonferroni), whatever the correlation between windows and between metrics, as far as
 the model holds. Simulated: tests/unit/test_parity_rates.py.
 
-**After a switch.** A repaired run starts from weights that went wrong and needs time to come home, so from the step of
-the switch on being outside is no failure by itself. It passes if it came back and then stayed inside for `hold` steps
-up to the end, at the same steps as the reference: no shift in time is granted. The step of its return is reported.
+**After a switch.** A repaired run starts from weights that went wrong and needs time to return to the band, so from the
+step of the switch on being outside is not a failure by itself. It passes if it came back and then stayed inside for
+`hold` steps up to the end, at the same steps as the reference: no shift in time is granted. The step of its return is
+reported.
 """

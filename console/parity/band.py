@@ -18,13 +18,13 @@ from console.parity.t_quantile import upper_quantile
 Floats = npt.NDArray[np.float64]
 
 _LARGEST = 700.0
-"""Logarithms above this have no double to go back to."""
+"""Largest logarithm whose exponential is a finite double."""
 _TRIM = 5
 """One in so many values is left out at either end of a window."""
 _MANY = 1000.0
 """Degrees of freedom from which on Student's t is the normal distribution for every purpose here."""
 _STIFF = 0.9
-"""Largest correlation of neighbouring windows that is believed; more cannot be told from so few."""
+"""Largest correlation of neighbouring windows that is used; more cannot be estimated from so few."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Band:
 
 
 def scaled(values: Floats, rule: Rule) -> Floats:
-    """Plain values on the rule's scale; what is not finite stays so."""
+    """Plain values on the rule's scale; values that are not finite stay so."""
     if rule.scale == "linear" or rule.floor is None:
         return values
     return np.log(np.maximum(values, 0.0) + rule.floor)
@@ -56,12 +56,12 @@ def plain(values: Floats, rule: Rule) -> Floats:
 
 
 def window_means(values: Floats, window: int) -> Floats:
-    """Trimmed means of `window` values in a row, (..., n) -> (..., n - window + 1); NaN where half are no numbers.
+    """Trimmed means of `window` values in a row, (..., n) -> (..., n - window + 1); NaN where half are not finite.
 
-    The highest and the lowest fifth of a window are left out: one wild step must not carry all windows it is in.
+    The highest and the lowest fifth of a window are left out: one outlier must not move all windows that it is in.
     """
     views = np.lib.stride_tricks.sliding_window_view(values, window, axis=-1)
-    # Numbers first, in order; whatever is not finite last.
+    # Numbers first, in order; values that are not finite last.
     views = np.sort(np.where(np.isfinite(views), views, np.nan), axis=-1)
     count = np.isfinite(views).sum(axis=-1)
     cut = count // _TRIM

@@ -1,11 +1,11 @@
-"""Likely causes of a failed metric: mismatch, staleness or drift, kept apart, and which fixes stand behind it.
+"""Likely causes of a failed metric: mismatch, staleness or drift, kept apart, and the fixes that explain it.
 
 Heuristics, in this order (signatures: the threads surveyed for `driftline/catalog/metrics.py`):
 
 1. the mismatch is out of its band around the step where the metric left its own: the backend. Fixes that the reference
    has and the run has not are named; without such a difference, the sign of the mismatch is read: an offset on one side
    is raw against processed logprobs, noise on both sides precision or stale blocks;
-2. the mismatch was out, and has been home since: what it did to the weights before, the aftermath;
+2. the mismatch was out, and is back in its band: its earlier effect on the weights, the aftermath;
 3. the staleness is out of its band: weights too old, the price of asynchrony;
 4. none of these: drift, the learning itself; settings that differ are named.
 """
@@ -65,7 +65,7 @@ def _helper(comparison: Comparison, name: str, rule: Rule) -> Judged:
 
 def _cause(judged: Judged, comparison: Comparison, mismatch: Judged, staleness: Judged) -> Cause:
     rules, run = comparison.rules, comparison.run
-    # After a switch: what is the matter at the end. Else: what was the matter when the metric left its band.
+    # After a switch: the cause at the end. Else: the cause when the metric left its band.
     at = judged.first if comparison.start is None or judged.curve is None else int(judged.curve.steps[-1])
     if judged.metric == MISMATCH or _out(mismatch, at, 2 * rules.window):
         return _backend(run, comparison.references, at, rules.window)
@@ -89,8 +89,8 @@ def _out(judged: Judged, at: int | None, reach: int) -> bool:
 
 def _backend(run: Run, references: Sequence[Run], at: int | None, window: int) -> Cause:
     at = at if at is not None else 0
-    # What is out now is the mean of a window: the fixes may have been switched on within it.
-    for step, word in ((at, "off here"), (at - window, "off here until lately")):
+    # A window's mean is outside now: the fixes may have been switched on within the window.
+    for step, word in ((at, "off here"), (at - window, "off here until recently")):
         missing = _missing(run, references, step)
         if missing:
             return Cause("mismatch", f"mismatch: {', '.join(missing)} {word}, on in the reference", missing)

@@ -1,19 +1,20 @@
-"""The experiment behind the figure: which runs it takes, what they have to show, and their panels. Pure.
+"""The experiment behind the figure: its runs, the verdicts they need, and their panels. Pure.
 
 Reference runs (every fix on, several seeds), one run on the engine's defaults (every fix off) and one that starts on
 the defaults and has its fixes switched on live.
 
 All runs start from one model, as runs of reinforcement learning do: the article's start from one pretrained
-checkpoint. A seed is what is left to chance from there: which prompts come when, what is sampled, what is in flight at
+checkpoint. A seed is the chance from there on: which prompts come when, what is sampled, what is in flight at
 a sync. When each seed made a tiny model of its own, three references began with rewards of 0.38, 0.44 and 0.64 and
 ended with 0.63 to 0.84: a spread of models, not of seeds, which has nothing to do with a backend and which three runs
 cannot measure; a reference then failed against the two others (reward, from step 8 on).
 
 How long: until the learning has come to its end and not beyond it. A repaired run has lost about as many steps as its
-fixes were off, and is asked to be home at the same steps as the reference, so what is left after the switch has to hold
-the way back (48 steps where it was measured) and `hold` steps at home. Beyond 100 steps there is nothing left to learn
-here: the reward stands still, entropies fall towards zero at each seed's own pace, and their spread (0.1 in the
-logarithm until then) doubles with every window: the model of the band, one spread over the run, does not hold there.
+fixes were off, and must be back in the band at the same steps as the reference, so the steps after the switch have to
+include the return (48 steps where it was measured) and `hold` steps in the band. Beyond 100 steps there is nothing left
+to learn here: the reward stands still, entropies fall towards zero at each seed's own pace, and their spread (0.1 in
+the logarithm until then) doubles with every window: the model of the band, one spread over the run, does not hold
+there.
 
 The defaults and the repaired run have one seed of their own, no reference's: a run at parity is to look like one more
 seed, and the band is as wide as that takes.
@@ -52,7 +53,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Shown:
-    """What the runs have shown: a reference against the others, the defaults and the repaired run against all."""
+    """The comparisons: a reference against the others, the defaults and the repaired run against all."""
 
     seed: Comparison
     defaults: Comparison
@@ -60,7 +61,7 @@ class Shown:
 
     @property
     def rows(self) -> list[tuple[str, Comparison, Verdict]]:
-        """What each is called, what was found, and the verdict that it has to get."""
+        """Name, comparison and needed verdict of each."""
         return [
             ("a reference run against the other seeds", self.seed, "pass"),
             ("the defaults", self.defaults, "fail"),
@@ -69,7 +70,7 @@ class Shown:
 
     @property
     def missing(self) -> list[str]:
-        """What has not come out as it should, as clauses; empty when everything has."""
+        """Clauses for the verdicts that differ from the needed ones; empty if none does."""
         return [f"{name}: {closing(found)}" for name, found, wanted in self.rows if found.verdict != wanted]
 
 

@@ -1,7 +1,7 @@
 """Correctness before corrections: may an objective-side correction be switched on, or is the backend at fault? Pure.
 
 A correction reweighs what a wrong backend has sampled and hides the fault from clip rate and KL, which then divide by
-the trainer's own logprobs. So while the backend fails, whoever wants a correction is told and asked twice.
+the trainer's own logprobs. So while the backend fails, switching a correction on needs two confirmations.
 
 The verdict needs no reference run: with the same weights two backends should agree, and how far they may differ is
 published. Judged are the newest `window` steps: trimmed means, as in `console.parity.band`, of
@@ -10,7 +10,7 @@ published. Judged are the newest `window` steps: trimmed means, as in `console.p
 - `mismatch/kl_k3` against the catalogue's alarm (1e-2), which a few very wrong tokens reach while a mean stays small.
 
 Only steps since the newest change of a fix count: before it the backend was another one. Too few of them, or none for
-a while, is not enough data, and that asks as well: what nobody has measured has not passed.
+a while, is not enough data, and needs confirmation as well: a backend that was not measured has not passed.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ Points = Sequence[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """`passes`: None where there is not enough data. `why` is a clause that says what was found, and where.
+    """`passes`: None where there is not enough data. `why` is a clause with the measured value and its steps.
 
-    `asks`: whether a correction may only be switched on after asking twice.
+    `asks`: whether switching a correction on needs two confirmations.
     """
 
     passes: bool | None
@@ -58,7 +58,7 @@ class Verdict:
 
 
 def needs_consent(correction: str, verdict: Verdict) -> bool:
-    """Whether switching to `correction` has to be asked for twice; switching off never has."""
+    """Whether switching to `correction` needs two confirmations; switching off never does."""
     return correction != OFF and verdict.asks
 
 
@@ -121,11 +121,11 @@ def judge(points: Mapping[str, Points], *, since: int, step: int, rules: Rules |
     for name, mean in found.items():
         limit = limits[name] if limits[name] is not None else BY_NAME[name].warn
         if limit is not None and not mean <= limit:
-            told = short(mean) if short(mean) != short(limit) else f"{mean:.4g}".removeprefix("0")
-            return Verdict(False, f"{name} is {told} over {span}, limit {short(limit)}")
+            shown = short(mean) if short(mean) != short(limit) else f"{mean:.4g}".removeprefix("0")
+            return Verdict(False, f"{name} is {shown} over {span}, limit {short(limit)}")
     return Verdict(True, f"{MISMATCH} is {short(found[MISMATCH])} over {span}")
 
 
 def _mean(newest: Points, window: int) -> float:
-    """The trimmed mean of a window; NaN, which no limit holds, where half of it are no numbers."""
+    """The trimmed mean of a window; NaN, which is within no limit, if half of it is not finite."""
     return float(window_means(np.array([value for _, value in newest]), window)[0])

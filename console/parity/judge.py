@@ -22,7 +22,7 @@ Steps = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Curve:
-    """What a figure needs, at the last step of each window, in units: the run's mean, the centre, the band's edges."""
+    """Curves for a figure, at the last step of each window, in units: the run's mean, the centre, the band's edges."""
 
     steps: Steps
     run: Floats
@@ -44,10 +44,10 @@ class Excursion:
 class Judged:
     """The verdict on one metric.
 
-    `first`: first step out of the band for good; `back`: the step at which the run had come home after its last
-    excursion. At `worst`, the step with the largest distance among those that were judged: `value` and `expected`
-    (window means in units), `distance` in standard deviations of a healthy run around the reference, signed.
-    `reason` is a clause for "not enough data" and for an absolute limit.
+    `first`: first step out of the band for good; `back`: the step at which the run had returned to the band after its
+    last excursion. At `worst`, the step with the largest distance among those that were judged: `value` and `expected`
+    (window means in units), `distance` in standard deviations of a healthy run around the reference, signed. `reason`
+    is a clause for "not enough data" and for an absolute limit.
     """
 
     metric: str
@@ -92,7 +92,7 @@ class Comparison:
 
     @property
     def home(self) -> int | None:
-        """The first step from which every metric stayed home to the end, where one was out before and none is now."""
+        """The first step from which every metric stayed in the band to the end; None unless one was out before."""
         if self.verdict != "pass":
             return None
         return max((judged.back for judged in self.metrics if judged.back is not None), default=None)
@@ -103,15 +103,16 @@ def compare(
 ) -> Comparison:
     """Judge `run` against one or several references, over steps `start` to `until` (both inclusive).
 
-    With `start` the run is judged as after a switch at that step: time to come home is granted, `rules.hold` steps at
-    home up to the end are asked for. Never raises for runs that are too short or lack a metric: that is a verdict.
+    With `start` the run is judged as after a switch at that step: it has time to return to the band, and needs
+    `rules.hold` steps in it up to the end. Never raises for runs that are too short or lack a metric: that is a
+    verdict.
     """
     judged = tuple(_judge(name, rule, rules, references, run, start, until) for name, rule in rules.metrics.items())
     return Comparison(run, tuple(references), rules, judged, start, until)
 
 
 def fewest(rules: Rules, *, settles: bool) -> int:
-    """Steps that a verdict takes at least; `settles`: those after a switch, with time to be home for."""
+    """Steps that a verdict takes at least; `settles`: those after a switch, with `rules.hold` steps in the band."""
     return max(2 * rules.window, rules.hold) if settles else 2 * rules.window
 
 
@@ -206,7 +207,7 @@ def _excursions(
 
 
 def _first(position: int, side: int, steps: Steps, values: Floats, limits: Band, rule: Rule, rules: Rules) -> int:
-    """When it began: from the window's last step back, within the window, over steps that lie outside themselves."""
+    """First step of an excursion: from the window's last step back, over single steps outside the band."""
     end = position + rules.window - 1
     own = bands.scaled(values[position : end + 1], rule) - limits.centre[position]
     outside = (own * side > limits.half) | ~np.isfinite(own)

@@ -15,7 +15,7 @@ HEADS: Final = ("metric", "verdict", "out at", "back", "worst", "run", "referenc
 
 
 def lines(comparison: Comparison, causes: dict[str, Cause]) -> list[str]:
-    """The table, what is to be said about it, and the verdict in the last line."""
+    """The table, its notes, and the verdict in the last line."""
     rows = [HEADS, *(_row(judged) for judged in comparison.metrics)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADS))]
     table = ["  ".join(_aligned(i, cell, widths[i]) for i, cell in enumerate(row)) for row in rows]
@@ -30,13 +30,13 @@ def _aligned(column: int, cell: str, width: int) -> str:
 def closing(comparison: Comparison) -> str:
     """The verdict as one line: `FAIL: clip fraction out of the band since step 4 (and 3 more metrics)`.
 
-    A correction of the objective that was on in the run stands beside it: it may be what has brought the run home.
+    A correction of the objective that was on in the run is named beside it: it may be the reason of a pass.
     """
     return _verdict(comparison) + corrected(comparison)
 
 
 def corrected(comparison: Comparison) -> str:
-    """`; the objective corrected by tis` where something was on in the steps of the run that are judged, else ""."""
+    """`; the objective corrected by tis` if a correction was on in the judged steps of the run, else ""."""
     values = dict.fromkeys(one.value for one in comparison.run.corrected(comparison.start, comparison.until))
     return f"; the objective corrected by {', '.join(values)}" if values else ""
 
@@ -134,10 +134,10 @@ def _head(comparison: Comparison) -> str:
 
 def _notes(comparison: Comparison, causes: dict[str, Cause]) -> list[str]:
     rules = comparison.rules
-    told: dict[str, list[str]] = {}
+    metrics_by_text: dict[str, list[str]] = {}
     for metric, cause in causes.items():
-        told.setdefault(cause.text, []).append(title(metric))
-    notes = [f"likely cause of {', '.join(metrics)}: {text}" for text, metrics in told.items()]
+        metrics_by_text.setdefault(cause.text, []).append(title(metric))
+    notes = [f"likely cause of {', '.join(metrics)}: {text}" for text, metrics in metrics_by_text.items()]
     notes += [f"{title(one.metric)}: {one.reason}" for one in comparison.metrics if one.reason]
     for run, one in _corrections(comparison):
         last = "on" if one.last is None else f"to {one.last}"
@@ -152,7 +152,7 @@ def _notes(comparison: Comparison, causes: dict[str, Cause]) -> list[str]:
 
 
 def _corrections(comparison: Comparison) -> Iterator[tuple[Run, Corrected]]:
-    """What was on in the steps that are judged, of the run and of its references."""
+    """Corrections in the judged steps, of the run and of its references."""
     for run in (comparison.run, *comparison.references):
         for one in run.corrected(comparison.start, comparison.until):
             yield run, one

@@ -1,4 +1,4 @@
-"""A run as the verdict needs it: curves by metric and what its fixes did, from a run directory or a Parquet table."""
+"""A run for the verdict: curves by metric and changes of fixes, from a run directory or a Parquet table."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Corrected:
 
 @dataclass(frozen=True)
 class Run:
-    """One run. `fixes` is empty and `config` None where the source does not say (a table, a foreign trainer)."""
+    """One run. `fixes` is empty and `config` None where the source does not have them (a table, another trainer)."""
 
     id: str
     series: dict[str, Series]
@@ -76,7 +76,7 @@ class Run:
     config: Config | None = field(default=None, compare=False)
 
     def fixes_at(self, step: int) -> dict[str, str]:
-        """What each fix was at a step; one that was first reported later has that value."""
+        """The value of each fix at a step; one that was first reported later has that value."""
         state: dict[str, str] = {}
         for change in self.fixes:
             if change.step <= step or change.fix not in state:
@@ -96,41 +96,41 @@ class Run:
 
 
 class SourceError(RuntimeError):
-    """A file that is no run: one sentence."""
+    """A file that is not a run; the message is one sentence."""
 
 
 def open_run(name: str) -> Run:
     """The run of an id, a run directory or a Parquet file of the metrics table. Raises RunError, SourceError."""
     path = Path(name)
     if path.suffix == ".parquet":
-        return of_parquet(path)
+        return read_table(path)
     try:
         directory = find(name)
     except RunError as error:
         raise RunError(f"{error}; a metrics table may be named as FILE.parquet") from error
-    return of_directory(directory)
+    return read_run(directory)
 
 
-def of_directory(run: RunDir) -> Run:
-    """A run, live or ended, from its journal, or from what compaction made of the part that it no longer has."""
+def read_run(run: RunDir) -> Run:
+    """A run, live or ended, from its journal, or from the compacted tables for the part that it no longer has."""
     try:
         config = load(run.config)
     except ConfigError:
-        # Of somebody's own trainer, or of another version: the verdict does not need it.
+        # Of a user's own trainer, or of another version: the verdict does not need it.
         config = None
     try:
-        found = _in_order(run, config)
+        found = _read_in_bulk(run, config)
         if found is None:
-            found = of_frames(run.id, (one for one in frames(run) if kind(one.body) != b"t"), config)
+            found = run_from_frames(run.id, (one for one in frames(run) if kind(one.body) != b"t"), config)
     except unreadable() as error:
         raise SourceError(damaged(run)) from error
     return found
 
 
-def _in_order(run: RunDir, config: Config | None) -> Run | None:
-    """What `of_frames` makes of a run that reports once a step, one after the other, in bulk; None for another run."""
-    told: dict[str, list[Column]] = {}
-    story = _Story()
+def _read_in_bulk(run: RunDir, config: Config | None) -> Run | None:
+    """As `run_from_frames`, but in bulk, for a run with one report a step in ascending order; None for another run."""
+    by_name: dict[str, list[Column]] = {}
+    history = _StateHistory()
     at, last = 0, None
     for portion in portions(run, Damage()):
         places = steps = np.empty(0, np.int64)
@@ -141,24 +141,24 @@ def _in_order(run: RunDir, config: Config | None) -> Run | None:
             if (steps[1:] <= steps[:-1]).any() or (last is not None and steps[0] <= last):
                 return None
             for name, column in columns(portion.stretches).items():
-                told.setdefault(name, []).append(column)
+                by_name.setdefault(name, []).append(column)
         for stamped in portion.others:
             before = int(np.searchsorted(places, stamped.seq))
             try:
-                story.take(stamped.frame(), int(steps[before - 1]) if before else at)
+                history.add(stamped.frame(), int(steps[before - 1]) if before else at)
             except FrameError:
                 continue
         if len(steps):
             at = last = int(steps[-1])
     series = {
         name: Series(np.concatenate([one.steps for one in some]), np.concatenate([one.values for one in some]))
-        for name, some in told.items()
+        for name, some in by_name.items()
     }
-    return story.run(run.id, series, config)
+    return history.run(run.id, series, config)
 
 
 class _Points:
-    """Values by step, steps ascending; 16 bytes each, so that a run of 10^6 steps is no burden."""
+    """Values by step, steps ascending; 16 bytes each, so that a run of 10^6 steps is cheap."""
 
     def __init__(self) -> None:
         self.steps, self.values = array("q"), array("d")
@@ -184,8 +184,8 @@ class _Points:
         return Series(np.array(self.steps, np.int64), np.array(self.values, np.float64))
 
 
-class _Story:
-    """What happened to a run besides its numbers."""
+class _StateHistory:
+    """Changes of fixes and corrections over a run."""
 
     def __init__(self) -> None:
         self._changes: list[FixChange] = []
@@ -193,8 +193,8 @@ class _Story:
         self._values: dict[str, str] = {}
         self._synthetic = False
 
-    def take(self, frame: Frame, at: int) -> None:
-        """A frame that came after the numbers of step `at`."""
+    def add(self, frame: Frame, at: int) -> None:
+        """Add a frame that came after the metrics of step `at`."""
         match frame:
             case FixState() if self._values.get(frame.fix) != frame.effective:
                 self._values[frame.fix] = frame.effective
@@ -208,7 +208,7 @@ class _Story:
                 pass
 
     def cut(self, step: int) -> None:
-        """Forget what came after `step`."""
+        """Forget the changes after `step`."""
         self._changes = [change for change in self._changes if change.step <= step]
         self._corrections = [change for change in self._corrections if change.step <= step]
 
@@ -216,48 +216,48 @@ class _Story:
         return Run(name, series, tuple(self._changes), self._synthetic, tuple(self._corrections), config)
 
 
-def of_frames(name: str, stream: Iterable[Stamped], config: Config | None = None) -> Run:
+def run_from_frames(name: str, stream: Iterable[Stamped], config: Config | None = None) -> Run:
     """Fold frames, oldest first.
 
-    A later value of the same step and name wins. A producer that says again what it has said of an earlier step was
-    resumed from a checkpoint: what it said of that step and later ones was another life and is dropped.
+    A later value of the same step and name wins. A producer that reports a name of an earlier step again was
+    resumed from a checkpoint: its reports of that step and later ones are of another life and are dropped.
     """
-    said: dict[str, dict[str, _Points]] = {}
+    by_producer: dict[str, dict[str, _Points]] = {}
     newest: dict[str, int] = {}
-    story, at = _Story(), 0
+    history, at = _StateHistory(), 0
     for stamped in stream:
         try:
             frame = stamped.frame()
         except FrameError:
-            # Of a newer version: nothing that this one could judge.
+            # Of a newer version, which this one cannot judge.
             continue
         match frame:
             case Metrics():
-                own = said.setdefault(stamped.producer, {})
+                own = by_producer.setdefault(stamped.producer, {})
                 named = {resolve(key): value for key, value in frame.values.items()}
                 earlier = frame.step < newest.get(stamped.producer, frame.step)
                 if earlier and any(key in own and own[key].has(frame.step) for key in named):
                     for points in own.values():
                         points.cut(frame.step)
-                    story.cut(frame.step)
+                    history.cut(frame.step)
                 newest[stamped.producer] = at = frame.step
                 for key, value in named.items():
                     own.setdefault(key, _Points()).put(frame.step, value)
             case _:
-                story.take(frame, at)
+                history.add(frame, at)
     merged: dict[str, _Points] = {}
-    for own in said.values():
+    for own in by_producer.values():
         for key, points in own.items():
             known = merged.setdefault(key, points)
             if known is not points:
-                # Two producers under one name: the one that came later has the last word.
+                # Two producers of one metric: the later one wins.
                 for step, value in zip(points.steps, points.values, strict=True):
                     known.put(step, value)
     series = {key: points.series() for key, points in merged.items() if points.steps}
-    return story.run(name, series, config)
+    return history.run(name, series, config)
 
 
-def of_parquet(path: Path) -> Run:
+def read_table(path: Path) -> Run:
     """A run from an exported `metrics` table: a column `step` and one a metric, under any framework's names."""
     import polars as pl
 

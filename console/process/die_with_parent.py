@@ -1,10 +1,10 @@
 """Run a command that gets a signal when its parent dies, however the parent dies.
 
 Run by path, not as a module, so that it costs an interpreter start without site-packages (about 10 ms):
-`python -I -S leash.py PARENT_PID SIGNAL COMMAND...`. The command replaces this process, so the process id the
-parent holds is the command's. Linux only; elsewhere the command just runs, and the parent's own clean-up is all
-there is. The kernel ties the signal to the parent's *thread*: the parent must start its children from a thread
-that lives as long as it does.
+`python -I -S die_with_parent.py PARENT_PID SIGNAL COMMAND...`. The command replaces this process, so the process id
+that the parent knows is the command's. Linux only; elsewhere the command just runs, and only the parent's own clean-up
+ends it. The kernel ties the signal to the parent's *thread*: the parent must start its children from a thread that
+lives as long as it does.
 """
 
 from __future__ import annotations

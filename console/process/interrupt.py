@@ -1,7 +1,7 @@
-"""Ctrl-C while modules are imported: noted at once, obeyed when they are whole.
+"""Ctrl-C while modules are imported: recorded at once, raised when the imports are complete.
 
-Python's own handler raises between any two instructions. In the midst of an import that is a page of traceback about
-nothing the operator did, and in the midst of an extension's own initialisation a crash: numpy dies of a segfault.
+Python's own handler raises between any two instructions. During an import that is a page of traceback that
+means nothing to the operator, and during the initialisation of an extension module a crash: numpy dies of a segfault.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def patient() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the end, if ctrl-C was pressed meanwhile; pressed twice, it ends the process at once.
+def deferred_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end if ctrl-C was pressed meanwhile; pressed twice, it ends the process at once.
 
-    Where ctrl-C means something else already (nohup, a supervisor that counts), that is left alone.
+    A handler other than Python's default (nohup, a supervisor that counts signals) stays in place.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield

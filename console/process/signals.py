@@ -1,7 +1,7 @@
-"""Signals as something to look at, not something that jumps: the handler only counts.
+"""Signals as a counter to poll, not as exceptions: the handler only counts.
 
 An exception raised by a handler can land between the start of a process and the line that remembers it, and
-that process would be left behind. Every wait of a foreground command is a short poll that looks here instead.
+that process would be left behind. Every wait of a foreground command is a short poll that checks this counter.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Process trees: find every descendant of this process, end them, leave none.
+"""Process trees: finds and ends every descendant of this process.
 
 A trainer starts Ray, Ray starts workers, a worker starts vLLM's engine core: most of them are not our children and
 some are in sessions of their own. They are followed by parentage only, never by name. Where the kernel can
@@ -24,7 +24,7 @@ PR_GET_CHILD_SUBREAPER: Final = 37
 def adopt_orphans(on: bool = True) -> bool:
     """Have orphaned descendants become children of this process instead of init's. False where impossible.
 
-    Who asks for it calls `reap`, and takes it back with False: an orphan that nobody collects is a zombie for ever.
+    The caller must call `reap`, and call this with False at the end: an adopted orphan stays a zombie until collected.
     """
     if sys.platform != "linux":
         return False
@@ -63,7 +63,7 @@ def alive(process: psutil.Process) -> bool:
 def end(processes: list[psutil.Process], grace: float, tick: Callable[[], None] = lambda: None) -> None:
     """SIGTERM, up to `grace` seconds, SIGKILL, up to 5 s more. `tick` is called while waiting.
 
-    What tracks shared memory and semaphores for others is killed only if it does not end after them.
+    A resource tracker of multiprocessing is killed only if it does not end after the others.
     """
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -78,7 +78,7 @@ def end(processes: list[psutil.Process], grace: float, tick: Callable[[], None] 
 
 
 def _tracks(process: psutil.Process) -> bool:
-    """True for multiprocessing's sweeper, which unlinks what dead processes shared, then ends by itself."""
+    """True for multiprocessing's resource tracker: it unlinks shared memory of dead processes, then ends by itself."""
     with contextlib.suppress(psutil.Error):
         return any("from multiprocessing.resource_tracker import main" in word for word in process.cmdline())
     return False

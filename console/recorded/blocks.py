@@ -1,9 +1,9 @@
 """Encoded frames of a run in blocks: a segment of the journal piece by piece, checked as `driftline.journal.records`
 does.
 
-A million records of half a kilobyte take seconds when each is looked at for itself. Here their places are walked
-first, those of one length in a row by one comparison, then heads and checksums of a whole block are checked together
-(`console.recorded.crc`); at anything unexpected the careful reader, which knows how to go on after damage, takes over
+A million records of half a kilobyte take seconds when each is checked on its own. Here their offsets are found first,
+consecutive records of one length by one comparison, then heads and checksums of a whole block are checked together
+(`console.recorded.crc`); at anything unexpected the record-by-record reader, which can go on after damage, takes over
 the segment. No Polars: a console that opens a run reads it this way too.
 """
 
@@ -26,7 +26,7 @@ from driftline.journal.records import HEADER, MAGIC, MAX_RECORD, PREFIX, Damage,
 from driftline.rundir import RunDir
 
 BLOCK: Final = 4 * 1024 * 1024
-"""Bytes that are looked at together; what is made of them still fits the processor's cache."""
+"""Bytes that are read together; the arrays made of them still fit the processor's cache."""
 
 Rows = npt.NDArray[np.uint8]
 Seqs = npt.NDArray[np.uint64]
@@ -34,7 +34,7 @@ Seqs = npt.NDArray[np.uint64]
 _MAGIC: Final = int.from_bytes(MAGIC, "little")
 _HEAD_BYTES: Final = PREFIX - 4
 _MANY: Final = 16
-"""Records of one length from which on it pays to check them as one."""
+"""Smallest number of consecutive records of one length that are checked by one CRC; fewer are faster singly."""
 
 encoder: Final = msgspec.msgpack.Encoder()
 decoder: Final[msgspec.msgpack.Decoder[Stamped]] = msgspec.msgpack.Decoder(Stamped)
@@ -59,7 +59,7 @@ class Run(NamedTuple):
 class Block:
     """Encoded records in a row, in the order of their numbers: bodies of `runs` in one buffer. Iterates over bodies.
 
-    `seqs` are their numbers, uint64 of shape (n,), where the heads of records told them.
+    `seqs` are their sequence numbers, uint64 of shape (n,), once the heads of the records were read.
     """
 
     def __init__(self, buffer: bytes, runs: list[Run], seqs: Seqs | None = None) -> None:
@@ -68,7 +68,7 @@ class Block:
         self.seqs: Seqs = np.empty(0, np.uint64) if seqs is None else seqs
 
     @classmethod
-    def of(cls, bodies: Iterable[bytes], seqs: Iterable[int] = ()) -> Block:
+    def from_bodies(cls, bodies: Iterable[bytes], seqs: Iterable[int] = ()) -> Block:
         """A block of bodies that come from elsewhere."""
         given = list(bodies)
         runs, at = [], 0
@@ -86,14 +86,14 @@ class Block:
 
     @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
-        """Where each body begins, shape (n,)."""
+        """Offset of each body's first byte, shape (n,)."""
         at, count, _, stride = self._columns
         behind = np.arange(len(self)) - np.repeat(np.cumsum(count) - count, count)
         return np.asarray(np.repeat(at, count) + behind * np.repeat(stride, count))
 
     @cached_property
     def ends(self) -> npt.NDArray[np.int64]:
-        """Where each body ends, shape (n,)."""
+        """Offset behind each body's last byte, shape (n,)."""
         _, count, length, _ = self._columns
         return np.asarray(self.starts + np.repeat(length, count))
 
@@ -101,8 +101,8 @@ class Block:
     def tags(self) -> npt.NDArray[np.uint8]:
         """The one-letter tag (as a byte) of each body's frame, 0 for what has none; shape (n,).
 
-        Read at the place where it is in what this project's hub writes; a body that looks otherwise (a hub of
-        somebody else's may write a whole number where ours writes a float) is decoded.
+        Read at the offset where this project's hub writes it; a body of another form (another hub may write an integer
+        where ours writes a float) is decoded.
         """
         data = np.frombuffer(self.buffer, np.uint8)
         last = max(len(data) - 1, 0)
@@ -174,12 +174,12 @@ def _tag(body: bytes) -> int:
 
 
 def encode(stamped: Stamped) -> bytes:
-    """A stamped frame as the blocks hold it."""
+    """A stamped frame encoded as in a block."""
     return encoder.encode(stamped)
 
 
 def run_segments(run: RunDir) -> list[tuple[int, Path | None]]:
-    """Numbers of a run's segments, with their files where the journal still has them; it only ever lost the oldest.
+    """Numbers of a run's segments, with their files where the journal still has them; it only ever deletes the oldest.
 
     A segment without a file is in the compacted Parquet.
     """
@@ -191,7 +191,7 @@ def run_segments(run: RunDir) -> list[tuple[int, Path | None]]:
 
 
 def segment(path: Path, damage: Damage) -> Iterator[Block]:
-    """The encoded records of a segment in blocks; `damage` counts what was skipped. None if the file has gone."""
+    """The encoded records of a segment in blocks; `damage` counts what was skipped. Empty if the file is gone."""
     try:
         file = path.open("rb", buffering=0)
     except FileNotFoundError:
@@ -216,11 +216,11 @@ def segment(path: Path, damage: Damage) -> Iterator[Block]:
         else:
             return  # read to its end
         with path.open("rb") as again:
-            yield from _careful(again, last, damage)
+            yield from _one_by_one(again, last, damage)
 
 
 def _walk(buffer: bytes) -> tuple[list[Run], int, bool]:
-    """Records by what each says of its length, where the last of them ends, and false for nonsense."""
+    """Records by the length in each head, where the last of them ends, and False for an impossible length."""
     runs: list[Run] = []
     at, size, before, alike = 0, len(buffer), -1, 0
     from_bytes = int.from_bytes
@@ -232,14 +232,14 @@ def _walk(buffer: bytes) -> tuple[list[Run], int, bool]:
         if at + stride > size:
             break
         alike = alike + 1 if length == before else 0
-        count = _alike(buffer, at, stride) if alike == 2 else 1  # only then it pays to look how many there are
+        count = _alike(buffer, at, stride) if alike == 2 else 1  # counting them pays only from the third on
         runs.append(Run(at + PREFIX, count, length, stride))
         at, before = at + count * stride, length
     return _merged(runs), at, True
 
 
 def _alike(buffer: bytes, at: int, stride: int) -> int:
-    """How many records from here on begin with the same magic and length."""
+    """Number of consecutive records from here on with the same magic and length."""
     words = np.ndarray(((len(buffer) - at) // stride,), "<u8", buffer, at, (stride,))
     same = words == words[0]
     return len(words) if same.all() else int(same.argmin())
@@ -257,8 +257,8 @@ def _merged(runs: list[Run]) -> list[Run]:
 
 
 def _checked(block: Block, last: int) -> int:
-    """Give the records the numbers that their heads say; how many, from the first on, are intact and numbered upwards
-    from above `last`.
+    """Set the block's numbers from the heads; returns how many records, from the first on, are intact and numbered in
+    ascending order above `last`.
     """
     seqs, stored = np.empty(len(block), np.uint64), np.empty(len(block), np.uint32)
     single = np.ones(len(block), np.bool_)
@@ -284,9 +284,9 @@ def _whole(buffer: bytes, run: Run, seqs: Seqs, stored: npt.NDArray[np.uint32]) 
     """Whether all the records of a run are intact."""
     start = run.at - PREFIX
     end = start + run.n * run.stride
-    expected = crc.of_records(seqs, stored, run.length)
+    expected = crc.records_checksum(seqs, stored, run.length)
     if start == 0 and 2 * end > len(buffer):
-        # Nothing is cut out of the buffer, which would copy it.
+        # Without a slice of the buffer, which would copy it.
         whole: int = google_crc32c.value(buffer)
         return whole == int(google_crc32c.extend(expected, buffer[end:]))
     part: int = google_crc32c.value(buffer[start:end])
@@ -294,18 +294,20 @@ def _whole(buffer: bytes, run: Run, seqs: Seqs, stored: npt.NDArray[np.uint32]) 
 
 
 def _each(block: Block, which: npt.NDArray[np.int64]) -> tuple[Seqs, npt.NDArray[np.bool_]]:
-    """Numbers of some records, each looked at for itself, and whether it is not intact."""
+    """Numbers of some records, each checked on its own, and which of them are damaged."""
     starts, ends = block.starts[which], block.ends[which]
     heads = np.frombuffer(block.buffer, np.uint8)[starts[:, None] - PREFIX + np.arange(PREFIX)]
     words = heads.view("<u4")
     bodies = [block.buffer[at:end] for at, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    found = np.fromiter(map(google_crc32c.extend, crc.of_rows(heads[:, :_HEAD_BYTES]), bodies), np.uint32, len(which))
+    found = np.fromiter(
+        map(google_crc32c.extend, crc.row_checksums(heads[:, :_HEAD_BYTES]), bodies), np.uint32, len(which)
+    )
     wrong = (words[:, 0] != _MAGIC) | (found != words[:, 4])
     return np.ascontiguousarray(heads[:, 8:16]).view("<u8")[:, 0], wrong
 
 
-def _careful(file: BinaryIO, last: int, damage: Damage) -> Iterator[Block]:
-    """What is left after number `last`, record by record."""
+def _one_by_one(file: BinaryIO, last: int, damage: Damage) -> Iterator[Block]:
+    """The records after number `last`, read one by one."""
     seqs: list[int] = []
     bodies: list[bytes] = []
     size = 0
@@ -316,7 +318,7 @@ def _careful(file: BinaryIO, last: int, damage: Damage) -> Iterator[Block]:
         bodies.append(body)
         size += len(body)
         if size >= BLOCK:
-            yield Block.of(bodies, seqs)
+            yield Block.from_bodies(bodies, seqs)
             seqs, bodies, size = [], [], 0
     if bodies:
-        yield Block.of(bodies, seqs)
+        yield Block.from_bodies(bodies, seqs)

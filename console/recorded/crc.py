@@ -1,8 +1,8 @@
 """CRC-32C of many records of one length by one pass over their bytes. Pure.
 
-A checksum for each of a million records costs more than all else that is done with them, because each has to be cut
+A checksum for each of a million records costs more than everything else about them, because each has to be sliced
 out first. But a CRC is linear: over the field of two elements that of a row of records follows from those of the
-records, and those follow from what each record says its checksum is. So the records of a row are checked by the one
+records, and those follow from the checksum stored in each record. So the records of a row are checked by the one
 CRC of all its bytes, at the speed of the memory. A single wrong record is always found, as it is alone; several wrong
 ones in a row escape with a probability of 2^-32, as damage to any one of them does.
 
@@ -28,17 +28,17 @@ _ONES: Final = np.uint32(0xFFFFFFFF)
 _HEAD_BYTES: Final = PREFIX - 4
 
 
-def _bytes() -> Registers:
+def _byte_table() -> Registers:
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = np.where(table & 1, (table >> np.uint32(1)) ^ _POLYNOMIAL, table >> np.uint32(1))
     return table
 
 
-_TABLE: Final = _bytes()
+_TABLE: Final = _byte_table()
 
 
-def of_rows(rows: npt.NDArray[np.uint8]) -> list[int]:
+def row_checksums(rows: npt.NDArray[np.uint8]) -> list[int]:
     """CRC-32C of each row; for short ones."""
     crc = np.full(len(rows), _ONES, dtype=np.uint32)
     for column in rows.T:
@@ -46,10 +46,10 @@ def of_rows(rows: npt.NDArray[np.uint8]) -> list[int]:
     return (crc ^ _ONES).tolist()  # type: ignore[no-any-return]  # numpy types tolist() as Any
 
 
-def of_records(seqs: npt.NDArray[np.uint64], stored: Registers, length: int) -> int:
-    """CRC-32C of all the bytes of records that stand in a row, if each is intact.
+def records_checksum(seqs: npt.NDArray[np.uint64], stored: Registers, length: int) -> int:
+    """CRC-32C of all the bytes of consecutive records, if each is intact.
 
-    `seqs` and `stored` (their checksums) are as their heads say, shape (n,); `length` is that of each body in bytes.
+    `seqs` and `stored` (their checksums) are read from their heads, shape (n,); `length` is that of each body in bytes.
     """
     stored_map, low_map, high_map, constant = _records(length)
     record = _zeros(PREFIX + length)
@@ -107,5 +107,5 @@ def _zeros(count: int) -> Map:
 
 
 def _constant(count: int) -> np.uint32:
-    """What the starting value and the inversion at the end add to the CRC of `count` bytes: the CRC of zeros."""
+    """Contribution of the initial value and the final inversion to the CRC of `count` bytes: the CRC of zeros."""
     return np.uint32(_through(_zeros(count), np.array([_ONES]))[0] ^ _ONES)

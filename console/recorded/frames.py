@@ -1,4 +1,4 @@
-"""The frames of a recorded run in order, from any number on: from its journal, or from what compaction made of it."""
+"""The frames of a recorded run in order, from any number on: from its journal, or from its compacted Parquet."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def frames(run: RunDir, start: int = 1, damage: Damage | None = None) -> Iterato
 
 
 def unreadable() -> tuple[type[Exception], ...]:
-    """What `frames` raises for damaged Parquet; asked only then, because it takes a while to load."""
+    """Exceptions that `frames` raises for damaged Parquet. Call it only after an error: its imports take a while."""
     import polars as pl
     import pyarrow as pa
 
@@ -49,14 +49,14 @@ def unreadable() -> tuple[type[Exception], ...]:
 
 
 def damaged(run: RunDir, segment: int = 0) -> str:
-    """The sentence for what is `unreadable`, in a segment where that is known."""
+    """The error message for an `unreadable` run, with the segment if it is known."""
     where = f" of segment {segment}" if segment else ""
     see = f"driftline compact --run {shlex.quote(str(run.path))} --check"
-    return f"{run.parquet}: what was compacted{where} cannot be read; see: {see}"
+    return f"{run.parquet}: the compacted tables{where} cannot be read; see: {see}"
 
 
 def _first(run: RunDir, number: int, path: Path | None) -> int:
-    """The number that a segment begins with; 0 where it cannot be told."""
+    """The first sequence number of a segment; 0 if it cannot be determined."""
     if path is not None:
         return first_seq(path)
     try:

@@ -1,8 +1,8 @@
-"""Metrics frames as arrays, many at once. Numpy alone: the tables and a console that opens a run stand on it.
+"""Metrics frames as arrays, many at once. Numpy alone: used by the tables and by a console that opens a run.
 
 Frames of one producer that carry the same names have the same bytes but for the numbers in them. So the layout of
-one is found by walking through it, the others of its length are held against it, and the numbers of those that agree
-are cut out column by column: 30 numbers a frame cost less than the frame's checksum.
+one is found by walking through it, the others of its length are compared with it, and the numbers of those that agree
+are read column by column: 30 numbers a frame cost less than the frame's checksum.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from driftline.catalog.metrics import resolve
 from driftline.text import sanitize
 
 ALIKE: Final = 8
-"""Frames of one length from which on it pays to look for their layout; and layouts of one length that are looked for,
-lest a producer of many makes it slow."""
+"""Smallest number of frames of one length for which a layout is searched; also the most layouts of one length, so that
+a producer with many of them does not make it slow."""
 
 Places = npt.NDArray[np.int64]
 
@@ -32,22 +32,22 @@ _FLOAT: Final = 0xCB
 
 
 class Number(msgspec.Struct, frozen=True):
-    """Where a number's bytes are in a frame and of which numpy type they are."""
+    """Offset of a number's bytes in a frame, and their numpy type."""
 
     at: int
     dtype: str
 
-    def of(self, rows: Rows) -> npt.NDArray[np.generic]:
+    def column(self, rows: Rows) -> npt.NDArray[np.generic]:
         """This number of each row, a view of shape (n,) in the byte order of the wire."""
         return rows[:, self.at : self.at + int(self.dtype[2:])].view(self.dtype)[:, 0]
 
     def ints(self, rows: Rows) -> npt.NDArray[np.int64]:
         """This number of each row, int64 of shape (n,)."""
-        return self.of(rows).astype(np.int64)
+        return self.column(rows).astype(np.int64)
 
     def floats(self, rows: Rows) -> npt.NDArray[np.float64]:
         """This number of each row, float64 of shape (n,)."""
-        return self.of(rows).astype(np.float64)
+        return self.column(rows).astype(np.float64)
 
 
 class Layout(msgspec.Struct, frozen=True, eq=False):
@@ -70,7 +70,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
 
 
 class Alike(NamedTuple):
-    """Frames of one layout: their places in a block, ascending, and their bodies (n, length)."""
+    """Frames of one layout: their indices in a block, ascending, and their bodies (n, length)."""
 
     layout: Layout
     places: Places
@@ -78,20 +78,20 @@ class Alike(NamedTuple):
 
 
 class Layouts:
-    """The layouts that were met, by the length of their frames."""
+    """The layouts found so far, by the length of their frames."""
 
     def __init__(self) -> None:
         self._known: dict[int, list[Layout]] = defaultdict(list)
 
     def sort(self, block: Block) -> tuple[list[Alike], Places]:
-        """The Metrics frames of a block by their layouts, and the places of those that are not worth one."""
+        """The Metrics frames of a block by their layouts, and the indices of the others."""
         found: list[Alike] = []
         others: list[Places] = []
         done = 0
         for run in block.runs:
             places = np.arange(done, done + run.n)
             done += run.n
-            layout = self._of_all(block.rows(run)) if run.n >= ALIKE else None
+            layout = self._common_layout(block.rows(run)) if run.n >= ALIKE else None
             if layout is None:
                 others.append(places)
             else:
@@ -113,8 +113,8 @@ class Layouts:
             single.append(left)
         return found, np.sort(np.concatenate(single)) if single else rest
 
-    def _of_all(self, rows: Rows) -> Layout | None:
-        """The layout that all of these frames have; None where they have not all one."""
+    def _common_layout(self, rows: Rows) -> Layout | None:
+        """The one layout of all these frames; None if they differ."""
         known = self._known[rows.shape[1]]
         # The bits that differ between any two of them, without anything that is as large as the rows.
         some, every = np.bitwise_or.reduce(rows, axis=0), np.bitwise_and.reduce(rows, axis=0)
@@ -122,17 +122,17 @@ class Layouts:
         for layout in known:
             if not ((differing | (every ^ layout.sample)) & layout.fixed).any():
                 return layout
-        met = self._met(rows[0])
+        met = self._add_layout(rows[0])
         return met if met is not None and not (differing & met.fixed).any() else None
 
     def _split(self, rows: Rows) -> tuple[list[tuple[Layout, Places]], Places]:
-        """Indices of frames of one length by their layout, and of those that are of none worth looking for."""
+        """Indices of frames of one length by their layout, and the indices of those without one."""
         found: list[tuple[Layout, Places]] = []
         left = np.arange(len(rows))
         known = self._known[rows.shape[1]]
         tried = 0
         while len(left):
-            if tried == len(known) and self._met(rows[left[0]]) is None:
+            if tried == len(known) and self._add_layout(rows[left[0]]) is None:
                 break
             layout = known[tried]
             tried += 1
@@ -142,8 +142,8 @@ class Layouts:
                 left = left[~fits]
         return found, left
 
-    def _met(self, row: npt.NDArray[np.uint8]) -> Layout | None:
-        """A layout that was not known; None for a frame that has none, or where too many are known."""
+    def _add_layout(self, row: npt.NDArray[np.uint8]) -> Layout | None:
+        """Find and remember a new layout; None if the frame has none, or if too many are known."""
         known = self._known[len(row)]
         layout = find_layout(row.tobytes()) if len(known) < ALIKE else None
         if layout is not None:
@@ -164,7 +164,7 @@ class _UnusualError(Exception):
 
 
 class _Walk:
-    """Walks once through an encoded frame, noting what may differ in its like."""
+    """Parses an encoded frame once and records which bits may differ between frames of its layout."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -192,7 +192,7 @@ class _Walk:
         for _ in range(self._map()):
             name = self._text()
             labels[resolve(sanitize(name))] = sanitize(self._text())
-        # Behind the frame are two numbers of no interest here.
+        # The two numbers behind the frame are not used here.
         self.fixed[self.at :] = 0
         sample = np.frombuffer(self.body, np.uint8)
         return Layout(sanitize(producer), seq, hub_time, step, version, time, values, labels, sample, self.fixed)

@@ -1,7 +1,7 @@
-"""Many Metrics frames at once, as columns: what a console that opens a run fills its series from. Pure.
+"""Many Metrics frames at once, as columns, from which a console that opens a run fills its series. Pure.
 
 Frames that carry the same names are one `Stretch`; a run has several where some names come only now and then. Together
-they stand for frames in one order, and what a store makes of them is what it makes of the frames one by one.
+they represent frames in one order, and a store gets the same result from them as from the frames one by one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Column(NamedTuple):
     values: Floats
 
 
-def of_frames(frames: Iterable[tuple[int, Metrics]]) -> list[Stretch]:
+def stretches_of_frames(frames: Iterable[tuple[int, Metrics]]) -> list[Stretch]:
     """Frames with their places, as stretches."""
     groups: dict[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], list[tuple[int, Metrics]]] = defaultdict(list)
     for place, frame in frames:
@@ -85,7 +85,7 @@ def in_turn(stretches: Sequence[Stretch]) -> list[Stretch]:
 
 
 def ascents(stretches: Sequence[Stretch]) -> Iterator[list[Stretch]]:
-    """The same frames in parts through which the step does not fall: a run that goes back begins another."""
+    """The same frames in parts with ascending steps: where a run goes back to a checkpoint, a new part begins."""
     places, order = _ordered(stretches)
     steps = np.concatenate([one.steps for one in stretches])[order]
     falls = np.flatnonzero(steps[1:] < steps[:-1]) + 1
@@ -127,7 +127,7 @@ def columns(stretches: Sequence[Stretch]) -> dict[str, Column]:
 
 
 def _ordered(stretches: Sequence[Stretch]) -> tuple[Ints, Ints]:
-    """Places of all frames, ascending, and which of the frames, one stretch after the other, each is."""
+    """Places of all frames, ascending, and for each the index of its frame in the concatenated stretches."""
     places = np.concatenate([one.places for one in stretches])
     order = np.argsort(places, kind="stable")
     return places[order], order

@@ -1,1 +1,1 @@
-"""A recorded run, played again: its frames as they were, in their time or faster, from any step."""
+"""Replay of a recorded run: its frames in their original time or faster, from any step."""

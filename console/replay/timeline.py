@@ -1,4 +1,4 @@
-"""Where the steps of a recorded run are among its frames. Pure."""
+"""The steps of a recorded run by sequence number of its frames. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class Timeline(NamedTuple):
-    """`seqs` are the numbers of the frames at which a newer step was first told, `steps` those steps; both ascend.
+    """`seqs` are the numbers of the frames at which a newer step was first reported, `steps` those steps; both ascend.
 
     `last` is the number of the run's last frame, `begin` and `end` the hub's Unix times of its first and last one.
     """
@@ -25,30 +25,30 @@ class Timeline(NamedTuple):
 
     @property
     def first_step(self) -> int:
-        """The first step that was told, -1 where none was."""
+        """The first step that was reported, -1 without one."""
         return int(self.steps[0]) if len(self.steps) else -1
 
     @property
     def last_step(self) -> int:
-        """The newest step that was told, -1 where none was."""
+        """The newest step that was reported, -1 without one."""
         return int(self.steps[-1]) if len(self.steps) else -1
 
     def until(self, step: int) -> int:
-        """The number of the last frame before anything newer than `step` was told."""
+        """The number of the last frame before the first one of a step newer than `step`."""
         at = int(np.searchsorted(self.steps, step, side="right"))
         return int(self.seqs[at]) - 1 if at < len(self.seqs) else self.last
 
-    def beside(self, step: int, count: int) -> int:
-        """The step `count` told steps after `step` (before it, where negative), at most the first or last one."""
+    def neighbour(self, step: int, count: int) -> int:
+        """The step `count` reported steps after `step` (before it if negative), limited to the first and last one."""
         if not len(self.steps):
             return step
         at = int(np.searchsorted(self.steps, step, side="right")) - 1 + count
         return int(self.steps[min(max(at, 0), len(self.steps) - 1)])
 
 
-def timeline(told: Iterable[tuple[Ints, Ints]], last: int, begin: float, end: float) -> Timeline:
-    """From (numbers, steps) of the frames that tell a step, in any order."""
-    parts = list(told)
+def timeline(known: Iterable[tuple[Ints, Ints]], last: int, begin: float, end: float) -> Timeline:
+    """Build a timeline from (sequence numbers, steps) of frames that name a step, in any order."""
+    parts = list(known)
     if not parts:
         return Timeline(np.empty(0, np.int64), np.empty(0, np.int64), last, begin, end)
     seqs = np.concatenate([seqs for seqs, _ in parts])

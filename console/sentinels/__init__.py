@@ -1,14 +1,14 @@
 """Sentinels: rules that watch a run and raise an alarm once for each episode.
 
 `rules` reads them (TOML, `rules.toml` is the default), `Sentinels` in `watch` applies them to a `RunModel` as it grows,
-`alert` tells a person or a program. What each rule means and where its limits come from: docs/sentinels.md. No screen,
-no socket, no clock of its own: live view, `driftline watch`, a replay and the tests get the same alarms from the same
-frames.
+`notify` reports alarms to a person or a program. What each rule means and where its limits come from:
+docs/sentinels.md. No screen, no socket, no clock of its own: live view, `driftline watch`, a replay and the tests get
+the same alarms from the same frames.
 
 Two families. *Series* rules judge the steps of a metric, one after the other, in the order of the steps; nothing in
-them depends on how frames were batched. *Condition* rules judge the state of engines and feed over time, as of each
-look. A rule is raised when it is broken for long enough, and cleared when all has been calm for long enough beyond an
-easier limit, so that a value that dances on the line makes one alarm and not fifty.
+them depends on how frames were batched. *Condition* rules judge the state of engines and feed over time, at each
+update. A rule is raised when it is broken for long enough, and cleared when all has been calm for long enough beyond an
+easier limit, so that a value that varies around its limit makes one alarm and not fifty.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """One episode of one rule: raised once, cleared once. Replaced, never changed.
 
     `subject` is the metric or the engine ("" for the feed and for the steps). `step` is where it began, `value` what
-    was seen there (of the metric, or seconds, or syncs, as `text` says) and `limit` what it is held against. `time` is
+    was seen there (of the metric, or seconds, or syncs, as `text` says) and `limit` its limit. `time` is
     Unix time of the hub's or producer's clock. `cleared_step` is -1 while it stands.
     """
 
@@ -49,8 +49,8 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
         return {**msgspec.to_builtins(self), "state": self.state}
 
 
-class Turn(msgspec.Struct, frozen=True):
-    """A rule begins or ceases to be broken, as a rule's own memory says it; `Sentinels` makes alarms of it."""
+class Transition(msgspec.Struct, frozen=True):
+    """A rule begins or ceases to be broken; `Sentinels` makes alarms of these."""
 
     raised: bool
     subject: str

@@ -1,4 +1,4 @@
-"""What a series usually is, robustly: median and median absolute deviation of its own past.
+"""A robust baseline of a series: median and median absolute deviation of its own past.
 
 On the rule's scale, y = x (linear) or y = log(max(x, 0) + floor) (log):
 
@@ -37,7 +37,7 @@ MAD_TO_SIGMA: Final = 1.4826
 
 
 class Usual(msgspec.Struct, frozen=True):
-    """Centre and limits on the scale of the values themselves; NaN before there is enough to go by."""
+    """Centre and limits on the scale of the values themselves; NaN while there are too few values."""
 
     centre: float
     limit: float
@@ -56,7 +56,7 @@ def block(rule: Baseline) -> int:
 
 
 def usual(rule: Baseline, values: Floats) -> Usual:
-    """What the values of a window, shape (n,), say; UNKNOWN below `warmup` of them."""
+    """The baseline of a window of values, shape (n,); UNKNOWN below `warmup` of them."""
     values = values[np.isfinite(values)]
     if len(values) < rule.warmup:
         return UNKNOWN
@@ -93,7 +93,7 @@ def _judge(rule: Baseline, windows: Floats) -> Floats:
     """The three of each row of finite values, shape (3, rows)."""
     scaled = np.sort(_scaled(rule, windows), axis=1)
     centre = _middle(scaled)
-    # A window with more than half of zeros has a centre of -inf on a log scale without a floor: nothing to go by.
+    # A window with more than half of zeros has a centre of -inf on a log scale without a floor, which gives no limit.
     centre[~np.isfinite(centre)] = np.nan
     with np.errstate(invalid="ignore"):
         sigma = MAD_TO_SIGMA * _middle(np.sort(np.abs(scaled - centre[:, np.newaxis]), axis=1))

@@ -1,4 +1,4 @@
-"""Rules of one metric, judged step by step as its series grows; a look without news costs a comparison."""
+"""Rules of one metric, judged step by step as its series grows; an update without new values costs a comparison."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from console.sentinels.alarm import Turn
+from console.sentinels.alarm import Transition
 from console.sentinels.baseline import block, usuals
 from console.sentinels.rules import Baseline, Limit, Rise
 from console.store.model import RunModel
@@ -26,7 +26,7 @@ Vote = tuple[bool, int, float, float, float]
 CHUNK: Final = 2_000
 """Steps that are judged together, so that a long history takes little memory."""
 NEAR: Final = 3
-"""Steps from a mark (a fix, a sync) to an alarm that is told with it."""
+"""Largest number of steps from a mark (a fix, a sync) to an alarm whose text names it."""
 
 
 class _Judged(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class _Judged(msgspec.Struct, frozen=True):
 
 
 class SeriesWatch:
-    """One rule and what it remembers of its metric."""
+    """One rule and its state over the steps of its metric."""
 
     def __init__(self, rule: Limit | Baseline) -> None:
         self.rule = rule
@@ -52,35 +52,35 @@ class SeriesWatch:
         self._raised = False
         self._calm = 0
         self._origin = 0
-        """Where in the series the past begins that it is measured by: behind the last repair of the backend."""
+        """Index in the series at which the baseline's past begins: behind the last repair of the backend."""
         self._block: tuple[int, Floats] = (-1, np.empty((3, 0)))
-        """The last block that was judged, counted from the origin, and what was usual for it."""
+        """The last block that was judged, counted from the origin, and its baseline."""
 
-    def look(self, model: RunModel) -> list[Turn]:
-        """What became of the rule over the steps that are new."""
+    def update(self, model: RunModel) -> list[Transition]:
+        """Judge the new steps; returns the transitions of the rule."""
         revision = model.metrics.revision(self.metric)
         if revision == self._revision:
             return []
         self._revision = revision
         points = model.metrics.points(self.metric)
-        told = _told(model)
-        end = int(np.searchsorted(points.steps, told, side="right"))
-        if self._last is not None and told < self._last:
-            self._go_back(told)
+        newest = _newest_reported_step(model)
+        end = int(np.searchsorted(points.steps, newest, side="right"))
+        if self._last is not None and newest < self._last:
+            self._rewind(newest)
         start = 0 if self._last is None else int(np.searchsorted(points.steps, self._last, side="right"))
         if start >= end:
             return []
         self._last = int(points.steps[end - 1])
-        turns: list[Turn] = []
-        for origin, first, last in self._pasts(model, points, start, end):
+        transitions: list[Transition] = []
+        for origin, first, last in self._baseline_parts(model, points, start, end):
             if origin != self._origin:
                 self._origin, self._block = origin, (-1, np.empty((3, 0)))
             for low in range(first, last, CHUNK):
-                turns += self._judge(model, points, low, min(low + CHUNK, last))
-        return turns
+                transitions += self._judge(model, points, low, min(low + CHUNK, last))
+        return transitions
 
-    def _pasts(self, model: RunModel, points: Points, start: int, end: int) -> list[tuple[int, int, int]]:
-        """The places start to end cut where a repair ends what they are measured by: (origin, first, last) of each.
+    def _baseline_parts(self, model: RunModel, points: Points, start: int, end: int) -> list[tuple[int, int, int]]:
+        """The indices start to end, cut where a repair ends the baseline's past: (origin, first, last) of each part.
 
         A fix that is switched on makes the past that of another backend: entropy that comes down from where vLLM's
         defaults had driven it has not collapsed. One that is switched off leaves it, so that what breaks is seen.
@@ -94,17 +94,17 @@ class SeriesWatch:
         edges = [start, *inside, end]
         return list(zip([origin, *inside], edges[:-1], edges[1:], strict=True))
 
-    def _go_back(self, told: int) -> None:
-        # The run went on from a checkpoint and tells its steps again; how far back it went is known to a look.
-        self._last = told - 1
+    def _rewind(self, newest: int) -> None:
+        # The run went on from a checkpoint and reports its steps again, from after `newest` on.
+        self._last = newest - 1
         self._votes.clear()
         self._calm = 0
         self._block = (-1, np.empty((3, 0)))
 
-    def _judge(self, model: RunModel, points: Points, start: int, end: int) -> list[Turn]:
+    def _judge(self, model: RunModel, points: Points, start: int, end: int) -> list[Transition]:
         judged = self._measure(points, start, end)
         beyond = np.flatnonzero(judged.beyond)
-        turns: list[Turn] = []
+        transitions: list[Transition] = []
         rule = self.rule
         i, n = 0, end - start
         while i < n:
@@ -112,11 +112,11 @@ class SeriesWatch:
                 i = self._calmed(judged.calm, i)
                 if i < n:
                     self._raised = False
-                    turns.append(self._turn(model, self._vote(points, judged, start, i), raised=False))
+                    transitions.append(self._transition(model, self._vote(points, judged, start, i), raised=False))
                 i += 1
                 continue
             if not any(vote[0] for vote in self._votes):
-                # Nothing counts but the next step beyond the limit: a healthy history costs no loop.
+                # Only the next step beyond the limit matters: a healthy history costs no loop.
                 self._votes.clear()
                 following = int(np.searchsorted(beyond, i))
                 if following == len(beyond):
@@ -129,11 +129,11 @@ class SeriesWatch:
             if len(broken) >= rule.hold and not self._excused(model, vote[1]):
                 self._raised, self._calm = True, 0
                 self._votes.clear()
-                turns.append(self._turn(model, broken[0], raised=True))
-        return turns
+                transitions.append(self._transition(model, broken[0], raised=True))
+        return transitions
 
     def _calmed(self, calm: Bools, i: int) -> int:
-        """The place from `i` on at which enough steps in a row have been calm; len(calm) where none is, yet."""
+        """The index from `i` on at which enough steps in a row have been calm; len(calm) if there is none yet."""
         calm, need = calm[i:], self.rule.clear - self._calm
         wild = np.flatnonzero(~calm)
         if (wild[0] if len(wild) else len(calm)) >= need:
@@ -188,7 +188,7 @@ class SeriesWatch:
         rise = self.rule.unless if isinstance(self.rule, Baseline) else None
         return rise is not None and _rose(model, rise, step)
 
-    def _turn(self, model: RunModel, vote: Vote, *, raised: bool) -> Turn:
+    def _transition(self, model: RunModel, vote: Vote, *, raised: bool) -> Transition:
         _, step, value, limit, usual_value = vote
         known = BY_NAME.get(self.metric)
         title = known.title if known is not None else self.metric
@@ -197,7 +197,7 @@ class SeriesWatch:
             text += f", {self._against(limit, usual_value)}{_near(model, step)}"
         else:
             text = f"back at {_figure(value)} at step {step}"
-        return Turn(raised, self.metric, step, value, limit, text, _time(model, step))
+        return Transition(raised, self.metric, step, value, limit, text, _time(model, step))
 
     def _against(self, limit: float, centre: float) -> str:
         rule = self.rule
@@ -208,8 +208,8 @@ class SeriesWatch:
         return f"{side} {_figure(limit)}; the median of {past} is {_figure(centre)}"
 
 
-def _told(model: RunModel) -> int:
-    """The newest step as the run tells it now; after a return to a checkpoint less than the highest it ever told."""
+def _newest_reported_step(model: RunModel) -> int:
+    """The newest step that the run has reported; after a return to a checkpoint less than the highest one before."""
     ruler = model.metrics.clock.ruler("time")
     return int(ruler.steps[-1]) if ruler is not None else model.metrics.last_step()
 

@@ -1,7 +1,7 @@
-"""How an alarm reaches a person or a program: the bell, a notification of the terminal (OSC 9), a command.
+"""Reports alarms to a person or a program: the bell, a notification of the terminal (OSC 9), a command.
 
-All three are off unless asked for. What is written to a terminal goes through whoever owns it (`Alerts` only makes the
-text), because bytes in between another's escape sequence would be a part of it.
+All three are off unless asked for. Bytes for a terminal are written by its owner (this module only makes them), because
+bytes in the midst of an escape sequence of the screen would become a part of it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from driftline.text import sanitize
 
 BELL: Final = "\a"
 LONGEST: Final = 200
-"""Characters of a notification; what terminals take of one is not written down anywhere."""
+"""Characters of a notification; the limits of terminals are not documented."""
 QUIET: Final = 5.0
-"""Seconds between two notifications at least: what comes in between is told with the next one."""
+"""Least seconds between two notifications: alarms in between are reported with the next one."""
 REMIND: Final = 60.0
-"""Seconds after which the bell is rung again while an alarm stands that nobody has acknowledged."""
+"""Seconds after which the bell is rung again while an alarm stands that was not acknowledged."""
 COMMAND_SECONDS: Final = 10.0
 """Seconds that a command may take before it is killed."""
 WAITING: Final = 20
@@ -39,7 +39,7 @@ class AlertError(ValueError):
 
 
 class Alerts(msgspec.Struct, frozen=True):
-    """What to do when an alarm is raised. `command` is an argument list, empty for none."""
+    """Actions when an alarm is raised. `command` is an argument list, empty for none."""
 
     bell: bool = False
     notify: bool = False
@@ -47,7 +47,7 @@ class Alerts(msgspec.Struct, frozen=True):
 
 
 def split(command: str) -> tuple[str, ...]:
-    """The argument list of a command as it is typed; no shell will see it. Raises AlertError."""
+    """The argument list of a command as it is typed; no shell is used. Raises AlertError."""
     try:
         words = tuple(shlex.split(command))
     except ValueError as error:
@@ -82,8 +82,8 @@ class Ringer:
         self._wrote = float("-inf")
         self._rang = float("-inf")
 
-    def turn(self, raised: Sequence[Alarm], standing: Sequence[Alarm], now: float) -> str:
-        """What to write now, "" for nothing, for alarms raised since the last turn and those that stand."""
+    def output(self, raised: Sequence[Alarm], standing: Sequence[Alarm], now: float) -> str:
+        """The bytes to write now, "" for none, for alarms raised since the last call and those that stand."""
         if not (self.alerts.bell or self.alerts.notify):
             return ""
         self._waiting += raised
@@ -104,7 +104,7 @@ class Ringer:
 
 
 class Runner:
-    """Runs a command for each alarm, one at a time, in a thread of its own; tells of failures in one sentence.
+    """Runs a command for each alarm, one at a time, in a thread of its own; reports failures in one sentence.
 
     No shell: the arguments are as split once, with the alarm's sentence behind them, and its parts as
     `DRIFTLINE_ALARM_*` in the environment. Standard input and output are closed, so that it cannot touch the screen.
@@ -124,7 +124,7 @@ class Runner:
         self._thread.start()
 
     def send(self, alarms: Sequence[Alarm]) -> None:
-        """Hand alarms over; never blocks."""
+        """Queue the command for each alarm; never blocks."""
         for alarm in alarms:
             try:
                 self._queue.put_nowait(alarm)
@@ -132,7 +132,7 @@ class Runner:
                 self._say(f"--on-alarm: still busy; not run for {alarm.rule}")
 
     def close(self, grace: float = 1.0) -> None:
-        """Let what was handed over be done for `grace` seconds, then end the command that is running."""
+        """Run the commands of the alarms sent before, for `grace` seconds, then end the one that is running."""
         with contextlib.suppress(queue.Full):
             self._queue.put_nowait(None)
         self._thread.join(grace)
@@ -148,7 +148,7 @@ class Runner:
                 self._say(f"--on-alarm: {self._command[0]}: {complaint}")
 
     def _once(self, alarm: Alarm) -> str:
-        """Run it; what went wrong, "" for nothing."""
+        """Run the command; returns its failure as a clause, "" for none."""
         try:
             child = subprocess.Popen(
                 [*self._command, sanitize(alarm.line)],
@@ -189,7 +189,7 @@ def environment(alarm: Alarm, run: str) -> dict[str, str]:
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    # Its session, with whatever it has started.
+    # Its session, with every process that it has started.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()

@@ -32,7 +32,7 @@ class RulesError(ValueError):
 
 
 class _Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
-    """What every rule has. `source` says who published the limit; `level` is how bad it is."""
+    """Fields of every rule. `source` is the publication of the limit, `level` the severity of the alarm."""
 
     enabled: bool = True
     level: Level = "warn"
@@ -90,7 +90,7 @@ class Baseline(_SeriesRule, frozen=True, kw_only=True, tag="baseline"):
 
     `reference`: "recent" is the trailing `window` of steps without the newest `gap`; "start" the first `window`. Beyond
     means further from the median than `z` robust standard deviations *and* than `factor` (scale "log") or `change`
-    (scale "linear", in units). Nothing is judged before `warmup` values. `unless` holds the alarm back.
+    (scale "linear", in units). Nothing is judged before `warmup` values. `unless` suppresses the alarm.
     """
 
     side: Literal["high", "low"]
@@ -114,9 +114,9 @@ class Skew(_Rule, frozen=True, kw_only=True, tag="version-skew"):
 
 
 class Engine(_Rule, frozen=True, kw_only=True, tag="engine"):
-    """An engine that does not get on: each limit in seconds.
+    """An engine with a problem: each limit in seconds.
 
-    `silent` without a word from it, `no_tokens` with requests and no token, `syncing` in one weight sync, `starting` in
+    `silent` without a report, `no_tokens` with requests and no token, `syncing` in one weight sync, `starting` in
     one start or restart. A dead one is raised at once.
     """
 
@@ -135,7 +135,7 @@ class Steps(_Rule, frozen=True, kw_only=True, tag="steps"):
 
 
 class Feed(_Rule, frozen=True, kw_only=True, tag="feed"):
-    """The hub has not been heard for `seconds`."""
+    """The hub has been silent for `seconds`."""
 
     seconds: Above = 15.0
 

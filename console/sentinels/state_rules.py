@@ -1,7 +1,7 @@
-"""Rules of engines, steps and feed: states that last, judged as of each look.
+"""Rules of engines, steps and feed: states that last, judged at each update.
 
-Each watch says what is wrong now, by subject; how long it has been so is kept here, what is made of it in `watch`.
-All durations are on the `now` of the looks.
+Each watch returns what is wrong now, by subject, and keeps how long it has been so; `watch` makes alarms of it.
+All durations are on the clock of `now`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ SERVING: Final[frozenset[Phase]] = frozenset({"running", "paused", "syncing"})
 TOPS: Final = 64
 """Versions of the pool that are remembered."""
 STEPS: Final = 20
-"""Newest steps whose durations say what a step usually takes."""
+"""Newest steps whose median duration is the usual one."""
 
 
 class Wrong(msgspec.Struct, frozen=True):
-    """What is wrong with one subject now."""
+    """A condition that is broken for one subject now."""
 
     value: float
     limit: float
@@ -43,7 +43,7 @@ class SkewWatch:
         self._tops: list[int] = []
         self._since: dict[str, float] = {}
 
-    def look(self, model: RunModel, now: float) -> Found:
+    def update(self, model: RunModel, now: float) -> Found:
         """The engines that have been too far behind for long enough."""
         serving = {name: engine for name, engine in model.engines.items() if engine.phase in SERVING}
         top = max((engine.version for engine in serving.values()), default=-1)
@@ -66,7 +66,7 @@ class SkewWatch:
 
 
 class EngineWatch:
-    """When each engine last said something, last gave a token, and entered its phase."""
+    """The times of each engine's last report, last token, and entry into its phase."""
 
     def __init__(self, rule: Engine) -> None:
         self.rule = rule
@@ -74,14 +74,14 @@ class EngineWatch:
         self._phase: dict[str, tuple[str, float]] = {}
         self._token: dict[str, float] = {}
 
-    def forget(self, now: float) -> None:
-        """Count all silence from now: nothing could be heard until now."""
+    def restart_timers(self, now: float) -> None:
+        """Count all silence from now: no report could arrive until now."""
         self._seen = {name: (state, now) for name, (state, _) in self._seen.items()}
         self._phase = {name: (phase, now) for name, (phase, _) in self._phase.items()}
         self._token = dict.fromkeys(self._token, now)
 
-    def look(self, model: RunModel, now: float) -> Found:
-        """The engines that do not get on, each with the worst of its troubles."""
+    def update(self, model: RunModel, now: float) -> Found:
+        """The engines with a problem, each with its worst one."""
         found: Found = {}
         for name, engine in model.engines.items():
             before = self._seen.get(name)
@@ -105,7 +105,7 @@ class EngineWatch:
         if engine.phase == "dead":
             return Wrong(in_phase, 0.0, f"{name} is dead{why}")
         silent = now - self._seen[name][1]
-        if silent >= rule.silent and engine.phase in SERVING:  # one that loads its model cannot speak meanwhile
+        if silent >= rule.silent and engine.phase in SERVING:  # an engine that loads its model cannot report meanwhile
             return Wrong(silent, rule.silent, f"{name} silent for {seconds(silent)}, {engine.phase} before")
         if engine.phase == "syncing" and in_phase >= rule.syncing:
             return Wrong(in_phase, rule.syncing, f"{name} in one weight sync for {seconds(in_phase)}{why}")
@@ -119,18 +119,18 @@ class EngineWatch:
 
 
 class StepsWatch:
-    """When the newest step came, and what a step usually takes."""
+    """The time of the newest step, and the usual duration of one."""
 
     def __init__(self, rule: Steps) -> None:
         self.rule = rule
         self._step = -1
         self._at = 0.0
 
-    def forget(self, now: float) -> None:
+    def restart_timers(self, now: float) -> None:
         """Count from now."""
         self._at = now
 
-    def look(self, model: RunModel, now: float) -> Found:
+    def update(self, model: RunModel, now: float) -> Found:
         """One entry, "", when the next step is overdue; nothing before three steps are known."""
         ruler = model.metrics.clock.ruler("time")
         step = int(ruler.steps[-1]) if ruler is not None else -1
@@ -150,12 +150,12 @@ class StepsWatch:
 
 
 class FeedWatch:
-    """How long the hub has been silent."""
+    """Checks how long the hub has been silent."""
 
     def __init__(self, rule: Feed) -> None:
         self.rule = rule
 
-    def look(self, model: RunModel, link: Link) -> Found:
+    def update(self, model: RunModel, link: Link) -> Found:
         """One entry, "", while the feed is stale and the run has not ended."""
         if ended(model.run, link) or not link.heard:
             return {}

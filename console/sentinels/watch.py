@@ -1,7 +1,7 @@
 """The sentinels over one run: rules in, alarms out, each once for an episode.
 
-`look` is fed by whoever keeps the model, after frames were applied, as often as wanted: rules of metrics judge only
-the steps that are new since the last look, all others read a handful of states.
+`Sentinels.update` is called by the owner of the model after frames were applied, at any rate: rules of metrics judge
+only the steps that are new since the last update, all others read a few states.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from console.sentinels.alarm import Alarm, Turn
+from console.sentinels.alarm import Alarm, Transition
 from console.sentinels.metric_rules import SeriesWatch
 from console.sentinels.rules import Baseline, Engine, Feed, Limit, Rules, Skew, Steps
 from console.sentinels.state_rules import EngineWatch, FeedWatch, Found, SkewWatch, StepsWatch
@@ -20,17 +20,17 @@ from console.status.link_health import BEHIND_FRAMES, Link
 from console.store.model import RunModel
 
 KEPT: Final = 500
-"""Episodes that are over and still listed."""
+"""Ended episodes that are still listed."""
 CALM: Final = 2.0
 """Seconds for which a condition must be gone before its alarm is cleared; rules of engines have their own."""
 GAP: Final = 5.0
-"""Seconds between two looks above which nothing is known of what happened meanwhile."""
+"""Seconds between two updates above which the time between them is not judged."""
 
 Conditions = SkewWatch | EngineWatch | StepsWatch
 
 
 class Sentinels:
-    """Not thread-safe: whoever holds the model's lock may call it."""
+    """Not thread-safe: callers hold the model's lock."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
@@ -52,16 +52,16 @@ class Sentinels:
         self._standing: dict[tuple[str, str], Alarm] = {}
         self._calm: dict[tuple[str, str], float] = {}
         self._over: deque[Alarm] = deque(maxlen=KEPT)
-        self._untold: set[int] = set()
+        self._unreported: set[int] = set()
         self._number = 0
-        self._looked: float | None = None
+        self._last_update: float | None = None
         self.revision = 0
-        """Rises with every change of what `standing` and `history` say."""
+        """Rises with every change of `standing` and `history`."""
 
     @property
     def standing(self) -> list[Alarm]:
         """Raised now: errors first, then the newest first."""
-        # One call that copies: a screen may ask while the reader's thread is looking.
+        # One call that copies: a screen may read this while the reader's thread updates.
         return sorted(list(self._standing.values()), key=lambda alarm: (alarm.level != "error", -alarm.number))
 
     @property
@@ -69,50 +69,52 @@ class Sentinels:
         """Cleared ones, newest first, the last KEPT of them."""
         return list(self._over)[::-1]
 
-    def about(self, subjects: Collection[str]) -> list[Alarm]:
-        """What was raised on one of these, oldest first: all that stands, and of what is over the last KEPT."""
+    def alarms_on(self, subjects: Collection[str]) -> list[Alarm]:
+        """Alarms on these subjects, oldest first: all that stand, and the last KEPT that are over."""
         found = [alarm for alarm in (*self._over, *self._standing.values()) if alarm.subject in subjects]
         return sorted(found, key=lambda alarm: alarm.number)
 
-    def look(self, model: RunModel, now: float, link: Link) -> list[Alarm]:
-        """Take in what is new; return the alarms that were raised or cleared by it, in order.
+    def update(self, model: RunModel, now: float, link: Link) -> list[Alarm]:
+        """Judge the new frames; return the alarms that were raised or cleared by them, in order.
 
         `now`: seconds on any clock that runs with the frames: monotonic time of a live view, the hub's of a replay.
         While history is still coming in (`link.behind`) or the hub is silent, only metrics and feed are judged: the
-        states of engines are not of now.
+        states of engines are old.
         """
         changed: list[Alarm] = []
         for name, series in self._series:
-            for turn in series.look(model):
-                changed += self._turned(name, turn)
+            for transition in series.update(model):
+                changed += self._apply_transition(name, transition)
         known = link.state == "live" and link.behind <= BEHIND_FRAMES
-        if known and (self._looked is None or now - self._looked > GAP):
+        if known and (self._last_update is None or now - self._last_update > GAP):
             for _, watch in self._conditions:
                 if not isinstance(watch, SkewWatch):
-                    watch.forget(now)
+                    watch.restart_timers(now)
         if known:
-            self._looked = now
+            self._last_update = now
         over = model.run is not None and model.run.status in ("finished", "failed")
         for name, watch in self._conditions:
             if over:
-                changed += self._judged(name, {}, model, now, calm=0.0, word="the run has ended")
+                changed += self._apply_condition(name, {}, model, now, calm=0.0, word="the run has ended")
             elif known:
                 calm = watch.rule.clear if isinstance(watch, EngineWatch) else CALM
-                changed += self._judged(name, watch.look(model, now), model, now, calm)
+                changed += self._apply_condition(name, watch.update(model, now), model, now, calm)
         for name, feed in self._feeds:
-            changed += self._judged(name, feed.look(model, link), model, now, 0.0 if over else CALM)
+            changed += self._apply_condition(name, feed.update(model, link), model, now, 0.0 if over else CALM)
         return changed
 
-    def tell(self, link: Link) -> list[Alarm]:
-        """The alarms that stand and that this has not returned yet, oldest first; none while history comes in.
+    def take_new_alarms(self, link: Link) -> list[Alarm]:
+        """The standing alarms that this has not returned yet, oldest first; none while history comes in.
 
-        For bells and commands: what was raised and cleared in the past of a run wakes nobody.
+        For bells and commands: alarms raised and cleared in the past of a run are not reported.
         """
-        if not self._untold or link.behind > BEHIND_FRAMES:
+        if not self._unreported or link.behind > BEHIND_FRAMES:
             return []
-        told = [alarm for alarm in self._standing.values() if alarm.number in self._untold and not alarm.acknowledged]
-        self._untold.clear()
-        return sorted(told, key=lambda alarm: alarm.number)
+        new_alarms = [
+            alarm for alarm in self._standing.values() if alarm.number in self._unreported and not alarm.acknowledged
+        ]
+        self._unreported.clear()
+        return sorted(new_alarms, key=lambda alarm: alarm.number)
 
     def acknowledge(self, numbers: Sequence[int] | None = None) -> int:
         """Mark standing alarms, all of them without `numbers`, as seen; return how many that changes."""
@@ -126,13 +128,13 @@ class Sentinels:
 
     # -- episodes
 
-    def _turned(self, rule: str, turn: Turn) -> list[Alarm]:
-        if turn.raised:
-            return [self._raise(rule, turn)]
-        cleared = self._clear((rule, turn.subject), turn.step, turn.time, turn.text)
+    def _apply_transition(self, rule: str, transition: Transition) -> list[Alarm]:
+        if transition.raised:
+            return [self._raise(rule, transition)]
+        cleared = self._clear((rule, transition.subject), transition.step, transition.time, transition.text)
         return [cleared] if cleared is not None else []
 
-    def _judged(
+    def _apply_condition(
         self, rule: str, found: Found, model: RunModel, now: float, calm: float, word: str = "over"
     ) -> list[Alarm]:
         changed: list[Alarm] = []
@@ -140,28 +142,30 @@ class Sentinels:
         for subject, wrong in found.items():
             self._calm.pop((rule, subject), None)
             if (rule, subject) not in self._standing:
-                changed.append(self._raise(rule, Turn(True, subject, step, wrong.value, wrong.limit, wrong.text, time)))
+                changed.append(
+                    self._raise(rule, Transition(True, subject, step, wrong.value, wrong.limit, wrong.text, time))
+                )
         for key in [key for key in self._standing if key[0] == rule and key[1] not in found]:
             if now - self._calm.setdefault(key, now) >= calm:
                 cleared = self._clear(key, step, time, word)
                 changed += [cleared] if cleared is not None else []
         return changed
 
-    def _raise(self, rule: str, turn: Turn) -> Alarm:
+    def _raise(self, rule: str, transition: Transition) -> Alarm:
         self._number += 1
         alarm = Alarm(
             number=self._number,
             rule=rule,
             level=self.rules.rules[rule].level,
-            subject=turn.subject,
-            step=turn.step,
-            value=turn.value,
-            limit=turn.limit,
-            text=turn.text,
-            time=turn.time,
+            subject=transition.subject,
+            step=transition.step,
+            value=transition.value,
+            limit=transition.limit,
+            text=transition.text,
+            time=transition.time,
         )
-        self._standing[rule, turn.subject] = alarm
-        self._untold.add(alarm.number)
+        self._standing[rule, transition.subject] = alarm
+        self._unreported.add(alarm.number)
         self.revision += 1
         return alarm
 
@@ -170,7 +174,7 @@ class Sentinels:
         alarm = self._standing.pop(key, None)
         if alarm is None:
             return None
-        self._untold.discard(alarm.number)
+        self._unreported.discard(alarm.number)
         # A time of 0 would read as raised; a producer's clock may stand there.
         over = replace(alarm, cleared_step=step, cleared_time=time or 1.0, cleared_text=text)
         self._over.append(over)

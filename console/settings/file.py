@@ -19,7 +19,7 @@ from driftline.rundir import RUNS_VARIABLE
 
 CONFIG_VARIABLE: Final = "DRIFTLINE_CONFIG"
 WEIGHTS: Final = (0.0, 0.6, 0.9, 0.99)
-"""Of the moving average, as the key `s` goes through them."""
+"""Weights of the moving average, in the order of the key `s`."""
 
 Origin = Literal["default", "file", "environment", "option"]
 Theme = Literal["auto", "dark", "light", "okabe-ito", "contrast", "dark-16", "light-16", "mono"]
@@ -35,7 +35,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Notify(_Section, frozen=True):
-    """How an alarm reaches the operator, beside the screen: as the options --bell, --notify and --on-alarm."""
+    """Notifications of alarms beside the screen, as by the options --bell, --notify and --on-alarm."""
 
     bell: bool = False
     notify: bool = False
@@ -56,7 +56,7 @@ class Settings(_Section, frozen=True):
 
 
 class Effective(msgspec.Struct, frozen=True):
-    """What holds now. `origins` says of each key (`notify.bell`, `keys.live.follow`) where its value comes from."""
+    """The effective settings. `origins` has the origin of each key's value (`notify.bell`, `keys.live.follow`)."""
 
     path: Path
     settings: Settings
@@ -89,7 +89,7 @@ _ALLOWED: Final = {
 
 
 def path(environ: Mapping[str, str]) -> Path:
-    """Where the file is, or would be."""
+    """Path of the file, whether it exists or not."""
     own = environ.get(CONFIG_VARIABLE)
     if own:
         return Path(os.path.expanduser(own))
@@ -101,9 +101,9 @@ def path(environ: Mapping[str, str]) -> Path:
 
 
 def load(environ: Mapping[str, str], options: Mapping[str, Any] | None = None) -> Effective:
-    """What holds now. `options` are those of the command line, by key, None where one was not given.
+    """The effective settings. `options` are those of the command line, by key, None where one was not given.
 
-    Raises ConfigError; a file that is named by $DRIFTLINE_CONFIG must be there.
+    Raises ConfigError; a file that is named by $DRIFTLINE_CONFIG must exist.
     """
     where = path(environ)
     origins: dict[str, Origin] = {}
@@ -122,7 +122,7 @@ def load(environ: Mapping[str, str], options: Mapping[str, Any] | None = None) -
 
 
 def read(where: Path) -> Settings:
-    """Read and check a file, all but the keys, which the table of bindings knows: `check_keys`. Raises ConfigError."""
+    """Read and check a file, except the keys, which `check_keys` checks. Raises ConfigError."""
     raw = _raw(where)
     _refuse_unknown(raw, where)
     try:
@@ -141,7 +141,7 @@ def read(where: Path) -> Settings:
 
 
 def check_keys(found: Effective) -> None:
-    """Hold the map of keys against the table of bindings. Imports the screens. Raises ConfigError."""
+    """Check the map of keys against the table of bindings. Raises ConfigError."""
     if not found.settings.keys:
         return
     from console.settings.keymap import KeymapError, mapped
@@ -153,7 +153,7 @@ def check_keys(found: Effective) -> None:
 
 
 def _raw(where: Path) -> dict[str, Any]:
-    import tomllib  # most operators have no file, and each start of a console would read what TOML is
+    import tomllib  # imported here: most operators have no file, and the import would slow every start of a console
 
     try:
         return tomllib.loads(where.read_text(encoding="utf-8"))

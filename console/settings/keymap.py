@@ -4,8 +4,8 @@ The table stays the source: dispatch (`App.set_keymap`), footer, help and palett
 
 Rules: an entry is named PLACE.ID, as in `driftline config keys`. A key may not be given to two entries that are
 active at the same time, unless the table itself has one screen's key go before the common one. An entry that acts on
-the run takes a capital letter, a function key or ctrl+letter: never a lower-case letter or a sign, which hands press by
-the way. The other direction is free: a capital that nothing has may be given to a view.
+the run takes a capital letter, a function key or ctrl+letter: never a lower-case letter or a sign, which is easily
+pressed by accident. The other direction is free: a capital that nothing has may be given to a view.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def ident(key: Key) -> str:
 
 
 def overrides(keys: Sequence[Key], keymap: Mapping[str, str]) -> dict[str, str]:
-    """What Textual is told: its names of keys by binding id, of the entries that were moved."""
+    """The keymap for Textual: its names of keys by binding id, for the entries that were moved."""
     return {ident(key): ",".join(key.keys) for key in keys if ident(key) in keymap}
 
 
@@ -103,28 +103,28 @@ def _moved(key: Key, keys: tuple[str, ...] | None) -> Key:
     if keys is None:
         return key
     shown = " ".join(_shown(one) for one in keys)
-    # What stood for a pair in the footer is not that pair any more.
+    # A footer entry for a pair of keys does not fit a moved key.
     return replace(key, keys=keys, shown=shown, footer_key="")
 
 
 def _key(name: str, word: str, entry: Key) -> str:
-    """Textual's name of a key as people write it."""
+    """Textual's name of a key as the user writes it."""
     if len(word) == 1:
         key = key_name(word)
     else:
         key = _NAMED.get(word.lower(), word.lower())
         if not (key in _SPECIAL or key == "shift+tab" or _FUNCTION.match(key) or _CONTROL.match(key)):
-            raise KeymapError(name, f"'{word}' is no key; allowed: {ALLOWED}")
+            raise KeymapError(name, f"'{word}' is not a key; allowed: {ALLOWED}")
     if key in _TAKEN:
         raise KeymapError(name, f"'{word}' {_TAKEN[key]}; take another key")
     if entry.acts_on_run and not (_FUNCTION.match(key) or _CONTROL.match(key) or (len(word) == 1 and word.isupper())):
-        text = f"'{word}' is too easily pressed for what acts on the run"
+        text = f"'{word}' is too easily pressed for an entry that acts on the run"
         raise KeymapError(name, f"{text}; allowed: a capital letter, F1 to F12, ctrl+letter")
     return key
 
 
 def _shown(key: str) -> str:
-    """A key as people read it."""
+    """A key as it is shown."""
     if _FUNCTION.match(key):
         return key.upper()
     shown = {"escape": "esc", "left": "←", "right": "→", "up": "↑", "down": "↓"}.get(key)

@@ -1,4 +1,4 @@
-"""The table of keys: which key does what on which screen. `console.settings.keymap` moves entries to other keys."""
+"""The table of keys: the action of each key on each screen. `console.settings.keymap` moves entries to other keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Where = Literal[
 
 
 class Key(msgspec.Struct, frozen=True):
-    """One entry. `keys` are Textual's names; `shown` is what people read; `footer` is its word there, if any,
+    """One entry. `keys` are Textual's names; `shown` is the displayed name; `footer` is its word in the footer, if any,
     beside `footer_key` where one entry stands for a pair."""
 
     id: str
@@ -94,7 +94,7 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("crosshair", ("c",), "c", "crosshair with values, linked over all charts", "crosshair", "live"),
     Key("overlay", ("o",), "o", "another watched run over the charts: the next one, or none", "overlay", "live"),
     Key("order", ("o",), "o", "order: the catalogue's, or by measured effect", "order", "fixes", "order"),
-    Key("measure", ("v",), "v", "tell effects in mismatch, clip fraction, KL", "measure", "fixes", "metric"),
+    Key("measure", ("v",), "v", "show effects in mismatch, clip fraction, KL", "measure", "fixes", "metric"),
     Key("reference", ("r",), "r", "choose the reference runs", "reference", "parity", "reference"),
     Key(
         "since",

@@ -1,4 +1,4 @@
-"""Made-up numbers in the shape of the demonstration's story: SYNTHETIC, nothing here was measured.
+"""Made-up numbers in the shape of the demonstration's run: SYNTHETIC, nothing here was measured.
 
 On an engine's defaults the mismatch is large, learning goes the wrong way and entropy runs off; each fix that is on
 takes its part of the mismatch away, and with it gone the reward climbs. Sizes follow the real demonstration, so that

@@ -1,6 +1,6 @@
 """A synthetic run behind a real hub: it sends made-up curves through a real Probe and obeys real commands.
 
-For learning the console and for tests of it. It stands for no engine, and says so in every state it sends.
+For learning the console and for its tests. There is no engine behind it; every state it sends is labelled as synthetic.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from driftline.rundir import RunDir
 
 STATE_EVERY: Final = 0.5
 SYNC_EVERY: Final = 2
-"""Steps between the syncs that nobody asked for."""
+"""Steps between the automatic syncs."""
 REPORT_DELAY: Final = 0.15
 """Seconds from one engine's report to the next, so that a fix is seen half way."""
 LEASE: Final = 600.0
 WEIGHTS: Final = 64_000_000
-"""Bytes of the weights that there are not."""
+"""Reported bytes of the weights, which do not exist."""
 NOT_HERE: Final = "the synthetic feed has no scheduler"
 
 
 class Simulator:
-    """Drive it with `turn` from one thread until `ended`."""
+    """Call `run_once` from one thread until `ended`."""
 
     def __init__(self, run: RunDir, *, steps: int, rate: float, engines: int, seed: int) -> None:
         self._probe = Probe("trainer", run)
@@ -62,10 +62,10 @@ class Simulator:
         self._send_state("finished")
         self._probe.close(5.0)
 
-    def turn(self, seconds: float) -> None:
-        """Take commands for at most `seconds`, then do what is due."""
+    def run_once(self, seconds: float) -> None:
+        """Wait for a command for at most `seconds`, then run the actions that are due."""
         with contextlib.suppress(queue.Empty):
-            self._obey(self._probe.commands.get(timeout=seconds))
+            self._execute(self._probe.commands.get(timeout=seconds))
         now = time.monotonic()
         due = [action for at, action in self._later if at <= now]
         self._later = [(at, action) for at, action in self._later if at > now]
@@ -80,7 +80,7 @@ class Simulator:
         if now >= self._next_step and not self._paused_by:
             self._next_step = max(self._next_step + self._period, now)
             self._advance()
-        # What is still on its way to an engine is let arrive before the end.
+        # Reports that are still due are sent before the end.
         self.ended = not self._later and (self._stopping or 0 < self._steps <= self._step)
 
     def _advance(self) -> None:
@@ -131,7 +131,7 @@ class Simulator:
             )
         )  # fmt: skip
 
-    def _obey(self, command: Command) -> None:
+    def _execute(self, command: Command) -> None:
         self._probe.ack(command.id, "accepted")
         match command.verb:
             case "fix.set":

@@ -17,7 +17,7 @@ DIGITS: Final = 6
 _SAYING: Final = ("So", " the", " digits", " of", " {0}", " from", " the", " end", " are", ":", "\n", "{1}", ".")
 _FAR: Final = 0.006
 _FARTHER: Final = 8.0
-"""How often two backends are far apart, and by how much more than else."""
+"""Share of tokens whose difference is large, and the factor of their size."""
 
 
 class Answers:

@@ -1,14 +1,14 @@
-"""Who is at the controls of a run, in few words: the same in the header of a console and on the line of `status`."""
+"""The session that has a run's lease, in few words: used in the header of a console and on the line of `status`."""
 
 from __future__ import annotations
 
 from driftline.frames import Lease
 
 
-def short(writer: Lease, session: str = "") -> str:
-    """The holder as `ana@box`, with the process where that is the reader's own place; else its key's name.
+def session_name(writer: Lease, session: str = "") -> str:
+    """The session of the lease as `ana@box`, with its process if that is also the reader's user and host; else its key.
 
-    `session` is what the reader calls itself, "" where it cannot be the holder.
+    `session` is the reader's own session, "" if it has none.
     """
     place, _, process = writer.session.rpartition(":")
     if not place or not process.isdigit():

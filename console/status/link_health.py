@@ -1,7 +1,7 @@
-"""What can be wrong between a run and whoever watches it, in one word and one line. Pure.
+"""What can be wrong between a run and its consoles, in one word and one line. Pure.
 
-Every console shows the same words: the screen as a banner, `tail` as lines, `status` as a word. Worst first, one at a
-time: what makes the rest meaningless is said before the rest.
+Every console shows the same words: the screen as a banner, `tail` as lines, `status` as a word. Only the worst
+problem is shown, because it may make the others meaningless.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from driftline.frames import Level, RunState
 
 STALE_AFTER: Final = 2.5
 """Seconds without a beacon after which what is on screen may no longer be so. With the beat that is missing (0.2 s)
-and the next drawing (0.25 s) a console says so within 3 s of a hub's last sign of life."""
+and the next drawing (0.25 s) a console shows it within 3 s of a hub's last beacon."""
 
 LOST_AFTER: Final = 15.0
-"""Seconds of silence after which nobody should wait for the next beacon any more."""
+"""Seconds of silence after which the next beacon is not to be expected soon."""
 
 BEHIND_FRAMES: Final = 1000
-"""Frames still to come that are more than the next moment's."""
+"""Frames still to come above which the figures on screen count as old."""
 
 DROPS_SECONDS: Final = 60.0
-"""How long frames that a producer had to drop are news, on the hub's clock."""
+"""Seconds, on the hub's clock, for which frames dropped by a producer are shown in the banner."""
 
 LinkState = Literal["connecting", "live", "stale", "lost"]
 
@@ -33,12 +33,12 @@ _UNKNOWN_KEY: Final = "does not know this key"
 
 
 class Link(msgspec.Struct, frozen=True):
-    """How well a console hears the run.
+    """State of the connection from the run to a console.
 
-    `heard` is False until the first sign of life, `age` the seconds since the last one, `behind` the frames that the
+    `heard` is False until the first beacon or frame, `age` the seconds since the last one, `behind` the frames that the
     hub has and the console has not; `trouble` is a sentence about what is wrong with the link, `degraded` the hub's
     own complaint about its journal, `way` a clause about a tunnel that is down; `gone` is True once it is known that
-    the hub's process has ended; `replay` is what a recording is doing, in a word, "" for a live run.
+    the hub's process has ended; `replay` is the state of a replay in a word, "" for a live run.
     """
 
     heard: bool
@@ -68,7 +68,7 @@ class Drop(msgspec.Struct, frozen=True):
 
 
 class Banner(msgspec.Struct, frozen=True):
-    """`word` names the trouble, `text` says what it means and what is being done, `more` what else might fit."""
+    """`word` names the problem, `text` its meaning and what is being done, `more` further details if there is room."""
 
     word: str
     text: str
@@ -82,7 +82,7 @@ def ended(run: RunState | None, link: Link) -> bool:
 
 
 def banner(run: RunState | None, link: Link, drops: list[Drop], now: float | None) -> Banner | None:
-    """The worst of what is wrong, None if nothing is. `now` is the hub's clock as of the newest frame."""
+    """The worst problem, None if there is none. `now` is the hub's clock as of the newest frame."""
     if run is not None and ended(run, link):
         why = f": {run.detail}" if run.detail else ""
         bad = run.status == "failed"

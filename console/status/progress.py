@@ -1,4 +1,4 @@
-"""Progress of a long wait: one line that renews itself on a terminal, plain lines where there is none."""
+"""Progress of a long wait: one line that is redrawn on a terminal, plain lines where there is none."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SPIN: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class Progress:
-    """Say what is being waited for. `update` is cheap and may be called at any rate."""
+    """Show what is being waited for. `update` is cheap and may be called at any rate."""
 
     def __init__(self, stream: TextIO | None = None, *, plain: bool = True) -> None:
-        """`plain`: also say something where there is no terminal. Default stream: stderr, so that stdout stays data."""
+        """`plain`: also print lines where there is no terminal. Default stream: stderr, so that stdout stays data."""
         self._plain = plain
         self._out = stream or sys.stderr
         self._live = self._out.isatty() and os.environ.get("TERM", "") != "dumb"
@@ -31,7 +31,7 @@ class Progress:
         """Show `text` and the seconds since it was first shown. Without a terminal a repeated text is not printed."""
         text = sanitize(text)
         if self._live:
-            # The line counts the seconds itself; a report of somebody else's must not start it anew.
+            # The line counts the seconds itself; a count within the text must not restart it.
             text = SECONDS.sub("", text)
         if text != self._text:
             self._text, self._since = text, time.monotonic()
@@ -50,7 +50,7 @@ class Progress:
         self._drawn = True
 
     def done(self, text: str = "") -> None:
-        """Take the live line away; print `text`, if any, in its place."""
+        """Remove the live line; print `text`, if any, in its place."""
         if self._drawn:
             self._out.write("\r\x1b[K")
             self._drawn = False

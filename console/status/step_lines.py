@@ -1,4 +1,4 @@
-"""Steps and events of a run as aligned lines of text: what `tail` and a headless `run` print. Pure."""
+"""Steps and events of a run as aligned lines of text: printed by `tail` and a headless `run`. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS: Final = (
     ("tok/s", "engine/tokens_per_s"),
 )
 ROUTINE: Final = frozenset({"sync.done"})
-"""Events that come with every step and have their column."""
+"""Events that come with every step and have a column."""
 HEADER_EVERY: Final = 20
 WIDTH: Final = 6
 """Cells of a number at least; with eight columns a line fits into 80."""
@@ -38,8 +38,8 @@ class Lines:
         self._phases: dict[str, str] = {}
         self._verbs: dict[str, str] = {}
 
-    def of(self, stamped: Stamped, frame: Frame) -> Iterator[str]:
-        """Lines for one frame; none for a frame that says nothing new."""
+    def format(self, stamped: Stamped, frame: Frame) -> Iterator[str]:
+        """Lines for one frame; none for a frame without news."""
         match frame:
             case Metrics():
                 yield from self._step(stamped.time, frame)
@@ -87,7 +87,7 @@ class Lines:
     def _engine(self, time: float, frame: EngineState) -> Iterator[str]:
         before = self._phases.get(frame.engine)
         self._phases[frame.engine] = frame.phase
-        # A sync passes by on every step; only coming up and going down is news.
+        # A sync happens on every step; only coming up and going down is printed.
         if frame.phase == "dead" or (frame.phase == "running" and before in (None, "starting", "restarting", "dead")):
             if before == frame.phase:
                 return

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from console.formatting import short
-from console.status.lease import short as holder
+from console.status.lease import session_name
 from driftline.catalog.metrics import health, resolve
 from driftline.frames import Effect, EngineState, FixState, Frame, Lease, Metrics, RunState
 from driftline.text import sanitize
@@ -25,15 +25,15 @@ BAR = (
     ("H", "policy/entropy"),
     ("mm", "mismatch/abs_diff_mean"),
 )
-"""What a status bar has room for: reward, KL new||old, entropy H, mismatch mm."""
+"""Metrics on the status line: version lag, reward, KL new||old, entropy H, mismatch mm."""
 
 
 @dataclass(frozen=True)
 class Summary:
     """Newest state of everything in a run; `metrics` under canonical names, `step` their trainer step.
 
-    `effects` holds by fix what was measured of its newest change; an effect of several changes stands under each.
-    `writer` is who may act on the run, None where nobody holds it.
+    `effects` has by fix the measured effect of its newest change; an effect of several changes is listed under each.
+    `writer` is the session that has the lease, None if it is free.
     """
 
     run: RunState | None = None
@@ -95,14 +95,14 @@ def line(run_id: str, summary: Summary, *, live: bool) -> str:
     if state is not None and state.status == "starting" and state.detail:
         parts.append(f"({sanitize(state.detail)})")
     if live and summary.writer is not None:
-        parts.append(f"held by {sanitize(holder(summary.writer))}")
+        parts.append(f"held by {sanitize(session_name(summary.writer))}")
     return " ".join(parts)
 
 
 def word(summary: Summary, *, live: bool) -> str:
-    """The run's status in a word. A run whose hub is gone without a last word has "died"."""
+    """The run's status in a word. A run whose hub has gone without reporting an end has "died"."""
     if summary.run is None:
-        # A trainer that only emits metrics says nothing of its state.
+        # A trainer that only emits metrics does not report its state.
         return ("live" if summary.metrics else "no trainer yet") if live else "ended"
     status = summary.run.status
     if live or status in ("finished", "failed"):
@@ -147,7 +147,7 @@ def document(run_id: str, path: str, summary: Summary, *, live: bool) -> dict[st
 
 
 def writer_document(writer: Lease) -> dict[str, Any]:
-    """Who holds the run, as plain values."""
+    """The session that has the lease, as plain values."""
     return {name: getattr(writer, name) for name in Lease.__struct_fields__}
 
 

@@ -1,1 +1,1 @@
-"""What the operator's side remembers of a run, without a screen: reducer, series and their decimation."""
+"""The console's model of a run, without a screen: reducer, series and their decimation."""

@@ -1,4 +1,4 @@
-"""How each engine did over time: a short exact history and a long coarse one, both bounded. Pure.
+"""History of each engine: a short exact one and a long coarse one, both bounded. Pure.
 
 An engine reports itself a few times a second. The newest reports are kept as they are; of the whole run, means over
 equal spans of time, whose length doubles whenever there would be too many of them.
@@ -19,7 +19,7 @@ FIRST_BUCKET: Final = 1.0
 
 
 class Reading(NamedTuple):
-    """What is drawn over time. Rates are per second, fractions from 0 to 1; `time` is Unix time."""
+    """The values that are drawn over time. Rates are per second, fractions from 0 to 1; `time` is Unix time."""
 
     time: float
     tokens_per_s: float
@@ -39,12 +39,12 @@ class Trace:
     def __init__(self) -> None:
         self.recent: deque[Reading] = deque(maxlen=RECENT)
         self.period = FIRST_BUCKET
-        self.heard = 0.0
+        self.last_report = 0.0
         """Hub's time of the newest report."""
         self.began = 0.0
         """Hub's time of the first report of the phase it is in."""
         self.restarts = 0
-        """How often another process took its name."""
+        """How often another process reported under the engine's name."""
         self.lost_preemptions = 0
         """Preemptions that the processes before this one had counted."""
         self._phase: Phase | None = None
@@ -55,8 +55,8 @@ class Trace:
         self._sums: list[list[float]] = []
 
     def record(self, state: EngineState, time: float) -> None:
-        """Take in one report, stamped by the hub at `time`."""
-        self.heard = time
+        """Add one report, stamped by the hub at `time`."""
+        self.last_report = time
         if state.phase != self._phase:
             self._phase, self.began = state.phase, time
         if state.pid:
@@ -70,7 +70,7 @@ class Trace:
             state.prefix_hit_rate, state.gpu_use,
         )  # fmt: skip
         if self.recent and state.time <= self.recent[-1].time:
-            return  # told again, or by a clock that was set back: a history goes one way
+            return  # a repetition, or a clock that was set back: times in a history ascend
         self.recent.append(reading)
         key = int(state.time // self.period)
         if self._keys and self._keys[-1] == key:
@@ -102,7 +102,7 @@ class Trace:
         self._keys, self._counts, self._sums = keys, counts, sums
 
     def whole(self) -> list[Reading]:
-        """The whole run: means over `period` seconds each; spans without a report are missing."""
+        """Means over `period` seconds each for the whole run; spans without a report are missing."""
         return [
             Reading(key * self.period, *(value / count for value in row))
             for key, count, row in zip(self._keys, self._counts, self._sums, strict=True)
@@ -116,7 +116,7 @@ class EngineHistory:
         self.traces: dict[str, Trace] = {}
 
     def record(self, state: EngineState, time: float) -> None:
-        """Take in one report of one engine, stamped by the hub at Unix time `time`."""
+        """Add one report of one engine, stamped by the hub at Unix time `time`."""
         trace = self.traces.get(state.engine)
         if trace is None:
             trace = self.traces[state.engine] = Trace()

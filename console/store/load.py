@@ -1,11 +1,11 @@
-"""A recorded run at once: the model that its frames add up to, without a frame for each of a million steps.
+"""Loads a recorded run: the model of its frames, without decoding a frame for each of a million steps.
 
-    loaded = load(run)                     # a RunDir: ended, live, or a copy; the journal or what compaction made of it
+    loaded = load(run)                     # a RunDir: ended, live, or a copy; from the journal or the compacted tables
     loaded.model                           # as if every frame had been applied, in order
     load(run, until=40_000).model          # as it was after frame 40,000: where a replay starts from
 
-Numbers are cut out of the journal in bulk (`console.recorded.metric_arrays`) and appended to their series as columns;
-all other frames, of which there are few, are decoded and applied one by one. What comes out is equal to the model of
+Numbers are read from the journal in bulk (`console.recorded.metric_arrays`) and appended to their series as columns;
+all other frames, of which there are few, are decoded and applied one by one. The result equals the model of
 the same frames one by one (tests/unit/test_store_load.py).
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from console.recorded.blocks import Block, decoder, run_segments, segment
 from console.recorded.metric_arrays import Alike, Layouts
-from console.recorded.metric_columns import Portion, Stretch, of_frames
+from console.recorded.metric_columns import Portion, Stretch, stretches_of_frames
 from console.store.model import RunModel
 from driftline.frames import DECODE_ERRORS, FrameError, Metrics, decode
 from driftline.journal.records import Damage
@@ -46,7 +46,7 @@ def load(run: RunDir, *, until: int | None = None) -> Loaded:
     damage = Damage()
     model = RunModel()
     for portion in portions(run, damage, _END if until is None else until):
-        take(model, portion)
+        apply_portion(model, portion)
     return Loaded(model, model.head, model.last_time, damage.bytes)
 
 
@@ -73,8 +73,8 @@ def portions(run: RunDir, damage: Damage, until: int = _END) -> Iterator[Portion
                 return
 
 
-def take(model: RunModel, portion: Portion) -> None:
-    """Take in frames behind the model's head, as `RunModel.apply` would one by one."""
+def apply_portion(model: RunModel, portion: Portion) -> None:
+    """Apply frames behind the model's head, as `RunModel.apply` would one by one."""
     if portion.stretches:
         places = np.concatenate([one.places for one in portion.stretches])
         order = np.argsort(places)
@@ -84,7 +84,7 @@ def take(model: RunModel, portion: Portion) -> None:
         model.first_time = portion.first[1]
     for stamped in portion.others:
         if portion.stretches:
-            # What is marked at a step is marked at the newest one that was told until then.
+            # Marks are set at the newest step that was reported before their frame.
             before = int(np.searchsorted(places, stamped.seq))
             model.step = max(model.step, int(steps[before - 1])) if before else model.step
         model.apply(stamped)
@@ -95,7 +95,7 @@ def take(model: RunModel, portion: Portion) -> None:
 
 
 def _portion(block: Block, layouts: Layouts) -> Portion | None:
-    """A block of the journal; None for one in which nothing is a record of this version."""
+    """A block of the journal; None if it has no record of this version."""
     first, last = _end(block, range(len(block))), _end(block, range(len(block) - 1, -1, -1))
     if first is None or last is None:
         return None
@@ -108,10 +108,10 @@ def _portion(block: Block, layouts: Layouts) -> Portion | None:
         try:
             found.append(decoder.decode(body))
         except DECODE_ERRORS:
-            continue  # intact, but no record of this version
+            continue  # intact, but not a record of this version
     tokens = block.bodies(np.flatnonzero(block.tags == _TOKENS))
     damaged += sum(not _sound(body) for body in tokens)
-    return Portion([*stretches, *of_frames(single)], found, first, last, damaged)
+    return Portion([*stretches, *stretches_of_frames(single)], found, first, last, damaged)
 
 
 def _end(block: Block, places: range) -> tuple[int, float] | None:
@@ -139,7 +139,7 @@ def _frames(bodies: Sequence[bytes]) -> tuple[list[tuple[int, Metrics]], int]:
         try:
             stamped = decoder.decode(body)
         except DECODE_ERRORS:
-            continue  # intact, but no record of this version
+            continue  # intact, but not a record of this version
         try:
             frame = stamped.frame()
         except FrameError:
@@ -157,5 +157,5 @@ def _sound(body: bytes) -> bool:
     except FrameError:
         return False
     except DECODE_ERRORS:
-        return True  # no record of this version, so no frame of the run
+        return True  # not a record of this version, so not a frame of the run
     return True

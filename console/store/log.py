@@ -1,8 +1,8 @@
 """Everything that happened in a run, as lines in the order of the journal: events, the life of every command, changes
-of fixes, of engines, of the run itself and of who holds the controls. Bounded and pure.
+of fixes, of engines, of the run itself and of its lease. Bounded and pure.
 
-States are told again and again; only what differs from before is an entry. The first report of a state is the start of
-the run, no change.
+States are reported again and again; only a change is an entry. The first report of a state is the start of the run,
+not a change.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from driftline.frames import (
 KEPT: Final = 10_000
 _BAD: Final = frozenset({"failed", "refused", "expired"})
 _UP: Final = (None, "starting", "restarting", "dead")
-TOLD_WITHIN: Final = 2.0
+EVENT_DELAY_SECONDS: Final = 2.0
 """Seconds, on the hub's clock, within which a sync's event must come; without one its spans are an entry."""
 
 
@@ -68,15 +68,15 @@ class RunLog:
         self._status = ""
         self._writer = Lease()
         self._pending: tuple[Stamped, Span, int] | None = None
-        self._told_syncs: deque[str] = deque(maxlen=64)
+        self._reported_syncs: deque[str] = deque(maxlen=64)
 
     @property
     def first(self) -> int:
         """Number of the oldest entry that is kept; one more than the newest while there is none."""
         return self.count - len(self.entries) + 1
 
-    def take(self, stamped: Stamped, frame: Frame, step: int) -> None:
-        """Take in a frame that is told at `step`, the run's newest."""
+    def apply(self, stamped: Stamped, frame: Frame, step: int) -> None:
+        """Apply a frame; `step` is the run's newest step."""
         if isinstance(frame, Metrics | Tokens):
             return
         self._settle(stamped, frame)
@@ -94,8 +94,8 @@ class RunLog:
             case RunState():
                 self._run(stamped, frame)
             case Lease():
-                self._held(stamped, frame, step)
-            case Span(phase="total") if self._pending is None and frame.sync not in self._told_syncs:
+                self._lease(stamped, frame, step)
+            case Span(phase="total") if self._pending is None and frame.sync not in self._reported_syncs:
                 self._pending = stamped, frame, 1
             case _:
                 pass
@@ -114,12 +114,12 @@ class RunLog:
         sync = event.data.get("sync")
         ref = f"sync:{sync}" if isinstance(sync, str) and event.kind.startswith("sync.") else ""
         if ref:
-            self._told_syncs.append(str(sync))
+            self._reported_syncs.append(str(sync))
         routine = event.kind == "sync.done" and event.level == "info" and event.data.get("by") == "trainer"
         self._add(stamped, event.level, event.kind, event.text, event.step, ref, event.data, routine=routine)
 
     def _settle(self, stamped: Stamped, frame: Frame) -> None:
-        """Producers that tell no event of a sync still had one: its spans are the entry."""
+        """Make an entry of a sync from its spans if its producer has sent no event for it."""
         if self._pending is None:
             return
         first, span, engines = self._pending
@@ -131,10 +131,10 @@ class RunLog:
                 worst = frame if not frame.ok or (span.ok and frame.seconds > span.seconds) else span
                 self._pending = first, worst, engines + 1
             return
-        if stamped.time - first.time < TOLD_WITHIN and not isinstance(frame, Span):
+        if stamped.time - first.time < EVENT_DELAY_SECONDS and not isinstance(frame, Span):
             return
         self._pending = None
-        self._told_syncs.append(span.sync)
+        self._reported_syncs.append(span.sync)
         many = f"{engines} engine{'' if engines == 1 else 's'}"
         text = f"v{span.version_after} on {many} in {span.seconds:.3f} s"
         if not span.ok:
@@ -183,7 +183,7 @@ class RunLog:
     def _engine(self, stamped: Stamped, state: EngineState, step: int) -> None:
         before = self._phases.get(state.engine)
         self._phases[state.engine] = state.phase
-        # A sync passes by on every step; coming up and going down is news.
+        # A sync happens on every step and is not an entry; coming up and going down are.
         up = state.phase == "running" and before in _UP
         if before == state.phase or not (up or state.phase in ("dead", "restarting", "starting")):
             return
@@ -201,14 +201,14 @@ class RunLog:
         level: Level = "error" if state.status == "failed" else "info"
         self._add(stamped, level, f"run.is-{state.status}", f"the run is {state.status}{by}{detail}", state.step)
 
-    def _held(self, stamped: Stamped, writer: Lease, step: int) -> None:
+    def _lease(self, stamped: Stamped, writer: Lease, step: int) -> None:
         before, self._writer = self._writer, writer
         if (writer.issuer, writer.session, writer.since) == (before.issuer, before.session, before.since):
-            return  # prolonged
+            return  # the lease was only renewed
         if writer.issuer:
-            text = f"the controls are {writer.issuer}'s{f' ({writer.session})' if writer.session else ''}"
+            text = f"the lease is {writer.issuer}'s{f' ({writer.session})' if writer.session else ''}"
         elif before.issuer:
-            text = f"nobody has the controls, {before.issuer} had them"
+            text = f"the lease is free, {before.issuer} had it"
         else:
             return
         data: dict[str, str | float | int | bool] = {"session": writer.session, "since": writer.since}

@@ -1,4 +1,4 @@
-"""What a console knows of a run: a pure reducer over the frames of its journal.
+"""The model of a run: a pure reducer over the frames of its journal.
 
 `RunModel.apply` takes frames in the order of their sequence numbers and does nothing else: no clock, no disk, no
 socket. The same frames always give the same model, so live view, replay and tests share it.
@@ -41,11 +41,11 @@ EVENTS_KEPT: Final = 5_000
 COMMANDS_KEPT: Final = 1_000
 MARKS_KEPT: Final = 2_000
 DROPPED: Final = "probe.dropped"
-"""Kind of the event by which the hub says that a producer had to drop frames."""
+"""Kind of the hub's event for frames that a producer had to drop."""
 
 
 class Logged(msgspec.Struct, frozen=True):
-    """An event with what the hub knows of it: `time` is the hub's clock, `event.time` the producer's."""
+    """An event as the hub stamped it: `time` is the hub's clock, `event.time` the producer's."""
 
     seq: int
     time: float
@@ -54,10 +54,10 @@ class Logged(msgspec.Struct, frozen=True):
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """A step at which somebody changed something; `kind` is "fix", "correction", "sync" or "mark".
+    """A step at which the run was changed; `kind` is "fix", "correction", "sync" or "mark".
 
-    `value` is that of a fix since then, as every engine has reported it. On a chart stand also the alarms that were
-    raised on its metric: `kind` is their level, `text` their rule.
+    `value` is that of a fix since then, as every engine has reported it. A chart also shows the alarms that were
+    raised on its metric as marks: `kind` is their level, `text` their rule.
     """
 
     step: int
@@ -91,7 +91,7 @@ class RunModel:
         self.engines: dict[str, EngineState] = {}
         self.fixes: dict[str, FixState] = {}
         self.writer: Lease | None = None
-        """Who may act on the run, None for nobody; its lease may have run out since."""
+        """The session that has the lease, None if it is free; it may have expired since."""
         self.metrics = SeriesStore()
         self.labels: dict[str, str] = {}
         self.events: deque[Logged] = deque(maxlen=EVENTS_KEPT)
@@ -113,14 +113,14 @@ class RunModel:
         self.step = -1
         """The newest step that anything was reported for."""
         self.corrections: list[tuple[int, str]] = []
-        """What the objective was corrected by, each from its step on; the first is how the run began."""
+        """Corrections of the objective as (step, id), each in force from that step; the first is the run's start."""
         self.fix_changes: list[tuple[int, str, str]] = []
-        """What the pool reported of each fix, from which step on: (step, fix, value), "mixed" where engines differ."""
+        """Reported values of the fixes over the run: (step, fix, value), "mixed" where engines differ."""
         self._agreed: dict[str, str] = {}
         self._reported: dict[str, str] = {}
 
     def apply(self, stamped: Stamped) -> None:
-        """Take in one frame. A sequence number at or below `head` was applied before and is ignored."""
+        """Apply one frame. A sequence number at or below `head` was applied before and is ignored."""
         if stamped.seq <= self.head:
             return
         self.head = stamped.seq
@@ -138,12 +138,12 @@ class RunModel:
     def rewind(self, seq: int) -> None:
         """Expect `seq` + 1 next: a crash of the hub's machine took back what came after it.
 
-        What those frames told stays until newer ones replace it; the steps are told again by the trainer.
+        The state from those frames stays until newer ones replace it; the trainer reports its steps again.
         """
         self.head = min(self.head, seq)
 
     def _reduce(self, stamped: Stamped, frame: Frame) -> None:
-        self.log.take(stamped, frame, self.step)
+        self.log.apply(stamped, frame, self.step)
         match frame:
             case Metrics():
                 self._metrics(frame)
@@ -182,7 +182,7 @@ class RunModel:
         self.step = max(self.step, frame.step)
 
     def apply_metrics(self, stretches: Sequence[Stretch]) -> None:
-        """Take in many Metrics frames at once, as `apply` would one by one; `head` and times are left to the caller."""
+        """Apply many Metrics frames at once, as `apply` would one by one; `head` and times are left to the caller."""
         self.metrics.extend(stretches)
         for stretch in sorted(stretches, key=lambda one: int(one.places[-1])):
             self.labels |= stretch.labels
@@ -199,7 +199,7 @@ class RunModel:
             del self.fix_changes[:-MARKS_KEPT]
         if value in ("", "mixed"):
             return
-        # Only what every engine has reported counts as a change, and the first report is the start of the run.
+        # A value counts as a change once every engine has reported it; the first report is the start of the run.
         before = self._agreed.get(frame.fix)
         self._agreed[frame.fix] = value
         if before is None or before == value:
@@ -207,7 +207,7 @@ class RunModel:
         self._mark(Mark(step, "fix", f"{frame.fix} {value}", value))
 
     def _correction(self, frame: RunState) -> None:
-        """Mark where the objective took another correction; the first that is told is the start of the run."""
+        """Mark a change of the objective's correction; the first one reported is the start of the run."""
         if not frame.correction or (self.corrections and self.corrections[-1][1] == frame.correction):
             return
         step = max(frame.correction_since if frame.correction_since >= 0 else frame.step, 0)

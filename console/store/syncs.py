@@ -20,7 +20,7 @@ TIMES: Final = (*PHASES, TOTAL)
 
 
 class EngineSync:
-    """What one engine did in one sync: its spans by phase."""
+    """One engine in one sync: its spans by phase."""
 
     __slots__ = ("engine", "phases")
 
@@ -33,12 +33,12 @@ class EngineSync:
 
     @property
     def ok(self) -> bool:
-        """Whether the engine holds the new weights, as far as has been told."""
+        """Whether the engine has the new weights, as far as its spans have come."""
         return all(span.ok for span in self.phases.values())
 
     @property
     def detail(self) -> str:
-        """Why it does not, or what was odd; "" for nothing."""
+        """Why it has not, or another remark of the engine; "" for none."""
         return next((span.detail for span in self.phases.values() if span.detail), "")
 
     @property
@@ -61,12 +61,12 @@ class EngineSync:
 
     @property
     def seconds(self) -> float:
-        """How long it took, all phases together."""
+        """Seconds of all phases together."""
         total = self.phases.get(TOTAL)
         return total.seconds if total is not None else self.end - self.start
 
     def phase_seconds(self, phase: str) -> float | None:
-        """Seconds of one phase; None for one that was not told."""
+        """Seconds of one phase; None if it was not reported."""
         span = self.phases.get(phase)
         return span.seconds if span is not None else None
 
@@ -76,7 +76,7 @@ class EngineSync:
 
     @property
     def gb_per_s(self) -> float | None:
-        """10^9 bytes a second of the load; None where no load or no bytes were told."""
+        """10^9 bytes a second of the load; None if no load or no bytes were reported."""
         load = self.phases.get("load")
         return self.bytes / load.seconds / 1e9 if load is not None and load.seconds > 0 and self.bytes else None
 
@@ -92,19 +92,19 @@ class EngineSync:
 
     @property
     def reset(self) -> str:
-        """What the cache reset came back with: "freed", "refused", "kept", or "" where it was not told."""
+        """Result of the cache reset: "freed", "refused", "kept", or "" if it was not reported."""
         span = self.phases.get("reset")
         return span.result if span is not None else ""
 
     @property
     def digest(self) -> str:
-        """Of the weights that it holds after the load; "" where it was not told."""
+        """Digest of its weights after the load; "" if it was not reported."""
         span = self.phases.get("verify")
         return span.result if span is not None else ""
 
 
 class Summary(NamedTuple):
-    """A sync in one line: what `Sync` says under the same names, worked out once."""
+    """A sync in one line: the properties of `Sync` with the same names, computed once."""
 
     step: int
     ok: bool
@@ -125,32 +125,32 @@ class Summary(NamedTuple):
     slower: float
     """Seconds that the slowest engine took more than the median; 0 for fewer than two."""
     phases: dict[str, float]
-    """Seconds of the engine that took longest over each phase that was told of."""
+    """Seconds of the slowest engine in each phase that was reported."""
 
 
 class Sync:
-    """One sync over the pool. `number` counts the syncs of the run from 1; `id` is the producer's word for it."""
+    """One sync over the pool. `number` counts the syncs of the run from 1; `id` is the producer's name for it."""
 
-    __slots__ = ("engines", "id", "number", "spans", "told")
+    __slots__ = ("cached", "engines", "id", "number", "spans")
 
     def __init__(self, number: int, identity: str) -> None:
         self.number = number
         self.id = identity
         self.engines: dict[str, EngineSync] = {}
         self.spans = 0
-        self.told: Summary | None = None
+        self.cached: Summary | None = None
 
     def summary(self) -> Summary:
-        """The sync in one line, as far as it has been told."""
-        if self.told is None:
+        """The sync in one line, as far as its spans have come."""
+        if self.cached is None:
             straggler = self.straggler()
-            self.told = Summary(
+            self.cached = Summary(
                 self.step, self.ok, len(self.failed), len(self.engines), self.start, self.seconds, self.before,
                 self.after, self.slowest("load"), self.gb_per_s, self.bytes, self.in_flight, self.straddling,
                 self.resets, self.digests, straggler[0].engine if straggler else "", straggler[1] if straggler else 0.0,
                 {phase: seconds for phase in TIMES if (seconds := self.slowest(phase)) is not None},
             )  # fmt: skip
-        return self.told
+        return self.cached
 
     def __iter__(self) -> Iterator[EngineSync]:
         return iter(self.engines.values())
@@ -197,12 +197,12 @@ class Sync:
 
     @property
     def bytes(self) -> int:
-        """What every engine loaded; the largest where they differ."""
+        """Bytes that every engine loaded; the largest where they differ."""
         return max(engine.bytes for engine in self)
 
     @property
     def gb_per_s(self) -> float | None:
-        """Of the slowest load."""
+        """10^9 bytes a second of the slowest load."""
         return min((rate for engine in self if (rate := engine.gb_per_s) is not None), default=None)
 
     @property
@@ -224,7 +224,7 @@ class Sync:
 
     @property
     def digests(self) -> dict[str, int]:
-        """Digests of the weights held, and how many engines told each; those that told none are left out."""
+        """Digests of the engines' weights, and how many engines reported each; engines without one are left out."""
         counts: dict[str, int] = {}
         for engine in self:
             if engine.digest:
@@ -232,10 +232,10 @@ class Sync:
         return counts
 
     def slowest(self, phase: str = TOTAL) -> float | None:
-        """Seconds of the engine that took longest over a phase; None where no engine told of it."""
+        """Seconds of the slowest engine in a phase; None if no engine reported it."""
         if phase == TOTAL:
             return max(engine.seconds for engine in self)
-        return max((told for engine in self if (told := engine.phase_seconds(phase)) is not None), default=None)
+        return max((seconds for engine in self if (seconds := engine.phase_seconds(phase)) is not None), default=None)
 
     def straggler(self) -> tuple[EngineSync, float] | None:
         """The engine that took longest, and by how many seconds more than the median; None for fewer than two."""
@@ -258,7 +258,7 @@ class SyncIndex:
         self.count = 0
         """Of the whole run."""
         self.failures = 0
-        """Engines that did not take their weights, of the whole run, each sync on its own."""
+        """Engines that did not load their weights, summed over the syncs of the whole run."""
         self.phases = {phase: Quantiles() for phase in TIMES}
         """Seconds of each phase, of every engine in every sync of the run."""
         self._open: dict[str, Sync] = {}
@@ -266,12 +266,12 @@ class SyncIndex:
         self._kept = kept
 
     def record(self, span: Span) -> None:
-        """Take in one span."""
+        """Add one span."""
         sync = self._open.get(span.sync)
-        told = sync.engines.get(span.engine) if sync is not None else None
-        known = told.phases.get(span.phase) if told is not None else None
+        earlier = sync.engines.get(span.engine) if sync is not None else None
+        known = earlier.phases.get(span.phase) if earlier is not None else None
         if known is not None and known.start == span.start:
-            return  # told again after a crash of the hub
+            return  # sent again after a crash of the hub
         if sync is None or known is not None:
             # A trainer that was started again counts its syncs from one: the same name is another sync then.
             sync = self._begin(span.sync)
@@ -284,10 +284,10 @@ class SyncIndex:
         # Replaced, not changed: a screen may be walking over them.
         engine.phases = engine.phases | {span.phase: span}
         sync.spans += 1
-        sync.told = None
+        sync.cached = None
         self._spans += 1
         if span.phase in self.phases and span.ok:
-            # A failed sync says nothing of how long one takes.
+            # Failed syncs would distort the usual times.
             self.phases[span.phase].add(span.seconds)
         while self._spans > self._kept and len(self.syncs) > 1:
             gone = self.syncs.popleft()

@@ -92,7 +92,7 @@ class ConsoleApp(App[None]):
         `reference`: the runs that the one on show is held against (ids, directories, FILE.parquet).
 
         `opening` is done with the watches on a worker once the first frame is on the terminal, before any of them is
-        read; the Failure that it may raise ends the app and stands in `reading.failure` then.
+        read; the CommandError that it may raise ends the app and stands in `reading.failure` then.
 
         Raises KeyError for an unknown marker or theme, keymap.KeymapError.
         """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from console.connect.deferred_source import OpeningSource
-from console.connect.target import Place
+from console.connect.deferred_source import DeferredSource
+from console.connect.target import Target
 from console.process import fast_start
 from console.settings.file import Settings
 from console.tui.app import ConsoleApp
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run_console(
-    runs: Sequence[Place],
+    runs: Sequence[Target],
     operate: bool,
     settings: Settings,
     guards: Callable[[], Guards],
@@ -26,11 +26,11 @@ def run_console(
 ) -> int:
     """Show live runs on this terminal, the first at first, until the operator leaves; returns the exit code.
 
-    That is not 0 after a crash. `guards` gives what makes the sentinels of a run, and may raise Failure; it is asked,
-    and the runs are connected to, once the first frame is on the terminal. `reference`: the runs that they are held
-    against. Raises Failure when a run cannot be reached. The places stay the caller's to close.
+    That is not 0 after a crash. `guards` gives what makes the sentinels of a run, and may raise CommandError; it is
+    asked, and the runs are connected to, once the first frame is on the terminal. `reference`: the runs that they are
+    held against. Raises CommandError when a run cannot be reached. The caller closes the targets.
     """
-    sources = [OpeningSource(run, operate=operate) for run in runs]
+    sources = [DeferredSource(run, operate=operate) for run in runs]
 
     def opening(watches: Sequence[Watch]) -> None:
         for source in sources:

@@ -31,12 +31,12 @@ class ReplayWatch(Watch):
         try:
             if recording.timeline is None:
                 self._put(recording.open())
-            elif (step := recording.wanted()) is not None:
+            elif (step := recording.take_target()) is not None:
                 self._put(recording.seek(step, self.model))
             return super().take()
         except OSError as error:
             # What is wrong first: a long path may be cut.
-            recording.broken(f"{error.strerror or error}: {error.filename or 'the recording'}")
+            recording.stop_with_error(f"{error.strerror or error}: {error.filename or 'the recording'}")
             return 0
 
     def _put(self, model: RunModel) -> None:
@@ -72,9 +72,9 @@ class ReplayWatch(Watch):
             case "play":
                 recording.play(not recording.playing)
             case "faster":
-                recording.faster(1)
+                recording.change_speed(1)
             case "slower":
-                recording.faster(-1)
+                recording.change_speed(-1)
             case "on":
                 self._step(1)
             case "back":
@@ -85,7 +85,7 @@ class ReplayWatch(Watch):
     def go(self, step: int) -> bool:
         timeline = self.recording.timeline
         if timeline is not None:
-            self.recording.go(max(step, timeline.first_step))
+            self.recording.request_step(max(step, timeline.first_step))
         return True
 
     def _step(self, count: int) -> None:
@@ -93,7 +93,7 @@ class ReplayWatch(Watch):
         timeline = self.recording.timeline
         if timeline is not None:
             self.recording.play(False)
-            self.recording.go(timeline.beside(self.model.step, count))
+            self.recording.request_step(timeline.neighbour(self.model.step, count))
 
 
 def run_replay(

@@ -1,8 +1,8 @@
-"""Who may come in: a secret in the address, then a cookie; no other site's page, no other name for this machine.
+"""Access control of the web server: a secret in the address, then a cookie; no other origin, no other host name.
 
 A loopback port is open to every user of a machine and to every page in a browser on it (a WebSocket does not obey the
-same-origin policy), and a hostile name server can point its own name here. Hence: a token as Jupyter has it, checks of
-`Host` and `Origin`, and a policy that lets the page talk to this server only. Pure but for the token.
+same-origin policy), and a hostile name server can resolve its own name to this machine. Hence: a token as Jupyter has
+it, checks of `Host` and `Origin`, and a policy that lets the page talk to this server only. Pure but for the token.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-"""Of every answer."""
+"""Headers of every answer."""
 
 
 def loopback(host: str) -> bool:
@@ -38,8 +38,8 @@ def loopback(host: str) -> bool:
         return False
 
 
-class Door:
-    """Decides about requests; `public` lets in by any name, with the token all the same."""
+class RequestGuard:
+    """Decides about requests; `public` allows any host name, but still needs the token."""
 
     def __init__(self, port: int, *, public: bool, token: str | None = None) -> None:
         self.token = token or secrets.token_urlsafe(24)
@@ -47,16 +47,16 @@ class Door:
         self.cookie = f"driftline-{port}"
         self._public = public
 
-    def ask(self, path: str, host: str, origin: str | None, token: str | None, cookies: Mapping[str, str]) -> Answer:
-        """What to do with a request: `host` and `origin` are its headers, `token` that of its address."""
+    def check(self, path: str, host: str, origin: str | None, token: str | None, cookies: Mapping[str, str]) -> Answer:
+        """The answer to a request: `host` and `origin` are its headers, `token` that of its address."""
         # Any port of this machine: ssh -L may have put another one in front.
         if not self._public and not loopback(urlsplit(f"//{host}").hostname or ""):
             return "other host"
         if path == "/ws" and (origin is None or urlsplit(origin).netloc != host):
             return "other origin"
-        if path == "/" and token is not None and self._is(token):
+        if path == "/" and token is not None and self._matches(token):
             return "give cookie"
-        return "enter" if self._is(cookies.get(self.cookie, "")) else "no token"
+        return "enter" if self._matches(cookies.get(self.cookie, "")) else "no token"
 
-    def _is(self, token: str) -> bool:
+    def _matches(self, token: str) -> bool:
         return hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode())

@@ -1,6 +1,6 @@
 """The console behind one page: `python -P -m console.web.child PAGE`, started by the server only.
 
-Read-only whatever key there is: it asks for a viewer's, and its source refuses to act.
+Read-only with any key: it asks for a viewer's, and its source refuses commands.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from console.connect.target import Place, place
-from console.errors import NO_RUN, Failure
+from console.connect.target import Target, find_target
+from console.errors import NO_RUN, CommandError
 from console.settings.file import Settings
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 class Page(msgspec.Struct, frozen=True):
-    """What a page shows: a run directory, with whose key file ("" for the run's own), by which rules of the sentinels
-    (a file over the packaged ones, "" for those alone), and how the operator wants his console."""
+    """Content of a page: a run directory, a key file ("" for the run's own), a file of sentinel rules over the packaged
+    ones ("" for those alone), and the operator's settings."""
 
     run: str
     settings: Settings = Settings()
@@ -39,24 +39,24 @@ def main(arguments: list[str]) -> int:
     """Show the run until the page is closed or the operator leaves; the exit code of a console."""
     page = msgspec.json.decode(arguments[0], type=Page)
     try:
-        found = place(page.run, key=page.key or None)
+        found = find_target(page.run, key=page.key or None)
         if not found.live():
-            raise Failure(f"run {found.id} is not live", NO_RUN)
+            raise CommandError(f"run {found.id} is not live", NO_RUN)
         return show(found, page)
-    except Failure as failure:
+    except CommandError as failure:
         print(f"driftline: {failure}", file=sys.stderr)
-        return failure.code
+        return failure.exit_code
 
 
-def show(run: Place, page: Page) -> int:
-    """The console with the driver that the server has named, which is none of a terminal."""
+def show(run: Target, page: Page) -> int:
+    """The console with the driver that the server has named, which does not use a terminal."""
     from console.connect.live_source import LiveSource
     from console.connect.source import SourceError
 
     try:
         source = LiveSource(run, operate=False)
     except SourceError as error:
-        raise Failure(str(error), NO_RUN) from error
+        raise CommandError(str(error), NO_RUN) from error
     try:
         app = console(source, run.directory, page)
         app.driver_class = app.get_driver_class()

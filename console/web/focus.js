@@ -1,5 +1,5 @@
-// Keys go to the console as soon as it is there, without a click first. Not before: textual.js tells the focus to a
-// socket that has to be open for it.
+// Gives the keyboard focus to the console once it is there, without a click. Not before: textual.js reports the focus
+// over a socket, which has to be open.
 const looking = setInterval(() => {
   const keys = document.querySelector("body.-first-byte .xterm-helper-textarea");
   if (keys) {

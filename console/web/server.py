@@ -1,4 +1,4 @@
-"""textual-serve's server with a door, a limit of pages, and children that end with it."""
+"""textual-serve's server with access control, a limit of pages, and children that end with it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from textual_serve.app_service import AppService
 from textual_serve.server import Server, to_int
 
 from console.process import die_with_parent
-from console.web.auth import HEADERS, Door
+from console.web.auth import HEADERS, RequestGuard
 
 PAGES: Final = 8
 """Consoles at the same time: each is a process."""
 GRACE: Final = 3.0
-"""Seconds that a console may take to end after it was told to."""
+"""Seconds that a console may take to end after it was asked to."""
 LARGEST: Final = 500
 """Columns and rows that a browser may ask for."""
 
-_SAID: Final = {
-    "no token": "open the address that driftline serve has printed: it holds the token",
-    "other host": "this name does not stand for driftline serve",
+_REFUSALS: Final = {
+    "no token": "open the address that driftline serve has printed: it contains the token",
+    "other host": "this host name is not one of driftline serve",
     "other origin": "this page may not talk to driftline serve",
 }
 
@@ -62,7 +62,7 @@ class Page(AppService):
         return process
 
     async def end(self) -> None:
-        """Tell it to end, and see to it."""
+        """Ask the console to end, and kill it after GRACE seconds."""
         process = self._process
         if process is None:
             return
@@ -78,19 +78,19 @@ class Page(AppService):
 class ConsoleServer(Server):
     """Serves one command on a socket that is bound already."""
 
-    def __init__(self, arguments: Sequence[str], title: str, bound: socket.socket, door: Door) -> None:
+    def __init__(self, arguments: Sequence[str], title: str, bound: socket.socket, guard: RequestGuard) -> None:
         host, port = bound.getsockname()[:2]
         super().__init__("", host, port, title=title, templates_path=Path(__file__).parent)
         self._arguments = arguments
         self._bound = bound
-        self._door = door
+        self._access = guard
         self._pages: dict[Page, web.WebSocketResponse] = {}
 
     @property
     def address(self) -> str:
-        """What to open in a browser."""
+        """URL to open in a browser, with the token."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/?token={self._door.token}"
+        return f"http://{host}:{self.port}/?token={self._access.token}"
 
     def run(self, ready: Callable[[], None]) -> int:
         """Serve until SIGINT or SIGTERM; `ready` is called once pages can be opened. Returns the exit code."""
@@ -121,7 +121,7 @@ class ConsoleServer(Server):
         return web.FileResponse(Path(__file__).with_name("focus.js"))
 
     async def on_startup(self, app: web.Application) -> None:
-        """Nothing to print: the verb says where to look."""
+        """Print nothing: the verb prints the address."""
 
     async def on_shutdown(self, app: web.Application) -> None:  # noqa: ARG002  textual-serve's signature
         """Close the pages, which ends their consoles."""
@@ -131,16 +131,16 @@ class ConsoleServer(Server):
     async def _guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        answer = self._door.ask(
+        answer = self._access.check(
             request.path, request.host, request.headers.get("Origin"), request.query.get("token"), request.cookies
         )
         if answer == "give cookie":
             found = web.HTTPSeeOther("/", headers=HEADERS)
-            found.set_cookie(self._door.cookie, self._door.token, httponly=True, samesite="Strict")
+            found.set_cookie(self._access.cookie, self._access.token, httponly=True, samesite="Strict")
             return found
         if answer != "enter":
-            return web.Response(status=403, text=_SAID[answer] + "\n", headers=HEADERS)
-        # The page asks back by the name that it was opened with.
+            return web.Response(status=403, text=_REFUSALS[answer] + "\n", headers=HEADERS)
+        # The page connects to the host name that it was opened with.
         self.public_url = f"http://{request.host}"
         response = await handler(request)
         if not response.prepared:

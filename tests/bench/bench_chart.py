@@ -53,7 +53,7 @@ def ours(values: list[np.ndarray]) -> tuple[LineChart, Redraw]:
     """Our chart."""
     steps = np.arange(len(values[0]), dtype=np.int64)
     inks = (Ink.LINE, Ink.SECOND)
-    lines = tuple(Line(Series.of(steps, part).points(), ink) for part, ink in zip(values, inks, strict=True))
+    lines = tuple(Line(Series.from_arrays(steps, part).points(), ink) for part, ink in zip(values, inks, strict=True))
     data = ChartData("bench", lines=lines)
     chart = LineChart(data)
 

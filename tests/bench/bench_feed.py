@@ -23,7 +23,7 @@ import psutil
 from textual import events
 
 from console.connect.live_source import LiveSource
-from console.connect.target import Here
+from console.connect.target import LocalRun
 from console.tui.app import ConsoleApp
 from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
@@ -117,7 +117,7 @@ def main() -> int:
         producer = None
         try:
             hub.start()
-            source = LiveSource(Here(hub.run), operate=False)
+            source = LiveSource(LocalRun(hub.run), operate=False)
             app = ConsoleApp(source, run=hub.run, sixteen=False)
             refused = source.tokens(True)
             if refused:

@@ -44,7 +44,7 @@ def noise(points: int, chart: int) -> list[np.ndarray]:
 def ours(points: int, charts: int) -> tuple[Sequence[Widget], Tick]:
     """Our chart, fed as the live screen feeds it."""
     values = [noise(points, chart) for chart in range(charts)]
-    series = [[Series.of(np.arange(points), part[:points].copy()) for part in pair] for pair in values]
+    series = [[Series.from_arrays(np.arange(points), part[:points].copy()) for part in pair] for pair in values]
     widgets = [LineChart(ChartData("bench")) for _ in range(charts)]
     n = points
 

@@ -91,7 +91,7 @@ def main() -> int:
             for tick in range(1, round(SECONDS / TICK) + 1):
                 begin = time.perf_counter()
                 while sent * tokens < tick * TICK * RATE:
-                    store.take(sent + 1, decode_lean(bodies[sent % len(bodies)]))
+                    store.apply(sent + 1, decode_lean(bodies[sent % len(bodies)]))
                     sent += 1
                 taken = time.perf_counter()
                 draw(store, wanted)

@@ -143,7 +143,7 @@ def test_tail_says_the_same_words(hub: Hub, trainer: Probe) -> None:
             terminal.expect("!! HUB STALE: silent for")
         finally:
             hub.thaw()
-        terminal.expect("heard again, nothing was missed")
+        terminal.expect("connected again, no frame was missed")
         assert b"\x1b" not in terminal.raw
     finally:
         terminal.close()

@@ -24,7 +24,7 @@ from console.parity.cause import causes
 from console.parity.experiment import plan, to_toml
 from console.parity.judge import Comparison, compare
 from console.parity.rules import load as load_rules
-from console.parity.runs import Run, of_directory
+from console.parity.runs import Run, read_run
 from driftline.catalog.fixes import ON
 from driftline.config import Config, load
 from driftline.frames import Metrics, RunState
@@ -85,7 +85,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
         after = driftline(second, "correction", "set", "icepop", "--wait", "--json", "--take-over")
         second.wait_steps(3, trainer)
         frames, states = second.frames(Metrics), second.frames(RunState)
-        runs = of_directory(first.run), of_directory(second.run)
+        runs = read_run(first.run), read_run(second.run)
     finally:
         second.close()
     return Shown(*runs, before, after, frames, states)

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from console.connect.target import There
-from console.errors import NO_RUN, USAGE, Failure
+from console.connect.target import SshRun
+from console.errors import NO_RUN, USAGE, CommandError
 from driftline.client import Client, Feed
 from driftline.frames import Metrics
 from driftline.keys import add, load, revoke
@@ -36,10 +36,10 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def far(sshd: Sshd, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[There]:
+def far(sshd: Sshd, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshRun]:
     """The hub's run as a console of another machine reaches it."""
     monkeypatch.setenv("PATH", sshd.path)
-    there = There(sshd.url(hub.run.path), key=None, connection=None)
+    there = SshRun(sshd.url(hub.run.path), key=None, connection=None)
     yield there
     there.close()
 
@@ -63,7 +63,7 @@ def driftline(sshd: Sshd, *args: str, timeout: float = 60.0) -> subprocess.Compl
     )
 
 
-def test_a_run_far_away_is_read_through_one_connection(far: There, hub: Hub) -> None:
+def test_a_run_far_away_is_read_through_one_connection(far: SshRun, hub: Hub) -> None:
     near = far.connection()
     assert near.live.startswith("ipc://"), "no port of this machine is opened"
     assert near.run == hub.run.id == far.id
@@ -80,7 +80,7 @@ def test_a_run_far_away_is_read_through_one_connection(far: There, hub: Hub) -> 
     assert ssh_children(os.getpid()) == []
 
 
-def test_an_ssh_that_is_killed_costs_a_pause_and_no_number(far: There, hub: Hub) -> None:
+def test_an_ssh_that_is_killed_costs_a_pause_and_no_number(far: SshRun, hub: Hub) -> None:
     probe = Probe("trainer", hub.run)
     sent = 0
 
@@ -117,9 +117,9 @@ def test_an_ssh_that_is_killed_costs_a_pause_and_no_number(far: There, hub: Hub)
 
 
 def test_a_hub_that_comes_back_elsewhere_is_forwarded_anew(
-    far: There, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    far: SshRun, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("console.connect.target._LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("console.connect.target._REREAD_SECONDS", 0.2)
     with Feed(far.connection(), far.credentials("viewer"), refresh=far.connection) as feed:
         until(lambda: feed.status.connected, "the feed")
         hub.kill()
@@ -183,13 +183,13 @@ def test_what_cannot_be_reached_is_told_in_a_sentence(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", sshd.path)
-    with pytest.raises(Failure, match="is not there; is this the run's directory") as nothing:
-        There(sshd.url(tmp_path / "no run"), key=None, connection=None)
-    assert nothing.value.code == NO_RUN
-    with pytest.raises(Failure, match="Connection refused"):
-        There(f"ssh://{sshd.user}@127.0.0.1:1/x", key=None, connection=None)
-    with pytest.raises(Failure, match="ermission denied"):
-        There(f"ssh://nobody-of-that-name@127.0.0.1:{sshd.port}/x", key=None, connection=None)
+    with pytest.raises(CommandError, match="is not there; is this the run's directory") as nothing:
+        SshRun(sshd.url(tmp_path / "no run"), key=None, connection=None)
+    assert nothing.value.exit_code == NO_RUN
+    with pytest.raises(CommandError, match="Connection refused"):
+        SshRun(f"ssh://{sshd.user}@127.0.0.1:1/x", key=None, connection=None)
+    with pytest.raises(CommandError, match="ermission denied"):
+        SshRun(f"ssh://nobody-of-that-name@127.0.0.1:{sshd.port}/x", key=None, connection=None)
     assert ssh_children(os.getpid()) == []
 
 

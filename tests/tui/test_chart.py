@@ -27,7 +27,7 @@ NAN = float("nan")
 
 
 def line_of(steps: object, values: object, ink: Ink = Ink.LINE, **changes: object) -> Line:
-    points = Series.of(np.array(steps, np.int64), np.array(values, float)).points()
+    points = Series.from_arrays(np.array(steps, np.int64), np.array(values, float)).points()
     return Line(points, ink, **changes)  # type: ignore[arg-type]
 
 
@@ -375,14 +375,14 @@ def test_a_log_axis_with_nothing_above_zero_in_view_is_drawn(end: float):
 
 def test_two_consoles_attached_at_different_times_see_the_same():
     values = [*([5.0] * 30), *(0.1 + 0.001 * i for i in range(100))]
-    series = Series.of(np.arange(130), np.array(values))
+    series = Series.from_arrays(np.arange(130), np.array(values))
     view = ChartView(x=XView("follow", width=20))
     early, late = Cells(60, 12), Cells(60, 12)
     for n in range(2, 130):
-        points = Series.of(np.arange(n), np.array(values[:n])).points()
+        points = Series.from_arrays(np.arange(n), np.array(values[:n])).points()
         early = Cells(60, 12)
         paint_chart(early, ChartData("m", lines=(Line(points),)), view, (0, n - 1), GLYPHS["braille"])
-    points = Series.of(series.steps[:129], series.values[:129]).points()
+    points = Series.from_arrays(series.steps[:129], series.values[:129]).points()
     paint_chart(late, ChartData("m", lines=(Line(points),)), view, (0, 128), GLYPHS["braille"])
     assert early.changed(late) == []
 
@@ -393,7 +393,7 @@ def test_a_window_that_follows_does_not_flutter_at_each_move():
     view = ChartView(x=XView("follow", width=100))
     seen = []
     for n in range(200, 2000):
-        points = Series.of(np.arange(n), values[:n]).points()
+        points = Series.from_arrays(np.arange(n), values[:n]).points()
         cells = Cells(40, 10)
         paint_chart(cells, ChartData("m", lines=(Line(points),)), view, (0, n - 1), GLYPHS["braille"])
         seen.append((view.domain((0, n - 1))[0], rows(cells)[1][:6]))

@@ -237,8 +237,8 @@ def paint(data: ChartData, view: ChartView, extent: tuple[int, int], marker: str
 @pytest.mark.parametrize("marker", list(GLYPHS))
 def test_a_band_is_a_pattern_behind_the_line(marker: str):
     steps = np.arange(101)
-    low, high = (Series.of(steps, np.full(101, y)).points() for y in (0.2, 0.6))
-    line = Line(Series.of(steps, np.full(101, 0.4)).points())
+    low, high = (Series.from_arrays(steps, np.full(101, y)).points() for y in (0.2, 0.6))
+    line = Line(Series.from_arrays(steps, np.full(101, 0.4)).points())
     alone = paint(ChartData("t", lines=(line,)), ChartView(), (0, 100), marker)
     cells = paint(ChartData("t", lines=(line,), bands=(Band(low, high),)), ChartView(), (0, 100), marker)
     assert inked(cells, Ink.REFERENCE) > 40
@@ -249,8 +249,8 @@ def test_a_band_is_a_pattern_behind_the_line(marker: str):
 
 def test_a_reference_lies_by_its_own_clock_and_gives_its_value_at_the_crosshair():
     steps = np.arange(1, 11)
-    line = Line(Series.of(steps, np.full(10, 1.0)).points())
-    other = Series.of(steps, np.linspace(0.0, 0.9, 10)).points()
+    line = Line(Series.from_arrays(steps, np.full(10, 1.0)).points())
+    other = Series.from_arrays(steps, np.linspace(0.0, 0.9, 10)).points()
     mine = Ruler("time", 1, steps, np.arange(10.0) * 10)
     slow = Ruler("time", 1, steps, np.arange(10.0) * 20)
     reference = Line(other, reference=True, short="base", ruler=slow)
@@ -268,7 +268,7 @@ def test_a_reference_lies_by_its_own_clock_and_gives_its_value_at_the_crosshair(
 def test_a_hole_is_marked_in_its_column_however_many_points_there_are():
     values = np.ones(1_000_000)
     values[500_000] = NAN
-    line = Line(Series.of(np.arange(1_000_000), values).points())
+    line = Line(Series.from_arrays(np.arange(1_000_000), values).points())
     cells = paint(ChartData("t", lines=(line,)), ChartView(), (0, 999_999))
     marked = np.flatnonzero(cells.chars[1] == ord("×"))
     assert len(marked) == 1

@@ -15,7 +15,7 @@ from console.settings.keys import KEYS
 from console.tui.chart.view import WEIGHTS
 from console.tui.command import grammar
 from console.tui.command.fuzzy import match
-from console.tui.command.grammar import COMMANDS, CommandError, Known
+from console.tui.command.grammar import COMMANDS, GrammarError, Known
 from console.tui.command.history import KEPT, History, default_path
 from console.tui.command.intents import (
     Export,
@@ -112,7 +112,7 @@ def test_a_line_means_one_action(line: str, action: object):
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(line: str, words: str):
-    with pytest.raises(CommandError) as error:
+    with pytest.raises(GrammarError) as error:
         grammar.parse(line, KNOWN)
     assert str(error.value) == words
 
@@ -229,7 +229,7 @@ def test_two_keys_can_be_swapped():
     [
         ("live.nope", "z", "no such entry"),
         ("live.follow", "", "needs a key"),
-        ("live.follow", "hyper+x", "'hyper+x' is no key"),
+        ("live.follow", "hyper+x", "'hyper+x' is not a key"),
         ("live.follow", "y", "'y' is live.log already"),
         ("live.follow", "q", "'q' is everywhere.quit already"),
         ("live.follow", "e", "'e' is screens.export already"),

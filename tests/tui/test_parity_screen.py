@@ -15,7 +15,7 @@ from console.parity.rules import load as load_rules
 from console.parity.runs import open_run
 from console.tui.app import ConsoleApp
 from console.tui.chart.line_chart import LineChart
-from console.tui.command.grammar import CommandError, Known, complete, parse
+from console.tui.command.grammar import GrammarError, Known, complete, parse
 from console.tui.command.intents import JudgeFrom
 from console.tui.dialogs.picker import RunPicker
 from console.tui.screens.parity.panes import Limits, VerdictTable
@@ -316,7 +316,7 @@ async def test_the_command_line_judges_from_any_step(running: Running, folder: P
     ],
 )
 def test_a_judge_that_cannot_be_says_why(line: str, known: Known, said: str):
-    with pytest.raises(CommandError, match=re.escape(said)):
+    with pytest.raises(GrammarError, match=re.escape(said)):
         parse(line, known)
 
 

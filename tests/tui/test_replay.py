@@ -229,7 +229,7 @@ async def test_the_rules_look_at_what_is_played(run: RunDir, tmp_path: Path) -> 
     def expected(step: int) -> set[tuple[str, int]]:
         one = Sentinels(rules)
         model = as_of(run, step)
-        one.look(model, model.last_time or 0.0, watch.source.link())
+        one.update(model, model.last_time or 0.0, watch.source.link())
         return {(alarm.rule, alarm.step) for alarm in [*one.standing, *one.history]}
 
     async with app.run_test(size=(120, 40)) as pilot:

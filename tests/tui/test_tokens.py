@@ -209,7 +209,7 @@ async def test_a_wrong_filter_is_told_and_the_last_right_one_stays(running: Runn
     async with running(told(), size=(120, 40)) as pilot:
         await press(pilot, "2")
         shown = await typed(pilot, "step=7 vresion>3")
-        assert "'vresion' is no field" in shown
+        assert "unknown field 'vresion'" in shown
         assert "match step=7" in shown
         await press(pilot, "escape")
         assert "newest" in screen_text(pilot), "back to what was in force before"

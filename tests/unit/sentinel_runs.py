@@ -73,7 +73,7 @@ class Watched:
 
     def look(self, link: Link = HERE, after: float = 0.0) -> list[Alarm]:
         self.now += after
-        changes = self.sentinels.look(self.model, self.now, link)
+        changes = self.sentinels.update(self.model, self.now, link)
         self.changes += changes
         return changes
 

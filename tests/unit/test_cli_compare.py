@@ -13,8 +13,8 @@ import pytest
 
 from console.cli.main import main
 from console.cli.verbs import parity as experiment
-from console.demo.report import Story
-from console.errors import FAILED, OK, USAGE, Failure
+from console.demo.report import DemoReport
+from console.errors import FAILED, OK, USAGE, CommandError
 from console.parity.experiment import Planned
 from console.parity.runs import CorrectionChange
 from driftline.config import Config
@@ -220,7 +220,7 @@ def test_the_experiment_concludes_with_verdicts_and_figure(
     mended["reward/mean"] += np.linspace(0, 0.6, 90)
     runs = [as_run(f"r{seed}", healthy(seed)) for seed in range(3)]
     out = root / "figure.svg"
-    conclude = experiment._conclude
+    conclude = experiment._print_results
     assert conclude([*runs, as_run("bad", broken(8)), as_run("mended", mended)], 20, out) == 0
     printed = capsys.readouterr().out
     assert "FAIL: mismatch" in printed
@@ -236,10 +236,12 @@ def test_the_experiment_concludes_with_verdicts_and_figure(
 
 def test_what_had_to_come_out_otherwise_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [as_run(f"r{seed}", healthy(seed)) for seed in range(3)]
-    with pytest.raises(Failure, match="the repaired run: FAIL"):
-        experiment._conclude([*runs, as_run("bad", broken(8)), as_run("mended", broken(9))], 20, root / "figure.svg")
+    with pytest.raises(CommandError, match="the repaired run: FAIL"):
+        experiment._print_results(
+            [*runs, as_run("bad", broken(8)), as_run("mended", broken(9))], 20, root / "figure.svg"
+        )
     *_, repaired, _, _ = capsys.readouterr().out.splitlines()
-    assert repaired.endswith("  (has to pass)")
+    assert repaired.endswith("  (needs: pass)")
 
 
 def test_a_correction_is_named_wherever_the_verdict_is(
@@ -257,7 +259,7 @@ def test_a_correction_is_named_wherever_the_verdict_is(
     assert capsys.readouterr().out.splitlines()[-1] == "PASS", "it came later than what is judged"
     mended = replace(as_run("mended", healthy(9)), corrections=(CorrectionChange(1, "icepop"),))
     runs = [as_run(f"r{seed}", healthy(seed)) for seed in range(3)]
-    experiment._conclude([*runs, as_run("bad", broken(8)), mended], 20, root / "figure.svg")
+    experiment._print_results([*runs, as_run("bad", broken(8)), mended], 20, root / "figure.svg")
     assert "on the reference; the objective corrected by icepop" in (root / "figure.svg").read_text(encoding="utf-8")
 
 
@@ -268,13 +270,13 @@ class Starts:
         self.failures, self.code, self.steps = failures, code, steps
         self.tried: list[str] = []
 
-    def __call__(self, made: RunDir, _one: Planned, story: Story) -> int:
+    def __call__(self, made: RunDir, _one: Planned, report: DemoReport) -> int:
         self.tried.append(made.id)
         if len(self.tried) > self.failures:
             return OK
         for step in range(self.steps):
-            story.take(Metrics(step + 1, 0, 0.0, {"reward/mean": 0.5}))
-        raise Failure("engine-0: vLLM did not start: address already in use", self.code)
+            report.add_frame(Metrics(step + 1, 0, 0.0, {"reward/mean": 0.5}))
+        raise CommandError("engine-0: vLLM did not start: address already in use", self.code)
 
 
 ONE = Planned("reference", Config())
@@ -284,14 +286,15 @@ def test_a_start_that_fails_is_tried_once_more_and_said(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts = Starts(failures=1)
-    monkeypatch.setattr(experiment, "_train", starts)
-    code, made = experiment._trained(ONE, "[1/5] reference, seed 0")
+    monkeypatch.setattr(experiment, "_train_run", starts)
+    code, made = experiment._train_with_retry(ONE, "[1/5] reference, seed 0")
     assert (code, [*starts.tried[1:]]) == (OK, [made.id])
     assert len(set(starts.tried)) == 2, "a directory of its own"
     said = capsys.readouterr()
     assert f"[1/5] reference, seed 0, second try: run {made.id}" in said.out
     assert said.err == (
-        "driftline: no step was made, it is tried once more: engine-0: vLLM did not start: address already in use\n"
+        "driftline: the run ended before its first step; trying once more: "
+        "engine-0: vLLM did not start: address already in use\n"
     )
 
 
@@ -303,7 +306,7 @@ def test_a_start_that_fails_is_tried_once_more_and_said(
 def test_what_fails_again_or_otherwise_has_failed(
     root: Path, starts: Starts, tried: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "_train", starts)
-    with pytest.raises(Failure, match="address already in use") as failure:
-        experiment._trained(ONE, "[1/5] reference, seed 0")
-    assert (failure.value.code, len(starts.tried)) == (starts.code, tried)
+    monkeypatch.setattr(experiment, "_train_run", starts)
+    with pytest.raises(CommandError, match="address already in use") as failure:
+        experiment._train_with_retry(ONE, "[1/5] reference, seed 0")
+    assert (failure.value.exit_code, len(starts.tried)) == (starts.code, tried)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from console.demo.operator import Operator
-from console.demo.report import Story, table, verdict
-from console.errors import Failure
+from console.demo.report import DemoReport, table, verdict
+from console.errors import CommandError
 from driftline.frames import Ack, EngineFix, FixState, Frame, How, Metrics
 
 
@@ -22,10 +22,10 @@ class Play:
     """An operator whose commands are written down instead of sent."""
 
     def __init__(self, switch_at: int = 5) -> None:
-        self.story = Story()
+        self.report = DemoReport()
         self.given: list[tuple[str, dict[str, str]]] = []
         self.said: list[str] = []
-        self.operator = Operator(self.story, self._give, switch_at, self.said.append)
+        self.operator = Operator(self.report, self._give, switch_at, self.said.append)
 
     def _give(self, verb: str, values: dict[str, str]) -> str:
         self.given.append((verb, values))
@@ -33,8 +33,8 @@ class Play:
 
     def take(self, *frames: Frame) -> None:
         for frame in frames:
-            self.story.take(frame)
-            self.operator.take(frame)
+            self.report.add_frame(frame)
+            self.operator.handle_frame(frame)
 
 
 def test_defaults_then_every_available_fix_then_one_sync() -> None:
@@ -44,7 +44,7 @@ def test_defaults_then_every_available_fix_then_one_sync() -> None:
     assert play.given == []
     play.take(metrics(5, 0.3, 0.1))
     assert play.given == [("fix.set", {"fix": "a", "value": "on"}), ("fix.set", {"fix": "e", "value": "on"})]
-    assert play.story.switched == 5
+    assert play.report.switched == 5
     play.take(Ack("c1", "accepted", 1.0), Ack("c1", "applied", 1.0), metrics(6, 0.3, 0.1))
     assert len(play.given) == 2, "the sync waits for every fix"
     play.take(Ack("c2", "applied", 1.0), metrics(7, 0.3, 0.1))
@@ -54,32 +54,32 @@ def test_defaults_then_every_available_fix_then_one_sync() -> None:
     assert play.operator.done
     play.take(*(metrics(step, 0.3, 0.1) for step in range(8, 20)))
     assert len(play.given) == 3
-    assert any("fix c: not to be had in a live run here: so it is" in text for text in play.said)
+    assert any("fix c: not available in a live run here: so it is" in text for text in play.said)
 
 
 @pytest.mark.parametrize("state", ["failed", "refused", "expired"])
 def test_a_command_that_does_not_succeed_ends_the_demonstration(state: str) -> None:
     play = Play()
     play.take(fix("a"), metrics(5, 0.3, 0.1))
-    with pytest.raises(Failure, match=f"fix a on: {state}: why"):
+    with pytest.raises(CommandError, match=f"fix a on: {state}: why"):
         play.take(Ack("c1", state, 1.0, "why"))  # type: ignore[arg-type]
 
 
 def test_a_run_without_anything_to_switch_is_no_demonstration() -> None:
     play = Play()
     play.take(fix("a", "on"))
-    with pytest.raises(Failure, match="no fix to switch on"):
+    with pytest.raises(CommandError, match="no fix to switch on"):
         play.take(metrics(5, 0.3, 0.1))
 
 
-def story(before: tuple[float, float], after: tuple[float, float]) -> Story:
-    told = Story()
+def make_report(before: tuple[float, float], after: tuple[float, float]) -> DemoReport:
+    report = DemoReport()
     for step in range(1, 46):
-        told.take(metrics(step, *before))
-    told.switched = 45
+        report.add_frame(metrics(step, *before))
+    report.switched = 45
     for step in range(46, 91):
-        told.take(metrics(step, *after))
-    return told
+        report.add_frame(metrics(step, *after))
+    return report
 
 
 @pytest.mark.parametrize(
@@ -95,34 +95,34 @@ def story(before: tuple[float, float], after: tuple[float, float]) -> Story:
     ],
 )
 def test_the_verdict(after: tuple[float, float], home: bool) -> None:
-    judged = verdict(story((0.2, 0.15), after))
+    judged = verdict(make_report((0.2, 0.15), after))
     assert judged is not None
-    assert judged.home is home
+    assert judged.passed is home
 
 
 def test_no_verdict_without_a_switch_or_too_soon_after_it() -> None:
-    told = story((0.2, 0.15), (0.5, 0.001))
-    told.switched = None
-    assert verdict(told) is None
-    told.switched = 85
-    assert verdict(told) is None
+    report = make_report((0.2, 0.15), (0.5, 0.001))
+    report.switched = None
+    assert verdict(report) is None
+    report.switched = 85
+    assert verdict(report) is None
 
 
 def test_a_switch_by_hand_is_noticed() -> None:
-    told = Story()
-    told.take(fix("a"))
+    report = DemoReport()
+    report.add_frame(fix("a"))
     for step in range(1, 31):
-        told.take(metrics(step, 0.2, 0.15))
-    told.take(fix("a", "off", requested="on"))
-    assert told.switched == 30
-    told.take(fix("b", "off", requested="on"))
-    assert told.switched == 30
+        report.add_frame(metrics(step, 0.2, 0.15))
+    report.add_frame(fix("a", "off", requested="on"))
+    assert report.switched == 30
+    report.add_frame(fix("b", "off", requested="on"))
+    assert report.switched == 30
 
 
 def test_the_table_has_means_of_ten_steps() -> None:
-    told = story((0.2, 0.15), (0.55, 0.001))
-    told.steps[1]["reward/mean"] = 1.2
-    rows = {text[:22].strip(): text[22:].split() for text in table(told)}
+    report = make_report((0.2, 0.15), (0.55, 0.001))
+    report.steps[1]["reward/mean"] = 1.2
+    rows = {text[:22].strip(): text[22:].split() for text in table(report)}
     assert rows["reward"] == [".3", ".2", ".55"]
     assert rows["mismatch mean|Δlogp|"] == [".15", ".15", ".001"]
     assert rows["clip fraction"] == ["-", "-", "-"]

@@ -136,7 +136,7 @@ def lines_of(frames: list[Frame], **options: bool) -> list[str]:
     lines = Lines(**options)
     found = []
     for seq, frame in enumerate(frames, 1):
-        found += list(lines.of(Stamped(seq, 1.0, "trainer", msgspec.Raw(encode(frame))), frame))
+        found += list(lines.format(Stamped(seq, 1.0, "trainer", msgspec.Raw(encode(frame))), frame))
     return found
 
 

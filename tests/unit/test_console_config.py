@@ -57,7 +57,7 @@ def test_without_a_file_the_defaults_hold(home: Path, capsys: Printed) -> None:
     assert main(["config", "path"]) == 0
     assert capsys.readouterr().out == f"{path}\n"
     assert main(["config", "check"]) == 0
-    assert capsys.readouterr().out == f"{path}: is not there; the defaults hold\n"
+    assert capsys.readouterr().out == f"{path}: does not exist; the defaults apply\n"
     assert main(["config", "show"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"{path} (not there: defaults)"
 

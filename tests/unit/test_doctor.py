@@ -35,9 +35,9 @@ def verdicts(findings: list[Finding]) -> list[str]:
         (0o400, "secret", ""),
         (0o700, "folder", ""),
         (0o640, "secret", "its group may read it"),
-        (0o604, "secret", "everybody may read it"),
-        (0o622, "table", "everybody may change it"),
-        (0o755, "folder", "everybody may read it"),
+        (0o604, "secret", "every user may read it"),
+        (0o622, "table", "every user may change it"),
+        (0o755, "folder", "every user may read it"),
         (0o770, "folder", "its group may change it"),
     ],
 )
@@ -267,7 +267,7 @@ def test_a_good_run_a_loose_key_and_a_revoked_one(hub: Hub, tmp_path: Path) -> N
     code, document, _ = examine(hub)
     [only] = failed(document)
     assert (code, document["verdict"]) == (1, "fail")
-    assert "operator.key has mode 0644: everybody may read it" in only
+    assert "operator.key has mode 0644: every user may read it" in only
     (hub.run.keys / "operator.key").chmod(0o600)
 
     brought = tmp_path / "bob.key"

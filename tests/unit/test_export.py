@@ -269,10 +269,10 @@ def test_what_is_no_time_is_one_sentence(
     out = tmp_path / "m.parquet"
     for option in ("--since", "--until"):
         assert main(["export", "--run", str(run.path), "--out", str(out), f"{option}={moment}"]) == 2
-        said = f"driftline: '{moment}' is no time; write 2026-03-01T12:30, Unix seconds, or 15m for a time ago\n"
+        said = f"driftline: '{moment}' is not a time; write 2026-03-01T12:30, Unix seconds, or 15m for a time ago\n"
         assert capsys.readouterr().err == said
     for since in (math.nan, math.inf):
-        with pytest.raises(ExportError, match="is no time"):
+        with pytest.raises(ExportError, match="is not a time"):
             export(run, out, since=since)
     assert not out.exists()
 

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from console.cli.verbs.correction import consent
-from console.errors import NOT_ENOUGH_DATA, NOT_PARITY, Failure
+from console.cli.verbs.correction import require_consent
+from console.errors import NOT_ENOUGH_DATA, NOT_PARITY, CommandError
 from console.parity import gate
 from console.parity.gate import JUDGED, Verdict, backend_verdict, needs_consent, verdict_of_frames
 from console.parity.rules import load
@@ -114,11 +114,11 @@ def test_every_correction_but_off_needs_consent_until_the_backend_passes(verdict
 
 @pytest.mark.parametrize(("verdict", "code"), [(FAILS, NOT_PARITY), (UNKNOWN, NOT_ENOUGH_DATA)])
 def test_without_a_terminal_it_takes_a_word_on_the_command_line(verdict: Verdict, code: int, capsys) -> None:
-    with pytest.raises(Failure, match="--despite-parity does it nevertheless") as failure:
-        consent("tis", verdict, despite=False, ask=None)
-    assert failure.value.code == code
+    with pytest.raises(CommandError, match="--despite-parity does it nevertheless") as failure:
+        require_consent("tis", verdict, despite=False, ask=None)
+    assert failure.value.exit_code == code
     assert verdict.why in str(failure.value)
-    consent("tis", verdict, despite=True, ask=None)
+    require_consent("tis", verdict, despite=True, ask=None)
     assert verdict.why in capsys.readouterr().err
 
 
@@ -134,8 +134,8 @@ def test_on_a_terminal_it_is_asked_twice_the_second_time_for_its_name(answers: l
         return next(given)
 
     if [answer.strip() for answer in answers] in (["y", "tis"], ["yes", "tis"]):
-        consent("tis", FAILS, despite=False, ask=ask)
+        require_consent("tis", FAILS, despite=False, ask=ask)
     else:
-        with pytest.raises(Failure, match=r"not (switched on|confirmed)"):
-            consent("tis", FAILS, despite=False, ask=ask)
+        with pytest.raises(CommandError, match=r"not (switched on|confirmed)"):
+            require_consent("tis", FAILS, despite=False, ask=ask)
     assert len(questions) == asked

@@ -14,9 +14,9 @@ import pytest
 from console.cli.main import main
 from console.export import frame
 from console.importing import names, tensorboard, wandb
-from console.importing.import_run import bring, read
+from console.importing.import_run import import_log, read
 from console.importing.protobuf import fields
-from console.importing.rows import BringError, Log
+from console.importing.rows import Log, LogImportError
 from console.store.load import load
 from driftline.catalog.metrics import ALIASES, BY_NAME
 from driftline.rundir import find
@@ -185,7 +185,7 @@ def test_jsonl_of_verl_and_of_anybody(tmp_path: Path) -> None:
 def test_csv_and_a_step_by_another_name(tmp_path: Path) -> None:
     path = tmp_path / "run.csv"
     path.write_text("tick,timestamp,reward,note\n1,2026-03-01T12:00:00+00:00,0.5,a\n2,,nan,b\n3,,,c\n")
-    with pytest.raises(BringError, match="no line has a step under any of step, _step"):
+    with pytest.raises(LogImportError, match="no line has a step under any of step, _step"):
         read(path)
     log = read(path, "tick")
     assert [row.step for row in log.rows] == [1, 2, 3]
@@ -236,7 +236,7 @@ def test_every_number_of_a_log_with_several_names_for_one_metric_is_in_the_table
     sent = {name: at + 0.5 for at, name in enumerate([*BY_NAME, *ALIASES, "train/reward", "actor/reward_mean"])}
     path = tmp_path / "log.jsonl"
     path.write_text(json.dumps({"step": 1, **sent}) + "\n")
-    made = bring(path, tmp_path / "runs", "all")
+    made = import_log(path, tmp_path / "runs", "all")
     (row,) = frame(find(made.path), "metrics").to_dicts()
     told = {made.mapped.get(name, name): value for name, value in sent.items()}
     assert len(told) == len(sent)
@@ -248,7 +248,7 @@ def test_a_value_by_another_rule_than_the_catalogues_says_so(tmp_path: Path) -> 
     path = tmp_path / "log.jsonl"
     values = {"actor/pg_clipfrac": 0.1, "rollout_corr/rollout_is_eff_sample_size": 0.9, "actor/entropy": 2.0}
     path.write_text(json.dumps({"step": 1, **values}) + "\n")
-    made = bring(path, tmp_path / "runs", "labels")
+    made = import_log(path, tmp_path / "runs", "labels")
     assert load(find(made.path)).model.labels == {"policy/clip_fraction": "active", "mismatch/ess": "truncated"}
     for name in names.RULES:
         assert names.catalogued(name) in BY_NAME
@@ -280,14 +280,14 @@ def test_an_import_is_a_run_that_every_verb_reads(
     ("name", "content", "said"),
     [
         ("nothing.jsonl", None, "there is no such file or folder"),
-        ("x.bin", b"x", "of no known kind; allowed: a W&B run"),
+        ("x.bin", b"x", "unknown kind of file; allowed: a W&B run"),
         ("x.jsonl", b"[1]\n", "no line of it is a JSON object"),
-        ("x.jsonl", b'{"step": 1, "text": "a"}\n', "no number in it (JSONL)"),
+        ("x.jsonl", b'{"step": 1, "text": "a"}\n', "contains no number (JSONL)"),
         ("x.csv", b"", "no row in it"),
         ("x.csv", b"\x1b[2Ja" + b"b" * 90 + b",c\n1,2\n", f"it has: [2Ja{'b' * 36}, c"),
         ("x.wandb", b"nonsense", "not a W&B run: it does not begin as one"),
         ("x.wandb", WANDB_HEADER[:-1] + b"\x09", "W&B file version 9; this version reads 0"),
-        ("tfevents.1", b"\x00" * 40, "no number in it (TensorBoard)"),
+        ("tfevents.1", b"\x00" * 40, "contains no number (TensorBoard)"),
         ("trainer_state.json", b"{}", "no log_history in it"),
     ],
 )
@@ -297,8 +297,8 @@ def test_what_cannot_be_imported_is_one_sentence_and_leaves_no_run(
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(BringError) as caught:
-        bring(path, tmp_path / "runs", "old")
+    with pytest.raises(LogImportError) as caught:
+        import_log(path, tmp_path / "runs", "old")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "runs").exists()
@@ -308,7 +308,7 @@ def test_the_version_of_the_weights_is_what_the_log_says_or_unknown(tmp_path: Pa
     rows = [{"step": 1, "policy_version": 7}, {"step": 2, "reward": 1.0}, {"step": 3, "policy_version": 7.5}]
     path = tmp_path / "log.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    made = bring(path, tmp_path / "runs", "versions")
+    made = import_log(path, tmp_path / "runs", "versions")
     table = frame(find(made.path), "metrics")
     assert table["version"].to_list() == [7, -1, -1]
     assert table["policy_version"].to_list() == [7.0, None, 7.5], "what the log says stays a metric of its own"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from console.connect.deferred_source import OpeningSource
+from console.connect.deferred_source import DeferredSource
 from console.connect.source import SourceError
-from console.connect.target import Here
-from console.errors import Failure
+from console.connect.target import LocalRun
+from console.errors import CommandError
 from tests.unit.hubs import Hub
 
 
@@ -24,7 +24,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 def test_before_it_is_opened_it_is_a_run_that_nothing_was_heard_of(hub: Hub) -> None:
-    source = OpeningSource(Here(hub.run), operate=True)
+    source = DeferredSource(LocalRun(hub.run), operate=True)
     assert source.run == hub.run.id
     assert source.link().state == "connecting"
     assert not source.wait(0)
@@ -36,7 +36,7 @@ def test_before_it_is_opened_it_is_a_run_that_nothing_was_heard_of(hub: Hub) -> 
 
 
 def test_opened_it_is_the_live_run(hub: Hub) -> None:
-    source = OpeningSource(Here(hub.run), operate=True)
+    source = DeferredSource(LocalRun(hub.run), operate=True)
     told: list[str] = []
     early = threading.Thread(target=lambda: told.append(source.tokens(True)))
     early.start()
@@ -56,17 +56,17 @@ def test_opened_it_is_the_live_run(hub: Hub) -> None:
 
 def test_a_key_that_cannot_be_read_is_one_sentence(hub: Hub) -> None:
     (hub.run.keys / "viewer.key").write_text("no key")
-    source = OpeningSource(Here(hub.run), operate=False)
-    with pytest.raises(Failure, match="not a key file of this project") as failed:
+    source = DeferredSource(LocalRun(hub.run), operate=False)
+    with pytest.raises(CommandError, match="not a key file of this project") as failed:
         source.open()
-    assert failed.value.code == 3
+    assert failed.value.exit_code == 3
     assert source.tokens(True), "nobody waits for what will not come"
     source.close()
 
 
 def test_closed_before_it_was_opened_it_stays_closed(hub: Hub) -> None:
     before = threading.active_count()
-    source = OpeningSource(Here(hub.run), operate=False)
+    source = DeferredSource(LocalRun(hub.run), operate=False)
     source.close()
     source.open()
     assert threading.active_count() == before

@@ -70,7 +70,7 @@ def test_fixes_switched_on_within_the_window_are_still_named() -> None:
     fixes = (FixChange(0, "processed-logprobs", OFF), FixChange(20, "processed-logprobs", ON))
     cause = why(replace(as_run("run", broken), fixes=fixes))[REWARD]
     assert cause.fixes == ("processed-logprobs",)
-    assert "off here until lately" in cause.text
+    assert "off here until recently" in cause.text
 
 
 def test_what_a_mismatch_did_before_it_was_repaired() -> None:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import console.parity.runs as parity_runs
-from console.parity.runs import Corrected, FixChange, Run, SourceError, of_frames, of_parquet, open_run
+from console.parity.runs import Corrected, FixChange, Run, SourceError, open_run, read_table, run_from_frames
 from console.recorded.compaction.compact import compact
 from driftline.frames import EngineFix, FixState, Frame, Metrics, RunState, Stamped, encode
 from driftline.journal import journal as journal_module
@@ -39,13 +39,13 @@ def points(run: Run, name: str) -> dict[int, float]:
 
 
 def test_values_by_step_under_the_catalogues_names() -> None:
-    run = of_frames("r", stamped([metrics(1, reward=0.5), metrics(3, reward__mean=0.75, mine=1.0)]))
+    run = run_from_frames("r", stamped([metrics(1, reward=0.5), metrics(3, reward__mean=0.75, mine=1.0)]))
     assert points(run, "reward/mean") == {1: 0.5, 3: 0.75}
     assert points(run, "mine") == {3: 1.0}
 
 
 def test_a_nan_stays_a_nan_and_a_later_value_wins() -> None:
-    run = of_frames("r", stamped([metrics(1, reward=math.nan), metrics(2, reward=1.0), metrics(2, reward=2.0)]))
+    run = run_from_frames("r", stamped([metrics(1, reward=math.nan), metrics(2, reward=1.0), metrics(2, reward=2.0)]))
     assert math.isnan(points(run, "reward/mean")[1])
     assert points(run, "reward/mean")[2] == 2.0
 
@@ -53,7 +53,7 @@ def test_a_nan_stays_a_nan_and_a_later_value_wins() -> None:
 def test_a_resumed_run_forgets_its_first_life_from_there_on() -> None:
     frames: list[Frame] = [metrics(step, reward=float(step)) for step in range(1, 9)]
     frames += [metrics(step, reward=-float(step)) for step in (4, 5)]
-    assert points(of_frames("r", stamped(frames)), "reward/mean") == {1: 1, 2: 2, 3: 3, 4: -4, 5: -5}
+    assert points(run_from_frames("r", stamped(frames)), "reward/mean") == {1: 1, 2: 2, 3: 3, 4: -4, 5: -5}
 
 
 def correction(step: int, value: str, since: int) -> RunState:
@@ -65,28 +65,28 @@ def test_corrections_by_the_steps_that_they_were_on_in() -> None:
     for step in range(1, 10):
         frames += [correction(step, "tis" if 3 <= step < 6 else "icepop" if step >= 6 else "off", step // 3 * 3)]
         frames += [metrics(step, reward=0.5)]
-    run = of_frames("r", stamped(frames))
+    run = run_from_frames("r", stamped(frames))
     tis, icepop = Corrected("tis", 3, 5), Corrected("icepop", 6, None)
     assert run.corrected(None, None) == [tis, icepop]
     assert run.corrected(None, 2) == []
     assert run.corrected(None, 3) == [tis]
     assert run.corrected(5, 5) == [tis]
     assert run.corrected(6, None) == [icepop]
-    assert of_frames("r", stamped([metrics(1, reward=0.5)])).corrected(None, None) == []
-    from_the_start = of_frames("r", stamped([correction(0, "tis", -1), metrics(1, reward=0.5)]))
+    assert run_from_frames("r", stamped([metrics(1, reward=0.5)])).corrected(None, None) == []
+    from_the_start = run_from_frames("r", stamped([correction(0, "tis", -1), metrics(1, reward=0.5)]))
     assert from_the_start.corrected(1, 1) == [Corrected("tis", 0, None)]
 
 
 def test_a_number_that_comes_late_is_no_second_life() -> None:
     frames: list[Frame] = [metrics(1, reward=1.0), metrics(2, reward=2.0), metrics(1, entropy=0.5)]
-    run = of_frames("r", stamped(frames))
+    run = run_from_frames("r", stamped(frames))
     assert points(run, "reward/mean") == {1: 1.0, 2: 2.0}
     assert points(run, "policy/entropy") == {1: 0.5}
 
 
 def test_fixes_over_the_steps() -> None:
     steps = [metrics(1, reward=1.0), metrics(5, reward=1.0)]
-    run = of_frames("r", stamped([fix(""), fix("off", "off"), *steps, fix("on", "off"), fix("on", "on")]))
+    run = run_from_frames("r", stamped([fix(""), fix("off", "off"), *steps, fix("on", "off"), fix("on", "on")]))
     assert [change for change in run.fixes if change.step] == [
         FixChange(5, "prefix-cache-off", "mixed"), FixChange(5, "prefix-cache-off", "on"),
     ]  # fmt: skip
@@ -96,12 +96,12 @@ def test_fixes_over_the_steps() -> None:
 
 def test_a_synthetic_run_says_so() -> None:
     state = RunState("r", "running", 1, 2, 1, 0.0, synthetic=True)
-    assert of_frames("r", stamped([state, metrics(1, reward=1.0)])).synthetic
+    assert run_from_frames("r", stamped([state, metrics(1, reward=1.0)])).synthetic
 
 
 def test_frames_of_a_newer_version_are_left_out() -> None:
     unknown = Stamped(1, 0.0, "trainer", msgspec.Raw(msgspec.msgpack.encode(["zz", 1])))
-    assert points(of_frames("r", [unknown, *stamped([metrics(1, reward=1.0)])]), "reward/mean") == {1: 1.0}
+    assert points(run_from_frames("r", [unknown, *stamped([metrics(1, reward=1.0)])]), "reward/mean") == {1: 1.0}
 
 
 def test_a_table_in_any_order_with_gaps(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_an_exported_table_keeps_its_run(tmp_path: Path) -> None:
     path = tmp_path / "m.parquet"
     metadata = {"driftline.run": "demo-1234", "driftline.synthetic": "true"}
     pl.DataFrame({"step": [1], "reward/mean": [0.5]}).write_parquet(path, metadata=metadata)
-    run = of_parquet(path)
+    run = read_table(path)
     assert (run.id, run.synthetic) == ("demo-1234", True)
 
 
@@ -176,9 +176,9 @@ def test_a_run_read_in_bulk_is_the_run_frame_by_frame(
             frames.append(correction(step, str(rng.choice(["off", "tis"])), step))
     made = create(tmp_path, "bulk")
     journal(made, frames)
-    expected = of_frames(made.id, read(made.journal))
+    expected = run_from_frames(made.id, read(made.journal))
     if seed % 2 == 0:
-        monkeypatch.setattr(parity_runs, "of_frames", None)
+        monkeypatch.setattr(parity_runs, "run_from_frames", None)
     for gone in (0, 2):
         list(compact(made))
         for path in segments(made.journal)[:gone]:
@@ -199,4 +199,4 @@ def test_a_file_is_the_one_that_was_named(tmp_path: Path) -> None:
     folder.mkdir()
     pl.DataFrame({"step": [1, 2], "reward": [0.5, 0.75]}).write_parquet(folder / "seed[1].parquet")
     pl.DataFrame({"step": [1, 2], "reward": [7.0, 7.0]}).write_parquet(folder / "seed1.parquet")
-    assert points(of_parquet(folder / "seed[1].parquet"), "reward/mean") == {1: 0.5, 2: 0.75}
+    assert points(read_table(folder / "seed[1].parquet"), "reward/mean") == {1: 0.5, 2: 0.75}

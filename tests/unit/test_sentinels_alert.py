@@ -41,29 +41,29 @@ def test_inside_tmux_it_is_wrapped_to_pass_through(environ: dict[str, str]):
 
 def test_nothing_is_written_unless_asked_for():
     ringer = Ringer(Alerts(), "r", PLAIN)
-    assert ringer.turn([alarm()], [alarm()], 0.0) == ""
-    assert ringer.turn([], [alarm()], 10 * REMIND) == ""
+    assert ringer.output([alarm()], [alarm()], 0.0) == ""
+    assert ringer.output([], [alarm()], 10 * REMIND) == ""
 
 
 def test_the_bell_rings_once_reminds_and_stops_when_acknowledged():
     ringer = Ringer(Alerts(bell=True), "r", PLAIN)
     standing = [alarm()]
-    assert ringer.turn(standing, standing, 100.0) == "\a"
-    assert ringer.turn([], standing, 101.0) == ""
-    assert ringer.turn([], standing, 100.0 + REMIND) == "\a"
+    assert ringer.output(standing, standing, 100.0) == "\a"
+    assert ringer.output([], standing, 101.0) == ""
+    assert ringer.output([], standing, 100.0 + REMIND) == "\a"
     seen = [msgspec.structs.replace(standing[0], acknowledged=True)]
-    assert ringer.turn([], seen, 100.0 + 3 * REMIND) == ""
-    assert ringer.turn([], [], 100.0 + 4 * REMIND) == ""
+    assert ringer.output([], seen, 100.0 + 3 * REMIND) == ""
+    assert ringer.output([], [], 100.0 + 4 * REMIND) == ""
 
 
 def test_a_storm_is_one_notification():
     ringer = Ringer(Alerts(notify=True), "r", PLAIN)
     alarms = [alarm(i) for i in range(1, 5)]
-    assert ringer.turn(alarms[:1], alarms[:1], 0.0) != ""
-    assert ringer.turn(alarms[1:3], alarms[:3], 0.5) == ""
-    assert ringer.turn(alarms[3:], alarms, 1.0) == ""
-    assert "(and 2 more)" in ringer.turn([], alarms, QUIET)
-    assert ringer.turn([], alarms, 10 * REMIND) == "", "only the bell reminds"
+    assert ringer.output(alarms[:1], alarms[:1], 0.0) != ""
+    assert ringer.output(alarms[1:3], alarms[:3], 0.5) == ""
+    assert ringer.output(alarms[3:], alarms, 1.0) == ""
+    assert "(and 2 more)" in ringer.output([], alarms, QUIET)
+    assert ringer.output([], alarms, 10 * REMIND) == "", "only the bell reminds"
 
 
 def test_a_command_is_split_once_and_sees_no_shell():

@@ -71,7 +71,7 @@ def test_what_is_only_parquet_is_seen_too(tmp_path: Path, ended: RunDir, monkeyp
     (made.parquet / "reports" / f"{closed[0].stem}.parquet").write_bytes(b"noise")
     for verb in verbs:
         done = driftline(*verb, made.id, cwd=tmp_path)
-        assert "what was compacted cannot be read; see: driftline compact" in sentence(done)
+        assert "the compacted tables cannot be read; see: driftline compact" in sentence(done)
         assert done.returncode == 1
 
 
@@ -141,7 +141,7 @@ def test_show_and_check(tmp_path: Path) -> None:
     }  # fmt: skip
     (tmp_path / "good.toml").write_text("[rules.clip-jump]\nenabled = false\n")
     checked = driftline("sentinels", "check", "good.toml", cwd=tmp_path)
-    assert checked.stdout == "good.toml: good: 10 rules on, 1 off, the packaged ones included\n"
+    assert checked.stdout == "good.toml: valid: 10 rules on, 1 off, including the packaged ones\n"
 
 
 @pytest.fixture
@@ -220,4 +220,4 @@ def test_a_hub_that_hangs_is_not_a_run_without_alarms(tmp_path: Path, hub: Hub) 
         os.kill(hub.process.pid, signal.SIGCONT)
     assert (done.returncode, done.stdout) == (4, "")
     assert "waiting for its hub, no alarm is known until it speaks" in done.stderr
-    assert "was not heard to its newest step within 3 s: its alarms are not known" in done.stderr
+    assert "could not be followed to its newest step within 3 s: its alarms are not known" in done.stderr

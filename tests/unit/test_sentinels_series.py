@@ -213,7 +213,7 @@ def test_a_look_without_news_costs_nothing_to_speak_of():
     judged = time.perf_counter() - started
     started = time.perf_counter()
     for _ in range(100):
-        watch.sentinels.look(watch.model, watch.now, HERE)
+        watch.sentinels.update(watch.model, watch.now, HERE)
     assert time.perf_counter() - started < judged
 
 

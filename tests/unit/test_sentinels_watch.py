@@ -179,10 +179,10 @@ def test_alarms_are_told_once_and_not_those_of_the_past():
     watch.feed(run_state())
     watch.steps({"mismatch/abs_diff_mean": quiet + bad + quiet + bad}, batch=70)
     assert len(watch.changes) == 3
-    assert watch.sentinels.tell(LOADING) == []
-    (told,) = watch.sentinels.tell(HERE)
+    assert watch.sentinels.take_new_alarms(LOADING) == []
+    (told,) = watch.sentinels.take_new_alarms(HERE)
     assert told.step == 66, "the first had been cleared before anybody looked"
-    assert watch.sentinels.tell(HERE) == []
+    assert watch.sentinels.take_new_alarms(HERE) == []
 
 
 def test_acknowledging_marks_what_stands_and_nothing_else():
@@ -194,7 +194,7 @@ def test_acknowledging_marks_what_stands_and_nothing_else():
     assert watch.sentinels.revision > before
     assert watch.sentinels.acknowledge([first.number]) == 0
     assert [alarm.acknowledged for alarm in watch.sentinels.standing] == [False, True]
-    assert watch.sentinels.tell(HERE) == [second], "what was seen need not be told"
+    assert watch.sentinels.take_new_alarms(HERE) == [second], "what was seen need not be told"
     assert watch.sentinels.acknowledge() == 1
 
 

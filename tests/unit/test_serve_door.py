@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from console.cli.verbs.serve import _greet, address
-from console.errors import Failure
-from console.web.auth import Door, loopback
+from console.cli.verbs.serve import _print_address, address
+from console.errors import CommandError
+from console.web.auth import RequestGuard, loopback
 
 HERE = "127.0.0.1:8000"
 
 
-def door(public: bool = False) -> Door:
-    return Door(8000, public=public, token="secret")
+def guard(public: bool = False) -> RequestGuard:
+    return RequestGuard(8000, public=public, token="secret")
 
 
 @pytest.mark.parametrize(
@@ -41,20 +41,20 @@ def door(public: bool = False) -> Door:
 def test_only_who_has_the_token_comes_in_by_this_name(
     path: str, host: str, origin: str | None, token: str | None, cookie: str, answer: str
 ):
-    assert door().ask(path, host, origin, token, {"driftline-8000": cookie}) == answer
-    assert door().ask(path, host, origin, token, {"driftline-9000": "secret"}) != "enter"
+    assert guard().check(path, host, origin, token, {"driftline-8000": cookie}) == answer
+    assert guard().check(path, host, origin, token, {"driftline-9000": "secret"}) != "enter"
 
 
 def test_in_public_any_name_will_do_and_the_token_is_needed_all_the_same():
-    assert door(True).ask("/", "box.example:8000", None, None, {}) == "no token"
-    assert door(True).ask("/", "box.example:8000", None, "secret", {}) == "give cookie"
-    assert door(True).ask("/ws", "box.example:8000", "http://evil.example", None, {"driftline-8000": "secret"}) == (
+    assert guard(True).check("/", "box.example:8000", None, None, {}) == "no token"
+    assert guard(True).check("/", "box.example:8000", None, "secret", {}) == "give cookie"
+    assert guard(True).check("/ws", "box.example:8000", "http://evil.example", None, {"driftline-8000": "secret"}) == (
         "other origin"
     )
 
 
 def test_tokens_are_long_and_of_one_server():
-    first, second = Door(1, public=False), Door(1, public=False)
+    first, second = RequestGuard(1, public=False), RequestGuard(1, public=False)
     assert first.token != second.token
     assert len(first.token) >= 32
 
@@ -76,10 +76,10 @@ def test_loopback_is_allowed(host: str):
     ],
 )
 def test_other_addresses_are_refused_with_a_sentence(host: str, public: bool, said: str):
-    with pytest.raises(Failure) as failure:
+    with pytest.raises(CommandError) as failure:
         address(host, public=public)
     assert said in str(failure.value)
-    assert failure.value.code == 2
+    assert failure.value.exit_code == 2
 
 
 def test_an_address_that_others_can_reach_is_warned_of(capsys: pytest.CaptureFixture[str]):
@@ -87,9 +87,10 @@ def test_an_address_that_others_can_reach_is_warned_of(capsys: pytest.CaptureFix
         id = "demo-7f3a"
 
     for public in (False, True):
-        _greet(Run(), "http://192.168.1.7:8000/?token=x", 8000, public=public)  # type: ignore[arg-type]  # all it reads
+        url = "http://192.168.1.7:8000/?token=x"
+        _print_address(Run(), url, 8000, public=public)  # type: ignore[arg-type]  # all it reads
         told = capsys.readouterr()
-        assert ("WARNING: whoever can reach this address" in told.err) == public
+        assert ("WARNING: anyone who can reach this address" in told.err) == public
         assert told.out.startswith("run demo-7f3a, read-only\nopen:            http://192.168.1.7:8000/?token=x\n")
 
 

@@ -7,7 +7,7 @@ from statistics import fmean
 
 import pytest
 
-from console.cli.verbs.hub import patience
+from console.cli.verbs.hub import command_wait
 from console.simulate.curves import OFFSET, Curves
 from driftline.catalog.metrics import METRICS
 
@@ -57,5 +57,5 @@ def test_each_fix_takes_its_part_away(fix: str) -> None:
 
 @pytest.mark.parametrize("rate", [0.1, 2.0, 20.0, 100.0, 5000.0])
 def test_no_wait_is_longer_than_a_step(rate: float) -> None:
-    assert 0 < patience(rate) < 1 / rate
-    assert patience(rate) <= 0.05, "a command is not kept waiting"
+    assert 0 < command_wait(rate) < 1 / rate
+    assert command_wait(rate) <= 0.05, "a command is not kept waiting"

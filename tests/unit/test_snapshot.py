@@ -95,10 +95,10 @@ def test_numbers_cut_out_of_bytes_are_those_of_the_decoder(run: RunDir) -> None:
     cut = metric_rows.Reports()
     for path in segments(extra.journal):
         for block in segment(path, Damage()):
-            cut.take(block)
+            cut.add(block)
     one_by_one = metric_rows.Reports()
     for stamped in read(extra.journal):
-        one_by_one.take(Block.of([encode(stamped)]))
+        one_by_one.add(Block.from_bodies([encode(stamped)]))
     table = cut.frame()
     assert_frame_equal(table, one_by_one.frame(), check_exact=True, check_column_order=False)
     assert table["step"].to_list() == [one.step for one in frames]

@@ -245,10 +245,10 @@ def test_compacted_tables_that_are_damaged_are_one_sentence(
         path.write_bytes(path.read_bytes()[:100])
     assert main([verb[0], "--run", str(run.path), *verb[1:]]) == 1
     said = capsys.readouterr().err
-    assert "what was compacted of segment 1 cannot be read; see: driftline compact" in said
+    assert "the compacted tables of segment 1 cannot be read; see: driftline compact" in said
     assert said.count("\n") == 1
     assert not Path("m.csv").exists()
     assert main(["compare", str(run.path), str(run.path)]) == 2
     said = capsys.readouterr().err
-    assert "what was compacted cannot be read; see: driftline compact" in said
+    assert "the compacted tables cannot be read; see: driftline compact" in said
     assert said.count("\n") == 1

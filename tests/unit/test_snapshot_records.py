@@ -52,9 +52,9 @@ def test_the_crc_of_a_row_of_records_follows_from_what_they_say(count: int, leng
         [int.from_bytes(pack_head(body, seq)[-4:], "little") for seq, body in enumerate(bodies, first)], np.uint32
     )
     seqs = np.arange(first, first + count, dtype=np.uint64)
-    assert crc.of_records(seqs, stored, length) == google_crc32c.value(whole)
+    assert crc.records_checksum(seqs, stored, length) == google_crc32c.value(whole)
     seqs[count // 2] ^= np.uint64(1)
-    assert crc.of_records(seqs, stored, length) != google_crc32c.value(whole)
+    assert crc.records_checksum(seqs, stored, length) != google_crc32c.value(whole)
 
 
 def test_blocks_of_like_records_hold_what_the_careful_reader_finds(
@@ -110,10 +110,10 @@ def test_the_first_records_of_a_block(tmp_path: Path) -> None:
 
 def test_a_block_of_bodies_from_elsewhere(tmp_path: Path) -> None:
     (block,) = segment(write(tmp_path / "000001.rlj", alike(100)), Damage())
-    again = Block.of(block)
+    again = Block.from_bodies(block)
     assert list(again) == list(block)
     assert again.tags.tolist() == block.tags.tolist()
-    assert list(Block.of([])) == []
+    assert list(Block.from_bodies([])) == []
 
 
 FOREIGN: list[Callable[[int, Frame], object]] = [

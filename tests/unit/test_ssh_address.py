@@ -97,4 +97,4 @@ def test_both_endpoints_go_over_one_connection() -> None:
 def test_the_telling_line_of_its_complaints() -> None:
     text = "Warning: Permanently added 'x' to the list of known hosts.\nssh: connect to host x port 1: refused.\n"
     assert ssh.last_words(text) == "connect to host x port 1: refused"
-    assert ssh.last_words("") == "ssh said nothing"
+    assert ssh.last_words("") == "ssh printed nothing"

@@ -46,7 +46,7 @@ def test_restarts_phases_and_what_was_counted_before():
     history.record(again, START + 60)
     history.record(msgspec.structs.replace(again, time=START + 61), START + 61)
     found = history.traces["engine-0"]
-    assert (found.restarts, found.lost_preemptions, found.began, found.heard) == (1, 7, START + 60, START + 61)
+    assert (found.restarts, found.lost_preemptions, found.began, found.last_report) == (1, 7, START + 60, START + 61)
 
 
 def test_a_report_that_is_told_again_is_not_drawn_twice():

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
-from console.store.log import TOLD_WITHIN, Entry, RunLog
+from console.store.log import EVENT_DELAY_SECONDS, Entry, RunLog
 from console.store.model import RunModel
 from console.tui.screens.events.filter import FilterError, check, parse
 from console.tui.screens.events.view import Rows
@@ -74,8 +74,10 @@ def test_a_sync_with_an_event_is_one_entry_and_leads_to_its_spans():
 
 def test_a_sync_without_an_event_is_told_by_its_spans():
     late = [*sync(4, told=False), *[engines(1)[0]] * 5]
-    assert len(texts(late, every=TOLD_WITHIN / 100)) == 1  # the engine's first report; the sync's event may come yet
-    assert "sync.done: v4 on 2 engines in" in texts(late, every=TOLD_WITHIN)[0]
+    assert (
+        len(texts(late, every=EVENT_DELAY_SECONDS / 100)) == 1
+    )  # the engine's first report; the sync's event may come yet
+    assert "sync.done: v4 on 2 engines in" in texts(late, every=EVENT_DELAY_SECONDS)[0]
     bad = [*sync(5, told=False, failed="digest differs"), *sync(6, told=False)]
     assert texts(bad)[0] == "sync.failed: engine-1 stays at v4: digest differs"
 
@@ -84,7 +86,7 @@ def test_the_log_is_bounded_and_numbers_go_on():
     log = RunLog(kept=10)
     for seq in range(1, 31):
         event = Event(START, "info", "mark", f"{seq}")
-        log.take(Stamped(seq, START, "trainer", msgspec.Raw(encode(event))), event, 0)
+        log.apply(Stamped(seq, START, "trainer", msgspec.Raw(encode(event))), event, 0)
     assert (log.count, log.first, [entry.number for entry in log.entries]) == (30, 21, list(range(21, 31)))
 
 
@@ -169,7 +171,7 @@ def test_rows_forget_with_the_log_and_start_anew_with_another_one():
         nonlocal seq
         seq += 1
         event = Event(START, "info", "sync.done" if data else "mark", text, data=dict(data))
-        log.take(Stamped(seq, START, "trainer", msgspec.Raw(encode(event))), event, 0)
+        log.apply(Stamped(seq, START, "trainer", msgspec.Raw(encode(event))), event, 0)
 
     for turn in range(200):
         tell("skip" if turn % 5 == 0 else "a mark")

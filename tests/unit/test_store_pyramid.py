@@ -117,7 +117,7 @@ def test_a_series_keeps_its_pyramids_right_while_it_is_written(data: st.DataObje
             counted = np.where(values > 0, values, NAN) if positive else values
             same(got, _direct(counted, *pairs(spans(steps, edges))))
         average = points.smoothed(0.9)
-        fresh = Series.of(steps, values).points().smoothed(0.9)
+        fresh = Series.from_arrays(steps, values).points().smoothed(0.9)
         assert average.values == pytest.approx(fresh.values, nan_ok=True)
         got = envelope(steps, average.values, edges, average.pyramid())
         same(got, _direct(average.values, *pairs(spans(steps, edges))))
@@ -144,15 +144,15 @@ def test_columns_that_are_kept_are_those_that_would_be_made(data: st.DataObject)
         if data.draw(st.integers(0, 3)) == 0:
             edges = columns(0, data.draw(st.integers(60, 3000)), data.draw(st.integers(1, 40)))
         for positive in (False, True):
-            fresh = Series.of(points.steps.copy(), points.values.copy()).points()
+            fresh = Series.from_arrays(points.steps.copy(), points.values.copy()).points()
             same(points.envelope(edges, positive=positive), fresh.envelope(edges, positive=positive))
         average = points.smoothed(0.9)
-        alone = Series.of(points.steps.copy(), np.array(average.values, np.float64)).points()
+        alone = Series.from_arrays(points.steps.copy(), np.array(average.values, np.float64)).points()
         same(average.envelope(edges), alone.envelope(edges))
 
 
 def test_one_more_point_makes_one_column_anew(monkeypatch: pytest.MonkeyPatch):
-    series = Series.of(np.arange(10_000), np.random.default_rng(0).normal(size=10_000))
+    series = Series.from_arrays(np.arange(10_000), np.random.default_rng(0).normal(size=10_000))
     edges = columns(0, 20_000, 100)
     series.points().envelope(edges)
     asked: list[int] = []
@@ -208,7 +208,7 @@ def test_levels_weigh_a_fraction_of_the_values():
 
 def test_a_million_points_cost_about_what_ten_thousand_do():
     def seconds(n: int) -> float:
-        series = Series.of(np.arange(n, dtype=np.int64), stretch(1, n, 0.0))
+        series = Series.from_arrays(np.arange(n, dtype=np.int64), stretch(1, n, 0.0))
         points = series.points()
         edges = columns(0, n - 1, 200)
         points.envelope(edges)

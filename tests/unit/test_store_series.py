@@ -74,7 +74,7 @@ def test_buffers_that_nobody_uses_are_dropped():
 )
 def test_what_is_no_series_is_refused(steps: list[int], values: list[float]):
     with pytest.raises(ValueError, match="steps must ascend"):
-        Series.of(np.array(steps), np.array(values))
+        Series.from_arrays(np.array(steps), np.array(values))
 
 
 # -- smoothing

@@ -23,7 +23,7 @@ Row = tuple[int, int, int, float]
 
 def put(store: TokenStore, *frames: Tokens) -> TokenStore:
     for frame in frames:
-        store.take(store.head + 1, decode_lean(encode(frame)))
+        store.apply(store.head + 1, decode_lean(encode(frame)))
     return store
 
 
@@ -143,17 +143,17 @@ def test_a_frame_larger_than_the_store_is_cut_and_that_is_counted() -> None:
 def test_frames_that_are_told_again_replace_what_followed() -> None:
     store = TokenStore()
     for seq in (3, 5, 8):
-        store.take(seq, decode_lean(encode(frame(seq, [0, 0, 1], [0.1, 0.2, 0.3]))))
-    store.take(5, decode_lean(encode(frame(50, [0], [0.7]))))
+        store.apply(seq, decode_lean(encode(frame(seq, [0, 0, 1], [0.1, 0.2, 0.3]))))
+    store.apply(5, decode_lean(encode(frame(50, [0], [0.7]))))
     assert sorted({store.token(row).sequence.step for row in range(store.tokens.first, store.tokens.end)}) == [3, 50]
     assert store.head == 5
-    store.take(6, None)
+    store.apply(6, None)
     assert (store.damaged, store.head, len(store)) == (1, 6, 4)
 
 
 def test_a_still_does_not_move() -> None:
     store = put(TokenStore(tokens=60), *(tokens(step) for step in range(4)))
-    still = store.still()
+    still = store.frozen_copy()
     first = still.tokens.first
     before = [repr(still.token(row)) for row in range(first, still.tokens.end)]
     put(store, *(tokens(step) for step in range(10, 30)))
@@ -166,7 +166,7 @@ def test_a_still_and_its_store_do_not_write_into_one_another() -> None:
     store = put(TokenStore(tokens=600), *(tokens(step) for step in range(4)))
     stills = []
     for turn in range(40):
-        still = store.still()
+        still = store.frozen_copy()
         stills.append((still, still.tokens["diff"].copy(), still.tokens["id"].copy()))
         if turn % 3 == 0:
             store.rewind(store.head - 2)
@@ -219,7 +219,7 @@ def test_memory_stays_within_the_bound(kind: str) -> None:
     tracemalloc.start()
     try:
         for number in range(20):
-            store.take(number + 1, decode_lean(bodies[0]))
+            store.apply(number + 1, decode_lean(bodies[0]))
             if number == 19:
                 survey(store, parse("text=p1"))
         held, _ = tracemalloc.get_traced_memory()
@@ -252,7 +252,7 @@ def test_no_arrays_break_it(data: st.DataObject) -> None:
         blobs += [np.array(data.draw(some), "<i4").tobytes() for _ in range(2)]  # any bits as floats
         words = data.draw(st.lists(st.text(max_size=4), max_size=n))
         sent = Tokens(data.draw(whole), data.draw(whole), 0.0, n, *blobs, ("e",), ("p",), (math.nan,), tuple(words))
-        store.take(number, decode_lean(encode(sent)))
+        store.apply(number, decode_lean(encode(sent)))
         found = survey(store, parse(data.draw(st.sampled_from(["", "|d|>0.1", "text=a", "prompt=p", "lag>0"]))))
         assert found.matched >= len(found.worst)
         assert found.histogram.sum() == found.matched
@@ -314,7 +314,7 @@ def run() -> TokenStore:
 def test_filters(text: str, wanted: int) -> None:
     store = run()
     assert len(matched(store, text)) == survey(store, parse(text)).matched == wanted
-    assert survey(store.still(), parse(text)).matched == wanted
+    assert survey(store.frozen_copy(), parse(text)).matched == wanted
     sequences = {store.token(row).sequence.number for row in survey(store, parse(text)).worst.tolist()}
     assert set(survey(store, parse(text)).outliers.tolist()) == sequences
 
@@ -332,19 +332,19 @@ def test_a_text_is_looked_for_anew_when_it_changes_and_frames_come() -> None:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("foo", "'foo' is no field; there are engine, step"),
-        ("versoin>3", "'versoin' is no field, version is; there are"),
+        ("foo", "unknown field 'foo'; one of: engine, step"),
+        ("versoin>3", "unknown field 'versoin', did you mean version?; one of:"),
         ("step", "step: a comparison must follow, one of = != < <= > >="),
         ("engine>a", "engine: a comparison must follow, one of = !="),
         ("step>", "step>: a whole number must follow"),
         ("step>1.5", "step: compared with a whole number, not with '1.5'"),
         ("|d|>much", "|d|: compared with a number, not with 'much'"),
-        ("d>nan", "'nan' is beyond every d"),
+        ("d>nan", "d: 'nan' is out of range"),
         ("step=1e99", "step: compared with a whole number"),
-        ("|d|<inf", "beyond"),
+        ("|d|<inf", "'inf' is out of range"),
         ('text="open', "quote must end"),
         ('text="a"b', "quote must end, and a blank follow"),
-        (">3", "'' is no field"),
+        (">3", "unknown field ''"),
         ("text=", "text=: a text must follow"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from console.connect import live_source
 from console.connect.live_source import LiveSource
-from console.connect.target import Here
+from console.connect.target import LocalRun
 from console.tui.watch.watched_run import Watch
 from driftline.frames import Metrics
 from driftline.keys import add
@@ -37,7 +37,7 @@ def taken(watch: Watch, newest: int) -> bool:
 
 
 def test_the_past_is_told_and_then_what_comes(hub: Hub) -> None:
-    source = LiveSource(Here(hub.run), operate=False)
+    source = LiveSource(LocalRun(hub.run), operate=False)
     watch = Watch(source)
     try:
         with Probe("trainer", hub.run) as probe:
@@ -71,7 +71,7 @@ def test_no_more_of_the_past_is_fetched_than_allowed(hub: Hub, monkeypatch: pyte
         for step in range(1, 301):
             probe.send(tokens(step, 16, 256, pieces=False))
         assert probe.flush(PATIENCE)
-    source = LiveSource(Here(hub.run), operate=False)
+    source = LiveSource(LocalRun(hub.run), operate=False)
     watch = Watch(source)
     try:
         watch.ask_tokens()
@@ -85,7 +85,7 @@ def test_no_more_of_the_past_is_fetched_than_allowed(hub: Hub, monkeypatch: pyte
 
 def test_a_key_without_the_right_is_told_so_and_sees_all_else(hub: Hub) -> None:
     key = add(hub.run, "guest", "viewer", "guest", tokens=False)
-    source = LiveSource(Here(hub.run, key), operate=False)
+    source = LiveSource(LocalRun(hub.run, key), operate=False)
     watch = Watch(source)
     try:
         with Probe("trainer", hub.run) as probe:

@@ -10,7 +10,7 @@ import pytest
 from console.cli.main import main
 from console.connect import source as source_module
 from console.connect.live_source import LiveSource
-from console.connect.target import Here
+from console.connect.target import LocalRun
 from console.errors import FAILED, OK
 from console.store.model import RunModel
 from driftline import audit, wire
@@ -304,7 +304,7 @@ def test_who_follows_a_command_to_its_end_is_there(
 
 def test_a_console_sees_who_holds_it_and_takes_over(hub: Hub, two: tuple[Client, Client]) -> None:
     first, _ = two
-    source, model = LiveSource(Here(hub.run), operate=True), RunModel()
+    source, model = LiveSource(LocalRun(hub.run), operate=True), RunModel()
 
     def seen() -> str:
         source.wait(0.05)
@@ -324,7 +324,7 @@ def test_a_console_sees_who_holds_it_and_takes_over(hub: Hub, two: tuple[Client,
         until(lambda: seen() == "", "the run to be free")
     finally:
         source.close()
-    watching = LiveSource(Here(hub.run), operate=False)
+    watching = LiveSource(LocalRun(hub.run), operate=False)
     try:
         assert watching.session == ""
         with pytest.raises(source_module.SourceError, match="may not hold the run"):

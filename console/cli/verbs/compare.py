@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Final
 
-from console.errors import NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, Failure
+from console.errors import NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, CommandError
 from console.formatting import to_json
 from console.parity import report
 from console.parity.cause import causes
@@ -24,31 +24,31 @@ CODES: Final[dict[Verdict, int]] = {"pass": OK, "fail": NOT_PARITY, "not enough 
 def compare(args: argparse.Namespace) -> int:
     """Judge the last run named against those before it; exit code 0 pass, 5 fail, 6 not enough data.
 
-    Columns: `out at`, the first step out of the band for good; `back`, the step at which the run had come home after
-    its last excursion; `worst`, the step at which it was farthest off, with `run` and `reference` there, means over
-    the window, and their `distance` in standard deviations of a healthy run around the reference.
+    Columns: `out at`, the first step out of the band for good; `back`, the step at which the run had returned to
+    the band after its last excursion; `worst`, the step at which it was farthest off, with `run` and `reference` there,
+    means over the window, and their `distance` in standard deviations of a healthy run around the reference.
 
     --json prints one object: `verdict` (pass, fail, not enough data), `run`, `references` [id], `synthetic` (bool),
     `spread` (measured from several references, or assumed from the rules), `alpha`, `window` (steps), `from`, `until`,
-    `home` (first step from which every metric stayed home, or null), `corrections` of the objective that were on in
-    the steps judged [{`run`, `id`, `first`, `last` (null: to its end)}], `metrics` [{`metric`, `verdict`, `steps`
+    `home` (first step from which every metric stayed in the band, or null), `corrections` of the objective that were on
+    in the steps judged [{`run`, `id`, `first`, `last` (null: to its end)}], `metrics` [{`metric`, `verdict`, `steps`
     (compared), `first`, `back`, `excursions` [{`first`, `last` (null: not over), `side` (above, below)}], `worst`
     (step), `value`, `reference`, `difference` (in units), `distance`, `distance_last` (in spreads), `reason`, `cause`
     (null, or {`kind`: mismatch, aftermath, staleness or drift, `fixes` [id], `text`})}]. Steps that do not exist are
     null; NaN and infinities are strings.
     """
     if len(args.runs) < 2:
-        raise Failure("compare needs at least two runs: REFERENCE... RUN", USAGE)
+        raise CommandError("compare needs at least two runs: REFERENCE... RUN", USAGE)
     if args.start is not None and args.until is not None and args.until < args.start:
-        raise Failure(f"--until {args.until} is before --from {args.start}", USAGE)
+        raise CommandError(f"--until {args.until} is before --from {args.start}", USAGE)
     rules = _rules(args)
     *references, run = _open(args.runs)
     comparison = judge(references, run, rules, start=args.start, until=args.until)
-    show(comparison, json=args.json)
+    print_comparison(comparison, json=args.json)
     return CODES[comparison.verdict]
 
 
-def show(comparison: Comparison, *, json: bool = False) -> None:
+def print_comparison(comparison: Comparison, *, json: bool = False) -> None:
     """Print a comparison."""
     why = causes(comparison)
     if json:
@@ -62,7 +62,7 @@ def show(comparison: Comparison, *, json: bool = False) -> None:
 
 
 def _folded(line: str, columns: int) -> list[str]:
-    """A sentence on as many lines as it takes; a row of the table stays as it is."""
+    """A sentence wrapped to the terminal's width; a row of the table stays as it is."""
     if len(line) <= columns or "  " in line.strip():
         return [line]
     return textwrap.wrap(line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
@@ -73,11 +73,11 @@ def _rules(args: argparse.Namespace) -> Rules:
         rules = load(Path(args.rules) if args.rules else DEFAULT)
         return rules.only(name for part in args.metrics for name in part.split(",")) if args.metrics else rules
     except RulesError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error
 
 
 def _open(names: list[str]) -> list[Run]:
     try:
         return [open_run(name) for name in names]
     except SourceError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error

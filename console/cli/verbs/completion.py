@@ -1,6 +1,6 @@
 """`driftline completion`: a script for the shell that completes verbs, options, their values and names of runs.
 
-Made by shtab from the tree of arguments, so it cannot know less than the parser.
+Made by shtab from the parser itself, so the two cannot differ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from driftline.rundir import RUNS_VARIABLE
 
 _RUNS: Final = "driftline_runs"
 DEFAULT_RUNS: Final = "runs"
-# Names of folders, without an interpreter start: tab must answer at once. ROOT: the folder that is configured.
+# Lists folders without starting Python, so that tab answers at once. ROOT: the configured folder of runs.
 _LIST: Final = (
     'r=${DRIFTLINE_RUNS:-}; [ -n "$r" ] || r=ROOT; '
     'for d in "$r"/*/journal; do [ -d "$d" ] && d="${d%/journal}" && echo "${d##*/}"; done'
@@ -39,7 +39,7 @@ _WORDS: Final = {
     ("driftline fix set", "value"): sorted({value for fix in FIXES for value in fix.values}),
     ("driftline correction set", "value"): [correction.id for correction in CORRECTIONS],
 }
-"""Arguments that take a word of a catalogue; the verbs themselves refuse others in words of their own."""
+"""Arguments that take an entry of a catalogue; the verbs themselves report other values with their own message."""
 _COMPLETE: Final = {"bash": f"_{_RUNS}", "zsh": f"_{_RUNS}", "fish": f"(_{_RUNS})"}
 
 
@@ -54,7 +54,7 @@ def completion(args: argparse.Namespace) -> int:
 
 
 def _configured_runs() -> str:
-    """The folder of runs that holds where $DRIFTLINE_RUNS says nothing; a file that is wrong is no reason to fail."""
+    """The configured folder of runs, for use without $DRIFTLINE_RUNS; the default if the configuration is wrong."""
     try:
         found = file.load({name: value for name, value in os.environ.items() if name != RUNS_VARIABLE})
     except file.ConfigError:
@@ -63,7 +63,7 @@ def _configured_runs() -> str:
 
 
 def _mark(parser: argparse.ArgumentParser) -> None:
-    """Say of every argument what completes it, by what its help shows for it."""
+    """Set the completion of every argument by its metavar."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for child in action.choices.values():

@@ -1,11 +1,11 @@
-"""`driftline config`: the operator's own configuration, what holds of it and why."""
+"""`driftline config`: the operator's own configuration, its effective values and their origins."""
 
 from __future__ import annotations
 
 import argparse
 import os
 
-from console.errors import OK, USAGE, Failure
+from console.errors import OK, USAGE, CommandError
 from console.formatting import to_json
 from console.settings import file
 
@@ -21,7 +21,7 @@ def show(args: argparse.Namespace) -> int:
         settings = {name: {"value": value, "from": origin} for name, value, origin in rows}
         print(to_json({"path": str(found.path), "exists": found.exists, "settings": settings}))
         return OK
-    print(f"{found.path}{'' if found.exists else ' (not there: defaults)'}")
+    print(f"{found.path}{'' if found.exists else ' (does not exist: defaults)'}")
     width = max(len(name) for name, _, _ in rows)
     for name, value, origin in rows:
         text = {True: "true", False: "false", "": "-"}.get(value, value) if isinstance(value, bool | str) else value
@@ -36,9 +36,9 @@ def path(_args: argparse.Namespace) -> int:
 
 
 def check(_args: argparse.Namespace) -> int:
-    """Say whether the file can be used; exit code 2 with one sentence where not."""
+    """Print whether the file can be used; exit code 2 with one sentence if not."""
     found = _load({})
-    print(f"{found.path}: {'can be used' if found.exists else 'is not there; the defaults hold'}")
+    print(f"{found.path}: {'can be used' if found.exists else 'does not exist; the defaults apply'}")
     return OK
 
 
@@ -64,5 +64,5 @@ def _load(options: dict[str, object]) -> file.Effective:
         found = file.load(os.environ, options)
         file.check_keys(found)
     except file.ConfigError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error
     return found

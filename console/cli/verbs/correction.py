@@ -1,6 +1,6 @@
-"""`driftline correction list` and `driftline correction set`: what the objective does about a backend that differs.
+"""`driftline correction list` and `driftline correction set`: corrections of the objective for a backend that differs.
 
-Behind the verdict of `console.parity.gate`: correctness before corrections.
+Guarded by the verdict of `console.parity.gate`: correctness before corrections.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from console.connect.backfill import decoded, recent
-from console.connect.commands import give
-from console.connect.resolve import connected, live_run
-from console.errors import FAILED, NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, Failure
+from console.connect.backfill import decode_frames, recent_frames
+from console.connect.commands import send_command
+from console.connect.resolve import connect_client, live_run
+from console.errors import FAILED, NOT_ENOUGH_DATA, NOT_PARITY, OK, USAGE, CommandError
 from console.formatting import to_json
 from console.parity import gate
 from console.parity.gate import Verdict
@@ -24,20 +24,20 @@ from driftline.client import Client
 from driftline.frames import Frame, Metrics, RunState, Stamped
 
 SETTLE_SECONDS: Final = 5.0
-"""How long the run's state may come after the acknowledgement that told of it."""
+"""Seconds that the run's state may arrive later than the acknowledgement of the command."""
 
 
-def listing(args: argparse.Namespace) -> int:
+def list_corrections(args: argparse.Namespace) -> int:
     """List the corrections, the one that the trainer uses, and whether the backend has passed parity.
 
     --json prints {`corrections` [{`id`, `title`, `formula`, `summary`, `source`}], `requested`, `effective` ("" where
-    the run says nothing of it), `since` (step), `by`, `generation`, `parity` {`verdict` (pass, fail, not enough data),
+    the run does not report it), `since` (step), `by`, `generation`, `parity` {`verdict` (pass, fail, not enough data),
     `why`}}.
     """
-    with connected(live_run(args.run), "viewer") as client:
-        state, verdict = _known(client)
+    with connect_client(live_run(args.run), "viewer") as client:
+        state, verdict = _read_state(client)
     if args.json:
-        print(to_json({"corrections": [_static(one.id) for one in CORRECTIONS], **_document(state, verdict)}))
+        print(to_json({"corrections": [_catalogue_entry(one.id) for one in CORRECTIONS], **_document(state, verdict)}))
         return OK
     for one in CORRECTIONS:
         on = state is not None and state.correction == one.id
@@ -52,12 +52,13 @@ def listing(args: argparse.Namespace) -> int:
     return OK
 
 
-def setting(args: argparse.Namespace) -> int:
-    """Correct the objective from the trainer's next step on. Without --wait: 0 once the hub has taken the command.
+def set_correction(args: argparse.Namespace) -> int:
+    """Correct the objective from the trainer's next step on. Without --wait: 0 once the hub has accepted the command.
 
-    While the backend has not passed parity (newest steps, engine against trainer under the same weights) this is asked
-    twice on a terminal, the second time for the correction's name. Without a terminal --despite-parity is needed, else
-    nothing is sent and the exit code is 5 (fails) or 6 (not enough data). `off` is never asked about.
+    While the backend has not passed parity (newest steps, engine against trainer under the same weights) two
+    confirmations are asked for on a terminal, the second one by typing the correction's name. Without a terminal
+    --despite-parity is needed, else nothing is sent and the exit code is 5 (fails) or 6 (not enough data). `off` needs
+    no confirmation.
 
     --json prints {`command`, `state`, `detail`, `data` {`effective`, `since_step`}, and as in `correction list`
     `requested`, `effective`, `since`, `by`, `generation`, `parity`}.
@@ -65,15 +66,15 @@ def setting(args: argparse.Namespace) -> int:
     try:
         check(args.value)
     except UnknownCorrectionError as error:
-        raise Failure(str(error), USAGE) from error
-    with connected(live_run(args.run), "operator") as client:
-        _, verdict = _known(client)
+        raise CommandError(str(error), USAGE) from error
+    with connect_client(live_run(args.run), "operator") as client:
+        _, verdict = _read_state(client)
         values = {"value": args.value}
         if gate.needs_consent(args.value, verdict):
-            consent(args.value, verdict, despite=args.despite_parity, ask=_ask if sys.stdin.isatty() else None)
+            require_consent(args.value, verdict, despite=args.despite_parity, ask=_ask if sys.stdin.isatty() else None)
             values["despite"] = f"{verdict.word}: {verdict.why}"
-        order = give(client, args, "correction.set", values, f"correction {args.value}")
-        state = _known(client)[0] if order.ack is None else _settled(client, args.value)
+        order = send_command(client, args, "correction.set", values, f"correction {args.value}")
+        state = _read_state(client)[0] if order.ack is None else _wait_settled(client, args.value)
     if args.json:
         print(to_json(order.document() | _document(state, verdict)))
     elif order.ack is None:
@@ -83,8 +84,8 @@ def setting(args: argparse.Namespace) -> int:
     return OK
 
 
-def consent(value: str, verdict: Verdict, *, despite: bool, ask: Callable[[str], str] | None) -> None:
-    """Ask twice, or see that it was said on the command line. `ask` is None without a terminal. Raises Failure."""
+def require_consent(value: str, verdict: Verdict, *, despite: bool, ask: Callable[[str], str] | None) -> None:
+    """Ask for two confirmations unless `despite`. `ask` is None without a terminal. Raises CommandError."""
     failed = verdict.passes is False
     what = "the backend fails parity" if failed else "whether the backend is at parity is not known"
     text = f"{what}: {verdict.why}"
@@ -94,51 +95,55 @@ def consent(value: str, verdict: Verdict, *, despite: bool, ask: Callable[[str],
         print(f"driftline: correction {value} despite parity: {text}", file=sys.stderr)
         return
     if ask is None:
-        raise Failure(f"correction {value}: {text}; {advice}; --despite-parity does it nevertheless", code)
+        raise CommandError(f"correction {value}: {text}; {advice}; --despite-parity does it nevertheless", code)
     print(f"{text}\n{advice}", file=sys.stderr)
     if ask(f"switch {value} on nevertheless? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise Failure(f"correction {value}: not switched on", code)
+        raise CommandError(f"correction {value}: not switched on", code)
     if ask(f"type {value} to confirm: ").strip() != value:
-        raise Failure(f"correction {value}: not confirmed, not switched on", code)
+        raise CommandError(f"correction {value}: not confirmed, not switched on", code)
 
 
 def _ask(question: str) -> str:
-    # On stderr: stdout may be for a program (--json).
+    # On stderr: stdout may be read by a program (--json).
     print(question, end="", file=sys.stderr, flush=True)
     return sys.stdin.readline()
 
 
-def _known(client: Client) -> tuple[RunState | None, Verdict]:
+def _read_state(client: Client) -> tuple[RunState | None, Verdict]:
     """The run's state and the gate's verdict, from the newest states and the numbers of the last steps."""
     rules = load()
     snapshot = client.snapshot()
-    states = [frame for _, frame in decoded(list(snapshot.states))]
+    states = [frame for _, frame in decode_frames(list(snapshot.states))]
 
     def enough(found: list[Stamped]) -> bool:
-        return sum(isinstance(frame, Metrics) for _, frame in decoded(found)) >= rules.window
+        return sum(isinstance(frame, Metrics) for _, frame in decode_frames(found)) >= rules.window
 
-    numbers = [frame for _, frame in decoded(recent(client, snapshot.head, enough)) if isinstance(frame, Metrics)]
-    return _state(states), gate.verdict_of_frames([*states, *numbers], rules)
+    numbers = [
+        frame for _, frame in decode_frames(recent_frames(client, snapshot.head, enough)) if isinstance(frame, Metrics)
+    ]
+    return _newest_run_state(states), gate.verdict_of_frames([*states, *numbers], rules)
 
 
-def _state(frames: list[Frame]) -> RunState | None:
+def _newest_run_state(frames: list[Frame]) -> RunState | None:
     return next((frame for frame in reversed(frames) if isinstance(frame, RunState)), None)
 
 
-def _settled(client: Client, value: str) -> RunState:
-    # The acknowledgement and the state are two frames; never say that it is in force before the trainer has said so.
+def _wait_settled(client: Client, value: str) -> RunState:
+    # The acknowledgement and the state are two frames; report a correction as in force only once the trainer has.
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
-        state = _state([frame for _, frame in decoded(list(client.snapshot().states))])
+        state = _newest_run_state([frame for _, frame in decode_frames(list(client.snapshot().states))])
         if state is not None and state.correction == value:
             return state
         if time.monotonic() > deadline:
             said = state.correction if state is not None else ""
-            raise Failure(f"correction {value}: acknowledged, but the trainer says: {said or 'nothing'}", FAILED)
+            raise CommandError(
+                f"correction {value}: acknowledged, but the trainer reports: {said or 'nothing'}", FAILED
+            )
         time.sleep(0.05)
 
 
-def _static(value: str) -> dict[str, Any]:
+def _catalogue_entry(value: str) -> dict[str, Any]:
     one = BY_ID[value]
     return {name: getattr(one, name) for name in one.__struct_fields__}
 

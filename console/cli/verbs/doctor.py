@@ -1,4 +1,4 @@
-"""`driftline doctor`: is this machine, and a run on it, as it should be?"""
+"""`driftline doctor`: checks of this machine and of a run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from itertools import chain
 
 import zmq
 
-from console.connect.target import Place, place
+from console.connect.target import Target, find_target
 from console.doctor import checks, facts
 from console.doctor.checks import ClockFact, Finding
-from console.errors import FAILED, OK, Failure
+from console.errors import FAILED, OK, CommandError
 from console.formatting import to_json
 from driftline.client import Client, ClientError, next_beacon
 from driftline.rundir import RunError, runs_root
@@ -21,21 +21,21 @@ from driftline.text import sanitize
 PULSE_SECONDS = 2.0
 
 
-def examine(args: argparse.Namespace) -> int:
-    """Look at a run (named, or the newest live one if there is any) and at this machine; change nothing.
+def run_checks(args: argparse.Namespace) -> int:
+    """Check a run (named, or the newest live one if there is any) and this machine; change nothing.
 
-    One line a check: `ok`, `warn` or `fail`, what was seen, and what to do. Exit code 1 if anything fails, else 0.
-    --json prints {`run` (null: none looked at), `verdict`, `checks` [{`check`, `verdict` (ok, warn, fail), `text`,
+    One line a check: `ok`, `warn` or `fail`, the finding, and what to do. Exit code 1 if anything fails, else 0.
+    --json prints {`run` (null: none was checked), `verdict`, `checks` [{`check`, `verdict` (ok, warn, fail), `text`,
     `todo`}]}. Checks: keys, hub, clock, gate (an unknown key must be refused), disk, filesystem, libzmq, ray, vllm,
     terminal, colours, utf-8, run.
     """
-    run = _run(args)
+    run = _find_run(args)
     findings = []
     try:
-        for finding in chain(of_run(run) if run is not None else no_run(), of_machine()):
+        for finding in chain(check_run(run) if run is not None else check_no_run(), check_machine()):
             findings.append(finding)
             if not args.json:
-                _tell(finding)
+                _print_finding(finding)
     finally:
         if run is not None:
             run.close()
@@ -44,47 +44,47 @@ def examine(args: argparse.Namespace) -> int:
     return FAILED if checks.worst(findings) == "fail" else OK
 
 
-def _tell(finding: Finding) -> None:
-    """At once, because the next check may have to wait: a hub that hangs is asked several questions."""
+def _print_finding(finding: Finding) -> None:
+    """Print at once, because the next check may have to wait for a hub that hangs."""
     print(sanitize(f"{finding.verdict:4}  {finding.check:10}  {finding.text}"), flush=True)
     if finding.todo:
         print(sanitize(f"{'':16}  -> {finding.todo}"), flush=True)
 
 
-def _run(args: argparse.Namespace) -> Place | None:
+def _find_run(args: argparse.Namespace) -> Target | None:
     try:
-        return place(args.run, key=args.key)
+        return find_target(args.run, key=args.key)
     except RunError:
         if args.run is not None:
             raise
         return None
 
 
-def no_run() -> Iterator[Finding]:
-    """Without a run there is still a place where one would be."""
-    yield Finding("run", "ok", f"no live run in {runs_root()}; this machine alone is looked at")
+def check_no_run() -> Iterator[Finding]:
+    """Without a run, check the folder of runs."""
+    yield Finding("run", "ok", f"no live run in {runs_root()}; only this machine is checked")
     yield from checks.disk(facts.disk(runs_root()))
 
 
-def of_run(run: Place) -> Iterator[Finding]:
-    """What a run's files are like, and its hub."""
+def check_run(run: Target) -> Iterator[Finding]:
+    """Check a run's files and its hub."""
     directory = run.directory
     if directory is not None:
         yield from checks.permissions(list(facts.paths(directory)), os.geteuid())
         yield from checks.disk(facts.disk(directory.path))
     else:
-        yield Finding("keys", "ok", "the run's files are on another machine: run doctor there to look at them")
+        yield Finding("keys", "ok", "the run's files are on another machine: run doctor there to check them")
     if not run.live():
-        yield Finding("run", "warn", f"run {run.id} is not live: its hub is not looked at", "see: driftline list")
+        yield Finding("run", "warn", f"run {run.id} is not live: its hub was not checked", "see: driftline list")
         return
-    yield from _of_hub(run)
+    yield from _check_hub(run)
 
 
-def _of_hub(run: Place) -> Iterator[Finding]:
+def _check_hub(run: Target) -> Iterator[Finding]:
     yield from checks.gates(list(facts.gates(run.connection())))
     try:
         keys = run.credentials("viewer")
-    except (RunError, Failure) as error:
+    except (RunError, CommandError) as error:
         yield Finding("keys", "fail", str(error), "another key: --key FILE")
         return
     beacon = next_beacon(run.connection(), keys, PULSE_SECONDS)
@@ -93,13 +93,13 @@ def _of_hub(run: Place) -> Iterator[Finding]:
         with Client(run.connection(), keys) as client:
             client.ping()  # the first round trip pays for the handshake
             yield checks.clock(ClockFact(*client.clock()))
-            yield Finding("run", "ok", f"run {run.id}: our key is a {client.snapshot().role}'s")
+            yield Finding("run", "ok", f"run {run.id}: this key has the role {client.snapshot().role}")
     except ClientError as error:
         yield Finding("run", "fail", str(error), "another key: --key FILE; see: driftline keys list")
 
 
-def of_machine() -> Iterator[Finding]:
-    """What this machine is like, whatever runs on it."""
+def check_machine() -> Iterator[Finding]:
+    """Check this machine, independent of a run."""
     yield checks.library(zmq.zmq_version_info(), curve=zmq.has("curve"))
     yield from checks.ray(facts.ray_nodes(), facts.ray_version(), os.environ.get("RAY_AUTH_MODE", "").lower())
     yield from checks.servers(facts.vllm_servers())

@@ -6,20 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from console.cli.verbs.replay import recorded
-from console.errors import FAILED, OK, Failure
+from console.cli.verbs.replay import recorded_run
+from console.errors import FAILED, OK, CommandError
 
 
 def evidence(args: argparse.Namespace) -> int:
-    """Write the folder; its name is printed. The run may be live: it is taken as it is recorded now."""
-    run = recorded(args.run, "evidence")
+    """Write the folder and print its name. A live run is taken as far as it is recorded now."""
+    run = recorded_run(args.run, "evidence")
     from console.evidence.bundle import EvidenceError, bundle
     from console.store.load import load
     from console.tui.pictures import pictures
 
     out = Path(args.out) if args.out else run.snapshots / f"evidence-step{max(load(run).model.step, 0)}"
 
-    # While the screens are drawn sys.stderr is Textual's, which calls itself a terminal.
+    # While the screens are drawn, Textual replaces sys.stderr by an object that reports itself as a terminal.
     err, live = sys.stderr, sys.stderr.isatty()
 
     def say(what: str) -> None:
@@ -29,7 +29,7 @@ def evidence(args: argparse.Namespace) -> int:
     try:
         made = bundle(run, out, pictures, say)
     except EvidenceError as error:
-        raise Failure(str(error), FAILED) from error
+        raise CommandError(str(error), FAILED) from error
     finally:
         if live:
             print("\r\x1b[K", end="", file=err, flush=True)

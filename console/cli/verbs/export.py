@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from console.cli.verbs.on_disk import warn_of
-from console.cli.verbs.ranges import moment, steps
-from console.connect.resolve import connected, reached
-from console.errors import FAILED, OK, USAGE, Failure
+from console.cli.verbs.on_disk import print_damage
+from console.cli.verbs.ranges import parse_steps, parse_time
+from console.connect.resolve import connect_client, open_target
+from console.errors import FAILED, OK, USAGE, CommandError
 from console.export import ExportError, source_of, through_hub
 from console.export import export as write
 from console.process.signals import Signals
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from driftline.journal.records import Damage
 
 
-_LOOK: Final = 0.1
-"""Seconds between two looks for a signal."""
+_POLL_SECONDS: Final = 0.1
+"""Seconds between two checks for a signal."""
 
 
 def export(args: argparse.Namespace) -> int:
@@ -35,23 +35,23 @@ def export(args: argparse.Namespace) -> int:
     """
     try:
         columns = tuple(name.strip() for name in (args.columns or "").split(",") if name.strip())
-        within, since, until = steps(args.steps), moment(args.since), moment(args.until)
+        within, since, until = parse_steps(args.steps), parse_time(args.since), parse_time(args.until)
     except ValueError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error
     try:
-        with reached(args, ended=True) as run, contextlib.ExitStack() as stack:
+        with open_target(args, ended=True) as run, contextlib.ExitStack() as stack:
             if run.directory is not None:
                 source = source_of(run.directory)
             else:
-                source = through_hub(stack.enter_context(connected(run, "viewer")), run.id)
+                source = through_hub(stack.enter_context(connect_client(run, "viewer")), run.id)
             signals = stack.enter_context(Signals())
-            # In a thread: this one is told of a signal only where it runs Python, which it does ten times a second; the
-            # signal itself may have come to any thread, and would not end a longer wait.
+            # In a thread: Python handles a signal only when the main thread runs bytecode, which it does ten times a
+            # second here; the signal may be delivered to any thread, and would not end a longer wait.
             pool = stack.enter_context(ThreadPoolExecutor(1))
-            heeding = _Heeding(source, signals)
+            interruptible = _InterruptibleSource(source, signals)
             writing = pool.submit(
                 write,
-                heeding,
+                interruptible,
                 Path(args.out),
                 args.table,
                 columns=columns,
@@ -60,27 +60,27 @@ def export(args: argparse.Namespace) -> int:
                 until=until,
                 long=args.long,
             )
-            while not wait([writing], _LOOK).done:
+            while not wait([writing], _POLL_SECONDS).done:
                 pass
             report = writing.result()
     except _SignalledError as error:
         return error.exit_code
     except ExportError as error:
-        raise Failure(str(error), FAILED) from error
+        raise CommandError(str(error), FAILED) from error
     print(f"{report.path}: {report.rows} rows, {report.columns} columns")
-    warn_of(report.damaged)
+    print_damage(report.damaged)
     return OK
 
 
 class _SignalledError(Exception):
-    """A signal came; `exit_code` is what a shell would make of it."""
+    """A signal came; `exit_code` is 128 + its number, as in a shell."""
 
     def __init__(self, exit_code: int) -> None:
         self.exit_code = exit_code
 
 
-class _Heeding:
-    """A source that ends between two parts once a signal has come: what was written until then is removed."""
+class _InterruptibleSource:
+    """A source that raises between two parts once a signal has come; the writer then removes its partial file."""
 
     def __init__(self, source: Source, signals: Signals) -> None:
         self.id = source.id

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import time
 
-from console.connect.backfill import decoded
-from console.connect.commands import give
-from console.connect.resolve import connected, live_run
-from console.errors import FAILED, OK, USAGE, Failure
+from console.connect.backfill import decode_frames
+from console.connect.commands import send_command
+from console.connect.resolve import connect_client, live_run
+from console.errors import FAILED, OK, USAGE, CommandError
 from console.formatting import to_json
 from console.status.fix_effects import effect_document, effect_line
 from console.status.summary import Summary, fix_document, summarise
@@ -27,11 +27,11 @@ HOW = {
 }
 
 
-def listing(args: argparse.Namespace) -> int:
-    """List what each fix is doing: wanted value, value on the engines, how it takes effect, by whom.
+def list_fixes(args: argparse.Namespace) -> int:
+    """List the state of each fix: requested value, value on the engines, how it takes effect, by whom.
 
-    --json prints an array of {`id`, `title`, `layer`, `summary`, `values`, `reported` (bool: the run has said
-    something about it), and where reported `requested`, `effective` ("" not reported by every engine, "mixed"),
+    --json prints an array of {`id`, `title`, `layer`, `summary`, `values`, `reported` (bool: the run has reported
+    its state), and where reported `requested`, `effective` ("" not reported by every engine, "mixed"),
     `settled`, `how` (live, next_sync, engine_restart, not_available), `generation`, `by`, `time`, `detail`,
     `engines` [{`engine`, `effective`, `how`, `since_version`, `since_step`, `detail`}], the trainer among them where it
     takes part}. `effect` is what the run measured of the newest change of that fix, or null: {`metric`, `before`,
@@ -41,7 +41,7 @@ def listing(args: argparse.Namespace) -> int:
     `step`, `version`, `by`, `time`, `id`, `detail`}. Only tokens sampled under the state before and the state after
     the change count. The whole schema is in docs/json.md.
     """
-    with connected(live_run(args.run), "viewer") as client:
+    with connect_client(live_run(args.run), "viewer") as client:
         found = _summary(client)
     if args.json:
         print(to_json([_document(fix_id, found.fixes.get(fix_id), found.effects.get(fix_id)) for fix_id in BY_ID]))
@@ -53,8 +53,8 @@ def listing(args: argparse.Namespace) -> int:
     return OK
 
 
-def setting(args: argparse.Namespace) -> int:
-    """Set one fix on every engine. Without --wait: exit code 0 once the hub has taken the command.
+def set_fix(args: argparse.Namespace) -> int:
+    """Set one fix on every engine. Without --wait: exit code 0 once the hub has accepted the command.
 
     With --wait: 0 once every engine has reported the value, 1 refused or failed, 4 not within --timeout: a value that
     takes effect at the next sync waits for one, one that needs a restart for all engines (give it minutes).
@@ -65,11 +65,11 @@ def setting(args: argparse.Namespace) -> int:
     try:
         check(args.id, args.value)
     except UnknownFixError as error:
-        raise Failure(str(error), USAGE) from error
-    with connected(live_run(args.run), "operator") as client:
+        raise CommandError(str(error), USAGE) from error
+    with connect_client(live_run(args.run), "operator") as client:
         values = {"fix": args.id, "value": args.value}
-        order = give(client, args, "fix.set", values, f"fix {args.id} {args.value}")
-        state = fix_states(client).get(args.id) if order.ack is None else _settled(client, args)
+        order = send_command(client, args, "fix.set", values, f"fix {args.id} {args.value}")
+        state = fix_states(client).get(args.id) if order.ack is None else _wait_settled(client, args)
         effect = _summary(client).effects.get(args.id)
     if args.json:
         print(to_json(order.document() | {"fix": _document(args.id, state, effect)}))
@@ -84,11 +84,11 @@ def fix_states(client: Client) -> dict[str, FixState]:
 
 
 def _summary(client: Client) -> Summary:
-    return summarise(frame for _, frame in decoded(list(client.snapshot().states)))
+    return summarise(frame for _, frame in decode_frames(list(client.snapshot().states)))
 
 
-def _settled(client: Client, args: argparse.Namespace) -> FixState | None:
-    # The acknowledgement and the state are two frames; never say "on" before an engine has reported it.
+def _wait_settled(client: Client, args: argparse.Namespace) -> FixState | None:
+    # The acknowledgement and the state are two frames; report "on" only once every engine has reported it.
     deadline = time.monotonic() + 5.0
     while True:
         state = fix_states(client).get(args.id)
@@ -96,16 +96,18 @@ def _settled(client: Client, args: argparse.Namespace) -> FixState | None:
             return state
         if time.monotonic() > deadline:
             effective = state.effective or "not reported" if state is not None else "not reported"
-            raise Failure(f"fix {args.id}: acknowledged as {args.value}, but the engines say: {effective}", FAILED)
+            raise CommandError(
+                f"fix {args.id}: acknowledged as {args.value}, but the engines report: {effective}", FAILED
+            )
         time.sleep(0.05)
 
 
 def _document(fix_id: str, state: FixState | None, effect: Effect | None) -> dict[str, object]:
     fix = BY_ID[fix_id]
     static = {"id": fix.id, "title": fix.title, "layer": fix.layer, "summary": fix.summary, "values": fix.values}
-    said = fix_document(state) if state is not None else {}
+    reported = fix_document(state) if state is not None else {}
     measured = effect_document(effect) if effect is not None else None
-    return static | {"reported": state is not None} | said | {"effect": measured}
+    return static | {"reported": state is not None} | reported | {"effect": measured}
 
 
 def _line(fix_id: str, state: FixState | None) -> str:
@@ -124,7 +126,7 @@ def _line(fix_id: str, state: FixState | None) -> str:
         f"v{since}" if since is not None else "",
         HOW[state.how],
         f"by {state.by}" if state.by else "",
-        "" if state.settled else f"(engines say: {state.effective or 'not reported'})",
+        "" if state.settled else f"(engines report: {state.effective or 'nothing yet'})",
         state.detail,
     ]
     return "  ".join(part for part in parts if part)

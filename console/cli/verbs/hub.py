@@ -1,12 +1,12 @@
-"""`driftline simulate` and `driftline hub`: a hub in the foreground, with a synthetic feed or for one's own trainer."""
+"""`driftline simulate` and `driftline hub`: a hub in the foreground, synthetic or for a trainer of yours."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 
-from console.connect.resolve import here
-from console.errors import OK, Failure
+from console.connect.resolve import local_run_dir
+from console.errors import OK, CommandError
 from console.launch.preflight import make_run
 from console.launch.supervisor import Supervisor
 from console.process.signals import Signals
@@ -15,10 +15,10 @@ from driftline.rundir import RUN_VARIABLE, RunDir
 
 
 def simulate(args: argparse.Namespace) -> int:
-    """A synthetic run that tells the demonstration's story and obeys commands; no engine, trainer or model behind it.
+    """A synthetic run with the course of the demonstration that obeys commands; no engine, trainer or model behind it.
 
-    Everything about it says so: its id, RunState.synthetic, status, tail, exported files. Exit code 0 after --steps
-    or `driftline stop`, 130 after ctrl-C.
+    It is labelled as synthetic everywhere: its id, RunState.synthetic, status, tail, exported files. Exit code 0 after
+    --steps or `driftline stop`, 130 after ctrl-C.
     """
     made = make_run("synthetic")
     with Signals() as signals, Supervisor(made) as supervisor:
@@ -35,13 +35,13 @@ def simulate(args: argparse.Namespace) -> int:
 
         with Simulator(made, steps=args.steps, rate=args.rate, engines=args.engines, seed=args.seed) as simulator:
             while not signals and not simulator.ended:
-                simulator.turn(patience(args.rate))
+                simulator.run_once(command_wait(args.rate))
                 supervisor.keep_hub()
     return signals.exit_code if signals else OK
 
 
-def patience(rate: float) -> float:
-    """Seconds to wait for a command at most: half a step's, or it would be this that says how fast steps come."""
+def command_wait(rate: float) -> float:
+    """Longest wait for a command in seconds: at most half a step, or the wait itself would limit the rate of steps."""
     return min(0.05, 0.5 / rate)
 
 
@@ -65,7 +65,7 @@ def hub(args: argparse.Namespace) -> int:
         while not signals.pause(0.2):
             supervisor.keep_compaction()
             if supervisor.poll("hub") is not None:
-                raise Failure(f"the hub has died: {supervisor.last_words('hub')}")
+                raise CommandError(f"the hub has died: {supervisor.last_words('hub')}")
     return signals.exit_code
 
 
@@ -76,7 +76,7 @@ def _settings(args: argparse.Namespace) -> HubConfig:
 def _directory(args: argparse.Namespace) -> RunDir:
     if args.run is None:
         return make_run(args.name)
-    found = here(args.run, "hub")
+    found = local_run_dir(args.run, "hub")
     if found.live():
-        raise Failure(f"run {found.id} has a hub already (pid {found.connection().pid})")
+        raise CommandError(f"run {found.id} has a hub already (pid {found.connection().pid})")
     return found

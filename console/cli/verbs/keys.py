@@ -1,32 +1,32 @@
-"""`driftline keys`: who may do what with a run. Prints public halves only; a secret stays in its 0600 file."""
+"""`driftline keys`: the roles of keys in a run. Prints public halves only; a secret stays in its 0600 file."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
-from console.connect.resolve import here
-from console.errors import OK, Failure
+from console.connect.resolve import local_run_dir
+from console.errors import OK, CommandError
 from driftline.keys import Grant, add, key_files, read_authorized, revoke
 from driftline.rundir import RunError
 
 
-def new(args: argparse.Namespace) -> int:
+def new_key(args: argparse.Namespace) -> int:
     """Make a key pair and grant it a role; prints where it is and what it may do. Works on a live run at once."""
-    run = here(args.run, "keys")
+    run = local_run_dir(args.run, "keys")
     name = args.produces if args.role == "producer" and args.produces else args.name
     try:
         path = add(run, args.name, args.role, name, tokens=not args.no_tokens)
     except RunError as error:
-        raise Failure(str(error)) from error  # the run is there; what was asked of it is not done
+        raise CommandError(str(error)) from error  # exit code 1, not 3: the run exists
     print(f"{path}  {args.role} {name}{'' if not args.no_tokens else ', no raw tokens'}")
-    print("the holder needs this file and the run's connection.json; move both over a channel that you trust")
+    print("the user of this key needs this file and the run's connection.json; copy both over a channel that you trust")
     return OK
 
 
-def listing(args: argparse.Namespace) -> int:
+def list_keys(args: argparse.Namespace) -> int:
     """Every granted key. With --json one array of {"key", "role", "name", "tokens", "public"}."""
-    run = here(args.run, "keys")
+    run = local_run_dir(args.run, "keys")
     files = key_files(run)
     grants = list(read_authorized(run.keys / "authorized").values())
     if args.json:
@@ -39,13 +39,13 @@ def listing(args: argparse.Namespace) -> int:
     return OK
 
 
-def withdraw(args: argparse.Namespace) -> int:
-    """Take a key's rights away; a live hub cuts its holder off within about a second."""
-    run = here(args.run, "keys")
+def revoke_key(args: argparse.Namespace) -> int:
+    """Take a key's rights away; a live hub disconnects its sessions within about a second."""
+    run = local_run_dir(args.run, "keys")
     try:
         grant = revoke(run, args.key)
     except RunError as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     print(f"revoked: {grant.role} {grant.name}  {grant.public}")
     return OK
 

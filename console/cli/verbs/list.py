@@ -13,7 +13,7 @@ from driftline.rundir import RunDir, RunError, list_runs, runs_root
 from driftline.text import sanitize
 
 
-def runs(args: argparse.Namespace) -> int:
+def print_runs(args: argparse.Namespace) -> int:
     """List runs. With --json one array of {"run", "path", "live", "started", "synthetic"}; `started` is Unix time.
 
     A hub that was restarted on an old run counts as its start. Without any run the table is empty and the exit
@@ -40,7 +40,7 @@ def _row(run: RunDir) -> dict[str, Any]:
         connection = run.connection()
         started, synthetic = connection.started, connection.synthetic
     except RunError:
-        # No hub ever came up, or its file is damaged: the directory is still worth showing.
+        # No hub ever came up, or its file is damaged: the directory is listed all the same.
         started, synthetic = run.path.stat().st_mtime, False
     return {
         "run": run.id,

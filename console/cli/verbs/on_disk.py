@@ -1,34 +1,34 @@
-"""The frames of an ended run, as verbs read them: what is missing is said, what cannot be read is a sentence."""
+"""Frames of an ended run for verbs: damage is reported on stderr, an unreadable journal is an error of one sentence."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 
-from console.errors import FAILED, Failure
+from console.errors import FAILED, CommandError
 from driftline.frames import Stamped
 from driftline.journal.records import Damage
 from driftline.rundir import RunDir
 
 
-def warn_of(damaged: int) -> None:
+def print_damage(damaged: int) -> None:
     """Say on stderr that a journal was not whole."""
     if damaged:
         print(f"driftline: {damaged} bytes of the journal are damaged and were left out", file=sys.stderr)
 
 
-def frames(run: RunDir) -> Iterator[Stamped]:
-    """Every frame, from the journal, or from Parquet where retention has taken that away; then `warn_of` its damage.
+def read_frames(run: RunDir) -> Iterator[Stamped]:
+    """Every frame, from the journal, or from Parquet where retention has removed that; damage is reported at the end.
 
-    Raises Failure.
+    Raises CommandError.
     """
     from console.recorded import frames as stream  # takes a while to load, and a live run needs none of it
 
     damage = Damage()
     try:
         yield from stream.frames(run, damage=damage)
-    except GeneratorExit:  # the reader (head) has had enough; asking what is unreadable would load Polars for it
+    except GeneratorExit:  # the reader (head) has ended; `unreadable` below would load Polars
         raise
     except stream.unreadable() as error:
-        raise Failure(stream.damaged(run), FAILED) from error
-    warn_of(damage.bytes)
+        raise CommandError(stream.damaged(run), FAILED) from error
+    print_damage(damage.bytes)

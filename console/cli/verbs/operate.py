@@ -1,4 +1,4 @@
-"""`driftline sync`, `pause`, `resume` and `stop`: orders to a live run."""
+"""`driftline sync`, `pause`, `resume` and `stop`: commands to a live run."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from console.connect.backfill import between, decoded
-from console.connect.commands import give, wait_ended
-from console.connect.resolve import connected, live_run
-from console.errors import OK, Failure
+from console.connect.backfill import decode_frames, frames_between
+from console.connect.commands import send_command, wait_until_ended
+from console.connect.resolve import connect_client, live_run
+from console.errors import OK, CommandError
 from console.formatting import to_json
 from driftline.client import Client
 from driftline.frames import Frame, RunState, Span, Verb
 
 PHASES: Final = ("pause", "load", "verify", "reset", "resume", "total")
-TOLD: Final = ("held_s", "aborted", "attempts", "verified")
-"""What of a sync is in its acknowledgement only, not in its spans."""
+ACK_FIELDS: Final = ("held_s", "aborted", "attempts", "verified")
+"""Fields of a sync that are only in its acknowledgement, not in its spans."""
 RESULTS: Final = {"verify": "digest", "reset": "reset"}
-"""What the result of a phase is called."""
+"""Name of a phase's result in the output."""
 
 Row = dict[str, Any]
 
@@ -37,17 +37,19 @@ def sync(args: argparse.Namespace) -> int:
     (tokens that those had before it), `aborted` (sequences that it cut short), `digest` (of the weights that the engine
     now holds, equal to the trainer's), `verified` ("held": the digest is of what serves, "received": some could only be
     checked as they arrived), `reset` (of the prefix cache: kept, freed, refused), `attempts`, `ok`, `detail`}]}; null
-    where the run did not say. `data` is the same, flat: `sync`, `version`, `ENGINE.load_s` and so on.
+    where the run did not report it. `data` is the same, flat: `sync`, `version`, `ENGINE.load_s` and so on.
     The whole schema is in docs/json.md.
     """
-    with connected(live_run(args.run), "operator") as client:
+    with connect_client(live_run(args.run), "operator") as client:
         head = client.snapshot().head
-        order = give(client, args, "sync", {}, "sync")
+        order = send_command(client, args, "sync", {}, "sync")
         if order.ack is None:
             print(to_json(order.document()) if args.json else "sync: queued")
             return OK
-        happened = between(client, head + 1, client.snapshot().head + 1)
-        engines = phases((frame for _, frame in decoded(happened)), str(order.ack.data.get("sync", "")), order.ack.data)
+        frames = frames_between(client, head + 1, client.snapshot().head + 1)
+        engines = phases(
+            (frame for _, frame in decode_frames(frames)), str(order.ack.data.get("sync", "")), order.ack.data
+        )
         # The run's state comes a few times a second; what the sync itself reported may be newer.
         reported = int(order.ack.data.get("version", -1))
         version = max(_trainer_version(client), reported, *(engine["version_after"] for engine in engines))
@@ -55,20 +57,20 @@ def sync(args: argparse.Namespace) -> int:
         print(to_json(order.document() | {"version": version, "engines": engines}))
         return OK
     for engine in engines:
-        known = [(phase, engine[f"{phase}_s"]) for phase in PHASES if engine[f"{phase}_s"] is not None]
-        times = "  ".join(f"{phase} {seconds:.3f} s" for phase, seconds in known)
-        said = f"  {engine['gb_per_s']:.2f} GB/s" if engine["gb_per_s"] else ""
-        said += f"  cache {engine['reset']}" if engine["reset"] else ""
-        said += f"  digest {engine['digest'][:12]}" if engine["digest"] else ""
-        print(f"{engine['engine']}  v{engine['version_before']} -> v{engine['version_after']}  {times}{said}")
+        timed = [(phase, engine[f"{phase}_s"]) for phase in PHASES if engine[f"{phase}_s"] is not None]
+        times = "  ".join(f"{phase} {seconds:.3f} s" for phase, seconds in timed)
+        extra = f"  {engine['gb_per_s']:.2f} GB/s" if engine["gb_per_s"] else ""
+        extra += f"  cache {engine['reset']}" if engine["reset"] else ""
+        extra += f"  digest {engine['digest'][:12]}" if engine["digest"] else ""
+        print(f"{engine['engine']}  v{engine['version_before']} -> v{engine['version_after']}  {times}{extra}")
     print(f"sync applied{f': {order.ack.detail}' if order.ack.detail else ''}; trainer v{version}")
     return OK
 
 
-def phases(frames: Iterable[Frame], sync_id: str, told: Mapping[str, Any] = MappingProxyType({})) -> list[Row]:
+def phases(frames: Iterable[Frame], sync_id: str, ack_data: Mapping[str, Any] = MappingProxyType({})) -> list[Row]:
     """Spans of one sync as one row an engine; an empty `sync_id` takes the first sync there is.
 
-    `told` is the data of the acknowledgement: `engine-0.held_s` and so on.
+    `ack_data` is the data of the acknowledgement: `engine-0.held_s` and so on.
     """
     rows: dict[str, Row] = {}
     for span in frames:
@@ -82,7 +84,7 @@ def phases(frames: Iterable[Frame], sync_id: str, told: Mapping[str, Any] = Mapp
                 "version_before": span.version_before,
                 "version_after": span.version_after,
                 **{f"{phase}_s": None for phase in PHASES},
-                **{name: told.get(f"{span.engine}.{name}") for name in TOLD},
+                **{name: ack_data.get(f"{span.engine}.{name}") for name in ACK_FIELDS},
                 "bytes": 0,
                 "gb_per_s": None,
                 "in_flight": 0,
@@ -108,12 +110,12 @@ def phases(frames: Iterable[Frame], sync_id: str, told: Mapping[str, Any] = Mapp
 
 def pause(args: argparse.Namespace) -> int:
     """Pause generation on every engine. The run resumes by itself when the lease of the pause ends."""
-    return _simple(args, "pause")
+    return _send_simple(args, "pause")
 
 
 def resume(args: argparse.Namespace) -> int:
     """Resume generation on every engine."""
-    return _simple(args, "resume")
+    return _send_simple(args, "resume")
 
 
 def stop(args: argparse.Namespace) -> int:
@@ -121,23 +123,23 @@ def stop(args: argparse.Namespace) -> int:
     started = time.monotonic()
     run = live_run(args.run)
     try:
-        with connected(run, "operator") as client:
-            give(client, args, "stop", {}, "stop")
-    except Failure:
-        # The run may be gone before its last acknowledgement has come this far; that is what was asked for.
+        with connect_client(run, "operator") as client:
+            send_command(client, args, "stop", {}, "stop")
+    except CommandError:
+        # The run may end before its last acknowledgement arrives here; that is the purpose of the command.
         if not args.wait or run.live():
             raise
     if not args.wait:
         print("stop: queued")
         return OK
-    wait_ended(run, max(0.1, args.timeout - (time.monotonic() - started)))
+    wait_until_ended(run, max(0.1, args.timeout - (time.monotonic() - started)))
     print(f"run {run.id} has ended")
     return OK
 
 
-def _simple(args: argparse.Namespace, verb: Verb) -> int:
-    with connected(live_run(args.run), "operator") as client:
-        ack = give(client, args, verb, {}, verb).ack
+def _send_simple(args: argparse.Namespace, verb: Verb) -> int:
+    with connect_client(live_run(args.run), "operator") as client:
+        ack = send_command(client, args, verb, {}, verb).ack
     detail = f": {ack.detail}" if ack is not None and ack.detail else ""
     if ack is not None and ack.data.get("renewed"):
         detail = ": it was paused already, its lease is renewed"
@@ -146,5 +148,5 @@ def _simple(args: argparse.Namespace, verb: Verb) -> int:
 
 
 def _trainer_version(client: Client) -> int:
-    states = [frame for _, frame in decoded(list(client.snapshot().states))]
+    states = [frame for _, frame in decode_frames(list(client.snapshot().states))]
     return max((state.version for state in states if isinstance(state, RunState)), default=-1)

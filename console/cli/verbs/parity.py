@@ -1,6 +1,6 @@
 """`driftline parity`: train the reference, the defaults and a repaired run, judge them and draw the figure.
 
-On the real engine, one run after the other. Nothing in it is scripted but the moment of the switch.
+On the real engine, one run after the other. Only the step of the switch is scripted.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Final
 
 import numpy as np
 
-from console.cli.verbs.compare import show
+from console.cli.verbs.compare import print_comparison
 from console.demo import operator as play
-from console.demo.report import Story
-from console.errors import FAILED, OK, USAGE, Failure
+from console.demo.report import DemoReport
+from console.errors import FAILED, OK, USAGE, CommandError
 from console.launch.foreground import Session
-from console.launch.preflight import checked, make_run
+from console.launch.preflight import load_config, make_run
 from console.parity import experiment
 from console.parity.chart import chart
 from console.parity.experiment import Planned, Shown, plan, to_toml
@@ -30,7 +30,7 @@ from console.parity.figure import svg
 from console.parity.judge import fewest
 from console.parity.report import closing, corrected
 from console.parity.rules import load
-from console.parity.runs import Run, of_directory
+from console.parity.runs import Run, read_run
 from console.process.signals import Signals
 from driftline.client import Client, ClientError, attach
 from driftline.frames import Frame, Stamped, Verb
@@ -53,19 +53,19 @@ def parity(args: argparse.Namespace) -> int:
     on the steps after the switch; 1 with a sentence when one of them does not.
     """
     path = _reference(args.config)
-    config = checked(path)
+    config = load_config(path)
     out = Path(args.out)
     if args.seeds < 2:
-        raise Failure("--seeds: at least 2, or no seed can be held against another", USAGE)
+        raise CommandError("--seeds: at least 2, or no seed can be compared with another", USAGE)
     if args.switch >= args.steps:
-        raise Failure(f"--switch {args.switch}: has to come before the last of --steps {args.steps}", USAGE)
+        raise CommandError(f"--switch {args.switch}: must come before the last of --steps {args.steps}", USAGE)
     if args.steps < (needed := args.switch + fewest(load(), settles=True)):
         why = f"{needed - args.switch} steps after the switch at {args.switch} are the fewest that can be judged"
-        raise Failure(f"--steps {args.steps}: at least {needed}: {why}", USAGE)
+        raise CommandError(f"--steps {args.steps}: at least {needed}: {why}", USAGE)
     if not config.fixes:
-        raise Failure(f"{path}: fixes: the reference has to name the fixes that are to be switched", USAGE)
+        raise CommandError(f"{path}: fixes: the reference must name the fixes to be switched", USAGE)
     if out.is_dir() or not out.parent.is_dir():
-        raise Failure(f"--out {out}: {'is a directory' if out.is_dir() else 'there is no such directory'}", USAGE)
+        raise CommandError(f"--out {out}: {'is a directory' if out.is_dir() else 'there is no such directory'}", USAGE)
     runs, seconds = [], []
     planned = plan(config, steps=args.steps, switch_at=args.switch, seeds=args.seeds)
     print(
@@ -75,17 +75,17 @@ def parity(args: argparse.Namespace) -> int:
     )
     for i, one in enumerate(planned):
         began = time.monotonic()
-        code, made = _trained(one, f"[{i + 1}/{len(planned)}] {one.name}, seed {one.config.run.seed}")
+        code, made = _train_with_retry(one, f"[{i + 1}/{len(planned)}] {one.name}, seed {one.config.run.seed}")
         if code != OK:
             return code
-        runs.append(of_directory(made))
+        runs.append(read_run(made))
         seconds.append(time.monotonic() - began)
-        print(_took(runs[-1], seconds[-1]) + _left(seconds, len(planned) - len(runs)), flush=True)
-    return _conclude(runs, args.switch, out)
+        print(_time_taken(runs[-1], seconds[-1]) + _time_left(seconds, len(planned) - len(runs)), flush=True)
+    return _print_results(runs, args.switch, out)
 
 
-def _took(run: Run, seconds: float) -> str:
-    """How long a run took and what it spent it on, in its own numbers."""
+def _time_taken(run: Run, seconds: float) -> str:
+    """How long a run took, and for what, by its own measurements."""
     parts = {
         name: float(np.nansum(run.series[name].values)) for name in ("time/step_s", "time/wait_s") if name in run.series
     }
@@ -95,8 +95,8 @@ def _took(run: Run, seconds: float) -> str:
     return f"took {seconds:.0f} s: {of_steps}; {rest:.0f} s to start and end"
 
 
-def _left(seconds: Sequence[float], runs: int) -> str:
-    """How long the rest takes if it goes on like this."""
+def _time_left(seconds: Sequence[float], runs: int) -> str:
+    """Estimated time of the remaining runs, from the mean of those done."""
     if not runs:
         return ""
     minutes = fmean(seconds) * runs / 60
@@ -109,61 +109,63 @@ def _reference(given: str | None) -> Path:
     for place in (REFERENCE, Path(__file__).parents[2] / REFERENCE):
         if place.is_file():
             return place
-    raise Failure(f"{REFERENCE} is neither here nor beside the package; name one with --config", USAGE)
+    raise CommandError(f"{REFERENCE} is neither here nor beside the package; name one with --config", USAGE)
 
 
-def _made(one: Planned) -> RunDir:
+def _make_run(one: Planned) -> RunDir:
     made = make_run(one.name)
     made.config.write_text(to_toml(one.config), encoding="utf-8")
     return made
 
 
-class _NoStep(Failure):
+class _NoStepError(CommandError):
     """A run that ended before its first step."""
 
 
-def _trained(one: Planned, what: str) -> tuple[int, RunDir]:
-    """Train one run of the experiment; its exit code and where it is recorded. Raises Failure.
+def _train_with_retry(one: Planned, what: str) -> tuple[int, RunDir]:
+    """Train one run of the experiment; its exit code and where it is recorded. Raises CommandError.
 
-    An engine's start asks for ports, memory and minutes, and may fail on a busy machine: once, it is tried again, in a
-    directory of its own. A run that fails in its steps has failed.
+    An engine's start needs ports, memory and minutes, and may fail on a busy machine: it is tried once more, in a
+    directory of its own. A run that fails after its first step is not repeated.
     """
     try:
-        return _attempt(one, what)
-    except _NoStep as failure:
-        print(f"driftline: no step was made, it is tried once more: {failure}", file=sys.stderr, flush=True)
-        return _attempt(one, f"{what}, second try")
+        return _train_once(one, what)
+    except _NoStepError as failure:
+        print(
+            f"driftline: the run ended before its first step; trying once more: {failure}", file=sys.stderr, flush=True
+        )
+        return _train_once(one, f"{what}, second try")
 
 
-def _attempt(one: Planned, what: str) -> tuple[int, RunDir]:
-    made = _made(one)
+def _train_once(one: Planned, what: str) -> tuple[int, RunDir]:
+    made = _make_run(one)
     print(f"\n{what}: run {made.id}  {made.path}", flush=True)
-    story = Story()
+    report = DemoReport()
     try:
-        return _train(made, one, story), made
-    except Failure as failure:
-        if failure.code == FAILED and not story.steps:
-            raise _NoStep(str(failure), FAILED) from failure
+        return _train_run(made, one, report), made
+    except CommandError as failure:
+        if failure.exit_code == FAILED and not report.steps:
+            raise _NoStepError(str(failure), FAILED) from failure
         raise
 
 
-def _train(made: RunDir, one: Planned, story: Story) -> int:
+def _train_run(made: RunDir, one: Planned, report: DemoReport) -> int:
     clients: list[Client] = []
 
-    def give(verb: Verb, values: dict[str, str]) -> str:
+    def send(verb: Verb, values: dict[str, str]) -> str:
         try:
             if not clients:
                 clients.append(Client(*attach(made, "operator")))
             return clients[0].command(verb, values, timeout=play.COMMAND_TIMEOUT)
         except ClientError as error:
-            raise Failure(f"the {verb} of the experiment: {error}") from error
+            raise CommandError(f"the {verb} of the experiment: {error}") from error
 
-    operator = play.Operator(story, give, one.switch_at, play.say) if one.switch_at is not None else None
+    operator = play.Operator(report, send, one.switch_at, play.print_action) if one.switch_at is not None else None
 
     def hook(_stamped: Stamped, frame: Frame) -> None:
-        story.take(frame)
+        report.add_frame(frame)
         if operator is not None:
-            operator.take(frame)
+            operator.handle_frame(frame)
 
     try:
         with Signals() as signals, Session(made, signals, hook=hook) as session:
@@ -174,11 +176,11 @@ def _train(made: RunDir, one: Planned, story: Story) -> int:
         for client in clients:
             client.close()
     if code == OK and operator is not None and not operator.done:
-        raise Failure(f"the run ended before its fixes were on: {operator.stage}", FAILED)
+        raise CommandError(f"the run ended before its fixes were on: {operator.stage}", FAILED)
     return code
 
 
-def _conclude(runs: list[Run], switch_at: int, out: Path) -> int:
+def _print_results(runs: list[Run], switch_at: int, out: Path) -> int:
     rules = load()
     *references, defaults, repaired = runs
     shown = experiment.judge(references, defaults, repaired, rules, switch_at)
@@ -188,7 +190,7 @@ def _conclude(runs: list[Run], switch_at: int, out: Path) -> int:
         (f"repaired at step {switch_at}, judged on the steps after it", shown.repaired),
     ):
         print(f"\n{heading}\n")
-        show(comparison)
+        print_comparison(comparison)
     panels = experiment.panels(references, defaults, repaired, rules)
     print()
     columns = min(max(shutil.get_terminal_size().columns, WIDTHS[0]), WIDTHS[1])
@@ -208,15 +210,15 @@ def _conclude(runs: list[Run], switch_at: int, out: Path) -> int:
     print("\n".join(_summary(shown)))
     print(f"\nfigure: {out}", flush=True)
     if shown.missing:
-        raise Failure("; ".join(shown.missing), FAILED)
+        raise CommandError("; ".join(shown.missing), FAILED)
     return OK
 
 
 def _summary(shown: Shown) -> list[str]:
-    """The three verdicts under one another, each held against what it has to be."""
+    """The three verdicts as lines, each with the required verdict if it differs."""
     width = max(len(name) for name, _, _ in shown.rows)
     return [
-        f"{name:<{width}}  {closing(found)}{'' if found.verdict == wanted else f'  (has to {wanted})'}"
+        f"{name:<{width}}  {closing(found)}{'' if found.verdict == wanted else f'  (needs: {wanted})'}"
         for name, found, wanted in shown.rows
     ]
 
@@ -235,6 +237,6 @@ def _write(out: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(out)
     except OSError as error:
-        raise Failure(f"{out}: cannot be written: {error.strerror}") from error
+        raise CommandError(f"{out}: cannot be written: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from console.connect.resolve import connected, reached
-from console.errors import FAILED, OK, USAGE, Failure
+from console.connect.resolve import connect_client, open_target
+from console.errors import FAILED, OK, USAGE, CommandError
 from console.export import ExportError, save, through_hub
 from console.export import query as ask
 from console.formatting import to_json
@@ -29,20 +29,20 @@ def query(args: argparse.Namespace) -> int:
     """
     form, out = args.format, Path(args.out) if args.out else None
     if form == "parquet" and (out is None or out.suffix != ".parquet"):
-        raise Failure("--format parquet is written to a file: add --out FILE.parquet", USAGE)
+        raise CommandError("--format parquet is written to a file: add --out FILE.parquet", USAGE)
     try:
-        with reached(args, ended=True) as run:
+        with open_target(args, ended=True) as run:
             if run.directory is not None:
                 answer = ask(run.directory, args.sql)
             else:
-                with connected(run, "viewer") as client:
+                with connect_client(run, "viewer") as client:
                     answer = ask(through_hub(client, run.id), args.sql)
             if out is not None:
                 save(answer, out, {"driftline.run": run.id, "driftline.query": args.sql})
                 print(f"{out}: {answer.height} rows, {answer.width} columns")
                 return OK
     except ExportError as error:
-        raise Failure(str(error), FAILED) from error
+        raise CommandError(str(error), FAILED) from error
     _PRINT[form](answer)
     return OK
 

@@ -5,40 +5,40 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from console.cli.verbs.sentinels import read as read_rules
-from console.connect.resolve import here, newest_ended
-from console.errors import NO_RUN, USAGE, Failure
+from console.cli.verbs.sentinels import read_rules
+from console.connect.resolve import local_run_dir, newest_ended
+from console.errors import NO_RUN, USAGE, CommandError
 from console.launch.console_child import on_terminal
 from console.process import fast_start
 from console.tui.terminal.splash import Splash
 from driftline.rundir import RunDir
 
 
-def recorded(name: str | None, what: str) -> RunDir:
-    """A run directory with something recorded in it; with no name the newest live run, else the newest one.
+def recorded_run(name: str | None, what: str) -> RunDir:
+    """A run directory with a recording; with no name the newest live run, else the newest one.
 
-    `what` works on its files. Raises Failure, RunError.
+    `what` works on its files. Raises CommandError, RunError.
     """
     given = RunDir(Path(name).resolve()) if name is not None and Path(name).is_dir() else None
-    run = given or newest_ended(name) or here(name, what)
+    run = given or newest_ended(name) or local_run_dir(name, what)
     from console.recorded.blocks import run_segments
 
     if not run_segments(run):
-        raise Failure(f"{run.path}: nothing is recorded there: no journal and no Parquet", NO_RUN)
+        raise CommandError(f"{run.path}: nothing is recorded there: no journal and no Parquet", NO_RUN)
     return run
 
 
 def replay(args: argparse.Namespace) -> int:
-    """Show a recorded run. Without --from it is shown as it ended, standing still; space plays it from its beginning.
+    """Show a recorded run. Without --from its last state is shown, paused; space plays it from its beginning.
 
     `space` plays and stops, `.` and `,` go a step on and back, `>` and `<` change the speed, `:goto STEP` goes there;
-    all else is as in attach. The sentinels look at what is played, but ring no bell and run no command.
+    all else is as in attach. The sentinels check the played frames, but ring no bell and run no command.
     """
     if not on_terminal():
-        raise Failure("replay needs a terminal; without one: driftline export, driftline query", USAGE)
+        raise CommandError("replay needs a terminal; without one: driftline export, driftline query", USAGE)
     with Splash(f"opening {args.run or 'the newest run'}"):
         fast_start.begin()
-        run = recorded(args.run, "replay")
+        run = recorded_run(args.run, "replay")
         from console.sentinels.notify import Alerts
         from console.tui.open_replay import run_replay
         from console.tui.watch.guard import guards

@@ -7,11 +7,11 @@ import contextlib
 from pathlib import Path
 
 from console.demo import operator as play
-from console.demo.report import Story, table, verdict
-from console.errors import FAILED, OK, Failure
-from console.launch.console_child import Screen, on_terminal
+from console.demo.report import DemoReport, table, verdict
+from console.errors import FAILED, OK, CommandError
+from console.launch.console_child import ConsoleChild, on_terminal
 from console.launch.foreground import Hook, Session
-from console.launch.preflight import check_name, checked, make_run
+from console.launch.preflight import check_name, load_config, make_run
 from console.process.signals import Signals
 from driftline.client import Client, ClientError, attach
 from driftline.config import Config
@@ -19,9 +19,9 @@ from driftline.frames import Frame, Stamped, Verb
 from driftline.rundir import RunDir, RunError
 
 HINT_AT = 15
-"""Step of the demonstration at which the console is told what to press: the defaults have been seen to go wrong."""
-PERSON = 2
-"""Times as many steps for a person at the keys as for the demonstration that plays itself."""
+"""Step of the demonstration at which the console shows what to press: by then the defaults have visibly gone wrong."""
+PERSON_FACTOR = 2
+"""Factor on the number of steps when a person switches the fixes."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,55 +31,55 @@ def run(args: argparse.Namespace) -> int:
     lines in its place; ctrl-C there ends the run. Without a terminal, or with --headless: the lines from the start.
     """
     path = Path(args.config)
-    config = checked(path)
+    config = load_config(path)
     name = check_name(args.name or config.run.name)
     screen = not args.headless and on_terminal()
     made = make_run(name, path)
     print(f"run {made.id}  {made.path}", flush=True)
-    return _foreground(made, config, args, steps=args.steps, screen=screen)
+    return _run_in_foreground(made, config, args, steps=args.steps, screen=screen)
 
 
 def demo(args: argparse.Namespace) -> int:
-    """The article's story, live: vLLM's defaults go wrong, the fixes bring the run home.
+    """The demonstration: vLLM's defaults go wrong, the fixes restore reward and parity.
 
     On a terminal a person switches the fixes in the console. Without one the fixes go on at step 45 of 90 by
-    command, one sync by hand follows, and exit code 1 says that the run did not come home as promised.
+    command, one sync by hand follows, and exit code 1 means that the run did not recover as required.
     """
     path = play.find_config(args.config)
-    config = checked(path)
+    config = load_config(path)
     by_hand = not args.headless and on_terminal()
     made = make_run(config.run.name, path)
     print(f"run {made.id}  {made.path}", flush=True)
-    story = Story()
+    report = DemoReport()
     if by_hand:
-        return _by_hand(made, config, args, story)
-    return _by_itself(made, config, args, story)
+        return _run_with_person(made, config, args, report)
+    return _run_with_operator(made, config, args, report)
 
 
-def _by_hand(made: RunDir, config: Config, args: argparse.Namespace, story: Story) -> int:
+def _run_with_person(made: RunDir, config: Config, args: argparse.Namespace, report: DemoReport) -> int:
     print(
         "This run starts with vLLM's defaults and goes wrong within a minute: reward\n"
         "sinks; clip fraction, entropy and mismatch rise. The console opens once the\n"
         "engine is up. There, press F and choose: switch on processed-logprobs,\n"
-        "prefix-cache-off and fp32-lm-head, and watch the run come home.\n"
+        "prefix-cache-off and fp32-lm-head, and watch the run recover.\n"
         "S syncs weights, q leaves the console.",
         flush=True,
     )
-    hints = [f"press F: switch the fixes on and bring run {made.id} home"]
+    hints = [f"press F: switch the fixes on to repair run {made.id}"]
 
     def hook(_stamped: Stamped, frame: Frame) -> None:
-        story.take(frame)
-        if hints and story.step >= HINT_AT and story.switched is None:
-            _mark(made, hints.pop())
+        report.add_frame(frame)
+        if hints and report.step >= HINT_AT and report.switched is None:
+            _send_hint(made, hints.pop())
 
-    steps = PERSON * min(play.STEPS, config.run.steps)
-    code = _foreground(made, config, args, steps=steps, screen=True, hook=hook)
-    _report(made, story)
+    steps = PERSON_FACTOR * min(play.STEPS, config.run.steps)
+    code = _run_in_foreground(made, config, args, steps=steps, screen=True, hook=hook)
+    _print_report(made, report)
     return code
 
 
-def _mark(made: RunDir, text: str) -> None:
-    # A hint is not worth a run: a hub that is being restarted just now simply does not show it.
+def _send_hint(made: RunDir, text: str) -> None:
+    # A failed hint must not end the run: a hub that is being restarted just now does not show it.
     with contextlib.suppress(ClientError, RunError):
         client = Client(*attach(made, "operator"))
         try:
@@ -88,7 +88,7 @@ def _mark(made: RunDir, text: str) -> None:
             client.close()
 
 
-def _by_itself(made: RunDir, config: Config, args: argparse.Namespace, story: Story) -> int:
+def _run_with_operator(made: RunDir, config: Config, args: argparse.Namespace, report: DemoReport) -> int:
     steps = min(play.STEPS, config.run.steps)
     switch_at = min(play.SWITCH_AT, steps // 2)
     print(
@@ -97,40 +97,40 @@ def _by_itself(made: RunDir, config: Config, args: argparse.Namespace, story: St
     )
     clients: list[Client] = []
 
-    def give(verb: Verb, values: dict[str, str]) -> str:
+    def send(verb: Verb, values: dict[str, str]) -> str:
         try:
             if not clients:
                 clients.append(Client(*attach(made, "operator")))
             return clients[0].command(verb, values, timeout=play.COMMAND_TIMEOUT)
         except ClientError as error:
-            raise Failure(f"the demonstration's {verb}: {error}") from error
+            raise CommandError(f"the demonstration's {verb}: {error}") from error
 
-    operator = play.Operator(story, give, switch_at, play.say)
+    operator = play.Operator(report, send, switch_at, play.print_action)
 
     def hook(_stamped: Stamped, frame: Frame) -> None:
-        story.take(frame)
-        operator.take(frame)
+        report.add_frame(frame)
+        operator.handle_frame(frame)
 
     try:
-        code = _foreground(made, config, args, steps=steps, screen=False, hook=hook)
+        code = _run_in_foreground(made, config, args, steps=steps, screen=False, hook=hook)
     finally:
         for client in clients:
             client.close()
-    _report(made, story)
+    _print_report(made, report)
     if code != OK:
         return code
     if not operator.done:
-        raise Failure(f"the run ended while the demonstration was at: {operator.stage}", FAILED)
-    judged = verdict(story)
-    if judged is None:
-        raise Failure("the run ended too soon after the switch to judge it", FAILED)
-    if not judged.home:
-        raise Failure(f"the fixes did not bring the run home as promised: {judged}", FAILED)
-    print(f"home: {judged}", flush=True)
+        raise CommandError(f"the run ended during the demonstration's stage '{operator.stage}'", FAILED)
+    result = verdict(report)
+    if result is None:
+        raise CommandError("the run ended too soon after the switch to judge it", FAILED)
+    if not result.passed:
+        raise CommandError(f"demo check failed: {result}", FAILED)
+    print(f"demo check passed: {result}", flush=True)
     return OK
 
 
-def _foreground(
+def _run_in_foreground(
     made: RunDir, config: Config, args: argparse.Namespace, *, steps: int | None, screen: bool, hook: Hook | None = None
 ) -> int:
     with Signals() as signals, Session(made, signals, hook=hook) as session:
@@ -138,20 +138,22 @@ def _foreground(
             return signals.exit_code
         if not screen:
             return session.watch()
-        return session.watch(Screen([str(made.path), "--operate", "--marker", args.marker, "--fps", str(args.fps)]))
+        return session.watch(
+            ConsoleChild([str(made.path), "--operate", "--marker", args.marker, "--fps", str(args.fps)])
+        )
 
 
-def _report(made: RunDir, story: Story) -> None:
-    if not story.steps:
+def _print_report(made: RunDir, report: DemoReport) -> None:
+    if not report.steps:
         return
     from console.export import ExportError, export
 
     print()
-    for text in table(story):
+    for text in table(report):
         print(text)
     print()
     try:
-        report = export(made, made.snapshots / "metrics.parquet")
+        exported = export(made, made.snapshots / "metrics.parquet")
     except ExportError as error:
-        raise Failure(str(error)) from error
-    print(f"snapshot: {report.path} ({report.rows} rows, {report.columns} columns)", flush=True)
+        raise CommandError(str(error)) from error
+    print(f"snapshot: {exported.path} ({exported.rows} rows, {exported.columns} columns)", flush=True)

@@ -1,4 +1,4 @@
-"""`driftline sentinels show` and `check`: the rules, as they will be applied."""
+"""`driftline sentinels show` and `check_rules`: the rules, as they will be applied."""
 
 from __future__ import annotations
 
@@ -8,53 +8,53 @@ from typing import Any
 
 import msgspec
 
-from console.errors import OK, USAGE, Failure
+from console.errors import OK, USAGE, CommandError
 from console.formatting import short, to_json
 from console.sentinels.notify import AlertError, Alerts, split
 from console.sentinels.rules import Baseline, Engine, Feed, Limit, Rule, Rules, RulesError, Skew, Steps, load
 
 
-def show(args: argparse.Namespace) -> int:
-    """Print every rule with its limit and where that comes from; --json prints an object by name."""
-    rules = read(args.rules)
+def show_rules(args: argparse.Namespace) -> int:
+    """Print every rule with its limit and the source of the limit; --json prints an object by name."""
+    rules = read_rules(args.rules)
     if args.json:
         print(to_json({name: _document(rule) for name, rule in rules.rules.items()}))
         return OK
     width = max(map(len, rules.rules))
     for name, rule in rules.rules.items():
-        print(f"{name:<{width}}  {'' if rule.enabled else 'OFF  '}{words(rule)}")
+        print(f"{name:<{width}}  {'' if rule.enabled else 'OFF  '}{describe(rule)}")
         if rule.source:
             print(f"{'':<{width}}  source: {rule.source}")
     return OK
 
 
-def check(args: argparse.Namespace) -> int:
+def check_rules(args: argparse.Namespace) -> int:
     """Exit code 0 and one line when the file can be used, 2 and one sentence when not."""
-    rules = read(args.file)
+    rules = read_rules(args.file)
     on = sum(rule.enabled for rule in rules.rules.values())
     off = len(rules.rules) - on
-    print(f"{args.file}: good: {on} rules on, {off} off, the packaged ones included")
+    print(f"{args.file}: valid: {on} rules on, {off} off, including the packaged ones")
     return OK
 
 
-def read(path: str | None) -> Rules:
-    """The packaged rules with a user's file over them. Raises Failure."""
+def read_rules(path: str | None) -> Rules:
+    """The packaged rules with a user's file over them. Raises CommandError."""
     try:
         return load(Path(path) if path is not None else None)
     except RulesError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error
 
 
-def alerts(args: argparse.Namespace) -> Alerts:
-    """How to tell of alarms, as --bell, --notify and --on-alarm say. Raises Failure."""
+def read_alerts(args: argparse.Namespace) -> Alerts:
+    """How alarms are reported, as --bell, --notify and --on-alarm say. Raises CommandError."""
     try:
         command = split(args.on_alarm) if args.on_alarm is not None else ()
     except AlertError as error:
-        raise Failure(str(error), USAGE) from error
+        raise CommandError(str(error), USAGE) from error
     return Alerts(args.bell, args.notify, command)
 
 
-def words(rule: Rule) -> str:
+def describe(rule: Rule) -> str:
     """A rule as a sentence."""
     match rule:
         case Limit():

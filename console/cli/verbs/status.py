@@ -9,10 +9,10 @@ from typing import Final
 from msgspec.structs import replace
 
 from console.cli.verbs import on_disk
-from console.connect.backfill import decoded, recent
-from console.connect.resolve import connected, reached
-from console.connect.target import Place
-from console.errors import NO_RUN, OK, Failure
+from console.connect.backfill import decode_frames, recent_frames
+from console.connect.resolve import connect_client, open_target
+from console.connect.target import Target
+from console.errors import NO_RUN, OK, CommandError
 from console.formatting import to_json
 from console.status.link_health import STALE_AFTER, Banner, Link, banner
 from console.status.summary import Summary, document, line, summarise
@@ -21,7 +21,7 @@ from driftline.frames import Frame, FrameError, Metrics, Stamped
 from driftline.rundir import RunDir
 
 PULSE_SECONDS: Final = 2.0
-"""How long to wait for a beat of the hub's pulse, which comes five times a second."""
+"""Longest wait for a beacon of the hub, which comes five times a second."""
 
 
 def status(args: argparse.Namespace) -> int:
@@ -29,55 +29,55 @@ def status(args: argparse.Namespace) -> int:
 
     `demo-7f3a step 812/900 v41 lag 1.2 R .43 KL .02 H 1.9 mm .038 2/2 engines running`: R reward, KL new||old, H
     entropy, mm rollout-against-trainer mean |difference of logprobs|; "!" marks a value the catalogue calls alarming;
-    `held by ana@box` at its end: who may act on the run, where somebody may.
+    `held by ana@box` at its end: the session that has the lease, if any.
 
     --json prints one object: `run`, `path`, `live` (bool), `status` (starting, running, paused, stopping, finished,
-    failed; "died" for a run whose hub is gone without a last word; "unknown" before a trainer has reported),
+    failed; "died" for a run whose hub has gone without reporting an end; "unknown" before a trainer has reported),
     `detail`, `synthetic` (bool), `step`, `steps`, `version`, `time` (Unix), `objective`, `model`, `temperature`,
-    `paused_by`, `lease_until`, `writer` (who may act on the run: null, or {`issuer`, `session`, `since`, `until`},
-    Unix times), `config_digest`, `metrics` {`step`, `version`, `values` {name: number}}, `engines`
-    (array of objects with the fields of EngineState), `fixes` (array of {`id`, `requested`, `effective`, `settled`,
-    `how`, `generation`, `by`, `time`, `detail`, `engines`}), `trouble` (null, or {`word`, `text`, `level`} as the
-    console's banner). NaN and infinities are strings.
+    `paused_by`, `lease_until`, `writer` (the session that has the lease: null, or {`issuer`, `session`, `since`,
+    `until`}, Unix times), `config_digest`, `metrics` {`step`, `version`, `values` {name: number}}, `engines` (array of
+    objects with the fields of EngineState), `fixes` (array of {`id`, `requested`, `effective`, `settled`, `how`,
+    `generation`, `by`, `time`, `detail`, `engines`}), `hub_banner` (null, or {`word`, `text`, `level`} as the console's
+    banner). NaN and infinities are strings.
     """
-    with reached(args) as run:
-        live, found = run.live(), None
+    with open_target(args) as run:
+        live, problem = run.live(), None
         if live:
-            with connected(run, "viewer") as client:
-                summary = of_live(client)
-            found = trouble(run, summary)
+            with connect_client(run, "viewer") as client:
+                summary = live_summary(client)
+            problem = hub_banner(run, summary)
         elif run.directory is not None:
-            summary = of_journal(run.directory)
+            summary = journal_summary(run.directory)
         else:
-            raise Failure(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
+            raise CommandError(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
         path = str(run.directory.path) if run.directory is not None else str(args.run)
     if args.json:
-        words = {"word": found.word, "text": found.text, "level": found.level} if found is not None else None
+        words = {"word": problem.word, "text": problem.text, "level": problem.level} if problem is not None else None
         print(to_json(document(run.id, path, summary, live=live) | {"trouble": words}))
     else:
-        print(line(run.id, summary, live=live) + (f"  {found.word}" if found is not None else ""))
+        print(line(run.id, summary, live=live) + (f"  {problem.word}" if problem is not None else ""))
     return OK
 
 
-def trouble(run: Place, summary: Summary) -> Banner | None:
-    """What is wrong with the hub now, from one beat of its pulse."""
+def hub_banner(run: Target, summary: Summary) -> Banner | None:
+    """The banner for what is wrong with the hub now, from one beacon of its next_beacon; None if nothing is."""
     beacon = next_beacon(run.connection(), run.credentials("viewer"), PULSE_SECONDS)
     link = Link(True, 0.0 if beacon is not None else PULSE_SECONDS + STALE_AFTER)
     return banner(summary.run, link if beacon is None else replace(link, degraded=beacon.degraded), [], None)
 
 
-def of_live(client: Client) -> Summary:
+def live_summary(client: Client) -> Summary:
     """State from the hub's snapshot, numbers of the newest step from its last pages."""
     snapshot = client.snapshot()
-    frames = [frame for _, frame in decoded(list(snapshot.states))]
-    last = recent(client, snapshot.head, lambda found: any(_is_metrics(one) for one in found))
-    metrics = [frame for _, frame in decoded(last) if isinstance(frame, Metrics)]
+    frames = [frame for _, frame in decode_frames(list(snapshot.states))]
+    last = recent_frames(client, snapshot.head, lambda found: any(_is_metrics(one) for one in found))
+    metrics = [frame for _, frame in decode_frames(last) if isinstance(frame, Metrics)]
     return summarise(metrics, summarise(frames))
 
 
-def of_journal(run: RunDir) -> Summary:
-    """The whole journal of an ended run, folded."""
-    return summarise(_bodies(on_disk.frames(run)))
+def journal_summary(run: RunDir) -> Summary:
+    """Summary of the whole journal of an ended run."""
+    return summarise(_bodies(on_disk.read_frames(run)))
 
 
 def _bodies(stream: Iterable[Stamped]) -> Iterator[Frame]:

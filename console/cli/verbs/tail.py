@@ -7,10 +7,10 @@ import time
 from typing import Final
 
 from console.cli.verbs import on_disk
-from console.connect.backfill import decoded, recent
-from console.connect.resolve import connected, reached
-from console.connect.target import Place
-from console.errors import FAILED, NO_RUN, OK, Failure
+from console.connect.backfill import decode_frames, recent_frames
+from console.connect.resolve import connect_client, open_target
+from console.connect.target import Target
+from console.errors import FAILED, NO_RUN, OK, CommandError
 from console.formatting import clock
 from console.status.link_health import Link, banner
 from console.status.step_lines import Lines
@@ -20,7 +20,7 @@ from driftline.rundir import RunDir
 from driftline.text import sanitize
 
 HISTORY: Final = 10
-"""Steps to show from before the start."""
+"""Steps of the past to print first."""
 GONE: Final = 10.0
 """Seconds without a hub after which a run has ended: a hub that is restarted is back sooner."""
 ENDED: Final = frozenset({"finished", "failed"})
@@ -29,56 +29,56 @@ ENDED: Final = frozenset({"finished", "failed"})
 def tail(args: argparse.Namespace) -> int:
     """Follow a live run until it ends or for --seconds; print an ended one whole.
 
-    Exit code 0; 1 when the run ended as failed or its hub went away without a last word.
+    Exit code 0; 1 when the run ended as failed or its hub went away without reporting an end.
     """
-    with reached(args) as run:
+    with open_target(args) as run:
         if run.live():
             return _follow(run, args.seconds)
         if run.directory is None:
-            raise Failure(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
-        return _whole(run.directory)
+            raise CommandError(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
+        return _print_journal(run.directory)
 
 
-def _whole(run: RunDir) -> int:
+def _print_journal(run: RunDir) -> int:
     lines, status = Lines(), ""
-    for stamped in on_disk.frames(run):
-        status = show(lines, stamped) or status
-    # A trainer that only emits metrics never says how it ended.
+    for stamped in on_disk.read_frames(run):
+        status = print_frame(lines, stamped) or status
+    # A trainer that only emits metrics never reports how it ended.
     return OK if status in ("finished", "") else FAILED
 
 
-def _follow(run: Place, seconds: float | None) -> int:
-    with connected(run, "viewer") as client:
+def _follow(run: Target, seconds: float | None) -> int:
+    with connect_client(run, "viewer") as client:
         snapshot = client.snapshot()
         synthetic = run.connection().synthetic
-        before = recent(client, snapshot.head, lambda found: sum(map(_is_step, found)) >= HISTORY)
+        before = recent_frames(client, snapshot.head, lambda found: sum(map(_is_step, found)) >= HISTORY)
     since = _nth_last_step(before) or snapshot.head + 1
     lines = Lines(synthetic=synthetic)
-    for stamped, frame in decoded(list(snapshot.states)):
-        texts = list(lines.of(stamped, frame))
-        # What the engines are doing is known now, and no news when they say it again.
+    for stamped, frame in decode_frames(list(snapshot.states)):
+        texts = list(lines.format(stamped, frame))
+        # The engines' states are recorded in `lines` now, so that a repetition is not printed as a change.
         if isinstance(frame, RunState):
             print(*texts, sep="\n", flush=True)
     try:
         feed = Feed(run.connection(), run.credentials("viewer"), since=since, refresh=run.connection)
     except ClientError as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     try:
-        return _print(run, feed, lines, None if seconds is None else time.monotonic() + seconds)
+        return _print_feed(run, feed, lines, None if seconds is None else time.monotonic() + seconds)
     finally:
         feed.close()
 
 
-def _print(run: Place, feed: Feed, lines: Lines, until: float | None) -> int:
+def _print_feed(run: Target, feed: Feed, lines: Lines, until: float | None) -> int:
     status, gone_at, word = "", None, ""
     while until is None or time.monotonic() < until:
         feed.wait(0.2)
         for stamped in feed.drain():
-            status = show(lines, stamped) or status
+            status = print_frame(lines, stamped) or status
         if status in ENDED:
             return OK if status == "finished" else FAILED
-        word = _say_trouble(run, feed.status, word)
-        # A hub that has just spoken is alive; asking one that is far away costs a round trip.
+        word = _print_hub_state(run, feed.status, word)
+        # A hub that has just sent a frame is alive; pinging a remote one would cost a round trip.
         if not feed.status.stale or run.live():
             gone_at = None
             continue
@@ -87,29 +87,29 @@ def _print(run: Place, feed: Feed, lines: Lines, until: float | None) -> int:
             if not status:
                 return OK
             logs = f"; see {run.directory.logs}" if run.directory is not None else ""
-            raise Failure(f"run {run.id} has ended without a last word: its hub is gone{logs}")
+            raise CommandError(f"run {run.id} has ended without reporting an end: its hub is gone{logs}")
     return OK
 
 
-def _say_trouble(run: Place, status: FeedStatus, before: str) -> str:
-    """Print the word of what is wrong with the way to the run when it changes; return it."""
+def _print_hub_state(run: Target, status: FeedStatus, before: str) -> str:
+    """Print the banner of the connection to the run when its word changes; return the word."""
     link = Link(True, status.age, status.behind, status.error, status.degraded, run.note())
     found = banner(None, link, [], None)
     word = found.word if found is not None else ""
     if word != before:
-        text = f"!! {found.word}: {found.text}" if found is not None else "   hub: heard again, nothing was missed"
+        text = f"!! {found.word}: {found.text}" if found is not None else "   hub: connected again, no frame was missed"
         print(f"{clock(time.time())} {sanitize(text)}", flush=True)
     return word
 
 
-def show(lines: Lines, stamped: Stamped) -> str:
+def print_frame(lines: Lines, stamped: Stamped) -> str:
     """Print the lines of one frame; return the run's status if the frame is one, else ""."""
     try:
         frame = stamped.frame()
     except FrameError:
-        # Written by a newer producer; the frames that are known still tell the story.
+        # A kind of a newer producer; the other frames are printed all the same.
         return ""
-    for text in lines.of(stamped, frame):
+    for text in lines.format(stamped, frame):
         print(text, flush=True)
     return frame.status if isinstance(frame, RunState) else ""
 

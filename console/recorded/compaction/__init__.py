@@ -1,1 +1,1 @@
-"""Closed journal segments as Parquet tables, and their frames again."""
+"""Compaction: closed journal segments as Parquet tables, and the frames read back from them."""

@@ -1,11 +1,11 @@
 """Closed segments of a journal as Parquet: a sixth of the bytes or less, read by column, each page with a checksum.
 
 `RUN/parquet/<table>/<segment>.parquet`, one file a table and segment, and `RUN/parquet/<segment>.json` once all of them
-are complete, forced to the disk and read back: before that note nothing may be deleted (`[hub] keep_*`). Together the
+are complete, forced to the disk and read back: without that note nothing may be deleted (`[hub] keep_*`). Together the
 tables have every frame of the segment: `reports` (a row for each frame of numbers, see
 `console.recorded.compaction.wide`), `metrics` (a row for each number of those whose names are too many), `events`,
-`spans`, `fixes` (a row for each engine's report), `tokens` (a row for each token) and `rest`, whatever else there is,
-as it is in the journal.
+`spans`, `fixes` (a row for each engine's report), `tokens` (a row for each token) and `rest`, all other frames
+as they are in the journal.
 
 All tables have `seq`, the hub's `hub_time` and the `producer`; times are Unix seconds as in the frames.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LOOK_SECONDS: Final = 5.0
-"""How often the background process looks for another closed segment."""
+"""Seconds between two searches of the background process for another closed segment."""
 
 
 class CompactError(RuntimeError):
@@ -45,7 +45,7 @@ class CompactError(RuntimeError):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """What was made of one segment: rows and SHA-256 by table, bytes before and after, damage that was left out."""
+    """Record of one compacted segment: rows and SHA-256 by table, bytes before and after, damaged bytes left out."""
 
     segment: int
     first: int
@@ -59,13 +59,13 @@ class Note(msgspec.Struct, frozen=True):
 
 def closed(run: RunDir) -> list[Path]:
     """Segments that no hub writes to any more, oldest first."""
-    live = run.live()  # before looking: a hub that starts now begins a segment of its own
+    live = run.live()  # checked first: a hub that starts now begins a segment of its own
     paths = segments(run.journal)
     return paths[:-1] if live else paths
 
 
 def compact(run: RunDir) -> Iterator[Note]:
-    """Write the tables of every closed segment that has none yet. Raises CompactError; what is complete stays."""
+    """Write the tables of every closed segment that has none yet. Raises CompactError; complete segments stay."""
     for path in closed(run):
         if not run.compacted(int(path.stem)).exists():
             yield _segment(run, path)
@@ -83,9 +83,9 @@ def check(run: RunDir) -> list[str]:
         for table, rows in note.rows.items():
             path = _file(run, table, note.segment)
             try:
-                # The whole file first: checksums of pages leave out what lies between them, and the footer.
+                # The whole file first: checksums of pages do not cover the bytes between them, and the footer.
                 if _sha256(path) != note.sha256[table]:
-                    raise CompactError(f"{path}: is not the file that was written")
+                    raise CompactError(f"{path}: checksum mismatch: the file has changed since it was written")
                 _read_back(path, rows)
             except (CompactError, OSError) as error:
                 wrong.append(str(error))
@@ -149,7 +149,7 @@ class _Writer:
 
         self._file = open(self._temporary, "xb")
         os.fchmod(self._file.fileno(), 0o600)
-        # Numbers of reports hardly ever come twice: a dictionary of them would be made in vain.
+        # Numbers of reports hardly ever repeat: a dictionary of them would not save anything.
         coded = [name for name in self._schema.names if not name.startswith(wide.VALUE)]
         self._parquet = pq.ParquetWriter(
             self._file, self._schema, compression="zstd", write_page_checksum=True, version="2.6", use_dictionary=coded
@@ -185,7 +185,7 @@ def _read_back(path: Path, rows: int) -> None:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             found = sum(batch.num_rows for batch in file.iter_batches())
-    except (OSError, pa.ArrowException, ValueError) as error:  # ValueError: names that are no UTF-8
+    except (OSError, pa.ArrowException, ValueError) as error:  # ValueError: names that are not UTF-8
         raise CompactError(f"{path}: cannot be read: {error}") from error
     if found != rows:
         raise CompactError(f"{path}: has {found} rows, {rows} were written")

@@ -1,9 +1,8 @@
-"""Frames out of the columns that compaction made of them (`console.recorded.compaction.encode`), byte for byte as they
+"""Decodes frames from the columns of the compacted tables (`console.recorded.compaction.encode`), byte for byte as they
 were sent. Pure.
 
-A frame goes to a table only if it comes back from it as it was: `console.recorded.compaction.encode` asks `faithful`
-first, and keeps the others as they are. So a replay of a run whose journal was deleted shows what the journal would
-have shown.
+A frame goes to a table only if it can be decoded from there byte for byte: `console.recorded.compaction.encode` calls
+`faithful` first, and keeps the other frames encoded. So a replay without the journal equals one with it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from driftline.frames import EngineFix, Event, FixState, Frame, FrameError, Metr
 Row = Mapping[str, Any]
 
 _NOT_JSON: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-"""What numbers are called for which JSON has no word (`console.formatting.to_json`)."""
+"""Strings for the numbers that JSON does not have (`console.formatting.to_json`)."""
 _SPAN: Final = tuple(field.name for field in msgspec.structs.fields(Span))
 
 
@@ -74,7 +73,7 @@ def tokens(columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]]) -> Tokens:
         return np.asarray(columns[name], kind).tobytes()
 
     def each(name: str) -> tuple[Any, ...]:
-        # Told of the first so many sequences.
+        # Given for the first sequences only.
         column = columns[name]
         return tuple(value for at in first.tolist() if (value := column[at]) is not None)
 
@@ -88,9 +87,9 @@ def tokens(columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]]) -> Tokens:
 
 
 def faithful(stamped: Stamped, frame: Frame, data: str = "") -> bool:
-    """Whether a frame comes back from the columns byte for byte; `data` is an event's, as its column holds it.
+    """Whether a frame can be decoded from the columns byte for byte; `data` is an event's, as in its column.
 
-    Not so: text that had to be made safe, what another version's encoder wrote, maps in an order that rows lose.
+    Not faithful: text that was sanitised, encodings of another version, maps in an order that rows lose.
     """
     match frame:
         case Metrics():
@@ -112,10 +111,10 @@ def faithful(stamped: Stamped, frame: Frame, data: str = "") -> bool:
 
 
 def _regular(frame: Tokens) -> bool:
-    """Sequences counted from 0, each with a token, and nothing told of sequences that have none."""
+    """True if sequences count from 0, each has a token, and no field is given for a sequence without one."""
     found = np.unique(ints(frame.seq))
     count = len(found)
     if not count or int(found[0]) != 0 or int(found[-1]) != count - 1:
         return False
-    told = max(len(frame.engines), len(frame.prompts), len(frame.rewards))
-    return told <= count and len(frame.pieces) in (0, frame.n)
+    longest = max(len(frame.engines), len(frame.prompts), len(frame.rewards))
+    return longest <= count and len(frame.pieces) in (0, frame.n)

@@ -1,8 +1,8 @@
 """Frames as columns of flat tables, in batches of bounded size. Pure; what writes them is `compact.py`.
 
 Every frame goes to exactly one table, if it comes back from there byte for byte (`console.recorded.compaction.decode`);
-those that have none of their own, that do not fit, or that a newer version wrote and this one does not know, go to
-`rest` with the body as it was journaled.
+frames without a table of their own, frames that do not fit, and those of a newer version that this one does not know
+go to `rest` with the body as it was journaled.
 """
 
 from __future__ import annotations
@@ -84,25 +84,25 @@ def batches(stream: Iterable[Stamped]) -> Iterator[Batch]:
                 yield _joined(tokens)
                 tokens = []
             continue
-        if _counts(frame) and reports.take(*place, frame):
+        if _has_numbers(frame) and reports.add(*place, frame):
             continue
         table, rows = _rows(stamped, frame)
         if not all(map(_fits, rows)):
             table, rows = _rows(stamped, None)
         open_rows[table] += [place + row for row in rows]
         if len(open_rows[table]) >= BATCH_ROWS:
-            yield _turned(table, open_rows[table])
+            yield _transposed(table, open_rows[table])
             open_rows[table] = []
     if tokens:
         yield _joined(tokens)
     for table, rows in open_rows.items():
         if rows:
-            yield _turned(table, rows)
+            yield _transposed(table, rows)
     for part in reports.parts():
         yield Batch(wide.TABLE, part.columns, part.missing)
 
 
-def _counts(frame: Frame | None) -> TypeGuard[Metrics]:
+def _has_numbers(frame: Frame | None) -> TypeGuard[Metrics]:
     """Whether it is a frame with numbers in it, of a step that a column can hold."""
     return isinstance(frame, Metrics) and bool(frame.values) and _fits((frame.step, frame.version))
 
@@ -128,11 +128,11 @@ def _rows(stamped: Stamped, frame: Frame | None) -> tuple[str, list[tuple[Any, .
 
 
 def _fits(row: Iterable[Any]) -> bool:
-    """False for integers that a 64-bit column cannot hold, which no honest producer sends."""
+    """False for integers that a 64-bit column cannot hold, which no well-behaved producer sends."""
     return all(-(2**63) <= item < 2**63 for item in row if type(item) is int)
 
 
-def _turned(table: str, rows: list[tuple[Any, ...]]) -> Batch:
+def _transposed(table: str, rows: list[tuple[Any, ...]]) -> Batch:
     return Batch(table, dict(zip(COLUMNS[table], map(list, zip(*rows, strict=True)), strict=True)))
 
 
@@ -147,14 +147,14 @@ def _tokens(place: tuple[Any, ...], frame: Tokens) -> dict[str, Any]:
         "token_version": ints(frame.token_version),
         "rollout": floats(frame.rollout),
         "trainer": floats(frame.trainer),
-        "engine": _of(frame.engines, sequence),
-        "prompt": _of(frame.prompts, sequence),
-        "reward": _of(frame.rewards, sequence),
+        "engine": _per_token(frame.engines, sequence),
+        "prompt": _per_token(frame.prompts, sequence),
+        "reward": _per_token(frame.rewards, sequence),
         "piece": list(frame.pieces) if len(frame.pieces) == frame.n else [None] * frame.n,
     }
 
 
-def _of(values: tuple[Any, ...], sequence: np.ndarray[Any, Any]) -> list[Any]:
+def _per_token(values: tuple[Any, ...], sequence: np.ndarray[Any, Any]) -> list[Any]:
     """The value of each token's sequence; None where the producer gave none."""
     count = len(values)
     return [values[at] if 0 <= at < count else None for at in sequence.tolist()]

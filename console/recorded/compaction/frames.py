@@ -1,7 +1,7 @@
-"""The frames of a compacted segment again (`console.recorded.compaction.encode`): numbers as columns, all others as
-they were sent.
+"""The frames of a compacted segment (`console.recorded.compaction.encode`): numbers as columns, all others as they were
+sent.
 
-A frame that its columns could not give back as it was is kept whole by compaction, and comes from there.
+Frames that could not be restored from columns byte for byte are kept encoded by compaction, and read from there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from console.recorded.compaction import decode, read_long, read_wide
-from console.recorded.metric_columns import Portion, Stretch, of_frames
+from console.recorded.metric_columns import Portion, Stretch, stretches_of_frames
 from driftline.frames import Frame, FrameError, Metrics, Stamped, encode
 from driftline.rundir import RunDir
 
@@ -37,13 +37,13 @@ def portion(run: RunDir, segment: int, until: int) -> Portion | None:
             others.append(stamped)
         else:
             empty.append((stamped.seq, frame))
-    stretches += of_frames(empty)
+    stretches += stretches_of_frames(empty)
     ends = _ends(run, segment, until)
     return Portion(stretches, sorted(others, key=lambda one: one.seq), *ends) if ends is not None else None
 
 
 def _metrics(stamped: Stamped) -> Metrics | None:
-    """The frame if it is of Metrics: those without a number are not among the numbers."""
+    """The frame if it is a Metrics frame: those without a number are in the table `rest`."""
     try:
         frame = stamped.frame()
     except FrameError:

@@ -1,7 +1,7 @@
-"""The compacted table `metrics`, a row for each number of a frame, as columns by name again.
+"""The compacted table `metrics`, a row for each number of a frame, as columns by name.
 
-The rows of a frame stand together, one for each name that it has. So frames of the same names are as many rows each,
-and the numbers of such frames, side by side, are their columns: nothing has to be grouped or looked up.
+The rows of a frame stand together, one for each name that it has. So frames of the same names have the same number of
+rows, and reshaping their numbers gives the columns: no grouping or look-up is needed.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def groups(rows: pa.Table) -> Iterator[Group]:
     seq, value = array(rows, "seq"), array(rows, "value")
     names, name = _codes(rows, "name")
     labels, label = _codes(rows, "label")
-    told = np.asarray(rows.column("value").is_valid().to_numpy())
+    has_value = np.asarray(rows.column("value").is_valid().to_numpy())
     # A name without a number has a label alone.
-    sign = 2 * (name.astype(np.int64) * (len(labels) + 1) + label + 1) + told
+    sign = 2 * (name.astype(np.int64) * (len(labels) + 1) + label + 1) + has_value
     starts = np.flatnonzero(np.concatenate(([True], seq[1:] != seq[:-1]))[: len(seq)])
     sizes = np.diff(np.concatenate((starts, [len(seq)])))
     for size in np.unique(sizes).tolist():
@@ -49,14 +49,14 @@ def groups(rows: pa.Table) -> Iterator[Group]:
             mine = cells[which == turn] if len(kinds) > 1 else cells
             numbers = value[mine].T.copy()  # a row of memory for each name
             values: dict[str, npt.NDArray[np.float64]] = {}
-            worn: dict[str, str] = {}
+            label_of: dict[str, str] = {}
             for at, one in enumerate(kind):
                 known, code = divmod(one // 2, len(labels) + 1)
                 if one % 2:
                     values[resolve(names[known])] = numbers[at]
                 if code:
-                    worn[resolve(names[known])] = labels[code - 1]
-            yield Group(mine[:, 0], values, worn)
+                    label_of[resolve(names[known])] = labels[code - 1]
+            yield Group(mine[:, 0], values, label_of)
 
 
 def array(rows: pa.Table, name: str) -> np.ndarray[Any, Any]:

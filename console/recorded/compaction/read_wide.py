@@ -1,4 +1,4 @@
-"""The compacted table `reports` (`console.recorded.compaction.wide`) as frames and as columns by name again."""
+"""The compacted table `reports` (`console.recorded.compaction.wide`) as frames and as columns by name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sheets(
 ) -> Iterator[Sheet]:
     """The frames of a segment, up to number `until`, by their shape; of `rows` only the first one and so many.
 
-    Of `columns`, canonical names, the values alone are read where they are told; the others are there without values.
+    With `columns`, canonical names, only their values are read; the other names are present with nulls.
     """
     have = list(pl.scan_parquet(path, glob=False).collect_schema())
     wanted = [
@@ -54,8 +54,8 @@ def sheets(
         values = {}
         for name in layout.names:
             column, known = VALUE + name, resolve(name)
-            told = column in mine.columns
-            values[known] = mine[column].alias(known) if told else nulls(known, pl.Null(), mine.height)
+            loaded = column in mine.columns
+            values[known] = mine[column].alias(known) if loaded else nulls(known, pl.Null(), mine.height)
         if mine.height:
             yield Sheet(layout, mine.select(_KEYS), values)
 
@@ -66,20 +66,20 @@ def stamped(path: Path, start: int) -> Iterator[Stamped]:
     layouts = _layouts(rows)
     rows = rows.filter(pl.col("seq") >= start)
     places = {name: at for at, name in enumerate(rows.columns)}
-    told = {
+    columns_of = {
         number: ([(name, places[VALUE + name]) for name in layout.names], layout.labels)
         for number, layout in layouts.items()
     }
     seq, hub_time, producer, step, version, time, shape = (places[name] for name in (*_KEYS, "shape"))
     for row in rows.iter_rows():
-        names, labels = told[row[shape]]
+        names, labels = columns_of[row[shape]]
         frame = Metrics(row[step], row[version], row[time], {name: row[at] for name, at in names}, labels)
         yield Stamped(row[seq], row[hub_time], row[producer], msgspec.Raw(encode(frame)))
 
 
 def _layouts(rows: pl.DataFrame) -> dict[int, Layout]:
-    told = rows.select("shape", "layout").filter(pl.col("layout").is_not_null())
-    return {shape: msgspec.json.decode(text, type=Layout) for shape, text in told.iter_rows()}
+    given = rows.select("shape", "layout").filter(pl.col("layout").is_not_null())
+    return {shape: msgspec.json.decode(text, type=Layout) for shape, text in given.iter_rows()}
 
 
 def nulls(name: str, dtype: pl.DataType, count: int) -> pl.Series:

@@ -1,9 +1,9 @@
 """Metrics frames of the same names side by side: a row for each frame, a column for each name. Pure.
 
 A trainer reports the same names step after step. A row for each number (the table `metrics`) then says each name a
-million times, and has to be turned before anything can be done with it; so frames of the shapes that a segment has
-most of are kept here, and `metrics` has what is left. A frame's shape, the order of its names and its labels, is told
-with the first frame that has it (`layout`), so that it lies in a page with a checksum as all else does.
+million times, and has to be transposed before any use; so the first shapes of frames in a segment are
+kept here, and `metrics` has the other frames. A frame's shape, the order of its names and its labels, is stored with
+the first frame that has it (`layout`), so that it lies in a page with a checksum like everything else.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ COLUMNS: Final = {
 }  # fmt: skip
 """Columns that every file has, by the names of pyarrow's types; behind them one float64 column for each name."""
 VALUE: Final = "value/"
-"""What stands before a name in its column's, lest a trainer's own `time` be taken for the frame's."""
+"""Prefix of a metric's column, so that a trainer's own `time` cannot be taken for the frame's."""
 
 MAX_SHAPES: Final = 16
 MAX_COLUMNS: Final = 512
-"""What a producer of ever new names can make of a segment's file; its other frames go to `metrics`."""
+"""Bound of a segment's columns for a producer of ever new names; its other frames go to `metrics`."""
 _ROWS: Final = 32_768
 """Rows of a row group: an export reads one while it writes the one before."""
 
@@ -42,7 +42,7 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Tells shapes apart: dicts that differ in order alone are equal."""
+        """Key of the shape, with the order of the labels: dicts that differ only in order would be equal."""
         return self.names, tuple(self.labels.items())
 
 
@@ -54,7 +54,7 @@ class Part(NamedTuple):
 
 
 class Wide:
-    """Collects the Metrics frames of a segment: 8 bytes for each number until they are given out."""
+    """Collects the Metrics frames of a segment: 8 bytes for each number until they are written."""
 
     def __init__(self) -> None:
         self._shapes: dict[tuple[object, ...], int] = {}
@@ -65,18 +65,18 @@ class Wide:
         self._hub_time, self._time = array("d"), array("d")
         self._shape = array("i")
         self._producers: list[str] = []
-        self._told: list[str | None] = []
+        self._layout_texts: list[str | None] = []
 
     def __len__(self) -> int:
         return len(self._seq)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name of the frames that were taken, in the order in which they first came."""
+        """Every name of the added frames, in the order in which they first came."""
         return tuple(self._names)
 
-    def take(self, seq: int, hub_time: float, producer: str, frame: Metrics) -> bool:
-        """Take over a frame whose integers fit 64 bits, the next in order; False, and nothing, for a shape too many."""
+    def add(self, seq: int, hub_time: float, producer: str, frame: Metrics) -> bool:
+        """Add the next frame in order, whose integers fit 64 bits; False, and nothing added, for one shape too many."""
         layout = Layout(tuple(frame.values), frame.labels)
         shape = self._shapes.get(layout.key)
         if shape is None:
@@ -87,9 +87,9 @@ class Wide:
             shape = self._shapes[layout.key] = len(self._layouts)
             self._layouts.append(layout)
             self._values.append(array("d"))
-            self._told.append(msgspec.json.encode(layout).decode())
+            self._layout_texts.append(msgspec.json.encode(layout).decode())
         else:
-            self._told.append(None)
+            self._layout_texts.append(None)
         self._values[shape].extend(frame.values.values())
         for column, item in ((self._seq, seq), (self._step, frame.step), (self._version, frame.version)):
             column.append(item)
@@ -114,7 +114,7 @@ class Wide:
                 "seq": np.array(self._seq[part]), "hub_time": np.array(self._hub_time[part]),
                 "producer": self._producers[part], "step": np.array(self._step[part]),
                 "version": np.array(self._version[part]), "time": np.array(self._time[part]),
-                "shape": mine, "layout": self._told[part],
+                "shape": mine, "layout": self._layout_texts[part],
             }  # fmt: skip
             missing: dict[str, npt.NDArray[np.bool_]] = {}
             for name in self._names:

@@ -1,11 +1,11 @@
-"""When each step was: in seconds since the first, and in tokens sampled until then.
+"""The time of each step: in seconds since the first, and in tokens sampled until then.
 
-Both never fall with the step, so that either can be the x axis of a chart; a producer's clock that was set back stands
-still until it has caught up. Tokens are those of the engines: `engine/tokens_per_s` counts the tokens since the last
-step by the seconds since then, so its product with those seconds is their number. The first step that is known has
-no step before it and counts none; a step without a rate adds none.
+Both never fall with the step, so that either can be the x axis of a chart; while a producer's clock that was
+set back catches up, the time stays the same. Tokens are those of the engines: `engine/tokens_per_s` counts the tokens
+since the last step by the seconds since then, so its product with those seconds is their number. The first step that is
+known has no step before it and counts none; a step without a rate adds none.
 
-A run that goes back to a checkpoint tells its steps again: what was known of them and of all later ones is dropped.
+A run that goes back to a checkpoint reports its steps again: their values and all later ones are dropped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FIRST: Final = 256
 
 @dataclass(frozen=True)
 class Ruler:
-    """Where steps lie on an x axis of one unit. Equal rulers place every step alike.
+    """Positions of steps on an x axis of one unit. Equal rulers give every step the same position.
 
     `steps` ascend strictly, `places` (float64, seconds or tokens) do not fall; both are empty for the unit "step",
     where a step lies at its own number.
@@ -39,10 +39,10 @@ class Ruler:
     places: Floats = field(default_factory=lambda: np.empty(0), compare=False, repr=False)
 
     def place(self, step: float) -> float:
-        """Where a step lies; between two known steps on the line through them, beyond the known at their end."""
+        """The place of a step: interpolated between two known steps, clipped beyond them."""
         if len(self.steps) == 0:
             return float(step)
-        # Only two neighbours are looked at: np.interp would copy the steps as floats.
+        # Only two neighbours are needed: np.interp would copy the steps as floats.
         right = int(np.searchsorted(self.steps, math.ceil(step)))
         if right == len(self.steps):
             return float(self.places[-1])
@@ -68,7 +68,7 @@ class Ruler:
 
 
 class Clock:
-    """Seconds and tokens by step, as the steps are told."""
+    """Seconds and tokens by step, in the order of the reports."""
 
     def __init__(self) -> None:
         self._n = 0
@@ -93,7 +93,7 @@ class Clock:
         n = self._n
         if n and step <= self._steps[n - 1]:
             if step == self._steps[n - 1]:
-                return  # a second frame of the same step: the first said when it was
+                return  # a second frame of the same step: the first one gave its time
             n = int(np.searchsorted(self._steps[:n], step))
         if n == 0:
             self._start = time
@@ -112,9 +112,9 @@ class Clock:
         steps, times, rates = steps[known], times[known], rates[known]
         if not len(steps):
             return
-        self.put(int(steps[0]), float(times[0]), float(rates[0]))  # may be one that the run goes back to
+        self.put(int(steps[0]), float(times[0]), float(rates[0]))  # the run may go back to this step
         n = self._n
-        # The first frame of each step says when it was.
+        # The first frame of each step gives its time.
         new = np.concatenate(([False], steps[1:] > steps[:-1])) & (steps > self._steps[n - 1])
         steps, times, rates = steps[new], times[new], rates[new]
         if not len(steps):
@@ -131,7 +131,7 @@ class Clock:
         self.revision += len(steps)
 
     def ruler(self, unit: Unit) -> Ruler | None:
-        """The x axis of a unit; None where nothing is known to place a step by."""
+        """The x axis of a unit; None while no step has a place on it."""
         if unit == "step":
             return Ruler()
         places = (self._time if unit == "time" else self._tokens)[: self._n]

@@ -1,10 +1,10 @@
-"""Lowest and highest value of any stretch of a long series, without reading the stretch.
+"""Lowest and highest value in any range of a long series, without reading the whole range.
 
-Level 1 holds the bounds of every complete block of 16 values, level 2 those of every 16 blocks, and so on. A stretch is
+Level 1 holds the bounds of every complete block of 16 values, level 2 those of every 16 blocks, and so on. A range is
 put together from at most 32 entries of each level, so that W columns cost O(W log n) whatever they span; a new
 value costs an amortised 1/15 of an entry, and 16 values one entry of each array (both arrays and the flags: 17 bytes).
 
-Built lazily by the reader, in vectorised runs: whoever appends pays nothing.
+Built lazily by the reader, vectorised: appending costs nothing.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Pyramid:
         return finite & (values > 0) if self.positive else finite
 
     def sync(self, values: Values, changed: tuple[int, int] | None = None) -> None:
-        """Take in what is new at the end of `values`, and what was rewritten in [changed[0], changed[1]).
+        """Update from the new values at the end of `values`, and those rewritten in [changed[0], changed[1]).
 
         `values` never get shorter from call to call.
         """
@@ -114,20 +114,20 @@ class Pyramid:
             return np.array([one[0]]), np.array([one[1]]), np.array([one[2]])
         low, high = np.full(len(left), np.inf), np.full(len(left), -np.inf)
         bad = np.zeros(len(left), np.bool_)
-        who = np.flatnonzero(left < right)
-        begin, stop = left[who], right[who]
+        targets = np.flatnonzero(left < right)
+        begin, stop = left[targets], right[targets]
         for at in range(len(self._levels) + 1):
-            if len(who) == 0:
+            if len(targets) == 0:
                 break
-            # What lies in complete blocks of the next level is left to it; at most 31 entries are not.
+            # Complete blocks of the next level are left to it; at most 31 entries are not in one.
             inner, outer = -(-begin // FANOUT), stop // FANOUT
-            climbs = inner < outer if at < len(self._levels) else np.zeros(len(who), np.bool_)
+            climbs = inner < outer if at < len(self._levels) else np.zeros(len(targets), np.bool_)
             head = np.where(climbs, inner * FANOUT, np.minimum(begin + FANOUT, stop))
             tail = np.where(climbs, outer * FANOUT, head)
             index = np.concatenate([begin, tail])[:, None] + _WITHIN
             inside = index < np.concatenate([head, stop])[:, None]
-            self._gather(at, values, index, inside, np.concatenate([who, who]), low, high, bad)
-            who, begin, stop = who[climbs], inner[climbs], outer[climbs]
+            self._gather(at, values, index, inside, np.concatenate([targets, targets]), low, high, bad)
+            targets, begin, stop = targets[climbs], inner[climbs], outer[climbs]
         return low, high, bad
 
     def _stretch(self, values: Values, left: int, right: int) -> tuple[float, float, bool]:
@@ -158,9 +158,9 @@ class Pyramid:
         return low, high, bad
 
     def _gather(
-        self, at: int, values: Values, index: Ints, inside: Bools, who: Ints, low: Floats, high: Floats, bad: Bools
+        self, at: int, values: Values, index: Ints, inside: Bools, targets: Ints, low: Floats, high: Floats, bad: Bools
     ) -> None:
-        """Fold the entries of one level into the bounds: rows of `index`, as far as `inside`, belong to `who`."""
+        """Fold entries of one level into the bounds: rows of `index`, if `inside`, belong to columns `targets`."""
         if at == 0:
             entries = values[np.minimum(index, len(values) - 1)]
             good = self.counts(entries)
@@ -172,12 +172,12 @@ class Pyramid:
             index = np.minimum(index, level.n - 1)
             lows, highs = level.low[index], level.high[index]
             flags = inside & level.bad[index]
-        half = len(who) // 2
+        half = len(targets) // 2
         lows = np.where(inside, lows, np.inf).min(axis=1)
         highs = np.where(inside, highs, -np.inf).max(axis=1)
-        # The two halves of `who` are the same columns: folded one after the other, each with distinct indices.
+        # The two halves of `targets` are the same columns: folded one after the other, each with distinct indices.
         for part in (slice(None, half), slice(half, None)):
-            columns = who[part]
+            columns = targets[part]
             low[columns] = np.minimum(low[columns], lows[part])
             high[columns] = np.maximum(high[columns], highs[part])
             bad[columns] |= flags[part].any(axis=1)

@@ -13,11 +13,11 @@ from typing import Final
 ERROR: Final = 0.005
 _GROWTH: Final = math.log((1 + ERROR) / (1 - ERROR))
 _SMALLEST: Final = 1e-9
-"""What is smaller counts as zero: a nanosecond."""
+"""Smaller values count as zero: a nanosecond."""
 
 
 class Quantiles:
-    """Numbers from 0 up; a negative or NaN is not taken."""
+    """Quantiles of numbers from 0 up; a negative value or NaN is ignored."""
 
     __slots__ = ("_bins", "_zeros", "count", "largest")
 
@@ -28,7 +28,7 @@ class Quantiles:
         self.largest = 0.0
 
     def add(self, value: float) -> None:
-        """Take one number."""
+        """Add one number."""
         if not 0 <= value < math.inf:
             return
         self.count += 1

@@ -1,11 +1,11 @@
 """Growable time series, one for each canonical metric name.
 
 A series is two parallel numpy arrays, `steps` (int64, strictly ascending) and `values` (float64, NaN and Inf
-kept as they came: divergence is what people look for). The newest writer of a step wins, which is also what
+kept as they came, because they show divergence). The newest writer of a step wins, which is also what
 makes a run that was resumed from a checkpoint overwrite the steps it repeats.
 
-One thread writes, another reads: an append never touches what was read before. Only a value that is rewritten is told
-to the reader, under a lock, so that what it derived from it can be made anew.
+One thread writes, another reads: an append never touches what was read before. Only rewritten values are
+reported to the reader, under a lock, so that it can derive its results from them anew.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Series:
     __slots__ = ("_buffer", "_changed", "_derived", "_lock", "_n", "_pool", "_values", "revision")
 
     def __init__(self, pool: StepPool | None = None) -> None:
-        """`pool` keeps the steps of all series that may have the same ones."""
+        """`pool` has the steps of all series that may share them."""
         self._pool = StepPool() if pool is None else pool
         self._buffer: StepBuffer | None = None
         self._n = 0
@@ -48,11 +48,11 @@ class Series:
         self._changed: tuple[int, int] | None = None
         self._derived: _Derived | None = None
         self.revision = 0
-        """Counts the writes, so that a reader can tell cheaply that nothing changed."""
+        """Counts the writes, so that a reader can check cheaply for changes."""
 
     @classmethod
-    def of(cls, steps: Steps, values: Values) -> Series:
-        """A series of what is there already, as a reference is. The arrays are kept, not copied.
+    def from_arrays(cls, steps: Steps, values: Values) -> Series:
+        """A series of existing arrays, for example of a reference run. The arrays are kept, not copied.
 
         Raises ValueError unless the steps ascend strictly and there is a value for each.
         """
@@ -76,7 +76,7 @@ class Series:
         return self._values[: self._n]
 
     def points(self) -> Points:
-        """What is there now; what is appended later does not show in it."""
+        """The points as of now; later ones do not appear in it."""
         # The length first: the arrays only ever grow behind it.
         n, revision = self._n, self.revision
         steps = np.empty(0, np.int64) if self._buffer is None else self._buffer.data[:n]
@@ -132,7 +132,7 @@ class Series:
                 self._values, self._buffer = values, self._pool.insert(buffer, n, at, step)
                 self._n = stop = n + 1
             before = self._changed
-            # All that was derived while this went on is covered as well, because it is told at the end.
+            # Set at the end, so that values derived during the rewrite are made anew as well.
             self._changed = (at, stop) if before is None else (min(at, before[0]), max(stop, before[1]))
             self.revision += 1
 
@@ -186,10 +186,10 @@ class _Derived:
         """Columns as they were asked for last: their edges, and of how many points they are."""
 
     def rewritten(self, changed: tuple[int, int]) -> None:
-        """Remember for each derived thing what it has to make anew."""
+        """Remember for each derived result which part has to be made anew."""
         self._drawn.clear()
         for (weight, _), (_, waiting) in self._pyramids.items():
-            # An average carries what was rewritten on to its end.
+            # A rewritten value changes the average up to its end.
             waiting.append(changed if weight == 0 else (changed[0], _END))
         if self._average is not None:
             self._average[1].append(changed[0])
@@ -218,7 +218,7 @@ class _Derived:
         before = self._drawn.get(key)
         at = 0
         if before is not None and 0 < before[1] <= len(points) and np.array_equal(before[0], edges):
-            # What has come since is behind the newest point of then: in its column, or after it.
+            # New points are behind the newest point of that time: in its column, or after it.
             at = int(np.searchsorted(edges, points.steps[before[1] - 1], side="right")) - 1
             at = min(max(at, 0), len(edges) - 2)
         made = envelope(points.steps, points.values, edges[at:], pyramid)
@@ -273,7 +273,7 @@ class SeriesStore:
         self._series: dict[str, Series] = {}
         self._pool = StepPool()
         self.clock = Clock()
-        """When each step was, in seconds and in tokens."""
+        """The time of each step, in seconds and in tokens."""
 
     def put(self, name: str, step: int, value: float) -> None:
         """Record one value."""
@@ -347,7 +347,7 @@ class SeriesStore:
 def _newest_rates(
     steps: Steps, rates: Floats, rated: npt.NDArray[np.bool_], before: tuple[int, float] | None
 ) -> Floats:
-    """What `record` would give the clock with each frame: the newest rate where it is one of the frame's own step.
+    """The rate that `record` would give the clock with each frame: the newest one if it is of the frame's own step.
 
     `before` is step and value of the newest rate until then. In a run that went back it lies ahead of the steps.
     """

@@ -1,4 +1,4 @@
-"""Exponential moving average, debiased, as people know it from the training dashboards.
+"""Exponential moving average, debiased, as in the common training dashboards.
 
     num_i = w num_{i-1} + (1 - w) x_i      den_i = w den_{i-1} + (1 - w)      y_i = num_i / den_i
 
@@ -23,12 +23,12 @@ Singles = npt.NDArray[np.float32]
 
 _BLOCK: Final = 32
 SEGMENT: Final = 4096
-"""Values between two places from which an average can be taken up again."""
+"""Values between two indices from which an average can be continued."""
 
 
 @lru_cache(maxsize=32)
 def _response(decay: float) -> tuple[Floats, Floats]:
-    """What a block of inputs gives (lower triangular, transposed), and how the state before it fades over it."""
+    """Response to a block of inputs (lower triangular, transposed), and the decay of the previous state over it."""
     powers: Floats = np.power(decay, np.arange(_BLOCK + 1), dtype=np.float64)
     lag = np.arange(_BLOCK)[None, :] - np.arange(_BLOCK)[:, None]
     return np.asarray(np.where(lag >= 0, powers[np.maximum(lag, 0)], 0.0), np.float64), powers[1:]
@@ -53,7 +53,7 @@ def _decayed(inputs: Floats, decay: float, state: float) -> Floats:
 
 
 class Average:
-    """The average of one growing array of values, taken up where it stopped."""
+    """The average of one growing array of values, continued from call to call."""
 
     __slots__ = ("_n", "_states", "_values", "weight")
 
@@ -94,7 +94,7 @@ class Average:
             weights = _decayed(finite * share, self.weight, state[1])
             # Where the first value is not finite there is nothing to divide by, nor anything to show.
             mean = np.divide(sums, weights, out=np.full(len(part), np.nan), where=weights > 0)
-        # What was shown stays what it is, to the last bit: blocks of another length round in another way.
+        # Values returned before stay equal to the last bit: blocks of another length round differently.
         new = max(self._n - begin, 0)
         with np.errstate(over="ignore"):
             self._values[begin + new : stop] = np.where(finite, mean, np.nan)[new:]

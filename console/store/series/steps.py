@@ -1,8 +1,8 @@
 """Steps, stored once for all series that have the same ones.
 
-The metrics of a run come thirty to a frame, all at one step: a copy of the steps for each of them would be half of what
-a console holds. A `StepBuffer` is shared by every series whose steps are its first n, and a series that goes its own
-way (reported every tenth step, or late) gets a buffer of its own, which others like it share in turn.
+The metrics of a run come thirty to a frame, all at one step: a copy of the steps for each of them would be half of a
+console's memory. A `StepBuffer` is shared by every series whose steps are its first n, and a series with other
+steps (reported every tenth step, or late) gets a buffer of its own, which others like it share in turn.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The newest token logprob pairs: storage, filters, and the rankings a screen asks for."""
+"""The newest token logprob pairs: storage, filters, and the rankings of a screen."""

@@ -1,8 +1,8 @@
-"""A filter of tokens as people type it: conditions with a blank between them, all of which must hold.
+"""A filter of tokens as the user types it: conditions separated by blanks, all of which must hold.
 
     engine=engine-0 version>=12 position<3 step=812 |d|>0.1 text=foo prompt="2 + 2"
 
-Parsing knows nothing of any run; `console.store.tokens.survey` holds a filter against a store.
+Parsing does not depend on a run; `console.store.tokens.survey` applies a filter to a store.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TERM: Final = re.compile(r"\s*([^\s\"<>=!]*)\s*(<=|>=|!=|==|<|>|=)?\s*(?:\"([^\
 
 
 class FilterError(ValueError):
-    """What was typed is no filter; the message is one sentence that says what is allowed."""
+    """The text is not a filter; the message is one sentence that says what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def parse(text: str) -> Filter:
     while at < len(text):
         match = _TERM.match(text, at)
         if match is None or match.end() == at:
-            raise FilterError(f"'{text[at:]}' is no condition; write a field, a comparison and a value: step>=812")
+            raise FilterError(f"'{text[at:]}' is not a condition; write a field, a comparison and a value: step>=812")
         at = match.end()
         if at < len(text) and not text[at].isspace():
             if text[at] == '"' or text[at - 1] == '"':
@@ -72,7 +72,7 @@ def parse(text: str) -> Filter:
 
 
 def complaint(text: str) -> str:
-    """Why a text is no filter, "" where it is one."""
+    """Why a text is not a filter, "" if it is one."""
     try:
         parse(text)
     except FilterError as error:
@@ -85,8 +85,8 @@ def _condition(name: str, op: str | None, quoted: str | None, plain: str | None)
     kind = FIELDS.get(field)
     if kind is None:
         near = get_close_matches(name, FIELDS, 1)
-        meant = f", {near[0]} is" if near else ""
-        raise FilterError(f"'{name}' is no field{meant}; there are {', '.join(FIELDS)}")
+        meant = f", did you mean {near[0]}?" if near else ""
+        raise FilterError(f"unknown field '{name}'{meant}; one of: {', '.join(FIELDS)}")
     comparison: Op = "=" if op == "==" else op  # type: ignore[assignment]  # the pattern lets nothing else through
     if comparison is None or comparison not in _OPS[kind]:
         raise FilterError(f"{field}: a comparison must follow, one of {' '.join(_OPS[kind])}")
@@ -104,5 +104,5 @@ def _value(field: str, kind: Kind, value: str) -> int | float | str:
     except ValueError:
         raise FilterError(f"{field}: compared with {_WANTS[kind]}, not with '{value}'") from None
     if abs(number) > 2**62 or number != number:
-        raise FilterError(f"{field}: '{value}' is beyond every {field} there is")
+        raise FilterError(f"{field}: '{value}' is out of range")
     return number

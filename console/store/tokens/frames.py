@@ -1,7 +1,7 @@
-"""Tokens frames with the text of their tokens left as it came: a million tokens a second are too many for strings.
+"""Tokens frames whose token texts stay encoded: a million tokens a second are too many for strings.
 
-What is not an array is decoded per sequence only; the pieces of a frame's tokens are decoded when somebody looks at one
-of them. Everything that is handed out is safe to show (`driftline.text`).
+Fields that are not arrays are decoded per sequence only; the pieces of a frame's tokens are decoded when one of them is
+read. All returned text is safe to show (`driftline.text`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _pieces: Final = msgspec.msgpack.Decoder(tuple[str, ...])
 
 
 def is_tokens(body: msgspec.Raw | bytes) -> bool:
-    """Whether an encoded frame calls itself Tokens, told from its first bytes."""
+    """Whether an encoded frame has the tag of Tokens, by its first bytes."""
     head = bytes(memoryview(body)[:5])
     return bool(head) and (head[3:5] if head[0] == _ARRAY16 else head[1:3]) == _TAG
 
@@ -56,7 +56,7 @@ def decode_lean(body: msgspec.Raw | bytes) -> LeanTokens:
         raise FrameError(str(error) or type(error).__name__) from error
     check_tokens(cast("Tokens", frame))  # it looks at the arrays alone
     if max(abs(frame.step), abs(frame.version)) > _LARGEST:
-        raise FrameError(f"Tokens.step, Tokens.version: {frame.step}, {frame.version}, too large to be true")
+        raise FrameError(f"Tokens.step, Tokens.version: {frame.step}, {frame.version}, out of range")
     return msgspec.structs.replace(
         frame, engines=_safe(frame.engines), prompts=_safe(frame.prompts), pieces=frame.pieces.copy()
     )
@@ -67,13 +67,13 @@ def pieces_of(raw: msgspec.Raw, n: int) -> tuple[str, ...]:
     try:
         pieces = _pieces.decode(raw)
     except DECODE_ERRORS:
-        return ()  # what cannot be text is shown by its ids, as what has none
+        return ()  # shown by its ids, as a frame without text
     if len(pieces) != n:
         return ()
     return _safe(pieces)
 
 
 def _safe(words: tuple[str, ...]) -> tuple[str, ...]:
-    """The words without what must not be shown; one search over all of them where there is nothing of it."""
+    """The words sanitised; a single search over all of them if none needs it."""
     whole = "".join(words)
     return words if sanitize(whole) is whole else tuple(map(sanitize, words))

@@ -1,4 +1,4 @@
-"""The newest token logprob pairs of a run, as many as fit a stated bound, ready to be ranked and looked at.
+"""The newest token logprob pairs of a run, as many as fit a stated bound, ready to be ranked and shown.
 
     store = TokenStore()
     store.add(stamped.seq, decode_lean(stamped.body))      # a frame at a time; no Python per token
@@ -6,8 +6,8 @@
 
 Tokens lie sorted by sequence and position, so that a sequence is one slice. The difference is d = trainer - rollout,
 as in `driftline.catalog.metrics`: both logprobs under the weights that sampled the token, whatever version the trainer
-had come to meanwhile. A token of an older version is *stale* (`Token.lag` > 0); its d is the backend's doing all the
-same.
+had come to meanwhile. A token of an older version is *stale* (`Token.lag` > 0); its d is still caused by the
+backend.
 
 Pure: no clock, no socket, no screen.
 """
@@ -37,10 +37,10 @@ TEXT_KEPT: Final = 32 * 1024 * 1024
 """Bytes of prompts and encoded pieces."""
 ENGINES_KEPT: Final = 1024
 MEMORY_BOUND: Final = 96 * 1024 * 1024
-"""Bytes that a store takes at most, whatever producers send; tests/unit/test_store_tokens.py holds it to that."""
+"""Bytes that a store takes at most, whatever producers send; checked by tests/unit/test_store_tokens.py."""
 
 OCTAVES: Final = (-14, 5)
-"""|d| is counted by half octaves from 2^-14 (6e-5 nats) to 2^5 (32 nats); what is smaller is as good as equal."""
+"""|d| is counted by half octaves from 2^-14 (6e-5 nats) to 2^5 (32 nats); smaller values count as equal."""
 SIDE: Final = 2 * (OCTAVES[1] - OCTAVES[0])
 BINS: Final = 2 * SIDE + 1
 """Bins of the signed difference: SIDE below zero, the middle one around it, SIDE above."""
@@ -65,7 +65,7 @@ _SEQUENCE_COLUMNS: Final = {
 
 @dataclass(slots=True, eq=False)
 class Block:
-    """What is kept of a frame beside its rows: `order` is where each row was in the frame, None where it still is."""
+    """Data of a frame beside its rows: `order` is each row's index in the frame, None if they are in its order."""
 
     number: int
     seq: int
@@ -78,7 +78,7 @@ class Block:
     order: Ints | None
     text_bytes: int
     found: tuple[str, Bools] | None = field(default=None, repr=False)
-    """Which of its rows hold a text, for the text that was asked for last."""
+    """Mask of its rows that contain a text, for the last text searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Sequence:
     """One response. `version` is the trainer's at `step`; `low` to `high` are the versions that sampled it.
 
     `mean` and `max` are of |d| over its tokens in nats; `ratio` is the sum of d, the log of the sequence's importance
-    ratio trainer/rollout; `reward` is NaN where none was told. Tokens `first` to `first + count` are its own.
+    ratio trainer/rollout; `reward` is NaN if none was reported. Tokens `first` to `first + count` are its own.
     """
 
     number: int
@@ -138,14 +138,14 @@ def bin_of(value: float) -> int:
 
 
 class TokenStore:
-    """Tokens of the newest frames. Whoever shares it between threads holds a lock."""
+    """Tokens of the newest frames. Not thread-safe: shared between threads it needs the caller's lock."""
 
     def __init__(self, tokens: int = TOKENS_KEPT, sequences: int = SEQUENCES_KEPT, text_bytes: int = TEXT_KEPT) -> None:
         self.tokens = Window(_TOKEN_COLUMNS, tokens)
         self.sequences = Window(_SEQUENCE_COLUMNS, sequences)
         self.blocks: deque[Block] = deque()
         self.head = 0
-        """Number of the newest frame taken in."""
+        """Number of the newest frame applied."""
         self.revision = 0
         """Changes with every change."""
         self.taken = 0
@@ -161,10 +161,10 @@ class TokenStore:
         self._decoded: OrderedDict[int, tuple[str, ...]] = OrderedDict()
         self._decoded_bytes = 0
 
-    # -- taking in
+    # -- adding
 
-    def take(self, seq: int, frame: LeanTokens | None) -> None:
-        """Take in frame number `seq`, None for one that could not be read; a number told before voids what followed."""
+    def apply(self, seq: int, frame: LeanTokens | None) -> None:
+        """Apply frame number `seq`, None for one that could not be read; a number at or below `head` rewinds first."""
         if seq <= self.head:
             self.rewind(seq - 1)
         if frame is None:
@@ -175,7 +175,7 @@ class TokenStore:
             self.add(seq, frame)
 
     def add(self, seq: int, frame: LeanTokens) -> None:
-        """Take in frame number `seq`; the oldest go where there is no room."""
+        """Add frame number `seq`; the oldest are dropped to make room."""
         self.head = max(self.head, seq)
         own, position = ints(frame.seq), ints(frame.position)
         order = _order(own, position)
@@ -195,7 +195,7 @@ class TokenStore:
         text = len(memoryview(pieces)) + sum(map(sys.getsizeof, prompts)) + _BLOCK_BYTES
         text += 0 if order is None else order[:rows].nbytes
         if text > self._text_kept:
-            # The numbers are worth more than a text that would drive out everything else.
+            # Keep the numbers without a text that would evict everything else.
             prompts, pieces, text = (), NO_PIECES, _BLOCK_BYTES + 8 * rows
         self._evict(rows, len(starts), text)
         block = Block(
@@ -216,7 +216,7 @@ class TokenStore:
         with np.errstate(invalid="ignore", over="ignore"):
             diff = trainer - rollout
         size = np.abs(diff)
-        # A difference that is no number is the worst there is: it must not hide at the end of any order.
+        # A difference that is not a number ranks as the worst, so that it comes first in every order.
         size[np.isnan(size)] = np.inf
         counts = np.append(starts[1:], block.rows) - starts
         local = own[starts].astype(np.int64)
@@ -244,10 +244,10 @@ class TokenStore:
         )  # fmt: skip
 
     def rewind(self, seq: int) -> None:
-        """Forget the frames after number `seq`: they are told again, or were taken back."""
+        """Forget the frames after number `seq`: they come again, or were lost by the hub."""
         while self.blocks and self.blocks[-1].seq > seq:
             block = self.blocks[-1]
-            self._gone(block)
+            self._forget_text(block)
             self.blocks.pop()
             self._next_block = block.number
             self.tokens.drop_newest(block.rows)
@@ -255,8 +255,8 @@ class TokenStore:
         self.head = min(self.head, seq)
         self.revision += 1
 
-    def still(self) -> TokenStore:
-        """What the store holds now, for somebody who looks at it while it goes on."""
+    def frozen_copy(self) -> TokenStore:
+        """A copy of the store as it is now, to be read while the original goes on."""
         twin = TokenStore(self.tokens.capacity, self.sequences.capacity, self._text_kept)
         twin.tokens, twin.sequences = self.tokens.copy(), self.sequences.copy()
         twin.blocks = deque(self.blocks)
@@ -273,12 +273,12 @@ class TokenStore:
             or self._text + text > self._text_kept
         ):
             block = self.blocks[0]
-            self._gone(block)
+            self._forget_text(block)
             self.blocks.popleft()
             self.tokens.drop_oldest(block.rows)
             self.sequences.drop_oldest(block.sequences)
 
-    def _gone(self, block: Block) -> None:
+    def _forget_text(self, block: Block) -> None:
         self._text -= block.text_bytes
         self._undecode(block.number)
 
@@ -294,7 +294,7 @@ class TokenStore:
             code = self._engines.setdefault(engine, len(self._engines))
         return code
 
-    # -- looking at
+    # -- reading
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -356,7 +356,7 @@ class TokenStore:
         return [texts[at] for at in block.order[begin:end].tolist()]
 
     def block(self, number: int) -> Block:
-        """What is kept of a frame beside its rows. Raises IndexError for one that is gone."""
+        """Data of a frame beside its rows. Raises IndexError for one that was dropped."""
         return self.blocks[number - self.blocks[0].number]
 
     def texts(self, block: Block) -> tuple[str, ...]:
@@ -374,7 +374,7 @@ class TokenStore:
 
 
 def _order(own: npt.NDArray[np.int32], position: npt.NDArray[np.int32]) -> Ints | None:
-    """How to sort tokens by sequence and position; None where they are."""
+    """Order that sorts tokens by sequence and position; None if they are sorted."""
     same, further = own[1:] == own[:-1], position[1:] >= position[:-1]
     if bool(((own[1:] > own[:-1]) | (same & further)).all()):
         return None

@@ -1,4 +1,4 @@
-"""What a screen asks of a token store: the worst tokens, their distribution, the sequences that stand out. Pure.
+"""Queries of a token store for a screen: the worst tokens, their distribution, the outlier sequences. Pure.
 
 Every answer is about the tokens that match a filter, and costs a few passes over columns; nothing is done per token in
 Python but for those that are listed.
@@ -19,10 +19,10 @@ from console.store.tokens.frames import pieces_of
 from console.store.tokens.ring import BINS, Bools, Ints, TokenStore
 
 LISTED: Final = 1000
-"""Worst tokens that are ranked; who needs more narrows the filter."""
+"""Worst tokens that are ranked; a narrower filter shows others."""
 OUTLIERS: Final = 200
 _SAMPLE: Final = 4096
-"""Values of a column that are looked at to guess how its largest are."""
+"""Values of a column that are sampled to estimate its largest ones."""
 BUCKETS: Final = 256
 """Positions are put together so that there are no more than these."""
 
@@ -67,7 +67,7 @@ class Survey:
 
 
 def survey(store: TokenStore, wanted: Filter = (), by: By = "mean", listed: int = LISTED) -> Survey:
-    """Look through everything that is kept."""
+    """Survey all kept tokens that match `wanted`."""
     mask = match(store, wanted) if wanted else None
     rows = None if mask is None else np.flatnonzero(mask)
     size = _taken(store.tokens["size"], rows)
@@ -100,7 +100,7 @@ def largest(size: npt.NDArray[Any], count: int) -> Ints:
 
 
 def _candidates(size: npt.NDArray[Any], count: int) -> Ints:
-    """Places of the `count` largest values and not many others: what a sample says that they are above, if it is so."""
+    """Indices of the `count` largest values and not many others: those above a bound estimated from a sample."""
     n = len(size)
     if n > 16 * max(count, _SAMPLE):
         sample = size[:: n // _SAMPLE]
@@ -118,14 +118,14 @@ def lag(store: TokenStore) -> Ints:
 
 
 def match(store: TokenStore, wanted: Filter) -> Bools:
-    """Which of the tokens that are kept every condition holds for."""
+    """Mask of the kept tokens that meet every condition."""
     mask = np.ones(len(store), np.bool_)
     for condition in wanted:
-        mask &= _holds(store, condition)
+        mask &= _meets(store, condition)
     return mask
 
 
-def _holds(store: TokenStore, condition: Condition) -> Bools:
+def _meets(store: TokenStore, condition: Condition) -> Bools:
     field, compare, value = condition.field, _COMPARE[condition.op], condition.value
     if field == "engine":
         codes = [code for code, name in enumerate(store.engines) if compare(name, value)]
@@ -144,7 +144,7 @@ def _holds(store: TokenStore, condition: Condition) -> Bools:
 
 
 def _texts(store: TokenStore, text: str) -> Bools:
-    """Which tokens' pieces hold a text; found once per frame for the text that was asked for last."""
+    """Which tokens' pieces contain a text; found once per frame for the text that was asked for last."""
     parts = [np.zeros(0, np.bool_)]
     raw = text.encode("utf-8", "surrogatepass") if text.isascii() else b""
     for block in store.blocks:
@@ -164,7 +164,7 @@ def _texts(store: TokenStore, text: str) -> Bools:
 
 
 def _prompts(store: TokenStore, text: str) -> Bools:
-    """Which sequences' prompts hold a text."""
+    """Which sequences' prompts contain a text."""
     inside = np.zeros(len(store.sequences), np.bool_)
     local, at = store.sequences["local"], 0
     for block in store.blocks:
@@ -183,7 +183,7 @@ def _of_sequences(store: TokenStore, name: str) -> npt.NDArray[Any]:
 
 
 def _spread(store: TokenStore, mask: Bools) -> Bools:
-    """What holds for sequences, for each of their tokens."""
+    """A mask of sequences, repeated for each of their tokens."""
     return np.repeat(mask, store.sequences["count"])
 
 
@@ -207,7 +207,7 @@ def _positions(position: npt.NDArray[Any], size: npt.NDArray[Any], finite: Bools
 
 
 def _outliers(store: TokenStore, rows: Ints | None, by: By) -> Ints:
-    """Numbers of the sequences that stand out, worst first."""
+    """Numbers of the outlier sequences, worst first."""
     value = {"mean": "mean", "max": "max", "sum": "ratio"}[by]
     size = np.abs(store.sequences[value])
     size = np.where(np.isnan(size), np.inf, size)

@@ -1,10 +1,10 @@
-"""Columns of equal length of which the oldest rows go as new ones come: contiguous at any time, and bounded.
+"""Columns of equal length whose oldest rows are dropped as new ones come: contiguous at any time, and bounded.
 
 The live rows lie in a row in arrays half as large again as they may be; when the end is reached they are moved to the
 front, which costs a copy of each row about twice in its life and spares every reader the seam of a ring.
 
-A copy costs nothing: it has the same arrays, of which only what is behind its last row is written from then on. Whoever
-has to write before that takes arrays of its own first.
+A copy costs nothing: it has the same arrays, of which only what is behind its last row is written from then on. The
+one that has to write before that allocates arrays of its own first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Window:
         self._dtypes = dict(columns)
         self._start = self._stop = 0
         self._shared = 0
-        """Place in the arrays before which nothing may be written any more, because a copy has the same."""
+        """Index in the arrays before which nothing may be written any more, because a copy shares them."""
         self._arrays = self._made(0)
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class Window:
         self._stop = stop
 
     def drop_oldest(self, count: int) -> None:
-        """Let the oldest rows go."""
+        """Drop the oldest rows."""
         count = min(count, len(self))
         self._start += count
         self.first += count

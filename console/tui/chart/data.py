@@ -15,7 +15,7 @@ Freshness = Literal["live", "loading", "stale"]
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One series as of now (`SeriesStore.points`, or `Series.of(steps, values).points()` of anything else).
+    """One series as of now (`SeriesStore.points`, or `Series.from_arrays(steps, values).points()` of anything else).
 
     `metric` names the catalogue entry whose limits colour the value; `short` stands before the value where the chart
     has more than one line. A `secondary` line has a y range of its own. A `reference` is drawn dim behind the others;

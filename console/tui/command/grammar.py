@@ -35,7 +35,7 @@ OFF: Final = "off"
 _RANGE: Final = re.compile(r"^(\d*)(?:\.\.|:)(\d*)$")
 
 
-class CommandError(ValueError):
+class GrammarError(ValueError):
     """A line that cannot be carried out; one sentence."""
 
 
@@ -92,20 +92,20 @@ def _one_of(word: str, allowed: Sequence[str], what: str) -> str:
     if len(begun) == 1:
         return begun[0]
     if not allowed:
-        raise CommandError(f"no {what} is known yet")
+        raise GrammarError(f"no {what} is known yet")
     names = ", ".join(begun or allowed)
-    raise CommandError(f"'{word}' {'could be' if begun else f'is no {what}; there are'}: {names}")
+    raise GrammarError(f"'{word}' {'could be' if begun else f'is no {what}; there are'}: {names}")
 
 
 def _at_most(words: Words, count: int, name: str) -> None:
     if len(words) > count:
         room = "nothing" if count == 0 else "one word" if count == 1 else f"{count} words"
-        raise CommandError(f":{name} takes {room} more; '{words[count]}' is too many")
+        raise GrammarError(f":{name} takes {room} more; '{words[count]}' is too many")
 
 
 def _required(words: Words, name: str, usage: str) -> str:
     if not words:
-        raise CommandError(f":{name} needs {usage}")
+        raise GrammarError(f":{name} needs {usage}")
     return words[0]
 
 
@@ -118,7 +118,7 @@ def _fix(known: Known, words: Words) -> Action:
         return SetFix(fix)
     values = known.fixes[fix]
     if words[1] not in values:
-        raise CommandError(f"{fix} cannot be '{words[1]}'; it can be: {', '.join(values)}")
+        raise GrammarError(f"{fix} cannot be '{words[1]}'; it can be: {', '.join(values)}")
     return SetFix(fix, words[1])
 
 
@@ -147,7 +147,7 @@ def _export(known: Known, words: Words) -> Action:
         table = _one_of(rest.pop(0), known.tables, "table")
     if rest:
         if rest.pop(0) != "steps" or len(rest) != 1:
-            raise CommandError("steps are written: steps A..B, for example steps 100..200 or steps 100..")
+            raise GrammarError("steps are written: steps A..B, for example steps 100..200 or steps 100..")
         steps = _steps(rest[0])
     return Export(kind, table, steps)
 
@@ -155,10 +155,10 @@ def _export(known: Known, words: Words) -> Action:
 def _steps(word: str) -> Steps:
     found = _RANGE.match(word)
     if found is None or word in ("..", ":"):
-        raise CommandError(f"'{word}' is no range of steps; it is written A..B, A.. or ..B")
+        raise GrammarError(f"'{word}' is no range of steps; it is written A..B, A.. or ..B")
     first, last = (int(part) if part else None for part in found.groups())
     if first is not None and last is not None and first > last:
-        raise CommandError(f"steps {first}..{last}: the first is above the last")
+        raise GrammarError(f"steps {first}..{last}: the first is above the last")
     return first, last
 
 
@@ -166,10 +166,10 @@ def _goto(known: Known, words: Words) -> Action:
     _at_most(words, 1, "goto")
     word = _required(words, "goto", "a step")
     if not (word.isascii() and word.isdigit()):
-        raise CommandError(f"'{word}' is no step; a step is a whole number from 0 up")
+        raise GrammarError(f"'{word}' is no step; a step is a whole number from 0 up")
     step = int(word)
     if 0 <= known.step < step:
-        raise CommandError(f"step {step} has not been; the newest is {known.step}")
+        raise GrammarError(f"step {step} has not been; the newest is {known.step}")
     return Goto(step)
 
 
@@ -181,7 +181,7 @@ def _judge(known: Known, words: Words) -> Action:
         return JudgeFrom(None)
     if len(words) == 1 or words[1] == "switch":
         if not known.switches:
-            raise CommandError("no fix has been switched in this run; :judge from STEP judges from any step on")
+            raise GrammarError("no fix has been switched in this run; :judge from STEP judges from any step on")
         return JudgeFrom("switch")
     goto = _goto(known, words[1:])
     assert isinstance(goto, Goto), "it reads nothing else"
@@ -213,7 +213,7 @@ def _overlay(known: Known, words: Words) -> Action:
         return Overlay("")
     others = _others(known)
     if not others:
-        raise CommandError("no other run is watched; several are: driftline attach RUN RUN")
+        raise GrammarError("no other run is watched; several are: driftline attach RUN RUN")
     return Overlay(_one_of(word, others, "other watched run"))
 
 
@@ -301,7 +301,7 @@ _ALIASES: Final = {"q": "quit", "?": "help", "h": "help"}
 
 
 def parse(line: str, known: Known) -> Action | None:
-    """What a line asks for, None for an empty one. Raises CommandError.
+    """What a line asks for, None for an empty one. Raises GrammarError.
 
     A name may be shortened as long as it is the only one that begins so; those of commands that act on the run may
     not, because a half-typed word must not act.
@@ -314,7 +314,7 @@ def parse(line: str, known: Known) -> Action | None:
     if name not in BY_NAME:
         begun = [command.name for command in COMMANDS if name and command.name.startswith(name)]
         if len(begun) != 1 or BY_NAME[begun[0]].acts_on_run:
-            raise CommandError(f"no command '{name}'; {_did_you_mean(begun)}")
+            raise GrammarError(f"no command '{name}'; {_did_you_mean(begun)}")
         name = begun[0]
     return BY_NAME[name].parse(known, words[1:])
 

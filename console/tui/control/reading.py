@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 from textual.worker import get_current_worker
 
-from console.errors import Failure
+from console.errors import CommandError
 from console.tui.watch.watched_run import Watch
 
 if TYPE_CHECKING:
     from console.tui.host import Host
 
 Opening = Callable[[Sequence[Watch]], None]
-"""Done with the watches before any of them is read, on a thread of its own. May raise Failure."""
+"""Done with the watches before any of them is read, on a thread of its own. May raise CommandError."""
 
 
 class Tick(Message):
@@ -33,7 +33,7 @@ class Opened(Message):
 
     bubble = False
 
-    def __init__(self, failure: Failure | None) -> None:
+    def __init__(self, failure: CommandError | None) -> None:
         super().__init__()
         self.failure = failure
 
@@ -43,7 +43,7 @@ class Reading:
 
     def __init__(self, app: Host, opening: Opening | None) -> None:
         self._app, self._opening = app, opening
-        self.failure: Failure | None = None
+        self.failure: CommandError | None = None
         """Why the app has ended, where that is neither the operator's wish nor a crash."""
 
     def start(self) -> None:
@@ -59,18 +59,18 @@ class Reading:
 
     def _open(self, opening: Opening) -> None:
         """A worker's: it connects."""
-        failure: Failure | None = None
+        failure: CommandError | None = None
         try:
             opening(self._app.watches)
-        except Failure as error:
+        except CommandError as error:
             failure = error
         self._app.post_message(Opened(failure))
 
-    def opened(self, failure: Failure | None) -> None:
+    def opened(self, failure: CommandError | None) -> None:
         """Read, or end the app."""
         self.failure = failure
         if failure is not None:
-            self._app.exit(return_code=failure.code)
+            self._app.exit(return_code=failure.exit_code)
         else:
             self._begin()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from console.status.lease import short
+from console.status.lease import session_name
 from console.store.model import RunModel
 from console.tui.paint.cells import Text
 from console.tui.paint.theme import Ink
@@ -26,7 +26,7 @@ def other(model: RunModel, session: str) -> Lease | None:
 def holds(writer: Lease, session: str = "") -> str:
     """`ana@box holds the run since 12:04`."""
     since = time.strftime("%H:%M", time.localtime(writer.since))
-    return f"{short(writer, session)} holds the run since {since}"
+    return f"{session_name(writer, session)} holds the run since {since}"
 
 
 def mode(model: RunModel, session: str, *, operator: bool) -> Text:
@@ -35,6 +35,6 @@ def mode(model: RunModel, session: str, *, operator: bool) -> Text:
     word, ink = ("RW", Ink.WARN) if operator else READ_ONLY
     if holder is None:
         return word, ink
-    name = short(holder, session)
+    name = session_name(holder, session)
     name = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
     return (f"{word} held by {name}", Ink.WARN) if operator else (f"{word}, {name} acts", Ink.DIM)

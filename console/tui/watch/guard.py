@@ -29,20 +29,20 @@ class Guard:
 
     def look(self, model: RunModel, now: float, link: Link, *, settled: bool) -> None:
         """Let the sentinels see what is new; `settled` is False while more frames are waiting."""
-        self.sentinels.look(model, now, link)
+        self.sentinels.update(model, now, link)
         if settled:
-            self._told += self.sentinels.tell(link)
+            self._told += self.sentinels.take_new_alarms(link)
 
     def hush(self, link: Link) -> None:
         """Tell nobody of what was raised so far: it is the past of a recording that has just been opened there."""
-        self.sentinels.tell(link)
+        self.sentinels.take_new_alarms(link)
 
     def turn(self, now: float) -> tuple[str, list[Alarm], list[str]]:
         """What to write to the terminal now, the alarms to tell of, and what went wrong with a command."""
         told = [self._told.popleft() for _ in range(len(self._told))]
         if self._runner is not None and told:
             self._runner.send(told)
-        text = self._ringer.turn(told, self.sentinels.standing, now)
+        text = self._ringer.output(told, self.sentinels.standing, now)
         return text, told, [self._complaints.popleft() for _ in range(len(self._complaints))]
 
     def close(self) -> None:

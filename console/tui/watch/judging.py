@@ -136,7 +136,7 @@ class Judging:
             return data
         if len(runs) == 1:
             own = runs[0].series[metric]
-            points = self._points(metric, lambda: Series.of(own.steps, own.values))
+            points = self._points(metric, lambda: Series.from_arrays(own.steps, own.values))
             return replace(data, lines=(*data.lines, Line(points, Ink.REFERENCE, metric, "ref", reference=True)))
         edges = [self._drawn.get(f"{metric} {edge}") for edge in ("low", "high")]
         low, high = edges if all(one is not None for one in edges) else self._between(metric, runs)
@@ -150,8 +150,8 @@ class Judging:
         for run in runs[1:]:
             steps = np.intersect1d(steps, run.series[metric].steps, assume_unique=True)
         values = [run.series[metric].at(steps) for run in runs]
-        low = self._points(f"{metric} low", lambda: Series.of(steps, np.fmin.reduce(values)))
-        high = self._points(f"{metric} high", lambda: Series.of(steps, np.fmax.reduce(values)))
+        low = self._points(f"{metric} low", lambda: Series.from_arrays(steps, np.fmin.reduce(values)))
+        high = self._points(f"{metric} high", lambda: Series.from_arrays(steps, np.fmax.reduce(values)))
         return low, high
 
     def figure(self, judged: Judged, data: ChartData) -> ChartData:
@@ -167,7 +167,7 @@ class Judging:
             key = f"{judged.metric} {name}"
             known = self._curves.get(key)
             if known is None or known[0] is not curve:  # of a verdict before
-                known = self._curves[key] = curve, Series.of(curve.steps, values).points()
+                known = self._curves[key] = curve, Series.from_arrays(curve.steps, values).points()
             return known[1]
 
         # A band may reach below what the metric can be: the room is for what was.

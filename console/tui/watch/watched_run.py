@@ -150,7 +150,7 @@ class Watch:
                 frames.append((one.seq, decode_lean(one.body)))
             except FrameError:
                 frames.append((one.seq, None))
-        self._in_turns(frames, lambda one: self.tokens.take(*one))
+        self._in_turns(frames, lambda one: self.tokens.apply(*one))
         return len(stamped)
 
     def close(self) -> None:

@@ -100,7 +100,7 @@ class CommandLine(TypingLine):
 
         try:
             action = grammar.parse(self.line.text, self._known())
-        except grammar.CommandError as error:
+        except grammar.GrammarError as error:
             self.error = str(error)
             self.repaint()
             return

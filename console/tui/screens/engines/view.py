@@ -68,7 +68,7 @@ def engine_rows(model: RunModel, order: str, *, reverse: bool) -> list[EngineRow
     rows = []
     for name, state in model.engines.items():
         trace = model.history.traces.get(name, Trace())
-        silent = now - trace.heard if state.phase != "dead" else 0.0
+        silent = now - trace.last_report if state.phase != "dead" else 0.0
         rows.append(
             EngineRow(
                 state, newest - state.version, silent, max(now - trace.began, 0.0), trace.restarts,

@@ -303,7 +303,7 @@ class TokensScreen(RunScreen):
         super().action_freeze()
         if self.frozen:
             with self.console_app.lock:
-                self._still = self.watched.tokens.still()
+                self._still = self.watched.tokens.frozen_copy()
             self._look()
 
     def action_back(self) -> None:
