@@ -26,7 +26,7 @@ Role = Literal["producer", "viewer", "operator"]
 NO_TOKENS: Final = "no-tokens"
 
 SUPERVISOR: Final = "supervisor"
-"""Name, as a producer, of the process that started a run's others and tells how they fare."""
+"""Producer name of the process that starts the others of a run and reports their state."""
 RUN_KEYS: Final[tuple[tuple[str, Role | None, str], ...]] = (
     ("server", None, ""),
     ("trainer", "producer", "trainer"),
@@ -52,7 +52,7 @@ class Keys(msgspec.Struct, frozen=True):
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What the holder of one public key may do."""
+    """The rights of one public key."""
 
     role: Role
     name: str
@@ -65,7 +65,7 @@ class Grant(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> str:
-        """Role and name: how the holder is called in frames and in the audit log."""
+        """Role and name: the identity of the holder in frames and in the audit log."""
         return f"{self.role} {self.name}"
 
     @property
@@ -79,14 +79,14 @@ class Grant(msgspec.Struct, frozen=True):
 
 def new_pair() -> Keys:
     """A fresh random pair."""
-    import zmq  # by who makes or reads a pair only: a console finds its run without
+    import zmq  # only where a pair is made or read: a console finds its run without
 
     public, secret = zmq.curve_keypair()
     return Keys(public.decode(), secret.decode())
 
 
 def make_run_keys(run: RunDir) -> None:
-    """Make what is missing of the run's keys; what is there stays, so that a restarted hub knows everybody."""
+    """Make the missing keys of a run; existing ones stay, so that a restarted hub accepts the same clients."""
     run.keys.mkdir(mode=0o700, parents=True, exist_ok=True)
     lines = []
     for who, role, name in RUN_KEYS:
@@ -175,8 +175,8 @@ def add(run: RunDir, who: str, role: Role, name: str, tokens: bool = True) -> Pa
 def revoke(run: RunDir, key: str) -> Grant:
     """Take away the grant of a key, named by its file or its public half; return what it was. Raises RunError.
 
-    The hub notices within a second and cuts the holder off. The files of keys that every run has stay, so that who
-    uses one is told that it is refused, not that it is missing.
+    The hub notices within a second and cuts the holder off. The files of keys that every run has stay, so that
+    their users learn that the key is refused, not that it is missing.
     """
     with _editing(run):
         table = run.keys / "authorized"

@@ -105,7 +105,7 @@ class RunDir(msgspec.Struct, frozen=True):
         except OSError:
             return False
         try:
-            # Shared, so that two who look at the same moment do not take each other for a hub.
+            # Shared, so that two processes that check at the same moment do not take each other for a hub.
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True

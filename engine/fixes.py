@@ -75,7 +75,7 @@ def head_dtype(value: str, model_dtype: str) -> str:
 def wanted_at_start(wanted: Mapping[str, str]) -> dict[str, str]:
     """Every fix with its value at start: vLLM's default where the configuration names none.
 
-    But for `inflight-keep`: a trainer asks for "keep" with every pause unless it is told otherwise.
+    But for `inflight-keep`: a trainer asks for "keep" with every pause unless configured otherwise.
     """
     usual = {fix_id: fix.values[0] for fix_id, fix in BY_ID.items()} | {"inflight-keep": ON}
     return usual | dict(wanted)

@@ -1,16 +1,16 @@
-"""One writer at a time: which session of which operator holds the run, as a pure state machine.
+"""The operator lease: which session of which operator may act on the run, as a pure state machine.
 
-The first command that acts takes the run for its session, if nobody has it. The holder keeps it for LEASE_SECONDS
-after the last sign of life: a command, or a word that it is still there. Meanwhile the commands of others are refused,
-with a sentence that names the holder; who wants to act all the same takes the run over, at once, and everybody is
-told. `mark` changes nothing in a run and is anybody's.
+The first command that acts takes the lease for its session, if it is free. The holder keeps it for LEASE_SECONDS
+after its last command or renewal. Meanwhile commands of other sessions are refused with a message that names the
+holder; another session can take the lease over, at once, and the takeover is published. `mark` changes nothing in a
+run and needs no lease.
 
-What counts is what is in the journal, as with everything else of the hub, and so the lease survives the hub's death
-with what was left of it: nobody gets in between by accident. Its end is measured on the steady clock; a wall clock
-that jumps neither ends nor prolongs it. A command that names no session (a client of an older version) takes no lease
-and is followed while nobody holds one.
+Only what is in the journal counts, as everywhere in the hub, and so the lease survives a restart of the hub with the
+time that it had left: no other session gets it by accident. Its end is measured on the steady clock; a jump of the wall
+clock neither ends nor prolongs it. A command without a session name (a client of an older version) takes no lease and
+is accepted while the lease is free.
 
-A session is the client's own word. It tells apart the consoles of people who share a key; it keeps nobody out.
+A session name is chosen by the client. It distinguishes consoles that share a key; it does not protect against misuse.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from driftline.text import sanitize
 from driftline.wire import LEASE_FREE_VERBS, LEASE_SECONDS, MAX_SESSION
 
 RENEW_STEP: Final = 15.0
-"""A sign of life is journaled only where it prolongs the lease by this much; so it may end this much early."""
+"""A renewal is journaled only where it prolongs the lease by this much; so the lease may end this much early."""
 END_RETRY: Final = 10.0
-"""Seconds between attempts to journal that a lease has run out; it is free for everybody from the first on."""
+"""Seconds between attempts to journal that a lease has run out; it is free from the first attempt on."""
 
 NO_LEASE: Final = Lease()
 
 
 def name(writer: Lease) -> str:
-    """A holder in words: `operator ana (ana@box:812)`."""
+    """The holder as text: `operator ana (ana@box:812)`."""
     return f"{writer.issuer} ({writer.session})"
 
 
 class LeaseState:
-    """Who holds one run. Its methods return what to write; the state changes once that is written."""
+    """The lease of one run. Its methods return what to write; the state changes once that is written."""
 
     def __init__(self) -> None:
         self.writer = NO_LEASE
@@ -52,7 +52,7 @@ class LeaseState:
             self.writer, self._ends = frame, None
 
     def current(self, now: Now) -> Lease:
-        """Who has the run now; NO_LEASE where the lease has run out."""
+        """The lease now; NO_LEASE where it is free or has expired."""
         return self.writer if self._left(now) > 0 else NO_LEASE
 
     def refusal(self, who: str, command: Command, now: Now) -> str:
@@ -61,10 +61,10 @@ class LeaseState:
         if command.verb in LEASE_FREE_VERBS or holder == NO_LEASE or _is(holder, who, command.session):
             return ""
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(holder.since))
-        return f"{name(holder)} has been at the controls since {since} UTC; to act, take over from them"
+        return f"{name(holder)} has held the lease since {since} UTC; to act, take over from them"
 
     def on_command(self, who: str, command: Command, now: Now) -> list[Effect]:
-        """A command that was not refused is followed: it takes the run, or is a sign of its holder's life."""
+        """A command was accepted: it takes the lease, or renews it."""
         if not command.session or (
             command.verb in LEASE_FREE_VERBS and not _is(self.current(now), who, command.session)
         ):
@@ -72,7 +72,7 @@ class LeaseState:
         return [*self._hold(who, command.session, now, None)]
 
     def on_request(self, peer: bytes, who: str, request: wire.LeaseRequest, now: Now) -> list[Effect]:
-        """A client asks for the run itself."""
+        """A client takes, renews or releases the lease."""
         holder, asker = self.current(now), (peer, request.id)
         mine = _is(holder, who, request.session)
         match request.action:
@@ -87,14 +87,14 @@ class LeaseState:
         return [ToClient(peer, wire.pack(wire.LeaseReply(request.id, holder, mine)))]
 
     def on_tick(self, now: Now) -> list[Effect]:
-        """Say so when a lease has run out."""
+        """Publish the end of a lease that has expired."""
         if self.writer == NO_LEASE or self._left(now) > 0 or now.mono - self._end_written < END_RETRY:
             return []
         self._end_written = now.mono
         return [_write(NO_LEASE, _entry("expired", self.writer, now))]
 
     def _hold(self, who: str, session: str, now: Now, asker: tuple[bytes, int] | None) -> list[Write]:
-        """Take the run or prolong the lease on it; nothing where that was done a moment ago."""
+        """Take the lease or prolong it; nothing where that was done a moment ago."""
         holder = self.current(now)
         until = now.wall + LEASE_SECONDS
         if _is(holder, who, session):
@@ -126,7 +126,7 @@ def reply(asker: tuple[bytes, int], written: Write, writer: Lease) -> ToClient:
 
 
 def session_problem(session: str) -> str:
-    """Why this is no name for a session, as a clause; "" if it is one, or none at all."""
+    """Why this is not a session name, as a clause; "" if it is one, or empty."""
     if len(session) > MAX_SESSION or sanitize(session) != session:
         return f"a session's name is at most {MAX_SESSION} printable characters"
     return ""

@@ -1,6 +1,6 @@
-"""Who was turned away, for the audit log: the first time at once, a repetition as a count now and then.
+"""Refusals for the audit log: the first of a kind at once, repetitions as a count now and then.
 
-Somebody who knocks ten thousand times a second must not fill the disk with it.
+A client that is refused ten thousand times a second must not fill the disk with entries.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _KINDS_KEPT: Final = 1024
 
 
 class Refusals:
-    """Counts refusals by kind and by who was refused."""
+    """Counts refusals by kind and by the refused identity."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -35,7 +35,7 @@ class Refusals:
         return [self._record(key, count, text, now)]
 
     def due_notes(self, now: Now) -> list[Note]:
-        """What was counted and not recorded for a while."""
+        """Entries for counts that have not been recorded for REPEAT_SECONDS."""
         ready = [key for key in self._unrecorded if now.mono - self._recorded_at[key] >= REPEAT_SECONDS]
         notes = [self._record(key, *self._unrecorded[key], now) for key in ready]
         for key in [k for k, recorded in self._recorded_at.items() if now.mono - recorded > 2 * REPEAT_SECONDS]:
@@ -43,7 +43,7 @@ class Refusals:
         return notes
 
     def all_notes(self, now: Now) -> list[Note]:
-        """Everything not recorded yet, at the hub's end."""
+        """Entries for all counts not recorded yet, for the end of the hub."""
         return [self._record(key, *self._unrecorded[key], now) for key in list(self._unrecorded)]
 
     def _record(self, key: tuple[str, str], count: int, text: str, now: Now) -> Note:

@@ -1,4 +1,4 @@
-"""One engine: an async Ray actor hosting vLLM's `AsyncLLM`. Driven by `engine.pool.pool`, never by anything else.
+"""One engine: an async Ray actor hosting vLLM's `AsyncLLM`. Driven by `engine.pool.pool` alone.
 
 Rollouts and control calls share one event loop, so that a pause is never queued behind a generation. Control calls
 exclude each other through one lock: each finds the engine as the one before left it, and waits for it.

@@ -33,7 +33,7 @@ class UpdateRequest:
 
 @dataclass
 class LoadOutcome:
-    """What a load left behind. `detail` is "" only for weights that are as the trainer has them."""
+    """The outcome of a load. `detail` is "" only for weights that are those of the trainer."""
 
     detail: str = ""
     digest: str = ""
@@ -45,7 +45,7 @@ class LoadOutcome:
 
 
 class WeightUpdate:
-    """The parts of an engine that a sync moves. `aborted` tells how many sequences have ever ended in an abort."""
+    """Runs the weight syncs of one engine. `aborted` returns how many sequences have ended in an abort so far."""
 
     def __init__(
         self, core: Core, switches: FixSwitches, epochs: Epochs, pauses: PauseReasons, aborted: Callable[[], int]

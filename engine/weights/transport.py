@@ -201,8 +201,8 @@ class Nccl:
         """See Transport. A thread for each engine broadcasts as soon as that engine's worker receives."""
         import torch
 
-        if strangers := [name for name in engines if name not in self._groups]:
-            raise EngineError(f"{strangers[0]} has not joined the NCCL transport")
+        if unknown := [name for name in engines if name not in self._groups]:
+            raise EngineError(f"{unknown[0]} has not joined the NCCL transport")
         device = torch.cuda.current_device()
         tensors = [tensor.detach().to("cuda").contiguous() for tensor in weights.values()]
         torch.cuda.synchronize()
@@ -255,5 +255,5 @@ class _CallThread:
     def _run(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception as error:  # noqa: BLE001  handed to `join`, which raises it where it can be heard
+        except Exception as error:  # noqa: BLE001  passed to `join`, which raises it in the caller's thread
             self._error = error

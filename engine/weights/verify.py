@@ -71,16 +71,16 @@ def layout(model: torch.nn.Module) -> dict[str, Slot]:
 
 @dataclass
 class LoadCheck:
-    """What is known of one load. `exact` false: this worker's parameters are not the trainer's tensors at all.
+    """Checks one load. `exact` false: this worker's parameters are not the trainer's tensors at all.
 
-    Make it before the layers are made ready for the load, while tied parameters can still be told.
+    Make it before the layers are made ready for the load, while tied parameters can still be identified.
     """
 
     model: torch.nn.Module
     exact: bool
     bytes: int = 0
     seconds: float = 0.0
-    """Time spent looking, a part of the load's. Packed layers are looked at beside it, on a thread."""
+    """Time spent checking, a part of the load's. Packed layers are checked beside it, on a thread."""
     _tied: list[list[str]] = field(init=False)
     _slots: dict[str, Slot] = field(default_factory=dict)
     _places: dict[str, tuple[torch.Size, torch.dtype]] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class LoadCheck:
 
     @contextmanager
     def checking(self) -> Iterator[None]:
-        """Look at what comes in and at each layer as it is processed. Enter it with the layers ready to load."""
+        """Check the incoming tensors and each layer as it is processed. Enter it with the layers ready to load."""
         self._slots = layout(self.model)
         self._places = {name: ((at := slot.tensor()).shape, at.dtype) for name, slot in self._slots.items()}
         names: dict[torch.nn.Module, list[str]] = {}
@@ -155,7 +155,7 @@ class LoadCheck:
         place = self._places.get(name) if self.exact else None
         dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
         if place is not None and place[0] == tensor.shape[::-1] != tensor.shape:
-            self._transposes = True  # as GPT-2's loader does with every matrix; of a square one the shape does not tell
+            self._transposes = True  # as GPT-2's loader does, where a square matrix does not show it
         if place is None or place[0] != tensor.shape or (self._transposes and len(shape) == 2 and shape[0] == shape[1]):
             return _Arrival(dtype, shape, crc(tensor), None)
         if place[1] != tensor.dtype:

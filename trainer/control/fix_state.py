@@ -1,4 +1,4 @@
-"""The state of every fix over the pool: what is wanted, what each engine has reported, since when, by whom. Pure.
+"""The state of every fix over the pool: requested value and issuer, and what each engine has reported since when. Pure.
 
 "on" is shown only once every engine reports it: `requested` and `effective` change separately, each change is a
 new `FixState`, and every change of `requested` raises the generation that commands are checked against.
@@ -62,7 +62,7 @@ class FixTable:
         return list(self._states.values())
 
     def request(self, fix_id: str, value: str, *, by: str, time: float) -> FixState:
-        """Somebody wants `value`; nothing is effective yet."""
+        """Set the requested value; nothing is effective yet."""
         old = self._states[fix_id]
         changes = {"requested": value, "generation": old.generation + 1, "by": by, "time": time}
         return self._store(msgspec.structs.replace(old, **changes, detail=self._notes.get(fix_id, "")))

@@ -2,7 +2,7 @@
 
 Notation as in `driftline.catalog.corrections`: roll [B, R] the engine's logprobs, prox [B, R] the trainer's under the
 weights at the start of the step, d = prox - roll, w = exp(d). d holds mismatch and staleness together, as it does in
-verl, TRL and NeMo-RL; the two are told apart in the metrics, which are taken before any of this.
+verl, TRL and NeMo-RL; the metrics separate the two, which are taken before any of this.
 
 - `tis`: min(w, cap). Yao et al. 2025, eq. of truncated importance sampling; verl `rollout_is: token`, threshold 2;
   slime `tis_clip` 2.
