@@ -55,7 +55,7 @@ class Line(Entry, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What `verify` found. `error` is "" for a chain that holds; `torn` counts bytes after the last whole line."""
+    """Result of `verify`. `error` is "" for a chain that holds; `torn` counts bytes after the last whole line."""
 
     lines: int
     last: str

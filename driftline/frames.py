@@ -176,7 +176,7 @@ class EngineState(_Frame, tag="g", frozen=True):
 
 
 class EngineFix(_Frame, frozen=True):
-    """What one engine reports of one fix. `effective` is read back from the engine; "" means not reported yet."""
+    """One engine's report of one fix. `effective` is read back from the engine; "" means not reported yet."""
 
     engine: str
     effective: str
@@ -187,7 +187,7 @@ class EngineFix(_Frame, frozen=True):
 
 
 class FixState(_Frame, tag="f", frozen=True):
-    """A fix over the whole pool: wanted value, and what each engine has reported."""
+    """A fix over the whole pool: the requested value, and the report of each engine."""
 
     fix: str
     requested: str
@@ -265,7 +265,7 @@ class Command(_Frame, tag="c", frozen=True):
 
 
 class Ack(_Frame, tag="a", frozen=True):
-    """How far a command has come. `data` holds the results of an applied one, as printable values."""
+    """Progress of a command. `data` holds the results of an applied one, as printable values."""
 
     id: str
     state: AckState

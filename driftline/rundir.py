@@ -133,7 +133,7 @@ def read_connection(path: Path) -> Connection:
 
 
 def parse_connection(data: bytes) -> Connection:
-    """What a connection file holds, with text made safe to show. Raises ValueError."""
+    """The content of a connection file, with text made safe to show. Raises ValueError."""
     try:
         found = sanitize_struct(msgspec.json.decode(data, type=Connection))
     except msgspec.MsgspecError as error:

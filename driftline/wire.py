@@ -1,4 +1,4 @@
-"""What the three sockets carry around the frames: greetings, acknowledgements, requests and pages.
+"""Messages of the three sockets beside the frames: greetings, acknowledgements, requests and pages.
 
 Ingest (producer DEALER to hub ROUTER), one part a message, distinguished by the first byte:
 
@@ -66,7 +66,7 @@ class Hello(_Message, frozen=True):
 
 
 class Lost(_Message, frozen=True):
-    """What an incarnation has dropped so far, by topic; their sum is what its other messages call `dropped`."""
+    """Frames that an incarnation has dropped so far, by topic; their sum is what its other messages call `dropped`."""
 
     incarnation: int
     topics: dict[str, Annotated[int, msgspec.Meta(ge=0, le=2**62)]]

@@ -194,7 +194,7 @@ class Loop:
         self._report.state(step=step, version=self._version)
 
     def _correct(self, measured: _Measured, step: int) -> Correction:
-        """What the correction that is in force makes of the step; says so where it leaves nothing."""
+        """Apply the effective correction to the step; send an event where it masks every token."""
         value, config = self._control.correction, self._config
         batch = measured.batch
         made = correct(

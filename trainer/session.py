@@ -125,7 +125,7 @@ class Session:
 
     @property
     def summary(self) -> str:
-        """How far the run came."""
+        """Progress of the run as a sentence."""
         step = self._report.run.step
         return f"all {self._steps} steps done" if step >= self._steps else f"stopped after step {step} of {self._steps}"
 
@@ -227,7 +227,7 @@ def _first_state(config: Config, run: RunDir, steps: int, digest: str) -> RunSta
 
 
 def _for_engines(run: RunDir) -> tuple[Connection | None, Keys | None]:
-    """How engines reach the hub; nothing where the run has no hub. Raises RunError."""
+    """Connection and keys for the engines; None where the run has no hub. Raises RunError."""
     if not run.connection_file.exists():
         return None, None
     return run.connection(), load(run, "engine")

@@ -115,8 +115,8 @@ class Client:
     ) -> Page:
         """Frames with seq >= `start`, at most `limit` (256) and about 4 MiB."""
         # On a slow line a page may be on its way for long: asking again would only begin it again.
-        patience = max(RETRY_SECONDS, timeout / 2)
-        r = self._ask(wire.PageReply, lambda number: wire.PageRequest(number, start, limit, tokens), timeout, patience)
+        resend = max(RETRY_SECONDS, timeout / 2)
+        r = self._ask(wire.PageReply, lambda number: wire.PageRequest(number, start, limit, tokens), timeout, resend)
         return Page(r.epoch, r.head, _frames(r.records), r.next, r.plain, r.base, r.first)
 
     def ping(self, timeout: float = REQUEST_SECONDS) -> float:
@@ -149,11 +149,11 @@ class Client:
             raise ClientError(f"not a command: {error}") from error
         if len(wire.pack(command)) > wire.REQUEST_BYTES // 2:
             raise ClientError(f"a command is at most {wire.REQUEST_BYTES // 2} bytes")
-        patience = min(timeout, COMMAND_SECONDS)
+        request_timeout = min(timeout, COMMAND_SECONDS)
         held = self._holds_lease
         self._holds_lease = holds = held or (verb not in wire.LEASE_FREE_VERBS and bool(self.session))
         try:
-            self._ask(wire.CommandReply, lambda number: wire.CommandRequest(number, command), patience)
+            self._ask(wire.CommandReply, lambda number: wire.CommandRequest(number, command), request_timeout)
         except RefusedError as error:  # after a silence, what was asked for may have been done
             self._holds_lease = held and not isinstance(error, LeaseHeldError)
             raise
@@ -241,7 +241,7 @@ class Client:
         kind: type[_R],
         request: Callable[[int], Any],
         timeout: float = REQUEST_SECONDS,
-        patience: float = RETRY_SECONDS,
+        retry_after: float = RETRY_SECONDS,
     ) -> _R:
         deadline = time.monotonic() + timeout
         with self._lock:
@@ -257,11 +257,11 @@ class Client:
                         f"the hub of run {self._connection.run} does not answer (waited {timeout:g} s at "
                         f"{self._connection.rpc})"
                     )
-                reply = self._try(number, message, min(left, patience))
+                reply = self._try(number, message, min(left, retry_after))
                 if reply is None:
                     # Whatever it was, a fresh connection is the surest way on; but on a slow line one that is still
                     # shaking hands, or has just been asked, would never get to its end.
-                    if time.monotonic() - self._unanswered >= patience / 2:
+                    if time.monotonic() - self._unanswered >= retry_after / 2:
                         self._drop()
                 elif isinstance(reply, wire.Refusal):
                     refused = LeaseHeldError if reply.kind == wire.HELD else RefusedError

@@ -100,7 +100,7 @@ class CommandTable:
                 self._lease.apply(frame)
 
     def save(self) -> list[SavedCommand]:
-        """What `restore` would add up to. A command is saved as journaled: that is when its segment is synced."""
+        """The state that `restore` would rebuild. A command is saved as durable: its segment is synced by then."""
         return [
             SavedCommand(encode(tracked.command), tracked.state, tuple(map(encode, tracked.acks)))
             for tracked in self._tracked.values()
@@ -265,7 +265,7 @@ def _ack(tracked: TrackedCommand, state: AckState, detail: str, now: Now) -> Wri
 
 
 def result_entry(ack: Ack, who: str, now: Now) -> Entry | None:
-    """What the audit log has to say of an ack: nothing, unless it ends its command."""
+    """The audit entry of an ack; None unless it ends its command."""
     if ack.state not in TERMINAL:
         return None
     return Entry(RESULT, now.wall, who, ack.id, f"{ack.state}: {ack.detail}" if ack.detail else ack.state)
@@ -286,7 +286,7 @@ def _refusal(asker: tuple[bytes, int], reason: str, kind: str) -> ToClient:
 
 
 def _command_problem(command: Command, generations: dict[str, int], now: Now) -> str:
-    """Why this command cannot be followed, as a clause; "" if it can."""
+    """The reason to refuse this command, as a clause; "" if it can."""
     if not 0 < len(command.id) <= _MAX_ID or not command.id.isascii() or not command.id.isalnum():
         return f"a command id is 1 to {_MAX_ID} ASCII letters and digits"
     if len(command.args) > _MAX_ARGS or any(len(k) + len(v) > _MAX_ARG for k, v in command.args.items()):

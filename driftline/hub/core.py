@@ -68,7 +68,7 @@ class Session:
 
 
 class SavedCore(msgspec.Struct, array_like=True, frozen=True):
-    """What a Core knows at the end of a segment; of another `version`, the journal is read instead."""
+    """State of a Core at the end of a segment; of another `version`, the journal is read instead."""
 
     version: int
     head: int
@@ -359,7 +359,7 @@ class Core:
         return [*self.refusals.count("banned", grant.identity if grant else "unknown", "no subscription", now)]
 
     def unrecorded(self, open_intents: set[str], now: Now) -> list[Entry]:
-        """What a hub before this one did not come to record in the audit log."""
+        """Entries that an earlier hub could not write to the audit log any more."""
         return self._commands.unrecorded(open_intents, now)
 
     def _owner(self, now: Now) -> bytes | None:
@@ -455,7 +455,7 @@ class Core:
 
 
 def _drop_event(session: Session, reported: Tail, now: Now) -> Event:
-    """What a producer has dropped since the last report; the journal sums up to the exact counts."""
+    """Frames that a producer has dropped since the last report; the journal sums up to the exact counts."""
     lost = session.dropped - reported.dropped
     topics = {topic: n - reported.topics.get(topic, 0) for topic, n in session.topics.items()}
     topics = {topic: n for topic, n in topics.items() if n > 0}

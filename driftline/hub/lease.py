@@ -56,7 +56,7 @@ class LeaseState:
         return self.writer if self._left(now) > 0 else NO_LEASE
 
     def refusal(self, who: str, command: Command, now: Now) -> str:
-        """Why this command must wait for another session, as a clause; "" if it need not."""
+        """The reason why another session's lease blocks this command, as a clause; "" if none does."""
         holder = self.current(now)
         if command.verb in LEASE_FREE_VERBS or holder == NO_LEASE or _is(holder, who, command.session):
             return ""

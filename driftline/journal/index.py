@@ -1,4 +1,4 @@
-"""Where the records of a segment are, and the sidecars that spare a restarting hub from looking for them.
+"""Index of the records of a segment, and the sidecar files that spare a restarting hub a scan.
 
 Beside a closed segment `000001.rlj` lies `000001.rli`, its index: for each number its offset, its size and whether
 it is not a Tokens frame. Beside the newest closed ones lies `000001.rlc`, a checkpoint: the state of the hub at the
@@ -73,7 +73,7 @@ class Index:
 
 
 class Extent(NamedTuple):
-    """What a sidecar says of its segment: `size` bytes, numbers from `first` to before `end`."""
+    """Extent of a segment by its sidecar: `size` bytes, numbers from `first` to before `end`."""
 
     first: int
     end: int

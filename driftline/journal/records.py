@@ -50,7 +50,7 @@ class Record(Stamped, frozen=True, array_like=True, gc=False):
 
 
 class Damage:
-    """What a reader had to skip: bytes that are not a record, and bytes after the last record of a segment."""
+    """Counts of skipped bytes: bytes that are not a record, and bytes after the last record of a segment."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -104,7 +104,7 @@ def first_seq(path: Path) -> int:
 
 
 def pack_head(record: bytes, seq: int) -> bytes:
-    """What goes before an encoded record in a segment."""
+    """The bytes before an encoded record in a segment."""
     head = _HEAD.pack(MAGIC, len(record), seq)
     return head + _CRC.pack(_extend(_value(head), record))
 

@@ -321,7 +321,7 @@ def _texts(labels: Mapping[str, str]) -> dict[str, str]:
 def _resolve(
     run: RunDir | str | Path | None, keys: str | Keys, connection: Connection | None
 ) -> tuple[Callable[[], Connection | None], Keys]:
-    """Where to find the hub, now and after it has moved, and the keys to use. Raises RunError."""
+    """The function that finds the hub, also after it has moved, and the keys to use. Raises RunError."""
     if connection is not None:
         if isinstance(keys, Keys):
             return lambda: connection, keys

@@ -302,7 +302,7 @@ class EngineActor:
         return Sequence(ids, logprobs, versions, stamped, finish)
 
     async def _states(self, sequences: list[Sequence]) -> dict[int, dict[str, str]]:
-        """What the fixes were in every epoch of these."""
+        """The values of the fixes in every epoch of these sequences."""
         stamped = {int(epoch) for sequence in sequences for epoch in np.unique(sequence.epochs)}
         if not self._epochs.all_described(stamped):
             async with self._lock:  # its holder is switching a fix, and describes the epoch before it lets go

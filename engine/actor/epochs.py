@@ -1,4 +1,4 @@
-"""Which weights and which fixes sampled a token, exactly.
+"""Labels of tokens: the weights and the fixes that sampled each, exactly.
 
 vLLM's core stamps the outputs of every step with one string. Driftline's is "VERSION.EPOCH": an epoch is a stretch
 of an engine's life in which no fix changed. Around a live switch the core gets "VERSION.-1", then the switch, then
@@ -69,17 +69,17 @@ class Epochs:
 
     @property
     def label(self) -> str:
-        """What the core should stamp now."""
+        """The label for the core to stamp now."""
         return label(self.version, self.epoch)
 
     @property
     def between(self) -> str:
-        """What the core should stamp while a fix is being switched."""
+        """The label for the core to stamp while a fix is being switched."""
         return label(self.version, IN_BETWEEN)
 
     @property
     def following(self) -> str:
-        """What the core should stamp from the coming `enter` on."""
+        """The label for the core to stamp from the next `enter` on."""
         return label(self.version, self.epoch + 1)
 
     def describe(self, states: States) -> None:
@@ -113,7 +113,7 @@ class Epochs:
         return all(epoch in self._states for epoch in epochs if epoch != IN_BETWEEN)
 
     def states(self, epochs: Iterable[int]) -> dict[int, dict[str, str]]:
-        """What the fixes were in these epochs; IN_BETWEEN has no states and is left out."""
+        """The values of the fixes in these epochs; IN_BETWEEN has no states and is left out."""
         return {epoch: dict(self._states[epoch]) for epoch in sorted(set(epochs)) if epoch != IN_BETWEEN}
 
     def _forget(self) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UpdateRequest:
-    """What to load and how: see `EngineActor.sync`."""
+    """One request to load weights: see `EngineActor.sync`."""
 
     update: Update
     version: int
@@ -162,7 +162,7 @@ class WeightUpdate:
 
 
 def _differs(held: Mapping[str, Any], published: Mapping[str, Entry], digest: str, expected: str) -> str:
-    """What is wrong with the digest, by name where the published entries are known; "" for nothing."""
+    """The differing tensors, by name where the published entries are known; "" for no difference."""
     if digest == expected:
         return ""
     sentence = f"the engine's digest is {digest[:12]}, the trainer's {expected[:12]}"

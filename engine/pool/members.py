@@ -100,7 +100,7 @@ class Fleet:
         self.failure: EngineError | None = None
         self.report_event = report_event
         self.sync_s = 0.0
-        """What the sync that is under way may take of an engine's time, in seconds; 0 without one."""
+        """Timeout of the running sync for one engine, in seconds; 0 without a sync."""
         self.on_lost: Callable[[Member, EngineError], None] = lambda _member, _error: None
         self.on_entered: Callable[[Member], None] = lambda _member: None
         self._overrides: dict[str, dict[str, str]] = {}
@@ -115,7 +115,7 @@ class Fleet:
         return [self.members[name] for name in self.names if name in self.members and self.members[name].serves]
 
     def least_loaded(self) -> Member | None:
-        """Where the next request goes; one whose latest sync failed, and which may be held for it, comes last."""
+        """The member for the next request; one whose latest sync failed, and which may be paused for it, comes last."""
         return min(self.serving, key=lambda member: (not member.healthy, member.load), default=None)
 
     def enter(self, member: Member) -> None:

@@ -153,7 +153,7 @@ class EnginePool:
 
     @property
     def infos(self) -> list[EngineInfo]:
-        """What each engine that has come up is and where it runs; also of one that has died since."""
+        """Version, backend and location of each engine that has come up; also of one that has died since."""
         members = [self._fleet.members[name] for name in self.names if name in self._fleet.members]
         return [member.info for member in members if member.info is not None]
 

@@ -119,7 +119,7 @@ class WeightSyncs:
         return reports
 
     def _fixes_for(self, member: Member, staged: dict[str, str]) -> dict[str, str]:
-        """What changes for a member at this sync: what is staged, and what an earlier, failed sync left undone."""
+        """Fix changes of a member at this sync: the staged ones, and those that an earlier, failed sync left undone."""
         undone = {
             fix: value
             for fix, value in self._fleet.wanted_of(member.name).items()

@@ -1,4 +1,4 @@
-"""How weights get from the trainer to the engines: one seam, three ways, chosen by configuration and hardware.
+"""Transports of weights from the trainer to the engines: one protocol, three ways, by configuration and hardware.
 
 - `shm`: this machine's shared memory, ours (`engine.weights.publish`, `engine.weights.transfer_shm`). Works with and
 without GPUs.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["shm", "ipc", "nccl"]
 Update = dict[str, Any]
-"""What an engine's worker needs to take the weights: `update_info` of vLLM's weight-transfer engine. Plain values."""
+"""The data by which a worker loads the weights: `update_info` of vLLM's weight-transfer engine. Plain values."""
 
 BACKENDS: Final[dict[Kind, str]] = {"shm": "driftline_shm", "ipc": "driftline_ipc", "nccl": "nccl"}
 """Names in vLLM's `WeightTransferEngineFactory`, for `weight_transfer_config`."""
@@ -42,7 +42,7 @@ class Transport(Protocol):
     kind: Kind
 
     def unreachable(self, info: EngineInfo) -> str:
-        """Why weights cannot get to this engine, as a sentence; empty when they can."""
+        """The reason why weights cannot get to this engine, as a sentence; empty when they can."""
         ...
 
     def join(self, info: EngineInfo, init: Callable[[dict[str, Any]], None]) -> None:

@@ -29,7 +29,7 @@ class CorrectionState:
 
     @property
     def effective(self) -> str:
-        """What the loop trains with."""
+        """The correction that the loop trains with."""
         return self._effective
 
     @property

@@ -94,7 +94,7 @@ class FixTable:
         return state
 
     def _detail(self, fix_id: str, engines: Sequence[EngineFix], how: How) -> str:
-        """What the run says of this fix, and why it cannot be switched; nothing to explain where it can."""
+        """The note of this fix, and the reason why it cannot be switched; "" for neither."""
         said = [note] if (note := self._notes.get(fix_id, "")) else []
         if how in ("engine_restart", "not_available"):
             said += [engine.detail for engine in engines if engine.how == how and engine.effective and engine.detail]

@@ -22,7 +22,7 @@ from trainer.measure.fix_states import HEAD, Vector, vector
 from trainer.report import Reporter
 
 Reports = Mapping[str, Sequence[EngineFix]]
-"""What engines report: fix id to one EngineFix an engine."""
+"""Reports of the engines: fix id to one EngineFix an engine."""
 
 
 class FixTracker:
@@ -73,7 +73,7 @@ class FixTracker:
             return before
 
     def withdraw(self, before: FixState, reason: str) -> None:
-        """What was asked for after `before` could not be met."""
+        """The request made after `before` could not be met."""
         with self._lock:
             state = self._table.withdraw(before, time=time.time(), detail=reason)
             self._report.send(state)

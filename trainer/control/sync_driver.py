@@ -42,7 +42,7 @@ class Synced:
 
     @property
     def failed(self) -> str:
-        """Why some engines do not hold the weights, as one sentence; empty when all do."""
+        """The reason why some engines do not hold the weights, as one sentence; empty when all do."""
         bad = [report for report in self.reports if not report.ok]
         return "; ".join(f"{report.engine}: {report.detail or 'not loaded'}" for report in bad)
 

@@ -30,7 +30,7 @@ from trainer.learn.objective import LOG_RATIO_LIMIT
 
 @dataclass(frozen=True)
 class Correction:
-    """What a correction makes of a step. `old` [B, R]: logprobs that the objective divides by. `weights`: float32, [B,
+    """A correction applied to a step. `old` [B, R]: logprobs that the objective divides by. `weights`: float32, [B,
     R] over tokens (PPO) or [B] over sequences (GSPO), without a gradient; None for all one.
 
     `values`: the catalogue's `correction/*`; `all_masked`: nothing of the step is left to train on.

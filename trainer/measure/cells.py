@@ -83,7 +83,7 @@ RATIOS: Final = (
     Ratio("policy/clip_fraction", CLIPPED, COUNTED, WHOLE_TOKENS),
     Ratio("policy/kl_new_old", KL, WHOLE_TOKENS, WHOLE_TOKENS),
 )
-"""What an effect is measured in, under the names and by the definitions of `driftline.catalog.metrics`."""
+"""The metrics of an effect, under the names and by the definitions of `driftline.catalog.metrics`."""
 
 
 class Sampler:
