@@ -22,10 +22,10 @@ class Refusals:
         self._recorded_at: dict[tuple[str, str], float] = {}
         self._unrecorded: dict[tuple[str, str], tuple[int, str]] = {}
 
-    def count(self, kind: str, who: str, text: str, now: Now) -> list[Note]:
+    def count(self, kind: str, identity: str, text: str, now: Now) -> list[Note]:
         """Count one; the effects record it if it is time to."""
         self.total += 1
-        key = (kind, who)
+        key = (kind, identity)
         if key not in self._recorded_at and len(self._recorded_at) >= _KINDS_KEPT:
             key = (kind, "others")
         count = self._unrecorded.get(key, (0, ""))[0] + 1
@@ -49,5 +49,5 @@ class Refusals:
     def _record(self, key: tuple[str, str], count: int, text: str, now: Now) -> Note:
         self._recorded_at[key] = now.mono
         self._unrecorded.pop(key, None)
-        kind, who = key
-        return Note(Entry(f"refused.{kind}", now.wall, who, text=text, data={"count": count}))
+        kind, identity = key
+        return Note(Entry(f"refused.{kind}", now.wall, identity, text=text, data={"count": count}))
