@@ -1,16 +1,16 @@
-"""The audit log: who ordered what, what came of it, and who was turned away; beside the journal, in `audit.log`.
+"""The audit log: commands with their issuers and results, and refusals; beside the journal, in `audit.log`.
 
 One JSON object a line, in the order of `n`; `prev` is the SHA-256 of the line before (of nothing, for the first), so
 that a line changed, removed or put in later breaks the chain at that place. (Lines cut off at the end leave a chain
 that holds: compare its last `command`s with the journal's.) A command's intent is on the disk before the command is
-handed to anybody. No secret is ever in it: keys appear by their public half.
+delivered. It never contains a secret: keys appear by their public half.
 
     kind                text
     hub.started         the epoch
-    command.intent      a command was taken; `data` has verb, arguments, generation and deadline
+    command.intent      a command was accepted; `data` has verb, arguments, generation and deadline
     command.result      its end: applied, failed, refused or expired
-    writer.taken|released|expired    a session of `who` got the run (from `former`), gave it back, or fell silent
-    refused.*           role, rate, held, malformed, unfit, key, banned: what was turned away, `count` times of late
+    writer.taken|released|expired    a session of `who` took the lease (from `former`), released it, or let it expire
+    refused.*           role, rate, held, malformed, unfit, key, banned: what was refused, and `count` of it
     key.added|removed|changed    the table of grants was edited
 """
 
@@ -37,7 +37,7 @@ class AuditError(OSError):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """Something to remember. `time` is Unix seconds, `who` the role and name of a key, or a producer."""
+    """One event of the audit log. `time` is Unix seconds, `who` the role and name of a key, or a producer."""
 
     kind: str
     time: float
@@ -48,14 +48,14 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Line(Entry, frozen=True, kw_only=True):
-    """An entry in its place."""
+    """An entry with its number and the digest of the line before it."""
 
     n: int
     prev: str
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What `verify` found. `error` is "" for a chain that holds; `torn` counts bytes after the last whole line."""
+    """Result of `verify`. `error` is "" for a chain that holds; `torn` counts bytes after the last whole line."""
 
     lines: int
     last: str
@@ -68,7 +68,7 @@ _decoder: Final[msgspec.json.Decoder[Line]] = msgspec.json.Decoder(Line)
 
 
 class AuditLog:
-    """The one writer, which holds the run's `hub.lock`. `append` only writes; `sync` (any thread) makes it durable."""
+    """The only writer of the log, in the hub's process. `append` only writes; `sync` (any thread) makes it durable."""
 
     def __init__(self, path: Path, disk: Disk = DISK) -> None:
         self.path = path
@@ -169,7 +169,7 @@ def verify(path: Path) -> Verdict:
         try:
             line = _decoder.decode(raw)
         except DECODE_ERRORS:
-            return Verdict(count - 1, last, f"line {count} is no audit line", len(torn))
+            return Verdict(count - 1, last, f"line {count} is not an audit line", len(torn))
         if line.prev != last:
             return Verdict(count - 1, last, f"line {count} does not follow line {count - 1}", len(torn))
         if line.n != count:

@@ -1,4 +1,4 @@
-"""What a consumer holds: `attach` finds the way to a run, `Client` asks and commands, `Feed` follows."""
+"""The consumer's interface: `attach` finds a run, `Client` sends requests and commands, `Feed` follows the frames."""
 
 from __future__ import annotations
 

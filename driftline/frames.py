@@ -151,8 +151,8 @@ class RunState(_Frame, tag="r", frozen=True):
 class EngineState(_Frame, tag="g", frozen=True):
     """State of one engine, sent by that engine a few times a second; rates are over the last interval.
 
-    `gpu_memory_used` and `gpu_memory_total` are bytes over its GPUs, whoever uses them, 0 where it has none; `gpu_use`
-    is the mean part of the time that they were busy (0 to 1), -1 where that is not told.
+    `gpu_memory_used` and `gpu_memory_total` are bytes over its GPUs, for all their users, 0 without a GPU; `gpu_use`
+    is the mean fraction of the time that they were busy (0 to 1), -1 where that is not reported.
     """
 
     engine: str
@@ -176,7 +176,7 @@ class EngineState(_Frame, tag="g", frozen=True):
 
 
 class EngineFix(_Frame, frozen=True):
-    """What one engine reports of one fix. `effective` is read back from the engine; "" means not reported yet."""
+    """One engine's report of one fix. `effective` is read back from the engine; "" means not reported yet."""
 
     engine: str
     effective: str
@@ -187,7 +187,7 @@ class EngineFix(_Frame, frozen=True):
 
 
 class FixState(_Frame, tag="f", frozen=True):
-    """A fix over the whole pool: wanted value, and what each engine has reported."""
+    """A fix over the whole pool: the requested value, and the report of each engine."""
 
     fix: str
     requested: str
@@ -248,11 +248,11 @@ class Effect(_Frame, tag="x", frozen=True):
 
 
 class Command(_Frame, tag="c", frozen=True):
-    """An operator's wish. `issuer` is filled in by the hub from the key that sent it, never by the sender.
+    """An operator's request. `issuer` is filled in by the hub from the key that sent it, never by the sender.
 
     `generation` is the fix generation the sender saw; -1 skips the check. `deadline` is a Unix time after
-    which the command must not take effect any more. `session` is the sender's word for itself, which tells apart
-    those who share a key (see `Lease`).
+    which the command must not take effect any more. `session` is the sender's name for itself, which distinguishes
+    clients that share a key (see `Lease`).
     """
 
     id: str
@@ -265,7 +265,7 @@ class Command(_Frame, tag="c", frozen=True):
 
 
 class Ack(_Frame, tag="a", frozen=True):
-    """How far a command has come. `data` holds the results of an applied one, as printable values."""
+    """Progress of a command. `data` holds the results of an applied one, as printable values."""
 
     id: str
     state: AckState
@@ -275,11 +275,11 @@ class Ack(_Frame, tag="a", frozen=True):
 
 
 class Lease(_Frame, tag="w", frozen=True):
-    """Who may act on the run: one session of one operator's key at a time. Sent by the hub alone.
+    """The operator lease: the one session of one operator's key that may act on the run. Sent by the hub alone.
 
-    `issuer` is the key's role and name, "" where nobody holds the run; `session` is the holder's word for itself, such
-    as `ana@box:812`. Held since Unix time `since`, and until Unix time `until` unless the holder gives another sign of
-    life, which is told as the same with a later `until`.
+    `issuer` is the role and name of the holder's key, "" while the lease is free; `session` is the holder's name for
+    itself, such as `ana@box:812`. Held since Unix time `since`, until Unix time `until` unless it is renewed; a renewal
+    is published as the same lease with a later `until`.
     """
 
     issuer: str = ""

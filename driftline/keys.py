@@ -1,6 +1,6 @@
 """CURVE key pairs and roles of one run.
 
-`keys/<who>.key` (0600, folder 0700) holds a pair; `keys/authorized` says what each public key may do, one line a
+`keys/<key>.key` (0600, folder 0700) holds a pair; `keys/authorized` says what each public key may do, one line a
 key: `role name public`. A role is `producer` (may ingest as a name that matches `name`, a shell pattern),
 `viewer` (may watch) or `operator` (may watch and command). A fourth word `no-tokens` takes raw tokens (with the text
 of what the model wrote) out of what a key may watch. The hub reads the file again when it changes.
@@ -26,7 +26,7 @@ Role = Literal["producer", "viewer", "operator"]
 NO_TOKENS: Final = "no-tokens"
 
 SUPERVISOR: Final = "supervisor"
-"""Name, as a producer, of the process that started a run's others and tells how they fare."""
+"""Producer name of the process that starts the others of a run and reports their state."""
 RUN_KEYS: Final[tuple[tuple[str, Role | None, str], ...]] = (
     ("server", None, ""),
     ("trainer", "producer", "trainer"),
@@ -37,7 +37,7 @@ RUN_KEYS: Final[tuple[tuple[str, Role | None, str], ...]] = (
 )
 """Key file, role and name of the pairs that every run starts with."""
 
-_WHO: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+_KEY_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_*?-][A-Za-z0-9._*?-]{0,63}")
 
 
@@ -52,7 +52,7 @@ class Keys(msgspec.Struct, frozen=True):
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What the holder of one public key may do."""
+    """The rights of one public key."""
 
     role: Role
     name: str
@@ -65,7 +65,7 @@ class Grant(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> str:
-        """Role and name: how the holder is called in frames and in the audit log."""
+        """Role and name: the identity of the holder in frames and in the audit log."""
         return f"{self.role} {self.name}"
 
     @property
@@ -79,30 +79,30 @@ class Grant(msgspec.Struct, frozen=True):
 
 def new_pair() -> Keys:
     """A fresh random pair."""
-    import zmq  # by who makes or reads a pair only: a console finds its run without
+    import zmq  # only where a pair is made or read: a console finds its run without
 
     public, secret = zmq.curve_keypair()
     return Keys(public.decode(), secret.decode())
 
 
 def make_run_keys(run: RunDir) -> None:
-    """Make what is missing of the run's keys; what is there stays, so that a restarted hub knows everybody."""
+    """Make the missing keys of a run; existing ones stay, so that a restarted hub accepts the same clients."""
     run.keys.mkdir(mode=0o700, parents=True, exist_ok=True)
     lines = []
-    for who, role, name in RUN_KEYS:
-        path = _path(run, who)
+    for key, role, name in RUN_KEYS:
+        path = _path(run, key)
         if not path.exists():
             _write_once(path, new_pair())
         if role is not None:
-            lines.append(f"{role} {name} {load(run, who).public}\n")
+            lines.append(f"{role} {name} {load(run, key).public}\n")
     authorized = run.keys / "authorized"
     if not authorized.exists():
         write_private(authorized, "".join(["# role name public-key\n", *lines]).encode())
 
 
-def load(run: RunDir, who: str) -> Keys:
+def load(run: RunDir, key: str) -> Keys:
     """Read one pair of the run. Raises RunError."""
-    return load_file(_path(run, who))
+    return load_file(_path(run, key))
 
 
 def load_file(path: Path) -> Keys:
@@ -153,17 +153,17 @@ def read_authorized(path: Path) -> dict[str, Grant]:
     return grants
 
 
-def add(run: RunDir, who: str, role: Role, name: str, tokens: bool = True) -> Path:
-    """Make a pair, grant it a role, and return where it was written: `keys/<who>.key`, mode 0600. Raises RunError."""
-    for what, text, allowed in (("key", who, _WHO), ("name", name, _NAME)):
+def add(run: RunDir, key: str, role: Role, name: str, tokens: bool = True) -> Path:
+    """Make a pair, grant it a role, and return where it was written: `keys/<key>.key`, mode 0600. Raises RunError."""
+    for what, text, allowed in (("key", key, _KEY_NAME), ("name", name, _NAME)):
         if allowed.fullmatch(text) is None:
             raise RunError(f"'{text[:80]}' is not a {what}: 1 to 64 letters, digits, '.', '_' or '-', no '.' in front")
-    path = _path(run, who)
+    path = _path(run, key)
     with _editing(run):
         table = run.keys / "authorized"
         read_authorized(table)
         if path.exists():
-            raise RunError(f"{path}: there is a key of that name already; revoke it first: driftline keys revoke {who}")
+            raise RunError(f"{path}: there is a key of that name already; revoke it first: driftline keys revoke {key}")
         keys = new_pair()
         _write_once(path, keys)
         line = f"{role} {name} {keys.public}{'' if tokens else f' {NO_TOKENS}'}\n"
@@ -175,8 +175,8 @@ def add(run: RunDir, who: str, role: Role, name: str, tokens: bool = True) -> Pa
 def revoke(run: RunDir, key: str) -> Grant:
     """Take away the grant of a key, named by its file or its public half; return what it was. Raises RunError.
 
-    The hub notices within a second and cuts the holder off. The files of keys that every run has stay, so that who
-    uses one is told that it is refused, not that it is missing.
+    The hub notices within a second and cuts the holder off. The files of keys that every run has stay, so that
+    their users learn that the key is refused, not that it is missing.
     """
     with _editing(run):
         table = run.keys / "authorized"
@@ -187,7 +187,7 @@ def revoke(run: RunDir, key: str) -> Grant:
             raise RunError(f"key '{key}' has no grant in {table}; see: driftline keys list")
         lines = table.read_text(encoding="ascii").splitlines(keepends=True)
         write_private(table, "".join(line for line in lines if public not in line.split()).encode())
-        if key != public and key not in {who for who, _, _ in RUN_KEYS}:
+        if key != public and key not in {own for own, _, _ in RUN_KEYS}:
             _path(run, key).unlink(missing_ok=True)
     return grant
 
@@ -217,8 +217,8 @@ def _editing(run: RunDir) -> Iterator[None]:
         os.close(fd)
 
 
-def _path(run: RunDir, who: str) -> Path:
-    return run.keys / f"{who}.key"
+def _path(run: RunDir, key: str) -> Path:
+    return run.keys / f"{key}.key"
 
 
 def _write_once(path: Path, keys: Keys) -> None:

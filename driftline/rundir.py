@@ -105,7 +105,7 @@ class RunDir(msgspec.Struct, frozen=True):
         except OSError:
             return False
         try:
-            # Shared, so that two who look at the same moment do not take each other for a hub.
+            # Shared, so that two processes that check at the same moment do not take each other for a hub.
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -133,7 +133,7 @@ def read_connection(path: Path) -> Connection:
 
 
 def parse_connection(data: bytes) -> Connection:
-    """What a connection file holds, with text made safe to show. Raises ValueError."""
+    """The content of a connection file, with text made safe to show. Raises ValueError."""
     try:
         found = sanitize_struct(msgspec.json.decode(data, type=Connection))
     except msgspec.MsgspecError as error:

@@ -32,7 +32,7 @@ def configure(socket: Socket, *, max_message: int, send_frames: int, receive_fra
 
 
 def secure_client(socket: Socket, server: str, keys: Keys) -> None:
-    """Speak CURVE as `keys`, to nobody but the holder of the `server` key (Z85)."""
+    """Speak CURVE with the pair `keys`, only with the holder of the `server` key (Z85)."""
     socket.curve_serverkey = server.encode()
     socket.curve_publickey = keys.public.encode()
     socket.curve_secretkey = keys.secret.encode()
@@ -42,7 +42,7 @@ def secure_client(socket: Socket, server: str, keys: Keys) -> None:
 
 
 def dial(socket: Socket, endpoint: str) -> None:
-    """Connect, once every option is set; libzmq takes an IPv6 address only where it is told to."""
+    """Connect, once every option is set; libzmq takes an IPv6 address only with that option."""
     if "[" in endpoint:
         socket.ipv6 = True
     socket.connect(endpoint)

@@ -1,6 +1,6 @@
-"""What the three sockets carry around the frames: greetings, acknowledgements, requests and pages.
+"""Messages of the three sockets beside the frames: greetings, acknowledgements, requests and pages.
 
-Ingest (producer DEALER to hub ROUTER), one part a message, told apart by the first byte:
+Ingest (producer DEALER to hub ROUTER), one part a message, distinguished by the first byte:
 
     b"D" incarnation u64 | pseq u64 | dropped u64 | body     a frame; `pseq` counts from 1 per incarnation
     b"P" incarnation u64 | dropped u64                        keep-alive, answered with Acked
@@ -9,8 +9,8 @@ Ingest (producer DEALER to hub ROUTER), one part a message, told apart by the fi
 
 Live (hub XPUB): topic | epoch u64, seq u64, previous u64 | record, where `previous` is the sequence number of the
 last frame before this one that is not a Tokens frame: a subscriber without the tokens topic has missed nothing
-exactly when `previous` is not above what it has. Topic `beacon` carries a Beacon five times a second, and at once for
-who has just asked for it.
+exactly when `previous` is not above what it has. Topic `beacon` carries a Beacon five times a second, and at once for a
+new subscriber.
 
 Rpc (client DEALER to hub ROUTER): one Request, one Reply with the same id. Integers are little-endian.
 """
@@ -39,11 +39,11 @@ REQUEST_BYTES: Final = 64 * 1024
 """Largest request or greeting in bytes."""
 
 LEASE_SECONDS: Final = 120.0
-"""How long a session holds the run after its last sign of life."""
+"""How long a session holds the lease after its last command or renewal."""
 MAX_SESSION: Final = 80
 """Characters in a session's name for itself."""
 LEASE_FREE_VERBS: Final[frozenset[Verb]] = frozenset({"mark"})
-"""Commands that change nothing in a run and need no hold on it."""
+"""Commands that change nothing in a run and need no lease."""
 
 
 class _Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -66,7 +66,7 @@ class Hello(_Message, frozen=True):
 
 
 class Lost(_Message, frozen=True):
-    """What an incarnation has dropped so far, by topic; their sum is what its other messages call `dropped`."""
+    """Frames that an incarnation has dropped so far, by topic; their sum is what its other messages call `dropped`."""
 
     incarnation: int
     topics: dict[str, Annotated[int, msgspec.Meta(ge=0, le=2**62)]]
@@ -105,7 +105,7 @@ ToProducer = Welcome | Acked | HelloPlease | Refused | Command
 
 
 class Beacon(_Message, frozen=True):
-    """The hub's pulse. `head` is the newest sequence number, `plain` the newest that is not a Tokens frame, `base`
+    """The hub's heartbeat. `head` is the newest sequence number, `plain` the newest that is not a Tokens frame, `base`
     the head at the start of this epoch. `degraded` is a sentence when the journal cannot be written, else ""."""
 
     epoch: int
@@ -153,7 +153,7 @@ class PingRequest(_Strict, tag="ping", frozen=True):
 
 
 class LeaseRequest(_Strict, tag="writer", frozen=True):
-    """Take the run (from whoever has it), say that one is still there, or give it back; see `driftline.hub.lease`."""
+    """Take the lease (also from another session), renew it, or release it; see `driftline.hub.lease`."""
 
     id: int
     session: str
@@ -215,7 +215,7 @@ class Pong(_Message, tag="pong", frozen=True):
 
 
 class LeaseReply(_Message, tag="writer", frozen=True):
-    """Who holds the run now, and whether that is who asked. `former` is whom it was taken from, "" for nobody."""
+    """The lease now; `mine`: whether the requester holds it; `former`: the session it was taken from, else ""."""
 
     id: int
     writer: Lease
@@ -224,11 +224,11 @@ class LeaseReply(_Message, tag="writer", frozen=True):
 
 
 HELD: Final = "held"
-"""Kind of the refusal of a command because another session holds the run."""
+"""Kind of the refusal of a command because another session holds the lease."""
 
 
 class Refusal(_Message, tag="refusal", frozen=True):
-    """The request was not followed; `reason` is a clause for the operator. `id` is 0 where none could be read."""
+    """The request was refused; `reason` is a clause for the operator. `id` is 0 where none could be read."""
 
     id: int
     reason: str

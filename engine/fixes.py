@@ -1,4 +1,4 @@
-"""What each fix of the catalogue is on an engine: how it can take effect there, and what it is doing now.
+"""The state of each fix of the catalogue on an engine: how it can take effect there, and its present value.
 
 Pure functions from facts read back from the engine (`Backend`) to `EngineFix`; applying them is the actor's.
 """
@@ -41,14 +41,14 @@ def path(state: EngineFix, fix_id: str, value: str) -> How:
 
 
 def refusal(state: EngineFix, fix_id: str, value: str) -> str:
-    """Why this engine cannot take `value` in any way, as a sentence; empty when it can (or already has it)."""
+    """The reason why this engine can never take `value`, as a sentence; empty when it can (or already has it)."""
     if path(state, fix_id, value) != "not_available":
         return ""
     return f"{state.engine}: {fix_id} cannot be switched {value} here: {state.detail}"
 
 
 def not_live(state: EngineFix, fix_id: str, value: str) -> str:
-    """Why `value` cannot take effect at once, as a sentence; empty when it can."""
+    """The reason why `value` cannot take effect at once, as a sentence; empty when it can."""
     how = path(state, fix_id, value)
     if how in ("live", "not_available"):
         return refusal(state, fix_id, value)
@@ -75,7 +75,7 @@ def head_dtype(value: str, model_dtype: str) -> str:
 def wanted_at_start(wanted: Mapping[str, str]) -> dict[str, str]:
     """Every fix with its value at start: vLLM's default where the configuration names none.
 
-    But for `inflight-keep`: a trainer asks for "keep" with every pause unless it is told otherwise.
+    But for `inflight-keep`: a trainer asks for "keep" with every pause unless configured otherwise.
     """
     usual = {fix_id: fix.values[0] for fix_id, fix in BY_ID.items()} | {"inflight-keep": ON}
     return usual | dict(wanted)

@@ -1,4 +1,4 @@
-"""What goes into an engine pool and what comes out of it. Frozen values; no Ray, no vLLM, no torch."""
+"""Requests to an engine pool and its results. Frozen values; no Ray, no vLLM, no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PauseMode = Literal["keep", "wait", "abort"]
 """What a pause does with requests in flight: freeze them, let them finish, or end them."""
 
 Reset = Literal["kept", "freed", "refused"]
-"""What became of the prefix cache: left alone, emptied, or not emptied because requests hold blocks."""
+"""Outcome for the prefix cache: left alone, emptied, or not emptied because requests hold blocks."""
 
 IN_BETWEEN = -1
 """The epoch of a token sampled while a fix was being switched: it belongs to neither state."""
@@ -167,7 +167,7 @@ class PoolStats:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What an engine says of itself once it is up. `loaded_s`: seconds from the first import to ready.
+    """Description of an engine once it is up. `loaded_s`: seconds from the first import to ready.
 
     `workers` is the number of vLLM's worker processes: tensor-parallel size times pipeline-parallel size. `node` is
     the machine's host name, `node_id` Ray's id of its node: a machine may have several.
@@ -186,7 +186,7 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class ProcessLocation:
-    """Where an actor runs: known before vLLM loads, so that its processes can be ended whatever happens."""
+    """Process and node of an actor: known before vLLM loads, so that its processes can always be ended."""
 
     pid: int
     node: str

@@ -1,4 +1,4 @@
-"""`python -m trainer --run-dir DIR [--steps N] [--resume]`: train as DIR/config.toml says, until done or told to stop.
+"""`python -m trainer --run-dir DIR [--steps N] [--resume]`: train as DIR/config.toml says, until done or stopped.
 
 Exit code 0 for a run that reached its end or was stopped, 1 for one that failed, 2 for a configuration or an
 argument that cannot be run. An error is one sentence on stderr and the detail of the run's state.

@@ -19,7 +19,7 @@ TENSOR_FILE = "tensors.safetensors"
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """What is not a tensor. `next_prompt` is the index of the next prompt of the task to send to the engines."""
+    """A checkpoint without its tensors. `next_prompt` is the index of the next prompt of the task for the engines."""
 
     step: int
     version: int

@@ -1,4 +1,4 @@
-"""What goes wrong for the operator to read."""
+"""Errors with messages for the operator."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ STALL_S = 60.0
 @dataclass(frozen=True)
 class _Measured:
     """A batch with the trainer's logprobs of it, all [B, R]: under each token's own weights and head, and the
-    reference's; `heads` tells which tokens were scored with a float32 head."""
+    reference's; `heads` is true on tokens that were scored with a float32 head."""
 
     samples: list[Sample]
     batch: Batch
@@ -83,7 +83,7 @@ class Loop:
         return self._step
 
     def run(self, steps: int) -> None:
-        """Train until `steps` are completed or somebody asks for the end. Raises EngineError, TrainerError."""
+        """Train until `steps` are completed or the end is requested. Raises EngineError, TrainerError."""
         if self._version:
             self._syncs.sync(self._step, "resume", boundary=True)
         self._rollouts.submit_prompts()
@@ -194,7 +194,7 @@ class Loop:
         self._report.state(step=step, version=self._version)
 
     def _correct(self, measured: _Measured, step: int) -> Correction:
-        """What the correction that is in force makes of the step; says so where it leaves nothing."""
+        """Apply the effective correction to the step; send an event where it masks every token."""
         value, config = self._control.correction, self._config
         batch = measured.batch
         made = correct(
@@ -230,7 +230,7 @@ class Loop:
         return _Measured(samples, batch, scores, heads, reference, values)
 
     def _measure_effects(self, measured: _Measured, update: Update, step: int, *, corrected: bool) -> None:
-        """Give the step's numbers by fix state to whoever measures what a change of a fix does."""
+        """Pass the step's numbers by fix state to the measurement of fix effects."""
         batch, scores = measured.batch, measured.scores
         of_this_head = ((measured.heads == self._setup.head.float32) | ~batch.mask).all(dim=1).numpy()
         rows = fix_effects.rows(

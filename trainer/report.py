@@ -1,4 +1,4 @@
-"""What the trainer tells the hub: frames out through a Probe, and the one place that holds the run's state."""
+"""The trainer's reports to the hub: frames out through a Probe, and the one place that holds the run's state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RANDOM = 8
 
 
 class Reporter:
-    """Thin and thread-safe over a Probe: the loop and the control thread both speak through it."""
+    """Thin and thread-safe over a Probe: the loop and the command thread both send through it."""
 
     def __init__(self, probe: Probe, state: RunState, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
         self._probe = probe
@@ -33,11 +33,11 @@ class Reporter:
 
     @property
     def run(self) -> RunState:
-        """The run's state as last told."""
+        """The run's state as last sent."""
         return self._state
 
     def state(self, **changes: object) -> None:
-        """Change fields of the run's state and tell everybody."""
+        """Change fields of the run's state and publish it."""
         with self._lock:
             self._state = msgspec.structs.replace(self._state, **changes, time=time.time())
             self._probe.send(self._state)
@@ -47,7 +47,7 @@ class Reporter:
         self._probe.send(frame)
 
     def event(self, kind: str, text: str, *, level: Level = "info", step: int = -1, **data: Scalar) -> None:
-        """Tell that something happened."""
+        """Send an event."""
         self._probe.event(kind, text, level=level, step=step, **data)
 
     def ack(self, command: str, state: AckState, detail: str = "", data: dict[str, Scalar] | None = None) -> None:

@@ -66,7 +66,7 @@ class Rollouts:
 
     @property
     def account(self) -> dict[str, int]:
-        """What became of every group asked for: `asked` is the sum of the others, or one was lost or doubled."""
+        """Counts of the groups by outcome: `asked` is the sum of the others, or one was lost or doubled."""
         return {
             "asked": self.next_prompt - self._first,
             "trained": self._trained,

@@ -1,4 +1,4 @@
-"""One process's run: what is started and ended, in the order in which it can be, and what everybody is told."""
+"""The run of one trainer process: what is started and ended, in which order, and how its state is published."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from trainer.report import Reporter, Scalar
 from trainer.setup import Setup, build
 
 JOIN_S = 10.0
-"""How long an order that was going on may take to notice that the engines are gone."""
+"""How long a command that was running may take to notice that the engines are gone."""
 
 
 class StartupStopped(KeyboardInterrupt):
@@ -77,7 +77,7 @@ class Inbox:
             self.commands.put(command)
 
     def open(self) -> None:
-        """From here on somebody reads the queue."""
+        """From here on the queue is read."""
         with self._lock:
             self._open = True
 
@@ -125,7 +125,7 @@ class Session:
 
     @property
     def summary(self) -> str:
-        """How far the run came."""
+        """Progress of the run as a sentence."""
         step = self._report.run.step
         return f"all {self._steps} steps done" if step >= self._steps else f"stopped after step {step} of {self._steps}"
 
@@ -227,7 +227,7 @@ def _first_state(config: Config, run: RunDir, steps: int, digest: str) -> RunSta
 
 
 def _for_engines(run: RunDir) -> tuple[Connection | None, Keys | None]:
-    """How engines reach the hub; nothing where the run has no hub. Raises RunError."""
+    """Connection and keys for the engines; None where the run has no hub. Raises RunError."""
     if not run.connection_file.exists():
         return None, None
     return run.connection(), load(run, "engine")

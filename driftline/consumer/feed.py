@@ -37,8 +37,8 @@ _stamped: Final[msgspec.msgpack.Decoder[Stamped]] = msgspec.msgpack.Decoder(Stam
 
 
 class FeedStatus(msgspec.Struct, frozen=True):
-    """How fresh a feed is. `age` is seconds since the hub last spoke, `received` the number up to which the feed has
-    everything it asked for, `error` a sentence while something is wrong, `degraded` the hub's own complaint,
+    """How fresh a feed is. `age` is seconds since the hub's last message, `received` the number up to which the feed
+    has everything it asked for, `error` a sentence while something is wrong, `degraded` the hub's own error,
     `rewinds` how often a crash of the hub's machine has taken back frames that were already delivered, `skipped` how
     many of the numbers asked for retention had deleted before they could be read."""
 
@@ -60,7 +60,7 @@ class FeedStatus(msgspec.Struct, frozen=True):
 
     @property
     def stale(self) -> bool:
-        """True when the hub has not spoken for STALE_SECONDS."""
+        """True when the hub has sent nothing for STALE_SECONDS."""
         return self.age > STALE_SECONDS
 
 
@@ -296,7 +296,7 @@ class Feed:
         self._degraded = sanitize(beacon.degraded)
 
     def _check_base(self, base: int) -> None:
-        """A new epoch: what the journal no longer has did not happen, whoever has seen it."""
+        """A new epoch: frames that the journal no longer has are taken back, even where they were delivered."""
         if self._at > base and self._head:
             self._rewinds += 1
             self._error = f"a crash of the hub's machine has taken back {self._at - base} frames"

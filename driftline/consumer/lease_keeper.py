@@ -1,4 +1,4 @@
-"""Keeps a run in the hands of a client while that lives: what an attached console needs and a script does not."""
+"""Renewal of the operator lease while a client lives: an attached console needs it, a script does not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger("driftline.client")
 
 
 class LeaseKeeper:
-    """Renews what its client holds, every RENEW_SECONDS, on a thread of its own; what it does not hold, it leaves."""
+    """Renews the lease that its client holds, every RENEW_SECONDS, on a thread of its own; it never takes the lease."""
 
     def __init__(self, client: Client, every: float = RENEW_SECONDS) -> None:
         self._client, self._every = client, every

@@ -26,9 +26,9 @@ REQUEST_SECONDS: Final = 5.0
 COMMAND_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 1.0
 RENEW_SECONDS: Final = wire.LEASE_SECONDS / 4
-"""How often who holds a run says so."""
+"""Interval at which the holder of the lease renews it."""
 RELEASE_SECONDS: Final = 1.0
-"""How long `close` tries to give back what it holds; what is not given back runs out by itself."""
+"""How long `close` tries to release the lease; a lease that is not released expires by itself."""
 FOLLOW_SECONDS: Final = 0.05
 _MAX_REPLY: Final = 32 * 1024 * 1024
 
@@ -41,11 +41,11 @@ class ClientError(RuntimeError):
 
 
 class RefusedError(ClientError):
-    """The hub has answered, and the answer is no."""
+    """The hub has refused the request."""
 
 
 class LeaseHeldError(RefusedError):
-    """Another session holds the run; the message names it. `Client.take_lease` takes over."""
+    """Another session holds the lease; the message names it. `Client.take_lease` takes over."""
 
 
 class HubSilentError(ClientError):
@@ -91,18 +91,18 @@ class Client:
     """
 
     def __init__(self, connection: Connection, keys: Keys, *, session: str | None = None) -> None:
-        """`session`: what this client calls itself beside others that use the same key (default user@host:pid)."""
+        """`session`: this client's name beside others that use the same key (default user@host:pid)."""
         self._connection, self._keys = connection, keys
         self.session = own_session() if session is None else session
         self._holds_lease = False
-        # Who closes gives back first, within one turn at the socket.
+        # Reentrant: `close` releases the lease while it holds the lock.
         self._lock = threading.RLock()
         self._context: Context = zmq.Context()
         self._socket: Socket | None = None
         self._monitor: Monitor | None = None
         self._last = secrets.randbits(32)
         self._unanswered = float("inf")
-        """Since when this connection owes an answer."""
+        """Time (monotonic) of the oldest request without an answer."""
         self._closed = False
 
     def snapshot(self) -> Snapshot:
@@ -115,8 +115,8 @@ class Client:
     ) -> Page:
         """Frames with seq >= `start`, at most `limit` (256) and about 4 MiB."""
         # On a slow line a page may be on its way for long: asking again would only begin it again.
-        patience = max(RETRY_SECONDS, timeout / 2)
-        r = self._ask(wire.PageReply, lambda number: wire.PageRequest(number, start, limit, tokens), timeout, patience)
+        resend = max(RETRY_SECONDS, timeout / 2)
+        r = self._ask(wire.PageReply, lambda number: wire.PageRequest(number, start, limit, tokens), timeout, resend)
         return Page(r.epoch, r.head, _frames(r.records), r.next, r.plain, r.base, r.first)
 
     def ping(self, timeout: float = REQUEST_SECONDS) -> float:
@@ -149,11 +149,11 @@ class Client:
             raise ClientError(f"not a command: {error}") from error
         if len(wire.pack(command)) > wire.REQUEST_BYTES // 2:
             raise ClientError(f"a command is at most {wire.REQUEST_BYTES // 2} bytes")
-        patience = min(timeout, COMMAND_SECONDS)
+        request_timeout = min(timeout, COMMAND_SECONDS)
         held = self._holds_lease
         self._holds_lease = holds = held or (verb not in wire.LEASE_FREE_VERBS and bool(self.session))
         try:
-            self._ask(wire.CommandReply, lambda number: wire.CommandRequest(number, command), patience)
+            self._ask(wire.CommandReply, lambda number: wire.CommandRequest(number, command), request_timeout)
         except RefusedError as error:  # after a silence, what was asked for may have been done
             self._holds_lease = held and not isinstance(error, LeaseHeldError)
             raise
@@ -162,20 +162,20 @@ class Client:
 
     @property
     def holds_lease(self) -> bool:
-        """True while this client holds the run, as far as it knows: another may have taken over since."""
+        """True while this client holds the lease, as far as it knows: another may have taken over since."""
         return self._holds_lease
 
     def take_lease(self) -> str:
-        """Take the run, at once, whoever has it; return who had it ("" for nobody else)."""
+        """Take the lease at once, also from another session; return the former holder ("" if there was none)."""
         reply = self._ask_lease("take")
         return sanitize(reply.former)
 
     def renew_lease(self) -> bool:
-        """Say that the holder is still there; False if this client does not hold the run (any more)."""
+        """Prolong the lease; False if this client does not hold it (any more)."""
         return self._ask_lease("renew").mine
 
     def release_lease(self) -> None:
-        """Give the run back, if this client has it."""
+        """Release the lease, if this client holds it."""
         self._ask_lease("release")
         self._holds_lease = False
 
@@ -187,7 +187,7 @@ class Client:
         return ask
 
     def wait(self, command_id: str, timeout: float, on_ack: Callable[[Ack], None] | None = None) -> Ack:
-        """Follow a command to its end; return the terminal ack. A hub that dies meanwhile only costs time."""
+        """Follow a command to its end; return the terminal ack. A restart of the hub meanwhile only costs time."""
         renewed = time.monotonic()
         deadline, seen = renewed + timeout, 0
         state: AckState = "queued"
@@ -200,7 +200,7 @@ class Client:
             except HubSilentError:
                 continue
             if not r.known:
-                raise ClientError(f"the hub of run {self._connection.run} knows no command {command_id}")
+                raise ClientError(f"the hub of run {self._connection.run} does not know command {command_id}")
             for ack in map(sanitize_struct, r.acks):
                 seen, state = seen + 1, ack.state
                 if on_ack is not None:
@@ -218,10 +218,10 @@ class Client:
         return self._ask(wire.AcksReply, lambda number: wire.AcksRequest(number, command_id, after), timeout)
 
     def close(self) -> None:
-        """Give back what is held and close the socket; a request on another thread ends with ClientError."""
+        """Release the lease and close the socket; a request on another thread ends with ClientError."""
         if self._holds_lease and self._lock.acquire(timeout=RELEASE_SECONDS):
             try:
-                with contextlib.suppress(ClientError):  # a lease that cannot be given back runs out
+                with contextlib.suppress(ClientError):  # a lease that cannot be released expires
                     self._ask_lease("release", RELEASE_SECONDS)
             finally:
                 self._lock.release()
@@ -241,7 +241,7 @@ class Client:
         kind: type[_R],
         request: Callable[[int], Any],
         timeout: float = REQUEST_SECONDS,
-        patience: float = RETRY_SECONDS,
+        retry_after: float = RETRY_SECONDS,
     ) -> _R:
         deadline = time.monotonic() + timeout
         with self._lock:
@@ -257,11 +257,11 @@ class Client:
                         f"the hub of run {self._connection.run} does not answer (waited {timeout:g} s at "
                         f"{self._connection.rpc})"
                     )
-                reply = self._try(number, message, min(left, patience))
+                reply = self._try(number, message, min(left, retry_after))
                 if reply is None:
                     # Whatever it was, a fresh connection is the surest way on; but on a slow line one that is still
                     # shaking hands, or has just been asked, would never get to its end.
-                    if time.monotonic() - self._unanswered >= patience / 2:
+                    if time.monotonic() - self._unanswered >= retry_after / 2:
                         self._drop()
                 elif isinstance(reply, wire.Refusal):
                     refused = LeaseHeldError if reply.kind == wire.HELD else RefusedError
@@ -269,7 +269,7 @@ class Client:
                 elif isinstance(reply, kind):
                     return reply
                 else:
-                    raise ClientError(f"the hub of run {self._connection.run} answered something else than asked")
+                    raise ClientError(f"the hub of run {self._connection.run} sent a reply of the wrong kind")
 
     def _try(self, number: int, message: bytes, seconds: float) -> Any:
         """Send once and wait for the reply; None if there is none in time."""
@@ -323,7 +323,7 @@ class Client:
 
 
 def own_session() -> str:
-    """What this process calls itself: user@host:pid."""
+    """The default session name of this process: user@host:pid."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # an id without a name, as in many containers
@@ -333,7 +333,7 @@ def own_session() -> str:
 
 
 def unknown_key(connection: Connection) -> str:
-    """The hub cuts off who has been revoked and who was never granted anything alike; it tells no stranger which."""
+    """The hub refuses a revoked key and a key that never had a grant in the same way: it does not disclose which."""
     return f"the hub of run {connection.run} does not know this key: it was revoked, or is another run's"
 
 

@@ -1,7 +1,7 @@
-"""Who may connect: ZeroMQ's authentication protocol (RFC 27), answered inside the hub's own loop.
+"""Authentication of connections: ZeroMQ's protocol for it (ZAP, RFC 27), answered inside the hub's own loop.
 
-A loop of its own would be one more thing to die: ZAP fails open in libzmq when its handler is gone, unless
-`zap_enforce_domain` is set. Here a hub that hangs authenticates nobody, and every socket enforces the domain. What
+A loop of its own would be one more thing to fail: ZAP fails open in libzmq when its handler is gone, unless
+`zap_enforce_domain` is set. Here a hub that hangs accepts no connection, and every socket enforces the domain. What
 a key may do is looked up again for every message, so that a grant taken away counts at once.
 """
 
@@ -31,11 +31,11 @@ log = logging.getLogger("driftline.hub")
 
 
 class AuthError(RuntimeError):
-    """The hub cannot tell friend from stranger and must not run."""
+    """The hub cannot distinguish granted keys from unknown ones and must not run."""
 
 
 class GrantChange(NamedTuple):
-    """What one key could do before and what it can do now; None is nothing. At least one of them is a grant."""
+    """The grant of one key before and after an edit; None for none. At least one of them is a grant."""
 
     old: Grant | None
     new: Grant | None
@@ -60,13 +60,13 @@ class GrantTable:
     def ban(self, public: str) -> Grant | None:
         """Grant a key nothing for BAN_SECONDS, whatever the file says; return what it had.
 
-        Not for ever: a key that several consoles of one person share must not shut them out for the mistake of one.
+        Not for ever: consoles that share a key must not all be locked out for the mistake of one.
         """
         self._banned[public] = time.monotonic() + BAN_SECONDS
         return self._grants.get(public)
 
     def grant(self, public: str) -> Grant | None:
-        """What the holder of this key (Z85) may do; None for a stranger."""
+        """The grant of this key (Z85); None for an unknown or banned key."""
         if public in self._banned:
             if time.monotonic() < self._banned[public]:
                 return None
@@ -99,7 +99,7 @@ class GrantTable:
 class Authenticator:
     """The ZAP handler: accepts the keys of a GrantTable (and, during the self-test, one made for it).
 
-    `refused_addresses` are the addresses of those it has refused, for the server to take.
+    `refused_addresses` are the addresses of refused connections, which the server takes and logs.
     """
 
     def __init__(self, context: Context, table: GrantTable) -> None:
@@ -120,7 +120,7 @@ class Authenticator:
             number = request[1] if len(request) > 1 else b""
             try:
                 user = self._user(request)
-            except Exception:  # a mistake of ours must neither let anybody in nor end the only one who can
+            except Exception:  # an error in this code must neither accept a key nor end the handler
                 log.exception("a key could not be looked up; refused")
                 user = ""
             status = (b"200", b"OK") if user else (b"400", b"no such key")
@@ -142,13 +142,13 @@ class Authenticator:
 
         It costs milliseconds and is the only proof that the sockets of *this* process are closed.
         """
-        friend, stranger = new_pair(), new_pair()
-        self._probe_key = friend.public
+        granted, unknown = new_pair(), new_pair()
+        self._probe_key = granted.public
         try:
             for endpoint, kind in endpoints:
-                if not self._accepted(endpoint, kind, server, friend):
+                if not self._accepted(endpoint, kind, server, granted):
                     raise AuthError(f"{endpoint}: a granted key was refused in the self-test")
-                if self._accepted(endpoint, kind, server, stranger):
+                if self._accepted(endpoint, kind, server, unknown):
                     raise AuthError(f"{endpoint}: an unknown key was accepted in the self-test")
         finally:
             self._probe_key = ""
@@ -175,7 +175,7 @@ class Authenticator:
 
 
 def secure_server(socket: Socket, keys: Keys) -> None:
-    """Make a hub socket speak CURVE to nobody that the Authenticator has not let in."""
+    """Make a hub socket speak CURVE, and only with keys that the Authenticator accepts."""
     socket.curve_server = True
     socket.curve_secretkey = keys.secret.encode()
     socket.curve_publickey = keys.public.encode()

@@ -1,9 +1,9 @@
 """The life cycle of commands inside the hub, as a pure state machine.
 
-A command is checked, stamped with its issuer, journaled, forced to disk, and only then answered and handed to its
-owner, the producer named "trainer". Until the owner has given a terminal ack it is handed over again whenever the
-owner greets; the owner takes each id once. A command that nobody accepted before its deadline expires. Commands that
-act come from one session at a time (`driftline.hub.lease`).
+A command is checked, stamped with its issuer, journaled, forced to disk, and only then answered and delivered to its
+owner, the producer named "trainer". Until the owner has sent a terminal ack it is delivered again whenever the owner
+greets; the owner handles each id once. A command that was not accepted before its deadline expires. Commands that act
+come from one session at a time (`driftline.hub.lease`).
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class TrackedCommand:
 
     @property
     def waiting(self) -> bool:
-        """Durable, and nobody has accepted it."""
+        """Durable, and not accepted yet."""
         return self.durable and self.state in ("queued", "sent")
 
     def add_ack(self, ack: Ack, most: int) -> None:
-        """Count one ack; after a terminal one nothing changes any more. More than `most` are in the journal alone."""
+        """Add one ack; after a terminal one nothing changes any more. Acks beyond `most` are in the journal alone."""
         if len(self.acks) < most or (ack.state in TERMINAL and not self.ended):
             self.acks.append(ack)
         if not self.ended:
@@ -100,7 +100,7 @@ class CommandTable:
                 self._lease.apply(frame)
 
     def save(self) -> list[SavedCommand]:
-        """What `restore` would add up to. A command is saved as journaled: that is when its segment is synced."""
+        """The state that `restore` would rebuild. A command is saved as durable: its segment is synced by then."""
         return [
             SavedCommand(encode(tracked.command), tracked.state, tuple(map(encode, tracked.acks)))
             for tracked in self._tracked.values()
@@ -163,9 +163,9 @@ class CommandTable:
     def on_lease_request(
         self, asker: tuple[bytes, int], grant: Grant, request: wire.LeaseRequest, now: Now
     ) -> list[Effect]:
-        """A client asks for the run itself, not for a command."""
+        """A client asks for the lease, not for a command."""
         if not grant.may_command:
-            return self._refuse(asker, grant, "role", f"this key may not hold the run: role {grant.role}", now)
+            return self._refuse(asker, grant, "role", f"this key may not hold the lease: role {grant.role}", now)
         if problem := session_problem(request.session) or ("" if request.session else "a session needs a name"):
             return self._refuse(asker, grant, "unfit", problem, now)
         if request.action == "take" and not self._rate.allow(grant.public, now.mono):
@@ -214,7 +214,7 @@ class CommandTable:
         return []
 
     def on_synced(self, seq: int, owner: bytes | None, now: Now) -> list[Effect]:
-        """Commands up to `seq` are safe on disk: hand them over and answer who asked."""
+        """Commands up to `seq` are safe on disk: deliver them and answer the clients that sent them."""
         ready = [tracked for written, tracked in self._unsynced if written <= seq]
         self._unsynced = [(written, tracked) for written, tracked in self._unsynced if written > seq]
         effects: list[Effect] = []
@@ -238,14 +238,14 @@ class CommandTable:
         return effects
 
     def on_tick(self, now: Now) -> list[Effect]:
-        """Expire what nobody accepted in time."""
+        """Expire commands that were not accepted in time."""
         effects: list[Effect] = []
         while len(self._tracked) > self._limits.commands_kept and self._forget(now):
             pass  # a journal may hold more than a hub keeps
         for tracked in self._open.values():
             if tracked.waiting and now.wall > tracked.command.deadline:
                 handed = tracked.handed or tracked.state == "sent"  # by this hub, or one before it
-                text = "handed over, not accepted before the deadline" if handed else "nobody was there to take it"
+                text = "handed over, not accepted before the deadline" if handed else "the trainer was not connected"
                 effects.append(_ack(tracked, "expired", text, now))
         return effects + self._lease.on_tick(now)
 
@@ -265,7 +265,7 @@ def _ack(tracked: TrackedCommand, state: AckState, detail: str, now: Now) -> Wri
 
 
 def result_entry(ack: Ack, who: str, now: Now) -> Entry | None:
-    """What the audit log has to say of an ack: nothing, unless it ends its command."""
+    """The audit entry of an ack; None unless it ends its command."""
     if ack.state not in TERMINAL:
         return None
     return Entry(RESULT, now.wall, who, ack.id, f"{ack.state}: {ack.detail}" if ack.detail else ack.state)
@@ -286,7 +286,7 @@ def _refusal(asker: tuple[bytes, int], reason: str, kind: str) -> ToClient:
 
 
 def _command_problem(command: Command, generations: dict[str, int], now: Now) -> str:
-    """Why this command cannot be followed, as a clause; "" if it can."""
+    """The reason to refuse this command, as a clause; "" if it can."""
     if not 0 < len(command.id) <= _MAX_ID or not command.id.isascii() or not command.id.isalnum():
         return f"a command id is 1 to {_MAX_ID} ASCII letters and digits"
     if len(command.args) > _MAX_ARGS or any(len(k) + len(v) > _MAX_ARG for k, v in command.args.items()):

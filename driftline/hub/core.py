@@ -2,8 +2,8 @@
 
 The rule that everything rests on: nothing counts before it is written. A frame gets its number when the server is
 about to write it (`stamp`), and only `on_written` moves the head, the producer's tail and the newest states, and
-publishes. So whatever is acknowledged or published is in the journal, and a write that failed has happened to
-nobody: the producer still holds the frame and sends it again.
+publishes. So whatever is acknowledged or published is in the journal, and a write that failed has had no effect: the
+producer still holds the frame and sends it again.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Session:
 
 
 class SavedCore(msgspec.Struct, array_like=True, frozen=True):
-    """What a Core knows at the end of a segment; of another `version`, the journal is read instead."""
+    """State of a Core at the end of a segment; of another `version`, the journal is read instead."""
 
     version: int
     head: int
@@ -183,7 +183,7 @@ class Core:
         return effects
 
     def on_write_failed(self, write: Write, reason: str, now: Now) -> list[Effect]:
-        """The record is not in the journal: the producer keeps it, a client is reported."""
+        """The record is not in the journal: the producer keeps it, a client is refused."""
         if write.asker is None:
             return []
         peer, request = write.asker
@@ -275,7 +275,7 @@ class Core:
         session.seen = self.producer_seen = now.mono
         session.dropped = max(session.dropped, hello.dropped)
         self._hello_asked.pop(peer, None)
-        # What the producer was reported is journaled it no longer has. If the disk has lost that since (a crash of the
+        # The producer no longer has the frames that were acknowledged. If the disk has lost them since (a crash of the
         # machine), going on is all that is left; otherwise `first - 1` is never above the tail.
         tail = self._tails.newest(session.key)
         last = tail.last = max(tail.last, hello.first - 1)
@@ -310,7 +310,7 @@ class Core:
         try:
             frame = decode(body)
             if isinstance(frame, Command | Lease):
-                raise FrameError("producers may not send commands, nor say who holds the run")
+                raise FrameError("producers may not send commands, nor publish a lease")
             if isinstance(frame, Ack):
                 self._commands.check_ack(producer, frame)
         except FrameError as error:
@@ -347,7 +347,7 @@ class Core:
         return [*notes, ToProducer(peer, wire.pack(wire.Refused(reason)))]
 
     def on_unknown_key(self, address: str, now: Now) -> list[Effect]:
-        """A key that nobody has granted anything knocked."""
+        """A connection with a key that has no grant was refused."""
         return [*self.refusals.count("key", "unknown", f"an unknown key from {address}", now)]
 
     def on_refused_subscription(self, grant: Grant | None, topic: str, now: Now) -> list[Effect]:
@@ -355,11 +355,11 @@ class Core:
         return [*self.refusals.count("role", grant.identity if grant else "unknown", f"subscription to '{topic}'", now)]
 
     def on_banned(self, grant: Grant | None, now: Now) -> list[Effect]:
-        """A key has broken the protocol in a way that no client of ours can."""
+        """A key has broken the protocol in a way that no client of this project does."""
         return [*self.refusals.count("banned", grant.identity if grant else "unknown", "no subscription", now)]
 
     def unrecorded(self, open_intents: set[str], now: Now) -> list[Entry]:
-        """What a hub before this one did not come to record in the audit log."""
+        """Entries that an earlier hub could not write to the audit log any more."""
         return self._commands.unrecorded(open_intents, now)
 
     def _owner(self, now: Now) -> bytes | None:
@@ -398,7 +398,7 @@ class Core:
         effects: list[Effect] = [*self.refusals.due_notes(now)]
         for session in self.sessions.values():
             reported = self._tails.entry(session.key)
-            # A count that has run ahead of the topics waits for them, but not for ever: not every producer says them.
+            # A count that has run ahead of the topics waits for them, but not for ever: not every producer sends them.
             known = sum(session.topics.values()) >= session.dropped
             delay = DROP_REPORT_SECONDS if known else 3 * DROP_REPORT_SECONDS
             if session.dropped > reported.dropped and now.mono - max(session.reported, session.greeted) >= delay:
@@ -408,7 +408,7 @@ class Core:
         return effects + self._commands.on_tick(now)
 
     def beacon(self, now: Now, degraded: str) -> Publish:
-        """The hub's pulse."""
+        """The hub's heartbeat."""
         beacon = wire.Beacon(self.epoch, self.head, self.plain, self.base, now.wall, degraded)
         head = wire.LIVE_HEAD.pack(self.epoch, self.head, self.plain)
         return Publish(wire.BEACON, head, wire.pack(beacon))
@@ -455,7 +455,7 @@ class Core:
 
 
 def _drop_event(session: Session, reported: Tail, now: Now) -> Event:
-    """What a producer has dropped since it was last reported; the journal sums up to the exact counts."""
+    """Frames that a producer has dropped since the last report; the journal sums up to the exact counts."""
     lost = session.dropped - reported.dropped
     topics = {topic: n - reported.topics.get(topic, 0) for topic, n in session.topics.items()}
     topics = {topic: n for topic, n in topics.items() if n > 0}

@@ -1,4 +1,4 @@
-"""What the pure parts of the hub ask of the server around them, in order, as data."""
+"""Effects: requests of the hub's pure parts to the server around them, in order, as data."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""One writer at a time: which session of which operator holds the run, as a pure state machine.
+"""The operator lease: which session of which operator may act on the run, as a pure state machine.
 
-The first command that acts takes the run for its session, if nobody has it. The holder keeps it for LEASE_SECONDS
-after the last sign of life: a command, or a word that it is still there. Meanwhile the commands of others are refused,
-with a sentence that names the holder; who wants to act all the same takes the run over, at once, and everybody is
-told. `mark` changes nothing in a run and is anybody's.
+The first command that acts takes the lease for its session, if it is free. The holder keeps it for LEASE_SECONDS
+after its last command or renewal. Meanwhile commands of other sessions are refused with a message that names the
+holder; another session can take the lease over, at once, and the takeover is published. `mark` changes nothing in a
+run and needs no lease.
 
-What counts is what is in the journal, as with everything else of the hub, and so the lease survives the hub's death
-with what was left of it: nobody gets in between by accident. Its end is measured on the steady clock; a wall clock
-that jumps neither ends nor prolongs it. A command that names no session (a client of an older version) takes no lease
-and is followed while nobody holds one.
+Only what is in the journal counts, as everywhere in the hub, and so the lease survives a restart of the hub with the
+time that it had left: no other session gets it by accident. Its end is measured on the steady clock; a jump of the wall
+clock neither ends nor prolongs it. A command without a session name (a client of an older version) takes no lease and
+is accepted while the lease is free.
 
-A session is the client's own word. It tells apart the consoles of people who share a key; it keeps nobody out.
+A session name is chosen by the client. It distinguishes consoles that share a key; it does not protect against misuse.
 """
 
 from __future__ import annotations
@@ -26,122 +26,122 @@ from driftline.text import sanitize
 from driftline.wire import LEASE_FREE_VERBS, LEASE_SECONDS, MAX_SESSION
 
 RENEW_STEP: Final = 15.0
-"""A sign of life is journaled only where it prolongs the lease by this much; so it may end this much early."""
+"""A renewal is journaled only where it prolongs the lease by this much; so the lease may end this much early."""
 END_RETRY: Final = 10.0
-"""Seconds between attempts to journal that a lease has run out; it is free for everybody from the first on."""
+"""Seconds between attempts to journal that a lease has run out; it is free from the first attempt on."""
 
 NO_LEASE: Final = Lease()
 
 
-def name(writer: Lease) -> str:
-    """A holder in words: `operator ana (ana@box:812)`."""
-    return f"{writer.issuer} ({writer.session})"
+def name(lease: Lease) -> str:
+    """The holder as text: `operator ana (ana@box:812)`."""
+    return f"{lease.issuer} ({lease.session})"
 
 
 class LeaseState:
-    """Who holds one run. Its methods return what to write; the state changes once that is written."""
+    """The lease of one run. Its methods return what to write; the state changes once that is written."""
 
     def __init__(self) -> None:
-        self.writer = NO_LEASE
+        self.lease = NO_LEASE
         self._ends: float | None = None
         self._end_written = float("-inf")
 
     def apply(self, frame: Frame) -> None:
         """A frame is in the journal, from now or before this hub's time."""
         if isinstance(frame, Lease):
-            self.writer, self._ends = frame, None
+            self.lease, self._ends = frame, None
 
     def current(self, now: Now) -> Lease:
-        """Who has the run now; NO_LEASE where the lease has run out."""
-        return self.writer if self._left(now) > 0 else NO_LEASE
+        """The lease now; NO_LEASE where it is free or has expired."""
+        return self.lease if self._left(now) > 0 else NO_LEASE
 
-    def refusal(self, who: str, command: Command, now: Now) -> str:
-        """Why this command must wait for another session, as a clause; "" if it need not."""
-        holder = self.current(now)
-        if command.verb in LEASE_FREE_VERBS or holder == NO_LEASE or _is(holder, who, command.session):
+    def refusal(self, identity: str, command: Command, now: Now) -> str:
+        """The reason why another session's lease blocks this command, as a clause; "" if none does."""
+        held = self.current(now)
+        if command.verb in LEASE_FREE_VERBS or held == NO_LEASE or _is(held, identity, command.session):
             return ""
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(holder.since))
-        return f"{name(holder)} has been at the controls since {since} UTC; to act, take over from them"
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(held.since))
+        return f"{name(held)} has held the lease since {since} UTC; to act, take over from them"
 
-    def on_command(self, who: str, command: Command, now: Now) -> list[Effect]:
-        """A command that was not refused is followed: it takes the run, or is a sign of its holder's life."""
+    def on_command(self, identity: str, command: Command, now: Now) -> list[Effect]:
+        """A command was accepted: it takes the lease, or renews it."""
         if not command.session or (
-            command.verb in LEASE_FREE_VERBS and not _is(self.current(now), who, command.session)
+            command.verb in LEASE_FREE_VERBS and not _is(self.current(now), identity, command.session)
         ):
             return []
-        return [*self._hold(who, command.session, now, None)]
+        return [*self._hold(identity, command.session, now, None)]
 
-    def on_request(self, peer: bytes, who: str, request: wire.LeaseRequest, now: Now) -> list[Effect]:
-        """A client asks for the run itself."""
-        holder, asker = self.current(now), (peer, request.id)
-        mine = _is(holder, who, request.session)
+    def on_request(self, peer: bytes, identity: str, request: wire.LeaseRequest, now: Now) -> list[Effect]:
+        """A client takes, renews or releases the lease."""
+        held, asker = self.current(now), (peer, request.id)
+        mine = _is(held, identity, request.session)
         match request.action:
             case "take":
-                writes = self._hold(who, request.session, now, asker)
+                writes = self._hold(identity, request.session, now, asker)
             case "renew":
-                writes = self._hold(who, request.session, now, asker) if mine else []
+                writes = self._hold(identity, request.session, now, asker) if mine else []
             case "release":
-                writes = [_write(NO_LEASE, _entry("released", holder, now), asker)] if mine else []
+                writes = [_write(NO_LEASE, _entry("released", held, now), asker)] if mine else []
         if writes:
             return [*writes]
-        return [ToClient(peer, wire.pack(wire.LeaseReply(request.id, holder, mine)))]
+        return [ToClient(peer, wire.pack(wire.LeaseReply(request.id, held, mine)))]
 
     def on_tick(self, now: Now) -> list[Effect]:
-        """Say so when a lease has run out."""
-        if self.writer == NO_LEASE or self._left(now) > 0 or now.mono - self._end_written < END_RETRY:
+        """Publish the end of a lease that has expired."""
+        if self.lease == NO_LEASE or self._left(now) > 0 or now.mono - self._end_written < END_RETRY:
             return []
         self._end_written = now.mono
-        return [_write(NO_LEASE, _entry("expired", self.writer, now))]
+        return [_write(NO_LEASE, _entry("expired", self.lease, now))]
 
-    def _hold(self, who: str, session: str, now: Now, asker: tuple[bytes, int] | None) -> list[Write]:
-        """Take the run or prolong the lease on it; nothing where that was done a moment ago."""
-        holder = self.current(now)
+    def _hold(self, identity: str, session: str, now: Now, asker: tuple[bytes, int] | None) -> list[Write]:
+        """Take the lease or prolong it; nothing where that was done a moment ago."""
+        held = self.current(now)
         until = now.wall + LEASE_SECONDS
-        if _is(holder, who, session):
+        if _is(held, identity, session):
             if LEASE_SECONDS - self._left(now) < RENEW_STEP:
                 return []
-            return [_write(Lease(who, session, holder.since, until), None, asker)]
-        mine = Lease(who, session, now.wall, until)
-        if holder == NO_LEASE:
+            return [_write(Lease(identity, session, held.since, until), None, asker)]
+        mine = Lease(identity, session, now.wall, until)
+        if held == NO_LEASE:
             return [_write(mine, _entry("taken", mine, now), asker)]
-        text = f"{name(mine)} took over from {name(holder)}"
-        entry = _entry("taken", mine, now, former=holder)
+        text = f"{name(mine)} took over from {name(held)}"
+        entry = _entry("taken", mine, now, former=held)
         event = Event(now.wall, "warn", "writer.taken", text)
         return [_write(mine, entry, asker), Write(encode(event), event)]
 
     def _left(self, now: Now) -> float:
         """Seconds that the lease still has."""
-        if self.writer == NO_LEASE:
+        if self.lease == NO_LEASE:
             return 0.0
         if self._ends is None:
-            self._ends = now.mono + min(LEASE_SECONDS, self.writer.until - now.wall)
+            self._ends = now.mono + min(LEASE_SECONDS, self.lease.until - now.wall)
         return self._ends - now.mono
 
 
-def reply(asker: tuple[bytes, int], written: Write, writer: Lease) -> ToClient:
+def reply(asker: tuple[bytes, int], written: Write, lease: Lease) -> ToClient:
     """The answer to a request that led to this frame."""
     peer, number = asker
     former = str(written.audit.data.get("former", "")) if written.audit is not None else ""
-    return ToClient(peer, wire.pack(wire.LeaseReply(number, writer, writer != NO_LEASE, former)))
+    return ToClient(peer, wire.pack(wire.LeaseReply(number, lease, lease != NO_LEASE, former)))
 
 
 def session_problem(session: str) -> str:
-    """Why this is no name for a session, as a clause; "" if it is one, or none at all."""
+    """Why this is not a session name, as a clause; "" if it is one, or empty."""
     if len(session) > MAX_SESSION or sanitize(session) != session:
         return f"a session's name is at most {MAX_SESSION} printable characters"
     return ""
 
 
-def _is(holder: Lease, who: str, session: str) -> bool:
-    return holder != NO_LEASE and (holder.issuer, holder.session) == (who, session)
+def _is(held: Lease, identity: str, session: str) -> bool:
+    return held != NO_LEASE and (held.issuer, held.session) == (identity, session)
 
 
-def _write(writer: Lease, audit: Entry | None, asker: tuple[bytes, int] | None = None) -> Write:
-    return Write(encode(writer), writer, asker=asker, audit=audit)
+def _write(lease: Lease, audit: Entry | None, asker: tuple[bytes, int] | None = None) -> Write:
+    return Write(encode(lease), lease, asker=asker, audit=audit)
 
 
-def _entry(what: str, writer: Lease, now: Now, former: Lease = NO_LEASE) -> Entry:
-    data: dict[str, str | int | float] = {"session": writer.session, "since": writer.since}
+def _entry(what: str, lease: Lease, now: Now, former: Lease = NO_LEASE) -> Entry:
+    data: dict[str, str | int | float] = {"session": lease.session, "since": lease.since}
     if former != NO_LEASE:
         data["former"] = name(former)
-    return Entry(f"writer.{what}", now.wall, writer.issuer, data=data)
+    return Entry(f"writer.{what}", now.wall, lease.issuer, data=data)

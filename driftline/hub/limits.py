@@ -1,4 +1,4 @@
-"""How much one key may ask of a hub: token buckets, so that a burst passes and a flood does not."""
+"""Rate limits of one key: token buckets, so that a burst passes and a flood does not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one hub allows. A console that pages in a long journal needs hundreds of requests a second, an operator
+    """Limits of one hub. A console that pages in a long journal needs hundreds of requests a second, an operator
     with a script a few commands; `commands_kept` is how many the hub remembers, `acks_kept` how many of each."""
 
     commands: Rate = Rate(10.0, 50.0)

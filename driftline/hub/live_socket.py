@@ -1,8 +1,8 @@
-"""The socket that everybody watches: each subscription is allowed or refused by the key that asks.
+"""The publishing socket: each subscription is allowed or refused by the key that asks.
 
-libzmq cannot end one subscriber's connection, nor take a subscription back later. When a key loses what it had, the
-socket is closed and opened again at the same place: everybody is cut off for a moment, must show a key again, and
-fetches the frames of that moment as a page.
+libzmq cannot end one subscriber's connection, nor cancel a subscription later. When a key loses a right, the socket is
+closed and opened again at the same endpoint: every subscriber is disconnected for a moment, must authenticate again,
+and fetches the frames of that moment as a page.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ TOKENS: Final = TOPIC[Tokens]
 TOPICS: Final = frozenset({*TOPIC.values(), wire.BEACON, b""})
 """All that can be subscribed to; anything else would only cost the hub memory."""
 UNKNOWN_TOPICS_ALLOWED: Final = 64
-"""How many topics that there are not a key may ask for, each of which libzmq remembers; a client asks for none."""
+"""How many unknown topics a key may ask for, each of which libzmq remembers; a client asks for none."""
 
 _ASK, _LEAVE = b"\x01", b"\x00"
 _A_TURN: Final = 256
 
 
 class SubscriptionOutcome(NamedTuple):
-    """Whether anything was waiting; who was refused which topic; public keys of those who break the protocol; whether
-    nothing more may be decided before a `reopen`; whether somebody listens for beacons from now on."""
+    """Whether anything was waiting; refused grants with their topics; public keys that break the protocol; whether
+    nothing more may be decided before a `reopen`; whether a new subscriber to beacons has come."""
 
     busy: bool
     refused: list[tuple[Grant | None, str]]
@@ -50,7 +50,7 @@ def may_subscribe(grant: Grant | None, topic: bytes) -> bool:
 
 
 class LiveSocket:
-    """Publishes to whoever may see it. `make` gives a fresh XPUB socket, `grant` what the sender of a frame may do."""
+    """Publishes to subscribers that may have a topic. `make` returns a new XPUB socket, `grant` a sender's grant."""
 
     def __init__(
         self, make: Callable[[], Socket], grant: Callable[[zmq.Frame], Grant | None], address: str, old: str
@@ -68,9 +68,9 @@ class LiveSocket:
     def subscriptions(self) -> SubscriptionOutcome:
         """Answer what is waiting, a bounded amount of it.
 
-        libzmq tells by order alone whose subscription is being decided, and a message that is no subscription puts
-        that order out by one: what follows it would be decided for somebody else. Nobody's client sends such messages.
-        Whoever does, or asks for topics that there are not, is an offender; everybody has to be cut off to go on.
+        libzmq identifies the subscriber being decided by order alone, and a message that is not a subscription shifts
+        that order by one: what follows would be decided for another subscriber. No client of this project sends such
+        messages. A key that does, or asks for unknown topics, is an offender; all must be disconnected to go on.
         """
         refused: list[tuple[Grant | None, str]] = []
         offenders: set[str] = set()
@@ -107,7 +107,7 @@ class LiveSocket:
         return count
 
     def disconnect_revoked(self, changes: list[GrantChange]) -> bool:
-        """Cut everybody off if one who may be watching has lost a right; True if so."""
+        """Disconnect all subscribers if one of them has lost a right; True if so."""
         lost = [c.old.public for c in changes if c.old is not None and _lost_rights(c.old, c.new)]
         if self._watching.isdisjoint(lost):
             return False
@@ -115,7 +115,7 @@ class LiveSocket:
         return True
 
     def reopen(self) -> None:
-        """Cut everybody off: each must show a key and subscribe again."""
+        """Disconnect all subscribers: each must authenticate and subscribe again."""
         self._watching.clear()
         self._unknown_topics.clear()
         self.socket.close(linger=0)

@@ -1,4 +1,4 @@
-"""Where the hub listens: the ports of the hub before it if it can have them, so that nobody has to look for it."""
+"""The ports of the hub: those of the hub before it where they are free, so that clients find it without a search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far each producer has come, by incarnation: the newest number journaled, and the drops already reported.
+"""Progress of each producer, by incarnation: the newest number journaled, and the drops already reported.
 
 An incarnation is one life of a producer's process. What is remembered of it matters for as long as that process may
 send something again, so that nothing is journaled or reported twice; but processes come and go for months. So each
@@ -41,7 +41,7 @@ class Tails:
         return self._count
 
     def get(self, key: Key) -> Tail | None:
-        """What is known of an incarnation."""
+        """The entry of an incarnation, if there is one."""
         return self._names.get(key[0], {}).get(key[1])
 
     def entry(self, key: Key) -> Tail:

@@ -1,4 +1,4 @@
-"""Retention: how much of a journal stays. Unless told otherwise, everything."""
+"""Retention: how much of a journal is kept. By default, everything."""
 
 from __future__ import annotations
 

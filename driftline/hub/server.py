@@ -37,7 +37,7 @@ from driftline.sockets import Context, Socket, configure
 ACK_SECONDS: Final = 0.02
 BEACON_SECONDS: Final = 0.2
 GREET_SECONDS: Final = 0.02
-"""Who has just come hears a beacon at once, and can ask for nothing before; but beacons are no closer than this."""
+"""A new subscriber gets a beacon at once, because it cannot ask for pages before; but no sooner than this."""
 SYNC_SECONDS: Final = 0.1
 TABLE_SECONDS: Final = 1.0
 ORPHAN_SECONDS: Final = 5.0
@@ -66,7 +66,7 @@ class Syncer(threading.Thread):
         self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def run(self) -> None:
-        """Sync until told to end."""
+        """Sync until `stop`."""
         self._journal.deferred = True
         while not self._ended:
             asked = self._wanted.wait(SYNC_SECONDS)
@@ -91,7 +91,7 @@ class Syncer(threading.Thread):
                 os.eventfd_write(self.wake, 1)
 
     def run_later(self, task: Callable[[], None]) -> None:
-        """Do something slow with the disk on this thread, some time; its OSError is logged."""
+        """Run a slow task on the disk on this thread, some time later; its OSError is logged."""
         self._tasks.put(task)
 
     def _run_tasks(self) -> None:
@@ -136,7 +136,7 @@ class Server:
         self.stopping = False
         self._degraded = ""
         self._greet = False
-        """Whether somebody has come since the last beacon."""
+        """Whether a subscriber has come since the last beacon."""
 
         self._core = Core(run.id, next_epoch(run.journal))
         self._journal = Journal(run.journal, state=self._core, disk=disk)
@@ -226,7 +226,7 @@ class Server:
         self._drain()
 
     def close(self) -> None:
-        """Sync and close everything; the connection file stays, `hub.lock` says that nobody is home."""
+        """Sync and close everything; the connection file stays, `hub.lock` shows that no hub runs."""
         self._syncer.stop()
         with contextlib.suppress(JournalError):
             self._journal.close()
@@ -266,7 +266,7 @@ class Server:
                     continue
                 try:
                     effects = handle(parts[0].bytes, self._grant(parts[1]), parts[1].bytes, clock())
-                except Exception:  # a message that uncovers a mistake of ours must not end the hub for all others
+                except Exception:  # a message that uncovers an error in this code must not end the hub for all others
                     self._core.bad_frames += 1
                     log.exception("a message of %d bytes was not handled", len(parts[1]))
                     continue
@@ -285,7 +285,10 @@ class Server:
             self._do(self._core.on_refused_subscription(grant, topic, clock()))
         for public in asked.offenders:
             grant = self._table.ban(public)
-            log.error("%s is banned for a while: it sends what is no subscription", grant.identity if grant else "?")
+            log.error(
+                "%s is banned for a while: it sends messages that are not subscriptions",
+                grant.identity if grant else "?",
+            )
             self._do(self._core.on_banned(grant, clock()))
         self._greet |= asked.new_listener
         if asked.offenders or asked.out_of_step:
@@ -293,7 +296,7 @@ class Server:
         return asked.busy
 
     def _refresh(self, now: Now) -> None:
-        """Look whether the table of grants has changed, and let nobody keep what was taken away; likewise retention."""
+        """Apply changes of the table of grants, also to open connections, and apply retention."""
         if gone := self._keep.expired(self._journal, self._run, self._journal.now):
             log.info("retention: segments up to %s go, frames from %d on stay", gone[-1].stem, self._journal.first)
             self._syncer.run_later(lambda: self._journal.delete(gone))
@@ -303,14 +306,14 @@ class Server:
             self._reopen(lambda: self._live.disconnect_revoked(changes))
 
     def _reopen(self, cut: Callable[[], object]) -> None:
-        """Let the live socket cut everybody off, if it comes to it, and say where it is then."""
+        """Let `cut` disconnect all subscribers, where it has to, and publish the new endpoint."""
         self._poller.unregister(self._live.socket)
         old = self._live.socket
         cut()
         self._poller.register(self._live.socket, zmq.POLLIN)
         if self._live.socket is old:
             return
-        log.info("every console is cut off and must show its key again")
+        log.info("every console is disconnected and must authenticate again")
         if self._live.endpoint != self._connection.live:
             self._connection = msgspec.structs.replace(self._connection, live=self._live.endpoint)
             self._run.write_connection(self._connection)

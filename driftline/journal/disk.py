@@ -14,12 +14,12 @@ _COPY: Final = 1024 * 1024
 
 
 class Disk:
-    """The real one."""
+    """The real disk."""
 
     def write_at(self, fd: int, data: bytes, at: int) -> str:
         """Write `data` at offset `at`, the end of the file; returns "", or why it could not be written.
 
-        A short write is no error to the system; half a record must not stay before the next one.
+        A short write is not an error to the system; half a record must not stay before the next one.
         """
         try:
             if os.pwrite(fd, data, at) == len(data):

@@ -1,7 +1,7 @@
-"""Where the records of a segment are, and the sidecars that spare a restarting hub from looking for them.
+"""Index of the records of a segment, and the sidecar files that spare a restarting hub a scan.
 
 Beside a closed segment `000001.rlj` lies `000001.rli`, its index: for each number its offset, its size and whether
-it is no Tokens frame. Beside the newest closed ones lies `000001.rlc`, a checkpoint: what the hub had in mind at the
+it is not a Tokens frame. Beside the newest closed ones lies `000001.rlc`, a checkpoint: the state of the hub at the
 segment's end. Both carry a checksum, and the segment's size and its header's; one that is missing, wrong or of
 another segment is made again from the segment itself, which alone counts.
 
@@ -73,7 +73,7 @@ class Index:
 
 
 class Extent(NamedTuple):
-    """What a sidecar says of its segment: `size` bytes, numbers from `first` to before `end`."""
+    """Extent of a segment by its sidecar: `size` bytes, numbers from `first` to before `end`."""
 
     first: int
     end: int
@@ -97,7 +97,7 @@ def _extent(head: bytes, mark: tuple[int, bytes]) -> Extent | None:
 
 
 def _mark(segment: Path) -> tuple[int, bytes]:
-    """What tells one segment from another, and from itself with more or less in it: size and header's checksum."""
+    """What distinguishes a segment from others, and from itself at another length: size and checksum of the header."""
     with segment.open("rb") as file:
         return os.fstat(file.fileno()).st_size, file.read(HEADER)[-_CRC.size :].ljust(_CRC.size, b"\0")
 
@@ -176,7 +176,7 @@ def load_checkpoint(segment: Path) -> tuple[int, bytes] | None:
 
 
 class SegmentCache:
-    """Indexes and descriptors of closed segments, read when asked for; the OPEN_SEGMENTS last used are kept."""
+    """Indexes and descriptors of closed segments, read on demand; the OPEN_SEGMENTS last used are kept."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[Path, tuple[int, Index]] = OrderedDict()
@@ -198,7 +198,7 @@ class SegmentCache:
 
     def add(self, path: Path, index: Index) -> None:
         """Keep the index of a segment that was just left at hand: its sidecar may not be there yet."""
-        with contextlib.suppress(OSError):  # then it is looked for when it is asked for
+        with contextlib.suppress(OSError):  # then it is read on demand
             self._hold(path, index)
 
     def _hold(self, path: Path, index: Index) -> tuple[int, Index]:
@@ -208,12 +208,12 @@ class SegmentCache:
         return self._open[path]
 
     def drop(self, path: Path) -> None:
-        """Let go of a segment."""
+        """Close a segment."""
         if path in self._open:
             os.close(self._open.pop(path)[0])
 
     def close(self) -> None:
-        """Let go of all of them."""
+        """Close all of them."""
         for path in list(self._open):
             self.drop(path)
 

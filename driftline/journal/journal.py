@@ -3,7 +3,7 @@
 What it promises, with the hub: a frame the producer saw acknowledged is in the journal after any kill -9, and a
 console that comes back sees every sequence number once. (After a crash of the whole machine, what was written
 since the last fdatasync, 100 ms as a rule, may be gone, also from before a seam of two segments; commands are synced
-before anybody acts on them.)
+before they take effect.)
 
 Its folder holds segments (`records.py` has their format), closed ones with an index and the newest with a checkpoint
 (`index.py`). Every start of the hub opens a new segment, and its number is the epoch; a segment that has grown too
@@ -73,7 +73,7 @@ class JournalError(OSError):
 
 
 class ReplayedState(Protocol):
-    """What the journal's records add up to, for whoever has to know it again after a restart."""
+    """State derived from the journal's records, which must be the same again after a restart."""
 
     def restore(self, record: Record) -> None:
         """Take over one record, in order."""
@@ -86,7 +86,7 @@ class ReplayedState(Protocol):
 
 
 class FullReplay:
-    """Remembers nothing between hubs: every record is handed to `on_record` again."""
+    """No state of its own: every record of the journal is passed to `on_record` at each start."""
 
     def __init__(self, on_record: Callable[[Record], None] | None) -> None:
         self._on_record = on_record
@@ -104,7 +104,7 @@ class FullReplay:
 
 
 class Journal:
-    """The one writer of a journal; whoever makes one must hold the run's `hub.lock`.
+    """The only writer of a journal; the process that makes one must hold the run's `hub.lock`.
 
     With `deferred`, another thread calls `sync` a few times a second, and what closing a segment costs the disk is
     left to it: the writer never waits for more than a write.
@@ -205,7 +205,7 @@ class Journal:
     def page(self, start: int, limit: int, max_bytes: int, tokens: bool) -> tuple[list[bytes], int]:
         """Records from `start` on, at most `limit` and (but for one) `max_bytes`; and where to go on.
 
-        It looks at no more than _PAGE_LOOK numbers, so that passing over many Tokens frames holds up nobody.
+        It looks at no more than _PAGE_LOOK numbers, so that passing over many Tokens frames does not block the hub.
         """
         start = max(start, self.first)
         records: list[bytes] = []
@@ -268,7 +268,7 @@ class Journal:
             sync_path(checkpoint)
         sync_path(self.folder)
         for path in paths:
-            # In this order: nobody looks for the index of a segment that has gone.
+            # In this order: the index of a deleted segment is never read.
             path.with_suffix(INDEX).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
 
@@ -390,7 +390,7 @@ class Journal:
         self._leave_sidecars(one, int(one.path.stem))
 
     def _leave_sidecars(self, one: OpenSegment, number: int) -> None:
-        """Index and checkpoint of a segment that is on the disk. They can be made again: failing is no error."""
+        """Index and checkpoint of a segment that is on the disk. They can be made again: a failure is not an error."""
         try:
             one.index.save(one.path)
         except OSError as error:

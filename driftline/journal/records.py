@@ -50,7 +50,7 @@ class Record(Stamped, frozen=True, array_like=True, gc=False):
 
 
 class Damage:
-    """What a reader had to skip: bytes that are no record, and bytes after the last record of a segment."""
+    """Counts of skipped bytes: bytes that are not a record, and bytes after the last record of a segment."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -104,7 +104,7 @@ def first_seq(path: Path) -> int:
 
 
 def pack_head(record: bytes, seq: int) -> bytes:
-    """What goes before an encoded record in a segment."""
+    """The bytes before an encoded record in a segment."""
     head = _HEAD.pack(MAGIC, len(record), seq)
     return head + _CRC.pack(_extend(_value(head), record))
 
@@ -131,7 +131,7 @@ def read_segment(path: Path, start: int, damage: Damage) -> Iterator[Stamped]:
             try:
                 yield _stamped_decoder.decode(body)
             except DECODE_ERRORS:
-                damage.bytes += len(body)  # intact, but no record of this version
+                damage.bytes += len(body)  # intact, but not a record of this version
 
 
 def scan(file: BinaryIO, damage: Damage) -> Iterator[tuple[int, int, bytes]]:

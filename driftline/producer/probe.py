@@ -1,4 +1,4 @@
-"""What a producer holds: `Probe` takes numbers and events out of a trainer or an engine without ever holding it up.
+"""The producer's interface: `Probe` sends numbers and events of a trainer or an engine without ever blocking it.
 
 `emit` packs a frame and appends it to a ring in memory; a thread of the probe's own sends it. There is no system
 call and no waiting on that path, whatever the hub does: away, stopped or killed, frames wait in the ring, and when
@@ -119,7 +119,7 @@ class Probe:
         try:
             try:  # names and numbers as a frame holds them, as a rule; anything else is converted one by one
                 plain = type(values) is dict and _NUMBERS.issuperset(map(type, values.values())) and "".join(values)
-            except TypeError:  # a name that is no str
+            except TypeError:  # a name that is not a str
                 plain = False
             numbers: Any = values if plain else self._numbers(values)
             frame = Metrics(int(step), int(version), time.time(), numbers, _texts(labels) if labels else {})
@@ -147,11 +147,11 @@ class Probe:
             self._refuse(type(frame).__name__, error)
 
     def event(self, kind: str, text: str, level: Level = "info", step: int = -1, **data: Any) -> None:
-        """Send something that happened; what is no str, float, int or bool in `data` is sent as its str()."""
+        """Send something that happened; what is not a str, float, int or bool in `data` is sent as its str()."""
         try:
             text, step = text if isinstance(text, str) else str(text), int(step)
             printable = {key: _scalar(value) for key, value in data.items()}
-        except Exception as error:  # noqa: BLE001  as in emit: a str() of somebody else's object may raise anything
+        except Exception as error:  # noqa: BLE001  as in emit: str() of a foreign object may raise anything
             self._refuse("event", error)
             printable = {}
         self.send(Event(time.time(), level, kind, text, step, printable))
@@ -266,7 +266,7 @@ class Probe:
                 if isinstance(value, str | bytes):
                     raise TypeError("a text")
                 numbers[str(name)] = float(value)
-            except Exception as error:  # noqa: BLE001  float() of somebody else's object may raise anything
+            except Exception as error:  # noqa: BLE001  float() of a foreign object may raise anything
                 self._refuse(f"{name}", error)
         return numbers
 
@@ -291,7 +291,7 @@ class Probe:
             log.warning("probe '%s' is inert in process %d, which was forked: nothing is sent", self.name, os.getpid())
 
     def _become_inert(self) -> None:
-        """This is a forked child, where the sender does not run, and the ring's lock may be held by nobody for ever."""
+        """This is a forked child: the sender does not run here, and the ring's lock may never be released."""
         self._forked, self._sender = self._sender, None
         self._reported.clear()
 
@@ -321,7 +321,7 @@ def _texts(labels: Mapping[str, str]) -> dict[str, str]:
 def _resolve(
     run: RunDir | str | Path | None, keys: str | Keys, connection: Connection | None
 ) -> tuple[Callable[[], Connection | None], Keys]:
-    """Where to find the hub, now and after it has moved, and the keys to use. Raises RunError."""
+    """The function that finds the hub, also after it has moved, and the keys to use. Raises RunError."""
     if connection is not None:
         if isinstance(keys, Keys):
             return lambda: connection, keys

@@ -30,7 +30,7 @@ _ORDER: Final = (
     (b"f", "state"),
     (b"a", "ack"),
 )
-_UNKNOWN: Final = 1  # what is no frame goes with the metrics
+_UNKNOWN: Final = 1  # what is not a frame goes with the metrics
 _CLASS: Final = bytes(
     next((at for at, (letters, _) in enumerate(_ORDER) if letter in letters), _UNKNOWN) for letter in range(256)
 )

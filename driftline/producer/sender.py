@@ -42,7 +42,7 @@ log = logging.getLogger("driftline.probe")
 
 
 class Sender(threading.Thread):
-    """Sends what is in the ring. `find` says where the hub is; `on_command` gets each command once."""
+    """Sends what is in the ring. `find` returns the hub's connection; `on_command` gets each command once."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Sender(threading.Thread):
 
     @property
     def connected(self) -> bool:
-        """True while the hub knows this producer and has spoken lately."""
+        """True while the hub has welcomed this producer and answers."""
         return self._greeted and time.monotonic() - self._received_at < SILENT_SECONDS
 
     @property
@@ -89,7 +89,7 @@ class Sender(threading.Thread):
             self.join(timeout=2.0)
 
     def run(self) -> None:
-        """Send until told to end."""
+        """Send until `end`."""
         try:
             while not self._ending.is_set():
                 self._find_hub()
@@ -173,7 +173,7 @@ class Sender(threading.Thread):
                     self._take_ack(last)
                     self._next = self._ring.acked + 1
                     self._greeted = self._ever_welcomed = True
-                    self._reported_drops = 0  # a hub that is new here has heard no topics
+                    self._reported_drops = 0  # a restarted hub has received no topics
                     self._progress = self._received_at
                     self._warned = ""
                 case wire.HelloPlease():

@@ -1,4 +1,4 @@
-"""One engine: an async Ray actor hosting vLLM's `AsyncLLM`. Driven by `engine.pool.pool`, never by anything else.
+"""One engine: an async Ray actor hosting vLLM's `AsyncLLM`. Driven by `engine.pool.pool` alone.
 
 Rollouts and control calls share one event loop, so that a pause is never queued behind a generation. Control calls
 exclude each other through one lock: each finds the engine as the one before left it, and waits for it.
@@ -302,7 +302,7 @@ class EngineActor:
         return Sequence(ids, logprobs, versions, stamped, finish)
 
     async def _states(self, sequences: list[Sequence]) -> dict[int, dict[str, str]]:
-        """What the fixes were in every epoch of these."""
+        """The values of the fixes in every epoch of these sequences."""
         stamped = {int(epoch) for sequence in sequences for epoch in np.unique(sequence.epochs)}
         if not self._epochs.all_described(stamped):
             async with self._lock:  # its holder is switching a fix, and describes the epoch before it lets go

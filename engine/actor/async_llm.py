@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _WORKER: Final = re.compile(r"Worker failed with error '(.*)', please check the stack trace", re.DOTALL)
-"""What vLLM wraps around a worker's own words."""
+"""The text that vLLM puts around a worker's own error message."""
 
 
 class Core:

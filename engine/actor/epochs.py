@@ -1,8 +1,8 @@
-"""Which weights and which fixes sampled a token, exactly.
+"""Labels of tokens: the weights and the fixes that sampled each, exactly.
 
 vLLM's core stamps the outputs of every step with one string. Driftline's is "VERSION.EPOCH": an epoch is a stretch
-of an engine's life in which no fix changed. Around a live switch the core is told "VERSION.-1", then to switch, then
-"VERSION.NEXT"; it does one thing after another between steps, so a token that carries an epoch was sampled under
+of an engine's life in which no fix changed. Around a live switch the core gets "VERSION.-1", then the switch, then
+"VERSION.NEXT"; it handles one after the other between steps, so a token that carries an epoch was sampled under
 that epoch's states and no other, and the few that a step sampled in the middle say so (IN_BETWEEN).
 """
 
@@ -69,21 +69,21 @@ class Epochs:
 
     @property
     def label(self) -> str:
-        """What the core should stamp now."""
+        """The label for the core to stamp now."""
         return label(self.version, self.epoch)
 
     @property
     def between(self) -> str:
-        """What the core should stamp while a fix is being switched."""
+        """The label for the core to stamp while a fix is being switched."""
         return label(self.version, IN_BETWEEN)
 
     @property
     def following(self) -> str:
-        """What the core should stamp from the coming `enter` on."""
+        """The label for the core to stamp from the next `enter` on."""
         return label(self.version, self.epoch + 1)
 
     def describe(self, states: States) -> None:
-        """Say what the fixes are in the current epoch."""
+        """Set the values of the fixes in the current epoch."""
         self._states[self.epoch] = dict(states)
 
     def enter(self, states: States) -> None:
@@ -93,7 +93,7 @@ class Epochs:
         self._forget()
 
     def enter_if_changed(self, states: States) -> bool:
-        """Begin the next epoch if the fixes are other than in this one; whether they were."""
+        """Begin the next epoch if the fixes differ from those of this one; returns whether they did."""
         changed = dict(states) != self._states[self.epoch]
         if changed:
             self.enter(states)
@@ -104,7 +104,7 @@ class Epochs:
         self._began[request] = self.epoch
 
     def request_ended(self, request: int) -> None:
-        """Nothing more comes of a request."""
+        """A request has ended: it returns no more tokens."""
         del self._began[request]
         self._forget()
 
@@ -113,7 +113,7 @@ class Epochs:
         return all(epoch in self._states for epoch in epochs if epoch != IN_BETWEEN)
 
     def states(self, epochs: Iterable[int]) -> dict[int, dict[str, str]]:
-        """What the fixes were in these epochs; IN_BETWEEN has no states and is left out."""
+        """The values of the fixes in these epochs; IN_BETWEEN has no states and is left out."""
         return {epoch: dict(self._states[epoch]) for epoch in sorted(set(epochs)) if epoch != IN_BETWEEN}
 
     def _forget(self) -> None:

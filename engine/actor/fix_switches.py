@@ -17,7 +17,7 @@ AT_START: Final = ("processed-logprobs", "fp32-lm-head", "prefix-cache-off")
 
 
 class FixSwitches:
-    """Not to be used by two at once: the actor's lock sees to that."""
+    """Not thread-safe: the actor's lock serialises the calls."""
 
     def __init__(self, core: Core, epochs: Epochs, wanted: dict[str, str]) -> None:
         self._core = core

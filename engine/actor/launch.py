@@ -102,7 +102,7 @@ def vllm_args(spec: EngineSpec, *, cpu: bool) -> dict[str, Any]:
 
 
 def log_file(folder: Path, engine: str) -> Path:
-    """Where an engine's process and vLLM's write."""
+    """The log file of an engine's process and of vLLM's processes."""
     return folder / f"{engine}.log"
 
 

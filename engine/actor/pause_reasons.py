@@ -1,4 +1,4 @@
-"""Why an engine stands still. Three reasons, each with its own end; it runs only when none is left."""
+"""Why an engine is paused. Three reasons, each with its own end; it runs only when none is left."""
 
 from __future__ import annotations
 

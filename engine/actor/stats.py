@@ -93,7 +93,7 @@ class GpuMonitor:
             names = range(nvml.nvmlDeviceGetCount()) if visible is None else [n for n in visible.split(",") if n]
             self._handles = [self._handle(name) for name in names]
         except (nvml.NVMLError, ValueError):
-            self._handles = []  # no driver, or a partition of a GPU, of which NVML tells less
+            self._handles = []  # no driver, or a partition of a GPU, for which NVML reports less
 
     def _handle(self, name: int | str) -> Any:
         if str(name).strip().isdigit():
@@ -113,7 +113,7 @@ class GpuMonitor:
         try:
             busy = [nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100 for handle in self._handles]
         except nvml.NVMLError:
-            return GpuReading(used, total)  # some devices tell their memory only
+            return GpuReading(used, total)  # some devices report their memory only
         return GpuReading(used, total, sum(busy) / len(busy))
 
 

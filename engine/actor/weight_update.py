@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UpdateRequest:
-    """What to load and how: see `EngineActor.sync`."""
+    """One request to load weights: see `EngineActor.sync`."""
 
     update: Update
     version: int
@@ -33,7 +33,7 @@ class UpdateRequest:
 
 @dataclass
 class LoadOutcome:
-    """What a load left behind. `detail` is "" only for weights that are as the trainer has them."""
+    """The outcome of a load. `detail` is "" only for weights that are those of the trainer."""
 
     detail: str = ""
     digest: str = ""
@@ -45,7 +45,7 @@ class LoadOutcome:
 
 
 class WeightUpdate:
-    """The parts of an engine that a sync moves. `aborted` tells how many sequences have ever ended in an abort."""
+    """Runs the weight syncs of one engine. `aborted` returns how many sequences have ended in an abort so far."""
 
     def __init__(
         self, core: Core, switches: FixSwitches, epochs: Epochs, pauses: PauseReasons, aborted: Callable[[], int]
@@ -162,7 +162,7 @@ class WeightUpdate:
 
 
 def _differs(held: Mapping[str, Any], published: Mapping[str, Entry], digest: str, expected: str) -> str:
-    """What is wrong with the digest, by name where the published entries are known; "" for nothing."""
+    """The differing tensors, by name where the published entries are known; "" for no difference."""
     if digest == expected:
         return ""
     sentence = f"the engine's digest is {digest[:12]}, the trainer's {expected[:12]}"

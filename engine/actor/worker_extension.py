@@ -1,4 +1,4 @@
-"""What Driftline adds to a vLLM worker: the two fixes that live inside it, and loading weights with a look at them.
+"""Driftline's extension of a vLLM worker: the two fixes inside it, and loading weights with a check of them.
 
 vLLM mixes this class into its worker (`worker_extension_cls`); the methods are reached by name through
 `collective_rpc`, which the engine core runs between two steps, so a switch never splits a batch.

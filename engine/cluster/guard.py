@@ -35,7 +35,7 @@ class Guard:
         )  # fmt: skip
 
     def update(self, processes: ProcessGroup) -> None:
-        """Say what is to be ended. Never raises: a guard that is gone guards nothing, and the run goes on."""
+        """Send the processes and segments to end. Never raises: without the guard process the run goes on unguarded."""
         line = json.dumps(processes.dump()) + "\n"
         assert self._child.stdin is not None
         with suppress(BrokenPipeError):

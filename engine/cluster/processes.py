@@ -58,7 +58,7 @@ class ProcessGroup:
             self.track(process.pid)
 
     def dump(self) -> SavedProcesses:
-        """What is held, as plain values for `adopt` in another process."""
+        """The tracked processes and segments, as plain values for `adopt` in another process."""
         born = [(process.pid, process.create_time()) for process in self._held if _is_running(process)]
         return {"processes": born, "segments": sorted(self._segments)}
 

@@ -76,7 +76,7 @@ class LoopThread:
         self._loop = None
         asyncio.run_coroutine_threadsafe(_cancel_all(), loop)
         thread.join(timeout)
-        # A coroutine that ended in the loop's last turn has not told its future: whoever waits must learn of the end.
+        # A coroutine that ended in the loop's last turn has not set its future: a waiting thread must see the end.
         for future in list(self._pending):
             future.cancel()
 

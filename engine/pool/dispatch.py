@@ -1,7 +1,7 @@
 """Requests on their way to engines and groups on their way back: each request comes back exactly once.
 
 A request is on one member at a time. When that member is lost or leaves, the request goes to another or waits for
-one; whatever the old member may still say about it is not listened to.
+one; a late answer of the old member is ignored.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class FixChanges:
     def stage(self, fix_id: str, value: str) -> None:
         """See EnginePool.stage_fix."""
         check_fix(fix_id, value)
-        if self._fleet.serving:  # else it is staged for whoever comes up
+        if self._fleet.serving:  # else it is staged for the engines that come up later
             self.how(fix_id, value)
         if fix_catalogue.BY_ID[fix_id].how != "next_sync":
             raise EngineError(f"{fix_id} {value} does not take effect at a weight sync")

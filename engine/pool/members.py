@@ -1,4 +1,4 @@
-"""Who is in the pool, who of them serves, and what every one of them should be. Lives on the pool's own thread.
+"""The members of the pool: which of them serve, and the weights and fixes that each should have. On the pool's thread.
 
 A name such as engine-1 outlives its actor: each new actor under it is a new `Member`. Only members that serve get
 requests, syncs and fix changes; one that is starting is brought up to date by `engine.pool.admission` before it serves.
@@ -28,9 +28,9 @@ EventCallback = Callable[[str, str, Level, dict[str, str | int | float | bool]],
 CONTROL_S: Final = 30.0
 """Longest wait, in seconds, for an idle engine to answer a control call other than a sync; then it counts as dead."""
 GRACE_S: Final = 1.5
-"""An actor tells the death of its vLLM core within 0.5 s; so long a failed call waits to learn whether that was it.
+"""An actor reports the death of its vLLM core within 0.5 s; a failed call waits this long to learn whether that was it.
 
-Calls that know it themselves (`generate`) raise DeadCoreError, and nobody waits.
+Calls that detect it themselves (`generate`) raise DeadCoreError, without that wait.
 """
 
 
@@ -44,7 +44,7 @@ class Flight:
 
 @dataclass(frozen=True)
 class NewestWeights:
-    """The weights that every engine must hold before it serves; told apart by identity, also under one version."""
+    """The weights that every engine must hold before it serves; compared by identity, also under one version."""
 
     version: int
     weights: Mapping[str, torch.Tensor]
@@ -86,9 +86,9 @@ class Member:
 
 
 class Fleet:
-    """The members, what is wanted of them, and calls to them. `gate` is held by whoever changes what they hold:
+    """The members, what is wanted of them, and calls to them. `gate` is held while their weights or fixes
 
-    a sync, a fix change, or a member's way into rotation; so nobody enters with older weights or other fixes.
+    change: by a sync, a fix change, or a member that enters rotation; so none enters with older weights or other fixes.
     """
 
     def __init__(self, names: list[str], wanted: dict[str, str], report_event: EventCallback) -> None:
@@ -100,14 +100,14 @@ class Fleet:
         self.failure: EngineError | None = None
         self.report_event = report_event
         self.sync_s = 0.0
-        """What the sync that is under way may take of an engine's time, in seconds; 0 without one."""
+        """Timeout of the running sync for one engine, in seconds; 0 without a sync."""
         self.on_lost: Callable[[Member, EngineError], None] = lambda _member, _error: None
         self.on_entered: Callable[[Member], None] = lambda _member: None
         self._overrides: dict[str, dict[str, str]] = {}
         self._lease: float | None = None
         self._changed = asyncio.Event()
 
-    # -- who serves -----------------------------------------------------------------------------------------------
+    # -- members in rotation --------------------------------------------------------------------------------------
 
     @property
     def serving(self) -> list[Member]:
@@ -115,7 +115,7 @@ class Fleet:
         return [self.members[name] for name in self.names if name in self.members and self.members[name].serves]
 
     def least_loaded(self) -> Member | None:
-        """Where the next request goes; one whose latest sync failed, and which may be held for it, comes last."""
+        """The member for the next request; one whose latest sync failed, and which may be paused for it, comes last."""
         return min(self.serving, key=lambda member: (not member.healthy, member.load), default=None)
 
     def enter(self, member: Member) -> None:
@@ -137,7 +137,7 @@ class Fleet:
                 self.on_lost(member, error)
 
     def fail(self, error: EngineError) -> None:
-        """The pool cannot go on: whoever waits for an engine learns it."""
+        """The pool cannot go on: every caller that waits for an engine raises this."""
         self.failure = self.failure or error
         self._notify()
 
@@ -214,6 +214,6 @@ class Fleet:
         return member.serves
 
     def _notify(self) -> None:
-        # Whoever waits holds the old one; the next to wait gets a new one.
+        # Waiting coroutines hold the old event; the next to wait gets a new one.
         happened, self._changed = self._changed, asyncio.Event()
         happened.set()

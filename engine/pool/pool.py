@@ -1,8 +1,8 @@
-"""The pool: what a trainer holds to get rollouts, push weights and switch fixes on N engines at once.
+"""The pool: the trainer's interface to get rollouts, push weights and switch fixes on N engines at once.
 
-One background thread awaits every Ray call and owns all state; the parts that live on it are members (who serves),
-dispatch (requests), syncing (weights), steering (fixes), recovery (deaths) and rolling (restarts). The caller's
-thread only hands over and takes, and never waits for a single engine longer than it said.
+One background thread awaits every Ray call and owns all state; its parts are members (rotation), dispatch
+(requests), weight syncs, fix changes, recovery (deaths) and rolling restarts. The caller's thread only submits and
+collects, and never waits for a single engine longer than it said.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class EnginePool:
     """N engines. Every method may be called from any thread and raises EngineError with a sentence.
 
     A dead engine is replaced in the background, with the wanted fixes and the newest weights, at most
-    `config.replacements` times; after that every call raises. `on_event(kind, text, level, data)` tells of it, from
+    `config.replacements` times; after that every call raises. `on_event(kind, text, level, data)` reports it, from
     the pool's own thread, in which the pool's methods must not be called.
     """
 
@@ -153,7 +153,7 @@ class EnginePool:
 
     @property
     def infos(self) -> list[EngineInfo]:
-        """What each engine that has come up is and where it runs; also of one that has died since."""
+        """Version, backend and location of each engine that has come up; also of one that has died since."""
         members = [self._fleet.members[name] for name in self.names if name in self._fleet.members]
         return [member.info for member in members if member.info is not None]
 

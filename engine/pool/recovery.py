@@ -50,7 +50,7 @@ class Recovery:
         self.background(self._retry_start(name, error, time.monotonic()))
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine that nobody waits for; should it break, the pool fails and says so."""
+        """Run a coroutine in the background; if it raises, the pool fails with that error."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)

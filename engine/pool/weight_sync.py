@@ -50,7 +50,7 @@ class WeightSyncs:
             async with fleet.gate:
                 reports = await self._sync_all(newest, timeout, barrier, retries)
             if reports:
-                return reports  # else all have died meanwhile: whoever replaces them comes up with these weights
+                return reports  # else all have died meanwhile: their replacements come up with these weights
 
     async def load_newest(self, member: Member, newest: NewestWeights) -> SyncReport:
         """Sync one member that is not in rotation yet. Raises EngineError when it did not take the weights."""
@@ -111,7 +111,7 @@ class WeightSyncs:
             fleet.wanted = fleet.wanted | staged
             self.staged = {fix: value for fix, value in self.staged.items() if staged.get(fix) != value}
         elif reports:
-            # Nobody could load these: a replacement is better off with what the others still hold.
+            # No engine could load these: a replacement had better get what the others still hold.
             fleet.newest = before
         if aborted := self._dispatch.take_aborted():
             text = f"{aborted} groups were cut short by a pause and are run again"
@@ -119,7 +119,7 @@ class WeightSyncs:
         return reports
 
     def _fixes_for(self, member: Member, staged: dict[str, str]) -> dict[str, str]:
-        """What changes for a member at this sync: what is staged, and what an earlier, failed sync left undone."""
+        """Fix changes of a member at this sync: the staged ones, and those that an earlier, failed sync left undone."""
         undone = {
             fix: value
             for fix, value in self._fleet.wanted_of(member.name).items()

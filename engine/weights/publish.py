@@ -37,7 +37,7 @@ Manifest = dict[str, Any]
 def publish(weights: Mapping[str, torch.Tensor], lender: Segments | None = None) -> Iterator[Manifest]:
     """Copy `weights` into a segment and yield its manifest; the segment is gone, or goes back, when the block ends.
 
-    What a reader keeps of a lent one beyond the block may change under its hands. Raises EngineError when shared
+    A reader's view of a lent one may change once the block has ended. Raises EngineError when shared
     memory is absent or too small, or for a dtype that is not in DTYPES.
     """
     manifest = _plan(weights)

@@ -25,7 +25,7 @@ FOLDER: Final = Path("/dev/shm")
 PREFIX: Final = "driftline-"
 NAME: Final = re.compile(PREFIX + "[0-9a-f]{16}")
 STALE_S: Final = 60.0
-"""Age, in seconds, below which a segment that nobody holds may be about to be locked by whoever has just made it."""
+"""Age, in seconds, below which an unlocked segment may be about to be locked by the process that made it."""
 
 
 class Segment:
@@ -54,7 +54,7 @@ class Segment:
 
     @property
     def gone(self) -> bool:
-        """Whether somebody has removed the file, so that nobody can open it by its name any more.
+        """Whether the file was removed, so that it cannot be opened by its name any more.
 
         systemd does so with all that a user has in FOLDER, by default, when their last session ends: in tmux a run
         outlives that.
@@ -71,8 +71,8 @@ class Segment:
 class Segments:
     """Lends segments; keeps the one given back last. Thread-safe.
 
-    What a reader still sees of a segment when it is lent again changes under its hands: it must have copied, or
-    notice by its digest.
+    A reader's view of a segment changes when the segment is lent again: it must have copied the content, or detect
+    the change by the digest.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Segments:
 
     @contextmanager
     def lend(self, size: int) -> Iterator[Segment]:
-        """A segment of at least `size` bytes, for nobody else while the block runs."""
+        """A segment of at least `size` bytes, for the caller alone while the block runs."""
         with self._lock:
             segment, self._kept = self._kept, None
         if segment is not None and (segment.size < size or segment.gone):

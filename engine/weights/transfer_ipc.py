@@ -38,7 +38,7 @@ def plain(args: tuple[Any, ...]) -> list[Any]:
 
 
 def restored(values: list[Any]) -> tuple[Any, ...]:
-    """What `plain` made plain, as torch wants it. Raises ValueError for anything else."""
+    """The inverse of `plain`: the arguments as torch takes them. Raises ValueError for anything else."""
     if len(values) != _ARGUMENTS or not isinstance(dtype := getattr(torch, str(values[_DTYPE]), None), torch.dtype):
         raise ValueError("not the description of a CUDA tensor")
     args = list(values)

@@ -22,7 +22,7 @@ from engine.weights.publish import Reader
 from engine.weights.transport import BACKENDS
 
 READER = Reader()
-"""Of this worker process; whoever finds a load wrong lets it forget."""
+"""The reader of this worker process; after a wrong load it is unmapped."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""How weights get from the trainer to the engines: one seam, three ways, chosen by configuration and hardware.
+"""Transports of weights from the trainer to the engines: one protocol, three ways, by configuration and hardware.
 
 - `shm`: this machine's shared memory, ours (`engine.weights.publish`, `engine.weights.transfer_shm`). Works with and
 without GPUs.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["shm", "ipc", "nccl"]
 Update = dict[str, Any]
-"""What an engine's worker needs to take the weights: `update_info` of vLLM's weight-transfer engine. Plain values."""
+"""The data by which a worker loads the weights: `update_info` of vLLM's weight-transfer engine. Plain values."""
 
 BACKENDS: Final[dict[Kind, str]] = {"shm": "driftline_shm", "ipc": "driftline_ipc", "nccl": "nccl"}
 """Names in vLLM's `WeightTransferEngineFactory`, for `weight_transfer_config`."""
@@ -42,7 +42,7 @@ class Transport(Protocol):
     kind: Kind
 
     def unreachable(self, info: EngineInfo) -> str:
-        """Why weights cannot get to this engine, as a sentence; empty when they can."""
+        """The reason why weights cannot get to this engine, as a sentence; empty when they can."""
         ...
 
     def join(self, info: EngineInfo, init: Callable[[dict[str, Any]], None]) -> None:
@@ -201,8 +201,8 @@ class Nccl:
         """See Transport. A thread for each engine broadcasts as soon as that engine's worker receives."""
         import torch
 
-        if strangers := [name for name in engines if name not in self._groups]:
-            raise EngineError(f"{strangers[0]} has not joined the NCCL transport")
+        if unknown := [name for name in engines if name not in self._groups]:
+            raise EngineError(f"{unknown[0]} has not joined the NCCL transport")
         device = torch.cuda.current_device()
         tensors = [tensor.detach().to("cuda").contiguous() for tensor in weights.values()]
         torch.cuda.synchronize()
@@ -255,5 +255,5 @@ class _CallThread:
     def _run(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception as error:  # noqa: BLE001  handed to `join`, which raises it where it can be heard
+        except Exception as error:  # noqa: BLE001  passed to `join`, which raises it in the caller's thread
             self._error = error

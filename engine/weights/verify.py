@@ -1,4 +1,4 @@
-"""What weights a vLLM worker holds after a load, as a digest in the trainer's own terms.
+"""Verification of a load: a digest of the weights that a vLLM worker holds, in the trainer's own terms.
 
 The trainer names `q_proj`, `k_proj` and `v_proj`; vLLM holds one `qkv_proj`, and its CPU build then packs that for
 the kernel and drops the original. So the digest is taken where the weights can still be read: of a packed layer
@@ -32,7 +32,7 @@ RECEIVED: Final = "received"
 
 @dataclass(frozen=True)
 class Slot:
-    """Where the model keeps a tensor of the checkpoint: rows [start, stop) of `module`'s parameter, or all of it."""
+    """Place of a tensor of the checkpoint in the model: rows [start, stop) of `module`'s parameter, or all of it."""
 
     module: torch.nn.Module
     parameter: str
@@ -71,16 +71,16 @@ def layout(model: torch.nn.Module) -> dict[str, Slot]:
 
 @dataclass
 class LoadCheck:
-    """What is known of one load. `exact` false: this worker's parameters are not the trainer's tensors at all.
+    """Checks one load. `exact` false: this worker's parameters are not the trainer's tensors at all.
 
-    Make it before the layers are made ready for the load, while tied parameters can still be told.
+    Make it before the layers are made ready for the load, while tied parameters can still be identified.
     """
 
     model: torch.nn.Module
     exact: bool
     bytes: int = 0
     seconds: float = 0.0
-    """Time spent looking, a part of the load's. Packed layers are looked at beside it, on a thread."""
+    """Time spent checking, a part of the load's. Packed layers are checked beside it, on a thread."""
     _tied: list[list[str]] = field(init=False)
     _slots: dict[str, Slot] = field(default_factory=dict)
     _places: dict[str, tuple[torch.Size, torch.dtype]] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class LoadCheck:
 
     @contextmanager
     def checking(self) -> Iterator[None]:
-        """Look at what comes in and at each layer as it is processed. Enter it with the layers ready to load."""
+        """Check the incoming tensors and each layer as it is processed. Enter it with the layers ready to load."""
         self._slots = layout(self.model)
         self._places = {name: ((at := slot.tensor()).shape, at.dtype) for name, slot in self._slots.items()}
         names: dict[torch.nn.Module, list[str]] = {}
@@ -125,7 +125,7 @@ class LoadCheck:
         self.seconds += time.perf_counter() - began
 
     def result(self) -> Result:
-        """What the model holds, once the load is finished."""
+        """Entries of the tensors that the model holds, once the load is finished."""
         began = time.perf_counter()
         entries, loose, lost = {}, [], []
         for name, arrived in self._arrived.items():
@@ -155,7 +155,7 @@ class LoadCheck:
         place = self._places.get(name) if self.exact else None
         dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
         if place is not None and place[0] == tensor.shape[::-1] != tensor.shape:
-            self._transposes = True  # as GPT-2's loader does with every matrix; of a square one the shape does not tell
+            self._transposes = True  # as GPT-2's loader does, where a square matrix does not show it
         if place is None or place[0] != tensor.shape or (self._transposes and len(shape) == 2 and shape[0] == shape[1]):
             return _Arrival(dtype, shape, crc(tensor), None)
         if place[1] != tensor.dtype:
@@ -187,7 +187,7 @@ class LoadCheck:
             method.process_weights_after_loading(slot.module)
 
     def _held(self, name: str) -> Entry | None:
-        """What serves as this tensor; None when nothing that was loaded does."""
+        """Entry of the tensor that serves under this name; None when no loaded tensor does."""
         if (slot := self._slots.get(name)) is None:
             return None
         if (packed := self._packed.get(name)) is not None:
@@ -229,7 +229,7 @@ class Result:
 
     @property
     def problem(self) -> str:
-        """What went wrong whatever the digest says; "" for nothing."""
+        """The error that holds whatever the digest; "" for none."""
         if self.missing:
             return f"no weights came for {len(self.missing)} parameters, among them {min(self.missing)}"
         if self.lost:
@@ -247,7 +247,7 @@ class _Arrival(NamedTuple):
 
 
 def _method(module: torch.nn.Module) -> Any:
-    """What processes a layer after loading, in vLLM's words its quant method; None for a layer without."""
+    """The object that processes a layer after loading (vLLM's quant method); None for a layer without."""
     method = getattr(module, "quant_method", None)
     return method if hasattr(method, "process_weights_after_loading") else None
 

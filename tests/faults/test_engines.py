@@ -52,13 +52,17 @@ fp32-lm-head = "on"
 """
 
 
+def wait_out_a_pause(rig: Rig) -> None:
+    rig.probe.wait(lambda: rig.control.paused)
+    rig.control.wait_while_paused()
+
+
 def test_22_a_loop_whose_pauser_is_gone_always_goes_on() -> None:
     rng = dice("fault 22")
     for _ in range(scaled(25, 100)):
         rig = Rig(lease=rng.uniform(0.01, 0.05))
         rig.control.start()
-        wait = rig.probe.wait, rig.control.wait_while_paused
-        held = threading.Thread(target=lambda rig=rig, wait=wait: wait[0](lambda: rig.control.paused) or wait[1]())
+        held = threading.Thread(target=wait_out_a_pause, args=(rig,))
         held.start()
         rig.send("pause")
         for verb in rng.sample(["pause", "resume", "sync"], rng.randrange(3)):

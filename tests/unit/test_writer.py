@@ -70,7 +70,7 @@ def test_the_first_who_acts_holds_it_and_the_others_are_told_who_and_since_when(
     for who, session in ((ANA, TWO), (BO, ONE), (ANA, "")):
         said = lease.refusal(who, order(session), clock.now())
         since = "since 2001-09-09 01:46:40 UTC"
-        assert said == f"operator ana (ana@box:1) has been at the controls {since}; to act, take over from them"
+        assert said == f"operator ana (ana@box:1) has held the lease {since}; to act, take over from them"
         assert lease.refusal(who, order(session, "mark"), clock.now()) == "", "a mark is anybody's"
         assert act(lease, clock, who, session, "mark") == [], "and takes nothing"
 
@@ -182,7 +182,7 @@ def test_two_clients_and_one_run(hub: Hub, two: tuple[Client, Client]) -> None:
     assert not first.renew_lease(), "renewing takes nothing"
     first.command("pause")
     assert (holder(second).issuer, holder(second).session) == ("operator local", ONE)
-    match = r"operator local \(ana@box:1\) has been at the controls since .* UTC; to act"
+    match = r"operator local \(ana@box:1\) has held the lease since .* UTC; to act"
     with pytest.raises(LeaseHeldError, match=match):
         second.command("resume")
     assert (first.holds_lease, second.holds_lease) == (True, False)
@@ -274,7 +274,7 @@ def test_the_verbs_of_the_command_line(
         said = capsys.readouterr()
         assert said.out == ""
         assert said.err.count("\n") == 1
-        assert "operator local (ana@box:1) has been at the controls since" in said.err
+        assert "operator local (ana@box:1) has held the lease since" in said.err
         assert said.err.endswith("that is what --take-over does\n")
     assert main(["sync", "--take-over", *run]) == OK
     assert f"taken over from operator local ({ONE})" in capsys.readouterr().err
@@ -315,7 +315,7 @@ def test_a_console_sees_who_holds_it_and_takes_over(hub: Hub, two: tuple[Client,
     try:
         first.command("pause")
         until(lambda: seen() == ONE, "the console to see who it is")
-        with pytest.raises(source_module.LeaseHeldError, match="has been at the controls since"):
+        with pytest.raises(source_module.LeaseHeldError, match="has held the lease since"):
             source.command("resume", {}, -1)
         assert source.take_lease() == f"operator local ({ONE})"
         until(lambda: seen() == source.session, "the console to see itself")
@@ -327,7 +327,7 @@ def test_a_console_sees_who_holds_it_and_takes_over(hub: Hub, two: tuple[Client,
     watching = LiveSource(LocalRun(hub.run), operate=False)
     try:
         assert watching.session == ""
-        with pytest.raises(source_module.SourceError, match="may not hold the run"):
+        with pytest.raises(source_module.SourceError, match="may not hold the lease"):
             watching.take_lease()
     finally:
         watching.close()

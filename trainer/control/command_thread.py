@@ -1,8 +1,8 @@
-"""The operator's hand in the run: a thread that takes commands at once, whatever the loop is doing.
+"""The command thread: it accepts operators' commands at once, whatever the loop is doing.
 
 Pauses, resumptions, stops and marks are carried out here, without a lock that anything slow may hold; fix changes and
-syncs are handed to `trainer.control.command_queue`. The loop only meets it at `gate()` (waits out a pause), at `rest()`
-(the same between two steps, where orders may be waiting for it) and at `stopping`.
+syncs go to `trainer.control.command_queue`. The loop meets it only at `wait_while_paused()` (in the middle of a step),
+at `between_steps()` (where commands may be waiting for the loop) and at `stopping`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ POLL_S = 0.05
 GONE = frozenset({"engine.died", "engine.restarting"})
 BACK = frozenset({"engine.replaced", "engine.restarted"})
 CHANGED = frozenset({"fix.set-back"})
-"""Events of the pool that tell of an engine that is gone, back, or otherwise than it was."""
+"""Events of the pool by which an engine is gone, is back, or has changed."""
 GAVE_UP = "engine.gave-up"
-"""No engine comes back any more: whoever waits for one is to hear why from the pool."""
+"""No engine comes back any more: a caller that waits for one gets the reason from the pool."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class CommandThread:
     A pause stops generation in every engine and holds the loop; it carries a lease of `lease` seconds after which
     the run goes on by itself, so that an operator who went away cannot hold it for ever. The engines have the lease
     too, and go on within a second of its end should this process be gone. Pausing what is paused renews the lease, in
-    the name of who paused last; resuming what is not paused is refused; a stop ends a pause.
+    the name of the last issuer; resuming what is not paused is refused; a stop ends a pause.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class CommandThread:
     # -- the loop's side ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Tell the state of every fix and begin to carry out commands."""
+        """Send the state of every fix and begin to carry out commands."""
         self._fixes.send_all()
         self._command_queue.start()
         self._thread.start()
 
     @property
     def stopping(self) -> bool:
-        """True once somebody asked for the end of the run."""
+        """True once the end of the run was requested."""
         return self._stopping
 
     @property
@@ -104,7 +104,7 @@ class CommandThread:
 
     @property
     def correction(self) -> str:
-        """The objective-side correction to train with; changes only in `rest`."""
+        """The objective-side correction to train with; changes only in `between_steps`."""
         return self._correction.effective
 
     def wait_while_paused(self) -> None:
@@ -128,12 +128,12 @@ class CommandThread:
 
     def stop(self) -> None:
         """End the run at the next safe point; also called for SIGTERM and SIGINT, from the loop's own thread."""
-        # A flag and no lock: a signal handler may interrupt a holder of the condition, which then never lets go.
+        # A flag and no lock: a signal handler may interrupt the thread that holds the condition: a deadlock.
         self._stopping = True
 
     @property
     def no_engine_up(self) -> bool:
-        """True while every engine is dead or restarting, as far as has been told: a sync would wait for one."""
+        """True while every engine is dead or restarting by the pool's events: a sync would wait for one."""
         return len(self._engines_down) >= len(self._pool.names)
 
     def engine_event(self, kind: str, engine: str) -> None:
@@ -158,7 +158,7 @@ class CommandThread:
         self._command_queue.close()
 
     def join(self, timeout: float) -> None:
-        """Wait for an order that was going on at `close`; with the engines gone it ends."""
+        """Wait for a command that was running at `close`; with the engines gone it ends."""
         self._command_queue.join(timeout)
 
     # -- the thread -----------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class CommandThread:
             if command is not None:
                 self._dispatch(command)
             if self._stopping:
-                # Whoever waits at the gate looks at the flag again: `stop()` could not wake it.
+                # A loop that waits out a pause checks the flag again: `stop()` could not wake it.
                 self._wake_loop()
             self._end_lease()
 

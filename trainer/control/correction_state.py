@@ -1,4 +1,4 @@
-"""Which correction is wanted and which one the loop trains with, in one place, and who is told of it.
+"""The requested and the effective correction of the run, in one place, and their publication.
 
 Wanted changes at once, effective between two steps only: a step is trained with one objective from its first pass to
 its last. The command is answered when it is effective, never before.
@@ -29,7 +29,7 @@ class CorrectionState:
 
     @property
     def effective(self) -> str:
-        """What the loop trains with."""
+        """The correction that the loop trains with."""
         return self._effective
 
     @property
@@ -38,7 +38,7 @@ class CorrectionState:
         return bool(self._waiting)
 
     def request(self, command: Command) -> None:
-        """Somebody wants `args["value"]`; `args["despite"]` is what the parity gate said, for the record.
+        """A command requests `args["value"]`; `args["despite"]` is the verdict of the parity gate, for the record.
 
         The answer comes from `at_boundary` or `close`. Raises RefusedError, ExpiredError.
         """
@@ -75,7 +75,7 @@ class CorrectionState:
                 check_deadline(command)
             except ExpiredError:
                 if not self._waiting:
-                    # Nobody is left who wants anything else than what is.
+                    # No other request is left: the effective correction is the requested one again.
                     self._report.state(correction_requested=self._effective)
                 raise
             before, self._effective = self._effective, value

@@ -1,4 +1,4 @@
-"""The state of every fix over the pool: what is wanted, what each engine has reported, since when, by whom. Pure.
+"""The state of every fix over the pool: requested value and issuer, and what each engine has reported since when. Pure.
 
 "on" is shown only once every engine reports it: `requested` and `effective` change separately, each change is a
 new `FixState`, and every change of `requested` raises the generation that commands are checked against.
@@ -62,7 +62,7 @@ class FixTable:
         return list(self._states.values())
 
     def request(self, fix_id: str, value: str, *, by: str, time: float) -> FixState:
-        """Somebody wants `value`; nothing is effective yet."""
+        """Set the requested value; nothing is effective yet."""
         old = self._states[fix_id]
         changes = {"requested": value, "generation": old.generation + 1, "by": by, "time": time}
         return self._store(msgspec.structs.replace(old, **changes, detail=self._notes.get(fix_id, "")))
@@ -94,7 +94,7 @@ class FixTable:
         return state
 
     def _detail(self, fix_id: str, engines: Sequence[EngineFix], how: How) -> str:
-        """What the run says of this fix, and why it cannot be switched; nothing to explain where it can."""
+        """The note of this fix, and the reason why it cannot be switched; "" for neither."""
         said = [note] if (note := self._notes.get(fix_id, "")) else []
         if how in ("engine_restart", "not_available"):
             said += [engine.detail for engine in engines if engine.how == how and engine.effective and engine.detail]

@@ -1,7 +1,7 @@
-"""Everything that is known of the fixes of a run, in one place with one lock: board, measured effects, and who is told.
+"""The fixes of a run, in one place with one lock: their states, their measured effects, and the publication of both.
 
 A change is what the engines have reported: when all that are up agree on a value that they did not agree on before,
-whoever asked for it and however it came about, its effect begins to be measured.
+whatever caused it, its effect begins to be measured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trainer.measure.fix_states import HEAD, Vector, vector
 from trainer.report import Reporter
 
 Reports = Mapping[str, Sequence[EngineFix]]
-"""What engines report: fix id to one EngineFix an engine."""
+"""Reports of the engines: fix id to one EngineFix an engine."""
 
 
 class FixTracker:
@@ -55,7 +55,7 @@ class FixTracker:
         self._agreed, self._vectors = self._agreement()
 
     def send_all(self) -> None:
-        """Tell the state of every fix."""
+        """Send the state of every fix."""
         with self._lock:
             for state in self._table.states():
                 self._report.send(state)
@@ -66,14 +66,14 @@ class FixTracker:
             return self._table.state(fix_id)
 
     def request(self, fix_id: str, value: str, by: str) -> FixState:
-        """Somebody wants `value`; returns the state before."""
+        """Request a value; returns the state before."""
         with self._lock:
             before = self._table.state(fix_id)
             self._report.send(self._table.request(fix_id, value, by=by, time=time.time()))
             return before
 
     def withdraw(self, before: FixState, reason: str) -> None:
-        """What was asked for after `before` could not be met."""
+        """The request made after `before` could not be met."""
         with self._lock:
             state = self._table.withdraw(before, time=time.time(), detail=reason)
             self._report.send(state)
@@ -81,7 +81,7 @@ class FixTracker:
         self._report.event("fix.failed", text, level="warn", step=step, fix=state.fix)
 
     def observe(self, seen: Reports, *, version: int, step: int) -> None:
-        """Take what engines report, tell what is new, and begin to measure what has changed."""
+        """Record what engines report, send what is new, and begin to measure what has changed."""
         with self._lock:
             now = time.time()
             for fix_id, engines in self._with_trainer(seen).items():
@@ -92,7 +92,7 @@ class FixTracker:
             self._note_changes(now, version, step)
 
     def add_rows(self, step: int, rows: Mapping[Vector, Rows]) -> None:
-        """Take in the rows of one step, and tell the effect that is being measured."""
+        """Add the rows of one step, and send the effect that is being measured."""
         with self._lock:
             self._send_effects(self._effects.add_step(step, rows, time=time.time()))
 

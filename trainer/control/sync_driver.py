@@ -22,7 +22,7 @@ from trainer.report import Reporter, plural
 
 @dataclass(frozen=True)
 class Staged:
-    """A fix that takes effect at a sync: who wants it by which command, until when, and what was wanted before."""
+    """A fix that takes effect at a sync: its command, issuer and deadline, and the state before the request."""
 
     command: str
     fix: str
@@ -42,7 +42,7 @@ class Synced:
 
     @property
     def failed(self) -> str:
-        """Why some engines do not hold the weights, as one sentence; empty when all do."""
+        """The reason why some engines do not hold the weights, as one sentence; empty when all do."""
         bad = [report for report in self.reports if not report.ok]
         return "; ".join(f"{report.engine}: {report.detail or 'not loaded'}" for report in bad)
 
@@ -152,7 +152,7 @@ class SyncDriver:
         self._report.ack(staged.command, state, reason)
 
     def _apply_fixes(self, synced: Synced, step: int, boundary: bool) -> None:
-        """Take what the engines say of their fixes now; the trainer's head follows, and who waited is answered."""
+        """Record the fixes that the engines report; the trainer's head follows, and waiting commands are answered."""
         good = [report for report in synced.reports if report.ok and report.fixes]
         seen = by_fix(report.fixes for report in synced.reports if report.fixes)
         heads = {dict(zip(BY_ID, report.fixes, strict=True))[HEAD].effective for report in good}

@@ -2,7 +2,7 @@
 
 Notation as in `driftline.catalog.corrections`: roll [B, R] the engine's logprobs, prox [B, R] the trainer's under the
 weights at the start of the step, d = prox - roll, w = exp(d). d holds mismatch and staleness together, as it does in
-verl, TRL and NeMo-RL; the two are told apart in the metrics, which are taken before any of this.
+verl, TRL and NeMo-RL; the metrics separate the two, which are taken before any of this.
 
 - `tis`: min(w, cap). Yao et al. 2025, eq. of truncated importance sampling; verl `rollout_is: token`, threshold 2;
   slime `tis_clip` 2.
@@ -30,7 +30,7 @@ from trainer.learn.objective import LOG_RATIO_LIMIT
 
 @dataclass(frozen=True)
 class Correction:
-    """What a correction makes of a step. `old` [B, R]: logprobs that the objective divides by. `weights`: float32, [B,
+    """A correction applied to a step. `old` [B, R]: logprobs that the objective divides by. `weights`: float32, [B,
     R] over tokens (PPO) or [B] over sequences (GSPO), without a gradient; None for all one.
 
     `values`: the catalogue's `correction/*`; `all_masked`: nothing of the step is left to train on.

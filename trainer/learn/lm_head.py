@@ -46,7 +46,7 @@ class Head:
 
     @property
     def note(self) -> str:
-        """What an operator must know who changes the engines' head alone; empty where both change."""
+        """The note for an operator when the engines' head changes alone; empty where both change."""
         if self.follows:
             return ""
         return f"the trainer's head stays {self._dtype} (trainer.head = {self._mode}): the engines change alone"

@@ -1,4 +1,4 @@
-"""Where the policy comes from: a local Hugging Face directory, or a tiny model made on the spot."""
+"""Sources of the policy: a local Hugging Face directory, or a tiny model made on the spot."""
 
 from __future__ import annotations
 

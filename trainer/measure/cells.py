@@ -83,7 +83,7 @@ RATIOS: Final = (
     Ratio("policy/clip_fraction", CLIPPED, COUNTED, WHOLE_TOKENS),
     Ratio("policy/kl_new_old", KL, WHOLE_TOKENS, WHOLE_TOKENS),
 )
-"""What an effect is measured in, under the names and by the definitions of `driftline.catalog.metrics`."""
+"""The metrics of an effect, under the names and by the definitions of `driftline.catalog.metrics`."""
 
 
 class Sampler:
@@ -94,7 +94,7 @@ class Sampler:
         self._counts = _poisson_table()
 
     def cells(self, rows: Rows, step: int, salt: int) -> list[Cell]:
-        """The rows of one step and one state as cells, one a pair of versions. `salt` tells the states apart."""
+        """The rows of one step and one state as cells, one a pair of versions. `salt` differs between states."""
         rng = np.random.default_rng([self._seed, step, salt])
         cells = []
         for first, last in sorted({*zip(rows.first.tolist(), rows.last.tolist(), strict=True)}):

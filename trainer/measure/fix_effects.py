@@ -216,7 +216,7 @@ def _merge(old: Change, new: Change) -> Change:
 
 
 def _detail(change: Change, before: Side, after: Side, done: bool) -> str:
-    """What the reader of the numbers must know, in one line; empty where there is nothing to say."""
+    """Notes for the reader of the numbers, in one line; empty without any."""
     said = [change.note] if change.note else []
     if len(change.changes) > 1:
         said.append(f"{len(change.changes)} changes, with too few tokens sampled in between to tell them apart")
