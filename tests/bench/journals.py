@@ -68,6 +68,7 @@ def write(run: RunDir, frames: Iterator[Frame]) -> RunDir:
             file = (run.journal / f"{number:06d}.rlj").open("wb")
             file.write(pack_header(1, seq, BEGIN))
         record = record_encoder.encode(Record(seq, BEGIN + seq, "trainer", msgspec.Raw(encode(frame)), 1, seq))
+        assert file is not None, "the first frame opens one"
         left -= file.write(pack_head(record, seq) + record)
     if file is not None:
         file.close()

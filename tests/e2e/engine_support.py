@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -51,7 +52,7 @@ def engine_model(path: Path) -> Qwen2ForCausalLM:
         bos_token_id=None,
         eos_token_id=EOS,
     )
-    model = Qwen2ForCausalLM(shape).float().eval()
+    model: Qwen2ForCausalLM = Qwen2ForCausalLM(shape).float().eval()
     with torch.no_grad():
         model.lm_head.weight.mul_(12)
     model.save_pretrained(path)
@@ -63,8 +64,8 @@ def engine_pool(
     logs: Path,
     said: list[str],
     count: int = 1,
-    on_event: Callable[[str, str, str, dict], None] | None = None,
-    **options: object,
+    on_event: Callable[[str, str, str, dict[str, Any]], None] | None = None,
+    **options: Any,
 ) -> EnginePool:
     """A pool, not started, with processed logprobs and the fp32 head on."""
     return EnginePool(

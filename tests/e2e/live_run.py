@@ -8,16 +8,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
 from driftline import rundir
 from driftline.client import Client, attach
-from driftline.frames import Ack, Metrics
+from driftline.frames import Ack, Frame, Metrics, Verb
 from driftline.journal.journal import read
 
 REPOSITORY = Path(__file__).parents[2]
 LIMIT_S = 240.0
+F = TypeVar("F", bound=Frame)
 
 
 class LiveRun:
@@ -48,7 +50,7 @@ class LiveRun:
         self._started.append(process)
         return process
 
-    def frames(self, kind: type) -> list:
+    def frames(self, kind: type[F]) -> list[F]:
         return [frame for stamped in read(self.run.journal) if isinstance(frame := stamped.frame(), kind)]
 
     def steps(self) -> dict[int, dict[str, float]]:
@@ -67,7 +69,7 @@ class LiveRun:
         self.wait(lambda: max(self.steps(), default=0) >= first + more, trainer)
         return first, max(self.steps())
 
-    def command(self, verb: str, **args: str) -> Ack:
+    def command(self, verb: Verb, **args: str) -> Ack:
         return self.client.wait(self.client.command(verb, args), LIMIT_S)
 
     def logs(self) -> str:
@@ -82,7 +84,8 @@ class LiveRun:
 
 
 def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
+    children: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
+    return children
 
 
 def gone(processes: list[psutil.Process]) -> bool:

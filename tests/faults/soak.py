@@ -46,13 +46,21 @@ class Load(threading.Thread):
 
     def run(self) -> None:
         logprobs = np.random.default_rng(1).normal(size=N).astype(np.float32)
-        arrays = dict.fromkeys(("ids", "seq", "position", "token_version"), np.arange(N, dtype=np.int32))
-        arrays |= {"rollout": logprobs, "trainer": logprobs}
+        numbers = np.arange(N, dtype=np.int32)
         values = {f"m/{i}": i / 3 for i in range(30)}
         due = time.monotonic()
         while not self.ending.is_set():
             step = self.sent["engine-0"]
-            self.probes["engine-0"].tokens(step=step, version=1, **arrays)
+            self.probes["engine-0"].tokens(
+                step=step,
+                version=1,
+                ids=numbers,
+                seq=numbers,
+                position=numbers,
+                token_version=numbers,
+                rollout=logprobs,
+                trainer=logprobs,
+            )
             self.probes["trainer"].emit(values, step=step)
             self.sent.update(self.probes.keys())
             due += N / RATE

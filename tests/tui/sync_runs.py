@@ -74,8 +74,7 @@ def synced(syncs: int = 37) -> FakeSource:
     source = FakeSource()
     source.feed([frame for frame in history(74) if not (isinstance(frame, Event) and frame.kind == "sync.done")])
     for number in range(1, syncs + 1):
-        slow: dict[str, object] = {"slow": 3.1} if number % 9 == 0 else {}
-        source.feed(sync(number, **slow))
+        source.feed(sync(number, slow=3.1) if number % 9 == 0 else sync(number))
     source.feed(beats(24))
     return source
 

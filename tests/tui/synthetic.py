@@ -246,8 +246,9 @@ def token_frame(step: int, *, sequences: int = 8, length: int = 24, pieces: bool
     words = [SAYING[(i * 7 + step) % 5 + j] if j < 5 else SAYING[j % len(SAYING)] for i, j in places]
     return Tokens(
         step, step, START + step, n,
-        *(np.asarray(part, "<i4").tobytes() for part in (1000 + position * 37 % 911, seq, position, version)),
-        *(np.asarray(part, "<f4").tobytes() for part in (rollout, np.minimum(rollout + diff, 0))),
+        np.asarray(1000 + position * 37 % 911, "<i4").tobytes(), np.asarray(seq, "<i4").tobytes(),
+        np.asarray(position, "<i4").tobytes(), np.asarray(version, "<i4").tobytes(),
+        np.asarray(rollout, "<f4").tobytes(), np.asarray(np.minimum(rollout + diff, 0), "<f4").tobytes(),
         tuple(f"engine-{i % 2}" for i in range(sequences)),
         tuple(f"reverse {72941 + 613 * i + step} =" for i in range(sequences)),
         tuple(float(i % 3 == 0) for i in range(sequences)),

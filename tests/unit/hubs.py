@@ -28,10 +28,9 @@ class Hub:
         self.log = self.run.logs / "hub.log"
 
     def start(self) -> Connection:
-        self.process = self.popen(*self.options)
-        connection_of = self.process.pid
-        until(lambda: self.process.poll() is not None or self._ready(connection_of), "the hub to come up")
-        assert self.process.poll() is None, self.log.read_text() if self.log.exists() else ""
+        process = self.process = self.popen(*self.options)
+        until(lambda: process.poll() is not None or self._ready(process.pid), "the hub to come up")
+        assert process.poll() is None, self.log.read_text() if self.log.exists() else ""
         return self.run.connection()
 
     def _ready(self, pid: int) -> bool:

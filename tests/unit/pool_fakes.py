@@ -9,13 +9,13 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from driftline.catalog.fixes import BY_ID
 from driftline.config import EngineConfig, SamplingConfig
-from driftline.frames import EngineFix, EngineState
+from driftline.frames import EngineFix, EngineState, How
 from engine.actor.launch import EngineSpec
 from engine.pool.members import Member
 from engine.pool.pool import EnginePool
@@ -38,7 +38,11 @@ METHODS = (
     "location", "start", "watch", "sample", "close", "generate", "pause", "resume", "sync", "release", "set_fix",
     "fix_states", "drain",
 )  # fmt: skip
-HOW = {"async-scheduling-off": "engine_restart", "inflight-keep": "next_sync", "fp32-lm-head": "next_sync"}
+HOW: Final[dict[str, How]] = {
+    "async-scheduling-off": "engine_restart",
+    "inflight-keep": "next_sync",
+    "fp32-lm-head": "next_sync",
+}
 
 
 class Remote:
@@ -73,7 +77,8 @@ class Remote:
 def _task_error(cause: EngineError) -> Exception:
     from ray.exceptions import RayTaskError
 
-    return RayTaskError("actor", "", cause)
+    error: Exception = RayTaskError("actor", "", cause)
+    return error
 
 
 class Scripted:
@@ -115,7 +120,7 @@ class Scripted:
         await self.dead.wait()
 
     async def do_sample(self) -> EngineSample:
-        phase = "paused" if self.paused else "running"
+        phase: Literal["paused", "running"] = "paused" if self.paused else "running"
         return EngineSample(EngineState(self.name, phase, self.version, time.time(), running=3), 0, 0, 0)
 
     async def do_close(self) -> None:
@@ -124,7 +129,7 @@ class Scripted:
     async def do_generate(self, request: RolloutRequest) -> Group:
         await self.answers.wait()
         self.served.append(request.group)
-        finish = "length"
+        finish: Literal["length", "abort"] = "length"
         if self.abort:
             self.abort -= 1
             finish = "abort"
@@ -196,11 +201,12 @@ class ScriptedSpawner(Spawner):
     """Spawns scripted handles. `script` sees each before it is asked anything; `made` keeps them by name, in order."""
 
     script: Callable[[Scripted], None] = staticmethod(lambda _: None)
+    made: dict[str, list[Scripted]]
 
     def _actor(self, spec: EngineSpec) -> Scripted:
         actor = Scripted(spec)
         self.script(actor)
-        self.__dict__.setdefault("made", {}).setdefault(spec.name, []).append(actor)
+        self.made.setdefault(spec.name, []).append(actor)
         return actor
 
     def _kill(self, member: Member) -> None:
@@ -224,6 +230,7 @@ class ScriptedPool:
         pool, transport = self.pool, SharedMemory()
         spec = EngineSpec("", 0, pool._config, pool._sampling, str(folder), "float32", {}, "")
         self.spawner = ScriptedSpawner(pool._fleet, pool._cluster, transport, spec, folder)
+        self.spawner.made = {}
         if script is not None:
             self.spawner.script = script
         pool._assemble(transport, self.spawner)

@@ -5,16 +5,31 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 
 from driftline.catalog.fixes import BY_ID, OFF
 from driftline.config import SyncConfig
-from driftline.frames import Ack, Effect, EngineFix, EngineState, Event, FixState, How, Metrics, RunState, Span
-from engine import EngineError, Group, PauseReport, PoolStats, RolloutRequest, Sequence, SyncReport
+from driftline.frames import (
+    Ack,
+    AckState,
+    Effect,
+    EngineFix,
+    EngineState,
+    Event,
+    FixState,
+    How,
+    Level,
+    Metrics,
+    RunState,
+    Span,
+)  # fmt: skip
+from engine import EngineError, EnginePool, Group, PauseReport, PoolStats, RolloutRequest, Sequence, SyncReport
 from engine.types import RestartReport
 from trainer.control.fix_tracker import FixTracker
 from trainer.control.sync_driver import SyncDriver
@@ -25,6 +40,7 @@ from trainer.report import Reporter
 
 NAME = "policy-sampler"
 SYNC = SyncConfig(timeout=1.0)
+T = TypeVar("T")
 
 
 class RecordingProbe:
@@ -33,7 +49,7 @@ class RecordingProbe:
     def __init__(self) -> None:
         self.frames: list[object] = []
         self.metrics: list[Metrics] = []
-        self.token_calls: list[dict] = []
+        self.token_calls: list[dict[str, Any]] = []
         self.changed = threading.Condition()
 
     def send(self, frame: object) -> None:
@@ -41,26 +57,28 @@ class RecordingProbe:
             self.frames.append(frame)
             self.changed.notify_all()
 
-    def emit(self, values, *, step, version=-1, labels=None) -> None:
+    def emit(
+        self, values: Mapping[str, float], *, step: int, version: int = -1, labels: dict[str, str] | None = None
+    ) -> None:
         self.metrics.append(Metrics(step, version, 0.0, dict(values), labels or {}))
 
-    def event(self, kind, text, level="info", step=-1, **data) -> None:
+    def event(self, kind: str, text: str, level: Level = "info", step: int = -1, **data: Any) -> None:
         self.send(Event(0.0, level, kind, text, step, data))
 
-    def ack(self, id, state, detail="", data=None) -> None:
+    def ack(self, id: str, state: AckState, detail: str = "", data: dict[str, Any] | None = None) -> None:
         self.send(Ack(id, state, 0.0, detail, data or {}))
 
-    def tokens(self, **call) -> None:
+    def tokens(self, **call: Any) -> None:
         self.token_calls.append(call)
 
-    def of(self, kind: type) -> list:
+    def of(self, kind: type[T]) -> list[T]:
         with self.changed:
             return [frame for frame in self.frames if isinstance(frame, kind)]
 
     def acks(self, command: str) -> list[Ack]:
         return [ack for ack in self.of(Ack) if ack.id == command]
 
-    def wait(self, condition, timeout: float = 30.0) -> None:
+    def wait(self, condition: Callable[[], object], timeout: float = 30.0) -> None:
         with self.changed:
             assert self.changed.wait_for(condition, timeout), "the condition did not come about"
 
@@ -100,7 +118,7 @@ class PolicySampler:
         self.held: tuple[str, str, Future[list[RestartReport]]] | None = None
         self.lease_until = 0.0
         self.sync_calls: list[dict[str, object]] = []
-        self.broken_syncs: deque[object] = deque()
+        self.broken_syncs: deque[SyncReport | BaseException] = deque()
         self.syncing = threading.Event()
         self.may_sync = threading.Event()
         self.may_sync.set()
@@ -156,7 +174,7 @@ class PolicySampler:
         self._ready.clear()
         return groups
 
-    def sync(self, weights, version: int, **policy: object) -> list[SyncReport]:
+    def sync(self, weights: Mapping[str, torch.Tensor], version: int, **policy: object) -> list[SyncReport]:
         self.syncing.set()
         assert self.may_sync.wait(30)
         self.sync_calls.append(policy)
@@ -173,7 +191,7 @@ class PolicySampler:
             self.staged = {}
         return [self.report(version_before=before, version_after=version)]
 
-    def report(self, **changes: object) -> SyncReport:
+    def report(self, **changes: Any) -> SyncReport:
         """A sync as it should be; 200 ms for 1,000 bytes."""
         fixes = tuple(states[0] for states in self.fix_states().values())
         report = SyncReport(
@@ -216,6 +234,7 @@ class PolicySampler:
 
     def end_restart(self, error: str = "") -> None:
         """The rolling restart that is under way ends, well or not."""
+        assert self.held is not None, "a rolling restart is under way"
         fix_id, value, future = self.held
         self.held = None
         if error:
@@ -254,7 +273,7 @@ def desk(
 ) -> Desk:
     """The trainer's own parts over a pool, as a session puts them together."""
     fixes = FixTracker(pool.fix_states(), wanted or {}, {}, head, report, version=version, step=step)
-    return Desk(fixes, SyncDriver(pool, store, report, fixes, head, config), head)
+    return Desk(fixes, SyncDriver(cast("EnginePool", pool), store, report, fixes, head, config), head)
 
 
 __all__ = ["NAME", "Effect", "FixState", "PolicySampler", "RecordingProbe", "Span", "desk", "first_state"]
