@@ -219,5 +219,5 @@ def test_a_hub_that_hangs_is_not_a_run_without_alarms(tmp_path: Path, hub: Hub) 
     finally:
         os.kill(hub.process.pid, signal.SIGCONT)
     assert (done.returncode, done.stdout) == (4, "")
-    assert "waiting for its hub, no alarm is known until it speaks" in done.stderr
+    assert "waiting for its hub, no alarm is known until it answers" in done.stderr
     assert "could not be followed to its newest step within 3 s: its alarms are not known" in done.stderr

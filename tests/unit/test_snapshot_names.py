@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 
 from console.cli.main import main
 from console.export import FORMATS, build, export, frame, query, scan, write
-from console.export.plan import Answer
+from console.export.plan import TableResult
 from console.export.schema import TABLES, Column
 from console.export.source import Directory
 from console.recorded.compaction import wide
@@ -176,7 +176,7 @@ def test_a_table_that_fails_leaves_nothing_even_later(tmp_path: Path, suffix: st
 
     for count in range(40):
         with pytest.raises(ValueError, match="broken"):
-            write.write(tmp_path / f"t{suffix}", Answer({"a": Column("int")}, parts(count % 3)), {})
+            write.write(tmp_path / f"t{suffix}", TableResult({"a": Column("int")}, parts(count % 3)), {})
     # A write that succeeds takes longer than what those before it may still have been at.
     write.save(pl.DataFrame({"a": range(100_000)}), tmp_path / "done.parquet", {})
     assert [path.name for path in tmp_path.iterdir()] == ["done.parquet"]
