@@ -27,7 +27,7 @@ def test_the_repository_has_configs():
         ("[run]\nsteps = 'many'\n", ["bad.toml", "run.steps", "`int`"]),
         ("[run]\nstep = 3\n", ["bad.toml", "run.step'", "allowed: name, steps, seed"]),
         ("[runs]\n", ["bad.toml", "'runs'", "allowed: run, model"]),
-        ("[trainer]\nobjective = 'dpo'\n", ["bad.toml", "trainer.learn.objective", "'dpo'"]),
+        ("[trainer]\nobjective = 'dpo'\n", ["bad.toml", "trainer.objective", "'dpo'"]),
         ("[run]\nname = '../x'\n", ["bad.toml", "run.name"]),
         ("[fixes]\nfp64-head = 'on'\n", ["bad.toml", "fp64-head", "fp32-lm-head"]),
         ("[fixes]\nfp32-lm-head = 'maybe'\n", ["bad.toml", "fp32-lm-head", "'maybe'", "off, on"]),
