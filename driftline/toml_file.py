@@ -59,20 +59,22 @@ def convert(
 
     `allowed` says in words what a key takes. Raises `error`, also for a key that the struct does not have.
     """
-    for path, table, section in _tables(raw, kind, at):
-        names = [field.name for field in msgspec.structs.fields(section)]
-        for key in table:
+    parts = list(_parts(raw, kind, at))
+    for path, table, into in parts:
+        section = _struct(into)
+        names = [field.name for field in msgspec.structs.fields(section)] if section else []
+        for key in table if section and isinstance(table, dict) else ():
             # msgspec names the first unknown field but not the allowed ones, so unknown keys are looked for first.
             if key not in names and key != section.__struct_config__.tag_field:
                 key = f"{path}.{key}" if path else key
                 raise error(f"{where}: unknown key '{key}'; allowed: {', '.join(names)}")
-    # msgspec hides the key of a dictionary behind dots, so each entry of one is converted for itself before the whole.
-    for path, value, into in [*_entries(raw, kind, at), (at, raw, kind)]:
+    # It also hides the key of a dictionary behind dots, so what is inside is converted for itself before the whole.
+    for path, value, into in parts:
         try:
             found = msgspec.convert(value, into)
         except msgspec.ValidationError as wrong:
             raise error(f"{where}: {_sentence(str(wrong), path, allowed or {})}") from wrong
-    return found  # type: ignore[no-any-return]  # of the last conversion, which is into `kind`
+    return found  # type: ignore[no-any-return]  # of the last part, which is the whole
 
 
 def _sentence(error: str, at: str, allowed: Mapping[str, str]) -> str:
@@ -85,35 +87,16 @@ def _sentence(error: str, at: str, allowed: Mapping[str, str]) -> str:
     return f"{key}{': ' if key else ''}{what[0].lower()}{what[1:]}{f'; allowed: {hint}' if hint else ''}"
 
 
-def _tables(raw: Any, kind: Any, at: str) -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """Every table that becomes a struct, with its key and the struct's class, the outer one first."""
-    section = _struct(kind)
-    if section is not None and isinstance(raw, dict):
-        yield at, raw, section
-    for path, value, into in _inner(raw, kind, at):
-        yield from _tables(value, into, path)
-
-
-def _entries(raw: Any, kind: Any, at: str) -> Iterator[tuple[str, Any, Any]]:
-    """Every entry of a dictionary, with its key and type, the inner ones first."""
-    for path, value, into in _inner(raw, kind, at):
-        yield from _entries(value, into, path)
-        if _struct(kind) is None:
-            yield path, value, into
-
-
-def _inner(raw: Any, kind: Any, at: str) -> Iterator[tuple[str, Any, Any]]:
-    """The values in a table that becomes a struct or a dictionary, each with its key and its type."""
-    section = _struct(kind)
-    if not isinstance(raw, dict):
-        return
-    if section is not None:
+def _parts(raw: Any, kind: Any, at: str) -> Iterator[tuple[str, Any, Any]]:
+    """Every value in a table that becomes a struct or a dictionary, with its key and type; the whole comes last."""
+    if isinstance(raw, dict) and (section := _struct(kind)):
         for field in msgspec.structs.fields(section):
             if field.name in raw:
-                yield f"{at}.{field.name}" if at else field.name, raw[field.name], field.type
-    elif get_origin(kind) is dict:
+                yield from _parts(raw[field.name], field.type, f"{at}.{field.name}".removeprefix("."))
+    elif isinstance(raw, dict) and get_origin(kind) is dict:
         for name, value in raw.items():
-            yield f'{at}."{name}"', value, get_args(kind)[1]
+            yield from _parts(value, get_args(kind)[1], f'{at}."{name}"')
+    yield at, raw, kind
 
 
 def _struct(kind: Any) -> Any:
