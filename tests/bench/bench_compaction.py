@@ -9,7 +9,8 @@ which is copied and measured as a fourth.
 
 `query` and `export` are those of the library, `compare` opens the run twice, as reference and as run, and judges.
 Layouts take turns, each measure in a process of its own, imports not counted; medians of seconds, and of seconds of
-processor, which other work on the machine disturbs less; the journal as it was once, for orientation. Printed: sizes, seconds, and zstd's ratio to Parquet.
+processor, which other work on the machine disturbs less; the journal itself once, for orientation. Printed: sizes,
+seconds, and zstd's ratio to Parquet.
 """
 
 from __future__ import annotations
