@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from driftline import toml_file
 from driftline.catalog import fixes as fix_catalogue
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -33,7 +33,7 @@ LEAST_TEMPERATURE = 0.01
 _INT64 = 2**63
 
 
-class ConfigError(ValueError):
+class ConfigError(toml_file.TomlError):
     """A configuration that cannot be run: one sentence with the file, the key and what is allowed."""
 
 
@@ -209,25 +209,13 @@ class Config(_Section, frozen=True):
 
 def load(path: Path) -> Config:
     """Read and check a file. Raises ConfigError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read: {reason}") from error
-    return parse(text, str(path))
+    return parse(toml_file.read(path, ConfigError), str(path))
 
 
 def parse(text: str, where: str) -> Config:
     """Check the text of a file named `where`. Raises ConfigError."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: not TOML: {error}") from error
-    _refuse_unknown_keys(raw, where)
-    try:
-        config = msgspec.convert(raw, Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_sentence(str(error))}") from error
+    raw = toml_file.parse(text, where, ConfigError)
+    config = toml_file.convert(raw, Config, where, ConfigError)
     _refuse_unbounded(raw, where)
     _check_together(config, where)
     return config
@@ -236,21 +224,6 @@ def parse(text: str, where: str) -> Config:
 def digest(text: str) -> str:
     """First 12 hex digits of the file's SHA-256: which configuration a run or a snapshot belongs to."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _refuse_unknown_keys(raw: dict[str, object], where: str) -> None:
-    # msgspec names the first unknown field but not the allowed ones, so unknown keys are looked for first.
-    sections = {field.name: field.type for field in msgspec.structs.fields(Config)}
-    for name, table in raw.items():
-        if name not in sections:
-            raise ConfigError(f"{where}: unknown key '{name}'; allowed: {', '.join(sections)}")
-        section = sections[name]
-        if not isinstance(section, type) or not isinstance(table, dict):
-            continue
-        allowed = [field.name for field in msgspec.structs.fields(section)]
-        for key in table:
-            if key not in allowed:
-                raise ConfigError(f"{where}: unknown key '{name}.{key}'; allowed: {', '.join(allowed)}")
 
 
 def _refuse_unbounded(raw: dict[str, object], where: str, path: str = "") -> None:
@@ -262,14 +235,6 @@ def _refuse_unbounded(raw: dict[str, object], where: str, path: str = "") -> Non
             raise ConfigError(f"{where}: {path}{name}: {value} is not a finite number")
         elif isinstance(value, int) and not -_INT64 <= value < _INT64:
             raise ConfigError(f"{where}: {path}{name}: {value} has more than 64 bits")
-
-
-def _sentence(error: str) -> str:
-    # msgspec: "Expected `int` >= 1 - at `$.run.steps`" -> "run.steps: expected `int` >= 1"
-    what, _, path = error.rpartition(" - at `$.")
-    if not what:
-        return error
-    return f"{path.rstrip('`')}: {what[0].lower()}{what[1:]}"
 
 
 def _check_together(config: Config, where: str) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from console.errors import USAGE, CommandError
 from driftline import config as configuration
+from driftline import toml_file
 from driftline.rundir import RunDir, RunError, create, runs_root
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
@@ -46,9 +47,9 @@ def make_run(name: str, config: Path | None = None) -> RunDir:
     text = ""
     if config is not None:
         try:
-            text = config.read_text(encoding="utf-8")
-        except OSError as error:
-            raise CommandError(f"{config}: cannot be read: {error.strerror}", USAGE) from error
+            text = toml_file.read(config, toml_file.TomlError)
+        except toml_file.TomlError as error:
+            raise CommandError(str(error), USAGE) from error
     check_name(name)
     try:
         run = create(runs_root(), name)

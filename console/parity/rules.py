@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -11,6 +10,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
+from driftline import toml_file
 from driftline.catalog.metrics import BY_NAME, METRICS, resolve
 
 DEFAULT: Final = Path(__file__).with_name("rules.toml")
@@ -18,7 +18,7 @@ DEFAULT: Final = Path(__file__).with_name("rules.toml")
 Above = Annotated[float, Meta(gt=0)]
 
 
-class RulesError(ValueError):
+class RulesError(toml_file.TomlError):
     """Rules that cannot be used: one sentence with the file, the key and what is allowed."""
 
 
@@ -58,24 +58,12 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 def load(path: Path = DEFAULT) -> Rules:
     """Read and check a file. Raises RulesError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise RulesError(f"{path}: cannot be read: {reason}") from error
-    return parse(text, str(path))
+    return parse(toml_file.read(path, RulesError), str(path))
 
 
 def parse(text: str, where: str) -> Rules:
     """Check the text of a file named `where`. Raises RulesError."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RulesError(f"{where}: not TOML: {error}") from error
-    try:
-        rules = msgspec.convert(raw, Rules)
-    except msgspec.ValidationError as error:
-        raise RulesError(f"{where}: {_sentence(str(error), raw)}") from error
+    rules = toml_file.convert(toml_file.parse(text, where, RulesError), Rules, where, RulesError)
     metrics: dict[str, Rule] = {}
     for name, rule in rules.metrics.items():
         known = resolve(name)
@@ -91,24 +79,3 @@ def parse(text: str, where: str) -> Rules:
     if not metrics:
         raise RulesError(f"{where}: metrics: no metric has a rule")
     return replace(rules, metrics=metrics)
-
-
-def _sentence(error: str, raw: dict[str, object]) -> str:
-    # msgspec: "Expected `float` > 0.0 - at `$.metrics[...].spread`"; it hides the key of a dictionary behind dots.
-    what, _, path = error.rpartition(" - at `$.")
-    if not what:
-        return error[0].lower() + error[1:]
-    table = raw.get("metrics")
-    path = path.rstrip("`")
-    if "[...]" in path and isinstance(table, dict):
-        culprits = [name for name, rule in table.items() if not _converts(rule)]
-        path = path.replace("[...]", f'."{culprits[0]}"' if culprits else "")
-    return f"{path}: {what[0].lower()}{what[1:]}"
-
-
-def _converts(rule: object) -> bool:
-    try:
-        msgspec.convert(rule, Rule)
-    except msgspec.ValidationError:
-        return False
-    return True

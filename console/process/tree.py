@@ -11,11 +11,12 @@ import contextlib
 import ctypes
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 import psutil
+
+from driftline.processes import alive, kill, wait
 
 PR_SET_CHILD_SUBREAPER: Final = 36
 PR_GET_CHILD_SUBREAPER: Final = 37
@@ -52,36 +53,13 @@ def descendants(root: int | None = None, *, without: Iterable[int] = ()) -> list
     return [process for process in tree if process.pid not in cut and alive(process)]
 
 
-def alive(process: psutil.Process) -> bool:
-    """True for a process that still runs: a zombie has ended and only waits to be collected."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def end(processes: list[psutil.Process], grace: float, tick: Callable[[], None] = lambda: None) -> None:
-    """SIGTERM, up to `grace` seconds, SIGKILL, up to 5 s more. `tick` is called while waiting.
-
-    A resource tracker of multiprocessing is killed only if it does not end after the others.
-    """
+def end(processes: list[psutil.Process], grace: float) -> None:
+    """SIGTERM, up to `grace` seconds, then `driftline.processes.kill`."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process.terminate()
-    _wait(processes, grace, tick)
-    for spare in (_tracks, lambda _: False):
-        for process in processes:
-            if alive(process) and not spare(process):
-                with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    process.kill()
-        _wait(processes, 5.0, tick)
-
-
-def _tracks(process: psutil.Process) -> bool:
-    """True for multiprocessing's resource tracker: it unlinks shared memory of dead processes, then ends by itself."""
-    with contextlib.suppress(psutil.Error):
-        return any("from multiprocessing.resource_tracker import main" in word for word in process.cmdline())
-    return False
+    wait(processes, grace)
+    kill(processes)
 
 
 def reap(known: Iterable[int]) -> None:
@@ -91,10 +69,3 @@ def reap(known: Iterable[int]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess, ChildProcessError):
             if child.pid not in mine and child.status() == psutil.STATUS_ZOMBIE:
                 os.waitpid(child.pid, os.WNOHANG)
-
-
-def _wait(processes: list[psutil.Process], seconds: float, tick: Callable[[], None]) -> None:
-    deadline = time.monotonic() + seconds
-    while any(alive(process) for process in processes) and time.monotonic() < deadline:
-        tick()
-        time.sleep(0.05)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
+from driftline import toml_file
 from driftline.catalog.metrics import BY_NAME, resolve
 
 DEFAULT: Final = Path(__file__).with_name("rules.toml")
@@ -27,7 +27,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _NAMES: Final = "lower-case words with hyphens, as in kl-spike"
 
 
-class RulesError(ValueError):
+class RulesError(toml_file.TomlError):
     """Rules that cannot be used: one sentence with the file, the rule, the key and what is allowed."""
 
 
@@ -141,7 +141,8 @@ class Feed(_Rule, frozen=True, kw_only=True, tag="feed"):
 
 
 Rule = Limit | Baseline | Skew | Engine | Steps | Feed
-KINDS: Final = ("limit", "baseline", "version-skew", "engine", "steps", "feed")
+_BY_KIND: Final[dict[str, type[Rule]]] = {str(one.__struct_config__.tag): one for one in get_args(Rule)}
+KINDS: Final = tuple(_BY_KIND)
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -156,15 +157,15 @@ class Rules(msgspec.Struct, frozen=True):
 
 def load(path: Path | None = None) -> Rules:
     """The packaged rules, changed and added to by a user's file. Raises RulesError."""
-    base = _tables(_read(DEFAULT), str(DEFAULT.name))
+    base = _tables(toml_file.read(DEFAULT, RulesError), str(DEFAULT.name))
     if path is None:
         return build(base, DEFAULT.name)
-    return merge(base, _tables(_read(path), str(path)), str(path))
+    return merge(base, _tables(toml_file.read(path, RulesError), str(path)), str(path))
 
 
 def parse(text: str, where: str) -> Rules:
     """The packaged rules, changed and added to by the text of a file named `where`. Raises RulesError."""
-    return merge(_tables(_read(DEFAULT), DEFAULT.name), _tables(text, where), where)
+    return merge(_tables(toml_file.read(DEFAULT, RulesError), DEFAULT.name), _tables(text, where), where)
 
 
 def merge(base: dict[str, Any], own: dict[str, Any], where: str) -> Rules:
@@ -196,10 +197,7 @@ def build(tables: dict[str, Any], where: str) -> Rules:
             raise RulesError(f"{where}: rules.{name}: a rule of your own needs a kind; allowed: {', '.join(KINDS)}")
         if table["kind"] not in KINDS:
             raise RulesError(f"{where}: rules.{name}.kind: unknown kind {table['kind']!r}; allowed: {', '.join(KINDS)}")
-        try:
-            rule: Rule = msgspec.convert(table, Rule)
-        except msgspec.ValidationError as error:
-            raise RulesError(f"{where}: rules.{name}{_sentence(str(error))}") from error
+        rule = toml_file.convert(table, _BY_KIND[table["kind"]], where, RulesError, at=f"rules.{name}")
         complaint = _complaint(rule)
         if complaint:
             raise RulesError(f"{where}: rules.{name}{complaint}")
@@ -252,31 +250,12 @@ def _unknown(metric: str) -> str:
     return f"unknown metric '{metric}'{'; near: ' + ', '.join(near) if near else ''}"
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise RulesError(f"{path}: cannot be read: {reason}") from error
-
-
 def _tables(text: str, where: str) -> dict[str, Any]:
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RulesError(f"{where}: not TOML: {error}") from error
+    raw = toml_file.parse(text, where, RulesError)
     other = [key for key in raw if key != "rules"]
     if other:
-        raise RulesError(f"{where}: {other[0]}: unknown key; a file of rules has tables [rules.NAME] only")
+        raise RulesError(f"{where}: unknown key '{other[0]}'; a file of rules has tables [rules.NAME] only")
     tables = raw.get("rules", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise RulesError(f"{where}: rules: must be tables, as in [rules.kl-spike]")
     return tables
-
-
-def _sentence(error: str) -> str:
-    # msgspec: "Expected `float` > 0.0 - at `$.factor`", or without a place for a key that is missing or unknown.
-    what, _, path = error.rpartition(" - at `$")
-    if not what:
-        what, path = error, ""
-    return f"{path.rstrip('`')}: {what[0].lower()}{what[1:]}"

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from driftline import toml_file
 from driftline.rundir import RUNS_VARIABLE
 
 CONFIG_VARIABLE: Final = "DRIFTLINE_CONFIG"
@@ -26,7 +27,7 @@ Theme = Literal["auto", "dark", "light", "okabe-ito", "contrast", "dark-16", "li
 Marker = Literal["braille", "block", "ascii"]
 
 
-class ConfigError(ValueError):
+class ConfigError(toml_file.TomlError):
     """A file that cannot be used: one sentence with the file, the key and what is allowed."""
 
 
@@ -122,13 +123,8 @@ def load(environ: Mapping[str, str], options: Mapping[str, Any] | None = None) -
 
 
 def read(where: Path) -> Settings:
-    """Read and check a file, except the keys, which `check_keys` checks. Raises ConfigError."""
-    raw = _raw(where)
-    _refuse_unknown(raw, where)
-    try:
-        settings = msgspec.convert(raw, Settings)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_sentence(str(error))}") from error
+    """Read and check a file, all but the keys, which the table of bindings knows: `check_keys`. Raises ConfigError."""
+    settings = toml_file.convert(_raw(where), Settings, str(where), ConfigError, allowed=_ALLOWED)
     if settings.smoothing not in WEIGHTS:
         given = f"{settings.smoothing:g}"
         raise ConfigError(f"{where}: smoothing: {given} is not allowed; allowed: {_ALLOWED['smoothing']}")
@@ -153,36 +149,7 @@ def check_keys(found: Effective) -> None:
 
 
 def _raw(where: Path) -> dict[str, Any]:
-    import tomllib  # imported here: most operators have no file, and the import would slow every start of a console
-
-    try:
-        return tomllib.loads(where.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{where}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{where}: cannot be read: not UTF-8 text") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: not TOML: {error}") from error
-
-
-def _refuse_unknown(raw: Mapping[str, Any], where: Path) -> None:
-    # msgspec names the first unknown field but not the allowed ones.
-    for section, prefix in ((Settings, ""), (Notify, "notify.")):
-        table = raw if not prefix else raw.get("notify", {})
-        allowed = [field.name for field in msgspec.structs.fields(section)]
-        for name in table if isinstance(table, dict) else ():
-            if name not in allowed:
-                raise ConfigError(f"{where}: unknown key '{prefix}{name}'; allowed: {', '.join(allowed)}")
-
-
-def _sentence(error: str) -> str:
-    # msgspec: "Expected `int` <= 30 - at `$.fps`" -> "fps: expected `int` <= 30; allowed: a whole number ..."
-    what, _, at = error.rpartition(" - at `$.")
-    if not what:
-        return error
-    key = at.rstrip("`").replace("[...]", "")
-    allowed = _ALLOWED.get(key)
-    return f"{key}: {what[0].lower()}{what[1:]}{f'; allowed: {allowed}' if allowed else ''}"
+    return toml_file.parse(toml_file.read(where, ConfigError), str(where), ConfigError)
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

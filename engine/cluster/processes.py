@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import TypedDict
 
 import psutil
 
-POLL_S: Final = 0.05
-KILLED_S: Final = 5.0
-"""Longest wait, in seconds, for a killed process to be gone, with the memory and the devices that it held."""
+from driftline.processes import KILLED_S, alive, kill, wait
 
 _SEGMENT = re.compile(r"/dev/shm/psm_[0-9a-f]+")
 """Message queues of vLLM's processes (multiprocessing's shared memory): left behind when those are killed."""
-
-_TRACKER: Final = "from multiprocessing.resource_tracker import main"
-"""In the command line of multiprocessing's own sweeper of named semaphores (vLLM's processes have one from tqdm's lock)
-and shared memory: it ends by itself, and sweeps, once those that use it have ended."""
 
 
 class SavedProcesses(TypedDict):
@@ -53,13 +45,13 @@ class ProcessGroup:
 
     def refresh(self) -> None:
         """Hold the present descendants and segments of the held ones too, and forget those that have ended."""
-        self._held = {process for process in self._held if _is_running(process)}
+        self._held = {process for process in self._held if alive(process, collect=True)}
         for process in list(self._held):
             self.track(process.pid)
 
     def dump(self) -> SavedProcesses:
         """The tracked processes and segments, as plain values for `adopt` in another process."""
-        born = [(process.pid, process.create_time()) for process in self._held if _is_running(process)]
+        born = [(process.pid, process.create_time()) for process in self._held if alive(process, collect=True)]
         return {"processes": born, "segments": sorted(self._segments)}
 
     def adopt(self, dumped: SavedProcesses) -> None:
@@ -74,55 +66,13 @@ class ProcessGroup:
         `stop_waiting` ends the wait as soon as it is true.
         """
         self.refresh()
-        left = _wait(self._held, timeout, stop_waiting)
-        killed = _kill([process for process in left if not _is_resource_tracker(process)])
-        left = _wait(self._held, max(timeout, KILLED_S))
-        killed += _kill([process for process in left if process.pid not in killed])
+        left = wait(self._held, timeout, collect=True, hurry=stop_waiting)
+        killed = kill(left, max(timeout, KILLED_S), collect=True)
         for segment in self._segments:
             Path(segment).unlink(missing_ok=True)
         self._held.clear()
         self._segments.clear()
         return killed
-
-
-def _kill(processes: list[psutil.Process]) -> list[int]:
-    """Kill them; returns the pids of those that were still there."""
-    killed = []
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-            killed.append(process.pid)
-    return killed
-
-
-def _is_resource_tracker(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return any(_TRACKER in word for word in process.cmdline())
-    return False
-
-
-def _wait(
-    processes: set[psutil.Process], seconds: float, stop_waiting: Callable[[], bool] = lambda: False
-) -> list[psutil.Process]:
-    """Wait for all to end, up to `seconds`; returns those that still run."""
-    deadline = time.monotonic() + seconds
-    while (alive := [process for process in processes if _is_running(process)]) and time.monotonic() < deadline:
-        if stop_waiting():
-            break
-        time.sleep(POLL_S)
-    return alive
-
-
-def _is_running(process: psutil.Process) -> bool:
-    try:
-        if process.status() != psutil.STATUS_ZOMBIE:
-            return bool(process.is_running())
-        # It has ended. Our own child is collected here; an orphan's adopter may take its time.
-        with suppress(psutil.TimeoutExpired):
-            process.wait(0)
-    except psutil.NoSuchProcess:
-        pass
-    return False
 
 
 def _segments_of(pid: int) -> set[str]:

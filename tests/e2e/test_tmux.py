@@ -20,8 +20,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from console.process import tree
 from console.settings.keys import TABS
+from driftline.processes import alive
 from driftline.rundir import list_runs
 from tests.tui.test_pty import X10, Terminal, environment
 
@@ -229,7 +229,7 @@ def test_a_session_that_is_killed_ends_the_console(tmux: Tmux) -> None:
     tmux.tell("new-window", "-t", "ops")
     tmux.tell("kill-window", "-t", "ops:0")
     deadline = time.monotonic() + LIMIT
-    while left := [one for one in below if tree.alive(one)]:
+    while left := [one for one in below if alive(one)]:
         assert time.monotonic() < deadline, f"goes on without a terminal: {[_doing(one.pid) for one in left]}"
         time.sleep(0.05)
 

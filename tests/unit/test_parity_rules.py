@@ -40,7 +40,7 @@ def test_names_of_other_frameworks_are_understood() -> None:
         ("[metrics]\n", "x.toml: metrics: no metric has a rule"),
         (f"alpha = 0.9\n{GOOD}", "x.toml: alpha: expected `float` <= 0.5"),
         (f"window = 1\n{GOOD}", "x.toml: window: expected `int` >= 2"),
-        (f"wimdow = 1\n{GOOD}", "x.toml: object contains unknown field `wimdow`"),
+        (f"wimdow = 1\n{GOOD}", "x.toml: unknown key 'wimdow'; allowed: alpha, window, hold, "),
         ('[metrics."reward/mean"]\nspread = 0\n', 'x.toml: metrics."reward/mean".spread: expected `float` > 0'),
         ('[metrics.reward]\nspread = 1\nside = "up"\n', "x.toml: metrics.\"reward\".side: invalid enum value 'up'"),
         ('[metrics."rewards"]\nspread = 1\n', "x.toml: metrics: unknown metric 'rewards'; allowed: reward/mean, "),

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from console.process import tree as processes
+from driftline.processes import alive
 from tests.unit.hubs import PATIENCE
 
 STUBBORN = """
@@ -34,7 +35,7 @@ def test_a_killed_tree_leaves_no_semaphores_and_no_shared_memory() -> None:
         assert len(tree) == 2, "it, and who tracks what it shares"
         processes.end(tree, 0.0)
         assert one.wait(PATIENCE) < 0, "killed"
-        assert not [process for process in tree if processes.alive(process)]
+        assert not [process for process in tree if alive(process)]
         assert not [name for name in names if name.exists()]
     finally:
         one.kill()

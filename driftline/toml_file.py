@@ -1,0 +1,107 @@
+"""A TOML file as one typed value, and one sentence for whatever is wrong with it.
+
+For the configuration of a run, the settings of an operator and the two files of rules. Each of them has its own
+exception class, a subclass of TomlError, which the functions here take as `error` and raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar, get_args, get_origin
+
+import msgspec
+
+T = TypeVar("T")
+
+LIMIT: Final = 1_000_000
+"""Most characters of a file; a larger one (a log, a device) was named by mistake and is not read to its end."""
+
+
+class TomlError(ValueError):
+    """A file that cannot be used: one sentence with the file, the key and what is allowed."""
+
+
+def read(path: Path, error: type[TomlError]) -> str:
+    """The text of a file, at most LIMIT characters of UTF-8. Raises `error`."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LIMIT + 1)
+    except (OSError, UnicodeDecodeError) as wrong:
+        reason = wrong.strerror if isinstance(wrong, OSError) else "not UTF-8 text"
+        raise error(f"{path}: cannot be read: {reason}") from wrong
+    if len(text) > LIMIT:
+        raise error(f"{path}: cannot be read: more than {LIMIT} characters")
+    return text
+
+
+def parse(text: str, where: str, error: type[TomlError]) -> dict[str, Any]:
+    """The tables in the text of a file named `where`. Raises `error`."""
+    import tomllib  # most operators have no file, and each start of a console would load the parser
+
+    try:
+        return tomllib.loads(text)
+    # ValueError: a TOMLDecodeError, or an integer of thousands of digits. RecursionError: thousands of brackets.
+    except (ValueError, RecursionError) as wrong:
+        raise error(f"{where}: not TOML: {wrong}") from wrong
+
+
+def convert(
+    raw: Any,
+    kind: type[T],
+    where: str,
+    error: type[TomlError],
+    *,
+    at: str = "",
+    allowed: Mapping[str, str] | None = None,
+) -> T:
+    """`raw`, the table at key `at` ("": the whole file) of a file named `where`, as a struct of type `kind`.
+
+    `allowed` says in words what a key takes. Raises `error`, also for a key that the struct does not have.
+    """
+    parts = list(_parts(raw, kind, at))
+    for path, table, into in parts:
+        section = _struct(into)
+        names = [field.name for field in msgspec.structs.fields(section)] if section else []
+        for key in table if section and isinstance(table, dict) else ():
+            # msgspec names the first unknown field but not the allowed ones, so unknown keys are looked for first.
+            if key not in names and key != section.__struct_config__.tag_field:
+                key = f"{path}.{key}" if path else key
+                raise error(f"{where}: unknown key '{key}'; allowed: {', '.join(names)}")
+    # It also hides the key of a dictionary behind dots, so what is inside is converted for itself before the whole.
+    for path, value, into in parts:
+        try:
+            found = msgspec.convert(value, into)
+        except msgspec.ValidationError as wrong:
+            raise error(f"{where}: {_sentence(str(wrong), path, allowed or {})}") from wrong
+    return found  # type: ignore[no-any-return]  # of the last part, which is the whole
+
+
+def _sentence(error: str, at: str, allowed: Mapping[str, str]) -> str:
+    # msgspec: "Expected `int` >= 1 - at `$.run.steps`" -> "run.steps: expected `int` >= 1"; without a place for a key
+    # that is missing.
+    what, _, path = error.rpartition(" - at `$")
+    key = (at + path.rstrip("`")).removeprefix(".") if what else at
+    what = what or error
+    hint = allowed.get(key.partition('."')[0])
+    return f"{key}{': ' if key else ''}{what[0].lower()}{what[1:]}{f'; allowed: {hint}' if hint else ''}"
+
+
+def _parts(raw: Any, kind: Any, at: str) -> Iterator[tuple[str, Any, Any]]:
+    """Every value in a table that becomes a struct or a dictionary, with its key and type; the whole comes last."""
+    if isinstance(raw, dict) and (section := _struct(kind)):
+        for field in msgspec.structs.fields(section):
+            if field.name in raw:
+                yield from _parts(raw[field.name], field.type, f"{at}.{field.name}".removeprefix("."))
+    elif isinstance(raw, dict) and get_origin(kind) is dict:
+        for name, value in raw.items():
+            yield from _parts(value, get_args(kind)[1], f'{at}."{name}"')
+    yield at, raw, kind
+
+
+def _struct(kind: Any) -> Any:
+    """The struct among the types that a value may have; None where there is none."""
+    for one in (kind, *get_args(kind)) if get_origin(kind) is not dict else ():
+        if isinstance(one, type) and issubclass(one, msgspec.Struct):
+            return one
+    return None
