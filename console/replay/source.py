@@ -258,7 +258,7 @@ class Recording:
     def command(self, verb: Verb, args: dict[str, str], generation: int) -> str:  # noqa: ARG002  a source's
         from console.connect.source import SourceError
 
-        raise SourceError("this is a recording: it takes no commands")
+        raise SourceError("this is a recording: nothing can be done to it")
 
     def take_lease(self) -> str:
         """A recording has no lease."""

@@ -113,7 +113,7 @@ def fetch(address: str, **headers: str) -> tuple[int, str, str]:
 
 def test_nobody_gets_in_without_the_token(serving: Serving) -> None:
     base, _, token = serving.address.partition("?token=")
-    assert fetch(base)[:2] == (403, "open the address that driftline serve has printed: it holds the token\n")
+    assert fetch(base)[:2] == (403, "open the address that driftline serve has printed: it contains the token\n")
     cookie = f"driftline-{base.rstrip('/').rpartition(':')[2]}={token}"
     status, page, headers = fetch(base, Cookie=cookie)
     assert status == 200

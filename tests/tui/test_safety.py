@@ -53,7 +53,7 @@ async def test_a_viewer_sees_who_acts(running: Running):
     ],
 )
 def test_a_holder_is_told_as_shortly_as_it_can_be(session: str, own: str, words: str):
-    assert lease.short(Lease("operator bo", session, START, START), own) == words
+    assert lease.session_name(Lease("operator bo", session, START, START), own) == words
 
 
 async def test_a_run_in_other_hands_is_taken_over_only_by_a_button_that_says_so(running: Running):

@@ -198,7 +198,7 @@ def test_bad_arguments_are_one_sentence(
     ("arguments", "sentence"),
     [
         (["--seeds", "1"], "--seeds: at least 2"),
-        (["--steps", "20", "--switch", "20"], "--switch 20: has to come before the last of --steps 20"),
+        (["--steps", "20", "--switch", "20"], "--switch 20: must come before the last of --steps 20"),
         (["--steps", "39"], "--steps 39: at least 40: 20 steps after the switch at 20"),
         (["--out", "/no/such/place.svg"], "--out /no/such/place.svg: there is no such directory"),
         (["--config", "/no/such.toml"], "/no/such.toml: cannot be read"),

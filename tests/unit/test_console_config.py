@@ -59,7 +59,7 @@ def test_without_a_file_the_defaults_hold(home: Path, capsys: Printed) -> None:
     assert main(["config", "check"]) == 0
     assert capsys.readouterr().out == f"{path}: does not exist; the defaults apply\n"
     assert main(["config", "show"]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == f"{path} (not there: defaults)"
+    assert capsys.readouterr().out.splitlines()[0] == f"{path} (does not exist: defaults)"
 
 
 def test_each_value_says_where_it_comes_from(
