@@ -31,6 +31,11 @@ def sanitize(text: str) -> str:
     return _UNSAFE.sub(lambda match: _VISIBLE.get(match[0], ""), text)
 
 
+def plural(count: int, word: str) -> str:
+    """`1 engine`, `2 engines`."""
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
 def sanitize_struct(struct: _S) -> _S:
     """Return `struct` with every string in it sanitised, at any depth; the same object if nothing had to go."""
     changes = {}

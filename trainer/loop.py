@@ -10,6 +10,7 @@ import torch
 from driftline.catalog.corrections import OFF
 from driftline.config import Config
 from driftline.rundir import RunDir
+from driftline.text import plural
 from engine import EnginePool
 from trainer import checkpoint
 from trainer.checkpoint import State
@@ -23,7 +24,7 @@ from trainer.learn.update import Update
 from trainer.learn.versions import Scores
 from trainer.measure import fix_effects, mismatch
 from trainer.measure.fix_states import States
-from trainer.report import Reporter, plural
+from trainer.report import Reporter
 from trainer.rollouts import RolloutBatch, Rollouts
 from trainer.setup import Setup
 

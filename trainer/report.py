@@ -100,8 +100,3 @@ def pick_rows(size: np.ndarray, scored: np.ndarray, rng: np.random.Generator) ->
     worst = rows[np.argsort(-(size.sum(axis=1)[rows] / counts[rows]), kind="stable")][:WORST]
     others = np.setdiff1d(rows, worst)
     return np.concatenate([worst, rng.permutation(others)[:RANDOM]])
-
-
-def plural(count: int, word: str) -> str:
-    """`1 engine`, `2 engines`."""
-    return f"{count} {word}{'s' * (count != 1)}"

@@ -10,6 +10,7 @@ from console.parity.cause import Cause
 from console.parity.judge import Comparison, Judged
 from console.parity.runs import Corrected, Run
 from driftline.catalog.metrics import BY_NAME
+from driftline.text import plural
 
 HEADS: Final = ("metric", "verdict", "out at", "back", "worst", "run", "reference", "distance")
 
@@ -46,7 +47,7 @@ def _verdict(comparison: Comparison) -> str:
     if comparison.verdict == "fail":
         # Of several since the same step, the one that is farthest off.
         first = min(failed, key=lambda judged: (judged.first or 0, -abs(judged.distance)))
-        more = f" (and {_count(len(failed) - 1, 'more metric')})" if len(failed) > 1 else ""
+        more = f" (and {plural(len(failed) - 1, 'more metric')})" if len(failed) > 1 else ""
         return f"FAIL: {title(first.metric)} out of the band since step {first.first}{more}"
     if comparison.verdict == "not enough data":
         lacking = next(judged for judged in comparison.metrics if judged.verdict == "not enough data")
@@ -129,7 +130,7 @@ def _head(comparison: Comparison) -> str:
         steps = f", {'' if comparison.start is None else f'from step {comparison.start} '}to step {max(span)}"
     after = " (after a switch: time to come home is granted)" if comparison.start is not None else ""
     label = "SYNTHETIC  " if _synthetic(comparison) else ""
-    return f"{label}{comparison.run.id} against {_count(len(references), 'reference run')} ({names}){steps}{after}"
+    return f"{label}{comparison.run.id} against {plural(len(references), 'reference run')} ({names}){steps}{after}"
 
 
 def _notes(comparison: Comparison, causes: dict[str, Cause]) -> list[str]:
@@ -160,7 +161,3 @@ def _corrections(comparison: Comparison) -> Iterator[tuple[Run, Corrected]]:
 
 def _synthetic(comparison: Comparison) -> bool:
     return comparison.run.synthetic or any(reference.synthetic for reference in comparison.references)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

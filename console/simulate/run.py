@@ -20,6 +20,7 @@ from driftline.catalog.fixes import BY_ID, OFF, ON
 from driftline.frames import Command, EngineFix, EngineState, FixState, How, RunState, Span
 from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
+from driftline.text import plural
 
 STATE_EVERY: Final = 0.5
 SYNC_EVERY: Final = 2
@@ -115,8 +116,7 @@ class Simulator:
             taken = max(taken, start - now)
             self._synced[engine] = self._version
         self._last_sync = slowest
-        many = f"{len(self._synced)} engine{'' if len(self._synced) == 1 else 's'}"
-        text = f"v{self._version} on {many} in {taken:.3f} s"
+        text = f"v{self._version} on {plural(len(self._synced), 'engine')} in {taken:.3f} s"
         self._probe.event("sync.done", text, "info", self._step, sync=name, by=by, version=self._version)
         waiting, self._at_sync = self._at_sync, []
         for action in waiting:

@@ -27,6 +27,7 @@ from driftline.frames import (
     Stamped,
     Tokens,
 )
+from driftline.text import plural
 
 KEPT: Final = 10_000
 _BAD: Final = frozenset({"failed", "refused", "expired"})
@@ -135,8 +136,7 @@ class RunLog:
             return
         self._pending = None
         self._reported_syncs.append(span.sync)
-        many = f"{engines} engine{'' if engines == 1 else 's'}"
-        text = f"v{span.version_after} on {many} in {span.seconds:.3f} s"
+        text = f"v{span.version_after} on {plural(engines, 'engine')} in {span.seconds:.3f} s"
         if not span.ok:
             text = f"{span.engine} stays at v{span.version_after}: {span.detail or 'not loaded'}"
         kind, level = ("sync.done", "info") if span.ok else ("sync.failed", "error")

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from driftline.catalog.fixes import BY_ID, OFF, ON
 from driftline.config import SyncConfig
 from driftline.frames import AckState, EngineFix, FixState
+from driftline.text import plural
 from engine import EngineError, EnginePool, SyncReport
 from trainer.control.fix_tracker import FixTracker
 from trainer.learn.lm_head import Head
 from trainer.learn.versions import Weights, WeightStore
 from trainer.measure.fix_states import HEAD
 from trainer.measure.sync_spans import gb_per_s, slowest, spans
-from trainer.report import Reporter, plural
+from trainer.report import Reporter
 
 
 @dataclass(frozen=True)

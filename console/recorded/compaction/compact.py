@@ -31,7 +31,7 @@ from console.recorded.compaction.encode import Batch, batches
 from driftline.frames import Stamped
 from driftline.journal.disk import sync_path
 from driftline.journal.journal import Damage, read_segment, segments
-from driftline.rundir import RunDir
+from driftline.rundir import RunDir, write_private
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -126,7 +126,8 @@ def _segment(run: RunDir, path: Path) -> Note:
             {table: _sha256(writer.path) for table, writer in writers.items()},
         )
         run.parquet.mkdir(exist_ok=True)
-        _replace(run.compacted(number), msgspec.json.format(msgspec.json.encode(note)))
+        write_private(run.compacted(number), msgspec.json.format(msgspec.json.encode(note)))
+        sync_path(run.parquet)
     except (OSError, pa.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise CompactError(f"segment {number} of {run.path}: not compacted: {reason}") from error
@@ -193,17 +194,6 @@ def _read_back(path: Path, rows: int) -> None:
 
 def _file(run: RunDir, table: str, segment: int) -> Path:
     return run.parquet / table / f"{segment:06d}.parquet"
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with open(temporary, "xb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, path)
-    sync_path(path.parent)
 
 
 def _sha256(path: Path) -> str:
