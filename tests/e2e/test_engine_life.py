@@ -17,6 +17,7 @@ import pytest
 
 from engine import EngineError, Group, RolloutRequest, SyncReport
 from engine.weights.publish import digest
+from tests import signals
 from tests.e2e import engine_support as support
 from tests.e2e.engine_support import CLOSE
 
@@ -255,7 +256,11 @@ support.engine_pool(folder / "model", folder / "logs", Said()).start()
 
 def test_ctrl_c_while_loading_leaves_no_process(tmp_path: Path) -> None:
     child = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=signals.restore_defaults,
     )
     watched: set[psutil.Process] = set()
     try:

@@ -21,6 +21,7 @@ from driftline.catalog.metrics import METRICS
 from driftline.frames import Metrics
 from driftline.journal.journal import read
 from driftline.rundir import RunDir, list_runs
+from tests import signals
 
 LIMIT = 60.0
 
@@ -48,6 +49,7 @@ class Feed:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                preexec_fn=signals.restore_defaults,
             )
         until(lambda: "ctrl-C" in self.log.read_text() or self.process.poll() is not None, "the synthetic feed")
         assert self.process.poll() is None, self.log.read_text()
@@ -259,7 +261,12 @@ def test_a_hub_for_somebody_elses_trainer(tmp_path: Path) -> None:
     log = tmp_path / "hub.log"
     with open(log, "wb") as out:
         hub = subprocess.Popen(
-            Feed.command("hub", "--name", "mine"), env=environment, cwd=tmp_path, stdout=out, stderr=subprocess.STDOUT
+            Feed.command("hub", "--name", "mine"),
+            env=environment,
+            cwd=tmp_path,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            preexec_fn=signals.restore_defaults,
         )
     try:
         until(lambda: "ctrl-C" in log.read_text() or hub.poll() is not None, "the hub")

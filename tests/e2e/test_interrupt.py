@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from driftline.rundir import list_runs
+from tests import signals
 
 pytestmark = [
     pytest.mark.engine,
@@ -62,6 +63,7 @@ class Run:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=signals.restore_defaults,
             )
 
     @property

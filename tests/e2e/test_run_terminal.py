@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from driftline.rundir import list_runs
+from tests import signals
 
 STANDIN = Path(__file__).parent.parent / "standin"
 LIMIT = 90.0
@@ -46,6 +47,7 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.chdir(folder)
+            signals.restore_defaults()
             os.execve(sys.executable, [sys.executable, "-P", "-m", "console.cli", *args], environment)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.modes = termios.tcgetattr(self.fd)

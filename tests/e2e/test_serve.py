@@ -20,6 +20,7 @@ import pytest
 from driftline.frames import Command
 from driftline.journal.journal import read
 from driftline.producer.probe import Probe
+from tests import signals
 from tests.tui.synthetic import engines, history, run_state
 from tests.unit.hubs import PATIENCE, Hub, until
 from tests.unit.test_cli import driftline, sentence
@@ -56,6 +57,7 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "console.cli", "serve", str(hub.run.path)],
             stdout=file, stderr=subprocess.PIPE, text=True, env=clean,
+            preexec_fn=signals.restore_defaults,
         )  # fmt: skip
     try:
         until(lambda: process.poll() is not None or "ctrl-C" in out.read_text(), "the address")

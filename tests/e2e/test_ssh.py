@@ -227,7 +227,7 @@ def simulated(tmp_path: Path) -> Iterator[Path]:
         until(lambda: any(run.live() and run.connection_file.exists() for run in list_runs(tmp_path)), "the run")
         yield list_runs(tmp_path)[0].path
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(PATIENCE)
 
 

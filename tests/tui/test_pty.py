@@ -22,6 +22,7 @@ import pytest
 
 from console.tui.terminal.driver import InputDecoder
 from driftline.rundir import RunDir, list_runs
+from tests import signals
 
 LIMIT = 60.0
 """Seconds for anything to appear; generous, because the machine may be busy."""
@@ -42,6 +43,7 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             try:
+                signals.restore_defaults()
                 fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
                 os.execve(command[0], command, environment)
             finally:
@@ -151,7 +153,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunDir]:
         yield list_runs(runs)[0]
         assert process.poll() is None, "the run has outlived every console"
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from driftline import rundir
 from driftline.rundir import Connection, RunDir
+from tests import signals
 
 PATIENCE = 30.0
 """Seconds after which a condition that should come within milliseconds counts as failed."""
@@ -42,7 +43,7 @@ class Hub:
     def popen(self, *options: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "driftline.hub", str(self.run.path), *options]
         with self.log.open("a") as log:
-            return subprocess.Popen(command, stderr=log, text=True)
+            return subprocess.Popen(command, stderr=log, text=True, preexec_fn=signals.restore_defaults)
 
     def kill(self) -> None:
         assert self.process is not None

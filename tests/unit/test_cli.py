@@ -16,6 +16,7 @@ import pytest
 
 from console.cli import arguments
 from driftline.rundir import RunDir, create
+from tests import signals
 
 HEAVY = ("textual", "polars", "zmq", "numpy", "torch", "ray", "vllm", "rich", "psutil")
 
@@ -245,6 +246,7 @@ def test_ctrl_c_waits_for_an_import_and_the_second_does_not(tmp_path: Path, time
     done = subprocess.run(
         [sys.executable, "-P", "-c", INTERRUPTED, str(times), "simulate"], capture_output=True, text=True, timeout=60,
         cwd=tmp_path, env=os.environ | {"DRIFTLINE_RUNS": str(tmp_path / "runs")},
+        preexec_fn=signals.restore_defaults,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (code, said, "")
     assert not (tmp_path / "runs").exists(), "nothing has been started"

@@ -19,6 +19,7 @@ import pytest
 
 from console.launch import supervisor as launch
 from driftline.rundir import RunDir, RunError, create, list_runs
+from tests import signals
 
 STANDIN = Path(__file__).parent.parent / "standin"
 LIMIT = 60.0
@@ -61,6 +62,7 @@ class Started:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
+                preexec_fn=signals.restore_defaults,
             )
 
     @property
