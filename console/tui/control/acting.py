@@ -17,7 +17,7 @@ from console.parity.gate import needs_consent
 from console.store.model import CommandLife
 from console.tui.dialogs.confirm import ConfirmScreen
 from console.tui.dialogs.dialog import Dialog
-from console.tui.dialogs.picker import CorrectionPicker, FixPicker, GateScreen, ValuePicker
+from console.tui.dialogs.picker import GateScreen, correction_list, fix_list, value_list
 from console.tui.present import lease, plans
 from console.tui.present.corrections import advice, correction_view, verdict_now
 from console.tui.present.fix_rows import FixRow, fix_rows
@@ -58,7 +58,7 @@ class Acting:
             if fix is not None:
                 self._ask_value(fix)
 
-        self._app.push_screen(FixPicker(self._app.glyphs, rows), chosen)
+        self._app.push_screen(fix_list(self._app.glyphs, rows), chosen)
 
     def _ask_value(self, fix_id: str) -> None:
         """Confirm the switch of a fix to its other value, after a choice where there are several."""
@@ -71,7 +71,7 @@ class Acting:
             if value is not None:
                 self._confirm(lambda: plans.plan_fix(self._app.model, fix_id, value))
 
-        self._app.push_screen(ValuePicker(self._app.glyphs, state), chosen)
+        self._app.push_screen(value_list(self._app.glyphs, state), chosen)
 
     def ask_correction(self, value: str | None = None) -> None:
         """Confirm a correction of the objective, after a choice where none is given; twice while the backend fails."""
@@ -101,7 +101,7 @@ class Acting:
         else:
             with app.drawing():
                 view = correction_view(app.model)
-            app.push_screen(CorrectionPicker(app.glyphs, view), chosen)
+            app.push_screen(correction_list(app.glyphs, view), chosen)
 
     def ask_sync(self) -> None:
         """Confirm a weight sync."""

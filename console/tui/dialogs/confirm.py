@@ -9,7 +9,7 @@ from typing import Final, Literal
 from textual.events import Key
 
 from console.store.model import CommandLife
-from console.tui.dialogs.dialog import Dialog
+from console.tui.dialogs.dialog import Dialog, buttons
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
@@ -108,7 +108,8 @@ class ConfirmScreen(Dialog[None]):
         if self.stage == "asking":
             if plan.word:
                 lines += [self._word(), [(self.note and f"         {self.note}", Ink.WARN)]]
-            lines.append(self._buttons(width))
+            action = f"{'take over and ' if self.holder else ''}{plan.title}"
+            lines.append(buttons(self.glyphs, width, action, on_action=self.go))
         else:
             lines += self._progress(width)
         return lines
@@ -117,17 +118,6 @@ class ConfirmScreen(Dialog[None]):
         rest = "" if self.worded else "▁" if self.glyphs.name != "ascii" else "_"
         ink = Ink.OK if self.worded else Ink.BRIGHT
         return [("type     ", Ink.DIM), (self.plan.word, Ink.WARN), ("  ", Ink.DIM), (f"{self.typed}{rest}", ink)]
-
-    def _buttons(self, width: int) -> list[Text]:
-        cancel, go = "  Cancel  ", f"  {'take over and ' if self.holder else ''}{self.plan.title}  "
-        pad = max(width - len(cancel) - len(go) - 6, 0) // 2
-        pointer = self.glyphs.pointer
-        return [
-            (" " * pad, Ink.TEXT),
-            (f"{' ' if self.go else pointer}{cancel}", Ink.DIM if self.go else Ink.BRIGHT),
-            ("   ", Ink.TEXT),
-            (f"{pointer if self.go else ' '}{go}", Ink.WARN if self.go else Ink.DIM),
-        ]
 
     def _progress(self, width: int) -> list[list[Text]]:
         if self.stage == "failed":
