@@ -24,7 +24,7 @@ from console.settings.keys import Where
 from console.store.model import RunModel
 from console.tui.bindings import bindings
 from console.tui.command.history import History
-from console.tui.control import appearance
+from console.tui.control import appearance, navigate
 from console.tui.control.alarms import Alarms
 from console.tui.control.exports import Exports
 from console.tui.control.reading import Opened, Opening, Reading
@@ -307,23 +307,17 @@ class ConsoleApp(App[None]):
             self.current.open_command(text, lambda: known(self))
 
     def on_command_line_entered(self, message: CommandLine.Entered) -> None:
-        from console.tui.control.perform import perform
-
-        perform(self, message.action)
+        message.request.perform(self)
 
     def action_palette(self) -> None:
-        if isinstance(self.screen, Dialog):
-            return
-        from console.tui.control.perform import perform_entry  # not before it is asked for, as `acting`
-        from console.tui.dialogs.palette import Palette, entries
+        if not isinstance(self.screen, Dialog):
+            from console.tui.control.lists import list_entries  # not before it is asked for, as `acting`
 
-        offered = entries(self.keys, self.current.ident)
-        palette = Palette(self.glyphs, offered, operator=self.source.operator)
-        self.push_screen(palette, lambda entry: perform_entry(self, entry))
+            list_entries(self, self.current.ident)
 
     def action_runs(self) -> None:
         if not isinstance(self.screen, Dialog):
-            from console.tui.control.perform import list_watches
+            from console.tui.control.lists import list_watches  # as above
 
             list_watches(self)
 
@@ -334,20 +328,28 @@ class ConsoleApp(App[None]):
 
     def show_step(self, step: int) -> None:
         """Show a step on the live charts: the crosshair on it, or the recording as of it."""
-        from console.tui.control.navigate import show_step
+        navigate.show_step(self, step)
 
-        show_step(self, step)
+    def goto(self, step: int) -> None:
+        """Bring a step into view on the screen on show, else on the live charts."""
+        navigate.goto(self, step)
 
     def next_overlay(self) -> None:
         """Draw the next of the other watched runs over the charts, after the last one none."""
-        from console.tui.control.navigate import next_overlay
-
-        next_overlay(self)
+        navigate.next_overlay(self)
 
     def show_overlay(self, watch: Watch | None) -> None:
-        """Draw another watched run over the charts of the one on show, or none."""
+        """Draw another watched run over the charts of the one on show, or none, and say so."""
         self.overlay = watch if watch is not self.showing else None
-        self.refresh_view()
+        self.say(f"over the charts: {watch.source.run}" if watch is not None else "no other run over the charts")
+
+    def use_theme(self, name: str) -> None:
+        """Show everything in another look."""
+        appearance.use_theme(self, name)
+
+    def use_marker(self, name: str) -> None:
+        """Draw charts with other characters. Raises KeyError."""
+        appearance.use_marker(self, name)
 
     def action_alarms(self) -> None:
         if not isinstance(self.screen, Dialog):

@@ -16,7 +16,7 @@ from console.connect.source import Link
 from console.settings.keys import KEYS
 from console.tui.app import ConsoleApp
 from console.tui.chart.line_chart import LineChart
-from console.tui.command.grammar import COMMANDS
+from console.tui.command.table import COMMANDS
 from console.tui.dialogs.help import HelpScreen
 from console.tui.dialogs.list_dialog import ListDialog
 from console.tui.present import live_lines

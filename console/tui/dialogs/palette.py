@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from textual.events import Key as KeyEvent
 from textual.events import Paste
 
 from console.settings.keys import Key, Where
+from console.tui.command.command import Command
 from console.tui.command.fuzzy import match
-from console.tui.command.grammar import COMMANDS, Command
 from console.tui.command.line_edit import Line
+from console.tui.command.table import COMMANDS
 from console.tui.dialogs.dialog import Row
 from console.tui.dialogs.list_dialog import ListDialog
 from console.tui.paint.glyphs import Glyphs
@@ -30,7 +31,7 @@ class Entry:
     shown: str
     text: str
     acts_on_run: bool
-    what: Command | Key
+    what: Command[Any] | Key
 
     @property
     def searched(self) -> str:

@@ -20,8 +20,8 @@ from console.tui.paint.theme import Ink
 from console.tui.widgets.typing_line import TypingLine
 
 if TYPE_CHECKING:
-    from console.tui.command.grammar import Completion, Known
-    from console.tui.command.intents import Action
+    from console.tui.command.command import Known, Request
+    from console.tui.command.grammar import Completion
 
 _SHORTEST: Final = 16
 """Cells that what is being typed keeps beside a long note."""
@@ -37,9 +37,9 @@ class CommandLine(TypingLine):
     class Entered(Message):
         """The operator asks for something."""
 
-        def __init__(self, action: Action) -> None:
+        def __init__(self, request: Request) -> None:
             super().__init__()
-            self.action = action
+            self.request = request
 
     class Closed(Message):
         """The line has been put away."""
@@ -96,18 +96,19 @@ class CommandLine(TypingLine):
 
     def enter(self) -> None:
         """Ask for what the line says, or say what is wrong with it."""
-        from console.tui.command import grammar
+        from console.tui.command.command import CommandError
+        from console.tui.command.grammar import parse
 
         try:
-            action = grammar.parse(self.line.text, self._known())
-        except grammar.CommandError as error:
+            request = parse(self.line.text, self._known())
+        except CommandError as error:
             self.error = str(error)
             self.repaint()
             return
         self._history.add(self.line.text)
         self.close()
-        if action is not None:
-            self.post_message(self.Entered(action))
+        if request is not None:
+            self.post_message(self.Entered(request))
 
     def turn(self, step: int) -> None:
         """Complete as far as is certain; then try one candidate after the other."""

@@ -30,7 +30,7 @@ from console.tui.widgets.pane import Pane
 from driftline.frames import Level
 
 if TYPE_CHECKING:
-    from console.tui.command.grammar import Known
+    from console.tui.command.command import Known
     from console.tui.host import Host
     from console.tui.watch.watched_run import Watch
 
