@@ -46,7 +46,7 @@ class EventsScreen(RunScreen):
     def body(self) -> ComposeResult:
         yield EventList(id="events", glyphs=self.glyphs)
         yield TextPane(id="detail", glyphs=self.glyphs, title="event")
-        yield FilterLine(filter.check, filter.HINT, glyphs=self.glyphs)
+        yield FilterLine(filter.EVENTS.complaint, filter.HINT, glyphs=self.glyphs)
 
     @property
     def detailed(self) -> bool:

@@ -11,8 +11,9 @@ from textual.containers import Container
 from textual.widget import Widget
 
 from console.connect.source import Link
+from console.store.filter_grammar import Filter
 from console.store.model import RunModel
-from console.store.tokens.filter import Filter, complaint, parse
+from console.store.tokens.filter import TOKENS
 from console.store.tokens.ring import Token, TokenStore
 from console.store.tokens.survey import By, Survey, survey
 from console.tui.bindings import bindings
@@ -62,7 +63,7 @@ class TokensScreen(RunScreen):
             yield Distribution(id="aside", glyphs=self.glyphs)
         with Container(id="lower"):
             yield OutlierTable(id="outliers", glyphs=self.glyphs)
-        yield FilterLine(complaint, HINT, glyphs=self.glyphs)
+        yield FilterLine(TOKENS.complaint, HINT, glyphs=self.glyphs)
 
     # -- where things are
 
@@ -290,7 +291,7 @@ class TokensScreen(RunScreen):
         self.rearrange()
 
     def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
-        self.typed, self.filter, self.chosen = message.text, parse(message.text), None
+        self.typed, self.filter, self.chosen = message.text, TOKENS.parse(message.text), None
         self._look()
 
     def on_filter_line_closed(self) -> None:
