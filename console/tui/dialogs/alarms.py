@@ -11,9 +11,9 @@ from console.sentinels.watch import Sentinels
 from console.tui.bindings import bindings
 from console.tui.dialogs.dialog import Row, folded
 from console.tui.dialogs.list_dialog import ListDialog
-from console.tui.paint.axis import number
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import number
 
 _DETAIL: Final = 4
 """Lines below the list for the whole sentence of the chosen alarm."""

@@ -12,6 +12,7 @@ from console.tui.dialogs.list_dialog import ListDialog
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import cut
 from console.tui.present import header
 from console.tui.watch.watched_run import Watch
 
@@ -82,7 +83,7 @@ class RunsScreen(ListDialog[RunRow, str]):
         sign = self.glyphs.pointer if row.shown else "+" if row.overlaid else " "
         tag = " SYNTHETIC" if row.synthetic else ""
         room = width - len(tag) - 1
-        name = row.name if len(row.name) <= room else f"{row.name[: room - 1]}…"
+        name = cut(row.name, room)
         alarms: Text = ("–", Ink.DIM)
         if row.alarms is not None:
             alarms = (f"{row.alarms}{'!' if row.alarms else ''}", Ink.ALARM if row.alarms else Ink.OK)

@@ -8,11 +8,10 @@ from typing import Final
 import msgspec
 
 from console.store.model import RunModel
-from console.tui.paint.axis import number
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
-from console.tui.paint.units import cut
+from console.tui.paint.units import cut, number
 from console.tui.present.plans import available, reason
 from driftline.catalog.fixes import FIXES, Fix
 from driftline.catalog.metrics import BY_NAME

@@ -9,6 +9,7 @@ from console.status.lease import short
 from console.store.model import RunModel
 from console.tui.paint.cells import Text
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import cut
 from driftline.frames import Writer
 
 LONGEST: Final = 28
@@ -35,6 +36,5 @@ def mode(model: RunModel, session: str, *, operator: bool) -> Text:
     word, ink = ("RW", Ink.WARN) if operator else READ_ONLY
     if holder is None:
         return word, ink
-    name = short(holder, session)
-    name = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    name = cut(short(holder, session), LONGEST)
     return (f"{word} held by {name}", Ink.WARN) if operator else (f"{word}, {name} acts", Ink.DIM)

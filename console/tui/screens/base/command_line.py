@@ -17,6 +17,7 @@ from console.tui.command.line_edit import Line
 from console.tui.paint.cells import Cells
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import cut
 from console.tui.widgets.typing_line import TypingLine
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class CommandLine(TypingLine):
         at = 1 + len(shown) + 2
         left = cells.width - at - 1
         if left > 0:
-            cells.text(0, at, note if len(note) <= left else f"{note[: max(left - 1, 0)]}…", ink)
+            cells.text(0, at, cut(note, left), ink)
 
 
 _KEYS: Final[dict[str, Callable[[CommandLine], None]]] = {

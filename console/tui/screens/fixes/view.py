@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from console.formatting import short
+from console.formatting import clock, short
 from console.store.model import CommandLife, RunModel
-from console.tui.paint.axis import number
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import number
 from console.tui.present.fix_rows import FixRow, engine_fix, fix_rows, who
 from driftline.catalog.fixes import FIXES, Fix
 from driftline.frames import AckState, Effect, Event, Measure
@@ -175,7 +174,7 @@ def detail(
     if state is None:
         lines.append(_labelled("state", "not reported yet", Ink.DIM))
     else:
-        when = time.strftime("%H:%M:%S", time.localtime(state.time))
+        when = clock(state.time)
         asked = f"{state.requested} by {who(state.by)} {when}; takes effect: {HOW[state.how]}"
         lines.append(_labelled("wanted", asked, Ink.TEXT))
         reported = "; ".join(engine_fix(engine) for engine in state.engines) or "no engine has reported"
@@ -325,8 +324,8 @@ def _taken(at: float, event: Event) -> Entry:
 
 def audit_line(entry: Entry, width: int) -> list[Text]:
     """One entry; the detail is what is cut first."""
-    clock = time.strftime("%H:%M:%S", time.localtime(entry.time)) if entry.time else "--:--:--"
-    line: list[Text] = [(f" {clock} ", Ink.DIM), (f"{entry.by:<9.9} ", Ink.TEXT), (f"{entry.state:<8} ", entry.ink)]
+    when = clock(entry.time) if entry.time else "--:--:--"
+    line: list[Text] = [(f" {when} ", Ink.DIM), (f"{entry.by:<9.9} ", Ink.TEXT), (f"{entry.state:<8} ", entry.ink)]
     if width >= 90:
         took = f"{entry.seconds:6.2f} s" if math.isfinite(entry.seconds) else ""
         line.append((f"{took:<9}", Ink.DIM))

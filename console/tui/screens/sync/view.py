@@ -9,15 +9,15 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from console.formatting import clock
 from console.store.model import CommandLife, RunModel
 from console.store.syncs import TIMES, Sync
-from console.tui.paint.axis import number
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.spark import spark
 from console.tui.paint.table import Column, row
 from console.tui.paint.theme import Ink
-from console.tui.paint.units import NONE, clock, counted, duration, size, speed, versions
+from console.tui.paint.units import NONE, counted, duration, number, size, speed, versions
 from console.tui.screens.sync.gantt import LOOKS
 
 LAG: Final = "async/version_lag_mean"

@@ -18,6 +18,7 @@ from console.store.tokens.ring import Token, TokenStore
 from console.store.tokens.survey import By, Survey, survey
 from console.tui.bindings import bindings
 from console.tui.paint.glyphs import Glyphs
+from console.tui.paint.units import cut_wide
 from console.tui.screens.base.run_screen import BASE_CSS, Direction, RunScreen, StyleSheets
 from console.tui.screens.tokens import view as views
 from console.tui.screens.tokens.copy import copied
@@ -165,7 +166,7 @@ class TokensScreen(RunScreen):
         if place is not None:
             parts.append(f"{place + 1}/{len(found.worst)}")
         if self.filter:
-            parts.append(f"{found.matched:,} of {found.kept:,} match {views.cut(self.typed, 30)}")
+            parts.append(f"{found.matched:,} of {found.kept:,} match {cut_wide(self.typed, 30)}")
         elif found.kept:
             parts.append(f"newest {found.kept:,}")
         if found.stale:
