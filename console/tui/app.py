@@ -128,7 +128,7 @@ class ConsoleApp(App[None]):
         self._drawn = self._shown = False
         """Whether something of the run has been drawn, and whether that has been sent to the terminal."""
         self.leaving = False
-        """True from the moment at which the app has been told to end."""
+        """True once the app has been asked to end."""
 
     def exit(self, result: None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
         self.leaving = True
@@ -150,7 +150,7 @@ class ConsoleApp(App[None]):
 
     @property
     def lock(self) -> contextlib.AbstractContextManager[object]:
-        """Held by whoever reads or changes that model."""
+        """Held while that model is read or changed, by any thread."""
         return self.showing.lock
 
     @contextlib.contextmanager
@@ -209,7 +209,7 @@ class ConsoleApp(App[None]):
             self.reading.painted()
 
     def on_key(self, event: Key) -> None:
-        """Keys that nobody has taken, before they are looked up in the table of bindings.
+        """Keys that no widget has handled, before they are looked up in the table of bindings.
 
         Over a slow link a whole line may come at once: what is behind its `:` was on its way to a pane before the
         line was open, and an S in a word must not sync the weights.
@@ -222,7 +222,7 @@ class ConsoleApp(App[None]):
         self.reading.opened(message.failure)
 
     def on_tick(self) -> None:
-        self.alarms.tell()
+        self.alarms.show_new()
         self.refresh_view()
 
     def ring(self, text: str) -> None:
@@ -236,13 +236,13 @@ class ConsoleApp(App[None]):
         """Draw what the model holds now: the dialog where one is open, else the screen.
 
         The screen under a dialog stands still, until the feed is lost or comes back: Textual sends the whole of it
-        again for every change below the dim, but nobody shall decide by figures that are called live and are not.
+        again for every change below the dim, but no decision may rest on figures that are called live and are not.
         """
         screen = next((one for one in reversed(self.screen_stack) if isinstance(one, RunScreen)), None)
         if screen is None or not screen.ready:
             return
         if self._acting is not None:
-            self._acting.tell_ends()
+            self._acting.report_outcomes()
         notice = self.notice.now()
         link = self.source.link()
         with self.drawing(), self.batch_update():

@@ -39,7 +39,7 @@ def run_console(
         for watch in watches:
             watch.guard = guard(watch.source.run)
         fast_start.settle()
-        # Reading begins with a tick, and the next one comes 1 / fps later: let the first have something to tell of.
+        # Reading begins with a tick, and the next one comes 1 / fps later: let the first have something to draw.
         sources[0].wait(1.0 / settings.fps)
 
     (first, directory), *more = [(source, run.directory) for source, run in zip(sources, runs, strict=True)]

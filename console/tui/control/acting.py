@@ -148,7 +148,7 @@ class Acting:
         app.push_screen(ConfirmScreen(app.glyphs, plan, self._send, self._life, self._holder))
 
     def _holder(self) -> str:
-        """Who else holds the run, as a clause; "" for nobody."""
+        """The other session that holds the lease, as a clause; "" where there is none."""
         session = self._app.source.session
         holder = lease.other(self._app.model, session)
         return "" if holder is None else lease.holds(holder, session)
@@ -172,17 +172,17 @@ class Acting:
 
     def _command(self, watch: Watch, plan: Plan, dialog: ConfirmScreen) -> None:
         """A worker's: it waits for the hub."""
-        tell = self._app.call_from_thread
+        call = self._app.call_from_thread
         try:
             if dialog.take_over:
                 watch.source.take_lease()
             command_id = watch.source.command(plan.verb, plan.args, plan.generation)
         except HeldError as error:
-            tell(self._held, dialog, str(error))
+            call(self._held, dialog, str(error))
         except SourceError as error:
-            tell(self._refused, dialog, str(error))
+            call(self._refused, dialog, str(error))
         else:
-            tell(self._sent, watch, dialog, command_id)
+            call(self._sent, watch, dialog, command_id)
 
     def _mark(self, watch: Watch, text: str) -> None:
         """A worker's: it waits for the hub."""
@@ -194,7 +194,7 @@ class Acting:
             self._app.call_from_thread(self._app.say, f"marked: {text}")
 
     def _held(self, dialog: ConfirmScreen, error: str) -> None:
-        """Somebody took the run while the operator was reading: ask again, for taking over."""
+        """Another session took the lease while the operator was reading: ask again, for taking over."""
         if dialog.is_mounted:
             with self._app.lock:
                 dialog.held(error.partition(";")[0])
@@ -215,7 +215,7 @@ class Acting:
 
     # -- how it ended
 
-    def tell_ends(self) -> None:
+    def report_outcomes(self) -> None:
         """Say in the footer how commands ended whose dialog was closed before that."""
         app = self._app
         open_ = app.screen.command_id if isinstance(app.screen, ConfirmScreen) else ""

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from console.tui.paint.clean_text import clean
 
 NONE: Final = "–"
-"""Stands where a figure was not told."""
+"""Stands in place of a figure that was not reported."""
 
 _DAY: Final = 86_400.0
 _SIZES: Final = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))

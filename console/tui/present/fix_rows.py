@@ -21,7 +21,7 @@ TRAINER: Final = "trainer"
 """Pseudo-engine that reports of fixes which the trainer takes part in; counted with no engine."""
 
 MISMATCH: Final = "mismatch/abs_diff_mean"
-"""What an effect is told in where there is room for one number."""
+"""The metric of an effect where there is room for one number."""
 
 _PENDING: Final[dict[How, str]] = {
     "live": "being applied",

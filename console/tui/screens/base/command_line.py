@@ -162,7 +162,7 @@ class CommandLine(TypingLine):
             return
         note, ink = self._note()
         cells.text(0, 0, ":", Ink.ACCENT)
-        # What is wrong is told whole; a hint does not push what was typed out of sight.
+        # An error is shown whole; a hint does not push what was typed out of sight.
         asked = len(note) if self.error else min(len(note), cells.width // 3)
         room = max(cells.width - asked - 4, min(_SHORTEST, cells.width - 2), 1)
         start = max(self.line.caret - room, 0)

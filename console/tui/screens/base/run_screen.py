@@ -166,7 +166,7 @@ class RunScreen(Screen[None]):
         return True
 
     def show(self, model: RunModel, link: Link, notice: tuple[str, Level] | None) -> None:
-        """Draw the model. While the view is frozen only the bars go on, so that nobody takes it for live."""
+        """Draw the model. While the view is frozen only the bars go on, so that it is not taken for live."""
         app = self.console_app
         before, self._seen = self._seen, (app.showing, app.showing.generation)
         if before is not None and before != self._seen:

@@ -269,7 +269,7 @@ def empty(model: RunModel) -> str:
     return "no engine has reported yet"
 
 
-def told(model: RunModel, engine: EngineRow) -> str:
+def copied_text(model: RunModel, engine: EngineRow) -> str:
     """An engine as text, for copying."""
     state = engine.state
     figures = (

@@ -167,7 +167,7 @@ def _life(model: RunModel, name: str) -> list[list[Text]]:
         line: list[Text] = [(f"   {clock(ack.time)} {ack.state:<9}", ink), (f"{after:<9} ", Ink.DIM)]
         lines.append([*line, (ack.detail, Ink.TEXT)])
     if not life.acks:
-        lines.append([("   queued: nobody has answered yet", Ink.WARN)])
+        lines.append([("   queued: not answered yet", Ink.WARN)])
     return lines
 
 

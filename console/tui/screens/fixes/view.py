@@ -21,7 +21,7 @@ MEASURED: Final[tuple[tuple[str, str], ...]] = (
     ("policy/clip_fraction", "clip"),
     ("policy/kl_new_old", "KL"),
 )
-"""What an effect is told in, with the word for it where there is little room; the first is what fixes are ranked by."""
+"""The metrics of an effect, each with the word for it where there is little room; fixes are ranked by the first."""
 
 Order = Literal["catalogue", "effect"]
 ROWS: Final = len(FIXES)
@@ -77,7 +77,7 @@ def gain_text(
 ) -> Text:
     """A gain with its interval; else the honest word for what there is.
 
-    `over`: nothing can be switched any more; `switched`: it was, without an effect that was told.
+    `over`: nothing can be switched any more; `switched`: it was, and no effect was reported.
     """
     if one is None:
         if effect is not None and not effect.done:
@@ -166,10 +166,10 @@ def detail(
     """
     fix = view.row.fix
     state = model.fixes.get(fix.id)
-    told = model.effects.get(fix.id)
-    effect = effect_lines(fix, told, width, glyphs, roomy=roomy, over=over, switched=view.switched)
+    measurement = model.effects.get(fix.id)
+    effect = effect_lines(fix, measurement, width, glyphs, roomy=roomy, over=over, switched=view.switched)
     # What was measured is what one looks for, and a small pane shows its first lines; a promise of it can wait.
-    measured = told is not None
+    measured = measurement is not None
     lines: list[list[Text]] = [*(effect if measured else []), _labelled("what", fix.summary, Ink.TEXT)]
     if state is None:
         lines.append(_labelled("state", "not reported yet", Ink.DIM))

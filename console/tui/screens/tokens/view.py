@@ -1,7 +1,7 @@
 """What the tokens screen says in words: rows, states and the scale of differences. Pure, and safe for any text.
 
 d = trainer - rollout throughout, both logprobs under the weights that sampled the token (`driftline.catalog.metrics`):
-the backend's doing. How old those weights are is told beside it and never mixed in.
+the backend's doing. How old those weights are stands beside it and is never mixed in.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from console.tui.paint.theme import Ink
 from console.tui.paint.units import cut_wide, number
 from driftline.catalog.metrics import BY_NAME
 
-WORST_TOLD: Final = 5
+WORST_SHOWN: Final = 5
 
 
 def _limits() -> tuple[float, ...]:
@@ -202,11 +202,11 @@ def outlier_line(
 def five_worst(store: TokenStore, sequence: Sequence, glyphs: Glyphs) -> list[str]:
     """The tokens of a sequence that differ most, worst first."""
     rows = worst_rows(store, sequence)
-    tokens = [store.token(row) for row in rows[:WORST_TOLD]]
+    tokens = [store.token(row) for row in rows[:WORST_SHOWN]]
     return [cut_wide(piece_of(token, glyphs), 12) for token in tokens if token is not None]
 
 
-def worst_rows(store: TokenStore, sequence: Sequence, count: int = WORST_TOLD) -> list[int]:
+def worst_rows(store: TokenStore, sequence: Sequence, count: int = WORST_SHOWN) -> list[int]:
     """Rows of the tokens of a sequence that differ most, worst first."""
     size = store.rows("size", sequence.first, sequence.first + sequence.count)
     return [int(row) for row in largest(size, count) + sequence.first]
@@ -253,7 +253,7 @@ def about(token: Token, glyphs: Glyphs, width: int) -> list[list[Text]]:
     place += f"  {sequence.engine}" if sequence.engine else ""
     place += f"  reward {_reward(sequence)}" + (f"  id {token.id}" if token.piece is not None else "")
     from_where: list[Text] = [(place, Ink.TEXT)]
-    prompt = cut_wide(sequence.prompt, max(width - 9, 1)) if sequence.prompt else "not told"
+    prompt = cut_wide(sequence.prompt, max(width - 9, 1)) if sequence.prompt else "not reported"
     answers: list[Text] = [(" prompt ", Ink.DIM), (prompt, Ink.TEXT)]
     if width >= 100:
         return [differs, [*from_where, (" ", Ink.TEXT), *_age(token, width)], answers]
