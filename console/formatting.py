@@ -27,9 +27,11 @@ def short(value: float | None) -> str:
     return f"{value:.0e}".replace("e-0", "e-")
 
 
-def clock(seconds: float) -> str:
-    """Unix seconds as local hh:mm:ss."""
-    return time.strftime("%H:%M:%S", time.localtime(seconds))
+def clock(seconds: float, now: float | None = None) -> str:
+    """Unix seconds as local hh:mm:ss; with the day in front where `now` is on another one."""
+    there = time.localtime(seconds)
+    day = now is not None and time.localtime(now)[:3] != there[:3]
+    return time.strftime("%d %b %H:%M:%S" if day else "%H:%M:%S", there)
 
 
 def to_json(value: Any) -> str:

@@ -24,7 +24,7 @@ from console.settings.keys import Where
 from console.store.model import RunModel
 from console.tui.bindings import bindings
 from console.tui.command.history import History
-from console.tui.control import appearance
+from console.tui.control import appearance, navigate
 from console.tui.control.alarms import Alarms
 from console.tui.control.exports import Exports
 from console.tui.control.reading import Opened, Opening, Reading
@@ -92,7 +92,7 @@ class ConsoleApp(App[None]):
         `reference`: the runs that the one on show is held against (ids, directories, FILE.parquet).
 
         `opening` is done with the watches on a worker once the first frame is on the terminal, before any of them is
-        read; the CommandError that it may raise ends the app and stands in `reading.failure` then.
+        read; the GrammarError that it may raise ends the app and stands in `reading.failure` then.
 
         Raises KeyError for an unknown marker or theme, keymap.KeymapError.
         """
@@ -129,7 +129,7 @@ class ConsoleApp(App[None]):
         self._drawn = self._shown = False
         """Whether something of the run has been drawn, and whether that has been sent to the terminal."""
         self.leaving = False
-        """True from the moment at which the app has been told to end."""
+        """True once the app has been asked to end."""
 
     def exit(self, result: None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
         self.leaving = True
@@ -151,7 +151,7 @@ class ConsoleApp(App[None]):
 
     @property
     def lock(self) -> contextlib.AbstractContextManager[object]:
-        """Held by whoever reads or changes that model."""
+        """Held while that model is read or changed, by any thread."""
         return self.showing.lock
 
     @contextlib.contextmanager
@@ -210,7 +210,7 @@ class ConsoleApp(App[None]):
             self.reading.painted()
 
     def on_key(self, event: Key) -> None:
-        """Keys that nobody has taken, before they are looked up in the table of bindings.
+        """Keys that no widget has handled, before they are looked up in the table of bindings.
 
         Over a slow link a whole line may come at once: what is behind its `:` was on its way to a pane before the
         line was open, and an S in a word must not sync the weights.
@@ -223,7 +223,7 @@ class ConsoleApp(App[None]):
         self.reading.opened(message.failure)
 
     def on_tick(self) -> None:
-        self.alarms.tell()
+        self.alarms.show_new()
         self.refresh_view()
 
     def ring(self, text: str) -> None:
@@ -234,13 +234,13 @@ class ConsoleApp(App[None]):
         """Draw what the model holds now: the dialog where one is open, else the screen.
 
         The screen under a dialog stands still, until the feed is lost or comes back: Textual sends the whole of it
-        again for every change below the dim, but nobody shall decide by figures that are called live and are not.
+        again for every change below the dim, but no decision may rest on figures that are called live and are not.
         """
         screen = next((one for one in reversed(self.screen_stack) if isinstance(one, RunScreen)), None)
         if screen is None or not screen.ready:
             return
         if self._acting is not None:
-            self._acting.tell_ends()
+            self._acting.report_outcomes()
         notice = self.notice.now()
         link = self.source.link()
         with self.drawing(), self.batch_update():
@@ -302,26 +302,20 @@ class ConsoleApp(App[None]):
             # Imported when it is asked for: the first frame is what an operator waits for.
             from console.tui.control.known import known
 
-            self.current.open_command(text, lambda: known(self))
+            self.current.open_command(text, lambda: known(self), self.history)
 
     def on_command_line_entered(self, message: CommandLine.Entered) -> None:
-        from console.tui.control.perform import perform
-
-        perform(self, message.action)
+        message.request.perform(self)
 
     def action_palette(self) -> None:
-        if isinstance(self.screen, Dialog):
-            return
-        from console.tui.control.perform import perform_entry  # not before it is asked for, as `acting`
-        from console.tui.dialogs.palette import Palette, entries
+        if not isinstance(self.screen, Dialog):
+            from console.tui.control.lists import list_entries  # not before it is asked for, as `acting`
 
-        offered = entries(self.keys, self.current.ident)
-        palette = Palette(self.glyphs, offered, operator=self.source.operator)
-        self.push_screen(palette, lambda entry: perform_entry(self, entry))
+            list_entries(self, self.current.ident)
 
     def action_runs(self) -> None:
         if not isinstance(self.screen, Dialog):
-            from console.tui.control.perform import list_watches
+            from console.tui.control.lists import list_watches  # as above
 
             list_watches(self)
 
@@ -332,20 +326,28 @@ class ConsoleApp(App[None]):
 
     def show_step(self, step: int) -> None:
         """Show a step on the live charts: the crosshair on it, or the recording as of it."""
-        from console.tui.control.navigate import show_step
+        navigate.show_step(self, step)
 
-        show_step(self, step)
+    def goto(self, step: int) -> None:
+        """Bring a step into view on the screen on show, else on the live charts."""
+        navigate.goto(self, step)
 
     def next_overlay(self) -> None:
         """Draw the next of the other watched runs over the charts, after the last one none."""
-        from console.tui.control.navigate import next_overlay
-
-        next_overlay(self)
+        navigate.next_overlay(self)
 
     def show_overlay(self, watch: Watch | None) -> None:
-        """Draw another watched run over the charts of the one on show, or none."""
+        """Draw another watched run over the charts of the one on show, or none, and say so."""
         self.overlay = watch if watch is not self.showing else None
-        self.refresh_view()
+        self.say(f"over the charts: {watch.source.run}" if watch is not None else "no other run over the charts")
+
+    def use_theme(self, name: str) -> None:
+        """Show everything in another look."""
+        appearance.use_theme(self, name)
+
+    def use_marker(self, name: str) -> None:
+        """Draw charts with other characters. Raises KeyError."""
+        appearance.use_marker(self, name)
 
     def action_alarms(self) -> None:
         if not isinstance(self.screen, Dialog):

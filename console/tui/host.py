@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from console.settings.keys import Key, Where
     from console.store.model import RunModel
     from console.tui.chart.view import ChartView
-    from console.tui.command.history import History
     from console.tui.notice import Notice
     from console.tui.paint.glyphs import Glyphs
     from console.tui.paint.theme import Look
@@ -122,7 +121,6 @@ class Host(Protocol):
     theme: str
     sixteen: bool
     keys: tuple[Key, ...]
-    history: History
     notice: Notice
     leaving: bool
 
@@ -188,7 +186,16 @@ class Host(Protocol):
         """Show another of the watched runs."""
 
     def show_overlay(self, watch: Watch | None) -> None:
-        """Draw another watched run over the charts, or none."""
+        """Draw another watched run over the charts, or none, and say so."""
+
+    def use_theme(self, name: str) -> None:
+        """Show everything in another look."""
+
+    def use_marker(self, name: str) -> None:
+        """Draw charts with other characters. Raises KeyError."""
+
+    def goto(self, step: int) -> None:
+        """Bring a step into view on the screen on show, else on the live charts."""
 
     def show_step(self, step: int) -> None:
         """Show a step on the live charts, or take a recording to it."""

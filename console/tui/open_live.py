@@ -26,9 +26,9 @@ def run_console(
 ) -> int:
     """Show live runs on this terminal, the first at first, until the operator leaves; returns the exit code.
 
-    That is not 0 after a crash. `guards` gives what makes the sentinels of a run, and may raise CommandError; it is
+    That is not 0 after a crash. `guards` gives what makes the sentinels of a run, and may raise GrammarError; it is
     asked, and the runs are connected to, once the first frame is on the terminal. `reference`: the runs that they are
-    held against. Raises CommandError when a run cannot be reached. The caller closes the targets.
+    held against. Raises GrammarError when a run cannot be reached. The caller closes the targets.
     """
     sources = [DeferredSource(run, operate=operate) for run in runs]
 
@@ -39,7 +39,7 @@ def run_console(
         for watch in watches:
             watch.guard = guard(watch.source.run)
         fast_start.settle()
-        # Reading begins with a tick, and the next one comes 1 / fps later: let the first have something to tell of.
+        # Reading begins with a tick, and the next one comes 1 / fps later: let the first have something to draw.
         sources[0].wait(1.0 / settings.fps)
 
     (first, directory), *more = [(source, run.directory) for source, run in zip(sources, runs, strict=True)]

@@ -24,7 +24,7 @@ class ReplayWatch(Watch):
         self._fresh = False
         """Whether the sentinels have not looked yet since the recording was taken to where it is."""
         self._drawn = True
-        """Whether the screens were told of that first: a look over a long history takes half a second."""
+        """Whether the screens have drawn that first: the sentinels' look over a long history takes half a second."""
 
     def take(self) -> int:
         recording = self.recording
@@ -61,7 +61,7 @@ class ReplayWatch(Watch):
             guard.look(self.model, self.model.last_time or 0.0, link, settled=settled and not self._fresh)
             if self._fresh:
                 self._fresh = False
-                guard.hush(link)
+                guard.discard_past(link)
 
     def position(self) -> Position | None:
         return self.recording.position(self.model.step, self.model.last_time or 0.0)

@@ -1,4 +1,4 @@
-"""Every screen over a recording as an SVG: the real app on a terminal of its own that nobody sees."""
+"""Every screen over a recording as an SVG: the real app on a terminal that exists in memory only."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from console.store.tokens.filter import Filter, parse
+from console.store.filter_grammar import Filter
+from console.store.tokens.filter import TOKENS
 from console.store.tokens.frames import decode_lean
 from console.store.tokens.ring import MEMORY_BOUND, TokenStore
 from console.store.tokens.survey import survey
@@ -85,7 +86,7 @@ def main() -> int:
         bodies = frames(sequences, length)
         tokens = sequences * length
         for text in FILTERS:
-            wanted = parse(text)
+            wanted = TOKENS.parse(text)
             store = TokenStore()
             sent, taking, drawing, slowest = 0, 0.0, 0.0, 0.0
             for tick in range(1, round(SECONDS / TICK) + 1):

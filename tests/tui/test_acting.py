@@ -10,7 +10,7 @@ import pytest
 from console.connect.source import Link
 from console.tui.app import ConsoleApp
 from console.tui.dialogs.confirm import ConfirmScreen
-from console.tui.dialogs.picker import FixPicker, ValuePicker
+from console.tui.dialogs.list_dialog import ListDialog
 from console.tui.paint.theme import Ink
 from console.tui.screens.base.bars import FooterBar, HeaderBar
 from console.tui.screens.live.panes import FixPanel
@@ -109,10 +109,12 @@ async def test_a_fix_is_chosen_confirmed_sent_and_followed_to_its_end(running: R
     source = source_with(20, 10**9)
     async with running(source) as pilot:
         text = await press(pilot, "F")
-        assert isinstance(pilot.app.screen, FixPicker)
+        assert isinstance(pilot.app.screen, ListDialog)
+        assert pilot.app.screen.heading == "which fix"
         assert "which fix" in text
         text = await press(pilot, "down", "enter")
-        assert isinstance(pilot.app.screen, ValuePicker)
+        assert isinstance(pilot.app.screen, ListDialog)
+        assert pilot.app.screen.heading.endswith(": which value")
         for words in ("prefix cache off: which value", "● off", "removed  engines are rebuilt", "within a step"):
             assert words in text, words
         text = await press(pilot, "enter")
@@ -212,7 +214,8 @@ async def test_with_the_cursor_in_the_fix_panel_no_choice_is_asked(running: Runn
         assert "set processed-logprobs to off" in text
         await press(pilot, "escape")
         await press(pilot, "down", "F")
-        assert isinstance(pilot.app.screen, ValuePicker)
+        assert isinstance(pilot.app.screen, ListDialog)
+        assert pilot.app.screen.heading.endswith(": which value")
         text = await press(pilot, "enter")
         assert "set prefix-cache-off to off" in text
 

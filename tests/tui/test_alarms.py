@@ -211,7 +211,7 @@ async def test_the_cursor_stays_with_its_alarm_while_others_come(running: Runnin
         assert isinstance(screen, AlarmsScreen)
         assert screen.chosen is not None
         assert screen.chosen.rule == "mismatch-limit"
-        assert screen.alarms[0].rule == "engine-stalled", "listed before it"
+        assert screen.items()[0].rule == "engine-stalled", "listed before it"
 
 
 async def test_a_long_list_scrolls_in_a_small_terminal(running: Running):

@@ -16,12 +16,13 @@ from console.store.series.series import Series
 from console.tui.chart.data import ChartData, Line
 from console.tui.chart.line_chart import ChartView, paint_chart
 from console.tui.chart.x_window import XView
-from console.tui.paint.axis import nice_max, nice_step, number, y_range
+from console.tui.paint.axis import nice_max, nice_step, y_range
 from console.tui.paint.cells import Cells
 from console.tui.paint.clean_text import clean
 from console.tui.paint.glyphs import GLYPHS
 from console.tui.paint.raster import dots
 from console.tui.paint.theme import SELECTED, Ink, palette
+from console.tui.paint.units import number
 
 NAN = float("nan")
 

@@ -15,10 +15,11 @@ from console.tui.chart.data import Band, ChartData, Line
 from console.tui.chart.line_chart import LineChart, paint_chart
 from console.tui.chart.view import ChartView
 from console.tui.chart.x_window import XView
-from console.tui.paint.axis import duration, nice_time
+from console.tui.paint.axis import nice_time
 from console.tui.paint.cells import Cells
 from console.tui.paint.glyphs import GLYPHS
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import span
 from console.tui.screens.live.screen import LiveScreen
 from driftline.frames import Metrics
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
@@ -294,7 +295,7 @@ def test_a_hole_is_marked_in_its_column_however_many_points_there_are():
     ],
 )
 def test_durations_are_short(seconds: float, text: str):
-    assert duration(seconds) == text
+    assert span(seconds) == text
 
 
 def test_the_time_axis_grows_in_round_times():

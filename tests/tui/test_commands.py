@@ -9,82 +9,69 @@ import pytest
 
 from console.cli.arguments import TABLES
 from console.cli.arguments import THEMES as CLI_THEMES
+from console.export.schema import TABLES as EXPORTED
 from console.settings.file import WEIGHTS as CONFIG_WEIGHTS
 from console.settings.keymap import KeymapError, ident, mapped
 from console.settings.keys import KEYS
 from console.tui.chart.view import WEIGHTS
 from console.tui.command import grammar
+from console.tui.command.command import GrammarError, Known, Request
 from console.tui.command.fuzzy import match
-from console.tui.command.grammar import COMMANDS, GrammarError, Known
 from console.tui.command.history import KEPT, History, default_path
-from console.tui.command.intents import (
-    Export,
-    Goto,
-    Mark,
-    Open,
-    Order,
-    Overlay,
-    SetFix,
-    ShowScreen,
-    SwitchRun,
-    UseMarker,
-    UseReference,
-    UseTheme,
-)
 from console.tui.command.line_edit import Line
-from console.tui.control.perform import _DOES
+from console.tui.command.table import COMMANDS
 from console.tui.paint.theme import THEMES
 
 KNOWN = Known(
     fixes={"processed-logprobs": ("off", "on"), "prefix-cache-off": ("off", "on", "removed")},
     runs=("demo-7f3a", "other-1"),
     shown="demo-7f3a",
-    screens=("live", "tokens"),
-    themes=THEMES,
-    markers=("braille", "block", "ascii"),
-    tables=TABLES,
     references=("ref-1",),
+    themes=THEMES,
     step=812,
     switches=(12,),
 )
 
 
 @pytest.mark.parametrize(
-    ("line", "action"),
+    ("line", "name", "args"),
     [
-        ("", None),
-        ("  ", None),
-        ("fix processed-logprobs on", SetFix("processed-logprobs", "on")),
-        ("fix proc", SetFix("processed-logprobs")),
-        ("fix", SetFix()),
-        (":sync", Order("sync")),
-        ("pause", Order("pause")),
-        ("resume", Order("resume")),
-        ("stop", Order("stop")),
-        ("export", Export()),
-        ("export csv", Export("csv")),
-        ("export arrow tokens steps 100..200", Export("arrow", "tokens", (100, 200))),
-        ("export parquet steps 100..", Export("parquet", "metrics", (100, None))),
-        ("export ndjson steps ..7", Export("ndjson", "metrics", (None, 7))),
-        ("goto 812", Goto(812)),
-        ("screen tokens", ShowScreen("tokens")),
-        ("run other-1", SwitchRun("other-1")),
-        ("runs", Open("runs")),
-        ("overlay other-1", Overlay("other-1")),
-        ("overlay off", Overlay("")),
-        ("theme light", UseTheme("light")),
-        ("marker ascii", UseMarker("ascii")),
-        ("mark what is  this", Mark("what is this")),
-        ("reference ref-1", UseReference("ref-1")),
-        ("reference off", UseReference("")),
-        ("alarms", Open("alarms")),
-        ("help", Open("help")),
-        ("q", Open("quit")),
-        ("them light", UseTheme("light")),
+        ("fix processed-logprobs on", "fix", ("processed-logprobs", "on")),
+        ("fix proc", "fix", ("processed-logprobs", None)),
+        ("fix", "fix", (None, None)),
+        (":sync", "sync", None),
+        ("pause", "pause", None),
+        ("resume", "resume", None),
+        ("stop", "stop", None),
+        ("export", "export", ("metrics", "parquet", (None, None))),
+        ("export csv", "export", ("metrics", "csv", (None, None))),
+        ("export arrow tokens steps 100..200", "export", ("tokens", "arrow", (100, 200))),
+        ("export parquet steps 100..", "export", ("metrics", "parquet", (100, None))),
+        ("export ndjson steps ..7", "export", ("metrics", "ndjson", (None, 7))),
+        ("goto 812", "goto", 812),
+        ("screen tokens", "screen", "tokens"),
+        ("run other-1", "run", "other-1"),
+        ("runs", "runs", None),
+        ("overlay other-1", "overlay", "other-1"),
+        ("overlay off", "overlay", ""),
+        ("theme light", "theme", "light"),
+        ("marker ascii", "marker", "ascii"),
+        ("mark what is  this", "mark", "what is this"),
+        ("reference ref-1", "reference", "ref-1"),
+        ("reference off", "reference", ""),
+        ("alarms", "alarms", None),
+        ("help", "help", None),
+        ("q", "quit", None),
+        ("them light", "theme", "light"),
     ],
 )
-def test_a_line_means_one_action(line: str, action: object):
-    assert grammar.parse(line, KNOWN) == action
+def test_a_line_means_one_command_with_its_arguments(line: str, name: str, args: object):
+    assert grammar.parse(line, KNOWN) == Request(grammar.BY_NAME[name], args)
+
+
+@pytest.mark.parametrize("line", ["", "  "])
+def test_an_empty_line_asks_for_nothing(line: str):
+    assert grammar.parse(line, KNOWN) is None
 
 
 @pytest.mark.parametrize(
@@ -138,8 +125,8 @@ def test_completion_knows_the_model(line: str, candidates: tuple[str, ...]):
     assert grammar.complete(line, len(line), KNOWN).candidates == candidates
 
 
-def test_every_action_has_its_deed_and_every_candidate_is_taken():
-    assert set(_DOES) == set(grammar.Action.__args__)  # type: ignore[attr-defined]
+def test_every_candidate_is_taken():
+    assert len(grammar.BY_NAME) == len(COMMANDS), "no name twice"
     for command in COMMANDS:
         for candidate in command.candidates(KNOWN, ()):
             if candidate != "steps":
@@ -148,6 +135,7 @@ def test_every_action_has_its_deed_and_every_candidate_is_taken():
 
 def test_lists_that_are_written_twice_are_equal():
     assert CLI_THEMES == THEMES
+    assert tuple(EXPORTED) == TABLES, "what the command line exports is what the verb does"
     assert CONFIG_WEIGHTS == WEIGHTS
 
 
@@ -266,7 +254,7 @@ def test_the_table_itself_has_no_key_twice_in_a_place():
     ],
 )
 def test_the_end_of_the_line_tells_the_values_of_a_fix(line: str, said: str):
-    known = grammar.Known(
+    known = Known(
         fixes={"fp32-lm-head": ("off", "on"), "prefix-cache-off": ("off", "on", "removed")},
         wanted={"fp32-lm-head": "on", "prefix-cache-off": "off"},
     )

@@ -7,7 +7,8 @@ from textual.pilot import Pilot
 
 from console.tui.app import ConsoleApp
 from console.tui.dialogs.confirm import ConfirmScreen
-from console.tui.dialogs.picker import CorrectionPicker, GateScreen
+from console.tui.dialogs.list_dialog import ListDialog
+from console.tui.dialogs.picker import GateScreen
 from console.tui.screens.fixes.panes import FixTable
 from console.tui.screens.fixes.screen import FixesScreen
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
@@ -47,7 +48,8 @@ async def test_on_a_backend_that_passes_a_correction_is_asked_for_once(running: 
         assert "○ correction           off" in text
         assert "backend passes" in text
         text = await press(pilot, "enter")
-        assert isinstance(pilot.app.screen, CorrectionPicker)
+        assert isinstance(pilot.app.screen, ListDialog)
+        assert pilot.app.screen.heading == "correct the objective: how"
         assert "truncated importance sampling" in text
         assert "min(w, cap)" in text
         await press(pilot, "enter")

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from console.tui.dialogs.confirm import ConfirmScreen
-from console.tui.dialogs.picker import ValuePicker
+from console.tui.dialogs.list_dialog import ListDialog
 from console.tui.paint.glyphs import GLYPHS
 from console.tui.screens.fixes import view as views
 from console.tui.screens.fixes.panes import Audit, Detail, FixTable
@@ -223,7 +223,8 @@ async def test_the_chosen_fix_is_switched(running: Running, key: str):
         assert isinstance(pilot.app.screen, ConfirmScreen)
         assert "set processed-logprobs to off" in text
         await press(pilot, "escape", "down", key)
-        assert isinstance(pilot.app.screen, ValuePicker)
+        assert isinstance(pilot.app.screen, ListDialog)
+        assert pilot.app.screen.heading.endswith(": which value")
 
 
 async def test_enter_on_another_pane_enlarges_it(running: Running):

@@ -16,9 +16,9 @@ from console.connect.source import Link
 from console.settings.keys import KEYS
 from console.tui.app import ConsoleApp
 from console.tui.chart.line_chart import LineChart
-from console.tui.command.grammar import COMMANDS
+from console.tui.command.table import COMMANDS
 from console.tui.dialogs.help import HelpScreen
-from console.tui.dialogs.picker import FixPicker
+from console.tui.dialogs.list_dialog import ListDialog
 from console.tui.present import live_lines
 from console.tui.screens.live.panes import EventLog, FixPanel
 from console.tui.screens.live.screen import LiveScreen
@@ -421,7 +421,8 @@ async def test_one_shows_the_live_screen_and_a_dialog_keeps_its_keys(running: Ru
         await press(pilot, "1")
         assert isinstance(pilot.app.screen, LiveScreen)
         await press(pilot, "F", "1", "q", "question_mark", "S")
-        assert isinstance(pilot.app.screen, FixPicker)
+        assert isinstance(pilot.app.screen, ListDialog)
+        assert pilot.app.screen.heading == "which fix"
 
 
 async def test_export_writes_into_the_run_directory(running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -15,8 +15,8 @@ from console.parity.rules import load as load_rules
 from console.parity.runs import open_run
 from console.tui.app import ConsoleApp
 from console.tui.chart.line_chart import LineChart
-from console.tui.command.grammar import GrammarError, Known, complete, parse
-from console.tui.command.intents import JudgeFrom
+from console.tui.command.command import GrammarError, Known
+from console.tui.command.grammar import complete, parse
 from console.tui.dialogs.picker import RunPicker
 from console.tui.screens.parity.panes import Limits, VerdictTable
 from console.tui.screens.parity.screen import ParityScreen
@@ -324,7 +324,10 @@ def test_the_steps_after_switches_are_completed():
     known = Known(step=90, switches=(21, 51))
     assert complete("judge ", 6, known).candidates == ("from", "all")
     assert complete("judge from ", 11, known).candidates == ("switch", "51", "21")
-    assert parse("judge from", known) == JudgeFrom("switch")
+    for line in ("judge from", "judge from switch"):
+        request = parse(line, known)
+        assert request is not None
+        assert (request.command.name, request.args) == ("judge", 51), "the newest"
 
 
 async def test_without_a_switch_the_key_says_what_else_there_is(running: Running, folder: Path):

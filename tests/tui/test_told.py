@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from console.tui.terminal.short_path import told
+from console.tui.terminal.short_path import short_path
 
 
 def test_a_path_is_as_short_as_a_shell_here_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -14,9 +14,9 @@ def test_a_path_is_as_short_as_a_shell_here_takes_it(tmp_path: Path, monkeypatch
     here.mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(here)
-    assert told(here / "runs" / "a" / "t.csv") == "runs/a/t.csv"
-    assert told(str(tmp_path / "home" / "other.csv")) == "~/other.csv"
-    assert told(tmp_path / "t.csv") == str(tmp_path / "t.csv")
+    assert short_path(here / "runs" / "a" / "t.csv") == "runs/a/t.csv"
+    assert short_path(str(tmp_path / "home" / "other.csv")) == "~/other.csv"
+    assert short_path(tmp_path / "t.csv") == str(tmp_path / "t.csv")
 
 
 def test_a_working_directory_that_is_gone_leaves_the_path_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -25,4 +25,4 @@ def test_a_working_directory_that_is_gone_leaves_the_path_whole(tmp_path: Path, 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert told(tmp_path / "t.csv") == str(tmp_path / "t.csv")
+    assert short_path(tmp_path / "t.csv") == str(tmp_path / "t.csv")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from console.formatting import clock
 from console.store.syncs import EngineSync, Sync, SyncIndex
 from console.tui.paint.glyphs import GLYPHS
 from console.tui.paint.spark import resample, spark
 from console.tui.paint.table import Column, choose, flow, row
 from console.tui.paint.theme import Ink
-from console.tui.paint.units import clock, cut, duration, size, speed
+from console.tui.paint.units import cut, duration, size, speed
 from console.tui.screens.sync import gantt
 from tests.tui.sync_runs import spans
 from tests.tui.synthetic import START

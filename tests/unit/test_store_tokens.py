@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from console.store.tokens.filter import FIELDS, FilterError, complaint, parse
+from console.store.filter_grammar import FilterError
+from console.store.tokens.filter import FIELDS, TOKENS
 from console.store.tokens.frames import decode_lean
 from console.store.tokens.ring import BINS, MEMORY_BOUND, OTHER, SIDE, TokenStore, bin_of, bins
 from console.store.tokens.survey import By, largest, survey
@@ -221,7 +222,7 @@ def test_memory_stays_within_the_bound(kind: str) -> None:
         for number in range(20):
             store.apply(number + 1, decode_lean(bodies[0]))
             if number == 19:
-                survey(store, parse("text=p1"))
+                survey(store, TOKENS.parse("text=p1"))
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -252,8 +253,8 @@ def test_no_arrays_break_it(data: st.DataObject) -> None:
         blobs += [np.array(data.draw(some), "<i4").tobytes() for _ in range(2)]  # any bits as floats
         words = data.draw(st.lists(st.text(max_size=4), max_size=n))
         sent = Tokens(data.draw(whole), data.draw(whole), 0.0, n, *blobs, ("e",), ("p",), (math.nan,), tuple(words))
-        store.apply(number, decode_lean(encode(sent)))
-        found = survey(store, parse(data.draw(st.sampled_from(["", "|d|>0.1", "text=a", "prompt=p", "lag>0"]))))
+        store.take(number, decode_lean(encode(sent)))
+        found = survey(store, TOKENS.parse(data.draw(st.sampled_from(["", "|d|>0.1", "text=a", "prompt=p", "lag>0"]))))
         assert found.matched >= len(found.worst)
         assert found.histogram.sum() == found.matched
         for row in found.worst[:5].tolist():
@@ -265,7 +266,7 @@ def test_no_arrays_break_it(data: st.DataObject) -> None:
 
 
 def matched(store: TokenStore, text: str) -> list[tuple[int, int]]:
-    found = survey(store, parse(text))
+    found = survey(store, TOKENS.parse(text))
     told = [store.token(row) for row in found.worst.tolist()]
     return sorted((t.sequence.step, t.position) for t in told)
 
@@ -313,20 +314,20 @@ def run() -> TokenStore:
 )
 def test_filters(text: str, wanted: int) -> None:
     store = run()
-    assert len(matched(store, text)) == survey(store, parse(text)).matched == wanted
-    assert survey(store.frozen_copy(), parse(text)).matched == wanted
-    sequences = {store.token(row).sequence.number for row in survey(store, parse(text)).worst.tolist()}
-    assert set(survey(store, parse(text)).outliers.tolist()) == sequences
+    assert len(matched(store, text)) == survey(store, TOKENS.parse(text)).matched == wanted
+    assert survey(store.still(), TOKENS.parse(text)).matched == wanted
+    sequences = {store.token(row).sequence.number for row in survey(store, TOKENS.parse(text)).worst.tolist()}
+    assert set(survey(store, TOKENS.parse(text)).outliers.tolist()) == sequences
 
 
 def test_a_text_is_looked_for_anew_when_it_changes_and_frames_come() -> None:
     store = run()
-    assert survey(store, parse("text=foo")).matched == 6
-    assert survey(store, parse("text=b")).matched == 3
+    assert survey(store, TOKENS.parse("text=foo")).matched == 6
+    assert survey(store, TOKENS.parse("text=b")).matched == 3
     put(store, frame(4, [0, 1], [0.1, 0.1], pieces=("b", "c")))
-    assert survey(store, parse("text=b")).matched == 4
+    assert survey(store, TOKENS.parse("text=b")).matched == 4
     put(store, frame(5, [0, 1], [0.1, 0.1]))
-    assert survey(store, parse("text=b")).matched == 4, "what has no text holds none"
+    assert survey(store, TOKENS.parse("text=b")).matched == 4, "what has no text holds none"
 
 
 @pytest.mark.parametrize(
@@ -349,17 +350,17 @@ def test_a_text_is_looked_for_anew_when_it_changes_and_frames_come() -> None:
     ],
 )
 def test_what_is_no_filter_is_told_in_one_sentence(text: str, wanted: str) -> None:
-    said = complaint(text)
+    said = TOKENS.complaint(text)
     assert wanted in said
     assert "\n" not in said
     with pytest.raises(FilterError):
-        parse(text)
+        TOKENS.parse(text)
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_filter_or_a_complaint(text: str) -> None:
-    said = complaint(text)
+    said = TOKENS.complaint(text)
     if not said:
-        again = " ".join(map(str, parse(text)))
-        assert [c.field for c in parse(again)] == [c.field for c in parse(text)]
-        assert {c.field for c in parse(text)} <= set(FIELDS)
+        again = " ".join(map(str, TOKENS.parse(text)))
+        assert [c.field for c in TOKENS.parse(again)] == [c.field for c in TOKENS.parse(text)]
+        assert {c.field for c in TOKENS.parse(text)} <= set(FIELDS)

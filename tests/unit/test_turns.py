@@ -5,17 +5,17 @@ from __future__ import annotations
 import threading
 import time
 
-from console.tui.watch.fair_lock import TurnLock
+from console.tui.watch.fair_lock import FairLock
 
 TURNS = 50
 
 
 def test_who_waits_has_it_before_who_had_it_last() -> None:
     for _ in range(TURNS):
-        lock = TurnLock()
+        lock = FairLock()
         order: list[str] = []
 
-        def other(lock: TurnLock = lock, order: list[str] = order) -> None:
+        def other(lock: FairLock = lock, order: list[str] = order) -> None:
             with lock:
                 order.append("other")
 
@@ -23,9 +23,9 @@ def test_who_waits_has_it_before_who_had_it_last() -> None:
             thread = threading.Thread(target=other)
             thread.start()
             deadline = time.monotonic() + 60
-            while not lock._door.locked() and time.monotonic() < deadline:
+            while not lock._queue.locked() and time.monotonic() < deadline:
                 time.sleep(0.0005)
-            assert lock._door.locked(), "it never came to the door"
+            assert lock._queue.locked(), "it never waited"
         with lock:  # at once, as a loop does: a plain lock is taken back before the other has woken up
             order.append("again")
         thread.join()
@@ -33,7 +33,7 @@ def test_who_waits_has_it_before_who_had_it_last() -> None:
 
 
 def test_only_one_is_inside() -> None:
-    lock = TurnLock()
+    lock = FairLock()
     total = 0
 
     def count() -> None:

@@ -6,15 +6,13 @@ Python but for those that are listed.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from console.store.tokens.filter import Condition, Filter, Op
+from console.store.filter_grammar import COMPARE, Condition, Filter
 from console.store.tokens.frames import pieces_of
 from console.store.tokens.ring import BINS, Bools, Ints, TokenStore
 
@@ -29,9 +27,6 @@ BUCKETS: Final = 256
 By = Literal["mean", "max", "sum"]
 """Sequences are ranked by mean |d|, max |d|, or by |sum of d|."""
 
-_COMPARE: Final[dict[Op, Callable[[Any, Any], Any]]] = {
-    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-}  # fmt: skip
 _COLUMN: Final = {
     "version": "version", "position": "position", "id": "id", "d": "diff", "|d|": "size", "rollout": "rollout",
     "trainer": "trainer",
@@ -126,7 +121,7 @@ def match(store: TokenStore, wanted: Filter) -> Bools:
 
 
 def _meets(store: TokenStore, condition: Condition) -> Bools:
-    field, compare, value = condition.field, _COMPARE[condition.op], condition.value
+    field, compare, value = condition.field, COMPARE[condition.op], condition.value
     if field == "engine":
         codes = [code for code, name in enumerate(store.engines) if compare(name, value)]
         return _spread(store, np.isin(store.sequences["engine"], codes))

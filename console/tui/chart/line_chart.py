@@ -9,11 +9,11 @@ from console.store.model import Mark
 from console.tui.chart.data import ChartData, Line
 from console.tui.chart.plot import Plot, alarm_text
 from console.tui.chart.view import ChartView, Extent
-from console.tui.paint.axis import number
 from console.tui.paint.cells import Cells, Text
 from console.tui.paint.frame import draw_frame
 from console.tui.paint.glyphs import GLYPHS, Glyphs
 from console.tui.paint.theme import HEALTH_INK, Ink
+from console.tui.paint.units import cut, number
 from console.tui.widgets.cell_widget import CellWidget
 from driftline.catalog.metrics import health
 
@@ -142,8 +142,7 @@ def _legend(data: ChartData, view: ChartView, room: int, ellipsis: str) -> list[
     spare = room - label - len(words) - 5
     if spare < 4:
         return []
-    name = name if len(name) <= spare else f"{name[: spare - 1]}{ellipsis}"
-    return [(f" -- {name}{words} ", line.ink)]
+    return [(f" -- {cut(name, spare, ellipsis)}{words} ", line.ink)]
 
 
 def _title(data: ChartData, view: ChartView, width: int, ellipsis: str) -> list[Text]:
@@ -197,7 +196,7 @@ def _named(data: ChartData, room: int, ellipsis: str) -> str:
     title = data.title if len(data.title) <= room or not data.short else data.short
     while len(title) > room and " " in title:
         title = title.rpartition(" ")[0]
-    return title if len(title) <= room else f"{title[: room - 1]}{ellipsis}" if room > 1 else ""
+    return cut(title, room, ellipsis) if room > 1 else ""
 
 
 def _value(line: Line, value: float | None) -> list[Text]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from console.store.series.clock import UNITS, Clock, Ruler
 from console.tui.chart.x_window import XView
-from console.tui.paint.axis import duration, number
+from console.tui.paint.units import number, span
 
 WEIGHTS: Final = (0.0, 0.6, 0.9, 0.99)
 """Of the smoothing, off first: those that people know from the training dashboards."""
@@ -33,7 +33,7 @@ class ChartView:
 
     def label(self, place: float) -> str:
         """A place on the x axis in words."""
-        return duration(place) if self.ruler.unit == "time" else number(place)
+        return span(place) if self.ruler.unit == "time" else number(place)
 
     def zoom(self, factor: float, extent: Extent) -> ChartView:
         """Narrower for factor < 1, about the crosshair where there is one."""

@@ -17,7 +17,7 @@ from console.parity.gate import needs_consent
 from console.store.model import CommandLife
 from console.tui.dialogs.confirm import ConfirmScreen
 from console.tui.dialogs.dialog import Dialog
-from console.tui.dialogs.picker import CorrectionPicker, FixPicker, GateScreen, ValuePicker
+from console.tui.dialogs.picker import GateScreen, correction_list, fix_list, value_list
 from console.tui.present import lease, plans
 from console.tui.present.corrections import advice, correction_view, verdict_now
 from console.tui.present.fix_rows import FixRow, fix_rows
@@ -58,7 +58,7 @@ class Acting:
             if fix is not None:
                 self._ask_value(fix)
 
-        self._app.push_screen(FixPicker(self._app.glyphs, rows), chosen)
+        self._app.push_screen(fix_list(self._app.glyphs, rows), chosen)
 
     def _ask_value(self, fix_id: str) -> None:
         """Confirm the switch of a fix to its other value, after a choice where there are several."""
@@ -71,7 +71,7 @@ class Acting:
             if value is not None:
                 self._confirm(lambda: plans.plan_fix(self._app.model, fix_id, value))
 
-        self._app.push_screen(ValuePicker(self._app.glyphs, state), chosen)
+        self._app.push_screen(value_list(self._app.glyphs, state), chosen)
 
     def ask_correction(self, value: str | None = None) -> None:
         """Confirm a correction of the objective, after a choice where none is given; twice while the backend fails."""
@@ -101,7 +101,7 @@ class Acting:
         else:
             with app.drawing():
                 view = correction_view(app.model)
-            app.push_screen(CorrectionPicker(app.glyphs, view), chosen)
+            app.push_screen(correction_list(app.glyphs, view), chosen)
 
     def ask_sync(self) -> None:
         """Confirm a weight sync."""
@@ -148,7 +148,7 @@ class Acting:
         app.push_screen(ConfirmScreen(app.glyphs, plan, self._send, self._life, self._holder))
 
     def _holder(self) -> str:
-        """Who else holds the run, as a clause; "" for nobody."""
+        """The other session that holds the lease, as a clause; "" where there is none."""
         session = self._app.source.session
         holder = lease.other(self._app.model, session)
         return "" if holder is None else lease.holds(holder, session)
@@ -172,17 +172,17 @@ class Acting:
 
     def _command(self, watch: Watch, plan: Plan, dialog: ConfirmScreen) -> None:
         """A worker's: it waits for the hub."""
-        tell = self._app.call_from_thread
+        call = self._app.call_from_thread
         try:
             if dialog.take_over:
                 watch.source.take_lease()
             command_id = watch.source.command(plan.verb, plan.args, plan.generation)
         except LeaseHeldError as error:
-            tell(self._held, dialog, str(error))
+            call(self._held, dialog, str(error))
         except SourceError as error:
-            tell(self._refused, dialog, str(error))
+            call(self._refused, dialog, str(error))
         else:
-            tell(self._sent, watch, dialog, command_id)
+            call(self._sent, watch, dialog, command_id)
 
     def _mark(self, watch: Watch, text: str) -> None:
         """A worker's: it waits for the hub."""
@@ -194,7 +194,7 @@ class Acting:
             self._app.call_from_thread(self._app.say, f"marked: {text}")
 
     def _held(self, dialog: ConfirmScreen, error: str) -> None:
-        """Somebody took the run while the operator was reading: ask again, for taking over."""
+        """Another session took the lease while the operator was reading: ask again, for taking over."""
         if dialog.is_mounted:
             with self._app.lock:
                 dialog.held(error.partition(";")[0])
@@ -215,7 +215,7 @@ class Acting:
 
     # -- how it ended
 
-    def tell_ends(self) -> None:
+    def report_outcomes(self) -> None:
         """Say in the footer how commands ended whose dialog was closed before that."""
         app = self._app
         open_ = app.screen.command_id if isinstance(app.screen, ConfirmScreen) else ""

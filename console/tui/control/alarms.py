@@ -21,28 +21,28 @@ _SIGN: Final = {"warn": "!", "error": "!!"}
 class Alarms:
     """New ones in the header and as was asked for at the start; those of the run on show in a list.
 
-    Not in the footer: whoever has just been told that something is wrong is looking for a key.
+    Not in the footer: after an alarm the operator looks there for a key.
     """
 
     def __init__(self, app: Host) -> None:
         self._app = app
         self.news = Notice(app.notice.clock)
-        """The newest alarm, or what went wrong with telling of one."""
+        """The newest alarm, or why the command for one failed."""
 
-    def tell(self) -> None:
-        """Tell of those that are new."""
+    def show_new(self) -> None:
+        """Ring for those that are new, and show the newest in the header."""
         app = self._app
         for watch in app.watches:
             if watch.guard is None:
                 continue
-            text, told, complaints = watch.guard.turn(time.monotonic())
+            text, alarms, complaints = watch.guard.collect(time.monotonic())
             if text:
                 app.ring(text)
             # Of the run on show the header counts the alarms beside it, with their sign.
             other = watch is not app.showing
             said: list[tuple[str, Level]] = [
                 (f"{_SIGN[one.level]} {watch.source.run}: {one.line}" if other else one.line, one.level)
-                for one in told[:1]
+                for one in alarms[:1]
             ]
             for words, level in [*said, *((f"! {one}", "warn") for one in complaints)]:
                 self.news.put(words, level)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from textual.app import App
 
 from console.tui.paint.glyphs import GLYPHS
-from console.tui.paint.theme import LOOKS, Look, theme
+from console.tui.paint.theme import AUTO, LOOKS, Look, choose, theme
 from console.tui.terminal.textual_patches import keep_own_colours
 
 if TYPE_CHECKING:
@@ -28,6 +29,14 @@ def use_look(app: Host, look: Look) -> None:
     app.look = look
     app.theme = look.theme
     _repaint(app)
+
+
+def use_theme(app: Host, name: str) -> None:
+    """Show everything in the look of a theme, as far as this terminal can, and say which that is."""
+    look = choose(name, sixteen=app.sixteen, environ=os.environ)
+    use_look(app, look)
+    instead = name not in (AUTO, look.name)
+    app.say(f"theme {look.name}: {look.about}{', which this terminal can show' if instead else ''}")
 
 
 def use_marker(app: Host, name: str) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from console.tui.terminal.short_path import told
+from console.tui.terminal.short_path import short_path
 from driftline.rundir import RunDir
 from driftline.text import sanitize
 
@@ -33,7 +33,7 @@ class Exports:
         first, last = steps
         last = max(app.model.step, 0) if last is None else last
         out = app.run_dir.snapshots / f"{table}-step{'' if first is None else f'{first}-'}{last}.{kind}"
-        app.say(f"exporting to {told(out)}")
+        app.say(f"exporting to {short_path(out)}")
         write = partial(self._write_table, app.run_dir, out, table, steps)
         app.run_worker(write, group="export", exclusive=True, thread=True)
 
@@ -56,7 +56,7 @@ class Exports:
         except (ExportError, OSError) as error:
             say(f"export failed: {error}", "error")
         else:
-            say(f"exported to {told(out)}")
+            say(f"exported to {short_path(out)}")
 
     def _write_evidence(self, run: RunDir) -> None:
         say = partial(self._app.call_from_thread, self._app.say)
@@ -68,6 +68,6 @@ class Exports:
             say(f"no evidence after {EVIDENCE_SECONDS:.0f} s; in a shell: driftline evidence {run.path}", "error")
             return
         if done.returncode == 0:
-            say(f"evidence in {told(done.stdout.strip())}")
+            say(f"evidence in {short_path(done.stdout.strip())}")
         else:
             say(sanitize(done.stderr.strip().rpartition("\n")[2]), "error")

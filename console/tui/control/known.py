@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from console.export.schema import TABLES
-from console.settings.keys import TABS
-from console.tui.command.grammar import Known
-from console.tui.paint.glyphs import GLYPHS
+from console.tui.command.command import Known
 from console.tui.paint.theme import THEMES
 from driftline.catalog.fixes import BY_ID
 
@@ -28,10 +25,7 @@ def known(app: Host) -> Known:
         wanted={state.fix: state.requested for state in states},
         runs=[watch.source.run for watch in app.watches],
         shown=app.source.run,
-        screens=[tab.id for tab in TABS],
         themes=THEMES,
-        markers=list(GLYPHS),
-        tables=tuple(TABLES),
         step=step,
         switches=[mark.step + 1 for mark in list(app.model.marks) if mark.kind == "fix"],
     )

@@ -1,4 +1,4 @@
-"""Going to a step, and drawing another watched run over the charts."""
+"""Going to a step, and the next of the watched runs to draw over the charts."""
 
 from __future__ import annotations
 
@@ -45,10 +45,4 @@ def next_overlay(app: Host) -> None:
         return
     cycle = [None, *others]
     at = cycle.index(app.overlay) if app.overlay in cycle else 0
-    show_overlay(app, cycle[(at + 1) % len(cycle)])
-
-
-def show_overlay(app: Host, watch: Watch | None) -> None:
-    """Draw another watched run over the charts, or none, and say so."""
-    app.show_overlay(watch)
-    app.say(f"over the charts: {watch.source.run}" if watch is not None else "no other run over the charts")
+    app.show_overlay(cycle[(at + 1) % len(cycle)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from console.tui.paint.units import counted
 from console.tui.watch.watched_run import Watch
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class References:
         """Hold the run on show against other runs from now on (ids, directories, FILE.parquet), or against none."""
         app, watch = self._app, self._app.showing
         number = watch.judging.choose(names)
-        app.say(f"reading {len(names)} reference run{'s' if len(names) != 1 else ''}" if names else "no reference")
+        app.say(f"reading {counted(len(names), 'reference run')}" if names else "no reference")
         if names:
             app.run_worker(partial(self._load, watch, number), name="reference", group="reference", thread=True)
 

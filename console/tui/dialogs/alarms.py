@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable
 from typing import Final
 
@@ -10,18 +9,18 @@ from console.formatting import clock
 from console.sentinels.alarm import Alarm
 from console.sentinels.watch import Sentinels
 from console.tui.bindings import bindings
-from console.tui.dialogs.dialog import Dialog
-from console.tui.paint.axis import number
-from console.tui.paint.cells import Text
+from console.tui.dialogs.dialog import Row, folded
+from console.tui.dialogs.list_dialog import ListDialog
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import number
 
 _DETAIL: Final = 4
 """Lines below the list for the whole sentence of the chosen alarm."""
 
 
-class AlarmsScreen(Dialog[Alarm]):
-    """Returns the alarm to jump to, or None. The cursor stays with its alarm while others come and go."""
+class AlarmsScreen(ListDialog[Alarm, Alarm]):
+    """Returns the alarm to jump to, or None."""
 
     BINDINGS = bindings("dialog", "alarms")
     heading = "alarms"
@@ -29,71 +28,39 @@ class AlarmsScreen(Dialog[Alarm]):
     preferred_width = 96
 
     def __init__(self, glyphs: Glyphs, sentinels: Callable[[], Sentinels | None]) -> None:
-        super().__init__(glyphs)
+        super().__init__(glyphs, self._listed, _line, lambda alarm: alarm, key=lambda alarm: alarm.number, note=_note)
         self._sentinels = sentinels
-        self._chosen: int | None = None
 
-    @property
-    def alarms(self) -> list[Alarm]:
-        """As listed: standing ones, errors first, then those that are over, the newest first."""
+    def _listed(self) -> list[Alarm]:
+        """Standing ones, errors first, then those that are over, the newest first."""
         sentinels = self._sentinels()
         return [*sentinels.standing, *sentinels.history] if sentinels is not None else []
 
-    @property
-    def chosen(self) -> Alarm | None:
-        """The alarm under the cursor."""
-        alarms = self.alarms
-        return next((alarm for alarm in alarms if alarm.number == self._chosen), alarms[0] if alarms else None)
+    def head(self, width: int) -> list[Row]:  # noqa: ARG002  its columns have fixed widths
+        return [_HEAD] if self.items() else []
 
-    def lines(self, width: int) -> list[list[Text]]:
-        alarms = self.alarms
-        if not alarms:
-            rules = self._sentinels()
-            count = sum(1 for _ in rules.rules) if rules is not None else 0
-            return [[(f"none; {count} rules are watching (driftline sentinels show)", Ink.DIM)]]
-        shown = [_line(alarm) for alarm in self._window(alarms)]
-        chosen = self.chosen
-        assert chosen is not None, "there are alarms"
-        detail = [*textwrap.wrap(chosen.line, max(width - 2, 10)), *[""] * _DETAIL][:_DETAIL]
-        return [_HEAD, *shown, [], *([(f" {part}", Ink.BRIGHT)] for part in detail)]
-
-    def _window(self, alarms: list[Alarm]) -> list[Alarm]:
-        """The alarms around the cursor for which there is room between head and detail."""
-        room = max(self.app.size.height - 2 - 2 - 2 - _DETAIL, 1)
-        at = self._at(alarms)
-        top = min(max(at - room // 2, 0), max(len(alarms) - room, 0))
-        return alarms[top : top + room]
-
-    def _at(self, alarms: list[Alarm]) -> int:
-        chosen = self.chosen
-        return next((i for i, alarm in enumerate(alarms) if chosen is not None and alarm.number == chosen.number), 0)
-
-    def selected(self) -> int | None:
-        alarms = self.alarms
-        return 1 + self._at(self._window(alarms)) if alarms else None
-
-    def action_line(self, step: int) -> None:
-        alarms = self.alarms
-        if alarms:
-            self._chosen = alarms[(self._at(alarms) + step) % len(alarms)].number
-            self.fit_box()
-
-    def action_choose(self) -> None:
-        self.dismiss(self.chosen)
+    def empty(self) -> list[Row]:
+        sentinels = self._sentinels()
+        count = len(list(sentinels.rules)) if sentinels is not None else 0
+        return [[(f"none; {count} rules are watching (driftline sentinels show)", Ink.DIM)]]
 
     def action_acknowledge(self, everything: bool = False) -> None:
         """Mark the chosen alarm, or all of them, as seen: the bell is silent then."""
         sentinels, chosen = self._sentinels(), self.chosen
         if sentinels is not None and chosen is not None:
             sentinels.acknowledge(None if everything else [chosen.number])
-            self._chosen = chosen.number
+            self.cursor_key = chosen.number
             self.fit_box()
 
 
-_HEAD: Final[list[Text]] = [(f"   {'rule':<17}{'step':>8} {'value':>8}  {'state':<7} {'since':<9} what", Ink.DIM)]
+def _note(alarm: Alarm, width: int) -> list[Row]:
+    return [[], *folded([(alarm.line, Ink.BRIGHT)], width, _DETAIL)]
 
 
-def _line(alarm: Alarm) -> list[Text]:
+_HEAD: Final[Row] = [(f"   {'rule':<17}{'step':>8} {'value':>8}  {'state':<7} {'since':<9} what", Ink.DIM)]
+
+
+def _line(alarm: Alarm, _width: int) -> Row:
     standing = alarm.state == "raised"
     sign, ink = ("!!", Ink.ALARM) if alarm.level == "error" else (" !", Ink.WARN)
     if not standing:

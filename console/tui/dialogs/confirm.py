@@ -9,7 +9,7 @@ from typing import Final, Literal
 from textual.events import Key
 
 from console.store.model import CommandLife
-from console.tui.dialogs.dialog import Dialog
+from console.tui.dialogs.dialog import Dialog, buttons
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
@@ -24,8 +24,8 @@ RESULT_LINES: Final = 5
 _BAD: Final[frozenset[AckState]] = frozenset({"failed", "refused", "expired"})
 
 
-def nobody() -> str:
-    """The run is free, or in this console's hands."""
+def not_held() -> str:
+    """The clause of a run that no other session holds."""
     return ""
 
 
@@ -40,9 +40,9 @@ class ConfirmScreen(Dialog[None]):
         plan: Plan,
         send: Callable[[Plan, ConfirmScreen], None],
         life: Callable[[str], CommandLife | None],
-        holder: Callable[[], str] = nobody,
+        holder: Callable[[], str] = not_held,
     ) -> None:
-        """`holder` says who else holds the run, as a clause, "" for nobody: then acting means taking over."""
+        """`holder` names another session that holds the lease, as a clause, "" for none; then acting takes over."""
         super().__init__(glyphs)
         self.plan = plan
         self.heading = plan.title
@@ -91,7 +91,7 @@ class ConfirmScreen(Dialog[None]):
     def lines(self, width: int) -> list[list[Text]]:
         plan = self.plan
         lines: list[list[Text]] = [[]]
-        told = [
+        facts = [
             ("target", plan.target, Ink.BRIGHT),
             ("now" if self.stage == "asking" else "before", plan.now, Ink.TEXT),
             ("effect", plan.effect, Ink.TEXT),
@@ -99,8 +99,8 @@ class ConfirmScreen(Dialog[None]):
         ]
         holder = self.holder
         if holder and self.stage == "asking":
-            told.append(("held", f"{holder}: take over? They are told, and it is written down", Ink.ALARM))
-        for word, text, ink in told:
+            facts.append(("held", f"{holder}: take over? They are told, and it is written down", Ink.ALARM))
+        for word, text, ink in facts:
             wrapped = textwrap.wrap(text, max(width - 9, 10)) or [""]
             lines.append([(f"{word:<8} ", Ink.DIM), (wrapped[0], ink)])
             lines += [[(" " * 9, Ink.DIM), (part, ink)] for part in wrapped[1:]]
@@ -108,7 +108,8 @@ class ConfirmScreen(Dialog[None]):
         if self.stage == "asking":
             if plan.word:
                 lines += [self._word(), [(self.note and f"         {self.note}", Ink.WARN)]]
-            lines.append(self._buttons(width))
+            action = f"{'take over and ' if self.holder else ''}{plan.title}"
+            lines.append(buttons(self.glyphs, width, action, on_action=self.go))
         else:
             lines += self._progress(width)
         return lines
@@ -118,17 +119,6 @@ class ConfirmScreen(Dialog[None]):
         ink = Ink.OK if self.worded else Ink.BRIGHT
         return [("type     ", Ink.DIM), (self.plan.word, Ink.WARN), ("  ", Ink.DIM), (f"{self.typed}{rest}", ink)]
 
-    def _buttons(self, width: int) -> list[Text]:
-        cancel, go = "  Cancel  ", f"  {'take over and ' if self.holder else ''}{self.plan.title}  "
-        pad = max(width - len(cancel) - len(go) - 6, 0) // 2
-        pointer = self.glyphs.pointer
-        return [
-            (" " * pad, Ink.TEXT),
-            (f"{' ' if self.go else pointer}{cancel}", Ink.DIM if self.go else Ink.BRIGHT),
-            ("   ", Ink.TEXT),
-            (f"{pointer if self.go else ' '}{go}", Ink.WARN if self.go else Ink.DIM),
-        ]
-
     def _progress(self, width: int) -> list[list[Text]]:
         if self.stage == "failed":
             return [[(part, Ink.ALARM)] for part in textwrap.wrap(self.error, width)]
@@ -137,7 +127,7 @@ class ConfirmScreen(Dialog[None]):
         reached = {ack.state for ack in life.acks} if life is not None else set()
         line: list[Text] = []
         for step in _LIFE:
-            # A state that came implies those before it, whoever skipped saying so.
+            # A state that came implies those before it, reported or not.
             passed = step in reached or (state in _LIFE and _LIFE.index(step) < _LIFE.index(state))
             if life is not None and step == "queued":
                 passed = True
@@ -154,8 +144,8 @@ class ConfirmScreen(Dialog[None]):
         ink = Ink.ALARM if state in _BAD else Ink.DIM
         lines += [[(part, ink)] for part in textwrap.wrap(detail, width)[:4]]
         if life is not None and life.done and life.acks[-1].data:
-            told = [part for line_ in results(life.acks[-1].data) for part in textwrap.wrap(line_, width)]
-            lines += [[(part, Ink.TEXT)] for part in told[:RESULT_LINES]]
+            shown = [part for line_ in results(life.acks[-1].data) for part in textwrap.wrap(line_, width)]
+            lines += [[(part, Ink.TEXT)] for part in shown[:RESULT_LINES]]
         return lines
 
     def on_key(self, event: Key) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from textual.app import ComposeResult
@@ -15,6 +17,27 @@ from console.tui.paint.theme import Ink
 from console.tui.widgets.cell_widget import CellWidget
 
 Result = TypeVar("Result")
+Row = list[Text]
+
+
+def folded(texts: Iterable[Text], width: int, lines: int = 2) -> list[Row]:
+    """Each text in exactly `lines` lines, cut or filled up, so that a box keeps its size from row to row."""
+    return [
+        [(f" {part}", ink)]
+        for text, ink in texts
+        for part in [*textwrap.wrap(text, max(width - 2, 10)), *[""] * lines][:lines]
+    ]
+
+
+def buttons(glyphs: Glyphs, width: int, action: str, *, on_action: bool) -> Row:
+    """Cancel and the button of an action in the middle of a line, with the pointer on one of them."""
+    cancel, go = "  Cancel  ", f"  {action}  "
+    return [
+        (" " * (max(width - len(cancel) - len(go) - 6, 0) // 2), Ink.TEXT),
+        (f"{' ' if on_action else glyphs.pointer}{cancel}", Ink.DIM if on_action else Ink.BRIGHT),
+        ("   ", Ink.TEXT),
+        (f"{glyphs.pointer if on_action else ' '}{go}", Ink.WARN if on_action else Ink.DIM),
+    ]
 
 
 class Box(CellWidget):

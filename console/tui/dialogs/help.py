@@ -10,8 +10,8 @@ from textual.events import Key as KeyEvent
 from console.settings.keys import KEYS, TABS, Key, Where
 from console.tui.bindings import bindings
 from console.tui.command.fuzzy import match
-from console.tui.command.grammar import COMMANDS
 from console.tui.command.line_edit import Line
+from console.tui.command.table import COMMANDS
 from console.tui.dialogs.dialog import Dialog
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs

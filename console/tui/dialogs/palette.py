@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from textual.events import Key as KeyEvent
 from textual.events import Paste
 
 from console.settings.keys import Key, Where
+from console.tui.command.command import Command
 from console.tui.command.fuzzy import match
-from console.tui.command.grammar import COMMANDS, Command
 from console.tui.command.line_edit import Line
-from console.tui.dialogs.dialog import Dialog
-from console.tui.paint.cells import Text
+from console.tui.command.table import COMMANDS
+from console.tui.dialogs.dialog import Row
+from console.tui.dialogs.list_dialog import ListDialog
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
 
 _NAME: Final = 24
 """Cells of the column of keys and commands."""
 _MOVING: Final = frozenset({"left", "right", "up", "down", "next", "previous", "back"})
-"""Keys that nobody looks up in a list that they move in."""
+"""Keys that move: useless in a list that is itself moved in."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,16 @@ class Entry:
     shown: str
     text: str
     acts_on_run: bool
-    what: Command | Key
+    what: Command[Any] | Key
 
     @property
     def searched(self) -> str:
         """What is looked in: the line as it is read."""
         return f"{self.shown} {self.text}"
+
+
+Found = tuple[Entry, tuple[int, ...]]
+"""An entry, and the places of its text at which it fits what was typed."""
 
 
 def entries(keys: tuple[Key, ...], where: Where) -> list[Entry]:
@@ -51,7 +56,7 @@ def entries(keys: tuple[Key, ...], where: Where) -> list[Entry]:
     ]
 
 
-class Palette(Dialog[Entry]):
+class Palette(ListDialog[Found, Entry]):
     """Returns the chosen entry, or None."""
 
     heading = "commands and keys"
@@ -59,15 +64,13 @@ class Palette(Dialog[Entry]):
     preferred_width = 84
 
     def __init__(self, glyphs: Glyphs, offered: list[Entry], *, operator: bool) -> None:
-        super().__init__(glyphs)
+        super().__init__(glyphs, self._found, self._entry, lambda found: found[0])
         self._offered = offered
         self._operator = operator
         self.query_line = Line()
-        self.cursor = 0
 
-    @property
-    def found(self) -> list[tuple[Entry, tuple[int, ...]]]:
-        """The entries that fit, best first, with the places of the letters."""
+    def _found(self) -> list[Found]:
+        """The entries that fit, best first."""
         if not self.query_line.text.strip():
             return [(entry, ()) for entry in self._offered]
         fits = [(entry, match(self.query_line.text, entry.searched)) for entry in self._offered]
@@ -83,8 +86,7 @@ class Palette(Dialog[Entry]):
         if event.key in ("tab", "ctrl+n", "shift+tab", "ctrl+p"):
             self.action_line(1 if event.key in ("tab", "ctrl+n") else -1)
         elif edited is not None:
-            self.query_line, self.cursor = edited, 0
-            self.fit_box()
+            self._look_for(edited)
         else:
             return
         event.stop()
@@ -92,43 +94,28 @@ class Palette(Dialog[Entry]):
 
     def on_paste(self, event: Paste) -> None:
         event.stop()
-        self.query_line, self.cursor = self.query_line.put(event.text), 0
+        self._look_for(self.query_line.put(event.text))
+
+    def _look_for(self, query: Line) -> None:
+        self.query_line, self.cursor_key = query, None
         self.fit_box()
 
-    def lines(self, width: int) -> list[list[Text]]:  # noqa: ARG002  clipped where painted
-        found = self.found
-        prompt: list[Text] = [("> ", Ink.ACCENT), (self.query_line.text, Ink.BRIGHT), ("_", Ink.DIM)]
-        if not found:
-            prompt.append(("  nothing fits", Ink.WARN))
-        window = found[self._top() : self._top() + self._room()]
-        # As many lines whatever fits, so that the box does not jump at every letter.
-        blank: list[list[Text]] = [[]] * (min(len(self._offered), self._room()) - len(window))
-        return [prompt, *(self._line(entry, places) for entry, places in window), *blank]
+    def head(self, width: int) -> list[Row]:  # noqa: ARG002  clipped where painted
+        return [[
+            ("> ", Ink.ACCENT), (self.query_line.text, Ink.BRIGHT), ("_", Ink.DIM),
+            ("" if self.items() else "  nothing fits", Ink.WARN),
+        ]]  # fmt: skip
 
-    def _line(self, entry: Entry, places: tuple[int, ...]) -> list[Text]:
+    def lines(self, width: int) -> list[Row]:
+        lines = super().lines(width)
+        # As many lines whatever fits, so that the box does not jump at every letter.
+        return lines + [[]] * (1 + min(len(self._offered), self.room(1)) - len(lines))
+
+    def _entry(self, found: Found, _width: int) -> Row:
+        entry, places = found
         plain = Ink.ACCENT if not entry.acts_on_run else Ink.WARN if self._operator else Ink.DIM
         shown = len(entry.shown)
         line = [(char, Ink.BRIGHT if at in places else plain) for at, char in enumerate(entry.shown)]
         line.append((" " * max(_NAME - shown, 1), plain))
         line += [(char, Ink.BRIGHT if shown + 1 + at in places else Ink.TEXT) for at, char in enumerate(entry.text)]
         return line
-
-    def selected(self) -> int | None:
-        return 1 + self.cursor - self._top() if self.found else None
-
-    def _room(self) -> int:
-        """Rows for entries."""
-        return max(self.app.size.height - 2 - 2 - 1, 1)
-
-    def _top(self) -> int:
-        return max(min(self.cursor - self._room() // 2, len(self.found) - self._room()), 0)
-
-    def action_line(self, step: int) -> None:
-        if self.found:
-            self.cursor = (self.cursor + step) % len(self.found)
-            self.fit_box()
-
-    def action_choose(self) -> None:
-        found = self.found
-        if found:
-            self.dismiss(found[self.cursor][0])

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from console.tui.bindings import bindings
-from console.tui.dialogs.dialog import Dialog
+from console.tui.dialogs.dialog import Row
+from console.tui.dialogs.list_dialog import ListDialog
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import cut
 from console.tui.present import header
 from console.tui.watch.watched_run import Watch
 
@@ -55,7 +57,7 @@ def run_rows(watches: Sequence[Watch], shown: Watch, overlaid: Watch | None) -> 
     return rows
 
 
-class RunsScreen(Dialog[str]):
+class RunsScreen(ListDialog[RunRow, str]):
     """Returns the name of the run to show, or None. `o` in the list draws a run over the charts, or takes it away."""
 
     BINDINGS = bindings("dialog", "runs")
@@ -64,26 +66,24 @@ class RunsScreen(Dialog[str]):
     preferred_width = 90
 
     def __init__(self, glyphs: Glyphs, rows: Callable[[], list[RunRow]], overlay: Callable[[str], None]) -> None:
-        super().__init__(glyphs)
-        self._rows = rows
+        shown = next((row.name for row in rows() if row.shown), None)
+        super().__init__(glyphs, rows, self._run, lambda row: row.name, note=self._hint, start=shown)
         self._overlay = overlay
-        self.cursor = next((i for i, row in enumerate(rows()) if row.shown), 0)
 
-    def lines(self, width: int) -> list[list[Text]]:
-        rows = self._rows()
-        name = max(width - 2 - _STATUS - _LINK - _STEP - 10, 12)
-        head = f"  {'run':<{name}}{'status':<{_STATUS}}{'feed':<{_LINK}}{'step':<{_STEP}}alarms"
-        lines: list[list[Text]] = [[(head, Ink.DIM)]]
-        lines += [self._line(row, name) for row in rows]
-        if len(rows) == 1:
-            lines += [[], [("several runs: driftline attach RUN RUN ...", Ink.DIM)]]
-        return lines
+    def head(self, width: int) -> list[Row]:
+        head = f"  {'run':<{_name_width(width)}}{'status':<{_STATUS}}{'feed':<{_LINK}}{'step':<{_STEP}}alarms"
+        return [[(head, Ink.DIM)]]
 
-    def _line(self, row: RunRow, width: int) -> list[Text]:
+    def _hint(self, _row: RunRow, _width: int) -> list[Row]:
+        alone = len(self.items()) == 1
+        return [[], [("several runs: driftline attach RUN RUN ...", Ink.DIM)]] if alone else []
+
+    def _run(self, row: RunRow, line_width: int) -> Row:
+        width = _name_width(line_width)
         sign = self.glyphs.pointer if row.shown else "+" if row.overlaid else " "
         tag = " SYNTHETIC" if row.synthetic else ""
         room = width - len(tag) - 1
-        name = row.name if len(row.name) <= room else f"{row.name[: room - 1]}…"
+        name = cut(row.name, room)
         alarms: Text = ("–", Ink.DIM)
         if row.alarms is not None:
             alarms = (f"{row.alarms}{'!' if row.alarms else ''}", Ink.ALARM if row.alarms else Ink.OK)
@@ -97,19 +97,12 @@ class RunsScreen(Dialog[str]):
             alarms,
         ]
 
-    def selected(self) -> int | None:
-        return 1 + self.cursor
-
-    def top(self, height: int) -> int:
-        return max(self.cursor + 2 - height, 0)
-
-    def action_line(self, step: int) -> None:
-        self.cursor = (self.cursor + step) % len(self._rows())
-        self.fit_box()
-
     def action_overlay(self) -> None:
-        self._overlay(self._rows()[self.cursor].name)
-        self.fit_box()
+        if (row := self.chosen) is not None:
+            self._overlay(row.name)
+            self.fit_box()
 
-    def action_choose(self) -> None:
-        self.dismiss(self._rows()[self.cursor].name)
+
+def _name_width(width: int) -> int:
+    """Cells of the column of names in a line of `width` cells."""
+    return max(width - 2 - _STATUS - _LINK - _STEP - 10, 12)

@@ -6,6 +6,8 @@ import math
 import sys
 from typing import Final
 
+from console.tui.paint.units import number
+
 _NICE: Final = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 _HEADROOM: Final = 0.06
 _HUGE: Final = 300.0
@@ -35,49 +37,6 @@ def nice_step(span: float, count: int) -> float:
     rough = span / max(count, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     return next((power * nice for nice in (1.0, 2.0, 5.0) if power * nice >= rough), power * 10.0)
-
-
-def number(value: float) -> str:
-    """A number in at most six characters, for axes and headers: three digits that matter, k, M and G above."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Inf" if value > 0 else "-Inf"
-    size = abs(value)
-    if size == 0:
-        return "0"
-    for limit, unit, factor in ((999.5e9, "", 0.0), (999.5e6, "G", 1e-9), (999.5e3, "M", 1e-6), (999.5, "k", 1e-3)):
-        if size >= limit:
-            return f"{value:.0e}".replace("e+", "e") if not unit else _digits(value * factor, 2) + unit
-    if size < 1e-3:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-    return _digits(value, 3)
-
-
-def _digits(value: float, digits: int) -> str:
-    size = abs(value)
-    whole = max(math.floor(math.log10(size)) + 1, 0) if size >= 1 else 0
-    # Below one the zeros after the point are no digits that matter, but two places always are enough room.
-    places = max(digits - whole, 0) if size >= 1 else min(digits - 1 - math.floor(math.log10(size)), 4)
-    text = f"{value:.{places}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def duration(seconds: float) -> str:
-    """A time span in at most six characters: 45s, 2m30, 1h05, 3d4h."""
-    if not math.isfinite(seconds) or abs(seconds) >= 1000 * _DAY:
-        return number(seconds)
-    if seconds < 60:
-        return f"{number(seconds)}s" if seconds else "0"
-    if seconds < 3600:
-        minutes, rest = divmod(round(seconds), 60)
-        return f"{minutes}m{rest:02d}" if rest else f"{minutes}m"
-    if seconds < _DAY:
-        hours, rest = divmod(round(seconds / 60), 60)
-        return f"{hours}h{rest:02d}" if rest else f"{hours}h"
-    days, rest = divmod(round(seconds / 3600), 24)
-    return f"{days}d{rest}h" if rest else f"{days}d"
 
 
 def nice_time(seconds: float) -> float:

@@ -23,7 +23,7 @@ def dots(env: Envelope, low: float, high: float, rows: int, marker: Marker) -> B
 def between(floor: Floats, ceiling: Floats, low: float, high: float, rows: int, marker: Marker) -> Bits:
     """Bits of a pattern of single dots between two lines, one value of each a dot column; shapes as for `dots`.
 
-    Sparse, so that a line on top of it is told from it without colours. Raises ValueError unless high > low.
+    Sparse, so that a line on top of it can be told apart from it without colours. Raises ValueError unless high > low.
     """
     mask = _span(floor, ceiling, low, high, rows * marker.high)
     y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]

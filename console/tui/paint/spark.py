@@ -14,7 +14,7 @@ _ASCII: Final = "_.-=+*#@"
 def spark(values: Sequence[float], width: int, glyphs: Glyphs, top: float | None = None) -> str:
     """The newest values, at most `width` of them, from 0 to `top` (the largest of them without one).
 
-    A value below 0 or NaN was not told: a blank.
+    A value below 0 or NaN was not reported: a blank.
     """
     shown = values[-width:] if width > 0 else ()
     ramp = _ASCII if glyphs.name == "ascii" else _BLOCKS

@@ -8,11 +8,10 @@ from typing import Final
 import msgspec
 
 from console.store.model import RunModel
-from console.tui.paint.axis import number
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
-from console.tui.paint.units import cut
+from console.tui.paint.units import cut, number
 from console.tui.present.plans import available, reason
 from driftline.catalog.fixes import FIXES, Fix
 from driftline.catalog.metrics import BY_NAME
@@ -22,7 +21,7 @@ TRAINER: Final = "trainer"
 """Pseudo-engine that reports of fixes which the trainer takes part in; counted with no engine."""
 
 MISMATCH: Final = "mismatch/abs_diff_mean"
-"""What an effect is told in where there is room for one number."""
+"""The metric of an effect where there is room for one number."""
 
 _PENDING: Final[dict[How, str]] = {
     "live": "being applied",

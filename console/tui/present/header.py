@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from console.connect.source import Link
 from console.status.link_health import BEHIND_FRAMES, Banner, banner, ended
 from console.store.model import RunModel
-from console.tui.paint.axis import number
 from console.tui.paint.cells import Text
 from console.tui.paint.theme import HEALTH_INK, Ink
+from console.tui.paint.units import number
 from driftline.catalog.metrics import health
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Who may act on the run, in the words of a console: whether that is somebody else, and how it is told. Pure."""
+"""The lease in the words of a console: which session may act on the run, and how the header shows it. Pure."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from console.status.lease import session_name
 from console.store.model import RunModel
 from console.tui.paint.cells import Text
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import cut
 from driftline.frames import Lease
 
 LONGEST: Final = 28
 """Cells that a holder's name may take in the header."""
 READ_ONLY: Final[Text] = ("RO", Ink.DIM)
-"""What a console is that may not act; and over a recording, in which nobody acts any more, that is all."""
+"""The mode of a console that may not act, and of every console over a recording."""
 
 
 def other(model: RunModel, session: str) -> Lease | None:
-    """Who holds the run, None if that is nobody or the console that calls itself `session`."""
+    """The session that holds the lease; None where there is none, or it is the console's own `session`."""
     writer = model.writer
     return writer if writer is not None and (not session or writer.session != session) else None
 
@@ -30,11 +31,10 @@ def holds(writer: Lease, session: str = "") -> str:
 
 
 def mode(model: RunModel, session: str, *, operator: bool) -> Text:
-    """For the header: may this console act, and who is at the controls if that is somebody else."""
+    """For the header: whether this console may act, and the session that holds the lease if that is another one."""
     holder = other(model, session)
     word, ink = ("RW", Ink.WARN) if operator else READ_ONLY
     if holder is None:
         return word, ink
-    name = session_name(holder, session)
-    name = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    name = cut(session_name(holder, session), LONGEST)
     return (f"{word} held by {name}", Ink.WARN) if operator else (f"{word}, {name} acts", Ink.DIM)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from console.store.model import Logged
-from console.tui.paint.axis import number
 from console.tui.paint.cells import Text
 from console.tui.paint.theme import HEALTH_INK, Ink
+from console.tui.paint.units import number
 from driftline.catalog.metrics import BY_NAME, health
 from driftline.frames import EngineState
 

@@ -11,6 +11,7 @@ import msgspec
 
 from console.connect.source import Link
 from console.store.model import RunModel
+from console.tui.paint.units import counted
 from driftline.catalog import corrections
 from driftline.catalog.fixes import BY_ID, OFF, ON, REMOVED, WAIT, Fix
 from driftline.frames import FixState, How, Verb
@@ -89,7 +90,7 @@ def possible(operator: bool, link: Link, model: RunModel) -> bool:
 
 def _engines(model: RunModel) -> str:
     alive = [engine for engine in model.engines.values() if engine.phase != "dead"]
-    return f"{len(alive)} engine{'' if len(alive) == 1 else 's'}"
+    return counted(len(alive), "engine")
 
 
 def available(state: FixState) -> bool:

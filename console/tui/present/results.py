@@ -1,7 +1,7 @@
-"""What came of a command, from the data of its last acknowledgement, in words that fit a dialog.
+"""The result of a command, from the data of its last acknowledgement, in words that fit a dialog.
 
-Keys are flat: `version`, and `engine-0.pause_s` for what one engine says. Seconds are told as durations and bytes with
-their unit; what is zero, empty or technical (digests, ids) is left to the screens and the journal that have it whole.
+Keys are flat: `version`, and `engine-0.pause_s` for what one engine says. Seconds are written as durations and bytes
+with their unit; zero, empty and technical values (digests, ids) are left to the screens and the journal.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def results(data: Mapping[str, Value]) -> list[str]:
         subject, _, name = key.rpartition(".")
         if name in LEFT_OUT or value is True or (value is not False and not value):
             continue  # what went well is what the rest says; nothing and zero say nothing
-        lines.setdefault(subject, []).append(_told(name, value))
-    return [f"{subject}  {', '.join(told)}" if subject else ", ".join(told) for subject, told in lines.items()]
+        lines.setdefault(subject, []).append(_phrase(name, value))
+    return [f"{subject}  {', '.join(parts)}" if subject else ", ".join(parts) for subject, parts in lines.items()]
 
 
-def _told(name: str, value: Value) -> str:
+def _phrase(name: str, value: Value) -> str:
     words = name.replace("_", " ")
     if isinstance(value, bool):
         return f"not {words}"

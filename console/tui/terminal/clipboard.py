@@ -14,7 +14,7 @@ from typing import Final
 from textual.app import App
 
 from console.tui.paint.clean_text import clean
-from console.tui.terminal.short_path import told
+from console.tui.terminal.short_path import short_path
 
 CLIPBOARD_BYTES: Final = 74_000
 """What xterm takes in one OSC 52, before base64; more is left to the file."""
@@ -46,4 +46,4 @@ def copy_text(app: App[None], text: str, what: str, folder: Path | None, name: s
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    return f"{took}; also in {told(path)}"
+    return f"{took}; also in {short_path(path)}"

@@ -1,9 +1,9 @@
 """Textual's Linux driver, made to survive what terminals send after tmux and editors have been at them.
 
-A re-attached tmux or a reloaded editor terminal may report the mouse in the old X10 coding although nobody asked for
-the mouse: three raw bytes that need not be UTF-8. Textual 8.2.8 decodes its input strictly and dies of them
+A re-attached tmux or a reloaded editor terminal may report the mouse in the old X10 coding without having been asked
+for it: three raw bytes that need not be UTF-8. Textual 8.2.8 decodes its input strictly and dies of them
 (Textualize/textual issue 6668). Here such reports are taken out before decoding, other broken bytes are replaced,
-and the terminal is told to stop. How it ends by a signal or with its terminal is in `console.tui.terminal.hangup`.
+and the terminal is asked to stop. How it ends by a signal or with its terminal is in `console.tui.terminal.hangup`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from console.tui.terminal import splash
-from console.tui.terminal.hangup import Endings, Enduring
+from console.tui.terminal.hangup import DisconnectSafeFile, Hangup
 from console.tui.terminal.textual_patches import LinuxDriver, replace_decoder, replace_stderr, sends_mouse_reports
 
 _X10: Final = b"\x1b[M"
@@ -61,8 +61,8 @@ class ConsoleDriver(LinuxDriver):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._stderr = replace_stderr(self, Enduring)
-        self._endings: Endings | None = None
+        self._stderr = replace_stderr(self, DisconnectSafeFile)
+        self._hangup: Hangup | None = None
 
     def run_input_thread(self) -> None:
         replace_decoder(lambda: InputDecoder(self._silence_mouse, self._gone))
@@ -74,28 +74,28 @@ class ConsoleDriver(LinuxDriver):
             self._gone()
 
     def start_application_mode(self) -> None:
-        if splash.take():
+        if splash.take_over():
             # Back to the shell's screen for the moment in which Textual leaves it again: what a terminal remembers of
             # it is then right.
             self._stderr.write(splash.LEAVE)
             self._stderr.flush()
         self._running_loop = asyncio.get_running_loop()
-        self._endings = Endings(self._end, self.fileno)
-        self._endings.start()
+        self._hangup = Hangup(self._end, self.fileno)
+        self._hangup.start()
         super().start_application_mode()  # type: ignore[no-untyped-call]  # Textual has not typed it
 
     def stop_application_mode(self) -> None:
-        # tmux 3.3a leaves rows of the alternate screen on the shell's after a resize; blank ones hurt nobody.
+        # tmux 3.3a leaves rows of the alternate screen on the shell's after a resize; blank ones do no harm.
         self.write("\x1b[2J\x1b[H")
         super().stop_application_mode()
-        if self._endings is not None:
-            self._endings.stop()
+        if self._hangup is not None:
+            self._hangup.stop()
 
     def _gone(self) -> None:
-        """The terminal is gone, and no signal has said so (nohup): nobody is left who could leave the console."""
+        """The terminal is gone, and no signal has said so (nohup): no key can leave the console any more."""
         self.exit_event.set()
-        if self._endings is not None:
-            self._endings.ended(128 + signal.SIGHUP)
+        if self._hangup is not None:
+            self._hangup.end(128 + signal.SIGHUP)
 
     def _end(self, code: int) -> None:
         self._running_loop.call_soon_threadsafe(lambda: self._app.exit(return_code=code))

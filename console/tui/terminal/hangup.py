@@ -1,4 +1,4 @@
-"""How the console ends when nobody pressed a key for it: a signal, or a terminal that is gone.
+"""The end of the console by a signal or with its terminal, without a key.
 
 Left to themselves SIGHUP and SIGTERM kill the process with the terminal still in raw mode on the alternate screen,
 and Textual 8.2.8 neither survives a terminal that takes no more bytes (its writing thread dies, and the app waits
@@ -19,15 +19,15 @@ from types import FrameType
 from typing import IO, Any, Final
 
 CAUGHT: Final = (signal.SIGHUP, signal.SIGTERM)
-PATIENCE: Final = 2.0
+RESTORE_SECONDS: Final = 2.0
 """Seconds for putting the terminal right; less than `console.launch.console_child` waits for its console."""
-CLOSING: Final = 5.0
+CLOSE_SECONDS: Final = 5.0
 """Seconds after that for what else there is to end: screens, connections, a lease that is given back."""
 
 RESET: Final = b"\x1b[<u\x1b[?7h\x1b[?1004l\x1b[?2004l\x1b[?1049l\x1b[?25h\x1b[0m"
 
 
-class Enduring:
+class DisconnectSafeFile:
     """A terminal's file that drops what is written once there is no terminal behind it."""
 
     def __init__(self, file: IO[str]) -> None:
@@ -53,11 +53,11 @@ class Enduring:
         return getattr(self._file, name)
 
 
-class Endings:
+class Hangup:
     """Ends the app in order on the first signal, at once on the second.
 
-    Whatever hangs meanwhile, the process ends: `PATIENCE` seconds after the signal if the terminal is not put right by
-    then, `CLOSING` seconds after that if something else holds it. Started and stopped in the main thread. A signal that
+    Whatever hangs meanwhile, the process ends: `RESTORE_SECONDS` after the signal if the terminal is not put right by
+    then, `CLOSE_SECONDS` after that if something else holds it. Started and stopped in the main thread. A signal that
     was ignored (nohup) stays ignored.
     """
 
@@ -76,7 +76,7 @@ class Endings:
         """Take the signals, and remember the terminal's modes: before they are changed."""
         with contextlib.suppress(termios.error):
             self._modes = termios.tcgetattr(self._fd)
-        threading.Thread(target=self._watch, name="endings", daemon=True).start()
+        threading.Thread(target=self._watch, name="hangup", daemon=True).start()
         for number in CAUGHT:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._on_signal)
@@ -89,7 +89,7 @@ class Endings:
         self._restored.set()
         self._asked.put(None)
 
-    def ended(self, code: int) -> None:
+    def end(self, code: int) -> None:
         """End the app in order with this exit code; for any thread."""
         self._asked.put(code)
         self._end(code)
@@ -97,17 +97,17 @@ class Endings:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
-        self.ended(128 + number)
+        self.end(128 + number)
 
     def _watch(self) -> None:
         """A thread's: nothing, until the process has been asked to end."""
         code = self._asked.get()
         if code is None:
             return
-        if not self._restored.wait(PATIENCE):
+        if not self._restored.wait(RESTORE_SECONDS):
             self._restore()
         else:
-            time.sleep(CLOSING)
+            time.sleep(CLOSE_SECONDS)
         os._exit(code)
 
     def _restore(self) -> None:

@@ -1,11 +1,11 @@
-"""Paths as they are told in a footer of 80 cells: as short as a shell here would take them."""
+"""Paths for a footer of 80 cells: as short as a shell here would take them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 
-def told(path: Path | str) -> str:
+def short_path(path: Path | str) -> str:
     """Below the working directory relative to it, below the home directory with a tilde, else whole."""
     path = Path(path)
     for base, prefix in ((Path.cwd, ""), (Path.home, "~/")):

@@ -1,7 +1,7 @@
 """The first thing on the screen: what is being opened, while Python still reads what the console is made of.
 
-On a GPU box whose environment lies on a network disk that takes seconds, in which an operator wants to know that he
-was heard. Plain escape sequences, and no import that costs anything.
+On a GPU box whose environment lies on a network disk that takes seconds, in which an operator wants to see that the
+command runs. Plain escape sequences, and no import that costs anything.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Splash:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if take():
+        if take_over():
             sys.stdout.write(LEAVE)
             sys.stdout.flush()
 
 
-def take() -> bool:
-    """True once if a splash is on the screen: whoever asks leaves or replaces it."""
+def take_over() -> bool:
+    """True once if a splash is on the screen: the caller leaves or replaces it."""
     global _shown
     shown, _shown = _shown, False
     return shown

@@ -20,10 +20,10 @@ class Guard:
     """The reader's thread looks, with the model's lock held; everything else is the app's thread."""
 
     def __init__(self, rules: Rules, alerts: Alerts, run: str) -> None:
-        """`run` is the run's name in what is told; a command is run only where `alerts` has one."""
+        """`run` is the run's name in notifications; a command is run only where `alerts` has one."""
         self.sentinels = Sentinels(rules)
         self._ringer = Ringer(alerts, run)
-        self._told: deque[Alarm] = deque()
+        self._new: deque[Alarm] = deque()
         self._complaints: deque[str] = deque()
         self._runner = Runner(alerts.command, run, self._complaints.append) if alerts.command else None
 
@@ -31,19 +31,19 @@ class Guard:
         """Let the sentinels see what is new; `settled` is False while more frames are waiting."""
         self.sentinels.update(model, now, link)
         if settled:
-            self._told += self.sentinels.take_new_alarms(link)
+            self._new += self.sentinels.take_new_alarms(link)
 
-    def hush(self, link: Link) -> None:
-        """Tell nobody of what was raised so far: it is the past of a recording that has just been opened there."""
+    def discard_past(self, link: Link) -> None:
+        """Drop the alarms raised so far: they are the past of a recording that has just been opened there."""
         self.sentinels.take_new_alarms(link)
 
-    def turn(self, now: float) -> tuple[str, list[Alarm], list[str]]:
-        """What to write to the terminal now, the alarms to tell of, and what went wrong with a command."""
-        told = [self._told.popleft() for _ in range(len(self._told))]
-        if self._runner is not None and told:
-            self._runner.send(told)
-        text = self._ringer.output(told, self.sentinels.standing, now)
-        return text, told, [self._complaints.popleft() for _ in range(len(self._complaints))]
+    def collect(self, now: float) -> tuple[str, list[Alarm], list[str]]:
+        """The bytes to write to the terminal now, the new alarms, and the complaints of a command that failed."""
+        alarms = [self._new.popleft() for _ in range(len(self._new))]
+        if self._runner is not None and alarms:
+            self._runner.send(alarms)
+        text = self._ringer.output(alarms, self.sentinels.standing, now)
+        return text, alarms, [self._complaints.popleft() for _ in range(len(self._complaints))]
 
     def close(self) -> None:
         """End what is still being run."""
@@ -52,5 +52,5 @@ class Guard:
 
 
 def guards(rules: Rules, alerts: Alerts) -> Guards:
-    """Guards with the same rules and ways of telling for every run."""
+    """Guards with the same rules and notifications for every run."""
     return lambda run: Guard(rules, alerts, run)

@@ -244,5 +244,5 @@ class Judging:
         try:
             return load(self._run.config)
         except ConfigError:
-            # Of somebody's own trainer, or of another version: the verdict does not need it.
+            # Of another trainer, or of another version: the verdict does not need it.
             return None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from console.connect.source import Source
 from console.store.model import RunModel
 from console.store.tokens.frames import LeanTokens, decode_lean
-from console.tui.watch.fair_lock import TurnLock
+from console.tui.watch.fair_lock import FairLock
 from console.tui.watch.judging import Judging
 from driftline.frames import FrameError, Stamped
 from driftline.rundir import RunDir
@@ -51,8 +51,8 @@ class Watch:
         self.source = source
         self.run_dir = run
         self.model = RunModel()
-        self.lock = TurnLock()
-        """Held by whoever reads or changes the model or the tokens."""
+        self.lock = FairLock()
+        """Held while the model or the tokens are read or changed, by any thread."""
         self._tokens: TokenStore | None = None
         self._making = threading.Lock()
         self.tokens_asked = False
@@ -67,7 +67,7 @@ class Watch:
 
     @property
     def tokens(self) -> TokenStore:
-        """The tokens that have come; nothing of a store is even imported before somebody wants to see some."""
+        """The tokens that have come; nothing of a store is even imported before a screen shows some."""
         with self._making:
             if self._tokens is None:
                 from console.store.tokens.ring import TokenStore
@@ -79,16 +79,16 @@ class Watch:
         """Drain the source into the model until cancelled; calls `news` at most `fps` times a second."""
         sys.setswitchinterval(min(SWITCH, sys.getswitchinterval()))
         pause = 1.0 / fps
-        told = 0.0
+        drawn = 0.0
         while not cancelled():
-            self.source.wait(max(told + pause - time.monotonic(), 0.01))
+            self.source.wait(max(drawn + pause - time.monotonic(), 0.01))
             count = self.take()
             for _ in range(TOKENS_AT_ONCE):
                 if self.take_tokens() < TOKENS_BATCH:
                     break
             now = time.monotonic()
-            if now >= told + pause:
-                told = now
+            if now >= drawn + pause:
+                drawn = now
                 self.look(now, settled=count < BATCH)
                 news()
             if count == BATCH:
@@ -114,7 +114,7 @@ class Watch:
         self.model.apply(stamped)
 
     def _in_turns(self, frames: Sequence[T], put: Callable[[T], None]) -> None:
-        """Put in each, and let whoever waits have the lock now and then."""
+        """Put in each, and let waiting threads have the lock now and then."""
         at = 0
         while at < len(frames):
             with self.lock:

@@ -129,7 +129,7 @@ class ListPane(Pane, Generic[Item]):
 
     def paint(self, cells: Cells) -> None:
         super().paint(cells)
-        # The chosen row is told without the focus and without colour, too.
+        # The chosen row can be told apart without the focus and without colour, too.
         chosen = self.selected()
         offset, _, height = self.inner(cells)
         if chosen is not None and chosen < height:

@@ -1,4 +1,4 @@
-"""A pane of lines that somebody else makes, scrolled where they are more than fit."""
+"""A pane of lines that its screen makes, scrolled where they are more than fit."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from console.tui.paint.cells import Cells, Text
 from console.tui.paint.clean_text import clean
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import cut
 from console.tui.present.header import Part, fit
 from console.tui.widgets.cell_widget import CellWidget
 from driftline.frames import Level
@@ -55,7 +56,7 @@ class HeaderBar(CellWidget):
         kept = [part for part in self.parts if part[0] <= _FIRST]
         used = cells.line(0, 0, fit(kept, max(room - min(len(text) + 1, _SAYING), 0)))
         left = room - used - 2  # a gap before the state of the feed
-        cells.text(0, used + 1, text if len(text) <= left else f"{text[: max(left - 1, 0)]}…", _NOTICE[level])
+        cells.text(0, used + 1, cut(text, left), _NOTICE[level])
 
 
 class BannerBar(CellWidget):

@@ -17,11 +17,12 @@ from console.tui.command.line_edit import Line
 from console.tui.paint.cells import Cells
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import cut
 from console.tui.widgets.typing_line import TypingLine
 
 if TYPE_CHECKING:
-    from console.tui.command.grammar import Completion, Known
-    from console.tui.command.intents import Action
+    from console.tui.command.command import Known, Request
+    from console.tui.command.grammar import Completion
 
 _SHORTEST: Final = 16
 """Cells that what is being typed keeps beside a long note."""
@@ -37,9 +38,9 @@ class CommandLine(TypingLine):
     class Entered(Message):
         """The operator asks for something."""
 
-        def __init__(self, action: Action) -> None:
+        def __init__(self, request: Request) -> None:
             super().__init__()
-            self.action = action
+            self.request = request
 
     class Closed(Message):
         """The line has been put away."""
@@ -96,18 +97,19 @@ class CommandLine(TypingLine):
 
     def enter(self) -> None:
         """Ask for what the line says, or say what is wrong with it."""
-        from console.tui.command import grammar
+        from console.tui.command.command import GrammarError
+        from console.tui.command.grammar import parse
 
         try:
-            action = grammar.parse(self.line.text, self._known())
-        except grammar.GrammarError as error:
+            request = parse(self.line.text, self._known())
+        except GrammarError as error:
             self.error = str(error)
             self.repaint()
             return
         self._history.add(self.line.text)
         self.close()
-        if action is not None:
-            self.post_message(self.Entered(action))
+        if request is not None:
+            self.post_message(self.Entered(request))
 
     def turn(self, step: int) -> None:
         """Complete as far as is certain; then try one candidate after the other."""
@@ -160,7 +162,7 @@ class CommandLine(TypingLine):
             return
         note, ink = self._note()
         cells.text(0, 0, ":", Ink.ACCENT)
-        # What is wrong is told whole; a hint does not push what was typed out of sight.
+        # An error is shown whole; a hint does not push what was typed out of sight.
         asked = len(note) if self.error else min(len(note), cells.width // 3)
         room = max(cells.width - asked - 4, min(_SHORTEST, cells.width - 2), 1)
         start = max(self.line.caret - room, 0)
@@ -172,7 +174,7 @@ class CommandLine(TypingLine):
         at = 1 + len(shown) + 2
         left = cells.width - at - 1
         if left > 0:
-            cells.text(0, at, note if len(note) <= left else f"{note[: max(left - 1, 0)]}…", ink)
+            cells.text(0, at, cut(note, left), ink)
 
 
 _KEYS: Final[dict[str, Callable[[CommandLine], None]]] = {

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from console.formatting import clock
 from console.store.model import Mark
 from console.tui.chart.plot import mark_ink
 from console.tui.paint.cells import Cells, Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import elapsed
 from console.tui.widgets.cell_widget import CellWidget
 
 if TYPE_CHECKING:
@@ -46,11 +47,13 @@ class ReplayBar(CellWidget):
             (f"{max(position.step, 0)}", Ink.BRIGHT),
             (f"/{max(timeline.last_step, 0)} ", Ink.TEXT),
         ]
-        clock = time.strftime("%H:%M:%S", time.localtime(position.time)) if position.time else ""
         gone = max(position.time - timeline.begin, 0.0) if position.time else 0.0
-        right: list[Text] = [(f" {clock} ", Ink.TEXT), (f"+{_span(gone)}", Ink.DIM)]
+        right: list[Text] = [
+            (f" {clock(position.time) if position.time else ''} ", Ink.TEXT),
+            (f"+{elapsed(gone)}", Ink.DIM),
+        ]
         if cells.width >= 100:
-            right.append((f"/{_span(max(timeline.end - timeline.begin, 0.0))}", Ink.DIM))
+            right.append((f"/{elapsed(max(timeline.end - timeline.begin, 0.0))}", Ink.DIM))
         right.append((" ", Ink.DIM))
         used = cells.line(0, 0, left)
         room = cells.width - used - sum(len(text) for text, _ in right)
@@ -74,9 +77,3 @@ class ReplayBar(CellWidget):
             if first <= mark.step <= last:
                 cells.text(0, column + place(mark.step), self.glyphs.mark, mark_ink(mark))
         cells.text(0, column + here, self.glyphs.on, Ink.BRIGHT)
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

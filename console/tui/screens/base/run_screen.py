@@ -30,7 +30,8 @@ from console.tui.widgets.pane import Pane
 from driftline.frames import Level
 
 if TYPE_CHECKING:
-    from console.tui.command.grammar import Known
+    from console.tui.command.command import Known
+    from console.tui.command.history import History
     from console.tui.host import Host
     from console.tui.watch.watched_run import Watch
 
@@ -160,7 +161,7 @@ class RunScreen(PatchedScreen):
         return True
 
     def show(self, model: RunModel, link: Link, notice: tuple[str, Level] | None) -> None:
-        """Draw the model. While the view is frozen only the bars go on, so that nobody takes it for live."""
+        """Draw the model. While the view is frozen only the bars go on, so that it is not taken for live."""
         app = self.console_app
         before, self._seen = self._seen, (app.showing, app.showing.generation)
         if before is not None and before != self._seen:
@@ -269,13 +270,12 @@ class RunScreen(PatchedScreen):
         """Judge parity from a step on, None the whole run; False where there is no verdict here."""
         return False
 
-    def open_command(self, text: str, known: Callable[[], Known]) -> None:
+    def open_command(self, text: str, known: Callable[[], Known], history: History) -> None:
         """Open the command line with `text` typed already; `known` gives what can be named at any moment."""
         if not self.query_one("#header").display:
             return  # too small a terminal: nothing of the screen is there
         self._before_command = self.focused
-        app = self.console_app
-        self.query_one(CommandLine).open(text, known, app.history)
+        self.query_one(CommandLine).open(text, known, history)
         self.rearrange()
 
     def on_command_line_closed(self) -> None:

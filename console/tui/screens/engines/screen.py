@@ -142,7 +142,7 @@ class EnginesScreen(RunScreen):
             self.say("nothing to copy: no engine has reported yet", "warn")
             return
         with self.console_app.lock:
-            text = view.told(self.console_app.model, chosen)
+            text = view.copied_text(self.console_app.model, chosen)
         run = self.console_app.run_dir
         try:
             said = copy_text(self.app, text, chosen.state.engine, run.snapshots if run else None)

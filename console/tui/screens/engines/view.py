@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from console.formatting import clock
 from console.store.engines import Reading, Trace
 from console.store.model import RunModel
-from console.tui.paint.axis import number
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.spark import resample, spark
 from console.tui.paint.table import Column, row
 from console.tui.paint.theme import HEALTH_INK, Ink
-from console.tui.paint.units import NONE, clock, counted, duration, size, speed
+from console.tui.paint.units import NONE, counted, duration, number, size, speed
 from driftline.catalog.metrics import BY_NAME, health
 from driftline.frames import EngineState
 
@@ -269,7 +269,7 @@ def empty(model: RunModel) -> str:
     return "no engine has reported yet"
 
 
-def told(model: RunModel, engine: EngineRow) -> str:
+def copied_text(model: RunModel, engine: EngineRow) -> str:
     """An engine as text, for copying."""
     state = engine.state
     figures = (

@@ -21,7 +21,7 @@ from console.tui.screens.events import file, filter, view
 from console.tui.screens.events.list import EventList
 from console.tui.screens.events.view import Rows
 from console.tui.terminal.clipboard import copy_text
-from console.tui.terminal.short_path import told
+from console.tui.terminal.short_path import short_path
 from console.tui.widgets.filter_line import FilterLine
 from console.tui.widgets.text_pane import TextPane
 from driftline.rundir import RunDir
@@ -46,7 +46,7 @@ class EventsScreen(RunScreen):
     def body(self) -> ComposeResult:
         yield EventList(id="events", glyphs=self.glyphs)
         yield TextPane(id="detail", glyphs=self.glyphs, title="event")
-        yield FilterLine(filter.check, filter.HINT, glyphs=self.glyphs)
+        yield FilterLine(filter.EVENTS.complaint, filter.HINT, glyphs=self.glyphs)
 
     @property
     def detailed(self) -> bool:
@@ -216,7 +216,7 @@ class EventsScreen(RunScreen):
         except (ExportError, OSError) as error:
             self.app.call_from_thread(self.say, f"export failed: {error}", "error")
         else:
-            self.app.call_from_thread(self.say, f"{count:,} events exported to {told(out)}")
+            self.app.call_from_thread(self.say, f"{count:,} events exported to {short_path(out)}")
 
     def action_copy(self) -> None:
         chosen = self.query_one(EventList).chosen

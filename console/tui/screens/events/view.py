@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+from console.formatting import clock
 from console.store.log import Entry, RunLog
 from console.store.model import RunModel
 from console.store.syncs import TIMES
 from console.tui.paint.cells import Text
 from console.tui.paint.table import flow
 from console.tui.paint.theme import Ink
-from console.tui.paint.units import clock, cut, duration
+from console.tui.paint.units import cut, duration
 from console.tui.screens.events.filter import EventFilter
 from driftline.frames import Level
 
@@ -166,7 +167,7 @@ def _life(model: RunModel, name: str) -> list[list[Text]]:
         line: list[Text] = [(f"   {clock(ack.time)} {ack.state:<9}", ink), (f"{after:<9} ", Ink.DIM)]
         lines.append([*line, (ack.detail, Ink.TEXT)])
     if not life.acks:
-        lines.append([("   queued: nobody has answered yet", Ink.WARN)])
+        lines.append([("   queued: not answered yet", Ink.WARN)])
     return lines
 
 

@@ -45,7 +45,7 @@ class FixTable(Pane):
         self.cursor = 0
 
     def show(self, shown: list[FixView], word: str, correction: CorrectionView, *, over: bool = False) -> None:
-        """Take the rows, the word for the metric that their effects are told in, and the row below them.
+        """Take the rows, the word for the metric of their effects, and the row below them.
 
         `over`: nothing can be switched any more.
         """
@@ -89,7 +89,7 @@ class FixTable(Pane):
         if width >= WIDE:
             head += f"{since}{by}{'layer':<{LAYER}}{measured}"
         else:
-            # The effect is what one comes for: who and since when have what it leaves, and are told below in full.
+            # The effect is what one comes for: who and since when have what it leaves, and stand below in full.
             room = width - len(head) - EFFECT
             head += f"{measured:<{EFFECT}}{since if room >= SINCE else ''}{by if room >= SINCE + BY else ''}"
         lines: list[list[Text]] = [[(f" {text}", ink)], [(head, Ink.DIM)]]
@@ -102,7 +102,7 @@ class FixTable(Pane):
         row = view.row
         line: list[Text] = [(" ", Ink.TEXT), row.symbol, (f" {row.fix.title:<{NAME}.{NAME}} ", Ink.TEXT)]
         if row.symbol[0] == self.glyphs.unavailable:
-            # There is nothing to measure and nobody who did anything: the room is for why.
+            # Nothing was measured or switched: the room is for why.
             return [*line, (row.note[0], Ink.DIM)]
         line.append((f"{row.state[0]:<{STATE}}", row.state[1]))
         effect = [view.effect, *([(f"  {self.glyphs.on} most", Ink.OK)] if view.best else [])]

@@ -47,7 +47,7 @@ class FixesScreen(RunScreen):
         super().__init__(glyphs)
         self.order: Order = "catalogue"
         self.measure = 0
-        """Which of MEASURED the table tells effects in."""
+        """The one of MEASURED in which the table shows effects."""
 
     def body(self) -> ComposeResult:
         yield FixTable(id="table", glyphs=self.glyphs)

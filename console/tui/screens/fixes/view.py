@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from console.formatting import short
+from console.formatting import clock, short
 from console.store.model import CommandLife, RunModel
-from console.tui.paint.axis import number
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import number
 from console.tui.present.fix_rows import FixRow, engine_fix, fix_rows, who
 from driftline.catalog.fixes import FIXES, Fix
 from driftline.frames import AckState, Effect, Event, Measure
@@ -22,7 +21,7 @@ MEASURED: Final[tuple[tuple[str, str], ...]] = (
     ("policy/clip_fraction", "clip"),
     ("policy/kl_new_old", "KL"),
 )
-"""What an effect is told in, with the word for it where there is little room; the first is what fixes are ranked by."""
+"""The metrics of an effect, each with the word for it where there is little room; fixes are ranked by the first."""
 
 Order = Literal["catalogue", "effect"]
 ROWS: Final = len(FIXES)
@@ -78,7 +77,7 @@ def gain_text(
 ) -> Text:
     """A gain with its interval; else the honest word for what there is.
 
-    `over`: nothing can be switched any more; `switched`: it was, without an effect that was told.
+    `over`: nothing can be switched any more; `switched`: it was, and no effect was reported.
     """
     if one is None:
         if effect is not None and not effect.done:
@@ -167,15 +166,15 @@ def detail(
     """
     fix = view.row.fix
     state = model.fixes.get(fix.id)
-    told = model.effects.get(fix.id)
-    effect = effect_lines(fix, told, width, glyphs, roomy=roomy, over=over, switched=view.switched)
+    measurement = model.effects.get(fix.id)
+    effect = effect_lines(fix, measurement, width, glyphs, roomy=roomy, over=over, switched=view.switched)
     # What was measured is what one looks for, and a small pane shows its first lines; a promise of it can wait.
-    measured = told is not None
+    measured = measurement is not None
     lines: list[list[Text]] = [*(effect if measured else []), _labelled("what", fix.summary, Ink.TEXT)]
     if state is None:
         lines.append(_labelled("state", "not reported yet", Ink.DIM))
     else:
-        when = time.strftime("%H:%M:%S", time.localtime(state.time))
+        when = clock(state.time)
         asked = f"{state.requested} by {who(state.by)} {when}; takes effect: {HOW[state.how]}"
         lines.append(_labelled("wanted", asked, Ink.TEXT))
         reported = "; ".join(engine_fix(engine) for engine in state.engines) or "no engine has reported"
@@ -325,8 +324,8 @@ def _taken(at: float, event: Event) -> Entry:
 
 def audit_line(entry: Entry, width: int) -> list[Text]:
     """One entry; the detail is what is cut first."""
-    clock = time.strftime("%H:%M:%S", time.localtime(entry.time)) if entry.time else "--:--:--"
-    line: list[Text] = [(f" {clock} ", Ink.DIM), (f"{entry.by:<9.9} ", Ink.TEXT), (f"{entry.state:<8} ", entry.ink)]
+    when = clock(entry.time) if entry.time else "--:--:--"
+    line: list[Text] = [(f" {when} ", Ink.DIM), (f"{entry.by:<9.9} ", Ink.TEXT), (f"{entry.state:<8} ", entry.ink)]
     if width >= 90:
         took = f"{entry.seconds:6.2f} s" if math.isfinite(entry.seconds) else ""
         line.append((f"{took:<9}", Ink.DIM))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-import time
 from collections.abc import Sequence
 from typing import Final
 
+from console.formatting import clock
 from console.store.model import Logged
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
@@ -144,8 +144,7 @@ class EventLog(Pane):
 
     def _line(self, logged: Logged, width: int) -> list[Text]:
         event = logged.event
-        clock = time.strftime("%H:%M:%S", time.localtime(logged.time))
-        line: list[Text] = [(f" {clock} ", Ink.DIM)]
+        line: list[Text] = [(f" {clock(logged.time)} ", Ink.DIM)]
         if width >= 60:
             line.append((f"{f'step {event.step}' if event.step >= 0 else '':<10}", Ink.DIM))
         if width >= 90:

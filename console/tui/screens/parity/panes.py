@@ -9,6 +9,7 @@ from console.store.model import RunModel
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import counted, cut
 from console.tui.screens.parity import view as views
 from console.tui.screens.parity.view import Limited
 from console.tui.watch.judging import Chosen, Verdict
@@ -62,7 +63,7 @@ class VerdictTable(Pane):
         if not count:
             return "no reference: r"
         # Said here too: the footer of a small screen has no room for these keys.
-        return f"{count} reference run{'' if count == 1 else 's'}: r{f', {self.offer}' if self.offer else ''}"
+        return f"{counted(count, 'reference run')}: r{f', {self.offer}' if self.offer else ''}"
 
     def selected(self) -> int | None:
         return self.cursor + self.ABOVE if self.verdict is not None else None
@@ -80,12 +81,12 @@ class VerdictTable(Pane):
         if verdict is None or judged is None:
             return [*self._wrapped(views.waiting(self.chosen, verdict), width), *self._wrapped([self.backend], width)]
         comparison = verdict.comparison
-        against = views.cut(f" {views.against(verdict)}", width)
+        against = cut(f" {views.against(verdict)}", width)
         lines = [views.head(verdict), [(against, Ink.DIM)], views.heads(width)]
         lines += [views.row(one, verdict, self.glyphs, width) for one in comparison.metrics]
         label, (text, ink) = views.why(judged, verdict)
         parts = textwrap.wrap(text, max(width - len(label[0]) - 1, 10)) or [""]
-        rest = views.cut(" ".join(parts[1:]), width - len(label[0]))
+        rest = cut(" ".join(parts[1:]), width - len(label[0]))
         lines += [[label, (parts[0], ink)], [(" " * len(label[0]), Ink.DIM), (rest, ink)]]
         return [*lines, [(f" {views.legend(comparison, width)}", Ink.DIM)]]
 
@@ -102,7 +103,7 @@ class VerdictTable(Pane):
 
 
 class Limits(ScrolledPane):
-    """What can be judged without a reference: the newest values beside the limits that somebody has published."""
+    """What can be judged without a reference: the newest values beside the published limits."""
 
     title = "published limits"
 

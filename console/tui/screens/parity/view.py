@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from console.formatting import short
 from console.store.model import RunModel
-from console.tui.paint.axis import number
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import HEALTH_INK, Ink
+from console.tui.paint.units import number
 from console.tui.present.corrections import verdict_now
 from driftline.catalog.metrics import METRICS, Health, Metric, health
 
@@ -118,11 +118,6 @@ def waiting(chosen: Chosen, verdict: Verdict | None) -> list[list[Text]]:
     if chosen.state == "ready" and verdict is None:
         return [[(f" judging against {names}", Ink.ACCENT)]]
     return [[(" no reference run: nothing to be at parity with", Ink.WARN)], *([(f" {line}", Ink.DIM)] for line in HOW)]
-
-
-def cut(text: str, width: int) -> str:
-    """At most `width` characters, with an ellipsis where there were more."""
-    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}…"
 
 
 def legend(comparison: Comparison, width: int) -> str:

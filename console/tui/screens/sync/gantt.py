@@ -1,4 +1,4 @@
-"""The phases of a weight sync as bars on one time axis, told by a letter and a pattern as well as by colour. Pure."""
+"""The phases of a weight sync as bars on one time axis, each with a letter and a pattern as well as a colour. Pure."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def ruler(seconds: float, width: int) -> str:
 
 def engine_row(sync: Sync, engine: EngineSync, chosen: Sequence[Column], glyphs: Glyphs) -> list[Text]:
     """One engine: its bar on the axis of the sync, and its figures."""
-    told = sync.summary()
-    late = f"+{duration(told.slower)}" if told.slower > 0 and told.slowest == engine.engine else ""
-    digests = told.digests
+    summary = sync.summary()
+    late = f"+{duration(summary.slower)}" if summary.slower > 0 and summary.slowest == engine.engine else ""
+    digests = summary.digests
     common = max(digests, key=lambda one: digests[one]) if digests else ""
     odd = bool(engine.digest) and engine.digest != common
     cells: dict[str, Text] = {
@@ -111,15 +111,15 @@ def engine_row(sync: Sync, engine: EngineSync, chosen: Sequence[Column], glyphs:
 
 
 def bar(sync: Sync, engine: EngineSync, width: int, glyphs: Glyphs) -> list[Text]:
-    """The phases of one engine, each cell for that which had most of its time; nothing was told of a blank one."""
+    """The phases of one engine, each cell for that which had most of its time; nothing was reported of a blank one."""
     begin, span = sync.summary().start, max(sync.summary().seconds, 1e-9)
     share: list[tuple[float, str]] = [(0.0, "")] * width
     for phase in LOOKS:
-        told = engine.phases.get(phase)
-        if told is None or told.seconds <= 0:
+        timed = engine.phases.get(phase)
+        if timed is None or timed.seconds <= 0:
             continue
-        start = (told.start - begin) / span * width
-        stop = start + told.seconds / span * width
+        start = (timed.start - begin) / span * width
+        stop = start + timed.seconds / span * width
         for cell in range(max(int(start), 0), min(int(stop) + 1, width)):
             covered = min(stop, cell + 1) - max(start, cell)
             if covered > share[cell][0]:

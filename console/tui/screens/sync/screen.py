@@ -173,7 +173,7 @@ class SyncScreen(RunScreen):
             return
         run = self.console_app.run_dir
         try:
-            said = copy_text(self.app, view.told(chosen, self.glyphs), chosen.id, run.snapshots if run else None)
+            said = copy_text(self.app, view.copied_text(chosen, self.glyphs), chosen.id, run.snapshots if run else None)
         except OSError as error:
             self.say(f"copied to the clipboard, but not to a file: {error}", "warn")
         else:

@@ -9,15 +9,15 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from console.formatting import clock
 from console.store.model import CommandLife, RunModel
 from console.store.syncs import TIMES, Sync
-from console.tui.paint.axis import number
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.spark import spark
 from console.tui.paint.table import Column, row
 from console.tui.paint.theme import Ink
-from console.tui.paint.units import NONE, clock, counted, duration, size, speed, versions
+from console.tui.paint.units import NONE, counted, duration, number, size, speed, versions
 from console.tui.screens.sync.gantt import LOOKS
 
 LAG: Final = "async/version_lag_mean"
@@ -47,42 +47,42 @@ COLUMNS: Final = (
 
 def list_row(sync: Sync, columns: Sequence[Column], glyphs: Glyphs, now: float | None) -> list[Text]:
     """A sync in the list."""
-    told = sync.summary()
-    reset = " ".join(f"{word} {count}" for word, count in told.resets.items()) or NONE
-    ink = Ink.TEXT if told.ok else Ink.ALARM
+    summary = sync.summary()
+    reset = " ".join(f"{word} {count}" for word, count in summary.resets.items()) or NONE
+    ink = Ink.TEXT if summary.ok else Ink.ALARM
     cells: dict[str, Text] = {
-        "sign": ("" if told.ok else "!", ink),
+        "sign": ("" if summary.ok else "!", ink),
         "id": (sync.id, ink),
-        "time": (clock(told.start, now)[-8:], Ink.DIM),
-        "step": (f"{told.step}", Ink.TEXT),
-        "versions": (f"{versions(told.before)}{glyphs.arrow}{versions(told.after)[1:]}", Ink.BRIGHT),
-        "engines": (f"{told.engines - told.failed}/{told.engines}", ink),
-        "total": (duration(told.seconds), Ink.BRIGHT) if told.ok else ("FAILED", ink),
-        "load": (duration(told.load), Ink.TEXT),
-        "gbps": (speed(told.gb_per_s), Ink.TEXT),
-        "held": (f"{told.in_flight}", Ink.TEXT),
-        "straddling": (f"{told.straddling:,}", Ink.TEXT),
-        "reset": (reset, Ink.WARN if "refused" in told.resets else Ink.TEXT),
-        "digest": digests(told.digests, told.engines),
-        "bytes": (size(told.bytes), Ink.TEXT),
-        "slowest": (told.slowest, Ink.DIM),
+        "time": (clock(summary.start, now)[-8:], Ink.DIM),
+        "step": (f"{summary.step}", Ink.TEXT),
+        "versions": (f"{versions(summary.before)}{glyphs.arrow}{versions(summary.after)[1:]}", Ink.BRIGHT),
+        "engines": (f"{summary.engines - summary.failed}/{summary.engines}", ink),
+        "total": (duration(summary.seconds), Ink.BRIGHT) if summary.ok else ("FAILED", ink),
+        "load": (duration(summary.load), Ink.TEXT),
+        "gbps": (speed(summary.gb_per_s), Ink.TEXT),
+        "held": (f"{summary.in_flight}", Ink.TEXT),
+        "straddling": (f"{summary.straddling:,}", Ink.TEXT),
+        "reset": (reset, Ink.WARN if "refused" in summary.resets else Ink.TEXT),
+        "digest": digests(summary.digests, summary.engines),
+        "bytes": (size(summary.bytes), Ink.TEXT),
+        "slowest": (summary.slowest, Ink.DIM),
     }
     return row(columns, cells)
 
 
-def digests(told: dict[str, int], engines: int) -> Text:
+def digests(reported: dict[str, int], engines: int) -> Text:
     """Whether the engines say that they hold the same weights."""
-    if not told:
+    if not reported:
         return NONE, Ink.DIM
-    if len(told) > 1:
+    if len(reported) > 1:
         return "DIFFER", Ink.ALARM
-    count = sum(told.values())
-    return ("equal", Ink.OK) if count == engines else (f"{count}/{engines} told", Ink.WARN)
+    count = sum(reported.values())
+    return ("equal", Ink.OK) if count == engines else (f"{count}/{engines} sent", Ink.WARN)
 
 
 def facts(sync: Sync, glyphs: Glyphs) -> list[list[Text]]:
     """Everything about one sync but its phases, in pieces that are not to be broken; the worst first."""
-    told = sync.summary()
+    summary = sync.summary()
     pieces: list[list[Text]] = [
         [(f"! {engine.engine} failed: ", Ink.ALARM), (engine.detail or "it gave no reason", Ink.BRIGHT)]
         for engine in sync.failed
@@ -91,27 +91,29 @@ def facts(sync: Sync, glyphs: Glyphs) -> list[list[Text]]:
         [(f"{engine.engine}: ", Ink.WARN), (engine.detail, Ink.TEXT)] for engine in sync if engine.ok and engine.detail
     ]
     pieces.append(
-        [(versions(told.before), Ink.TEXT), (f" {glyphs.arrow} ", Ink.DIM), (versions(told.after), Ink.BRIGHT)]
+        [(versions(summary.before), Ink.TEXT), (f" {glyphs.arrow} ", Ink.DIM), (versions(summary.after), Ink.BRIGHT)]
     )
-    if told.bytes:
-        pieces.append([(size(told.bytes), Ink.BRIGHT), (" each at ", Ink.DIM), (speed(told.gb_per_s), Ink.BRIGHT)])
+    if summary.bytes:
+        pieces.append(
+            [(size(summary.bytes), Ink.BRIGHT), (" each at ", Ink.DIM), (speed(summary.gb_per_s), Ink.BRIGHT)]
+        )
     else:
-        pieces.append([("bytes not told", Ink.DIM)])
-    pieces.append([("held ", Ink.DIM), (counted(told.in_flight, "sequence"), Ink.TEXT)])
-    pieces.append([(counted(told.straddling, "token"), Ink.TEXT), (" straddle", Ink.DIM)])
-    if told.resets:
-        words = ", ".join(f"{word} by {count}" for word, count in told.resets.items())
-        pieces.append([("cache ", Ink.DIM), (words, Ink.WARN if "refused" in told.resets else Ink.TEXT)])
+        pieces.append([("bytes not reported", Ink.DIM)])
+    pieces.append([("held ", Ink.DIM), (counted(summary.in_flight, "sequence"), Ink.TEXT)])
+    pieces.append([(counted(summary.straddling, "token"), Ink.TEXT), (" straddle", Ink.DIM)])
+    if summary.resets:
+        words = ", ".join(f"{word} by {count}" for word, count in summary.resets.items())
+        pieces.append([("cache ", Ink.DIM), (words, Ink.WARN if "refused" in summary.resets else Ink.TEXT)])
     else:
-        pieces.append([("cache reset not told", Ink.DIM)])
-    word, ink = digests(told.digests, told.engines)
-    if told.digests:
-        shown = " ".join(f"{one[:8]}" for one in told.digests)
+        pieces.append([("cache reset not reported", Ink.DIM)])
+    word, ink = digests(summary.digests, summary.engines)
+    if summary.digests:
+        shown = " ".join(f"{one[:8]}" for one in summary.digests)
         pieces.append([("digests ", Ink.DIM), (word, ink), (f" {shown}", Ink.DIM)])
     else:
-        pieces.append([("digests not told", Ink.DIM)])
-    if told.slower > 0:
-        text = f"{told.slowest} by {duration(told.slower)} more than the median"
+        pieces.append([("digests not reported", Ink.DIM)])
+    if summary.slower > 0:
+        text = f"{summary.slowest} by {duration(summary.slower)} more than the median"
         pieces.append([("slowest ", Ink.DIM), (text, Ink.TEXT)])
     return pieces
 
@@ -285,7 +287,7 @@ def empty(model: RunModel, *, operator: bool) -> str:
     return "no weight sync yet; S starts one" if operator else "no weight sync yet; an operator starts one with S"
 
 
-def told(sync: Sync, glyphs: Glyphs) -> str:
+def copied_text(sync: Sync, glyphs: Glyphs) -> str:
     """A sync as text, for copying."""
     head = f"{sync.id} step {sync.step} {clock(sync.start)} {duration(sync.seconds)}"
     lines = [head, "  ".join("".join(text for text, _ in piece) for piece in facts(sync, glyphs))]

@@ -10,11 +10,11 @@ import numpy.typing as npt
 from console.store.series.decimate import Envelope
 from console.store.tokens.ring import BINS, OCTAVES, SIDE, bin_of
 from console.store.tokens.survey import Positions
-from console.tui.paint.axis import number
 from console.tui.paint.cells import Cells
 from console.tui.paint.glyphs import Glyphs, Marker
 from console.tui.paint.raster import dots
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import number
 from console.tui.screens.tokens.view import INKS, level, size_of
 
 Floats = npt.NDArray[np.float64]

@@ -12,7 +12,8 @@ from console.tui.paint.cells import Text
 from console.tui.paint.clean_text import clean
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import SELECTED, Ink
-from console.tui.screens.tokens.view import INKS, cut, level, marks
+from console.tui.paint.units import cut_wide
+from console.tui.screens.tokens.view import INKS, level, marks
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def units(store: TokenStore, token: Token, glyphs: Glyphs, room: int) -> tuple[l
             made.append(Unit(f"{glyphs.vertical}v{version}{glyphs.vertical}", Ink.ACCENT))
             before = version
         text = _shown(pieces[at], glyphs) if pieces else f"{ids[at]}"
-        text = cut(text, wide) if len(text) * 2 > wide else clean(text)
+        text = cut_wide(text, wide) if len(text) * 2 > wide else clean(text)
         high = level(abs(diff))
         left, right = marks(glyphs)[high]
         chosen = start + at == token.row
@@ -93,9 +94,9 @@ def context(store: TokenStore, token: Token, glyphs: Glyphs, width: int, height:
         [(" ", Ink.TEXT), *((unit.text, cast("Ink", unit.ink)) for unit in line)] for line in lines[top : top + height]
     ]
     if (top or before) and shown and chosen != top:
-        shown[0] = [(f" {cut('… earlier tokens', width - 2)}", Ink.DIM)]
+        shown[0] = [(f" {cut_wide('… earlier tokens', width - 2)}", Ink.DIM)]
     if (top + height < len(lines) or after) and len(shown) > 1 and chosen != top + len(shown) - 1:
-        shown[-1] = [(f" {cut('… later tokens', width - 2)}", Ink.DIM)]
+        shown[-1] = [(f" {cut_wide('… later tokens', width - 2)}", Ink.DIM)]
     return shown
 
 

@@ -9,6 +9,7 @@ from console.store.tokens.survey import By, Survey
 from console.tui.paint.cells import Cells, Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import SELECTED, Ink
+from console.tui.paint.units import cut_wide
 from console.tui.screens.tokens import charts
 from console.tui.screens.tokens import view as views
 from console.tui.screens.tokens.context import context
@@ -173,4 +174,4 @@ class Distribution(Pane):
 
     def _chart(self, cells: Cells, row: int, width: int, height: int, text: str) -> None:
         if height >= CHARTS_LEAST:
-            cells.text(row, 1 if self.framed else 0, " " + views.cut(text, width - 1), Ink.DIM, width)
+            cells.text(row, 1 if self.framed else 0, " " + cut_wide(text, width - 1), Ink.DIM, width)

@@ -11,12 +11,14 @@ from textual.containers import Container
 from textual.widget import Widget
 
 from console.connect.source import Link
+from console.store.filter_grammar import Filter
 from console.store.model import RunModel
-from console.store.tokens.filter import Filter, complaint, parse
+from console.store.tokens.filter import TOKENS
 from console.store.tokens.ring import Token, TokenStore
 from console.store.tokens.survey import By, Survey, survey
 from console.tui.bindings import bindings
 from console.tui.paint.glyphs import Glyphs
+from console.tui.paint.units import cut_wide
 from console.tui.screens.base.run_screen import BASE_CSS, Direction, RunScreen, StyleSheets
 from console.tui.screens.tokens import view as views
 from console.tui.screens.tokens.copy import copied
@@ -62,7 +64,7 @@ class TokensScreen(RunScreen):
             yield Distribution(id="aside", glyphs=self.glyphs)
         with Container(id="lower"):
             yield OutlierTable(id="outliers", glyphs=self.glyphs)
-        yield FilterLine(complaint, HINT, glyphs=self.glyphs)
+        yield FilterLine(TOKENS.complaint, HINT, glyphs=self.glyphs)
 
     # -- where things are
 
@@ -164,7 +166,7 @@ class TokensScreen(RunScreen):
         if place is not None:
             parts.append(f"{place + 1}/{len(found.worst)}")
         if self.filter:
-            parts.append(f"{found.matched:,} of {found.kept:,} match {views.cut(self.typed, 30)}")
+            parts.append(f"{found.matched:,} of {found.kept:,} match {cut_wide(self.typed, 30)}")
         elif found.kept:
             parts.append(f"newest {found.kept:,}")
         if found.stale:
@@ -290,7 +292,7 @@ class TokensScreen(RunScreen):
         self.rearrange()
 
     def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
-        self.typed, self.filter, self.chosen = message.text, parse(message.text), None
+        self.typed, self.filter, self.chosen = message.text, TOKENS.parse(message.text), None
         self._look()
 
     def on_filter_line_closed(self) -> None:

@@ -1,7 +1,7 @@
 """What the tokens screen says in words: rows, states and the scale of differences. Pure, and safe for any text.
 
 d = trainer - rollout throughout, both logprobs under the weights that sampled the token (`driftline.catalog.metrics`):
-the backend's doing. How old those weights are is told beside it and never mixed in.
+the backend's doing. How old those weights are stands beside it and is never mixed in.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from rich.cells import cell_len
 
 from console.store.tokens.ring import Sequence, Token, TokenStore
 from console.store.tokens.survey import By, Survey, largest
-from console.tui.paint.axis import number
 from console.tui.paint.cells import Text
-from console.tui.paint.clean_text import clean
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.paint.units import cut_wide, number
 from driftline.catalog.metrics import BY_NAME
 
-WORST_TOLD: Final = 5
-ELLIPSIS: Final = "…"
+WORST_SHOWN: Final = 5
 
 
 def _limits() -> tuple[float, ...]:
@@ -73,23 +71,9 @@ def size_of(value: float) -> str:
     return number(value) if math.isfinite(value) else "Inf"
 
 
-def cut(text: str, width: int) -> str:
-    """A text in at most `width` cells, cleaned, with an ellipsis where it goes on."""
-    text = clean(text[: 4 * width + 8])
-    if cell_len(text) <= width:
-        return text
-    kept, used = [], 1
-    for char in text:
-        used += cell_len(char)
-        if used > width:
-            break
-        kept.append(char)
-    return "".join(kept) + ELLIPSIS if width > 0 else ""
-
-
 def padded(text: str, width: int, *, right: bool = False) -> str:
     """A text in exactly `width` cells."""
-    text = cut(text, width)
+    text = cut_wide(text, width)
     space = " " * (width - cell_len(text))
     return space + text if right else text + space
 
@@ -218,11 +202,11 @@ def outlier_line(
 def five_worst(store: TokenStore, sequence: Sequence, glyphs: Glyphs) -> list[str]:
     """The tokens of a sequence that differ most, worst first."""
     rows = worst_rows(store, sequence)
-    tokens = [store.token(row) for row in rows[:WORST_TOLD]]
-    return [cut(piece_of(token, glyphs), 12) for token in tokens if token is not None]
+    tokens = [store.token(row) for row in rows[:WORST_SHOWN]]
+    return [cut_wide(piece_of(token, glyphs), 12) for token in tokens if token is not None]
 
 
-def worst_rows(store: TokenStore, sequence: Sequence, count: int = WORST_TOLD) -> list[int]:
+def worst_rows(store: TokenStore, sequence: Sequence, count: int = WORST_SHOWN) -> list[int]:
     """Rows of the tokens of a sequence that differ most, worst first."""
     size = store.rows("size", sequence.first, sequence.first + sequence.count)
     return [int(row) for row in largest(size, count) + sequence.first]
@@ -257,7 +241,7 @@ def about(token: Token, glyphs: Glyphs, width: int) -> list[list[Text]]:
     words = ("  Δ ", "  rollout ", "  trainer ") if width >= 60 else (" Δ ", " roll ", " train ")
     differs: list[Text] = [
         (" ", Ink.TEXT),
-        (cut(piece_of(token, glyphs), max(width // 6, 8)), Ink.BRIGHT),
+        (cut_wide(piece_of(token, glyphs), max(width // 6, 8)), Ink.BRIGHT),
         (words[0], Ink.DIM),
         (signed(token.diff), INKS[level(abs(token.diff))]),
         (words[1], Ink.DIM),
@@ -269,7 +253,7 @@ def about(token: Token, glyphs: Glyphs, width: int) -> list[list[Text]]:
     place += f"  {sequence.engine}" if sequence.engine else ""
     place += f"  reward {_reward(sequence)}" + (f"  id {token.id}" if token.piece is not None else "")
     from_where: list[Text] = [(place, Ink.TEXT)]
-    prompt = cut(sequence.prompt, max(width - 9, 1)) if sequence.prompt else "not told"
+    prompt = cut_wide(sequence.prompt, max(width - 9, 1)) if sequence.prompt else "not reported"
     answers: list[Text] = [(" prompt ", Ink.DIM), (prompt, Ink.TEXT)]
     if width >= 100:
         return [differs, [*from_where, (" ", Ink.TEXT), *_age(token, width)], answers]
