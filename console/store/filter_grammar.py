@@ -84,7 +84,9 @@ class Vocabulary:
         while at < len(text):
             match = _SPACED.match(text, at)
             if match is None or match.end() == at:
-                raise FilterError(f"'{text[at:]}' is no condition; write a field, a comparison and a value: step>=812")
+                raise FilterError(
+                    f"'{text[at:]}' is not a condition; write a field, a comparison and a value: step>=812"
+                )
             at = match.end()
             if at < len(text) and not text[at].isspace():
                 if text[at] == '"' or text[at - 1] == '"':
@@ -110,7 +112,7 @@ class Vocabulary:
         kind = self.fields.get(field)
         if kind is None:
             near = get_close_matches(name, self.fields, 1)
-            words = {"near": f", {near[0]} is" if near else "", "fields": ", ".join(self.fields)}
+            words = {"near": f", did you mean {near[0]}?" if near else "", "fields": ", ".join(self.fields)}
             raise FilterError(self.unknown.format(name=name, **words))
         allowed = _EQUAL if kind in ("word", "part") else _ORDERED
         op = next((op for op in allowed if op == ("=" if sign == "==" else sign)), None)
@@ -138,5 +140,5 @@ def _value(field: str, kind: Kind | tuple[str, ...], value: str) -> int | float 
     except ValueError:
         raise FilterError(f"{field}: compared with {_needed(kind)}, not with '{value}'") from None
     if abs(number) > 2**62 or number != number:
-        raise FilterError(f"{field}: '{value}' is beyond every {field} there is")
+        raise FilterError(f"{field}: '{value}' is out of range")
     return number

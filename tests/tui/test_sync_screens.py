@@ -290,7 +290,7 @@ async def test_events_shows_everything_and_folds_syncs(running: Running):
 async def test_events_filter_is_tried_as_it_is_typed(running: Running):
     async with running(happened(), (80, 24)) as pilot:
         text = await press(pilot, "7", "slash", *["l", "v", "l", "equals_sign"])
-        assert "no field 'lvl'; there are level, kind, producer, step" in text
+        assert "unknown field 'lvl'; one of: level, kind, producer, step" in text
         line = pane(pilot, FilterLine)
         await press(pilot, "enter")
         assert line.is_open  # a wrong one is not kept

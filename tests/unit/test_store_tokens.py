@@ -315,7 +315,7 @@ def run() -> TokenStore:
 def test_filters(text: str, wanted: int) -> None:
     store = run()
     assert len(matched(store, text)) == survey(store, TOKENS.parse(text)).matched == wanted
-    assert survey(store.still(), TOKENS.parse(text)).matched == wanted
+    assert survey(store.frozen_copy(), TOKENS.parse(text)).matched == wanted
     sequences = {store.token(row).sequence.number for row in survey(store, TOKENS.parse(text)).worst.tolist()}
     assert set(survey(store, TOKENS.parse(text)).outliers.tolist()) == sequences
 

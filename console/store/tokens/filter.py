@@ -20,6 +20,6 @@ FIELDS: Final[dict[str, Kind | tuple[str, ...]]] = {
 
 TOKENS: Final = Vocabulary(
     FIELDS,
-    "'{name}' is no field{near}; there are {fields}",
+    "unknown field '{name}'{near}; one of: {fields}",
     {"pos": "position", "v": "version", "piece": "text", "abs": "|d|", "diff": "d"},
 )

@@ -15,7 +15,7 @@ _LEVELS: Final = ("info", "warn", "error")
 _ANYWHERE: Final = "words"
 EVENTS: Final = Vocabulary(
     {"level": _LEVELS, "kind": "word", "producer": "word", "step": "whole"},
-    "no field '{name}'; there are {fields}",
+    "unknown field '{name}'; one of: {fields}",
     words=_ANYWHERE,
 )
 
