@@ -140,7 +140,7 @@ class ConsoleApp(App[None]):
 
     @property
     def source(self) -> Source:
-        """Where the frames of the run on show come from, and its commands go."""
+        """Source of the frames of the run on show, and way of its commands."""
         return self.showing.source
 
     @property
@@ -175,7 +175,7 @@ class ConsoleApp(App[None]):
 
     @property
     def acting(self) -> Acting:
-        """What acts on the run on show."""
+        """Actions on the run on show."""
         if self._acting is None:
             # Not before it is asked for: the first frame is what an operator waits for.
             from console.tui.control.acting import Acting
@@ -203,7 +203,7 @@ class ConsoleApp(App[None]):
             super().refresh_css(animate)
 
     def post_display_hook(self) -> None:
-        """What Textual calls when something has been sent to the terminal."""
+        """Called by Textual when something has been sent to the terminal."""
         self._shown = self._drawn
         if self._shown:
             self.reading.painted()

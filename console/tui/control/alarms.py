@@ -1,4 +1,4 @@
-"""How the alarms of all the runs that are watched reach the operator of this console."""
+"""The alarms of all watched runs: in the header, by bell or notification, and as a list."""
 
 from __future__ import annotations
 

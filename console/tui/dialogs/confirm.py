@@ -1,4 +1,4 @@
-"""Before a command: what it would do. After it: how far it has come, as the journal says and nothing more."""
+"""The confirmation of a command: its effect before it is sent, then its progress in the journal."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class ConfirmScreen(Dialog[None]):
         self.heading = plan.title
         self.stage: Stage = "asking"
         self.go = False
-        """Which button is selected; Cancel until the operator moves."""
+        """True while the button that acts is selected; Cancel is until the operator moves."""
         self.typed = ""
         self.note = ""
-        """What an answer of Enter was, where it did nothing."""
+        """Why Enter did nothing, if it did nothing."""
         self.take_over = False
         """Whether the operator was asked for taking over, and said yes."""
         self.command_id = ""
@@ -69,7 +69,7 @@ class ConfirmScreen(Dialog[None]):
 
     @property
     def life(self) -> CommandLife | None:
-        """What the journal knows of the command."""
+        """The life of the command in the journal, None while there is none."""
         return self._life(self.command_id) if self.command_id else None
 
     @property
@@ -80,7 +80,7 @@ class ConfirmScreen(Dialog[None]):
 
     @property
     def holder(self) -> str:
-        """Who else holds the run, as a clause; as the model says, or the hub when it refused."""
+        """The other session that holds the lease, as a clause; from the model, or from the hub's refusal."""
         return self._holder() or self._held
 
     @property

@@ -35,7 +35,7 @@ class Entry:
 
     @property
     def searched(self) -> str:
-        """What is looked in: the line as it is read."""
+        """The text that is searched: the line as it is shown."""
         return f"{self.shown} {self.text}"
 
 

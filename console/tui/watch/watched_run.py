@@ -126,7 +126,7 @@ class Watch:
                         break
 
     def position(self) -> Position | None:
-        """Where a replay stands; None for a live run."""
+        """The position of a replay; None for a live run."""
         return None
 
     def replay(self, what: str) -> None:

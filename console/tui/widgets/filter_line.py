@@ -44,9 +44,9 @@ class FilterLine(TypingLine):
         self._check = check
         self._hint = hint
         self.text = ""
-        """What is typed."""
+        """The text as typed."""
         self.applied = ""
-        """What is in force."""
+        """The text in force."""
         self.error = ""
         self._before = ""
         self._caret = 0

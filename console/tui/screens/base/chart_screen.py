@@ -1,4 +1,4 @@
-"""What the screens with charts have in common: one view that all their charts share, and the keys that change it."""
+"""Base of the screens with charts: one view that all their charts share, and the keys that change it."""
 
 from __future__ import annotations
 

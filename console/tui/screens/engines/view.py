@@ -257,12 +257,12 @@ def _percent(value: float) -> str:
 
 
 def span(readings: Sequence[Reading]) -> str:
-    """How much time the readings are of."""
+    """The time between the first and the last reading."""
     return duration(readings[-1].time - readings[0].time) if len(readings) > 1 else ""
 
 
 def empty(model: RunModel) -> str:
-    """What is said where no engine has reported."""
+    """The sentence in place of engines while none has reported."""
     run = model.run
     if run is not None and run.status == "starting":
         return f"engines are starting{f': {run.detail}' if run.detail else ''}"

@@ -184,7 +184,7 @@ def _sync(model: RunModel, name: str) -> list[list[Text]]:
 
 
 def empty(model: RunModel, wanted: EventFilter) -> str:
-    """What is said where there is no row."""
+    """The sentence in place of rows where there are none."""
     if model.log.count and wanted.tests:
         return f"none of {len(model.log.entries):,} passes the filter; / changes it, esc takes it away"
     return "nothing has happened yet"

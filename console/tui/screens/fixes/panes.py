@@ -137,7 +137,7 @@ def _length(line: list[Text]) -> int:
 
 
 class Detail(ScrolledPane):
-    """What is chosen, in full."""
+    """The chosen fix or correction, in full."""
 
     title = "chosen"
 

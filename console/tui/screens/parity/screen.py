@@ -124,7 +124,7 @@ class ParityScreen(ChartScreen):
     # -- from which step on
 
     def _offer(self, judging: Judging, model: RunModel) -> str:
-        """What the key would do, with the key, where it would do something."""
+        """The key with its present effect, "" where it would have none."""
         if judging.start is not None:
             return "s whole run"
         step = last_switch(model)

@@ -43,7 +43,7 @@ class Ranking(Pane):
         return max(self.size.width - edge, 0), max(self.size.height - edge - self.head_rows, 0)
 
     def shown(self, count: int, at: int | None) -> range:
-        """Which places of a ranking of `count` to show so that `at` is among them; moves as little as it can."""
+        """The places of a ranking of `count` to show so that `at` is among them; moves as little as it can."""
         height = self.room[1]
         self.at = at
         if at is not None:
