@@ -256,7 +256,7 @@ class ConsoleApp(App[None]):
 
     def say(self, text: str, level: Level = "info") -> None:
         """Answer the operator in the footer for a while."""
-        self.notice.put(text, level)
+        self.notice.show(text, level)
         self.refresh_view()
 
     # -- everywhere

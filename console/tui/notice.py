@@ -19,8 +19,8 @@ class Notice:
         self._said: tuple[str, Level] | None = None
         self._until = 0.0
 
-    def put(self, text: str, level: Level) -> None:
-        """Say `text` from now on."""
+    def show(self, text: str, level: Level) -> None:
+        """Show `text` from now on."""
         self._said, self._until = (text, level), self.clock() + SECONDS
 
     def clear(self) -> None:

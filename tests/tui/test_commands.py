@@ -179,14 +179,14 @@ def test_history_lies_in_the_state_folder(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_line_is_edited_as_in_a_shell():
-    line = Line.of("fix prefix on")
-    assert line.key("ctrl+w") == Line.of("fix prefix ")
+    line = Line.at_end("fix prefix on")
+    assert line.key("ctrl+w") == Line.at_end("fix prefix ")
     assert line.key("ctrl+u") == Line("", 0)
     assert line.key("home") == Line("fix prefix on", 0)
     assert line.key("left").key("backspace") == Line("fix prefix n", 11)  # type: ignore[union-attr]
     assert Line().key("backspace") == Line()
     assert line.key("f5") is None
-    assert "\x1b" not in Line().put("a\x1b[31mb\nc").text
+    assert "\x1b" not in Line().insert("a\x1b[31mb\nc").text
 
 
 def test_fuzzy_finds_letters_in_their_order_and_words_first():

@@ -230,4 +230,4 @@ class Acting:
                 where = "" if watch is app.showing else f" of {watch.source.run}"
                 detail = life.acks[-1].detail
                 text = f"{title}{where}: {life.state}{f', {detail}' if detail else ''}"
-                app.notice.put(text, "info" if life.state == "applied" else "error")
+                app.notice.show(text, "info" if life.state == "applied" else "error")

@@ -45,7 +45,7 @@ class Alarms:
                 for one in alarms[:1]
             ]
             for words, level in [*said, *((f"! {one}", "warn") for one in complaints)]:
-                self.news.put(words, level)
+                self.news.show(words, level)
 
     def open(self) -> None:
         """List those of the run on show, to go where one came from."""

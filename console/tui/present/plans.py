@@ -104,7 +104,7 @@ def reason(state: FixState) -> str:
 
 
 def how_of(state: FixState, value: str) -> How:
-    """The way in which this value takes effect; `state.how` is about the other usual one. Rebuilding needs a restart."""
+    """The way in which this value takes effect; `state.how` is about the other usual one. A rebuild needs a restart."""
     if REMOVED in (value, state.requested) and value != state.requested:
         return "engine_restart"
     return state.how

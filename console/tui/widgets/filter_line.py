@@ -75,7 +75,7 @@ class FilterLine(TypingLine):
         self.post_message(self.Changed(""))
         self.repaint()
 
-    def put(self, text: str) -> None:
+    def insert(self, text: str) -> None:
         """Write something where the caret is."""
         text = clean(text)[: max(LONGEST - len(self.text), 0)]
         self._edit(self.text[: self._caret] + text + self.text[self._caret :], self._caret + len(text))
@@ -92,7 +92,7 @@ class FilterLine(TypingLine):
 
     def on_paste(self, event: Paste) -> None:
         event.stop()
-        self.put(event.text)
+        self.insert(event.text)
 
     def on_key(self, event: Key) -> None:
         """Every key but tab is the line's own: a `q` in a word must not leave the console."""
@@ -127,7 +127,7 @@ class FilterLine(TypingLine):
             case "tab" | "shift+tab":
                 return
             case _ if event.is_printable and event.character:
-                self.put(event.character)
+                self.insert(event.character)
         event.stop()
         event.prevent_default()
 

@@ -52,7 +52,7 @@ class Rows:
         self._log: RunLog | None = None
         self._seen = 0
 
-    def take(self, log: RunLog) -> bool:
+    def read_log(self, log: RunLog) -> bool:
         """Bring the rows up to the log; True where they have changed."""
         if log is not self._log or log.count < self._seen:
             self._log, self._seen, self.rows, self.matches = log, 0, [], 0

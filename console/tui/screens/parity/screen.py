@@ -108,7 +108,7 @@ class ParityScreen(ChartScreen):
         log = self.logs.get(judged.metric, scale == "log")
         chart.show(data, replace(self.view, log=log), self.extent)
 
-    def look(self, view: ChartView) -> None:
+    def use_view(self, view: ChartView) -> None:
         """Look at the chart in another way; without a verdict there is none."""
         if self.query_one(VerdictTable).judged is None:
             self.say("there is no chart without a reference (r chooses one)", "warn")
