@@ -40,9 +40,9 @@ class ConfirmScreen(Dialog[None]):
         plan: Plan,
         send: Callable[[Plan, ConfirmScreen], None],
         life: Callable[[str], CommandLife | None],
-        holder: Callable[[], str] = not_held,
+        held_by: Callable[[], str] = not_held,
     ) -> None:
-        """`holder` names another session that holds the lease, as a clause, "" for none; then acting takes over."""
+        """`held_by` names another session that holds the lease, as a clause, "" for none; then acting takes over."""
         super().__init__(glyphs)
         self.plan = plan
         self.heading = plan.title
@@ -58,7 +58,7 @@ class ConfirmScreen(Dialog[None]):
         self.error = ""
         self._send = send
         self._life = life
-        self._holder = holder
+        self._held_by = held_by
         self._held = ""
 
     @property
@@ -79,9 +79,9 @@ class ConfirmScreen(Dialog[None]):
         return self.stage == "failed" or (life is not None and life.done)
 
     @property
-    def holder(self) -> str:
+    def held_by(self) -> str:
         """The other session that holds the lease, as a clause; from the model, or from the hub's refusal."""
-        return self._holder() or self._held
+        return self._held_by() or self._held
 
     @property
     def worded(self) -> bool:
@@ -97,9 +97,9 @@ class ConfirmScreen(Dialog[None]):
             ("effect", plan.effect, Ink.TEXT),
             ("cost", plan.cost, Ink.WARN),
         ]
-        holder = self.holder
-        if holder and self.stage == "asking":
-            facts.append(("held", f"{holder}: take over? They are told, and it is written down", Ink.ALARM))
+        held_by = self.held_by
+        if held_by and self.stage == "asking":
+            facts.append(("held", f"{held_by}: take over? They are told, and it is written down", Ink.ALARM))
         for word, text, ink in facts:
             wrapped = textwrap.wrap(text, max(width - 9, 10)) or [""]
             lines.append([(f"{word:<8} ", Ink.DIM), (wrapped[0], ink)])
@@ -108,7 +108,7 @@ class ConfirmScreen(Dialog[None]):
         if self.stage == "asking":
             if plan.word:
                 lines += [self._word(), [(self.note and f"         {self.note}", Ink.WARN)]]
-            action = f"{'take over and ' if self.holder else ''}{plan.title}"
+            action = f"{'take over and ' if self.held_by else ''}{plan.title}"
             lines.append(buttons(self.glyphs, width, action, on_action=self.go))
         else:
             lines += self._progress(width)
@@ -175,7 +175,7 @@ class ConfirmScreen(Dialog[None]):
         elif self.stage != "asking" or not self.go:
             self.dismiss(None)
         else:
-            self.take_over = bool(self.holder)
+            self.take_over = bool(self.held_by)
             self.stage = "sending"
             self._send(self.plan, self)
             self.fit_box()
