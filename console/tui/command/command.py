@@ -90,7 +90,7 @@ def one_of(word: str, allowed: Sequence[str], what: str) -> str:
     if not allowed:
         raise CommandError(f"no {what} is known yet")
     names = ", ".join(begun or allowed)
-    raise CommandError(f"'{word}' {'could be' if begun else f'is no {what}; there are'}: {names}")
+    raise CommandError(f"'{word}' could be: {names}" if begun else f"unknown {what} '{word}'; one of: {names}")
 
 
 def at_most(words: Words, count: int, name: str) -> None:

@@ -149,7 +149,7 @@ class ConfirmScreen(Dialog[None]):
         return lines
 
     def on_key(self, event: Key) -> None:
-        """Take the letters of the word; keys that are no letters are those of every dialog."""
+        """Take the letters of the word; other keys are those of every dialog."""
         if self.stage != "asking" or not self.plan.word:
             return
         if event.key == "backspace":

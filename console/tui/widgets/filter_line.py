@@ -19,7 +19,7 @@ from console.tui.paint.theme import Ink
 from console.tui.widgets.typing_line import TypingLine
 
 LONGEST: Final = 200
-"""Characters that are taken; what is longer is no filter but a paste that went astray."""
+"""Characters that are taken; a longer text is a paste that went astray."""
 
 
 class FilterLine(TypingLine):

@@ -122,7 +122,7 @@ def table_row(engine: EngineRow, columns: Sequence[Column], glyphs: Glyphs) -> l
         "restarts": (str(engine.restarts), Ink.WARN if engine.restarts else Ink.DIM),
     }
     if dead:
-        # What it had when it died is no figure of now; why it died is what there is to say.
+        # Its last figures are not those of now; why it died is what matters.
         line = row([column for column in columns if column.id in ("sign", "engine", "phase", "version")], cells)
         return [*line, (state.detail or "it gave no reason", Ink.ALARM)]
     room = next((column.width for column in columns if column.id == "spark"), 0)

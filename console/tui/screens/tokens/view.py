@@ -41,7 +41,7 @@ ASCII_MARKS: Final = (("", ""), ("", ""), ("<", ">"), ("<<", ">>"), ("!<<", ">>"
 
 
 def level(size: float) -> int:
-    """From 0, below every limit, to len(LIMITS); what is no number is beyond all."""
+    """From 0, below every limit, to len(LIMITS); NaN is beyond all."""
     return len(LIMITS) if math.isnan(size) else sum(size >= limit for limit in LIMITS)
 
 
