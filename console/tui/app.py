@@ -141,7 +141,7 @@ class ConsoleApp(App[None]):
 
     @property
     def source(self) -> Source:
-        """Where the frames of the run on show come from, and its commands go."""
+        """Source of the frames of the run on show, and way of its commands."""
         return self.showing.source
 
     @property
@@ -176,7 +176,7 @@ class ConsoleApp(App[None]):
 
     @property
     def acting(self) -> Acting:
-        """What acts on the run on show."""
+        """Actions on the run on show."""
         if self._acting is None:
             # Not before it is asked for: the first frame is what an operator waits for.
             from console.tui.control.acting import Acting
@@ -204,7 +204,7 @@ class ConsoleApp(App[None]):
             super().refresh_css(animate)
 
     def post_display_hook(self) -> None:
-        """What Textual calls when something has been sent to the terminal."""
+        """Called by Textual when something has been sent to the terminal."""
         self._shown = self._drawn
         if self._shown:
             self.reading.painted()
@@ -254,7 +254,7 @@ class ConsoleApp(App[None]):
 
     def say(self, text: str, level: Level = "info") -> None:
         """Answer the operator in the footer for a while."""
-        self.notice.put(text, level)
+        self.notice.show(text, level)
         self.refresh_view()
 
     # -- everywhere

@@ -1,4 +1,4 @@
-"""What the console has last said to its operator, for a while: an answer in the footer, an alarm in the header."""
+"""The newest message to the operator, for a while: an answer in the footer, an alarm in the header."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Notice:
         self._said: tuple[str, Level] | None = None
         self._until = 0.0
 
-    def put(self, text: str, level: Level) -> None:
-        """Say `text` from now on."""
+    def show(self, text: str, level: Level) -> None:
+        """Show `text` from now on."""
         self._said, self._until = (text, level), self.clock() + SECONDS
 
     def clear(self) -> None:
@@ -28,7 +28,7 @@ class Notice:
         self._said = None
 
     def now(self) -> tuple[str, Level] | None:
-        """What is said at this moment; None for nothing."""
+        """The message of this moment, None without one."""
         if self._said is not None and self.clock() >= self._until:
             self._said = None
         return self._said

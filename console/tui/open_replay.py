@@ -26,14 +26,14 @@ class ReplayWatch(Watch):
         self._drawn = True
         """Whether the screens have drawn that first: the sentinels' look over a long history takes half a second."""
 
-    def take(self) -> int:
+    def take_frames(self) -> int:
         recording = self.recording
         try:
             if recording.timeline is None:
                 self._put(recording.open())
             elif (step := recording.take_target()) is not None:
                 self._put(recording.seek(step, self.model))
-            return super().take()
+            return super().take_frames()
         except OSError as error:
             # What is wrong first: a long path may be cut.
             recording.stop_with_error(f"{error.strerror or error}: {error.filename or 'the recording'}")
@@ -48,7 +48,7 @@ class ReplayWatch(Watch):
             self.guard = self._guards(self.recording.run) if self._guards is not None else None
             self._fresh, self._drawn = True, False
 
-    def look(self, now: float, *, settled: bool) -> None:  # noqa: ARG002  a recording has a time of its own
+    def check_alarms(self, now: float, *, settled: bool) -> None:  # noqa: ARG002  a recording has a time of its own
         guard = self.guard
         if guard is None or self.recording.timeline is None:
             return  # nothing is open yet
@@ -58,7 +58,7 @@ class ReplayWatch(Watch):
         link = self.source.link()
         with self.lock:
             # By the hub's clock of then: what stood still there for a minute did so however fast it is played.
-            guard.look(self.model, self.model.last_time or 0.0, link, settled=settled and not self._fresh)
+            guard.check(self.model, self.model.last_time or 0.0, link, settled=settled and not self._fresh)
             if self._fresh:
                 self._fresh = False
                 guard.discard_past(link)

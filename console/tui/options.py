@@ -10,7 +10,7 @@ from console.tui.command.history import History, default_path
 
 
 class Options(TypedDict):
-    """What of the configuration the app takes."""
+    """The part of the configuration that the app takes."""
 
     theme: str
     keys: dict[str, str]

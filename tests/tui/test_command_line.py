@@ -338,7 +338,7 @@ async def test_a_tiny_terminal_has_no_command_line(running: Running):
 async def test_what_is_pasted_is_text(running: Running, hostile: str):
     async with running(source_with()) as pilot:
         await press(pilot, "colon")
-        line_of(pilot)._edit(line_of(pilot).line.put(hostile))
+        line_of(pilot)._edit(line_of(pilot).line.insert(hostile))
         text = await press(pilot, "enter")
         assert "no command" in text
         assert not set("\x1b\x07‮\ud800") & set(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,7 +83,7 @@ def test_an_empty_line_asks_for_nothing(line: str):
         ("ru", "no command 'ru'; there are: run, runs"),
         ("syn", "no command 'syn'; there are: sync"),
         ("fix p on", "'p' could be: processed-logprobs, prefix-cache-off"),
-        ("fix nope on", "'nope' is no fix; there are: processed-logprobs, prefix-cache-off"),
+        ("fix nope on", "unknown fix 'nope'; one of: processed-logprobs, prefix-cache-off"),
         ("fix processed-logprobs maybe", "processed-logprobs cannot be 'maybe'; it can be: off, on"),
         ("fix processed-logprobs on now", ":fix takes 2 words more; 'now' is too many"),
         ("sync now", ":sync takes nothing more; 'now' is too many"),
@@ -89,11 +91,11 @@ def test_an_empty_line_asks_for_nothing(line: str):
         ("goto x", "'x' is no step; a step is a whole number from 0 up"),
         ("goto ²", "'²' is no step; a step is a whole number from 0 up"),
         ("goto 813", "step 813 has not been; the newest is 812"),
-        ("export pdf", "'pdf' is no format; there are: parquet, csv, ndjson, arrow"),
+        ("export pdf", "unknown format 'pdf'; one of: parquet, csv, ndjson, arrow"),
         ("export csv steps", "steps are written: steps A..B, for example steps 100..200 or steps 100.."),
         ("export csv steps 9..3", "steps 9..3: the first is above the last"),
-        ("export csv steps x", "'x' is no range of steps; it is written A..B, A.. or ..B"),
-        ("overlay demo-7f3a", "'demo-7f3a' is no other watched run; there are: other-1"),
+        ("export csv steps x", "'x' is not a range of steps; it is written A..B, A.. or ..B"),
+        ("overlay demo-7f3a", "unknown run to overlay 'demo-7f3a'; one of: other-1"),
         ("theme", ":theme needs a theme"),
         ("mark", ":mark needs a text"),
     ],
@@ -123,6 +125,12 @@ def test_what_is_wrong_is_said_in_one_sentence(line: str, words: str):
 )
 def test_completion_knows_the_model(line: str, candidates: tuple[str, ...]):
     assert grammar.complete(line, len(line), KNOWN).candidates == candidates
+
+
+def test_the_language_is_importable_without_the_app():
+    code = "import sys, console.tui.command.grammar; print({'textual', 'console.tui.app'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_every_candidate_is_taken():
@@ -179,14 +187,14 @@ def test_history_lies_in_the_state_folder(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_line_is_edited_as_in_a_shell():
-    line = Line.of("fix prefix on")
-    assert line.key("ctrl+w") == Line.of("fix prefix ")
+    line = Line.at_end("fix prefix on")
+    assert line.key("ctrl+w") == Line.at_end("fix prefix ")
     assert line.key("ctrl+u") == Line("", 0)
     assert line.key("home") == Line("fix prefix on", 0)
     assert line.key("left").key("backspace") == Line("fix prefix n", 11)  # type: ignore[union-attr]
     assert Line().key("backspace") == Line()
     assert line.key("f5") is None
-    assert "\x1b" not in Line().put("a\x1b[31mb\nc").text
+    assert "\x1b" not in Line().insert("a\x1b[31mb\nc").text
 
 
 def test_fuzzy_finds_letters_in_their_order_and_words_first():

@@ -311,7 +311,7 @@ async def test_the_command_line_judges_from_any_step(running: Running, folder: P
         ("judge from switch", Known(), "no fix has been switched"),
         ("judge from 91", Known(step=90), "step 91 has not been; the newest is 90"),
         ("judge from x", Known(), "'x' is no step"),
-        ("judge maybe", Known(), "'maybe' is no way to judge; there are: from, all"),
+        ("judge maybe", Known(), "unknown way to judge 'maybe'; one of: from, all"),
         ("judge all 3", Known(), "'3' is too many"),
     ],
 )

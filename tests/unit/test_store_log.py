@@ -157,11 +157,11 @@ def test_what_is_no_filter_is_said_in_a_sentence(text: str, says: str):
 def test_routine_syncs_that_follow_one_another_are_one_row_and_grow():
     made = model([frame for number in range(1, 6) for frame in sync(number)])
     rows = Rows(parse(""), folded=True)
-    assert rows.take(made.log)
+    assert rows.read_log(made.log)
     assert [len(row.entries) for row in rows.rows] == [5]
-    assert not rows.take(made.log)
+    assert not rows.read_log(made.log)
     flat = Rows(parse(""), folded=False)
-    flat.take(made.log)
+    flat.read_log(made.log)
     assert len(flat.rows) == flat.matches == rows.matches == 5
     assert flat.entries() == rows.entries()
 
@@ -181,12 +181,12 @@ def test_rows_forget_with_the_log_and_start_anew_with_another_one():
         tell("skip" if turn % 5 == 0 else "a mark")
         tell("v1 done", by="trainer", sync=f"s{turn}")
         if turn % 3 == 0:
-            rows.take(log)
+            rows.read_log(log)
         expected = [one for one in log.entries if "skip" not in one.text]
         if turn % 3 == 0:
             assert rows.entries() == expected
             assert rows.matches == len(expected)
-    rows.take(RunLog())
+    rows.read_log(RunLog())
     assert rows.rows == []
 
 

@@ -31,7 +31,7 @@ def steps(watch: Watch) -> list[int]:
 
 
 def taken(watch: Watch, newest: int) -> bool:
-    while watch.take() or watch.take_tokens():
+    while watch.take_frames() or watch.take_tokens():
         pass
     return newest in steps(watch)
 
@@ -45,7 +45,7 @@ def test_the_past_is_told_and_then_what_comes(hub: Hub) -> None:
                 probe.send(Metrics(step, step, 0.0, {"reward/mean": 0.5}))
                 probe.send(tokens(step))
             assert probe.flush(PATIENCE)
-            until(lambda: watch.take() or watch.model.step == 20, "the metrics")
+            until(lambda: watch.take_frames() or watch.model.step == 20, "the metrics")
             assert watch.take_tokens() == 0, "nobody has asked"
             watch.ask_tokens()
             watch.ask_tokens()
@@ -94,7 +94,7 @@ def test_a_key_without_the_right_is_told_so_and_sees_all_else(hub: Hub) -> None:
             assert probe.flush(PATIENCE)
         watch.ask_tokens()
         assert "this key may not read raw tokens" in watch.tokens_refused
-        until(lambda: watch.take() or watch.model.step == 1, "the metrics")
+        until(lambda: watch.take_frames() or watch.model.step == 1, "the metrics")
         assert watch.take_tokens() == 0
     finally:
         watch.close()

@@ -1,4 +1,4 @@
-"""What a chart is asked to show: values only, made from the store by `console.tui.present.header`."""
+"""The content of a chart: values only, made from the store by `console.tui.present.header`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """What other runs had between them, drawn as a dim pattern behind everything else; steps as of `low` and `high`."""
+    """The range of other runs, drawn as a dim pattern behind everything else; steps as of `low` and `high`."""
 
     low: Points
     high: Points

@@ -83,7 +83,7 @@ def _has_positive(line: Line) -> bool:
 
 
 def _label(data: ChartData, view: ChartView, room: int, *, filled: bool, log: bool) -> list[Text]:
-    """What stands on the right of the upper edge: whether the numbers are to be believed, then which kind they are.
+    """The right of the upper edge: whether the numbers are to be believed, then which kind they are.
 
     As much of it as fits into `room` cells, most important first.
     """
@@ -100,7 +100,7 @@ def _label(data: ChartData, view: ChartView, room: int, *, filled: bool, log: bo
 
 
 def _footer(view: ChartView, domain: tuple[float, float], alarms: list[Mark], room: int, ellipsis: str) -> list[Text]:
-    """Where the x axis starts, the crosshair with the alarm there, and how it is looked at.
+    """Start of the x axis, the crosshair with the alarm there, and the axis settings.
 
     Where that is more than `room` cells, what is left out is left out whole: the crosshair's place, then from the
     right, then the start of the axis; only the name of an alarm is cut.
@@ -127,7 +127,7 @@ def _footer(view: ChartView, domain: tuple[float, float], alarms: list[Mark], ro
 
 
 def _legend(data: ChartData, view: ChartView, room: int, ellipsis: str) -> list[Text]:
-    """Which other run the dashed line is, and its newest value or the one at the crosshair."""
+    """The other run of the dashed line, with its newest value or the one at the crosshair."""
     line = next((line for line in data.lines if line.overlay), None)
     if line is None:
         return []

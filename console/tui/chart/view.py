@@ -1,4 +1,4 @@
-"""How the operator looks at the charts, and what each key makes of it: pure, the same for all charts of a screen."""
+"""Settings of the charts, and the change that each key makes to them: pure, the same for all charts of a screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which part of the run is on screen: one immutable window that all charts of a screen share.
+"""The part of the run on screen: one immutable window that all charts of a screen share.
 
 Places are steps, seconds or tokens, as the window's unit says.
 """
@@ -43,7 +43,7 @@ class XView:
 
     @property
     def chunk(self) -> float:
-        """How far a window that follows moves at once."""
+        """Distance on the x axis by which a following window moves at once."""
         return max(self.width / 4, 1.0)
 
     def zoom(self, factor: float, first: float, last: float, about: float | None = None) -> XView:

@@ -1,4 +1,4 @@
-"""What a command of the command line is: its words, how they are read, and what it does to the console.
+"""A command of the command line: its words, how they are read, and its effect on the console.
 
 The commands are in `console.tui.command.table`.
 """
@@ -21,7 +21,7 @@ class GrammarError(ValueError):
 
 @dataclass(frozen=True)
 class Known:
-    """What there is to name just now; made by `console.tui.control.known`."""
+    """Everything that can be named just now; made by `console.tui.control.known`."""
 
     fixes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     wanted: Mapping[str, str] = field(default_factory=dict)
@@ -50,13 +50,13 @@ class Command(Generic[Args]):
     read: Callable[[Known, Words], Args]
     """The arguments from the words after the name. Raises GrammarError."""
     run: Callable[[Host, Args], None]
-    """What it does, given those arguments."""
+    """Its effect, given those arguments."""
     candidates: Candidates = lambda _known, _words: ()
     needs: bool = False
     """Whether it cannot do without a word after it."""
     acts_on_run: bool = False
     about: Callable[[Known, Words], str] = lambda _known, _words: ""
-    """What is to be known of the words so far, for the end of the line; "" says how the command is used."""
+    """A note about the words so far, for the end of the line; "" for how the command is used."""
 
     @property
     def shown(self) -> str:
@@ -90,7 +90,7 @@ def one_of(word: str, allowed: Sequence[str], what: str) -> str:
     if not allowed:
         raise GrammarError(f"no {what} is known yet")
     names = ", ".join(begun or allowed)
-    raise GrammarError(f"'{word}' {'could be' if begun else f'is no {what}; there are'}: {names}")
+    raise GrammarError(f"'{word}' could be: {names}" if begun else f"unknown {what} '{word}'; one of: {names}")
 
 
 def at_most(words: Words, count: int, name: str) -> None:

@@ -9,7 +9,7 @@ _NEXT: Final = 5
 
 
 def match(query: str, text: str) -> tuple[int, tuple[int, ...]] | None:
-    """How well `query` fits and at which places of `text`; None if its letters are not all there in their order.
+    """Score of `query` in `text` and the places of its letters; None if its letters are not all there in their order.
 
     Letters that begin a word or follow one another count more; a letter late in the text counts less. The places are
     those of the first fit from the left that a run of letters extends, which is what the eye looks for.

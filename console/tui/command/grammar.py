@@ -17,7 +17,7 @@ BY_NAME: Final = {command.name: command for command in COMMANDS}
 
 
 def parse(line: str, known: Known) -> Request | None:
-    """What a line asks for, None for an empty one. Raises GrammarError.
+    """The request of a line, None for an empty one. Raises GrammarError.
 
     A name may be shortened as long as it is the only one that begins so; those of commands that act on the run may
     not, because a half-typed word must not act.
@@ -41,14 +41,14 @@ def _did_you_mean(begun: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Completion:
-    """What could stand where the caret is: `start` is where its word begins."""
+    """Candidates for the word at the caret, which begins at `start`."""
 
     start: int
     candidates: tuple[str, ...] = ()
 
     @property
     def common(self) -> str:
-        """What all candidates begin with."""
+        """The longest common beginning of all candidates."""
         if not self.candidates:
             return ""
         first, last = min(self.candidates), max(self.candidates)
@@ -75,7 +75,7 @@ def complete(line: str, caret: int, known: Known) -> Completion:
 
 
 def hint(line: str, known: Known) -> str:
-    """What may follow, for the end of the line: how the command is used."""
+    """A hint for the end of the line: how the command is used."""
     words = line.split()
     if not words:
         return "a command; tab completes, ↑ ↓ earlier ones, esc leaves"

@@ -1,4 +1,4 @@
-"""What was typed into the command line before, kept for the next console: bounded, and for its owner only."""
+"""Lines typed into the command line before, kept for the next console: bounded, and for its owner only."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ class Line(msgspec.Struct, frozen=True):
     text: str = ""
     caret: int = 0
 
-    def put(self, text: str) -> Line:
-        """With something written at the caret, made one printable line."""
-        text = clean(text)[: max(LONGEST - len(self.text), 0)]
+    def insert(self, text: str, longest: int = LONGEST) -> Line:
+        """With something written at the caret, made one printable line, as far as `longest` characters have room."""
+        text = clean(text)[: max(longest - len(self.text), 0)]
         return Line(self.text[: self.caret] + text + self.text[self.caret :], self.caret + len(text))
 
     def key(self, key: str) -> Line | None:
@@ -30,7 +30,7 @@ class Line(msgspec.Struct, frozen=True):
         return edit(self) if edit is not None else None
 
     @staticmethod
-    def of(text: str) -> Line:
+    def at_end(text: str) -> Line:
         """A text with the caret at its end."""
         return Line(text, len(text))
 

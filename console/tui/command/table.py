@@ -134,7 +134,7 @@ def _overlay(known: Known, words: Words) -> str:
     others = _others(known)
     if not others:
         raise GrammarError("no other run is watched; several are: driftline attach RUN RUN")
-    return one_of(word, others, "other watched run")
+    return one_of(word, others, "run to overlay")
 
 
 def _reference(_known: Known, words: Words) -> str:
@@ -186,7 +186,7 @@ def _export(_known: Known, words: Words) -> tuple[str, str, Steps]:
 def _steps(word: str) -> Steps:
     found = _RANGE.match(word)
     if found is None or word in ("..", ":"):
-        raise GrammarError(f"'{word}' is no range of steps; it is written A..B, A.. or ..B")
+        raise GrammarError(f"'{word}' is not a range of steps; it is written A..B, A.. or ..B")
     first, last = (int(part) if part else None for part in found.groups())
     if first is not None and last is not None and first > last:
         raise GrammarError(f"steps {first}..{last}: the first is above the last")

@@ -1,1 +1,1 @@
-"""What the console does when asked: commands to the run, exports, alarms, navigation."""
+"""Controllers of the console: commands to the run, exports, alarms, navigation."""

@@ -145,13 +145,13 @@ class Acting:
             return
         if len(app.watches) > 1:
             plan = replace(plan, target=f"run {app.source.run}: {plan.target}")
-        app.push_screen(ConfirmScreen(app.glyphs, plan, self._send, self._life, self._holder))
+        app.push_screen(ConfirmScreen(app.glyphs, plan, self._send, self._life, self._held_by))
 
-    def _holder(self) -> str:
+    def _held_by(self) -> str:
         """The other session that holds the lease, as a clause; "" where there is none."""
         session = self._app.source.session
-        holder = lease.other(self._app.model, session)
-        return "" if holder is None else lease.holds(holder, session)
+        writer = lease.other(self._app.model, session)
+        return "" if writer is None else lease.holds(writer, session)
 
     def _life(self, command_id: str) -> CommandLife | None:
         return self._app.model.commands.get(command_id)
@@ -230,4 +230,4 @@ class Acting:
                 where = "" if watch is app.showing else f" of {watch.source.run}"
                 detail = life.acks[-1].detail
                 text = f"{title}{where}: {life.state}{f', {detail}' if detail else ''}"
-                app.notice.put(text, "info" if life.state == "applied" else "error")
+                app.notice.show(text, "info" if life.state == "applied" else "error")

@@ -1,4 +1,4 @@
-"""How the alarms of all the runs that are watched reach the operator of this console."""
+"""The alarms of all watched runs: in the header, by bell or notification, and as a list."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Alarms:
                 for one in alarms[:1]
             ]
             for words, level in [*said, *((f"! {one}", "warn") for one in complaints)]:
-                self.news.put(words, level)
+                self.news.show(words, level)
 
     def open(self) -> None:
         """List those of the run on show, to go where one came from."""

@@ -1,4 +1,4 @@
-"""How the console looks, changed while it runs: the look of its colours, and what charts are drawn with."""
+"""The look of the console, changed while it runs: its colours, and the characters of charts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the console writes of the run on show: a table of it, or all about it in one folder, in the run's snapshots."""
+"""Files about the run on show, in its snapshots: a table, or the evidence folder."""
 
 from __future__ import annotations
 

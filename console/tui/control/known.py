@@ -1,4 +1,4 @@
-"""What can be named on the command line at this moment, for completion and for checking."""
+"""The names that the command line may use at this moment, for completion and for checking."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def known(app: Host) -> Known:
-    """What can be named at this moment. Takes no lock, because a line may be painted while the app holds it."""
+    """The names of this moment. Takes no lock, because a line may be painted while the app holds it."""
     # One call that copies: the reader may be putting a fix in.
     states = [state for state in list(app.model.fixes.values()) if state.fix in BY_ID]
     position = app.showing.position()

@@ -29,7 +29,7 @@ class Tick(Message):
 
 
 class Opened(Message):
-    """What had to be done before reading is done, or has failed."""
+    """The work before reading is done, or has failed."""
 
     bubble = False
 

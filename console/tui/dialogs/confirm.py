@@ -1,4 +1,4 @@
-"""Before a command: what it would do. After it: how far it has come, as the journal says and nothing more."""
+"""The confirmation of a command: its effect before it is sent, then its progress in the journal."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ class ConfirmScreen(Dialog[None]):
         plan: Plan,
         send: Callable[[Plan, ConfirmScreen], None],
         life: Callable[[str], CommandLife | None],
-        holder: Callable[[], str] = not_held,
+        held_by: Callable[[], str] = not_held,
     ) -> None:
-        """`holder` names another session that holds the lease, as a clause, "" for none; then acting takes over."""
+        """`held_by` names another session that holds the lease, as a clause, "" for none; then acting takes over."""
         super().__init__(glyphs)
         self.plan = plan
         self.heading = plan.title
         self.stage: Stage = "asking"
         self.go = False
-        """Which button is selected; Cancel until the operator moves."""
+        """True while the button that acts is selected; Cancel is until the operator moves."""
         self.typed = ""
         self.note = ""
-        """What an answer of Enter was, where it did nothing."""
+        """Why Enter did nothing, if it did nothing."""
         self.take_over = False
         """Whether the operator was asked for taking over, and said yes."""
         self.command_id = ""
         self.error = ""
         self._send = send
         self._life = life
-        self._holder = holder
+        self._held_by = held_by
         self._held = ""
 
     @property
@@ -69,7 +69,7 @@ class ConfirmScreen(Dialog[None]):
 
     @property
     def life(self) -> CommandLife | None:
-        """What the journal knows of the command."""
+        """The life of the command in the journal, None while there is none."""
         return self._life(self.command_id) if self.command_id else None
 
     @property
@@ -79,9 +79,9 @@ class ConfirmScreen(Dialog[None]):
         return self.stage == "failed" or (life is not None and life.done)
 
     @property
-    def holder(self) -> str:
-        """Who else holds the run, as a clause; as the model says, or the hub when it refused."""
-        return self._holder() or self._held
+    def held_by(self) -> str:
+        """The other session that holds the lease, as a clause; from the model, or from the hub's refusal."""
+        return self._held_by() or self._held
 
     @property
     def worded(self) -> bool:
@@ -97,9 +97,9 @@ class ConfirmScreen(Dialog[None]):
             ("effect", plan.effect, Ink.TEXT),
             ("cost", plan.cost, Ink.WARN),
         ]
-        holder = self.holder
-        if holder and self.stage == "asking":
-            facts.append(("held", f"{holder}: take over? They are told, and it is written down", Ink.ALARM))
+        held_by = self.held_by
+        if held_by and self.stage == "asking":
+            facts.append(("held", f"{held_by}: take over? They are told, and it is written down", Ink.ALARM))
         for word, text, ink in facts:
             wrapped = textwrap.wrap(text, max(width - 9, 10)) or [""]
             lines.append([(f"{word:<8} ", Ink.DIM), (wrapped[0], ink)])
@@ -108,7 +108,7 @@ class ConfirmScreen(Dialog[None]):
         if self.stage == "asking":
             if plan.word:
                 lines += [self._word(), [(self.note and f"         {self.note}", Ink.WARN)]]
-            action = f"{'take over and ' if self.holder else ''}{plan.title}"
+            action = f"{'take over and ' if self.held_by else ''}{plan.title}"
             lines.append(buttons(self.glyphs, width, action, on_action=self.go))
         else:
             lines += self._progress(width)
@@ -149,7 +149,7 @@ class ConfirmScreen(Dialog[None]):
         return lines
 
     def on_key(self, event: Key) -> None:
-        """Take the letters of the word; keys that are no letters are those of every dialog."""
+        """Take the letters of the word; other keys are those of every dialog."""
         if self.stage != "asking" or not self.plan.word:
             return
         if event.key == "backspace":
@@ -175,7 +175,7 @@ class ConfirmScreen(Dialog[None]):
         elif self.stage != "asking" or not self.go:
             self.dismiss(None)
         else:
-            self.take_over = bool(self.holder)
+            self.take_over = bool(self.held_by)
             self.stage = "sending"
             self._send(self.plan, self)
             self.fit_box()

@@ -1,4 +1,4 @@
-"""What every dialog is: a painted box in the middle of a dimmed screen."""
+"""Base of all dialogs: a painted box in the middle of a dimmed screen."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class HelpScreen(Dialog[None]):
             return
         edited = self.search.key(event.key)
         if edited is None and event.is_printable and event.character:
-            edited = self.search.put(event.character)
+            edited = self.search.insert(event.character)
         if edited is not None:
             self._look_for(edited)
         elif event.key == "enter":

@@ -35,7 +35,7 @@ class Entry:
 
     @property
     def searched(self) -> str:
-        """What is looked in: the line as it is read."""
+        """The text that is searched: the line as it is shown."""
         return f"{self.shown} {self.text}"
 
 
@@ -82,7 +82,7 @@ class Palette(ListDialog[Found, Entry]):
         """Letters go into the query; only keys that are none are those of every dialog."""
         edited = None if event.key in ("left", "right") else self.query_line.key(event.key)
         if edited is None and event.is_printable and event.character:
-            edited = self.query_line.put(event.character)
+            edited = self.query_line.insert(event.character)
         if event.key in ("tab", "ctrl+n", "shift+tab", "ctrl+p"):
             self.action_line(1 if event.key in ("tab", "ctrl+n") else -1)
         elif edited is not None:
@@ -94,7 +94,7 @@ class Palette(ListDialog[Found, Entry]):
 
     def on_paste(self, event: Paste) -> None:
         event.stop()
-        self._look_for(self.query_line.put(event.text))
+        self._look_for(self.query_line.insert(event.text))
 
     def _look_for(self, query: Line) -> None:
         self.query_line, self.cursor_key = query, None

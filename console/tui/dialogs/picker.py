@@ -100,7 +100,7 @@ class Listed:
 
 
 class RunPicker(ListDialog[Listed | None, tuple[str, ...]]):
-    """Which runs are the reference: those that are marked, or the one under the cursor; the first row is none of them.
+    """Choice of the reference runs: those that are marked, or the one under the cursor; the first row is none of them.
 
     The folder is read by a thread of its own: it may be on a slow disk and hold thousands of runs.
     """

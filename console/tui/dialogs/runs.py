@@ -1,4 +1,4 @@
-"""The runs that are watched: how each stands, and which to show."""
+"""The watched runs: the state of each, and the choice of the one to show."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunRow:
 
 
 def run_rows(watches: Sequence[Watch], shown: Watch, overlaid: Watch | None) -> list[RunRow]:
-    """How every watched run stands. Reads single values that their readers replace whole: no lock is needed."""
+    """The state of every watched run. Reads single values that their readers replace whole: no lock is needed."""
     rows = []
     for watch in watches:
         model = watch.model

@@ -27,7 +27,7 @@ def _codes(text: str) -> Codes:
 
 @dataclass(frozen=True)
 class Marker:
-    """How dots become characters: `wide` x `high` dots a cell, `codes[bits]` the code point.
+    """The coding of dots as characters: `wide` x `high` dots a cell, `codes[bits]` the code point.
 
     Bit `row * wide + column` is the dot at that place, counted from the top left.
     """

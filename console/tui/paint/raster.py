@@ -32,7 +32,7 @@ def between(floor: Floats, ceiling: Floats, low: float, high: float, rows: int, 
 
 
 def _span(floor: Floats, ceiling: Floats, low: float, high: float, height: int) -> Bools:
-    """Which of `height` dots of each column lie between two values."""
+    """Mask of those of `height` dots of each column that lie between two values."""
     if not high > low:
         raise ValueError(f"cannot draw between {low} and {high}")
     scale = (height - 1) / (high - low)

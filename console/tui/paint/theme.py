@@ -24,7 +24,7 @@ from driftline.catalog.metrics import Health
 
 
 class Ink(IntEnum):
-    """What a cell is for; the look says how that looks."""
+    """The meaning of a cell; a look gives it colours."""
 
     TEXT = 0
     BRIGHT = 1
@@ -255,7 +255,7 @@ AUTO: Final = "auto"
 """Names no look but the choice of one: by NO_COLOR and by the number of the terminal's colours."""
 
 THEMES: Final = (AUTO, *LOOKS)
-"""What an operator may ask for."""
+"""The names that an operator may choose from."""
 
 
 def choose(name: str, *, sixteen: bool, environ: Mapping[str, str]) -> Look:

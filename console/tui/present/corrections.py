@@ -16,7 +16,7 @@ from console.tui.present.fix_rows import who
 from driftline.catalog.corrections import BY_ID, CORRECTIONS, OFF
 
 ROW: Final = "objective-correction"
-"""What the row is called among those of the fixes."""
+"""The name of the row among those of the fixes."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def detail(view: CorrectionView) -> list[list[Text]]:
 
 
 def advice(value: str, verdict: Verdict) -> str:
-    """What is said before a correction that would hide a fault."""
+    """The warning before a correction that would hide a fault."""
     what = {False: "the backend FAILS parity", None: "the backend has not been judged"}.get(verdict.passes, "")
     return (
         f"{what}: {verdict.why}. {BY_ID[value].title} would hide what a fix repairs: "

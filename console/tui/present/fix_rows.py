@@ -87,7 +87,7 @@ def _after(effect: Effect) -> set[tuple[str, str]]:
 
 
 def _pending(state: FixState, glyphs: Glyphs) -> str:
-    """What an unsettled fix waits for, and which engine where it is one of several; short, for small screens."""
+    """The reason why a fix is unsettled, with the engine where it is one of several; short, for small screens."""
     late = [engine for engine in state.engines if engine.effective != state.requested]
     who = f"{late[0].engine} " if len(late) == 1 < len(state.engines) else ""
     # An engine that reports nothing is dead or restarting, and says so in its own words.
@@ -97,7 +97,7 @@ def _pending(state: FixState, glyphs: Glyphs) -> str:
 
 
 def engine_fix(engine: EngineFix) -> str:
-    """What one engine reports of a fix, as a clause."""
+    """One engine's report of a fix, as a clause."""
     since = f" since v{engine.since_version}" if engine.since_version >= 0 else ""
     detail = f": {engine.detail}" if engine.detail else ""
     return f"{engine.engine} {engine.effective or 'not reported'}{since}{detail}"

@@ -21,7 +21,7 @@ Part = tuple[int, tuple[Text, ...]]
 
 
 def header(model: RunModel, name: str) -> list[Part]:
-    """What the run is and how it does, most important rank first (0)."""
+    """Name and state of the run in parts, most important rank first (0)."""
     run = model.run
     parts: list[Part] = [(7, ((" driftline", Ink.ACCENT),)), (0, ((f" {name}", Ink.BRIGHT),))]
     if run is not None and run.synthetic:
@@ -54,7 +54,7 @@ def header(model: RunModel, name: str) -> list[Part]:
 
 
 def alarms_part(standing: Sequence[Alarm]) -> list[Part]:
-    """How many alarms stand, for the header; with a sign while one of them was not seen yet. Never colour alone."""
+    """The number of standing alarms, for the header; with a sign while one is not seen yet. Never colour alone."""
     if not standing:
         return []
     text = f"{len(standing)} alarm{'s' * (len(standing) > 1)}"
@@ -74,7 +74,7 @@ def _metric_part(parts: list[Part], model: RunModel, rank: int, word: str, metri
 
 
 def trouble(model: RunModel, link: Link) -> Banner | None:
-    """What the operator must know before he believes the figures, for the banner."""
+    """The reason not to trust the figures just now, for the banner; None without one."""
     return banner(model.run, link, list(model.drops.values()), model.last_time)
 
 

@@ -13,7 +13,7 @@ from console.tui.paint.units import cut
 from driftline.frames import Lease
 
 LONGEST: Final = 28
-"""Cells that a holder's name may take in the header."""
+"""Cells that the name of the lease's session may take in the header."""
 READ_ONLY: Final[Text] = ("RO", Ink.DIM)
 """The mode of a console that may not act, and of every console over a recording."""
 
@@ -32,9 +32,9 @@ def holds(writer: Lease, session: str = "") -> str:
 
 def mode(model: RunModel, session: str, *, operator: bool) -> Text:
     """For the header: whether this console may act, and the session that holds the lease if that is another one."""
-    holder = other(model, session)
+    writer = other(model, session)
     word, ink = ("RW", Ink.WARN) if operator else READ_ONLY
-    if holder is None:
+    if writer is None:
         return word, ink
-    name = cut(session_name(holder, session), LONGEST)
+    name = cut(session_name(writer, session), LONGEST)
     return (f"{word} held by {name}", Ink.WARN) if operator else (f"{word}, {name} acts", Ink.DIM)

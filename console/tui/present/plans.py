@@ -1,4 +1,4 @@
-"""What acting on a run would mean: pure functions from the model to a plan, or to the reason why not.
+"""Plans of actions on a run: pure functions from the model to a plan, or to the reason for a refusal.
 
 A plan says target, present state, effect and cost before anything is sent. Nothing here sends.
 """
@@ -80,7 +80,7 @@ def check(operator: bool, link: Link, model: RunModel) -> None:
 
 
 def possible(operator: bool, link: Link, model: RunModel) -> bool:
-    """Whether this console may act on what it shows."""
+    """True if this console may act on the run."""
     try:
         check(operator, link, model)
     except RefusedError:
@@ -104,14 +104,14 @@ def reason(state: FixState) -> str:
 
 
 def how_of(state: FixState, value: str) -> How:
-    """How this value would take effect; `state.how` speaks of the other usual one. Rebuilding takes a restart."""
+    """The way in which this value takes effect; `state.how` is about the other usual one. A rebuild needs a restart."""
     if REMOVED in (value, state.requested) and value != state.requested:
         return "engine_restart"
     return state.how
 
 
 def meaning(fix: Fix, value: str) -> str:
-    """What a value of a fix does, in one clause."""
+    """The effect of a value of a fix, in one clause."""
     return _MEANING.get((fix.id, value)) or (fix.vllm_default if value == fix.values[0] else fix.summary)
 
 

@@ -1,4 +1,4 @@
-"""Which class shows which screen of the table; each is imported when it is first looked at."""
+"""The class of each screen of the table; each is imported when it is first looked at."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from console.tui.paint.clean_text import clean
 from console.tui.terminal.short_path import short_path
 
 CLIPBOARD_BYTES: Final = 74_000
-"""What xterm takes in one OSC 52, before base64; more is left to the file."""
+"""Bytes that xterm accepts in one OSC 52, before base64; more is left to the file."""
 
 
 def printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What is sent to the terminal for a change: the cells that changed, and of their colours what differs.
+"""The bytes sent to the terminal for a change: the cells that changed, and of their colours what differs.
 
 Textual sends a dirty span from the start of its widget, each run of one style with all of its colours before it and a
 reset behind it: for two digits of a title, a hundred bytes. Here a span is cropped on both sides, and a run is

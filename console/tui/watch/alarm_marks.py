@@ -1,4 +1,4 @@
-"""Where alarms were raised, as marks on the charts of their metrics."""
+"""Marks on the charts of metrics at the steps where alarms were raised."""
 
 from __future__ import annotations
 

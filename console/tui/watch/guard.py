@@ -27,7 +27,7 @@ class Guard:
         self._complaints: deque[str] = deque()
         self._runner = Runner(alerts.command, run, self._complaints.append) if alerts.command else None
 
-    def look(self, model: RunModel, now: float, link: Link, *, settled: bool) -> None:
+    def check(self, model: RunModel, now: float, link: Link, *, settled: bool) -> None:
         """Let the sentinels see what is new; `settled` is False while more frames are waiting."""
         self.sentinels.update(model, now, link)
         if settled:

@@ -78,7 +78,7 @@ class Judging:
         self._seen: tuple[object, ...] | None = None
         self._drawn: dict[str, Points] = {}
         self._curves: dict[str, tuple[Curve, Points]] = {}
-        """What the newest verdict's curves are drawn with, by metric and name, beside the curve that it is made of."""
+        """Points of the newest verdict's curves, by metric and name, beside the curve that they are made of."""
 
     # -- the app's thread
 
@@ -100,7 +100,7 @@ class Judging:
         return self._seen != self._state(model)
 
     def gather(self, name: str, model: RunModel) -> Run:
-        """What a verdict needs of the run, as of now; the model's lock is held. Cut where the reference ends."""
+        """The input of a verdict about the run, as of now; the model's lock is held. Cut where the reference ends."""
         from console.parity.runs import CorrectionChange, FixChange, Run
         from console.parity.runs import Series as Values
 

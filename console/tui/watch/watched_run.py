@@ -82,26 +82,26 @@ class Watch:
         drawn = 0.0
         while not cancelled():
             self.source.wait(max(drawn + pause - time.monotonic(), 0.01))
-            count = self.take()
+            count = self.take_frames()
             for _ in range(TOKENS_AT_ONCE):
                 if self.take_tokens() < TOKENS_BATCH:
                     break
             now = time.monotonic()
             if now >= drawn + pause:
                 drawn = now
-                self.look(now, settled=count < BATCH)
+                self.check_alarms(now, settled=count < BATCH)
                 news()
             if count == BATCH:
                 time.sleep(0.001)  # lets the screens have the lock while a long history comes in
 
-    def look(self, now: float, *, settled: bool) -> None:
+    def check_alarms(self, now: float, *, settled: bool) -> None:
         """Let the sentinels see what is new, at monotonic time `now`; `settled`: no more frames are waiting."""
         if self.guard is not None:
             link = self.source.link()
             with self.lock:
-                self.guard.look(self.model, now, link, settled=settled)
+                self.guard.check(self.model, now, link, settled=settled)
 
-    def take(self) -> int:
+    def take_frames(self) -> int:
         """Apply what has come, at most BATCH frames; returns how many."""
         frames = self.source.drain(BATCH)
         self._in_turns(frames, self._apply)
@@ -126,7 +126,7 @@ class Watch:
                         break
 
     def position(self) -> Position | None:
-        """Where a replay stands; None for a live run."""
+        """The position of a replay; None for a live run."""
         return None
 
     def replay(self, what: str) -> None:

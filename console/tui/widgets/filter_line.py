@@ -12,14 +12,14 @@ from typing import Final
 from textual.events import Key, Paste
 from textual.message import Message
 
+from console.tui.command.line_edit import Line
 from console.tui.paint.cells import Cells
-from console.tui.paint.clean_text import clean
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
 from console.tui.widgets.typing_line import TypingLine
 
 LONGEST: Final = 200
-"""Characters that are taken; what is longer is no filter but a paste that went astray."""
+"""Characters that are taken; a longer text is a paste that went astray."""
 
 
 class FilterLine(TypingLine):
@@ -43,20 +43,19 @@ class FilterLine(TypingLine):
         super().__init__(id=id, glyphs=glyphs)
         self._check = check
         self._hint = hint
-        self.text = ""
-        """What is typed."""
+        self.line = Line()
+        """The text as typed, with the caret."""
         self.applied = ""
-        """What is in force."""
+        """The text in force."""
         self.error = ""
         self._before = ""
-        self._caret = 0
         self.is_open = False
 
     def open(self) -> None:
         """Show the line with the filter in force, and take the keys."""
         self.is_open = True
-        self._before = self.text = self.applied
-        self._caret = len(self.text)
+        self._before = self.applied
+        self.line = Line.at_end(self.applied)
         self.error = ""
         self.display = True
         self.take_keys()
@@ -70,64 +69,43 @@ class FilterLine(TypingLine):
 
     def clear(self) -> None:
         """No filter from now on."""
-        self.text = self.applied = self._before = self.error = ""
-        self._caret = 0
+        self.line = Line()
+        self.applied = self._before = self.error = ""
         self.post_message(self.Changed(""))
         self.repaint()
 
-    def put(self, text: str) -> None:
-        """Write something where the caret is."""
-        text = clean(text)[: max(LONGEST - len(self.text), 0)]
-        self._edit(self.text[: self._caret] + text + self.text[self._caret :], self._caret + len(text))
+    @property
+    def text(self) -> str:
+        """The text as typed."""
+        return self.line.text
 
-    def _edit(self, text: str, caret: int) -> None:
-        self._caret = max(min(caret, len(text)), 0)
-        if text != self.text:
-            self.text = text
-            self.error = self._check(text)
-            if not self.error and text != self.applied:
-                self.applied = text
-                self.post_message(self.Changed(text))
+    def _edit(self, line: Line) -> None:
+        before, self.line = self.text, line
+        if self.text != before:
+            self.error = self._check(self.text)
+            if not self.error and self.text != self.applied:
+                self.applied = self.text
+                self.post_message(self.Changed(self.text))
         self.repaint()
 
     def on_paste(self, event: Paste) -> None:
         event.stop()
-        self.put(event.text)
+        self._edit(self.line.insert(event.text, LONGEST))
 
     def on_key(self, event: Key) -> None:
         """Every key but tab is the line's own: a `q` in a word must not leave the console."""
-        text, caret = self.text, self._caret
-        match event.key:
-            case "enter":
-                if self.error:
-                    self.repaint()
-                else:
-                    self.close()
-            case "escape":
-                self._edit(self._before, len(self._before))
-                self.close()
-            case "backspace" | "ctrl+h":
-                self._edit(text[: max(caret - 1, 0)] + text[caret:], caret - 1)
-            case "delete":
-                self._edit(text[:caret] + text[caret + 1 :], caret)
-            case "ctrl+u":
-                self._edit(text[caret:], 0)
-            case "ctrl+w":
-                kept = text[:caret].rstrip().rpartition(" ")
-                start = len(kept[0]) + len(kept[1])
-                self._edit(text[:start] + text[caret:], start)
-            case "left":
-                self._edit(text, caret - 1)
-            case "right":
-                self._edit(text, caret + 1)
-            case "home" | "ctrl+a":
-                self._edit(text, 0)
-            case "end" | "ctrl+e":
-                self._edit(text, len(text))
-            case "tab" | "shift+tab":
-                return
-            case _ if event.is_printable and event.character:
-                self.put(event.character)
+        edited = self.line.key(event.key)
+        if event.key in ("tab", "shift+tab"):
+            return
+        if event.key == "escape":
+            self._edit(Line.at_end(self._before))
+            self.close()
+        elif event.key == "enter" and not self.error:
+            self.close()
+        elif edited is not None:
+            self._edit(edited)
+        elif event.is_printable and event.character:
+            self._edit(self.line.insert(event.character, LONGEST))
         event.stop()
         event.prevent_default()
 
@@ -135,10 +113,10 @@ class FilterLine(TypingLine):
         used = cells.text(0, 1, "/ ", Ink.ACCENT) + 1
         # The end that is being typed is what must be seen.
         room = max(cells.width - used - 2, 1)
-        start = max(self._caret - room, 0)
+        start = max(self.line.caret - room, 0)
         shown = self.text[start : start + room]
         cells.text(0, used, shown, Ink.BRIGHT)
-        caret = used + self._caret - start
+        caret = used + self.line.caret - start
         if self.has_focus and caret < cells.width:
             cells.select(0, caret, caret + 1)
         after = used + len(shown) + 2

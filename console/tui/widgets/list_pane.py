@@ -32,12 +32,12 @@ class ListPane(Pane, Generic[Item]):
         """Whether the newest row is the chosen one, whatever comes."""
         self._held: Item | None = None
         self.notes: list[list[Text]] = []
-        """What is said instead of rows, or below them where there is room."""
+        """Lines in place of rows, or below them where there is room."""
 
     # -- for subclasses
 
     def key(self, item: Item) -> Hashable:
-        """What a row is known by when the rows have changed."""
+        """The key of a row, the same when the rows have changed."""
         raise NotImplementedError  # abstract: a Textual class has no room for the ABC metaclass
 
     def row(self, item: Item, width: int) -> list[Text]:
@@ -64,7 +64,7 @@ class ListPane(Pane, Generic[Item]):
         self.repaint()
 
     def _find(self, key: Hashable, near: int) -> int:
-        """Where the row with that key is now; the place it had where it is gone."""
+        """The index of the row with that key; its former one where it is gone."""
         count = len(self.items)
         near = max(min(near, count - 1), 0)
         for away in range(count):

@@ -20,7 +20,7 @@ class Pane(CellWidget, can_focus=True):
         raise NotImplementedError  # abstract: a Textual class has no room for the ABC metaclass
 
     def label(self) -> str:
-        """What stands on the right of the upper edge."""
+        """Text on the right of the upper edge."""
         return ""
 
     def selected(self) -> int | None:

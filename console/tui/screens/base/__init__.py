@@ -1,1 +1,1 @@
-"""What every screen over a run has: bars, banner, panes, command line."""
+"""Base of all screens over a run: bars, banner, panes, command line."""

@@ -23,7 +23,7 @@ _FIRST: Final = 1
 
 
 class HeaderBar(CellWidget):
-    """What the run is on the left; how fresh the screen is, and whether it may act, on the right.
+    """The run on the left; the age of the figures and whether this console may act on the right.
 
     An alarm that is new takes the place of the run's figures for a while.
     """
@@ -51,7 +51,7 @@ class HeaderBar(CellWidget):
         cells.line(0, room, right)
 
     def _news(self, cells: Cells, room: int, words: str, level: Level) -> None:
-        """Which run and where, then the news: cut where there is no room for all of it."""
+        """Run and place, then the news: cut where there is no room for all of it."""
         text = clean(words)
         kept = [part for part in self.parts if part[0] <= _FIRST]
         used = cells.line(0, 0, fit(kept, max(room - min(len(text) + 1, _SAYING), 0)))

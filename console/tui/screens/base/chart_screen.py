@@ -1,4 +1,4 @@
-"""What the screens with charts have in common: one view that all their charts share, and the keys that change it."""
+"""Base of the screens with charts: one view that all their charts share, and the keys that change it."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ class ChartScreen(RunScreen):
         self.extent = (0, 0)
         """First and last step that there is to show."""
 
-    def look(self, view: ChartView) -> None:
+    def use_view(self, view: ChartView) -> None:
         """Draw the same data in another view; also while frozen, because the view is the operator's."""
         raise NotImplementedError  # abstract: a Textual class has no room for the ABC metaclass
 
     def goto(self, step: int) -> bool:
         """The crosshair on a step, with what was around it."""
-        self.look(self.view.at(step, AROUND, self.extent))
+        self.use_view(self.view.at(step, AROUND, self.extent))
         return True
 
     def action_zoom(self, factor: float) -> None:
-        self.look(self.view.zoom(factor, self.extent))
+        self.use_view(self.view.zoom(factor, self.extent))
 
     def action_pan(self, part: float) -> None:
-        self.look(self.view.pan(part, self.extent))
+        self.use_view(self.view.pan(part, self.extent))
 
     def action_show_all(self) -> None:
-        self.look(self.view.all())
+        self.use_view(self.view.all())
 
     def action_follow(self) -> None:
-        self.look(self.view.follow(self.extent))
+        self.use_view(self.view.follow(self.extent))
 
     def action_crosshair(self) -> None:
-        self.look(self.view.crosshair(self.extent))
+        self.use_view(self.view.crosshair(self.extent))
 
     def moved(self, focused: Widget | None, direction: Direction) -> bool:
         if not isinstance(focused, LineChart) or self.view.cursor is None or direction not in ("left", "right"):
             return False
-        self.look(self.view.moved(-1 if direction == "left" else 1, focused.size.width, self.extent))
+        self.use_view(self.view.moved(-1 if direction == "left" else 1, focused.size.width, self.extent))
         return True
 
     def action_back(self) -> None:

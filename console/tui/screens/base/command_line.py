@@ -56,7 +56,7 @@ class CommandLine(TypingLine):
 
     def open(self, text: str, known: Callable[[], Known], history: History) -> None:
         """Take the keys, with `text` typed already."""
-        self.line, self.error, self._cycle = Line.of(text), "", None
+        self.line, self.error, self._cycle = Line.at_end(text), "", None
         self._known, self._history = known, history
         history.rewind()
         self.is_open = True
@@ -73,7 +73,7 @@ class CommandLine(TypingLine):
 
     def on_paste(self, event: Paste) -> None:
         event.stop()
-        self._edit(self.line.put(event.text.strip("\r\n")))
+        self._edit(self.line.insert(event.text.strip("\r\n")))
 
     def on_key(self, event: Key) -> None:
         event.stop()
@@ -89,7 +89,7 @@ class CommandLine(TypingLine):
                 return
             self._edit(edited)
         elif event.is_printable and event.character:
-            self._edit(self.line.put(event.character))
+            self._edit(self.line.insert(event.character))
 
     def _edit(self, line: Line) -> None:
         self.line, self.error, self._cycle = line, "", None
@@ -138,11 +138,11 @@ class CommandLine(TypingLine):
 
     def older(self) -> None:
         """The line before in the history."""
-        self._edit(Line.of(self._history.older(self.line.text)))
+        self._edit(Line.at_end(self._history.older(self.line.text)))
 
     def newer(self) -> None:
         """The line after in the history."""
-        self._edit(Line.of(self._history.newer()))
+        self._edit(Line.at_end(self._history.newer()))
 
     def _note(self) -> tuple[str, Ink]:
         from console.tui.command import grammar

@@ -1,4 +1,4 @@
-"""What every screen over a run has: the bars, the banner, panes that can be moved between and enlarged.
+"""Base of every screen over a run: the bars, the banner, panes that can be moved between and enlarged.
 
 A screen shows the model as of the last tick; it holds the operator's view of it and nothing of the run.
 """
@@ -47,7 +47,7 @@ BASE_CSS: Final = "../base/run_screen.tcss"
 
 
 class TooSmall(CellWidget):
-    """What is shown instead of panes that would have no room."""
+    """Shown in place of panes that would have no room."""
 
     def paint(self, cells: Cells) -> None:
         lines = [f"needs {SMALLEST[0]}x{SMALLEST[1]}", f"has {cells.width}x{cells.height}"]

@@ -122,7 +122,7 @@ def table_row(engine: EngineRow, columns: Sequence[Column], glyphs: Glyphs) -> l
         "restarts": (str(engine.restarts), Ink.WARN if engine.restarts else Ink.DIM),
     }
     if dead:
-        # What it had when it died is no figure of now; why it died is what there is to say.
+        # Its last figures are not those of now; why it died is what matters.
         line = row([column for column in columns if column.id in ("sign", "engine", "phase", "version")], cells)
         return [*line, (state.detail or "it gave no reason", Ink.ALARM)]
     room = next((column.width for column in columns if column.id == "spark"), 0)
@@ -257,12 +257,12 @@ def _percent(value: float) -> str:
 
 
 def span(readings: Sequence[Reading]) -> str:
-    """How much time the readings are of."""
+    """The time between the first and the last reading."""
     return duration(readings[-1].time - readings[0].time) if len(readings) > 1 else ""
 
 
 def empty(model: RunModel) -> str:
-    """What is said where no engine has reported."""
+    """The sentence in place of engines while none has reported."""
     run = model.run
     if run is not None and run.status == "starting":
         return f"engines are starting{f': {run.detail}' if run.detail else ''}"

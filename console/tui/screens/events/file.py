@@ -1,4 +1,4 @@
-"""What passes the filter of the events screen, as a file."""
+"""The events that pass the filter of the events screen, as a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a filter of events may say, and which events pass one; the grammar is `console.store.filter_grammar`."""
+"""The vocabulary of filters of events, and the test of an event; the grammar is `console.store.filter_grammar`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class EventList(ListPane[EventRow]):
         super().__init__(id=id, glyphs=glyphs, follow=True)
         self.now: float | None = None
         self.words: list[str] = []
-        """What the upper edge says of filter, number and freshness."""
+        """Words in the upper edge: filter, number and freshness."""
 
     def key(self, item: EventRow) -> Hashable:
         # A fold grows at its end, and from its beginning the log forgets.

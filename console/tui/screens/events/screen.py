@@ -69,7 +69,7 @@ class EventsScreen(RunScreen):
     def draw(self, model: RunModel, link: Link) -> None:
         fresh = from_model.freshness(model, link)
         rows = self.query_one(EventList)
-        changed = self.rows.take(model.log)
+        changed = self.rows.read_log(model.log)
         rows.now = model.last_time
         rows.words = self._words(model, {"stale": "OLD", "loading": "loading", "live": ""}[fresh])
         note = "the run's history is loading" if fresh == "loading" else view.empty(model, self.rows.wanted)
@@ -111,7 +111,7 @@ class EventsScreen(RunScreen):
         with self.console_app.lock:
             model = self.console_app.model
             rows = self.query_one(EventList)
-            self.rows.take(model.log)
+            self.rows.read_log(model.log)
             note: list[list[Text]] = [[(f" {view.empty(model, self.rows.wanted)}", Ink.DIM)]]
             rows.words = self._words(model, "")
             rows.show(self.rows.rows, [] if self.rows.rows else note)

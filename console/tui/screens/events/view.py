@@ -52,7 +52,7 @@ class Rows:
         self._log: RunLog | None = None
         self._seen = 0
 
-    def take(self, log: RunLog) -> bool:
+    def read_log(self, log: RunLog) -> bool:
         """Bring the rows up to the log; True where they have changed."""
         if log is not self._log or log.count < self._seen:
             self._log, self._seen, self.rows, self.matches = log, 0, [], 0
@@ -184,7 +184,7 @@ def _sync(model: RunModel, name: str) -> list[list[Text]]:
 
 
 def empty(model: RunModel, wanted: EventFilter) -> str:
-    """What is said where there is no row."""
+    """The sentence in place of rows where there are none."""
     if model.log.count and wanted.tests:
         return f"none of {len(model.log.entries):,} passes the filter; / changes it, esc takes it away"
     return "nothing has happened yet"

@@ -137,7 +137,7 @@ def _length(line: list[Text]) -> int:
 
 
 class Detail(ScrolledPane):
-    """What is chosen, in full."""
+    """The chosen fix or correction, in full."""
 
     title = "chosen"
 
@@ -211,5 +211,5 @@ class Audit(ScrolledPane):
         shown = [views.audit_line(entry, width) for entry in self.entries[self.top : self.top + height]]
         if width >= NARROW:
             return shown
-        # What was done under who did it: beside it there is no room for either.
+        # The action below its issuer: there is no room for both beside each other.
         return [part for line in shown for part in (line[:AUDIT_WHO], [("   ", Ink.DIM), *line[AUDIT_WHO:]])][:height]

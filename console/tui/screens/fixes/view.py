@@ -29,7 +29,7 @@ ROWS: Final = len(FIXES)
 
 @dataclass(frozen=True)
 class Gain:
-    """What a repair did to one metric, as shares of its value without it: `change`, 95 % from `low` to `high`.
+    """The effect of a repair on one metric, as shares of its value without it: `change`, 95 % from `low` to `high`.
 
     `reverse`: measured when the repair was taken away, and turned round. `joint`: fixes that changed at the same time.
     `low` and `high` are those of the difference; the value without the repair is taken as it was measured.
@@ -144,7 +144,7 @@ def most(views: list[FixView]) -> FixView | None:
 
 
 def verdict(views: list[FixView], word: str, *, over: bool = False) -> Text:
-    """Which fix helps most, in a line. `over`: nothing can be switched any more."""
+    """The fix that helps most, in a line. `over`: nothing can be switched any more."""
     best = next((view for view in views if view.best), None)
     if best is not None:
         return f"helps {word} most: {best.row.fix.title} {best.effect[0]}", Ink.OK
@@ -160,7 +160,7 @@ def verdict(views: list[FixView], word: str, *, over: bool = False) -> Text:
 def detail(
     model: RunModel, view: FixView, width: int, glyphs: Glyphs, *, roomy: bool, over: bool = False
 ) -> list[list[Text]]:
-    """What there is to say of a fix, most important first; `roomy` draws the effect as bars too.
+    """The lines about a fix, most important first; `roomy` draws the effect as bars too.
 
     `over`: nothing can be switched any more.
     """
@@ -280,7 +280,7 @@ def _bars(word: str, measure: Measure, width: int, glyphs: Glyphs) -> list[list[
 
 @dataclass(frozen=True)
 class Entry:
-    """Who did what when, and how it ended; `seconds` from the first word of it to the last, NaN where unknown."""
+    """One action: issuer, time, outcome; `seconds` from its first record to its last, NaN where unknown."""
 
     time: float
     by: str

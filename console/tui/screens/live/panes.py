@@ -114,7 +114,7 @@ class EventLog(Pane):
         super().__init__(id=id, glyphs=glyphs)
         self.events: Sequence[Logged] = ()
         self.back = 0
-        """How many events the view is scrolled back from the newest."""
+        """Number of events that the view is scrolled back from the newest."""
 
     def show(self, events: Sequence[Logged]) -> None:
         """Take the events to show, oldest first. A view that is scrolled back stays where it is."""

@@ -100,7 +100,7 @@ class LiveScreen(ChartScreen):
     def _view(self, chart_id: str) -> ChartView:
         return replace(self.view, log=self.logs[chart_id])
 
-    def look(self, view: ChartView) -> None:
+    def use_view(self, view: ChartView) -> None:
         """Draw the same data in another view; also while frozen, because the view is the operator's."""
         self.view = view
         # What a chart derives from its series is made while drawing, and the reader must not rewrite it meanwhile.
@@ -112,7 +112,7 @@ class LiveScreen(ChartScreen):
     # -- view
 
     def action_smooth(self) -> None:
-        self.look(self.view.smooth())
+        self.use_view(self.view.smooth())
         weight = self.view.weight
         self.say(f"smoothing: moving average of weight {weight:g}, the raw line behind" if weight else "smoothing off")
 
@@ -120,7 +120,7 @@ class LiveScreen(ChartScreen):
         before = self.view.ruler.unit
         with self.console_app.lock:
             view = self.view.next_unit(self.console_app.model.metrics.clock, self.extent)
-        self.look(view)
+        self.use_view(view)
         unit = self.view.ruler.unit
         words = {"step": "steps", "time": "time since the first step", "tokens": "tokens sampled"}
         self.say(f"x axis: {words[unit]}" if unit != before else "x axis: only steps are known yet")
@@ -134,7 +134,7 @@ class LiveScreen(ChartScreen):
             self.say("log axis: focus a chart first (arrows or tab)", "warn")
             return
         self.logs[chart.id] = not self.logs[chart.id]
-        self.look(self.view)
+        self.use_view(self.view)
 
     def action_act_fix(self) -> None:
         panel = self.query_one(FixPanel)

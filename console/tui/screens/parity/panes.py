@@ -103,7 +103,7 @@ class VerdictTable(Pane):
 
 
 class Limits(ScrolledPane):
-    """What can be judged without a reference: the newest values beside the published limits."""
+    """Everything that can be judged without a reference: the newest values beside the published limits."""
 
     title = "published limits"
 

@@ -108,7 +108,7 @@ class ParityScreen(ChartScreen):
         log = self.logs.get(judged.metric, scale == "log")
         chart.show(data, replace(self.view, log=log), self.extent)
 
-    def look(self, view: ChartView) -> None:
+    def use_view(self, view: ChartView) -> None:
         """Look at the chart in another way; without a verdict there is none."""
         if self.query_one(VerdictTable).judged is None:
             self.say("there is no chart without a reference (r chooses one)", "warn")
@@ -124,7 +124,7 @@ class ParityScreen(ChartScreen):
     # -- from which step on
 
     def _offer(self, judging: Judging, model: RunModel) -> str:
-        """What the key would do, with the key, where it would do something."""
+        """The key with its present effect, "" where it would have none."""
         if judging.start is not None:
             return "s whole run"
         step = last_switch(model)

@@ -43,7 +43,7 @@ def head(verdict: Verdict) -> list[Text]:
 
 
 def against(verdict: Verdict) -> str:
-    """Which reference, how far, how its spread is known."""
+    """Reference, steps compared, and the source of its spread."""
     comparison = verdict.comparison
     names = ", ".join(run.id for run in comparison.references)
     spread = "spread over seeds measured" if comparison.measured else "one run: spread over seeds assumed"
@@ -109,7 +109,7 @@ def why(judged: Judged, verdict: Verdict) -> list[Text]:
 
 
 def waiting(chosen: Chosen, verdict: Verdict | None) -> list[list[Text]]:
-    """What is said instead of a table, while there is none."""
+    """The lines in place of a table while there is none."""
     names = ", ".join(Path(name).name for name in chosen.names)
     if chosen.state == "loading":
         return [[(f" reading {names}", Ink.ACCENT)]]
@@ -121,7 +121,7 @@ def waiting(chosen: Chosen, verdict: Verdict | None) -> list[list[Text]]:
 
 
 def legend(comparison: Comparison, width: int) -> str:
-    """What the numbers are, for who wants to believe them."""
+    """The meaning of the numbers."""
     rules = comparison.rules
     if width < 110:
         return f"means of {rules.window} steps where farthest off; dist in spreads of a healthy run"

@@ -14,7 +14,7 @@ from console.tui.paint.units import duration, size, speed, versions
 
 
 class Look(NamedTuple):
-    """How a phase is drawn: a letter where there is room for one, then a pattern."""
+    """The drawing of a phase: a letter where there is room for one, then a pattern."""
 
     letter: str
     fill: str
@@ -142,7 +142,7 @@ def bar(sync: Sync, engine: EngineSync, width: int, glyphs: Glyphs) -> list[Text
 
 
 def legend(glyphs: Glyphs) -> list[list[Text]]:
-    """What letters and patterns mean."""
+    """The meaning of letters and patterns."""
     return [
         [(f"{look.letter}{look.plain if glyphs.name == 'ascii' else look.fill}", look.ink), (f" {look.word}", Ink.DIM)]
         for look in LOOKS.values()

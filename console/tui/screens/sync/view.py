@@ -71,7 +71,7 @@ def list_row(sync: Sync, columns: Sequence[Column], glyphs: Glyphs, now: float |
 
 
 def digests(reported: dict[str, int], engines: int) -> Text:
-    """Whether the engines say that they hold the same weights."""
+    """Agreement of the engines' digests, in a word."""
     if not reported:
         return NONE, Ink.DIM
     if len(reported) > 1:
@@ -183,7 +183,7 @@ def _three(one: PhaseRow) -> tuple[tuple[float | None, Ink], ...]:
 
 
 def skew(model: RunModel) -> list[list[Text]]:
-    """Which weight versions the engines serve now, the trainer's beside them."""
+    """The weight versions that the engines serve now, the trainer's beside them."""
     alive = [engine.version for engine in model.engines.values() if engine.phase not in ("dead", "starting")]
     trainer = model.run.version if model.run is not None else None
     pieces: list[list[Text]] = []
@@ -199,7 +199,7 @@ def skew(model: RunModel) -> list[list[Text]]:
 
 
 class Lags(NamedTuple):
-    """How many steps had which lag: `bars` of (first value, steps); `steps` in all, `last` the newest one's."""
+    """Number of steps by lag: `bars` of (first value, steps); `steps` in all, `last` the newest one's."""
 
     bars: tuple[tuple[float, int], ...]
     width: float
@@ -249,7 +249,7 @@ def lag_lines(found: Lags, width: int, glyphs: Glyphs) -> list[list[Text]]:
 
 
 def lag_label(found: Lags) -> str:
-    """What the histogram is of."""
+    """The subject of the histogram."""
     if not found.steps:
         return ""
     return f"steps by mean lag, last {found.steps:,}"
@@ -281,7 +281,7 @@ def _asked(model: RunModel) -> CommandLife | None:
 
 
 def empty(model: RunModel, *, operator: bool) -> str:
-    """What is said where there is no sync."""
+    """The sentence in place of syncs where there are none."""
     if model.run is not None and model.run.status in ("finished", "failed"):
         return f"the run has {model.run.status} without a weight sync"
     return "no weight sync yet; S starts one" if operator else "no weight sync yet; an operator starts one with S"

@@ -1,4 +1,4 @@
-"""How differences are distributed: their histogram and their mean by position, drawn into cells."""
+"""The distribution of differences: their histogram and their mean by position, drawn into cells."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def draw_positions(cells: Cells, box: Box, positions: Positions, glyphs: Glyphs)
 
 
 def positions_label(positions: Positions) -> str:
-    """Where the mean is largest."""
+    """The place at which the mean is largest."""
     if not len(positions.mean) or not np.isfinite(positions.mean).any():
         return ""
     at = int(np.nanargmax(positions.mean))
@@ -116,6 +116,6 @@ def positions_label(positions: Positions) -> str:
 
 
 def histogram_label(matched: int, mean: float, broken: int) -> str:
-    """How many there are, and how they are on average."""
+    """Number and average of the differences."""
     text = f"n {number(float(matched))}, mean|Δ| {size_of(mean)}" if matched else ""
     return f"{text}, {broken} no number" if broken else text

@@ -18,7 +18,7 @@ from console.tui.screens.tokens.view import INKS, level, marks
 
 @dataclass(frozen=True)
 class Unit:
-    """What is not broken at the end of a line: a token with its marks, or where another version took over."""
+    """A unit that is not broken at the end of a line: a token with its marks, or where another version took over."""
 
     text: str
     ink: int

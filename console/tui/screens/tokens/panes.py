@@ -43,7 +43,7 @@ class Ranking(Pane):
         return max(self.size.width - edge, 0), max(self.size.height - edge - self.head_rows, 0)
 
     def shown(self, count: int, at: int | None) -> range:
-        """Which places of a ranking of `count` to show so that `at` is among them; moves as little as it can."""
+        """The places of a ranking of `count` to show so that `at` is among them; moves as little as it can."""
         height = self.room[1]
         self.at = at
         if at is not None:
@@ -51,7 +51,7 @@ class Ranking(Pane):
         self._top = max(min(self._top, count - height), 0)
         return range(self._top, min(self._top + height, count))
 
-    def put(self, rows: list[list[Text]], why: Why, label: str) -> None:
+    def show_rows(self, rows: list[list[Text]], why: Why, label: str) -> None:
         """Take the head and the visible rows, or why there are none."""
         self._rows, self._why, self._label = rows, why, label
         self.repaint()
@@ -87,7 +87,7 @@ class WorstList(Ranking):
         places = self.shown(len(found.worst), chosen)
         tokens = [store.token(int(found.worst[place])) for place in places]
         rows = [views.worst_line(token, columns, self.glyphs) for token in tokens if token is not None]
-        self.put([views.heads(columns, self.glyphs), *rows], why, label)
+        self.show_rows([views.heads(columns, self.glyphs), *rows], why, label)
 
 
 class OutlierTable(Ranking):
@@ -101,7 +101,7 @@ class OutlierTable(Ranking):
         places = self.shown(len(found.outliers), chosen)
         sequences = [store.sequence(int(found.outliers[place])) for place in places]
         rows = [views.outlier_line(store, one, columns, self.glyphs) for one in sequences if one is not None]
-        self.put([views.heads(columns, self.glyphs), *rows], why, f"by {views.order_word(by)} (s)")
+        self.show_rows([views.heads(columns, self.glyphs), *rows], why, f"by {views.order_word(by)} (s)")
 
 
 class ContextPane(Pane):

@@ -111,7 +111,7 @@ class TokensScreen(RunScreen):
 
     @property
     def store(self) -> TokenStore:
-        """What is looked at: the tokens as they come, or as they were when the view was frozen."""
+        """The tokens on show: as they come, or as they were when the view was frozen."""
         return self.watched.tokens if self._still is None else self._still
 
     def on_screen_resume(self) -> None:
@@ -347,7 +347,7 @@ class TokensScreen(RunScreen):
 
 
 def _place(ranking: np.ndarray, value: int | None) -> int | None:
-    """Where a number stands in a ranking."""
+    """The place of a number in a ranking."""
     if value is None:
         return None
     places = np.flatnonzero(ranking == value)

@@ -1,4 +1,4 @@
-"""What the tokens screen says in words: rows, states and the scale of differences. Pure, and safe for any text.
+"""Words of the tokens screen: rows, states and the scale of differences. Pure, and safe for any text.
 
 d = trainer - rollout throughout, both logprobs under the weights that sampled the token (`driftline.catalog.metrics`):
 the backend's doing. How old those weights are stands beside it and is never mixed in.
@@ -36,12 +36,12 @@ of the largest difference, as the catalogue of metrics has them."""
 INKS: Final = (Ink.DIM, Ink.TEXT, Ink.WARN, Ink.ALARM, Ink.ALARM)
 """Ink of each level."""
 MARKS: Final = (("", ""), ("", ""), ("‹", "›"), ("«", "»"), ("!«", "»"))
-"""What stands around a token of each level, so that colours are not needed."""
+"""Marks around a token of each level, so that colours are not needed."""
 ASCII_MARKS: Final = (("", ""), ("", ""), ("<", ">"), ("<<", ">>"), ("!<<", ">>"))
 
 
 def level(size: float) -> int:
-    """From 0, below every limit, to len(LIMITS); what is no number is beyond all."""
+    """From 0, below every limit, to len(LIMITS); NaN is beyond all."""
     return len(LIMITS) if math.isnan(size) else sum(size >= limit for limit in LIMITS)
 
 
@@ -261,7 +261,7 @@ def about(token: Token, glyphs: Glyphs, width: int) -> list[list[Text]]:
 
 
 def _age(token: Token, width: int) -> list[Text]:
-    """Which weights sampled the token, and that the difference has nothing to do with how old they are."""
+    """The weights that sampled the token; the difference does not depend on their age."""
     version, now = token.version, token.sequence.version
     if token.lag <= 0:
         return [(f" sampled by v{version}, ", Ink.DIM), ("not stale", Ink.TEXT)]
@@ -276,7 +276,7 @@ def _chance(value: float) -> str:
 
 
 def scale(glyphs: Glyphs, width: int) -> list[Text]:
-    """What colours and marks mean."""
+    """The meaning of colours and marks."""
     bounds = [f"<{number(LIMITS[0])}", *(f"{glyphs_ge(glyphs)}{number(limit)}" for limit in LIMITS)]
     line: list[Text] = [(" |Δ| ", Ink.DIM)]
     for ink, (left, right), bound in zip(INKS, marks(glyphs), bounds, strict=True):
@@ -292,13 +292,13 @@ def glyphs_ge(glyphs: Glyphs) -> str:
 
 
 def order_word(by: By) -> str:
-    """What sequences are ranked by."""
+    """The value by which sequences are ranked."""
     return {"mean": "mean|Δ|", "max": "max|Δ|", "sum": "|ΣΔ|"}[by]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What is known about tokens coming at all."""
+    """The state of the feed of tokens."""
 
     asked: bool
     refused: str
