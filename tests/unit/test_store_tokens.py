@@ -253,7 +253,7 @@ def test_no_arrays_break_it(data: st.DataObject) -> None:
         blobs += [np.array(data.draw(some), "<i4").tobytes() for _ in range(2)]  # any bits as floats
         words = data.draw(st.lists(st.text(max_size=4), max_size=n))
         sent = Tokens(data.draw(whole), data.draw(whole), 0.0, n, *blobs, ("e",), ("p",), (math.nan,), tuple(words))
-        store.take(number, decode_lean(encode(sent)))
+        store.apply(number, decode_lean(encode(sent)))
         found = survey(store, TOKENS.parse(data.draw(st.sampled_from(["", "|d|>0.1", "text=a", "prompt=p", "lag>0"]))))
         assert found.matched >= len(found.worst)
         assert found.histogram.sum() == found.matched
