@@ -2,6 +2,7 @@
 #
 #   make demo    the article's story on this machine: a real vLLM, a real trainer, the console on top
 #   make test    lint, types, import contracts and all tests, the ones on the real vLLM included
+#   make test-quick  the same without the engine and without long waits (4 minutes); PYTHON=python3.12 is another Python
 #   make parity  the article's figure: reference seeds, vLLM's defaults, and a run repaired live (15 minutes)
 #   make faults  every fault and bad input of the wire at its full scale (seeds are printed)
 #   make chaos   two hundred random operator actions over a run with two engines (the seed is printed)
@@ -21,7 +22,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
 
-.PHONY: help venv demo test parity faults chaos lint bench clean
+.PHONY: help venv demo test test-quick parity faults chaos lint bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -41,13 +42,40 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# What waits for its own processes runs side by side; what needs both cores for an engine runs one by one. Both are
-# run, whatever became of the first.
+# Tests run side by side, two at a time, those with an engine too; `alone` are those whose figures need both cores. All
+# three parts are run, whatever became of those before.
 test: lint
 	@failed=0; set -x; \
 	$(BIN)/python -m pytest -m "not engine" -n 2 --dist loadfile --durations=15 $(PYTEST_ARGS) || failed=1; \
-	$(BIN)/python -m pytest -m engine --durations=25 $(PYTEST_ARGS) || failed=1; \
+	$(BIN)/python -m pytest -m "engine and not alone" -n 2 --dist loadfile --durations=15 $(PYTEST_ARGS) || failed=1; \
+	$(BIN)/python -m pytest -m "engine and alone" --durations=15 $(PYTEST_ARGS) || failed=1; \
 	exit $$failed
+
+# .venv is the pinned environment on its own Python. The quick tests run on others too, in an environment of that
+# Python's without torch, vLLM and Ray: what imports these is skipped there, and says so.
+PYTHON_VERSION = $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none)
+ifeq ($(filter test-quick,$(MAKECMDGOALS)),test-quick)
+ifeq ($(PYTHON_VERSION),3.11)
+QUICK := $(VENV)
+QUICK_STAMP := $(STAMP)
+QUICK_TYPES :=
+else
+QUICK := .venv-$(PYTHON_VERSION)
+QUICK_STAMP := $(QUICK)/.installed-quick
+QUICK_TYPES := --python-version $(PYTHON_VERSION) driftline
+endif
+endif
+
+.venv-%/.installed-quick: constraints.txt pyproject.toml scripts/venv.sh
+	@KIND=quick PYTHON="$(PYTHON)" VENV="$(QUICK)" bash scripts/venv.sh
+	@touch $@
+
+test-quick: $(QUICK_STAMP)
+	$(QUICK)/bin/ruff check --no-cache .
+	$(QUICK)/bin/ruff format --no-cache --check -q .
+	$(QUICK)/bin/mypy $(QUICK_TYPES)
+	$(QUICK)/bin/lint-imports --no-cache
+	$(QUICK)/bin/python -m pytest -m "not engine and not slow" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 parity: $(STAMP)
 	@$(BIN)/driftline parity
@@ -74,4 +102,4 @@ bench: $(STAMP) $(BENCH)/.installed
 	exit $$missed
 
 clean:
-	rm -rf $(VENV) $(BENCH) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-3.* $(BENCH) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

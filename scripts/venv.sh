@@ -1,9 +1,16 @@
 #!/usr/bin/env bash
 # Make the virtual environment of the CPU build from constraints.txt, and say what is going on meanwhile.
+# KIND=quick: without torch, vLLM and Ray, for the quick tests on any Python that the package allows.
 set -euo pipefail
 
 version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none)
-if [ "$version" != 3.11 ]; then
+kind=${KIND:-full}
+if [ "$kind" = quick ] && [ "$version" != 3.11 ] && [ "$version" != 3.12 ]; then
+    [ "$version" != none ] || version="not on this machine"
+    echo "driftline: the quick tests need Python 3.11 or 3.12, and '$PYTHON' is $version; name one: make test-quick PYTHON=/path/to/python3.12" >&2
+    exit 2
+fi
+if [ "$kind" = full ] && [ "$version" != 3.11 ]; then
     echo "driftline: Python 3.11 is needed for the pinned environment, '$PYTHON' is $version; name one: make venv PYTHON=/path/to/python3.11" >&2
     exit 2
 fi
@@ -40,6 +47,13 @@ step() { # step TITLE COMMAND...: runs it, ticks the seconds on a terminal, show
 pip() { "$VENV/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 
 [ -x "$VENV/bin/python" ] || step "making $VENV" "$PYTHON" -m venv "$VENV"
+if [ "$kind" = quick ]; then
+    setuptools=$(grep '^setuptools==' constraints.txt)
+    step "installing setuptools" pip install "$setuptools"
+    step "installing driftline and its test tools, without torch, vLLM and Ray" \
+        pip install --no-build-isolation -c constraints.txt -e ".[dev,serve]"
+    exit
+fi
 extra=()
 [ -n "${TORCH_INDEX:-}" ] && extra=(--extra-index-url "$TORCH_INDEX")
 step "installing the pinned environment (torch, vLLM, Ray: some minutes)" \

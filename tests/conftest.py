@@ -3,16 +3,70 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.environment import HEAVY, WITHOUT_ENGINE
 from tests.unit.hubs import Hub
 
 # Textual believes these before it asks the terminal, and who runs tests in parallel sets them.
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def heavy_import(error: BaseException | None) -> str:
+    """Name of the package of engine or trainer whose import has failed, or ""."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in HEAVY:
+            return str(error.name).partition(".")[0]
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skip a file that imports what engine and trainer stand on, where none of that is installed."""
+    report = yield
+    if WITHOUT_ENGINE and report.failed:
+        missing = [name for name in HEAVY if f"No module named '{name}" in str(report.longrepr)]
+        if missing:
+            report.outcome = "skipped"
+            report.longrepr = (str(collector.path), 0, f"Skipped: needs {missing[0]}, which is not installed here")
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The same for a test that imports it by itself."""
+    report = yield
+    if WITHOUT_ENGINE and report.failed and call.excinfo is not None and (name := heavy_import(call.excinfo.value)):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), 0, f"Skipped: needs {name}, which is not installed here")
+    return report
+
+
+SLOW = ("tests/e2e/", "tests/faults/", "tests/tui/test_every_key.py")
+"""Folders and files of `slow` tests: processes, terminals and faults that are waited for, keys times screens."""
+LARGER = ("120x40", "200x60")
+"""Pictures of these sizes are `slow` too: each costs two to three times one of 80x24."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what `make test-quick` leaves out; a single test outside of these has the marker itself."""
+    for item in items:
+        name = item.path.relative_to(ROOT).as_posix()
+        picture = "snap_compare" in getattr(item, "fixturenames", ())
+        if name.startswith(SLOW) or (picture and any(size in item.name for size in LARGER)):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from textual.pilot import Pilot
 
 from console.tui.app import ConsoleApp
+from tests.tui import settled
 from tests.tui.synthetic import FakeSource, history
 
 
@@ -23,6 +24,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     names = pyfuncitem._fixtureinfo.argnames
     asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
     return True
+
+
+@pytest.fixture(autouse=True)
+def settled_pilots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pause and key of a pilot waits for work done, not for an idle process."""
+    for module in ("textual.pilot", "textual.app"):
+        monkeypatch.setattr(f"{module}.wait_for_idle", settled.handled)
 
 
 @pytest.fixture(autouse=True)

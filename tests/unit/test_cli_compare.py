@@ -21,6 +21,7 @@ from driftline.config import Config
 from driftline.frames import EngineFix, FixState, Frame, Metrics, RunState, encode
 from driftline.journal.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir, create
+from tests.environment import needs_engine
 from tests.unit.parity_curves import Floats, as_run, healthy
 
 
@@ -204,6 +205,7 @@ def test_bad_arguments_are_one_sentence(
         (["--config", "/no/such.toml"], "/no/such.toml: cannot be read"),
     ],
 )
+@needs_engine
 def test_the_experiment_checks_before_it_starts(
     root: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

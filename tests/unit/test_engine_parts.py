@@ -18,6 +18,7 @@ from engine import fixes
 from engine.actor import launch
 from engine.actor.stats import Counters, pool_stats
 from engine.types import Backend, EngineError, EngineSample
+from tests.environment import needs_engine
 
 CPU = Backend(
     platform="cpu",
@@ -295,6 +296,7 @@ def test_counters_add_up_steps() -> None:
         ("import engine.actor.actor", ("ray", "vllm", "torch")),
     ],
 )
+@needs_engine
 def test_importing_costs_no_engine(statement: str, absent: tuple[str, ...]) -> None:
     code = f"import sys; {statement}; print([name for name in {absent!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)

@@ -20,6 +20,7 @@ import pytest
 from console.launch import supervisor as launch
 from driftline.rundir import RunDir, RunError, create, list_runs
 from tests import signals
+from tests.environment import WITHOUT_ENGINE
 
 STANDIN = Path(__file__).parent.parent / "standin"
 LIMIT = 60.0
@@ -99,6 +100,8 @@ class Started:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[[str], Started]]:
+    if WITHOUT_ENGINE:
+        pytest.skip("a run checks for torch, vLLM and Ray, which are not installed here")
     made: list[Started] = []
 
     def make(manners: str) -> Started:
