@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from asyncio import Queue
 from typing import Any
 
 from textual._context import active_app
@@ -26,7 +27,7 @@ ROUNDS = 100
 def busy(app: App[Any]) -> bool:
     """Whether a message or a callback waits to be handled, by the app or any widget of any screen."""
     for pump in (app, *app._registry):
-        queue = pump._message_queue
+        queue: Queue[Any] | None = pump._message_queue
         if pump._next_callbacks or (queue is not None and not queue.empty()):
             return True
     return False
@@ -42,7 +43,7 @@ async def handled(*_: float) -> None:
     app = active_app.get()
     pilot = Pilot(app)
     until = time.monotonic() + WORKERS_S
-    for _ in range(ROUNDS):
+    for _round in range(ROUNDS):
         if not app._running or not app.screen_stack or not await pilot._wait_for_screen():
             return
         app.screen._on_timer_update()
