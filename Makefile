@@ -21,6 +21,7 @@ BENCH := .venv-bench
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help venv demo test test-quick parity faults chaos lint bench clean
 
@@ -46,8 +47,8 @@ lint: $(STAMP)
 # three parts are run, whatever became of those before.
 test: lint
 	@failed=0; set -x; \
-	$(BIN)/python -m pytest -m "not engine" -n 2 --dist loadfile --durations=15 $(PYTEST_ARGS) || failed=1; \
-	$(BIN)/python -m pytest -m "engine and not alone" -n 2 --dist loadfile --durations=15 $(PYTEST_ARGS) || failed=1; \
+	$(BIN)/python -m pytest -m "not engine" $(BESIDE) --durations=15 $(PYTEST_ARGS) || failed=1; \
+	$(BIN)/python -m pytest -m "engine and not alone" $(BESIDE) --durations=15 $(PYTEST_ARGS) || failed=1; \
 	$(BIN)/python -m pytest -m "engine and alone" --durations=15 $(PYTEST_ARGS) || failed=1; \
 	exit $$failed
 
@@ -62,7 +63,7 @@ QUICK_TYPES :=
 else
 QUICK := .venv-$(PYTHON_VERSION)
 QUICK_STAMP := $(QUICK)/.installed-quick
-QUICK_TYPES := --python-version $(PYTHON_VERSION) driftline
+QUICK_TYPES := --python-version $(PYTHON_VERSION) driftline console
 endif
 endif
 
@@ -75,7 +76,7 @@ test-quick: $(QUICK_STAMP)
 	$(QUICK)/bin/ruff format --no-cache --check -q .
 	$(QUICK)/bin/mypy $(QUICK_TYPES)
 	$(QUICK)/bin/lint-imports --no-cache
-	$(QUICK)/bin/python -m pytest -m "not engine and not slow" -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(QUICK)/bin/python -m pytest -m "not engine and not slow" $(BESIDE) $(PYTEST_ARGS)
 
 parity: $(STAMP)
 	@$(BIN)/driftline parity

@@ -67,6 +67,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         picture = "snap_compare" in getattr(item, "fixturenames", ())
         if name.startswith(SLOW) or (picture and any(size in item.name for size in LARGER)):
             item.add_marker(pytest.mark.slow)
+    # Files are given out in this order (--no-loadscope-reorder): what takes long must not be what is left at the end.
+    items.sort(key=lambda item: not item.path.relative_to(ROOT).as_posix().startswith(SLOW))
 
 
 @pytest.fixture

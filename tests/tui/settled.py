@@ -34,7 +34,9 @@ def busy(app: App[Any]) -> bool:
 
 
 def working(app: App[Any]) -> bool:
-    """Whether a one-shot worker is under way."""
+    """Whether a one-shot worker is under way, or a new size waits for Textual's timer."""
+    if app._resize_event is not None:
+        return True
     return any(not worker.is_finished and worker.name not in FOREVER for worker in app.workers)
 
 
