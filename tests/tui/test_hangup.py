@@ -156,6 +156,7 @@ def test_a_crash_inside_ends_it_with_a_code_and_the_terminal_as_it_was(
     assert b"broken inside" in after, "it is told on the shell's screen"
 
 
+@pytest.mark.slow
 def test_a_storm_of_resizes_on_a_real_terminal(make: Callable[..., Terminal]) -> None:
     """200 in two seconds, down to a terminal of nothing, as a window that is dragged by its corner."""
     terminal = make()

@@ -108,6 +108,7 @@ def test_the_smallest(snap_compare: Any, tab: Any) -> None:
     assert snap_compare(make_app(full()), terminal_size=(60, 15), run_before=keys(tab.key))
 
 
+@pytest.mark.slow
 async def test_too_small_and_back_on_every_screen(running: Running) -> None:
     async with running(full(), (80, 24)) as pilot:
         for tab in TABS:

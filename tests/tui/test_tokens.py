@@ -319,6 +319,7 @@ EVIL = (
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (60, 15)], ids=str)
+@pytest.mark.slow
 async def test_hostile_text_is_only_read(running: Running, size: tuple[int, int]):
     frame = token_frame(3)
     pieces = tuple(EVIL[i % len(EVIL)] for i in range(frame.n))

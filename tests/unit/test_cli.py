@@ -102,6 +102,7 @@ def test_where_none_is_live_the_newest_recording_is_named(tmp_path: Path, ended:
     assert f"{ended.path}: nothing is recorded there" in sentence(bare)
 
 
+@pytest.mark.slow
 def test_an_ended_run_can_still_be_read(tmp_path: Path, ended: RunDir) -> None:
     assert driftline("status", "--run", ended.id, cwd=tmp_path).stdout == f"{ended.id} ended\n"
     exported = driftline("export", "--run", ended.id, "--out", "m.csv", cwd=tmp_path)

@@ -178,6 +178,7 @@ def test_ctrl_c_does_not_end_a_hub_with_a_parent(tmp_path: Path) -> None:
         hub.end()
 
 
+@pytest.mark.slow
 def test_a_hub_outlives_its_parent_until_the_producers_are_gone(tmp_path: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     hub = Hub(tmp_path, "--parent-pid", str(parent.pid))
@@ -495,6 +496,7 @@ def test_a_command_waits_for_the_trainer_or_expires(own_hub: Hub) -> None:
             assert probe.commands.empty()
 
 
+@pytest.mark.slow
 def test_commands_survive_kills_of_the_hub_and_take_effect_once(own_hub: Hub) -> None:
     effects: list[str] = []
     probe: Probe

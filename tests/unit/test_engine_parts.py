@@ -297,6 +297,7 @@ def test_counters_add_up_steps() -> None:
     ],
 )
 @needs_engine
+@pytest.mark.slow
 def test_importing_costs_no_engine(statement: str, absent: tuple[str, ...]) -> None:
     code = f"import sys; {statement}; print([name for name in {absent!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)

@@ -242,6 +242,7 @@ except ExportError as error:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more_keeps_the_old_file(run: RunDir, tmp_path: Path, suffix: str) -> None:
     # A limit on the size of files stands for a full disk: the write fails half way in the same place.
     journal(run, [metrics(s, s, reward__mean=s / 7, policy__entropy=s / 3) for s in range(1, 200)])

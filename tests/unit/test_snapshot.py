@@ -358,6 +358,7 @@ print(report.rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_tokens_are_exported_in_bounded_memory(tmp_path: Path) -> None:
     # Four times the tokens may not cost noticeably more than once.
     grown = []
@@ -397,6 +398,7 @@ except ExportError as error:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.slow
 def test_a_disk_that_is_full_amid_a_stream_leaves_nothing(tmp_path: Path, suffix: str) -> None:
     made = create(tmp_path / "runs", "full")
     journal(made, (tokens(step, 16, 1024, pieces=False) for step in range(1, 20)))

@@ -209,6 +209,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.slow
 def test_memory_stays_within_the_bound(kind: str) -> None:
     rng = np.random.default_rng(0)
     n, seqs = 24_000, 12_000  # many short sequences cost more than few long ones
@@ -243,6 +244,7 @@ def test_engines_beyond_count_share_a_name() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
+@pytest.mark.slow
 def test_no_arrays_break_it(data: st.DataObject) -> None:
     store = TokenStore(tokens=40, sequences=7)
     whole = st.integers(-(2**31), 2**31 - 1)
