@@ -20,9 +20,9 @@ from console.tui.command import grammar
 from console.tui.command.command import GrammarError, Known, Request
 from console.tui.command.fuzzy import match
 from console.tui.command.history import KEPT, History, default_path
-from console.tui.command.line_edit import Line
 from console.tui.command.table import COMMANDS
 from console.tui.paint.theme import THEMES
+from console.tui.widgets.line_edit import Line
 
 KNOWN = Known(
     fixes={"processed-logprobs": ("off", "on"), "prefix-cache-off": ("off", "on", "removed")},

@@ -10,12 +10,12 @@ from textual.events import Key as KeyEvent
 from console.settings.keys import KEYS, TABS, Key, Where
 from console.tui.bindings import bindings
 from console.tui.command.fuzzy import match
-from console.tui.command.line_edit import Line
 from console.tui.command.table import COMMANDS
 from console.tui.dialogs.dialog import Dialog
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.widgets.line_edit import Line
 
 _KEY_WIDTH: Final = 10
 _COMMAND_WIDTH: Final = 24

@@ -11,12 +11,12 @@ from textual.events import Paste
 from console.settings.keys import Key, Where
 from console.tui.command.command import Command
 from console.tui.command.fuzzy import match
-from console.tui.command.line_edit import Line
 from console.tui.command.table import COMMANDS
 from console.tui.dialogs.dialog import Row
 from console.tui.dialogs.list_dialog import ListDialog
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
+from console.tui.widgets.line_edit import Line
 
 _NAME: Final = 24
 """Cells of the column of keys and commands."""

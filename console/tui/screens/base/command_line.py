@@ -13,11 +13,11 @@ from textual.events import Key, Paste
 from textual.message import Message
 
 from console.tui.command.history import History
-from console.tui.command.line_edit import Line
 from console.tui.paint.cells import Cells
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
 from console.tui.paint.units import cut
+from console.tui.widgets.line_edit import Line
 from console.tui.widgets.typing_line import TypingLine
 
 if TYPE_CHECKING:
