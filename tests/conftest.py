@@ -57,7 +57,7 @@ def pytest_runtest_makereport(
 SLOW = ("tests/e2e/", "tests/faults/", "tests/tui/test_every_key.py")
 """Folders and files of `slow` tests: processes, terminals and faults that are waited for, keys times screens."""
 LARGER = ("120x40", "200x60")
-"""Pictures of these sizes are `slow` too: each costs two to three times one of 80x24."""
+"""Pictures of these sizes are `slow` too: they draw more cells by the same code, and 80x24 stays in the quick tests."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
