@@ -2,7 +2,7 @@
 #
 #   make demo    the article's story on this machine: a real vLLM, a real trainer, the console on top
 #   make test    lint, types, import contracts and all tests, the ones on the real vLLM included
-#   make test-quick  the same without the engine and without long waits (4 minutes); PYTHON=python3.12 is another Python
+#   make test-quick  the same without the engine and without long waits; PYTHON=python3.12 is another Python
 #   make parity  the article's figure: reference seeds, vLLM's defaults, and a run repaired live (15 minutes)
 #   make faults  every fault and bad input of the wire at its full scale (seeds are printed)
 #   make chaos   two hundred random operator actions over a run with two engines (the seed is printed)
@@ -44,7 +44,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports --no-cache
 
 # What waits for its own processes runs side by side. What needs both cores for an engine runs one by one: two at a time
-# took as long on two cores, and one test failed once. Both parts are run, whatever became of the first.
+# took no less time on two cores. Both parts are run, whatever became of the first.
 test: lint
 	@failed=0; set -x; \
 	$(BIN)/python -m pytest -m "not engine" $(BESIDE) --durations=15 $(PYTEST_ARGS) || failed=1; \
