@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow what `make test-quick` leaves out; a single test outside of these has the marker itself."""
     for item in items:
         name = item.path.relative_to(ROOT).as_posix()
-        picture = "snap_compare" in getattr(item, "fixturenames", ())
+        picture = "screen_compare" in getattr(item, "fixturenames", ())
         if name.startswith(SLOW) or (picture and any(size in item.name for size in LARGER)):
             item.add_marker(pytest.mark.slow)
     # Files are given out in this order (--no-loadscope-reorder): what takes long must not be what is left at the end.

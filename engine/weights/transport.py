@@ -71,7 +71,7 @@ class Transport(Protocol):
 
 
 def choose(config: EngineConfig, *, cuda: bool) -> Kind:
-    """The transport of a configuration, `cuda` telling whether the trainer's process sees a CUDA device.
+    """The transport of a configuration, `cuda` says whether the trainer's process sees a CUDA device.
 
     "auto" is shared memory without GPUs on both sides, CUDA IPC for engines that ask for a part of a GPU (the
     trainer has the other part) and NCCL for those with GPUs of their own. Raises EngineError for a way that this

@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 
 from console.tui.app import ConsoleApp
 from tests.tui import settled
+from tests.tui.screen_compare import screen_compare as screen_compare
 from tests.tui.synthetic import FakeSource, history
 
 

@@ -24,6 +24,7 @@ from console.tui.watch.guard import guards
 from driftline.frames import Frame, Metrics
 from driftline.producer.probe import Probe
 from tests.tui.conftest import Running, make_app, press, screen_text, settle
+from tests.tui.screen_compare import Compare
 from tests.tui.synthetic import START, FakeSource, engines, run_state
 from tests.tui.test_pty import Terminal
 from tests.unit.hubs import Hub
@@ -343,10 +344,10 @@ def storied() -> FakeSource:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_list_looks_as_it_did(snap_compare: Callable[..., bool], size: tuple[int, int]):
+def test_the_list_looks_as_it_did(screen_compare: Compare, size: tuple[int, int]):
     async def look(pilot: Pilot[None]) -> None:
         await settle(pilot)
         await alarmed(pilot, 2)
         await press(pilot, "exclamation_mark", "down")
 
-    assert snap_compare(make_app(storied(), guards=RULES), terminal_size=size, run_before=look)
+    assert screen_compare(make_app(storied(), guards=RULES), terminal_size=size, run_before=look)

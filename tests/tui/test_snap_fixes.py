@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from console.connect.source import Link
 from tests.tui.conftest import make_app
+from tests.tui.screen_compare import Compare
 from tests.tui.synthetic import FakeSource
 from tests.tui.test_corrections import corrected
 from tests.tui.test_fixes import acted
@@ -37,8 +37,8 @@ STATES: list[Callable[[], FakeSource]] = [empty, starting, defaults, normal, sta
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
-def test_state(snap_compare: Any, state: Callable[[], FakeSource], size: tuple[int, int]):
-    assert snap_compare(make_app(state()), terminal_size=size, run_before=keys("4"))
+def test_state(screen_compare: Compare, state: Callable[[], FakeSource], size: tuple[int, int]):
+    assert screen_compare(make_app(state()), terminal_size=size, run_before=keys("4"))
 
 
 @pytest.mark.parametrize(
@@ -46,17 +46,17 @@ def test_state(snap_compare: Any, state: Callable[[], FakeSource], size: tuple[i
     [("o", "v"), ("down", "down", "down", "down", "down"), ("tab", "enter"), ("right", "S"), ("F",)],
     ids=["ordered", "correction", "enlarged", "sync", "confirm"],
 )
-def test_after_keys(snap_compare: Any, pressed: tuple[str, ...]):
-    assert snap_compare(make_app(normal()), terminal_size=(80, 24), run_before=keys("4", *pressed))
+def test_after_keys(screen_compare: Compare, pressed: tuple[str, ...]):
+    assert screen_compare(make_app(normal()), terminal_size=(80, 24), run_before=keys("4", *pressed))
 
 
 DOWN = ("down",) * 5
 
 
 @pytest.mark.parametrize("pressed", [("S",), (*DOWN, "enter", "down", "enter")], ids=["take-over", "gate"])
-def test_questions(snap_compare: Any, pressed: tuple[str, ...]):
-    assert snap_compare(make_app(held()), terminal_size=(80, 24), run_before=keys("4", *pressed))
+def test_questions(screen_compare: Compare, pressed: tuple[str, ...]):
+    assert screen_compare(make_app(held()), terminal_size=(80, 24), run_before=keys("4", *pressed))
 
 
-def test_sixteen_colours(snap_compare: Any):
-    assert snap_compare(make_app(normal(), sixteen=True), terminal_size=(120, 40), run_before=keys("4"))
+def test_sixteen_colours(screen_compare: Compare):
+    assert screen_compare(make_app(normal(), sixteen=True), terminal_size=(120, 40), run_before=keys("4"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from textual.pilot import Pilot
@@ -15,6 +14,7 @@ from console.tui.dialogs.picker import RunPicker
 from driftline.rundir import RunDir
 from tests.tui.conftest import make_app, settle
 from tests.tui.parity_runs import fed, reference, repaired
+from tests.tui.screen_compare import Compare
 from tests.tui.synthetic import FakeSource
 from tests.tui.test_snapshots import SIZES, defaults, empty, keys
 
@@ -72,12 +72,12 @@ def held_against(folder: Path, source: FakeSource, **options: object) -> Console
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", [failing, passing, young, stale], ids=lambda state: state.__name__)
-def test_state(snap_compare: Any, folder: Path, state: Callable[[], FakeSource], size: tuple[int, int]):
-    assert snap_compare(held_against(folder, state()), terminal_size=size, run_before=judged())
+def test_state(screen_compare: Compare, folder: Path, state: Callable[[], FakeSource], size: tuple[int, int]):
+    assert screen_compare(held_against(folder, state()), terminal_size=size, run_before=judged())
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_after_the_switch(snap_compare: Any, folder: Path, size: tuple[int, int]):
+def test_after_the_switch(screen_compare: Compare, folder: Path, size: tuple[int, int]):
     async def since(pilot: Pilot[None]) -> None:
         await judged("s")(pilot)
         app = pilot.app
@@ -87,23 +87,23 @@ def test_after_the_switch(snap_compare: Any, folder: Path, size: tuple[int, int]
             app.refresh_view()
         await settle(pilot)
 
-    assert snap_compare(held_against(folder, repaired()), terminal_size=size, run_before=since)
+    assert screen_compare(held_against(folder, repaired()), terminal_size=size, run_before=since)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", [empty, defaults], ids=lambda state: state.__name__)
-def test_without_a_reference(snap_compare: Any, state: Callable[[], FakeSource], size: tuple[int, int]):
-    assert snap_compare(make_app(state()), terminal_size=size, run_before=keys("5"))
+def test_without_a_reference(screen_compare: Compare, state: Callable[[], FakeSource], size: tuple[int, int]):
+    assert screen_compare(make_app(state()), terminal_size=size, run_before=keys("5"))
 
 
 @pytest.mark.parametrize(
     "pressed", [("down", "down", "down", "down"), ("y",), ("tab", "enter")], ids=["mismatch", "linear", "enlarged"]
 )
-def test_after_keys(snap_compare: Any, folder: Path, pressed: tuple[str, ...]):
-    assert snap_compare(held_against(folder, failing()), terminal_size=(80, 24), run_before=judged(*pressed))
+def test_after_keys(screen_compare: Compare, folder: Path, pressed: tuple[str, ...]):
+    assert screen_compare(held_against(folder, failing()), terminal_size=(80, 24), run_before=judged(*pressed))
 
 
-def test_a_reference_that_is_no_run(snap_compare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_reference_that_is_no_run(screen_compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     Path("broken.parquet").write_bytes(b"no parquet")
 
@@ -115,22 +115,22 @@ def test_a_reference_that_is_no_run(snap_compare: Any, tmp_path: Path, monkeypat
         await keys("5")(pilot)
 
     app = make_app(failing(), reference=("broken.parquet",))
-    assert snap_compare(app, terminal_size=(80, 24), run_before=failed)
+    assert screen_compare(app, terminal_size=(80, 24), run_before=failed)
 
 
-def test_sixteen_colours(snap_compare: Any, folder: Path):
+def test_sixteen_colours(screen_compare: Compare, folder: Path):
     app = held_against(folder, failing(), sixteen=True)
-    assert snap_compare(app, terminal_size=(120, 40), run_before=judged())
+    assert screen_compare(app, terminal_size=(120, 40), run_before=judged())
 
 
-def test_the_reference_behind_the_live_charts(snap_compare: Any, folder: Path):
+def test_the_reference_behind_the_live_charts(screen_compare: Compare, folder: Path):
     async def live(pilot: Pilot[None]) -> None:
         await judged("1")(pilot)
 
-    assert snap_compare(held_against(folder, failing()), terminal_size=(120, 40), run_before=live)
+    assert screen_compare(held_against(folder, failing()), terminal_size=(120, 40), run_before=live)
 
 
-def test_the_picker_of_runs(snap_compare: Any, folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_picker_of_runs(screen_compare: Compare, folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("console.tui.dialogs.picker.began", lambda run: "2025-11-23 12:13")
     names = [RunDir(folder / f"healthy-000{seed}") for seed in (1, 2, 3)]
     monkeypatch.setattr("console.tui.dialogs.picker.list_runs", lambda root: names)
@@ -144,4 +144,4 @@ def test_the_picker_of_runs(snap_compare: Any, folder: Path, monkeypatch: pytest
             await pilot.pause(0.01)
         await keys("space", "down")(pilot)
 
-    assert snap_compare(app, terminal_size=(80, 24), run_before=listed)
+    assert screen_compare(app, terminal_size=(80, 24), run_before=listed)

@@ -25,6 +25,7 @@ from driftline.rundir import RunDir
 from tests.tui import sync_runs
 from tests.tui.conftest import Running, make_app, screen_text
 from tests.tui.quick import app_of, drawn, tap, told
+from tests.tui.screen_compare import Compare
 from tests.tui.synthetic import START, FakeSource, engines, fix_state, history, run_state, token_frame
 from tests.tui.test_snapshots import SIZES, read_only
 
@@ -89,23 +90,25 @@ def keys(*pressed: str) -> Callable[[Pilot[None]], Any]:
 
 @EVERY_SCREEN
 @pytest.mark.parametrize("state", [finished, lost, read_only], ids=lambda state: state.__name__)
-def test_state_of_the_run(snap_compare: Any, tab: Any, state: Callable[[], FakeSource]) -> None:
-    assert snap_compare(make_app(state()), terminal_size=(80, 24), run_before=keys(tab.key))
+def test_state_of_the_run(screen_compare: Compare, tab: Any, state: Callable[[], FakeSource]) -> None:
+    assert screen_compare(make_app(state()), terminal_size=(80, 24), run_before=keys(tab.key))
 
 
 @pytest.mark.parametrize("tab", ["3", "6", "7"], ids=["sync", "engines", "events"])
 @pytest.mark.parametrize("size", SIZES[1:], ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", [empty, loading, stale], ids=lambda state: state.__name__)
-def test_state_with_room(snap_compare: Any, tab: str, state: Callable[[], FakeSource], size: tuple[int, int]) -> None:
-    assert snap_compare(make_app(state()), terminal_size=size, run_before=keys(tab))
+def test_state_with_room(
+    screen_compare: Compare, tab: str, state: Callable[[], FakeSource], size: tuple[int, int]
+) -> None:
+    assert screen_compare(make_app(state()), terminal_size=size, run_before=keys(tab))
 
 
 # -- the smallest terminal that is drawn on, and smaller ones
 
 
 @EVERY_SCREEN
-def test_the_smallest(snap_compare: Any, tab: Any) -> None:
-    assert snap_compare(make_app(full()), terminal_size=(60, 15), run_before=keys(tab.key))
+def test_the_smallest(screen_compare: Compare, tab: Any) -> None:
+    assert screen_compare(make_app(full()), terminal_size=(60, 15), run_before=keys(tab.key))
 
 
 @pytest.mark.slow
@@ -153,25 +156,25 @@ async def test_too_small_and_back_on_every_screen(running: Running) -> None:
     ],
     ids=["help", "help-tokens", "palette", "palette-found", "command", "completion", "wrong", "runs", "confirm"],
 )
-def test_dialog(snap_compare: Any, pressed: tuple[str, ...], size: tuple[int, int]) -> None:
+def test_dialog(screen_compare: Compare, pressed: tuple[str, ...], size: tuple[int, int]) -> None:
     app = make_app(full(), more=[(lost(), None)])
-    assert snap_compare(app, terminal_size=size, run_before=keys(*pressed))
+    assert screen_compare(app, terminal_size=size, run_before=keys(*pressed))
 
 
 @pytest.mark.parametrize(
     "pressed", [("question_mark",), ("ctrl+p",), ("w",), ("F", "enter")], ids=["help", "palette", "runs", "confirm"]
 )
-def test_dialog_in_sixteen_colours(snap_compare: Any, pressed: tuple[str, ...]) -> None:
+def test_dialog_in_sixteen_colours(screen_compare: Compare, pressed: tuple[str, ...]) -> None:
     app = make_app(full(), sixteen=True, more=[(lost(), None)])
-    assert snap_compare(app, terminal_size=(120, 40), run_before=keys(*pressed))
+    assert screen_compare(app, terminal_size=(120, 40), run_before=keys(*pressed))
 
 
 # -- looks
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_look(snap_compare: Any, look: str) -> None:
-    assert snap_compare(make_app(full(), theme=look), terminal_size=(120, 40), run_before=keys())
+def test_look(screen_compare: Compare, look: str) -> None:
+    assert screen_compare(make_app(full(), theme=look), terminal_size=(120, 40), run_before=keys())
 
 
 # -- a recording
@@ -228,17 +231,17 @@ def replayed(run: RunDir, *pressed: str, sixteen: bool = False) -> tuple[Console
 
 
 @EVERY_SIZE
-def test_replay(snap_compare: Any, recording: RunDir, size: tuple[int, int]) -> None:
+def test_replay(screen_compare: Compare, recording: RunDir, size: tuple[int, int]) -> None:
     app, before = replayed(recording)
-    assert snap_compare(app, terminal_size=size, run_before=before)
+    assert screen_compare(app, terminal_size=size, run_before=before)
 
 
 @pytest.mark.parametrize("tab", TABS[1:], ids=lambda tab: tab.id)
-def test_replay_on_every_screen(snap_compare: Any, recording: RunDir, tab: Any) -> None:
+def test_replay_on_every_screen(screen_compare: Compare, recording: RunDir, tab: Any) -> None:
     app, before = replayed(recording, tab.key)
-    assert snap_compare(app, terminal_size=(80, 24), run_before=before)
+    assert screen_compare(app, terminal_size=(80, 24), run_before=before)
 
 
-def test_replay_in_sixteen_colours(snap_compare: Any, recording: RunDir) -> None:
+def test_replay_in_sixteen_colours(screen_compare: Compare, recording: RunDir) -> None:
     app, before = replayed(recording, sixteen=True)
-    assert snap_compare(app, terminal_size=(120, 40), run_before=before)
+    assert screen_compare(app, terminal_size=(120, 40), run_before=before)

@@ -6,12 +6,12 @@ What a state must say in words is tested in test_sync_screens.py; these watch ov
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from console.connect.source import Link
 from tests.tui.conftest import make_app
+from tests.tui.screen_compare import Compare
 from tests.tui.sync_runs import failed, large, synced
 from tests.tui.synthetic import FakeSource
 from tests.tui.test_snapshots import SIZES, keys
@@ -48,24 +48,24 @@ TABS = pytest.mark.parametrize("tab", ["3", "6", "7"], ids=["sync", "engines", "
 @TABS
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", [synced, happened, large], ids=lambda state: state.__name__)
-def test_screen(snap_compare: Any, tab: str, state: State, size: tuple[int, int]):
-    assert snap_compare(make_app(state()), terminal_size=size, run_before=keys(tab))
+def test_screen(screen_compare: Compare, tab: str, state: State, size: tuple[int, int]):
+    assert screen_compare(make_app(state()), terminal_size=size, run_before=keys(tab))
 
 
 @TABS
 @pytest.mark.parametrize("state", [empty, stale, loading], ids=lambda state: state.__name__)
-def test_state(snap_compare: Any, tab: str, state: State):
-    assert snap_compare(make_app(state()), terminal_size=(80, 24), run_before=keys(tab))
+def test_state(screen_compare: Compare, tab: str, state: State):
+    assert screen_compare(make_app(state()), terminal_size=(80, 24), run_before=keys(tab))
 
 
 @TABS
-def test_sixteen_colours(snap_compare: Any, tab: str):
-    assert snap_compare(make_app(happened(), sixteen=True), terminal_size=(120, 40), run_before=keys(tab))
+def test_sixteen_colours(screen_compare: Compare, tab: str):
+    assert screen_compare(make_app(happened(), sixteen=True), terminal_size=(120, 40), run_before=keys(tab))
 
 
 @pytest.mark.parametrize("marker", ["block", "ascii"])
-def test_gantt_markers(snap_compare: Any, marker: str):
-    assert snap_compare(make_app(happened(), marker=marker), terminal_size=(120, 40), run_before=keys("3"))
+def test_gantt_markers(screen_compare: Compare, marker: str):
+    assert screen_compare(make_app(happened(), marker=marker), terminal_size=(120, 40), run_before=keys("3"))
 
 
 @pytest.mark.parametrize(
@@ -78,5 +78,5 @@ def test_gantt_markers(snap_compare: Any, marker: str):
     ],
     ids=["filter", "event", "gantt", "engine"],
 )
-def test_after_keys(snap_compare: Any, pressed: tuple[str, ...]):
-    assert snap_compare(make_app(happened()), terminal_size=(80, 24), run_before=keys(*pressed))
+def test_after_keys(screen_compare: Compare, pressed: tuple[str, ...]):
+    assert screen_compare(make_app(happened()), terminal_size=(80, 24), run_before=keys(*pressed))

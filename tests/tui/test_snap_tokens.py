@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 
 from console.connect.source import Link
 from tests.tui.conftest import make_app
+from tests.tui.screen_compare import Compare
 from tests.tui.synthetic import FakeSource, history, token_frame
 from tests.tui.test_tokens import calm, told
 
@@ -66,8 +67,8 @@ def keys(*pressed: str) -> Callable[[Pilot[None]], Any]:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
-def test_state(snap_compare: Any, state: Callable[[], FakeSource], size: tuple[int, int]):
-    assert snap_compare(make_app(state()), terminal_size=size, run_before=keys())
+def test_state(screen_compare: Compare, state: Callable[[], FakeSource], size: tuple[int, int]):
+    assert screen_compare(make_app(state()), terminal_size=size, run_before=keys())
 
 
 @pytest.mark.parametrize(
@@ -76,21 +77,21 @@ def test_state(snap_compare: Any, state: Callable[[], FakeSource], size: tuple[i
      ("slash", *"id", "equals_sign", "7", "enter"), ("n", "space")],
     ids=["sequences", "opened", "filter", "wrong-filter", "nothing-matches", "frozen"],
 )  # fmt: skip
-def test_after_keys(snap_compare: Any, pressed: tuple[str, ...]):
-    assert snap_compare(make_app(normal()), terminal_size=(80, 24), run_before=keys(*pressed))
+def test_after_keys(screen_compare: Compare, pressed: tuple[str, ...]):
+    assert screen_compare(make_app(normal()), terminal_size=(80, 24), run_before=keys(*pressed))
 
 
 @pytest.mark.parametrize("marker", ["block", "ascii"])
-def test_markers(snap_compare: Any, marker: str):
-    assert snap_compare(make_app(apart(), marker=marker), terminal_size=(120, 40), run_before=keys())
+def test_markers(screen_compare: Compare, marker: str):
+    assert screen_compare(make_app(apart(), marker=marker), terminal_size=(120, 40), run_before=keys())
 
 
 @pytest.mark.parametrize("look", ["sixteen", "no_color"])
-def test_without_many_colours(snap_compare: Any, look: str, monkeypatch: pytest.MonkeyPatch):
+def test_without_many_colours(screen_compare: Compare, look: str, monkeypatch: pytest.MonkeyPatch):
     if look == "no_color":
         monkeypatch.setenv("NO_COLOR", "1")
-    assert snap_compare(make_app(apart(), sixteen=look == "sixteen"), terminal_size=(120, 40), run_before=keys("n"))
+    assert screen_compare(make_app(apart(), sixteen=look == "sixteen"), terminal_size=(120, 40), run_before=keys("n"))
 
 
-def test_the_smallest(snap_compare: Any):
-    assert snap_compare(make_app(apart()), terminal_size=(60, 15), run_before=keys("n"))
+def test_the_smallest(screen_compare: Compare):
+    assert screen_compare(make_app(apart()), terminal_size=(60, 15), run_before=keys("n"))

@@ -15,6 +15,7 @@ from textual.pilot import Pilot
 from console.connect.source import Link
 from driftline.frames import Effect, EngineFix, Event, FixState, Measure, Metrics
 from tests.tui.conftest import make_app, settle
+from tests.tui.screen_compare import Compare
 from tests.tui.synthetic import START, FakeSource, default_fixes, engines, fix_state, history, run_state
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
@@ -122,8 +123,8 @@ STATES: list[Callable[[], FakeSource]] = [
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
-def test_state(snap_compare: Any, state: Callable[[], FakeSource], size: tuple[int, int]):
-    assert snap_compare(make_app(state()), terminal_size=size, run_before=settle)
+def test_state(screen_compare: Compare, state: Callable[[], FakeSource], size: tuple[int, int]):
+    assert screen_compare(make_app(state()), terminal_size=size, run_before=settle)
 
 
 def keys(*pressed: str) -> Callable[[Pilot[None]], Any]:
@@ -149,26 +150,26 @@ def keys(*pressed: str) -> Callable[[Pilot[None]], Any]:
     ],
     ids=["picker", "confirm", "sent", "help", "crosshair", "frozen", "fix-cursor"],
 )
-def test_after_keys(snap_compare: Any, pressed: tuple[str, ...]):
-    assert snap_compare(make_app(fixed()), terminal_size=(80, 24), run_before=keys(*pressed))
+def test_after_keys(screen_compare: Compare, pressed: tuple[str, ...]):
+    assert screen_compare(make_app(fixed()), terminal_size=(80, 24), run_before=keys(*pressed))
 
 
 @pytest.mark.parametrize("marker", ["block", "ascii"])
-def test_markers(snap_compare: Any, marker: str):
-    assert snap_compare(make_app(fixed(), marker=marker), terminal_size=(80, 24), run_before=settle)
+def test_markers(screen_compare: Compare, marker: str):
+    assert screen_compare(make_app(fixed(), marker=marker), terminal_size=(80, 24), run_before=settle)
 
 
-def test_an_enlarged_chart(snap_compare: Any):
-    assert snap_compare(make_app(fixed()), terminal_size=(120, 40), run_before=keys("enter", "s"))
+def test_an_enlarged_chart(screen_compare: Compare):
+    assert screen_compare(make_app(fixed()), terminal_size=(120, 40), run_before=keys("enter", "s"))
 
 
-def test_sixteen_colours(snap_compare: Any):
-    assert snap_compare(make_app(defaults(), sixteen=True), terminal_size=(80, 24), run_before=settle)
+def test_sixteen_colours(screen_compare: Compare):
+    assert screen_compare(make_app(defaults(), sixteen=True), terminal_size=(80, 24), run_before=settle)
 
 
 @pytest.mark.parametrize("size", [(60, 15), (40, 10)], ids=lambda size: f"{size[0]}x{size[1]}")
-def test_small_terminals(snap_compare: Any, size: tuple[int, int]):
-    assert snap_compare(make_app(fixed()), terminal_size=size, run_before=settle)
+def test_small_terminals(screen_compare: Compare, size: tuple[int, int]):
+    assert screen_compare(make_app(fixed()), terminal_size=size, run_before=settle)
 
 
 def charted() -> FakeSource:
@@ -189,13 +190,13 @@ def charted() -> FakeSource:
     [("s", "s", "c", "h", "h"), ("x", "plus", "y"), ("right", "enter", "s", "s", "c")],
     ids=["smooth-crosshair", "time-zoom-log", "enlarged"],
 )
-def test_charts(snap_compare: Any, pressed: tuple[str, ...], size: tuple[int, int]):
-    assert snap_compare(make_app(charted()), terminal_size=size, run_before=keys(*pressed))
+def test_charts(screen_compare: Compare, pressed: tuple[str, ...], size: tuple[int, int]):
+    assert screen_compare(make_app(charted()), terminal_size=size, run_before=keys(*pressed))
 
 
 @pytest.mark.parametrize("look", ["sixteen", "no_color"])
-def test_charts_without_many_colours(snap_compare: Any, look: str, monkeypatch: pytest.MonkeyPatch):
+def test_charts_without_many_colours(screen_compare: Compare, look: str, monkeypatch: pytest.MonkeyPatch):
     if look == "no_color":
         monkeypatch.setenv("NO_COLOR", "1")
     app = make_app(charted(), sixteen=look == "sixteen")
-    assert snap_compare(app, terminal_size=(120, 40), run_before=keys("s", "s", "c", "h"))
+    assert screen_compare(app, terminal_size=(120, 40), run_before=keys("s", "s", "c", "h"))

@@ -99,7 +99,7 @@ class ConfirmScreen(Dialog[None]):
         ]
         held_by = self.held_by
         if held_by and self.stage == "asking":
-            facts.append(("held", f"{held_by}: take over? They are told, and it is written down", Ink.ALARM))
+            facts.append(("held", f"{held_by}: take over? The holder is notified, and it is audited", Ink.ALARM))
         for word, text, ink in facts:
             wrapped = textwrap.wrap(text, max(width - 9, 10)) or [""]
             lines.append([(f"{word:<8} ", Ink.DIM), (wrapped[0], ink)])
