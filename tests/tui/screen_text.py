@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from string import ascii_letters, digits
+from typing import Any
 
 from rich.color import Color
 from rich.style import Style
@@ -36,7 +37,7 @@ def ink(style: Style | None) -> str:
     return " ".join([f"{colour(style.color)} on {colour(style.bgcolor)}", *flags])
 
 
-def rows(app: App[object]) -> Iterator[tuple[str, list[str]]]:
+def rows(app: App[Any]) -> Iterator[tuple[str, list[str]]]:
     """Of every row its characters and the ink of each column."""
     for strip in app.screen._compositor.render_strips():
         inks = []
@@ -45,7 +46,7 @@ def rows(app: App[object]) -> Iterator[tuple[str, list[str]]]:
         yield strip.text, inks
 
 
-def screen_text(app: App[object]) -> str:
+def screen_text(app: App[Any]) -> str:
     """The screen of an app now, in the three parts above."""
     shown = list(rows(app))
     common = [name for name, _ in Counter(chain.from_iterable(inks for _, inks in shown)).most_common(1)]
