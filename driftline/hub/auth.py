@@ -56,6 +56,7 @@ class GrantTable:
         self._stamp = self._stat()
         self._grants = read_authorized(path)
         self._banned: dict[str, float] = {}
+        self._changes: list[GrantChange] = []
 
     def ban(self, public: str) -> Grant | None:
         """Grant a key nothing for BAN_SECONDS, whatever the file says; return what it had.
@@ -73,11 +74,17 @@ class GrantTable:
             del self._banned[public]
         return self._grants.get(public)
 
-    def refresh(self) -> list[GrantChange]:
-        """Read the file again if it has changed; return what is different now."""
+    def take_changes(self) -> list[GrantChange]:
+        """What is different from the last call, after a look at the file."""
+        self.refresh()
+        taken, self._changes = self._changes, []
+        return taken
+
+    def refresh(self) -> None:
+        """Read the file again if it has changed; the changes wait for `take_changes`."""
         stamp = self._stat()
         if stamp == self._stamp:
-            return []
+            return
         self._stamp = stamp
         old = self._grants
         try:
@@ -86,7 +93,7 @@ class GrantTable:
             log.error("%s; the grants read before stay in force", error)
         publics = sorted(old.keys() | self._grants.keys())
         changes = [GrantChange(old.get(public), self._grants.get(public)) for public in publics]
-        return [change for change in changes if change.old != change.new]
+        self._changes += [change for change in changes if change.old != change.new]
 
     def _stat(self) -> tuple[int, int, int]:
         try:
@@ -132,10 +139,16 @@ class Authenticator:
         match request:
             case [b"1.0", _, domain, _, _, b"CURVE", key] if domain == DOMAIN and len(key) == 32:
                 public = zmq.utils.z85.encode(key).decode()
-                known = self._table.grant(public) is not None or public == self._probe_key
-                return public if known else ""
+                return public if self._known(public) else ""
             case _:
                 return ""
+
+    def _known(self, public: str) -> bool:
+        """Whether a key may connect. The file is looked at before a refusal: the key may have been added just now."""
+        if public == self._probe_key or self._table.grant(public) is not None:
+            return True
+        self._table.refresh()
+        return self._table.grant(public) is not None
 
     def self_test(self, endpoints: list[tuple[str, int]], server: str) -> None:
         """Connect to every (endpoint, fitting socket type) with a granted key and an unknown one. Raises AuthError.

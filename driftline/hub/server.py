@@ -300,7 +300,7 @@ class Server:
         if gone := self._keep.expired(self._journal, self._run, self._journal.now):
             log.info("retention: segments up to %s go, frames from %d on stay", gone[-1].stem, self._journal.first)
             self._syncer.run_later(lambda: self._journal.delete(gone))
-        changes = self._table.refresh()
+        changes = self._table.take_changes()
         self._do([Note(change.entry(now)) for change in changes])
         if changes:
             self._reopen(lambda: self._live.disconnect_revoked(changes))

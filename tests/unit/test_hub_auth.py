@@ -14,7 +14,7 @@ from driftline.frames import MAX_BODY
 from driftline.hub import auth
 from driftline.hub.auth import DOMAIN, Authenticator, AuthError, GrantTable, secure_server
 from driftline.hub.server import Server
-from driftline.keys import Keys, load, make_run_keys
+from driftline.keys import Keys, add, load, make_run_keys
 from driftline.rundir import RunDir
 from driftline.sockets import HANDSHAKE_MS, HEARTBEAT_MS, Context, Socket, configure
 from driftline.wire import REQUEST_BYTES
@@ -49,6 +49,20 @@ def test_the_self_test_passes_on_a_closed_socket_and_leaves_no_way_in(run: RunDi
     gate.self_test([(endpoint, zmq.DEALER)], keys.public)
     assert gate._probe_key == ""
     assert gate.refused_addresses == []
+
+
+def test_a_key_that_was_added_just_now_is_known_at_its_first_handshake(run: RunDir, context: Context) -> None:
+    """Between two looks at the file a new key was refused, with a sentence about revoked keys."""
+    keys, table = load(run, "server"), GrantTable(run.keys / "authorized")
+    gate = Authenticator(context, table)
+    _, endpoint = bound(context, keys)
+    add(run, "guest", "viewer", "guest")
+    added = load(run, "guest")
+    assert gate._accepted(endpoint, zmq.DEALER, keys.public, added)
+    (change,) = table.take_changes()
+    assert change.new is not None
+    assert change.new.identity == "viewer guest"
+    assert table.take_changes() == []
 
 
 def test_an_open_socket_is_found(run: RunDir, context: Context) -> None:
