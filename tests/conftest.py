@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # xdist has no types
 
 from tests.environment import HEAVY, WITHOUT_ENGINE
 from tests.unit.hubs import Hub
@@ -54,6 +55,20 @@ def pytest_runtest_makereport(
     return report
 
 
+ENGINES = (
+    "tests/e2e/test_chaos.py",
+    "tests/e2e/test_engine_actor.py",
+    "tests/e2e/test_engine_life.py",
+    "tests/e2e/test_engine_pool.py",
+    "tests/e2e/test_facts_table.py",
+    "tests/e2e/test_interrupt.py",
+    "tests/e2e/test_parity.py",
+    "tests/e2e/test_run_trainer.py",
+    "tests/e2e/test_two_nodes.py",
+    "tests/faults/test_engines.py",
+    "tests/faults/test_overhead.py",
+)
+"""Files with tests on real engines. One worker runs all of them, the longest part of a whole run, from its start on."""
 SLOW = ("tests/e2e/", "tests/faults/", "tests/tui/test_every_key.py")
 """Folders and files of `slow` tests: processes, terminals and faults that are waited for, keys times screens."""
 LARGER = ("120x40", "200x60")
@@ -64,11 +79,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow what `make test-quick` leaves out; a single test outside of these has the marker itself."""
     for item in items:
         name = item.path.relative_to(ROOT).as_posix()
+        if item.get_closest_marker("engine") and name not in ENGINES:
+            raise pytest.UsageError(
+                f"{item.nodeid} needs an engine: its file must stand in ENGINES of tests/conftest.py"
+            )
         picture = "screen_compare" in getattr(item, "fixturenames", ())
         if name.startswith(SLOW) or (picture and any(size in item.name for size in LARGER)):
             item.add_marker(pytest.mark.slow)
     # Files are given out in this order (--no-loadscope-reorder): what takes long must not be what is left at the end.
-    items.sort(key=lambda item: not item.path.relative_to(ROOT).as_posix().startswith(SLOW))
+    items.sort(key=lambda item: _turn(item.path.relative_to(ROOT).as_posix()))
+
+
+def _turn(name: str) -> int:
+    return 0 if name in ENGINES else 1 if name.startswith(SLOW) else 2
+
+
+class EnginesInOneWorker(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """A file is the work of one worker, and all files with engines are that of one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        name: str = super()._split_scope(nodeid)
+        return "engines" if name in ENGINES else name
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> EnginesInOneWorker | None:
+    return EnginesInOneWorker(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """The article's figure in small, on the real vLLM: a reference, and one run that is repaired while it goes on.
 
-Half the batch of `driftline parity` and half its steps; the second run begins with the model of the first. What is
-asked of the learning itself (reward, entropy) takes three seeds and 100 steps; here it is what a backend shows at
-once: the run on vLLM's defaults fails by a metric and a step that are named, and the same run is back at the reference
-on the steps after the switch. While the backend fails, no correction of the objective gets past the gate; once it has
-passed, one does, unasked.
+Half the batch of `driftline parity` and half its steps. The reference is a recording of this very configuration
+(`parity_reference.py`); both runs begin with the model that the configuration's seed makes. What is asked of the
+learning itself (reward, entropy) takes three seeds and 100 steps; here it is what a backend shows at once: the run on
+vLLM's defaults fails by a metric and a step that are named, and the same run is back at the reference on the steps
+after the switch. While the backend fails, no correction of the objective gets past the gate; once it has passed, one
+does, unasked.
 """
 
 from __future__ import annotations
@@ -21,17 +22,15 @@ from msgspec.structs import replace
 from console.errors import NOT_PARITY, OK
 from console.parity import report
 from console.parity.cause import causes
-from console.parity.experiment import plan, to_toml
+from console.parity.experiment import to_toml
 from console.parity.judge import Comparison, compare
 from console.parity.rules import load as load_rules
 from console.parity.runs import Run, read_run
 from driftline.catalog.fixes import ON
-from driftline.config import Config, load
 from driftline.frames import Metrics, RunState
 from tests.e2e.live_run import REPOSITORY, LiveRun
+from tests.e2e.parity_reference import STEPS, SWITCH, planned, recorded
 
-SWITCH = 20
-STEPS = 60
 MORE = 2000
 """The repaired run is stopped, not run to its end: what comes after STEPS is the gate's."""
 
@@ -39,11 +38,6 @@ BACKEND = ("mismatch/abs_diff_mean", "policy/clip_fraction", "policy/kl_new_old"
 RULES = load_rules()
 
 pytestmark = [pytest.mark.engine, pytest.mark.alone, pytest.mark.timeout(900)]
-
-
-def small() -> Config:
-    config = load(REPOSITORY / "configs" / "reference.toml")
-    return replace(config, rollout=replace(config.rollout, prompts=8, samples=8, ahead=4))
 
 
 @dataclass(frozen=True)
@@ -60,18 +54,10 @@ class Shown:
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
-    reference, _, repaired = plan(small(), steps=STEPS, switch_at=SWITCH, seeds=1)
+    _, repaired = planned()
     root = tmp_path_factory.mktemp("runs")
-    first = LiveRun(root, to_toml(reference.config))
-    try:
-        trainer = first.train()
-        first.wait(lambda: max(first.steps(), default=0) >= STEPS, trainer)
-        assert trainer.wait(120) == 0
-    finally:
-        first.close()
-    # Every run begins with the same model, which the first has made and left in its directory.
-    model = replace(repaired.config.model, path=str(first.run.path / "model"))
-    own = replace(repaired.config, run=replace(repaired.config.run, steps=MORE), model=model)
+    reference = recorded(root)
+    own = replace(repaired.config, run=replace(repaired.config.run, steps=MORE))
     second = LiveRun(root, to_toml(own))
     try:
         trainer = second.train()
@@ -85,7 +71,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
         after = driftline(second, "correction", "set", "icepop", "--wait", "--json", "--take-over")
         second.wait_steps(3, trainer)
         frames, states = second.frames(Metrics), second.frames(RunState)
-        runs = read_run(first.run), read_run(second.run)
+        runs = read_run(reference), read_run(second.run)
     finally:
         second.close()
     return Shown(*runs, before, after, frames, states)
