@@ -69,8 +69,21 @@ ENGINES = (
     "tests/faults/test_overhead.py",
 )
 """Files with tests on real engines. One worker runs all of them, the longest part of a whole run, from its start on."""
-SLOW = ("tests/e2e/", "tests/faults/", "tests/tui/test_every_key.py")
-"""Folders and files of `slow` tests: processes, terminals and faults that are waited for, keys times screens."""
+SLOW = (
+    "tests/e2e/",
+    "tests/faults/",
+    "tests/tui/test_every_key.py",
+    "tests/tui/test_hangup.py",
+    "tests/tui/test_picture.py",
+    "tests/tui/test_pty.py",
+    "tests/tui/test_pty_runs.py",
+    "tests/unit/test_audit.py",
+    "tests/unit/test_hub_keep.py",
+    "tests/unit/test_launch.py",
+    "tests/unit/test_parity_rates.py",
+    "tests/unit/test_wire_chaos.py",
+)
+"""Folders and files of `slow` tests: processes, terminals and faults that are waited for, keys times screens, rates."""
 LARGER = ("120x40", "200x60")
 """Pictures of these sizes are `slow` too: they draw more cells by the same code, and 80x24 stays in the quick tests."""
 

@@ -212,7 +212,9 @@ class EnginePool:
         """
         self._check()
         work = self._syncs.sync(weights, version, timeout=timeout, barrier=barrier, retries=retries)
-        return self._loop.wait(work)
+        reports = self._loop.wait(work)
+        self._check()  # of a pool that was closed meanwhile the reports are of engines that are gone, or of some only
+        return reports
 
     def pause(self, lease_until: float = 0.0) -> list[PauseReport]:
         """Hold every sequence where it is, until `resume`, or `lease_until` (Unix time; 0: no lease) and a second.
