@@ -11,7 +11,8 @@ it is broken.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import re
+from typing import Annotated, Final, Literal
 
 import msgspec
 import numpy as np
@@ -33,6 +34,30 @@ Phase = Literal["starting", "running", "paused", "syncing", "restarting", "dead"
 Verb = Literal["fix.set", "sync", "pause", "resume", "stop", "mark", "correction.set"]
 AckState = Literal["queued", "sent", "accepted", "applied", "failed", "refused", "expired"]
 
+# Ranges of every number that is not a measured value, enforced wherever a body is decoded: at the hub's door, and by
+# readers of journals that an older hub has written. NaN and infinity lie outside of all of them.
+MAX_TIME: Final = 32_503_680_000.0
+MAX_SECONDS: Final = 1e9
+MAX_INT: Final = 2**53 - 1
+Step = Annotated[int, msgspec.Meta(ge=-1, le=MAX_INT)]
+"""A trainer step, -1 for none. Up to 2^53, so that a float64 of a chart or table holds it exactly."""
+Version = Annotated[int, msgspec.Meta(ge=-1, le=MAX_INT)]
+"""A version of the weights, -1 for none or not known."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT)]
+"""A number of things, or of bytes."""
+Generation = Annotated[int, msgspec.Meta(ge=-1, le=MAX_INT)]
+"""How often something was asked for, -1 for any."""
+Time = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_TIME)]
+"""Seconds since the Unix epoch, up to the year 3000: milliseconds and nanoseconds lie outside."""
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_SECONDS)]
+"""A duration, up to some thirty years."""
+Finite = Annotated[float, msgspec.Meta(ge=-1e18, le=1e18)]
+"""A rate, a fraction or a temperature."""
+Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""Any integer that a table holds."""
+Data = dict[str, str | float | Integer | bool]
+"""Printable values by name; floats may be anything."""
+
 TERMINAL: Final = frozenset({"applied", "failed", "refused", "expired"})
 """States after which a command does not change any more."""
 
@@ -52,9 +77,9 @@ class Metrics(_Frame, tag="m", frozen=True):
     `{"policy/clip_fraction": "gspo", "policy/entropy": "exact"}`.
     """
 
-    step: int
-    version: int
-    time: float
+    step: Step
+    version: Version
+    time: Time
     values: dict[str, float]
     labels: dict[str, str] = {}
 
@@ -68,10 +93,10 @@ class Tokens(_Frame, tag="t", frozen=True):
     `pieces` holds the decoded text of each token where the producer has a tokenizer, else is empty.
     """
 
-    step: int
-    version: int
-    time: float
-    n: int
+    step: Step
+    version: Version
+    time: Time
+    n: Count
     ids: bytes
     seq: bytes
     position: bytes
@@ -95,28 +120,28 @@ class Span(_Frame, tag="p", frozen=True):
     sync: str
     engine: str
     phase: str
-    start: float
-    seconds: float
-    version_before: int
-    version_after: int
-    step: int
-    bytes: int = 0
-    in_flight: int = 0
+    start: Time
+    seconds: Seconds
+    version_before: Version
+    version_after: Version
+    step: Step
+    bytes: Count = 0
+    in_flight: Count = 0
     ok: bool = True
     detail: str = ""
-    straddling: int = 0
+    straddling: Count = 0
     result: str = ""
 
 
 class Event(_Frame, tag="e", frozen=True):
     """Something that happened. `kind` is a dotted word such as `sync.done`; `text` is for people."""
 
-    time: float
+    time: Time
     level: Level
     kind: str
     text: str
-    step: int = -1
-    data: dict[str, str | float | int | bool] = {}
+    step: Step = -1
+    data: Data = {}
 
 
 class RunState(_Frame, tag="r", frozen=True):
@@ -129,23 +154,23 @@ class RunState(_Frame, tag="r", frozen=True):
 
     run: str
     status: RunStatus
-    step: int
-    steps: int
-    version: int
-    time: float
+    step: Step
+    steps: Count
+    version: Version
+    time: Time
     objective: str = ""
     model: str = ""
-    temperature: float = 1.0
+    temperature: Finite = 1.0
     synthetic: bool = False
     detail: str = ""
     paused_by: str = ""
-    lease_until: float = 0.0
+    lease_until: Time = 0.0
     config_digest: str = ""
     correction: str = ""
     correction_requested: str = ""
-    correction_generation: int = 0
+    correction_generation: Count = 0
     correction_by: str = ""
-    correction_since: int = -1
+    correction_since: Step = -1
 
 
 class EngineState(_Frame, tag="g", frozen=True):
@@ -157,22 +182,22 @@ class EngineState(_Frame, tag="g", frozen=True):
 
     engine: str
     phase: Phase
-    version: int
-    time: float
-    running: int = 0
-    waiting: int = 0
-    kv_use: float = 0.0
-    prefix_hit_rate: float = 0.0
-    tokens_per_s: float = 0.0
-    preemptions: int = 0
+    version: Version
+    time: Time
+    running: Count = 0
+    waiting: Count = 0
+    kv_use: Finite = 0.0
+    prefix_hit_rate: Finite = 0.0
+    tokens_per_s: Finite = 0.0
+    preemptions: Count = 0
     node: str = ""
-    pid: int = 0
+    pid: Count = 0
     backend: str = ""
     vllm: str = ""
     detail: str = ""
-    gpu_memory_used: int = 0
-    gpu_memory_total: int = 0
-    gpu_use: float = -1.0
+    gpu_memory_used: Count = 0
+    gpu_memory_total: Count = 0
+    gpu_use: Finite = -1.0
 
 
 class EngineFix(_Frame, frozen=True):
@@ -181,8 +206,8 @@ class EngineFix(_Frame, frozen=True):
     engine: str
     effective: str
     how: How
-    since_version: int = -1
-    since_step: int = -1
+    since_version: Version = -1
+    since_step: Step = -1
     detail: str = ""
 
 
@@ -191,9 +216,9 @@ class FixState(_Frame, tag="f", frozen=True):
 
     fix: str
     requested: str
-    generation: int
+    generation: Generation
     by: str
-    time: float
+    time: Time
     how: How
     engines: tuple[EngineFix, ...]
     detail: str = ""
@@ -223,8 +248,8 @@ class Measure(_Frame, frozen=True):
     after: float
     low: float
     high: float
-    tokens_before: int
-    tokens_after: int
+    tokens_before: Count
+    tokens_after: Count
 
 
 class Effect(_Frame, tag="x", frozen=True):
@@ -236,12 +261,12 @@ class Effect(_Frame, tag="x", frozen=True):
 
     id: str
     changes: tuple[tuple[str, str, str], ...]
-    step: int
-    version: int
-    time: float
+    step: Step
+    version: Version
+    time: Time
     by: str = ""
-    steps_before: int = 0
-    steps_after: int = 0
+    steps_before: Count = 0
+    steps_after: Count = 0
     measures: tuple[Measure, ...] = ()
     done: bool = False
     detail: str = ""
@@ -258,8 +283,8 @@ class Command(_Frame, tag="c", frozen=True):
     id: str
     verb: Verb
     args: dict[str, str] = {}
-    generation: int = -1
-    deadline: float = 0.0
+    generation: Generation = -1
+    deadline: Time = 0.0
     issuer: str = ""
     session: str = ""
 
@@ -269,9 +294,9 @@ class Ack(_Frame, tag="a", frozen=True):
 
     id: str
     state: AckState
-    time: float
+    time: Time
     detail: str = ""
-    data: dict[str, str | float | int | bool] = {}
+    data: Data = {}
 
 
 class Lease(_Frame, tag="w", frozen=True):
@@ -284,13 +309,13 @@ class Lease(_Frame, tag="w", frozen=True):
 
     issuer: str = ""
     session: str = ""
-    since: float = 0.0
-    until: float = 0.0
+    since: Time = 0.0
+    until: Time = 0.0
 
 
 Frame = Metrics | Tokens | Span | Event | RunState | EngineState | FixState | Effect | Command | Ack | Lease
 
-TOPIC: Final[dict[type, bytes]] = {
+TOPIC: Final[dict[type[_Frame], bytes]] = {
     Metrics: b"metrics",
     Tokens: b"tokens",
     Span: b"span",
@@ -342,10 +367,27 @@ def decode(body: bytes) -> Frame:
     try:
         frame = _decoder.decode(body)
     except DECODE_ERRORS as error:
-        raise FrameError(str(error) or type(error).__name__) from error
+        raise FrameError(_named(str(error) or type(error).__name__, body)) from error
     if isinstance(frame, Tokens):
         check_tokens(frame)
     return frame
+
+
+_PLACE: Final = re.compile(r" - at `\$\[(\d+)\]")
+_KINDS: Final = {kind.__struct_config__.tag: kind for kind in TOPIC}
+_raw_decoder: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+
+def _named(sentence: str, body: bytes) -> str:
+    """What msgspec says of a body, with the name of the frame and its field in the place of a number."""
+    place = _PLACE.search(sentence)
+    try:
+        kind = _KINDS[msgspec.msgpack.decode(_raw_decoder.decode(body)[0])]
+        field = kind.__struct_fields__[int(place[1]) - 1] if place is not None else ""
+    except (*DECODE_ERRORS, KeyError, IndexError, TypeError):
+        return sentence
+    said = sentence[: place.start()] if place is not None else sentence
+    return f"{kind.__name__}.{field}: {said[:1].lower()}{said[1:]}" if field else f"{kind.__name__}: {said}"
 
 
 def check_tokens(frame: Tokens) -> None:

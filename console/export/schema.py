@@ -11,7 +11,7 @@ A new table is one entry here. Columns are only ever appended; a removal or a ch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, get_args, get_origin
 
 import msgspec
 
@@ -81,7 +81,8 @@ def _columns(struct: type[msgspec.Struct], leave_out: Iterable[str] = ()) -> dic
     found = {}
     for field in msgspec.structs.fields(struct):
         if field.name not in leave_out:
-            kind: Kind = "time" if field.name in _TIMES else kinds.get(field.type, "str")
+            plain = get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type  # without its range
+            kind: Kind = "time" if field.name in _TIMES else kinds.get(plain, "str")
             found[field.name] = Column(kind, _UNITS.get(field.name, ""))
     return found
 

@@ -15,16 +15,16 @@ from console.export.projection import EVERYTHING, Projection
 from console.export.schema import STORED
 from console.recorded.blocks import Block, decoder
 from console.recorded.compaction.read_wide import nulls
-from driftline.frames import DECODE_ERRORS, FrameError, Stamped, Tokens, floats, ints
+from driftline.frames import DECODE_ERRORS, Count, FrameError, Stamped, Step, Time, Tokens, Version, floats, ints
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="t"):
     """The beginning of a Tokens frame, which is decoded without copying the rest."""
 
-    step: int
-    version: int
-    time: float
-    n: int
+    step: Step
+    version: Version
+    time: Time
+    n: Count
 
 
 _heads: Final[msgspec.msgpack.Decoder[_Head]] = msgspec.msgpack.Decoder(_Head)

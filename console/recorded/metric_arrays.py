@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from console.recorded.blocks import Block, Rows
 from driftline.catalog.metrics import resolve
+from driftline.frames import MAX_INT, MAX_TIME
 from driftline.text import sanitize
 
 ALIKE: Final = 8
@@ -97,7 +98,7 @@ class Layouts:
             else:
                 found.append(Alike(layout, places, block.rows(run)))
         if not others:
-            return found, np.empty(0, np.int64)
+            return _in_range(found, np.empty(0, np.int64))
         rest = np.concatenate(others)
         rest = rest[block.tags[rest] == ord("m")]
         lengths = (block.ends - block.starts)[rest]
@@ -111,7 +112,7 @@ class Layouts:
                 found += [Alike(layout, places[which], rows[which]) for layout, which in parts]
                 left = places[at]
             single.append(left)
-        return found, np.sort(np.concatenate(single)) if single else rest
+        return _in_range(found, np.sort(np.concatenate(single)) if single else rest)
 
     def _common_layout(self, rows: Rows) -> Layout | None:
         """The one layout of all these frames; None if they differ."""
@@ -149,6 +150,28 @@ class Layouts:
         if layout is not None:
             known.append(layout)
         return layout
+
+
+def _in_range(found: list[Alike], others: Places) -> tuple[list[Alike], Places]:
+    """Move frames whose step, version or time is outside of `driftline.frames`' ranges to the others.
+
+    A hub of before these ranges has journaled them. Decoded one by one they are refused, and counted by who reads.
+    """
+    kept, moved = [], [others]
+    for layout, places, rows in found:
+        fine = np.ones(len(rows), np.bool_)
+        for number, low, high in (
+            (layout.step, -1, MAX_INT), (layout.version, -1, MAX_INT), (layout.time, 0.0, MAX_TIME),
+        ):  # fmt: skip
+            numbers = number.floats(rows)
+            fine &= (numbers >= low) & (numbers <= high)  # a NaN is neither
+        if fine.all():
+            kept.append(Alike(layout, places, rows))
+            continue
+        moved.append(places[~fine])
+        if fine.any():
+            kept.append(Alike(layout, places[fine], rows[fine]))
+    return (kept, others) if len(moved) == 1 else (kept, np.sort(np.concatenate(moved)))
 
 
 def find_layout(body: bytes) -> Layout | None:

@@ -24,6 +24,8 @@ import numpy.typing as npt
 
 from driftline import rundir
 from driftline.frames import (
+    MAX_SECONDS,
+    MAX_TIME,
     TOPIC,
     Ack,
     AckState,
@@ -35,6 +37,7 @@ from driftline.frames import (
     Metrics,
     Tokens,
     check_tokens,
+    decode,
     encode,
 )
 from driftline.keys import Keys, load
@@ -52,7 +55,11 @@ Scalar = str | float | int | bool
 
 
 class ProbeStats(msgspec.Struct, frozen=True):
-    """Counts since the probe was made. `refused` are values and frames that could not be packed."""
+    """Counts since the probe was made.
+
+    `refused` are values and frames that could not be packed or lie outside the ranges of `driftline.frames`, and
+    `corrected` are frames of which only a time or a duration did: these are sent, at the time of now.
+    """
 
     sent: int
     acked: int
@@ -60,6 +67,7 @@ class ProbeStats(msgspec.Struct, frozen=True):
     queued_bytes: int
     connected: bool
     refused: int
+    corrected: int = 0
 
 
 class Probe:
@@ -87,7 +95,7 @@ class Probe:
         self.name = name
         self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._on_command = on_command
-        self._refused = 0
+        self._refused = self._corrected = 0
         self._reported: set[str] = set()
         self._ring = Ring(ring_bytes)
         self._sender: Sender | None = None
@@ -127,6 +135,7 @@ class Probe:
                 body = encode(frame)
             except FrameError:  # an int of more than 64 bits, or a name that UTF-8 cannot hold
                 body = encode(_without_surrogates(msgspec.structs.replace(frame, values=self._numbers(values))))
+            decode(body)
             self._ring.add(body)
         except Exception as error:  # noqa: BLE001  a trainer must not fall over its telemetry, whatever it passed
             self._refuse("emit", error)
@@ -142,6 +151,12 @@ class Probe:
                 body = encode(frame)
             except FrameError:
                 body = encode(_without_surrogates(frame))
+            try:
+                decode(body)
+            except FrameError as error:
+                body = encode(_mended(frame))
+                decode(body)
+                self._correct(error)
             self._ring.add(body)
         except Exception as error:  # noqa: BLE001  as in emit
             self._refuse(type(frame).__name__, error)
@@ -214,7 +229,9 @@ class Probe:
         """Counts so far."""
         ring, sender = self._ring, self._sender
         connected = sender is not None and sender.connected
-        return ProbeStats(ring.numbered, ring.acked, ring.dropped, ring.bytes, connected, self._refused)
+        return ProbeStats(
+            ring.numbered, ring.acked, ring.dropped, ring.bytes, connected, self._refused, self._corrected
+        )
 
     @property
     def connected(self) -> bool:
@@ -297,10 +314,18 @@ class Probe:
 
     def _refuse(self, what: str, error: Exception) -> None:
         self._refused += 1
+        self._log_once(what, f"{what} cannot be sent, counted from now on: {error}")
+
+    def _correct(self, error: FrameError) -> None:
+        self._corrected += 1
+        place = str(error).partition(":")[0]
+        self._log_once(place, f"{error}; sent with the time of now, or no duration; counted from now on")
+
+    def _log_once(self, what: str, sentence: str) -> None:
         key = what if len(self._reported) < _REPORT_LIMIT else "…"
         if key not in self._reported:
             self._reported.add(key)
-            log.warning("probe '%s': %s cannot be sent, counted from now on: %s", self.name, what, error)
+            log.warning("probe '%s': %s", self.name, sentence)
 
 
 _probes: Final[weakref.WeakSet[Probe]] = weakref.WeakSet()
@@ -352,6 +377,21 @@ def _scalar(value: Any) -> Scalar:
     if isinstance(value, np.generic):
         return _scalar(value.item())
     return str(value)
+
+
+_TIMES: Final = frozenset(("time", "start"))
+
+
+def _mended(frame: Frame) -> Frame:
+    """The frame with a time that is none replaced by the time of now, and a negative or endless duration by 0."""
+    now, fields = time.time(), {}
+    for name in frame.__struct_fields__:
+        value = getattr(frame, name)
+        if name in _TIMES and not 0 <= value <= MAX_TIME:
+            fields[name] = now
+        elif name == "seconds" and not 0 <= value <= MAX_SECONDS:
+            fields[name] = 0.0
+    return msgspec.structs.replace(frame, **fields)
 
 
 def _without_surrogates(frame: Frame) -> Frame:

@@ -16,7 +16,7 @@ from console.store.tokens.filter import FIELDS, TOKENS
 from console.store.tokens.frames import decode_lean
 from console.store.tokens.ring import BINS, MEMORY_BOUND, OTHER, SIDE, TokenStore, bin_of, bins
 from console.store.tokens.survey import By, largest, survey
-from driftline.frames import Tokens, encode, floats, ints
+from driftline.frames import MAX_INT, Tokens, encode, floats, ints
 from tests.unit.runs import tokens
 
 Row = tuple[int, int, int, float]
@@ -254,7 +254,8 @@ def test_no_arrays_break_it(data: st.DataObject) -> None:
         blobs = [np.array(data.draw(some), "<i4").tobytes() for _ in range(4)]
         blobs += [np.array(data.draw(some), "<i4").tobytes() for _ in range(2)]  # any bits as floats
         words = data.draw(st.lists(st.text(max_size=4), max_size=n))
-        sent = Tokens(data.draw(whole), data.draw(whole), 0.0, n, *blobs, ("e",), ("p",), (math.nan,), tuple(words))
+        place = st.integers(-1, MAX_INT)
+        sent = Tokens(data.draw(place), data.draw(place), 0.0, n, *blobs, ("e",), ("p",), (math.nan,), tuple(words))
         store.apply(number, decode_lean(encode(sent)))
         found = survey(store, TOKENS.parse(data.draw(st.sampled_from(["", "|d|>0.1", "text=a", "prompt=p", "lag>0"]))))
         assert found.matched >= len(found.worst)

@@ -10,7 +10,7 @@ from typing import Final, cast
 
 import msgspec
 
-from driftline.frames import DECODE_ERRORS, FrameError, Tokens, check_tokens
+from driftline.frames import DECODE_ERRORS, Count, FrameError, Step, Time, Tokens, Version, check_tokens
 from driftline.text import sanitize
 
 NO_PIECES: Final = msgspec.Raw(b"\x90")
@@ -22,10 +22,10 @@ _ARRAY16: Final = 0xDC
 class LeanTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="t"):
     """`driftline.frames.Tokens`, field by field, but for `pieces`, which `pieces_of` decodes."""
 
-    step: int
-    version: int
-    time: float
-    n: int
+    step: Step
+    version: Version
+    time: Time
+    n: Count
     ids: bytes
     seq: bytes
     position: bytes
