@@ -1,0 +1,184 @@
+"""Every number of a frame has a range: no frame makes a run unreadable, nor one that was let in before the ranges."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from console.cli.arguments import TABLES
+from console.cli.main import main
+from driftline.frames import (
+    MAX_INT,
+    TOPIC,
+    EngineState,
+    Event,
+    Frame,
+    FrameError,
+    Metrics,
+    RunState,
+    Span,
+    decode,
+    encode,
+)
+from driftline.journal.journal import read
+from driftline.producer.probe import Probe
+from driftline.rundir import RunDir, create
+from tests.unit import odd_frames
+from tests.unit.hubs import PATIENCE, Hub
+from tests.unit.runs import NOW, journal
+
+FULL = os.environ.get("DRIFTLINE_FAULTS") == "full"
+FRAMES = 100
+"""Odd frames of one journal."""
+JOURNALS = 1000 if FULL else 3
+
+
+@pytest.mark.parametrize("kind", TOPIC, ids=lambda kind: kind.__name__)
+def test_every_number_of_a_frame_has_a_range(kind: type[Any]) -> None:
+    """But for measured values, which may be anything: NaN is how a run diverges."""
+    measured = {"Metrics.values", "Tokens.rewards", "Event.data", "Ack.data"}
+    for field in msgspec.structs.fields(kind):
+        if f"{kind.__name__}.{field.name}" in measured:
+            continue
+        inner = [field.type, *get_args(field.type)]
+        assert not {int, float} & {one for one in inner if get_origin(one) is not Annotated} or (
+            get_origin(field.type) is Annotated
+        ), f"{kind.__name__}.{field.name} has no range"
+
+
+@settings(max_examples=100_000 if FULL else 300, deadline=None)
+@given(odd_frames.any_frame())
+def test_a_body_is_a_frame_within_its_ranges_or_an_error_that_names_the_field(frame: Frame) -> None:
+    try:
+        body = encode(frame)
+    except FrameError:
+        return
+    try:
+        again = decode(body)
+    except FrameError as error:
+        said = str(error)
+        again = None
+    if again is None:
+        assert said.startswith(type(frame).__name__), "it names the frame, and as a rule the field"
+        return
+    for name in again.__struct_fields__:
+        value = getattr(again, name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            assert math.isfinite(value)
+            assert abs(value) <= max(MAX_INT, 1e18), name
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DRIFTLINE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def verbs(run: RunDir, reference: RunDir, out: Path) -> list[tuple[str, ...]]:
+    """Every verb that reads a recorded run without a screen."""
+    path = str(run.path)
+    return [
+        ("list",),
+        ("list", "--json"),
+        ("status", "--run", path),
+        ("status", "--run", path, "--json"),
+        *(("export", "--run", path, "--out", str(out / f"{table}.parquet"), "--table", table) for table in TABLES),
+        ("export", "--run", path, "--out", str(out / "long.csv"), "--long"),
+        ("query", "SELECT * FROM metrics", "--run", path, "--format", "json"),
+        ("query", "SELECT count(*) FROM events", "--run", path),
+        ("compare", str(reference.path), path),
+        ("compare", str(reference.path), path, "--json"),
+        ("compare", path, str(reference.path)),
+        ("watch", path, "--once", "--exit-code"),
+        ("watch", path, "--once", "--json"),
+        ("fix", "list", "--run", path, "--json"),
+        ("doctor", path),
+        ("compact", "--run", path),
+        ("compact", "--run", path, "--check"),
+    ]
+
+
+@settings(max_examples=JOURNALS, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(st.lists(odd_frames.any_frame(), min_size=FRAMES, max_size=FRAMES), st.integers(0, 2**32))
+@pytest.mark.slow
+def test_no_verb_falls_over_a_journal_of_before_the_ranges(
+    home: Path, capsys: pytest.CaptureFixture[str], sent: list[Frame], number: int
+) -> None:
+    run, reference = create(home / "runs", "odd"), create(home / "runs", "plain")
+    plain: list[Frame] = [
+        Metrics(step, step, NOW + step, {"reward/mean": 0.5, "policy/entropy": 1.0}) for step in range(60)
+    ]
+    journal(reference, plain)
+    encodable = []
+    for frame in sent:
+        try:
+            encode(frame)
+        except FrameError:
+            continue
+        encodable.append(frame)
+    half = len(encodable) // 2
+    journal(run, [*plain[:30], *encodable[:half], *plain[30:], *encodable[half:]])
+    out = home / f"out-{number}"
+    out.mkdir(exist_ok=True)
+    for verb in verbs(run, reference, out):
+        code = main(verb)
+        said = capsys.readouterr()
+        assert code in {0, 1, 2, 3, 5, 6, 7}, (verb, code)
+        assert "Traceback" not in said.err + said.out, (verb, said.err)
+        if verb[0] not in {"doctor", "watch", "compare", "compact"}:
+            assert code in {0, 3}, (verb, said.err)
+
+
+def test_the_hub_counts_what_it_refuses_and_says_which_field(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    """A producer that checks nothing: what is outside its range is journaled as an event of the hub's."""
+    bad = [
+        Metrics(2**63, 1, NOW, {"reward/mean": 1.0}),
+        Metrics(1, 1, math.nan, {"reward/mean": 1.0}),
+        EngineState("engine-0", "running", 1, math.inf),
+        RunState("r", "running", 1, -5, 1, NOW),
+        Event(NOW, "info", "x", "y", data={"a": 2**64 - 1}),
+    ]
+    with Probe("trainer", hub.run) as probe:
+        for frame in bad:
+            probe._ring.add(encode(frame))
+        probe.emit({"reward/mean": 0.5}, step=1)
+        assert probe.flush(PATIENCE)
+    found = [stamped.frame() for stamped in read(hub.run.journal)]
+    refused = [frame for frame in found if isinstance(frame, Event) and frame.kind == "hub.bad_frame"]
+    assert len(refused) == len(bad)
+    fields = ["Metrics.step", "Metrics.time", "EngineState.time", "RunState.steps", "Event.data"]
+    assert [field for field, event in zip(fields, refused, strict=True) if field not in event.text] == []
+    assert [frame.step for frame in found if isinstance(frame, Metrics)] == [1]
+
+
+def test_a_probe_refuses_once_aloud_and_corrects_what_is_harmless(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    before = time.time()
+    with caplog.at_level(logging.WARNING), Probe("trainer", hub.run) as probe:
+        for _ in range(3):
+            probe.emit({"reward/mean": 1.0}, step=2**63)
+            probe.emit({"reward/mean": 1.0}, step=1, version=-2)
+            probe.send(EngineState("engine-0", "running", 1, NOW * 1e9))
+            probe.send(Span("s", "engine-0", "pause", math.nan, -0.5, 1, 2, 3))
+        probe.emit({"reward/mean": math.nan}, step=7)
+        assert probe.flush(PATIENCE)
+        assert (probe.stats.refused, probe.stats.corrected) == (6, 6)
+    found = [stamped.frame() for stamped in read(hub.run.journal)]
+    assert [frame.step for frame in found if isinstance(frame, Metrics)] == [7]
+    states = [frame for frame in found if isinstance(frame, EngineState)]
+    spans = [frame for frame in found if isinstance(frame, Span)]
+    assert (len(states), len(spans)) == (3, 3)
+    assert all(before <= when <= time.time() for when in [*(s.time for s in states), *(s.start for s in spans)])
+    assert {span.seconds for span in spans} == {0.0}
+    warned = [record.message for record in caplog.records if record.name == "driftline.probe"]
+    assert len(warned) == 3, warned
+    assert any("Metrics.step" in text for text in warned)
