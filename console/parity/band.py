@@ -33,8 +33,8 @@ class Band:
 
     `low` and `high` are the lowest and the highest centre within the rule's lag, less and plus `half`.
     `spread`: the spread over seeds that `half` rests on, assumed or measured; `noise`: the standard deviation of a
-    window's mean by the noise of the steps; `single`: that of one step. `apart`: the measured spread over seeds in units
-    of the rule's; NaN with one reference.
+    window's mean by the noise of the steps; `single`: that of one step. `apart`: the measured spread over seeds in
+    units of the rule's; NaN with one reference.
     """
 
     centre: Floats
@@ -65,8 +65,8 @@ def plain(values: Floats, rule: Rule) -> Floats:
 def window_means(values: Floats, window: int, fewest: int | None = None) -> Floats:
     """Trimmed means of `window` values in a row, (..., n) -> (..., n - window + 1).
 
-    NaN where fewer than `fewest` are finite, by default where half are not. The highest and the lowest fifth of a window
-    are left out: one outlier must not move all windows that it is in.
+    NaN where fewer than `fewest` are finite, by default where half are not. The highest and the lowest fifth of a
+    window are left out: one outlier must not move all windows that it is in.
     """
     views = np.lib.stride_tricks.sliding_window_view(values, window, axis=-1)
     # Numbers first, in order; values that are not finite last.

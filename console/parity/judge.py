@@ -196,7 +196,9 @@ def _against(name: str, rule: Rule, rules: Rules, found: Aligned, limits: Band, 
     ends = steps[window - 1 :]
     values = bands.scaled(found.run, rule)
     means = bands.window_means(values, window, bands.FEWEST)
-    above, below = _beyond(means, found.gone, limits, rule, window)
+    mostly = 2 * np.lib.stride_tricks.sliding_window_view(found.gone, window).sum(axis=-1) >= window
+    means = np.where(mostly, np.nan, means)
+    above, below = _beyond(means, mostly, limits, rule)
     at_limit = _beyond_limit(bands.window_means(found.run, window, bands.FEWEST), rule)
     side = np.where(above > 0, 1, np.where(below > 0, -1, at_limit)).astype(np.int8)
     excursions, pending = _excursions(side, found, values, limits, rules)
@@ -222,7 +224,8 @@ def _against(name: str, rule: Rule, rules: Rules, found: Aligned, limits: Band, 
     elif verdict == "pass" and rule.effect is not None and seen.least(rule) > rule.effect:
         verdict, reason = "not enough data", TOO_LITTLE_POWER
     elif verdict == "fail" and not reason:
-        reason = found.trouble
+        away = np.flatnonzero(found.gone)
+        reason = f"no number from step {steps[away[0]]} on" if len(away) else found.trouble
     curve = _curve(ends, means, limits, rule)
     final = _distance(float(max(above[-1], below[-1])), up=bool(above[-1] >= below[-1]), half=limits.half)
     return Judged(
@@ -232,18 +235,18 @@ def _against(name: str, rule: Rule, rules: Rules, found: Aligned, limits: Band, 
     )  # fmt: skip
 
 
-def _beyond(means: Floats, gone: npt.NDArray[np.bool_], limits: Band, rule: Rule, window: int) -> tuple[Floats, Floats]:
-    """How far each window's mean is above the band and below it, negative inside it; -inf on a side that does not count.
+def _beyond(means: Floats, gone: npt.NDArray[np.bool_], limits: Band, rule: Rule) -> tuple[Floats, Floats]:
+    """How far each window's mean is above the band and below it, negative inside; -inf on a side that does not count.
 
-    What is gone is as far away as can be, on the side that counts. A window with too few numbers is as the one before.
+    A window that is `gone` is as far away as can be, on the side that counts. One with too few numbers is as the one
+    before it.
     """
     none = np.full(len(means), -np.inf)
     above = _forward(means - limits.high) if rule.side != "low" else none
     below = _forward(limits.low - means) if rule.side != "high" else none
-    mostly = 2 * np.lib.stride_tricks.sliding_window_view(gone, window).sum(axis=-1) >= window
     if rule.side == "low":
-        return above, np.where(mostly, np.inf, below)
-    return np.where(mostly, np.inf, above), np.where(mostly, -np.inf, below)
+        return above, np.where(gone, np.inf, below)
+    return np.where(gone, np.inf, above), np.where(gone, -np.inf, below)
 
 
 def _forward(values: Floats) -> Floats:

@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Power:
-    """The smallest shift up and down that would have failed, on the rule's scale (inf: none, or that side does not count).
+    """The smallest shifts up and down that would have failed, on the rule's scale; inf: none, or a side that is free.
 
     `low` and `high`: where such shifts take the reference's median, `level`, in units; `low` is NaN where even nothing
     at all would not have been seen.
@@ -50,7 +50,7 @@ def power(above: Floats, below: Floats, limits: Band, rule: Rule, window: int) -
     middle = np.median(centre) if len(centre) else math.nan
     level, high = (float(plain(np.array([one]), rule)[0]) for one in (middle, middle + up))
     low = float(plain(np.array([middle - down]), rule)[0])
-    if rule.floor is not None and middle - down <= math.log(rule.floor):
+    if not math.isfinite(down) or rule.floor is not None and middle - down <= math.log(rule.floor):
         low = math.nan
     return Power(up, down, level, low, high)
 

@@ -39,8 +39,8 @@ def _aligned(column: int, cell: str, width: int) -> str:
 def closing(comparison: Comparison) -> str:
     """The verdict as one line: `FAIL: clip fraction out of the band since step 4 (and 3 more metrics)`.
 
-    A correction of the objective that was on in the run is named beside it: it may be the reason of a pass. So are bursts
-    that were too short for a verdict, and metrics that no run has.
+    A correction of the objective that was on in the run is named beside it: it may be the reason of a pass. So are
+    bursts that were too short for a verdict, and metrics that no run has.
     """
     return _verdict(comparison) + _aside(comparison) + corrected(comparison)
 
@@ -49,13 +49,12 @@ def _aside(comparison: Comparison) -> str:
     """What a pass does not cover: `; a burst of mismatch at steps 20 to 22; not recorded: KL`."""
     if comparison.verdict != "pass":
         return ""
-    text = "".join(
-        f"; {len(one.bursts)} bursts of {title(one.metric)}, the first at {_span(one.bursts[0].first, one.bursts[0].last)}"
-        if len(one.bursts) > 1
-        else f"; a burst of {title(one.metric)} at {_span(one.bursts[0].first, one.bursts[0].last)}"
-        for one in comparison.metrics
-        if one.bursts
-    )
+    text = ""
+    for one in comparison.metrics:
+        if one.bursts:
+            many = f"{len(one.bursts)} bursts" if len(one.bursts) > 1 else "a burst"
+            first = ", the first" if len(one.bursts) > 1 else ""
+            text += f"; {many} of {title(one.metric)}{first} at {_span(one.bursts[0].first, one.bursts[0].last)}"
     if comparison.unrecorded:
         text += f"; not recorded, not judged: {', '.join(map(title, comparison.unrecorded))}"
     return text
@@ -254,8 +253,8 @@ def burst_text(judged: Judged, burst: Burst) -> str:
     """One burst as a sentence."""
     side = "above" if burst.above else "below"
     return (
-        f"{title(judged.metric)}: a burst at {_span(burst.first, burst.last)}, {plural(burst.count, 'step')} {side} the "
-        f"band, as far as {short(burst.peak)}; too short for a verdict"
+        f"{title(judged.metric)}: a burst at {_span(burst.first, burst.last)}, {plural(burst.count, 'step')} {side} "
+        f"the band, as far as {short(burst.peak)}; too short for a verdict"
     )
 
 
@@ -280,8 +279,8 @@ def assumptions(comparison: Comparison) -> list[str]:
             if one.band is not None
         )
         return [
-            "one reference run: its spread over seeds is assumed from the rules, not measured: a standard deviation of at "
-            f"most {spreads}"
+            "one reference run: its spread over seeds is assumed from the rules, not measured: a standard deviation of "
+            f"at most {spreads}"
         ]
     return [
         f"outside the model: the references' {title(metric)} is {apart:.1f} times as far apart as the rules assume, "

@@ -26,8 +26,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """One metric. `spread`: usual standard deviation between seeds of a window's mean, on the rule's scale.
 
     On the log scale x is judged as log(max(x, 0) + floor), so a spread of 0.2 is about 20 %. The band is never narrower
-    than `tolerance` on either side, on the same scale; `effect`, the smallest shift that a pass has to be able to see, is
-    on it too. `lag`: steps by which a healthy run's curve may come earlier or later. `limit` and `least` are in
+    than `tolerance` on either side, on the same scale; `effect`, the smallest shift that a pass has to be able to see,
+    is on it too. `lag`: steps by which a healthy run's curve may come earlier or later. `limit` and `least` are in
     units; where only the low side counts, `limit` is the least.
     `optional`: judged only where every run has the metric. `backend`: the metric compares the backends.
     """

@@ -17,8 +17,8 @@ _FAR = 8.0
 def outside(width: float, seeds: int, reach: float) -> float:
     """P(|D| > width * max(s0, S)) in the worst case of a true spread of at most `reach` * s0.
 
-    D is normal with the true spread; S is the spread that `seeds` (>= 1) reference runs measured, with seeds - 1 degrees
-    of freedom. The probability rises with the true spread, so the worst case is `reach` * s0, and there
+    D is normal with the true spread; S is the spread that `seeds` (>= 1) reference runs measured, with seeds - 1
+    degrees of freedom. The probability rises with the true spread, so the worst case is `reach` * s0, and there
     P = E[erfc(width * max(1 / reach, X) / sqrt 2)], X = chi / sqrt(seeds - 1); with one seed X is 0.
     """
     if seeds == 1:

@@ -1,1 +1,1 @@
-"""Simulations of what the console's statistics promise; printed as tables, and in a small version checked by tests/unit."""
+"""Simulations of what the statistics promise: tables for `make stats`, and a small version in tests/unit."""

@@ -34,8 +34,8 @@ class Case:
 
     `apart`: spread over seeds in units of the rule's; half of its variance is there from the first step to the last if
     `wander` is set, the other half changes with a correlation of `wander` from step to step. `rho`: correlation of the
-    noise. `early`: steps by which a jump of the learning comes earlier or later, uniform. `missing`: share of values that
-    are not there, each metric and run by itself.
+    noise. `early`: steps by which a jump of the learning comes earlier or later, uniform. `missing`: share of values
+    that are not there, each metric and run by itself.
     """
 
     steps: int = 90

@@ -116,7 +116,7 @@ def test_a_run_without_mismatch_or_staleness_is_judged_all_the_same() -> None:
 
 
 def test_a_mismatch_that_was_not_recorded_is_never_called_the_references() -> None:
-    """Whether it is absent in the run, in the reference, ends before the metric leaves its band, or has a hole there."""
+    """Whether it is absent in the run or in the reference, ends before the metric leaves its band, or has a hole."""
     slow = curves()
     slow[REWARD] = slow[REWARD] - np.where(np.arange(90) >= 60, 0.5, 0.0)
     whole = as_run("run", slow)
