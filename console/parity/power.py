@@ -50,7 +50,7 @@ def power(above: Floats, below: Floats, limits: Band, rule: Rule, window: int) -
     middle = np.median(centre) if len(centre) else math.nan
     level, high = (float(plain(np.array([one]), rule)[0]) for one in (middle, middle + up))
     low = float(plain(np.array([middle - down]), rule)[0])
-    if not math.isfinite(down) or rule.floor is not None and middle - down <= math.log(rule.floor):
+    if not math.isfinite(down) or (rule.floor is not None and middle - down <= math.log(rule.floor)):
         low = math.nan
     return Power(up, down, level, low, high)
 

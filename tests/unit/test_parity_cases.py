@@ -1,4 +1,4 @@
-"""Logs of other frameworks whose verdict is known: `data/cases`, each through the importer or in the catalogue's names."""
+"""Logs of other frameworks whose verdict is known (`data/cases`), imported or in the names of the catalogue."""
 
 from __future__ import annotations
 
