@@ -73,8 +73,9 @@ def corrected(comparison: Comparison) -> str:
 def _verdict(comparison: Comparison) -> str:
     failed = [judged for judged in comparison.metrics if judged.verdict == "fail"]
     if comparison.verdict == "fail":
-        # Of several since the same step, the one that is farthest off.
-        first = min(failed, key=lambda judged: (judged.first or 0, -abs(judged.distance)))
+        # Of several since the same step, the one that is farthest off, and of one mismatch its first name.
+        rules = comparison.rules.metrics
+        first = min(failed, key=lambda one: (one.first or 0, rules[one.metric].optional, -abs(one.distance)))
         more = f" (and {plural(len(failed) - 1, 'more metric')})" if len(failed) > 1 else ""
         return f"FAIL: {title(first.metric)} out of the band since step {first.first}{more}"
     if comparison.verdict == "not enough data":

@@ -61,7 +61,7 @@ def heads(width: int) -> list[Text]:
     wide = f"{'back':>7}{'at step':>9}" if width >= 100 else ""
     cause = "  likely cause" if width >= 100 else "  cause" if width >= 76 else ""
     return [
-        (f"   {'metric':<20} {'verdict':<10}{'out since':>9}{wide}{'run':>8}{'ref':>8}{'of band':>8}{cause}", Ink.DIM)
+        (f"   {'metric':<20} {'verdict':<10}{'out since':>9}{wide}{'run':>8}{'ref':>8}{'of band':>9}{cause}", Ink.DIM)
     ]
 
 
@@ -81,7 +81,7 @@ def row(judged: Judged, verdict: Verdict, glyphs: Glyphs, width: int) -> list[Te
         line += [(f"{_step(judged.back):>7}", Ink.TEXT), (f"{_step(judged.worst):>9}", Ink.DIM)]
     line += [
         (f"{short(judged.value):>8}", Ink.BRIGHT), (f"{short(judged.expected):>8}", Ink.TEXT),
-        (f"{_distance(judged.distance):>8}", ink),
+        (f"{_distance(judged.distance):>9}", ink),
     ]  # fmt: skip
     cause = verdict.causes.get(judged.metric)
     if cause is not None and width >= 76:
