@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 from msgspec.structs import replace as replaced
 
-from console.parity.judge import Comparison, compare
+from console.parity.judge import Comparison, Verdict, compare
 from console.parity.rules import Rules, load
 from driftline.text import plural
 from tests.stats.parity_runs import LEVEL, Case, healthy
 
 STEPS = (90, 300, 1_000, 3_000, 10_000)
 REFERENCES = (1, 2, 3, 5)
-RUNS = {90: 80, 300: 60, 1_000: 36, 3_000: 18, 10_000: 7}
+RUNS = {90: 64, 300: 48, 1_000: 28, 3_000: 14, 10_000: 6}
 """Simulated comparisons of each cell, by the steps of a run; each has five metrics."""
 SEED = 20_261
 
@@ -58,7 +58,7 @@ def false_alarms() -> Iterator[str]:
     yield ""
     yield f"| {'kind of healthy run':<32} | {' | '.join(f'{steps:>6,}' for steps in STEPS)} |"
     yield f"|{'-' * 34}|{'|'.join('-' * 7 + ':' for _ in STEPS)}|"
-    by_references: dict[int, Counter[str]] = {count: Counter() for count in REFERENCES}
+    by_references: dict[int, Counter[Verdict]] = {count: Counter() for count in REFERENCES}
     for number, (kind, case) in enumerate(KINDS.items()):
         cells = []
         for steps in STEPS:
