@@ -201,7 +201,7 @@ def _against(name: str, rule: Rule, rules: Rules, found: Aligned, limits: Band, 
     above, below = _beyond(means, mostly, limits, rule)
     at_limit = _beyond_limit(bands.window_means(found.run, window, bands.FEWEST), rule)
     side = np.where(above > 0, 1, np.where(below > 0, -1, at_limit)).astype(np.int8)
-    excursions, pending = _excursions(side, found, values, limits, rules)
+    excursions, pending = _excursions(side, found, values, limits, rule, rules)
     verdict, reason = _verdict(excursions, pending, ends, rules, settles=settles)
     back = _after(ends, excursions[-1].last) if excursions else None
     counted = ends >= back if settles and back is not None else np.ones(len(ends), dtype=bool)
@@ -299,7 +299,7 @@ def _beyond_limit(means: Floats, rule: Rule) -> npt.NDArray[np.int8]:
 
 
 def _excursions(
-    side: npt.NDArray[np.int8], found: Aligned, values: Floats, limits: Band, rules: Rules
+    side: npt.NDArray[np.int8], found: Aligned, values: Floats, limits: Band, rule: Rule, rules: Rules
 ) -> tuple[list[Excursion], int | None]:
     """Stretches on one side that last `window` windows, and the first step of a shorter one that the end cuts off."""
     long: list[Excursion] = []
@@ -307,7 +307,7 @@ def _excursions(
     for low, high in pairwise(np.flatnonzero(np.diff(side, prepend=0, append=0))):
         if side[low] == 0:
             continue
-        first = _first(int(low), int(side[low]), found, values, limits, rules)
+        first = _first(int(low), int(side[low]), found, values, limits, rule, rules)
         ended = high < len(side)
         if high - low >= rules.window:
             last = int(found.steps[high + rules.window - 2]) if ended else None
@@ -317,12 +317,12 @@ def _excursions(
     return long, pending
 
 
-def _first(position: int, side: int, found: Aligned, values: Floats, limits: Band, rules: Rules) -> int:
-    """First step of an excursion: from the window's last step back, over single steps outside the band."""
+def _first(position: int, side: int, found: Aligned, values: Floats, limits: Band, rule: Rule, rules: Rules) -> int:
+    """First step of an excursion: from the window's last step back, over single steps outside the band or the limit."""
     end = position + rules.window - 1
     own = values[position : end + 1]
     outside = own > limits.high[position] if side > 0 else own < limits.low[position]
-    outside |= found.gone[position : end + 1]
+    outside |= found.gone[position : end + 1] | (_beyond_limit(found.run[position : end + 1], rule) == side)
     back = 0
     while back < rules.window - 1 and outside[-2 - back]:
         back += 1

@@ -77,7 +77,9 @@ def _verdict(comparison: Comparison) -> str:
         rules = comparison.rules.metrics
         first = min(failed, key=lambda one: (one.first or 0, rules[one.metric].optional, -abs(one.distance)))
         more = f" (and {plural(len(failed) - 1, 'more metric')})" if len(failed) > 1 else ""
-        return f"FAIL: {title(first.metric)} out of the band since step {first.first}{more}"
+        # Far off like its reference: only the limit says so.
+        where = "beyond its limit" if abs(first.distance) <= 1 else "out of the band"
+        return f"FAIL: {title(first.metric)} {where} since step {first.first}{more}"
     if comparison.verdict == "not enough data":
         lacking = [judged for judged in comparison.metrics if judged.verdict == "not enough data"]
         clause = f"{title(lacking[0].metric)}: {why_not(lacking[0], comparison)}" if lacking else comparison.lacking

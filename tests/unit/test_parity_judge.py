@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from console.parity import band as bands
-from console.parity import width
+from console.parity import report, width
 from console.parity.judge import compare
 from console.parity.rules import Rule, Rules
 from console.parity.runs import Run, Series
@@ -243,9 +243,43 @@ def test_the_side_that_counts(side: str, verdict: str) -> None:
 
 def test_a_limit_holds_whatever_the_reference_does() -> None:
     rules = replace(RULES, metrics={NAME: Rule(spread=0.02, side="high", limit=0.4)})
-    found = judged(noise(77), rules)
-    assert found.verdict == "fail"
+    comparison = compare(references(), run(noise(77)), rules)
+    found = comparison.metrics[0]
+    assert (found.verdict, found.first) == ("fail", 1)
     assert "limit of 0.4" in found.reason
+    assert abs(found.distance) <= 1
+    assert report.closing(comparison) == "FAIL: reward beyond its limit since step 1"
+
+
+@pytest.mark.parametrize(("level", "verdict"), [(0.5, "pass"), (0.2, "fail"), (0.8, "fail")])
+def test_limits_have_two_sides_where_the_quantity_has(level: float, verdict: str) -> None:
+    rules = replace(RULES, metrics={NAME: Rule(spread=0.02, limit=0.7, least=0.3)})
+    same = run(np.full(N, level))
+    found = compare([same], same, rules).metrics[0]
+    assert found.verdict == verdict
+    assert found.first == (1 if verdict == "fail" else None)
+
+
+def test_a_pass_that_could_not_have_seen_enough_is_not_enough_data() -> None:
+    rules = replace(RULES, metrics={NAME: replace(RULES.metrics[NAME], effect=0.05)})
+    comparison = compare(references(), run(noise(77)), rules)
+    assert comparison.verdict == "not enough data"
+    assert report.closing(comparison).startswith("NOT ENOUGH DATA: reward: too little power: would have seen ±.")
+    assert report.closing(comparison).endswith(", a pass needs ±.05")
+
+
+@pytest.mark.parametrize("shift", [-6, -3, 0, 3, 6])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_jump_of_the_learning_may_come_earlier_or_later(shift: int, count: int) -> None:
+    rules = replace(RULES, metrics={NAME: replace(RULES.metrics[NAME], lag=6)})
+
+    def jumping(seed: int, at: int) -> Run:
+        return run(noise(seed) + 1.0 * (np.arange(N) >= at), f"r{seed}")
+
+    found = compare([jumping(seed, 50) for seed in range(count)], jumping(77, 50 + shift), rules).metrics[0]
+    assert found.verdict == "pass"
+    late = compare([jumping(seed, 50) for seed in range(count)], jumping(77, 80), rules).metrics[0]
+    assert late.verdict == "fail"
 
 
 def test_a_tolerance_is_the_least_width() -> None:
