@@ -4,32 +4,40 @@
 one more seed. This does not mean that two runs are equal; the width of the band is the distance between seeds.
 
 **The model.** In the scale of a metric (linear, or logarithmic where noise is a share of the value: clip rate, KL,
-entropy) the value of run i at step t is f(t) + g_i(t) + e_i(t): a trend that all seeds share, whatever its shape; a
-slow deviation of the seed, with one spread over the run; noise of the step, which may be correlated over less than a
-window. Runs are compared at the same steps, so the trend drops out.
+entropy) the value of run i at step t is f(t + l_i) + g_i(t) + e_i(t): a trend that all seeds share, whatever its shape,
+which may come up to `lag` steps earlier or later; a deviation of the seed, which may stay from the first step to the
+last, with one spread over the run; noise of the step, correlated or not. Runs are compared at the same steps.
 
-**The statistic.** D(t) is the mean of the run over the last `window` common steps, less the mean over the references of
-the same. The means are trimmed, without the highest and the lowest fifth of a window, so that one wild step does not
-carry every window that it is in. With k references Var D = s^2 (1 + 1/k), where s is the spread over seeds of such a
-mean, noise included. The band is +-q s sqrt(1 + 1/k).
+**The statistic.** M(t) is the mean of the run over the last `window` steps; C(t) the mean over the references of the
+same. The means are trimmed, without the highest and the lowest fifth of a window, so that one wild step does not carry
+every window that it is in. The run is outside the band at t when M(t) is more than `half` above the highest, or below
+the lowest, of C over `lag` steps before and after.
 
-**The spread.** From several references: their sample variance, pooled over the windows, with as many degrees of freedom
-as the windows are worth given their correlation, and moderated by the rule's usual `spread` s0, a belief worth
-`weight` degrees of freedom: s^2 = (weight s0^2 + v S^2) / (weight + v) (Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3:3).
-From *one* reference the spread over seeds cannot be known: s^2 = s0^2 + the variance of a window's mean under a
-moving-block bootstrap of the reference's residuals (Kuensch 1989, Ann. Stat. 17:1217; block = window, one block a
-window, so the ideal bootstrap variance is that of all its moving windows and needs no drawing). The verdict then rests
-on s0 being true of the runs at hand, and the report says so.
+**The spread.** s0 is the rule's usual `spread` over seeds of a window's mean. With k references the variance of M - C
+is (1 + 1/k) (s^2 + v): s of the seeds, v of the noise. v is measured: the variance of a window's mean under a
+moving-block bootstrap of the references' residuals around a running line (Kuensch 1989, Ann. Stat. 17:1217). s is
+measured from several references as the pooled sample variance of their window means less v, and is worth k - 1 degrees
+of freedom, however many windows there are: an offset that a seed keeps is one draw, not one a window. It is never taken
+to be less than s0. From one reference it cannot be measured, and is s0; the report says so.
 
-**The rule.** A run is out of the band for good from a step on when D stays outside on one side for `window` steps in a
-row. One excursion of noise does not do that. Any `window` steps in a row hold the end of one window of a fixed grid,
-so P(any metric of a healthy run fails) is at most the sum over metrics and grid windows of P(D outside there). q is the
-quantile of Student's t at alpha / (metrics x grid windows), halved where both sides count: the rate of false alarms of
-a *whole verdict* is at most alpha (Bonferroni), whatever the correlation between windows and between metrics, as far as
-the model holds. Simulated: tests/unit/test_parity_rates.py.
+**The width.** half^2 = (1 + 1/k) (q^2 max(s0, s)^2 + z^2 v). z is the quantile of the normal distribution at
+alpha / (metrics x windows of a grid), q that of |D| / max(s0, S) at alpha / (metrics x stretches of 100 steps) *in the
+worst case of a true spread of up to `reach` s0* (`console.parity.width`). Any `window` windows in a row hold the end of
+one window of a fixed grid, so the share of false alarms of a *whole verdict* is at most alpha (Bonferroni), whatever
+the correlation between windows and between metrics, for seeds up to `reach` times the rule's spread apart. Further
+apart is outside the model; several references show it, and the report then says so. Simulated: tests/stats/parity.py.
+
+**The rule.** A run is out of the band for good from a step on when it is outside on one side for `window` windows in a
+row. One excursion of noise does not do that. What is shown as `distance` is the same quantity: the level that was held
+for `window` windows, in half-widths of the band. A stretch far outside that is too short is named as a burst.
+
+**What is missing.** A step that a run reported without the metric is missing. Here and there it does no harm; a metric
+that stops, or has a hole, is "not enough data" or fails, and never passes (`console.parity.alignment`).
+
+**Power.** A pass says what it would have seen: the smallest shift over the last half of the steps that would have
+failed, from the run's own data and the band. Where that is more than the rule's `effect`, there is not enough data.
 
 **After a switch.** A repaired run starts from weights that went wrong and needs time to return to the band, so from the
 step of the switch on being outside is not a failure by itself. It passes if it came back and then stayed inside for
-`hold` steps up to the end, at the same steps as the reference: no shift in time is granted. The step of its return is
-reported.
+`hold` steps up to the end. The step of its return is reported.
 """

@@ -1,7 +1,7 @@
 """The band around the reference: window means, their spread over seeds, and how wide the band has to be. Pure.
 
 Formulas and assumptions: the docstring of `console.parity`. Everything here is on the scale of the metric's rule, and
-arrays run over the common steps of all runs.
+arrays run over the steps of a comparison (`console.parity.alignment`), NaN where a run has no number.
 """
 
 from __future__ import annotations
@@ -12,32 +12,39 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from console.parity import width
 from console.parity.rules import Rule, Rules
-from console.parity.t_quantile import upper_quantile
 
 Floats = npt.NDArray[np.float64]
 
+FEWEST = 4
+"""Numbers that a window needs at least; with 30 % missing at random one window in ninety has fewer."""
+SLOW = 100
+"""Steps over which the deviation of a seed is one draw."""
 _LARGEST = 700.0
 """Largest logarithm whose exponential is a finite double."""
 _TRIM = 5
 """One in so many values is left out at either end of a window."""
-_MANY = 1000.0
-"""Degrees of freedom from which on Student's t is the normal distribution for every purpose here."""
-_STIFF = 0.9
-"""Largest correlation of neighbouring windows that is used; more cannot be estimated from so few."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """`centre` at each window's last step (n - window + 1 of them); the band is centre +- `half`.
+    """Of each window (n - window + 1 of them): the reference's `centre`, and what the run may be, `low` to `high`.
 
-    `spread`: standard deviation of (run - centre) for a healthy run, `freedom` its degrees of freedom.
+    `low` and `high` are the lowest and the highest centre within the rule's lag, less and plus `half`.
+    `spread`: the spread over seeds that `half` rests on, assumed or measured; `noise`: the standard deviation of a
+    window's mean by the noise of the steps; `single`: that of one step. `apart`: the measured spread over seeds in
+    units of the rule's; NaN with one reference.
     """
 
     centre: Floats
+    low: Floats
+    high: Floats
     half: float
     spread: float
-    freedom: float
+    noise: float
+    single: float
+    apart: float
 
 
 def scaled(values: Floats, rule: Rule) -> Floats:
@@ -55,10 +62,11 @@ def plain(values: Floats, rule: Rule) -> Floats:
     return units
 
 
-def window_means(values: Floats, window: int) -> Floats:
-    """Trimmed means of `window` values in a row, (..., n) -> (..., n - window + 1); NaN where half are not finite.
+def window_means(values: Floats, window: int, fewest: int | None = None) -> Floats:
+    """Trimmed means of `window` values in a row, (..., n) -> (..., n - window + 1).
 
-    The highest and the lowest fifth of a window are left out: one outlier must not move all windows that it is in.
+    NaN where fewer than `fewest` are finite, by default where half are not. The highest and the lowest fifth of a
+    window are left out: one outlier must not move all windows that it is in.
     """
     views = np.lib.stride_tricks.sliding_window_view(values, window, axis=-1)
     # Numbers first, in order; values that are not finite last.
@@ -68,58 +76,82 @@ def window_means(values: Floats, window: int) -> Floats:
     at = np.arange(window)
     kept = (at >= cut[..., None]) & (at < (count - cut)[..., None])
     total = np.where(kept, views, 0.0).sum(axis=-1)
-    means: Floats = np.where(2 * count > window, total / np.maximum(count - 2 * cut, 1), np.nan)
+    known = 2 * count > window if fewest is None else count >= min(fewest, window)
+    means: Floats = np.where(known, total / np.maximum(count - 2 * cut, 1), np.nan)
     return means
 
 
-def band(references: Floats, rule: Rule, rules: Rules) -> Band:
-    """The band from references of shape (k, n), k >= 1 and n >= window, for a verdict over all metrics of `rules`."""
-    means = window_means(references, rules.window)
-    k, _ = references.shape
+def band(references: Floats, rule: Rule, rules: Rules, *, metrics: int, missing: float = 0.0) -> Band:
+    """The band from references of shape (k, n), k >= 1 and n >= window, for a verdict over so many metrics.
+
+    `missing`: the share of its steps at which the run has no number; its means are that much noisier.
+    """
+    means = window_means(references, rules.window, FEWEST)
+    k, n = references.shape
+    centre = _mean(means)
+    sides = 1 if rule.side == "both" else 2
+    share = sides * rules.alpha / metrics
+    tail, slow = share / max(1, n // rules.window), share / max(1, n // SLOW)
+    noise, single = _noise(references, rules.window)
+    noise /= 1 - min(missing, 0.9)
+    measured = max(_between(means) - noise, 0.0) if k > 1 else math.nan
+    spread = max(rule.spread, math.sqrt(measured)) if k > 1 else rule.spread
+    seeds = width.spreads(slow, k, rules.reach) * spread
+    half = math.sqrt((1 + 1 / k) * (seeds**2 + width.deviations(tail) ** 2 * noise))
+    half = max(half, rule.tolerance)
+    return Band(
+        centre, -_highest(-centre, rule.lag) - half, _highest(centre, rule.lag) + half, half, spread, math.sqrt(noise),
+        math.sqrt(single), math.sqrt(measured) / rule.spread,
+    )  # fmt: skip
+
+
+def _mean(means: Floats) -> Floats:
+    """The mean over runs of what each has, (k, n) -> (n); NaN where none has."""
     known = np.isfinite(means).sum(axis=0)
-    centre: Floats = np.where(known > 0, np.nansum(means, axis=0) / np.maximum(known, 1), np.nan)
-    if k > 1:
-        measured, worth = _over_seeds(means[:, :: rules.window])
-        freedom = rules.weight + worth
-        variance = (rules.weight * rule.spread**2 + worth * measured) / freedom
-    else:
-        freedom = rules.weight
-        variance = rule.spread**2 + _bootstrap(references[0], rules.window)
-    spread = math.sqrt(variance * (1 + 1 / k))
-    windows = max(1, references.shape[1] // rules.window)
-    tail = rules.alpha / len(rules.metrics) / windows / (2 if rule.side == "both" else 1)
-    half = max(spread * upper_quantile(tail, round(min(freedom, _MANY), 1)), rule.tolerance)
-    return Band(centre, half, spread, freedom)
+    mean: Floats = np.where(known > 0, np.nansum(means, axis=0) / np.maximum(known, 1), np.nan)
+    return mean
 
 
-def _over_seeds(grid: Floats) -> tuple[float, float]:
-    """Variance between seeds of window means (k, windows), pooled over windows, and its degrees of freedom."""
-    grid = grid[:, np.isfinite(grid).all(axis=0)]
-    k, windows = grid.shape
-    if not windows:
-        return 0.0, 0.0
-    residuals = grid - grid.mean(axis=0)
-    squares = float((residuals**2).sum())
-    variance = squares / ((k - 1) * windows)
-    if windows == 1 or not squares:
-        return variance, float(k - 1)
-    correlation = float((residuals[:, 1:] * residuals[:, :-1]).sum()) / squares * windows / (windows - 1)
-    correlation = min(max(correlation, 0.0), _STIFF)
-    # Bartlett: the mean of n squares of an AR(1) series is worth n (1 - r^2) / (1 + r^2) independent ones.
-    worth = max(1.0, windows * (1 - correlation**2) / (1 + correlation**2))
-    return variance, (k - 1) * worth
+def _highest(centre: Floats, lag: int) -> Floats:
+    """The largest centre within `lag` windows before and after."""
+    if not lag:
+        return centre
+    padded = np.pad(np.where(np.isfinite(centre), centre, -np.inf), lag, constant_values=-np.inf)
+    highest = np.lib.stride_tricks.sliding_window_view(padded, 2 * lag + 1).max(axis=-1)
+    return np.where(np.isfinite(highest), highest, np.nan)
 
 
-def _bootstrap(values: Floats, window: int) -> float:
-    """Variance of a window's mean under the moving-block bootstrap of the residuals around a running mean."""
-    values = values[np.isfinite(values)]
-    if len(values) < 2 * window:
-        return 0.0
-    # The running mean is four windows wide: it follows the trend, and leaves in what noise is correlated over a window.
-    # What it cannot follow of the trend makes the band wider, never narrower.
-    reach = min(2 * window, (len(values) - 1) // 2)
-    residuals = values - _running_line(values, reach)
-    return float(window_means(residuals, window).var(ddof=1))
+def _between(means: Floats) -> float:
+    """Variance between seeds of their window means (k, n), pooled over the windows; it is worth k - 1 degrees."""
+    known = np.isfinite(means)
+    count = known.sum(axis=0)
+    squares = np.where(known, means - _mean(means), 0.0) ** 2
+    degrees = np.maximum(count - 1, 0).sum()
+    return float(squares[:, count > 1].sum() / degrees) if degrees else 0.0
+
+
+def _noise(references: Floats, window: int) -> tuple[float, float]:
+    """Variances by the noise of the steps, of a window's mean and of one step, pooled over the references.
+
+    The variance of a mean is that of the moving-block bootstrap of the residuals around a running line (Kuensch 1989,
+    Ann. Stat. 17:1217; block = window, one block a window, so that the ideal bootstrap variance is that of all moving
+    windows and needs no drawing).
+    """
+    of_means, of_steps = [], []
+    for values in references:
+        known = np.isfinite(values)
+        if known.sum() < 2 * window:
+            continue
+        # As wide as the run allows: what is correlated over a window is noise, what a line follows is trend. What it
+        # cannot follow of the trend makes the band wider, never narrower.
+        count = int(known.sum())
+        reach = min(max(2 * window, min(count // 8, 6 * window)), (count - 1) // 2)
+        residuals = np.full(len(values), np.nan)
+        residuals[known] = values[known] - _running_line(values[known], reach)
+        means = window_means(residuals, window, FEWEST)
+        of_means.append(float(np.nanvar(means)) if np.isfinite(means).any() else 0.0)
+        of_steps.append(float(np.nanvar(residuals)))
+    return (float(np.mean(of_means)), float(np.mean(of_steps))) if of_means else (0.0, 0.0)
 
 
 def _running_line(values: Floats, reach: int) -> Floats:

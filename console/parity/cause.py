@@ -7,7 +7,8 @@ Heuristics, in this order (signatures: the threads surveyed for `driftline/catal
    is raw against processed logprobs, noise on both sides precision or stale blocks;
 2. the mismatch was out, and is back in its band: its earlier effect on the weights, the aftermath;
 3. the staleness is out of its band: weights too old, the price of asynchrony;
-4. none of these: drift, the learning itself; settings that differ are named.
+4. the mismatch was not recorded, or not over enough steps: the cause is unknown, and that is said;
+5. none of these: drift, the learning itself; settings that differ are named.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from console.parity.rules import Rule, load
 from console.parity.runs import Run
 from driftline.catalog.fixes import BY_ID
 
-Kind = Literal["mismatch", "aftermath", "staleness", "drift"]
+Kind = Literal["mismatch", "aftermath", "staleness", "drift", "unknown"]
 
 MISMATCH: Final = "mismatch/abs_diff_mean"
 SIGNED: Final = "mismatch/kl_k1"
 STALENESS: Final = "staleness/abs_diff_mean"
 LAG: Final = "async/version_lag_mean"
+READ: Final = frozenset({MISMATCH, SIGNED, STALENESS, LAG})
+"""Metrics that are read besides those with a rule."""
 
 _STALE: Final = Rule(scale="log", floor=0.01, spread=0.5, side="high")
 _ONE_SIDED: Final = 0.3
@@ -53,31 +56,62 @@ def causes(comparison: Comparison) -> dict[str, Cause]:
     if not failed:
         return {}
     # The whole run counts here, also where only the steps after a switch are judged.
-    mismatch = _helper(comparison, MISMATCH, load().metrics[MISMATCH])
-    staleness = _helper(comparison, STALENESS, _STALE)
+    backends = {name: rule for name, rule in load().metrics.items() if rule.backend}
+    mismatch = _helper(comparison, backends)
+    staleness = _helper(comparison, {STALENESS: _STALE})
     return {judged.metric: _cause(judged, comparison, mismatch, staleness) for judged in failed}
 
 
-def _helper(comparison: Comparison, name: str, rule: Rule) -> Judged:
-    rules = replace(comparison.rules, metrics={name: comparison.rules.metrics.get(name, rule)})
-    return compare(comparison.references, comparison.run, rules, until=comparison.until).metrics[0]
+def _helper(comparison: Comparison, wanted: dict[str, Rule]) -> Sequence[Judged]:
+    """Metrics that every run has, judged over the whole run; those with too few steps are left out."""
+    runs = (comparison.run, *comparison.references)
+    metrics = {
+        name: replace(comparison.rules.metrics.get(name, rule), effect=None)
+        for name, rule in wanted.items()
+        if all(name in one.series for one in runs)
+    }
+    rules = replace(comparison.rules, metrics=metrics)
+    judged = compare(comparison.references, comparison.run, rules, until=comparison.until).metrics
+    return [one for one in judged if one.band is not None]
 
 
-def _cause(judged: Judged, comparison: Comparison, mismatch: Judged, staleness: Judged) -> Cause:
+def _cause(judged: Judged, comparison: Comparison, mismatch: Sequence[Judged], staleness: Sequence[Judged]) -> Cause:
     rules, run = comparison.rules, comparison.run
     # After a switch: the cause at the end. Else: the cause when the metric left its band.
     at = judged.first if comparison.start is None or judged.curve is None else int(judged.curve.steps[-1])
-    if judged.metric == MISMATCH or _out(mismatch, at, 2 * rules.window):
+    own = comparison.rules.metrics.get(judged.metric)
+    if (own is not None and own.backend) or any(_out(one, at, 2 * rules.window) for one in mismatch):
         return _backend(run, comparison.references, at, rules.window)
-    earlier = [one for one in mismatch.excursions if one.last is not None and at is not None and one.last < at]
+    earlier = [
+        one.last
+        for metric in mismatch
+        for one in metric.excursions
+        if one.last is not None and at is not None and one.last < at
+    ]
     if earlier:
-        text = f"aftermath: mismatch until step {earlier[-1].last}, and the weights still carry what it did to them"
+        text = f"aftermath: mismatch until step {max(earlier)}, and the weights still carry what it did to them"
         return Cause("aftermath", text)
-    if _out(staleness, at, 2 * rules.window):
+    if any(_out(one, at, 2 * rules.window) for one in staleness):
         lags = f"{_mean([run], LAG)} versions, reference {_mean(comparison.references, LAG)}"
         return Cause("staleness", f"staleness: tokens come from older weights than the reference's (lag {lags})")
     settings = _settings(run, comparison.references[0])
-    return Cause("drift", f"drift: mismatch and staleness are the reference's; {settings}")
+    known = _recorded(mismatch, at, rules.window), _recorded(staleness, at, rules.window)
+    if not known[0]:
+        aged = "staleness is the reference's" if known[1] else "staleness not recorded"
+        return Cause("unknown", f"not known: mismatch not recorded, {aged}; {settings}")
+    aged = "mismatch and staleness are" if known[1] else "staleness not recorded, mismatch is"
+    return Cause("drift", f"drift: {aged} the reference's; {settings}")
+
+
+def _recorded(metrics: Sequence[Judged], at: int | None, window: int) -> bool:
+    """Whether one of the metrics was compared around the step `at`, without a hole."""
+    judged = [one for one in metrics if one.verdict != "not enough data"]
+    if at is None:
+        return bool(judged)
+    return any(
+        one.since is not None and one.until is not None and one.since - window <= at <= one.until + window
+        for one in judged
+    )
 
 
 def _out(judged: Judged, at: int | None, reach: int) -> bool:
@@ -138,7 +172,7 @@ def _settings(run: Run, reference: Run) -> str:
         for key in mine
         if mine[key] != theirs[key] and key not in _NOT_SETTINGS
     ]
-    return f"settings differ: {'; '.join(different[:3])}" if different else "so are the settings"
+    return f"settings differ: {'; '.join(different[:3])}" if different else "the settings are the same"
 
 
 def _flat(sections: dict[str, object]) -> dict[str, object]:

@@ -26,7 +26,10 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """One metric. `spread`: usual standard deviation between seeds of a window's mean, on the rule's scale.
 
     On the log scale x is judged as log(max(x, 0) + floor), so a spread of 0.2 is about 20 %. The band is never narrower
-    than `tolerance` on either side, on the same scale.
+    than `tolerance` on either side, on the same scale; `effect`, the smallest shift that a pass has to be able to see,
+    is on it too. `lag`: steps by which a healthy run's curve may come earlier or later. `limit` and `least` are in
+    units; where only the low side counts, `limit` is the least.
+    `optional`: judged only where every run has the metric. `backend`: the metric compares the backends.
     """
 
     spread: Above
@@ -34,7 +37,12 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     floor: Above | None = None
     side: Literal["both", "high", "low"] = "both"
     tolerance: Annotated[float, Meta(ge=0)] = 0.0
+    lag: Annotated[int, Meta(ge=0)] = 0
+    effect: Above | None = None
     limit: float | None = None
+    least: float | None = None
+    optional: bool = False
+    backend: bool = False
 
 
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,7 +51,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     alpha: Annotated[float, Meta(gt=0, le=0.5)] = 0.05
     window: Annotated[int, Meta(ge=2)] = 10
     hold: Annotated[int, Meta(ge=1)] = 20
-    weight: Annotated[float, Meta(ge=3)] = 10.0
+    reach: Annotated[float, Meta(ge=1)] = 2.0
     metrics: dict[str, Rule]
 
     def only(self, names: Iterable[str]) -> Rules:

@@ -101,11 +101,53 @@ def test_drift_names_the_settings_that_differ() -> None:
     assert cause.kind == "drift"
     assert "settings differ: trainer.lr 0.001 in the reference, 1e-05 here" in cause.text
     same = why(replace(as_run("run", slow), config=config), config=config)[REWARD]
-    assert same.text.endswith("so are the settings")
+    assert same.text.endswith("the settings are the same")
     assert why(as_run("run", slow))[REWARD].text.endswith("not recorded")
 
 
 def test_a_run_without_mismatch_or_staleness_is_judged_all_the_same() -> None:
     series = {REWARD: Series(np.arange(1, 91), np.zeros(90))}
     found = causes(compare(references(), Run("run", series), RULES.only([REWARD])))
-    assert found[REWARD].kind == "drift"
+    assert found[REWARD].kind == "unknown"
+    assert (
+        found[REWARD].text
+        == "not known: mismatch not recorded, staleness not recorded; what else differs is not recorded"
+    )
+
+
+def test_a_mismatch_that_was_not_recorded_is_never_called_the_references() -> None:
+    """Whether it is absent in the run or in the reference, ends before the metric leaves its band, or has a hole."""
+    slow = curves()
+    slow[REWARD] = slow[REWARD] - np.where(np.arange(90) >= 60, 0.5, 0.0)
+    whole = as_run("run", slow)
+    without = replace(whole, series={name: one for name, one in whole.series.items() if name != MISMATCH})
+    mismatch = whole.series[MISMATCH]
+    ended = replace(whole, series=whole.series | {MISMATCH: Series(mismatch.steps[:40], mismatch.values[:40])})
+    keep = (mismatch.steps < 50) | (mismatch.steps > 75)
+    holed = replace(whole, series=whole.series | {MISMATCH: Series(mismatch.steps[keep], mismatch.values[keep])})
+    assert why(whole)[REWARD].text.startswith("drift: mismatch and staleness are the reference's")
+    for run in (without, ended, holed):
+        cause = why(run)[REWARD]
+        assert cause.kind == "unknown"
+        assert cause.text.startswith("not known: mismatch not recorded, staleness is the reference's")
+    bare = [replace(one, series={k: v for k, v in one.series.items() if k != MISMATCH}) for one in references()]
+    assert causes(compare(bare, whole, RULES))[REWARD].kind == "unknown"
+
+
+def test_staleness_that_was_not_recorded_is_said_too() -> None:
+    slow = healthy(7)
+    slow[REWARD] = slow[REWARD] - 0.5
+    cause = why(as_run("run", slow))[REWARD]
+    assert cause.kind == "drift"
+    assert cause.text.startswith("drift: staleness not recorded, mismatch is the reference's")
+
+
+def test_another_name_of_the_mismatch_is_a_cause_too() -> None:
+    runs = [replace(one, series=one.series | {"mismatch/kl_k3": Series(np.arange(1, 91), np.full(90, 4e-4))})
+            for one in references()]  # fmt: skip
+    broken = curves() | {"mismatch/kl_k3": np.full(90, 5.0)}
+    broken[REWARD] = broken[REWARD] - 0.5
+    series = {name: one for name, one in as_run("run", broken).series.items() if name != MISMATCH}
+    found = causes(compare(runs, Run("run", series), RULES))
+    assert found[REWARD].kind == "mismatch"
+    assert found["mismatch/kl_k3"].kind == "mismatch"

@@ -10,10 +10,10 @@ import pytest
 from msgspec.structs import replace
 
 from console.parity import band as bands
+from console.parity import report, width
 from console.parity.judge import compare
 from console.parity.rules import Rule, Rules
 from console.parity.runs import Run, Series
-from console.parity.t_quantile import upper_quantile, upper_tail
 from tests.unit.parity_curves import Floats, as_run
 
 NAME = "reward/mean"
@@ -37,14 +37,30 @@ def judged(values: Floats, rules: Rules = RULES, **kwargs: int):
     return compare(references(), run(values), rules, **kwargs).metrics[0]
 
 
-@pytest.mark.parametrize(
-    ("tail", "freedom", "expected"),
-    # Published tables of Student's t.
-    [(0.05, 4, 2.132), (0.025, 10, 2.228), (0.005, 3, 5.841), (0.0005, 20, 3.850), (0.025, 1e3, 1.962)],
-)
-def test_quantiles_of_student(tail: float, freedom: float, expected: float) -> None:
-    assert upper_quantile(tail, freedom) == pytest.approx(expected, abs=6e-4)
-    assert upper_tail(upper_quantile(tail, freedom), freedom) == pytest.approx(tail, rel=1e-6)
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("tail", [0.05, 1e-3, 1e-5])
+def test_the_width_holds_its_tail_for_every_spread_within_reach(tail: float, seeds: int) -> None:
+    """By simulation at the largest spread, and never more at a smaller one."""
+    wide = width.spreads(tail, seeds, 2.0)
+    assert width.outside(wide, seeds, 2.0) == pytest.approx(tail, rel=1e-3)
+    if tail < 1e-3:
+        return
+    random = np.random.default_rng(5)
+    n = 400_000
+    for apart in (2.0, 1.0, 0.5):
+        measured = apart * np.sqrt(random.chisquare(seeds - 1, n) / (seeds - 1)) if seeds > 1 else np.zeros(n)
+        rate = float((np.abs(apart * random.normal(size=n)) > wide * np.maximum(1.0, measured)).mean())
+        assert rate <= tail + 4 * math.sqrt(tail / n)
+        if apart == 2.0:
+            assert rate == pytest.approx(tail, abs=5 * math.sqrt(tail / n))
+
+
+def test_more_seeds_need_less_width_and_more_reach_needs_more() -> None:
+    widths = [width.spreads(1e-3, seeds, 2.0) for seeds in (1, 2, 3, 5, 9, 30)]
+    assert widths == sorted(widths, reverse=True)
+    assert width.spreads(1e-3, 3, 1.0) < width.spreads(1e-3, 3, 2.0)
+    assert width.spreads(0.05, 1, 1.0) == pytest.approx(1.95996, abs=1e-4)
+    assert width.deviations(0.05) == pytest.approx(1.95996, abs=1e-4)
 
 
 def test_window_means_leave_out_what_is_not_finite() -> None:
@@ -63,38 +79,46 @@ def test_the_log_scale_and_back(value: float) -> None:
 
 def test_more_references_make_a_narrower_band() -> None:
     def half(count: int) -> float:
-        return bands.band(np.stack([noise(seed) for seed in range(count)]), RULES.metrics[NAME], RULES).half
+        return bands.band(np.stack([noise(seed) for seed in range(count)]), RULES.metrics[NAME], RULES, metrics=1).half
 
     assert half(1) > half(2) > half(3) > half(8)
 
 
 def test_more_metrics_and_steps_make_a_wider_band() -> None:
-    others = {**RULES.metrics, "policy/entropy": Rule(spread=1.0)}
-    values = np.stack([noise(seed) for seed in range(3)])
-    narrow = bands.band(values, RULES.metrics[NAME], RULES).half
-    assert bands.band(values, RULES.metrics[NAME], replace(RULES, metrics=others)).half > narrow
-    assert (
-        bands.band(values[:, :40], RULES.metrics[NAME], replace(RULES, weight=1e6)).half
-        < bands.band(values, RULES.metrics[NAME], replace(RULES, weight=1e6)).half
-    )
+    def half(n: int, metrics: int) -> float:
+        # Many seeds, so that chance in the measured spread is small.
+        values = np.stack([noise(seed, n=n) for seed in range(20)])
+        return bands.band(values, RULES.metrics[NAME], RULES, metrics=metrics).half
+
+    assert half(90, 5) > half(90, 1)
+    assert half(3000, 1) > half(300, 1) > half(90, 1)
 
 
-def test_the_measured_spread_outweighs_the_belief_with_enough_references() -> None:
+def test_a_seed_that_stays_where_it_is_counts_once_however_long_the_run() -> None:
+    """Two seeds that happen to be near each other for 100 windows have not measured a small spread a hundred times."""
+    for n in (90, 3000):
+        near = np.stack([noise(1, n=n), noise(2, n=n)])
+        found = bands.band(near, RULES.metrics[NAME], RULES, metrics=1)
+        assert found.spread == RULES.metrics[NAME].spread
+
+
+def test_the_measured_spread_outweighs_the_belief_where_it_is_wider() -> None:
     wide = np.stack([noise(seed) + np.random.default_rng(seed + 99).normal(0, 0.2) for seed in range(40)])
-    band = bands.band(wide, RULES.metrics[NAME], RULES)
+    band = bands.band(wide, RULES.metrics[NAME], RULES, metrics=1)
     assert band.spread == pytest.approx(0.2, rel=0.25)
+    assert band.apart == pytest.approx(0.2 / RULES.metrics[NAME].spread, rel=0.25)
 
 
 def test_a_trend_does_not_widen_the_band_of_one_reference() -> None:
-    flat = bands.band(noise(0)[None], RULES.metrics[NAME], RULES).half
-    rising = bands.band((noise(0) + np.linspace(0, 3, N))[None], RULES.metrics[NAME], RULES).half
+    flat = bands.band(noise(0)[None], RULES.metrics[NAME], RULES, metrics=1).half
+    rising = bands.band((noise(0) + np.linspace(0, 3, N))[None], RULES.metrics[NAME], RULES, metrics=1).half
     assert rising == pytest.approx(flat, rel=0.02)
 
 
 def test_correlated_noise_widens_the_band_of_one_reference() -> None:
     smooth = np.convolve(np.random.default_rng(3).normal(0.5, 0.3, N + 5), np.ones(6) / np.sqrt(6), "valid")
     rough = np.random.default_rng(3).permutation(smooth)
-    halves = [bands.band(values[None], RULES.metrics[NAME], RULES).half for values in (smooth, rough)]
+    halves = [bands.band(values[None], RULES.metrics[NAME], RULES, metrics=1).half for values in (smooth, rough)]
     assert halves[0] > 1.2 * halves[1]
 
 
@@ -219,9 +243,43 @@ def test_the_side_that_counts(side: str, verdict: str) -> None:
 
 def test_a_limit_holds_whatever_the_reference_does() -> None:
     rules = replace(RULES, metrics={NAME: Rule(spread=0.02, side="high", limit=0.4)})
-    found = judged(noise(77), rules)
-    assert found.verdict == "fail"
+    comparison = compare(references(), run(noise(77)), rules)
+    found = comparison.metrics[0]
+    assert (found.verdict, found.first) == ("fail", 1)
     assert "limit of 0.4" in found.reason
+    assert abs(found.distance) <= 1
+    assert report.closing(comparison) == "FAIL: reward beyond its limit since step 1"
+
+
+@pytest.mark.parametrize(("level", "verdict"), [(0.5, "pass"), (0.2, "fail"), (0.8, "fail")])
+def test_limits_have_two_sides_where_the_quantity_has(level: float, verdict: str) -> None:
+    rules = replace(RULES, metrics={NAME: Rule(spread=0.02, limit=0.7, least=0.3)})
+    same = run(np.full(N, level))
+    found = compare([same], same, rules).metrics[0]
+    assert found.verdict == verdict
+    assert found.first == (1 if verdict == "fail" else None)
+
+
+def test_a_pass_that_could_not_have_seen_enough_is_not_enough_data() -> None:
+    rules = replace(RULES, metrics={NAME: replace(RULES.metrics[NAME], effect=0.05)})
+    comparison = compare(references(), run(noise(77)), rules)
+    assert comparison.verdict == "not enough data"
+    assert report.closing(comparison).startswith("NOT ENOUGH DATA: reward: too little power: would have seen ±.")
+    assert report.closing(comparison).endswith(", a pass needs ±.05")
+
+
+@pytest.mark.parametrize("shift", [-6, -3, 0, 3, 6])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_jump_of_the_learning_may_come_earlier_or_later(shift: int, count: int) -> None:
+    rules = replace(RULES, metrics={NAME: replace(RULES.metrics[NAME], lag=6)})
+
+    def jumping(seed: int, at: int) -> Run:
+        return run(noise(seed) + 1.0 * (np.arange(N) >= at), f"r{seed}")
+
+    found = compare([jumping(seed, 50) for seed in range(count)], jumping(77, 50 + shift), rules).metrics[0]
+    assert found.verdict == "pass"
+    late = compare([jumping(seed, 50) for seed in range(count)], jumping(77, 80), rules).metrics[0]
+    assert late.verdict == "fail"
 
 
 def test_a_tolerance_is_the_least_width() -> None:

@@ -24,7 +24,10 @@ def runs() -> dict[str, Run]:
     for row in csv.DictReader(lines):
         table.setdefault(row["run"], []).append(row)
     return {
-        name: as_run(name, {metric: np.array([float(row[metric]) for row in rows]) for metric in RULES.metrics})
+        name: as_run(
+            name,
+            {metric: np.array([float(row[metric]) for row in rows]) for metric in rows[0] if metric in RULES.metrics},
+        )
         for name, rows in table.items()
     }
 

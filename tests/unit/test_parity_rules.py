@@ -14,13 +14,20 @@ GOOD = '[metrics."reward/mean"]\nspread = 0.03\n'
 
 def test_the_default_rules() -> None:
     rules = load()
-    assert set(rules.metrics) == {
+    assert {name for name, rule in rules.metrics.items() if not rule.optional} == {
         "policy/clip_fraction", "policy/kl_new_old", "policy/entropy", "reward/mean", "mismatch/abs_diff_mean",
     }  # fmt: skip
+    assert {name for name, rule in rules.metrics.items() if rule.optional} == {
+        "mismatch/kl_k3", "mismatch/kl_k1", "mismatch/mult_prob_error", "mismatch/ratio_mean", "mismatch/abs_diff_p99",
+        "mismatch/abs_diff_max", "correction/weight_mean",
+    }  # fmt: skip
+    assert all(rule.effect is not None for rule in rules.metrics.values() if not rule.optional)
     assert rules.alpha == 0.05
     mismatch = rules.metrics["mismatch/abs_diff_mean"]
     assert mismatch.side == "high"
     assert mismatch.limit == BY_NAME["mismatch/abs_diff_mean"].warn
+    for name in ("mismatch/kl_k3", "mismatch/kl_k1", "mismatch/mult_prob_error", "mismatch/ratio_mean"):
+        assert rules.metrics[name].limit in (BY_NAME[name].warn, BY_NAME[name].alarm), "the catalogue's"
 
 
 def test_a_short_file_takes_the_rest_from_the_defaults() -> None:

@@ -24,18 +24,23 @@ CODES: Final[dict[Verdict, int]] = {"pass": OK, "fail": NOT_PARITY, "not enough 
 def compare(args: argparse.Namespace) -> int:
     """Judge the last run named against those before it; exit code 0 pass, 5 fail, 6 not enough data.
 
-    Columns: `out at`, the first step out of the band for good; `back`, the step at which the run had returned to
-    the band after its last excursion; `worst`, the step at which it was farthest off, with `run` and `reference` there,
-    means over the window, and their `distance` in standard deviations of a healthy run around the reference.
+    Columns: `steps`, those judged, and how many where some are missing; `out at`, the first step out of the band for
+    good; `back`, the step at which the run had returned to the band after its last excursion; `of band`, the level that
+    the run held for a window's steps, in half-widths of the band, which is what the verdict rests on; `worst`, the step
+    of it, with `run` and `reference` there, means over the window.
 
     --json prints one object: `verdict` (pass, fail, not enough data), `run`, `references` [id], `synthetic` (bool),
     `spread` (measured from several references, or assumed from the rules), `alpha`, `window` (steps), `from`, `until`,
-    `home` (first step from which every metric stayed in the band, or null), `corrections` of the objective that were on
-    in the steps judged [{`run`, `id`, `first`, `last` (null: to its end)}], `metrics` [{`metric`, `verdict`, `steps`
-    (compared), `first`, `back`, `excursions` [{`first`, `last` (null: not over), `side` (above, below)}], `worst`
-    (step), `value`, `reference`, `difference` (in units), `distance`, `distance_last` (in spreads), `reason`, `cause`
-    (null, or {`kind`: mismatch, aftermath, staleness or drift, `fixes` [id], `text`})}]. Steps that do not exist are
-    null; NaN and infinities are strings.
+    `home` (first step from which every metric stayed in the band, or null), `reason` (what the comparison as a whole
+    lacks, or ""), `unrecorded` [metric that no run has], `apart` {metric: how many times the rules' spread the
+    references are apart, where that is more than the rules allow for}, `corrections` of the objective that were on in
+    the steps judged [{`run`, `id`, `first`, `last` (null: to its end)}], `metrics` [{`metric`, `verdict`, `steps`
+    (compared), `since`, `until` (the first and last of them), `first`, `back`, `excursions` [{`first`, `last` (null: it
+    goes on), `side` (above, below)}], `worst` (step), `value`, `reference`, `difference` (in units), `distance`,
+    `distance_last` (in half-widths of the band), `reason`, `bursts` [{`first`, `last`, `steps`, `peak` (in units),
+    `side`}], `sees` (null, or {`level`, `low`, `high`}: the reference's median, and the nearest that a shift would have
+    had to take it to be seen; null: none), `cause` (null, or {`kind`: mismatch, aftermath, staleness, drift or unknown,
+    `fixes` [id], `text`})}]. Steps that do not exist are null; NaN and infinities are strings.
     """
     if len(args.runs) < 2:
         raise CommandError("compare needs at least two runs: REFERENCE... RUN", USAGE)

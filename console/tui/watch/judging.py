@@ -124,7 +124,7 @@ class Judging:
 
         rules = self.chosen.rules
         own = rules.metrics if rules is not None else {}
-        return frozenset({*own, cause.MISMATCH, cause.SIGNED, cause.STALENESS, cause.LAG})
+        return frozenset({*own, *cause.READ})
 
     def _state(self, model: RunModel) -> tuple[object, ...]:
         return self.chosen.number, self.start, model.step, len(model.fix_changes), len(model.corrections)

@@ -43,20 +43,25 @@ class VerdictTable(Pane):
         """
         self.chosen, self.verdict, self.backend, self.offer = chosen, verdict, backend, offer
         if verdict is not None:
-            self.cursor = min(self.cursor, len(verdict.comparison.metrics) - 1)
+            self.cursor = max(min(self.cursor, len(self.metrics) - 1), 0)
         self.repaint()
 
     @property
     def judged(self) -> Judged | None:
         """The metric under the cursor."""
-        return self.verdict.comparison.metrics[self.cursor] if self.verdict is not None else None
+        return self.metrics[self.cursor] if self.metrics else None
+
+    @property
+    def metrics(self) -> list[Judged]:
+        """The metrics that have a row."""
+        return views.shown(self.verdict.comparison) if self.verdict is not None else []
 
     @property
     def rows(self) -> int:
         """Rows that all of it takes, without the frame."""
         if self.verdict is None:
             return len(self.lines(max(self.size.width - 2, 40), 0))
-        return len(self.verdict.comparison.metrics) + self.ABOVE + self.BELOW
+        return len(self.metrics) + self.ABOVE + self.BELOW
 
     def label(self) -> str:
         count = len(self.chosen.names)
@@ -70,7 +75,7 @@ class VerdictTable(Pane):
 
     def move(self, direction: str) -> bool:
         step = {"up": -1, "down": 1}.get(direction, 0)
-        if step == 0 or self.verdict is None or not 0 <= self.cursor + step < len(self.verdict.comparison.metrics):
+        if step == 0 or self.verdict is None or not 0 <= self.cursor + step < len(self.metrics):
             return False
         self.cursor += step
         self.repaint()
@@ -78,12 +83,14 @@ class VerdictTable(Pane):
 
     def lines(self, width: int, height: int) -> list[list[Text]]:  # noqa: ARG002  clipped where painted
         verdict, judged = self.verdict, self.judged
+        if verdict is not None and judged is None:
+            return [views.head(verdict), [(cut(f" {views.against(verdict)}", width), Ink.DIM)]]
         if verdict is None or judged is None:
             return [*self._wrapped(views.waiting(self.chosen, verdict), width), *self._wrapped([self.backend], width)]
         comparison = verdict.comparison
         against = cut(f" {views.against(verdict)}", width)
         lines = [views.head(verdict), [(against, Ink.DIM)], views.heads(width)]
-        lines += [views.row(one, verdict, self.glyphs, width) for one in comparison.metrics]
+        lines += [views.row(one, verdict, self.glyphs, width) for one in self.metrics]
         label, (text, ink) = views.why(judged, verdict)
         parts = textwrap.wrap(text, max(width - len(label[0]) - 1, 10)) or [""]
         rest = cut(" ".join(parts[1:]), width - len(label[0]))

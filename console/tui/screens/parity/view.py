@@ -44,9 +44,13 @@ def head(verdict: Verdict) -> list[Text]:
 
 def against(verdict: Verdict) -> str:
     """Reference, steps compared, and the source of its spread."""
+    from console.parity.report import title
+
     comparison = verdict.comparison
     names = ", ".join(run.id for run in comparison.references)
     spread = "spread over seeds measured" if comparison.measured else "one run: spread over seeds assumed"
+    if comparison.apart:
+        spread = f"further apart than the rules allow for: {', '.join(map(title, comparison.apart))}"
     label = "SYNTHETIC; " if comparison.run.synthetic or any(run.synthetic for run in comparison.references) else ""
     steps = "" if comparison.start is None else f"from step {comparison.start}, after a switch, "
     return f"{label}{steps}to step {verdict.step} against {names}; {spread}"
@@ -56,12 +60,14 @@ def heads(width: int) -> list[Text]:
     """The heads of the columns."""
     wide = f"{'back':>7}{'at step':>9}" if width >= 100 else ""
     cause = "  likely cause" if width >= 100 else "  cause" if width >= 76 else ""
-    return [(f"   {'metric':<20} {'verdict':<10}{'out since':>9}{wide}{'run':>8}{'ref':>8}{'dist':>8}{cause}", Ink.DIM)]
+    return [
+        (f"   {'metric':<20} {'verdict':<10}{'out since':>9}{wide}{'run':>8}{'ref':>8}{'of band':>9}{cause}", Ink.DIM)
+    ]
 
 
 def row(judged: Judged, verdict: Verdict, glyphs: Glyphs, width: int) -> list[Text]:
-    """One metric. Run, reference and distance are those of the window of steps that is farthest off."""
-    from console.parity.report import title
+    """One metric. Run and reference are those of the window whose level the verdict rests on."""
+    from console.parity.report import title, why_not
 
     ink = _INK[judged.verdict]
     symbol = {"pass": glyphs.on, "fail": glyphs.gap, "not enough data": glyphs.unavailable}[judged.verdict]
@@ -69,13 +75,13 @@ def row(judged: Judged, verdict: Verdict, glyphs: Glyphs, width: int) -> list[Te
         (f" {symbol} ", ink), (f"{title(judged.metric):<20.20} ", Ink.TEXT), (f"{_WORD[judged.verdict]:<10}", ink),
     ]  # fmt: skip
     if judged.worst is None:
-        return [*line, (f"  {judged.reason}", Ink.DIM)]
+        return [*line, (f"  {why_not(judged, verdict.comparison)}", Ink.DIM)]
     line.append((f"{_step(judged.first):>9}", ink if judged.first is not None else Ink.DIM))
     if width >= 100:
         line += [(f"{_step(judged.back):>7}", Ink.TEXT), (f"{_step(judged.worst):>9}", Ink.DIM)]
     line += [
         (f"{short(judged.value):>8}", Ink.BRIGHT), (f"{short(judged.expected):>8}", Ink.TEXT),
-        (f"{_distance(judged.distance):>8}", ink),
+        (f"{_distance(judged.distance):>9}", ink),
     ]  # fmt: skip
     cause = verdict.causes.get(judged.metric)
     if cause is not None and width >= 76:
@@ -89,7 +95,7 @@ def _step(step: int | None) -> str:
 
 
 def _distance(value: float) -> str:
-    """In spreads of a healthy run, signed; beyond three digits the size alone counts."""
+    """In half-widths of the band, signed; beyond three digits the size alone counts."""
     if not math.isfinite(value):
         return "nan" if math.isnan(value) else f"{'+' if value > 0 else '−'}inf"
     text = f"{value:+.1f}" if abs(value) < 1000 else f"{value:+.0e}".replace("e+0", "e")
@@ -98,14 +104,29 @@ def _distance(value: float) -> str:
 
 def why(judged: Judged, verdict: Verdict) -> list[Text]:
     """Why the chosen metric has the verdict it has."""
+    from console.parity.report import burst_text, power_text, steps_of, why_not
+
     cause = verdict.causes.get(judged.metric)
     if cause is not None:
         return [(" likely cause ", Ink.DIM), (cause.text, Ink.WARN)]
+    on = f"; steps {steps_of(judged)}" if judged.steps else ""
+    if judged.bursts:
+        return [(" why ", Ink.DIM), (f"{burst_text(judged, judged.bursts[0])}{on}", Ink.WARN)]
     if judged.reason:
-        return [(" why ", Ink.DIM), (judged.reason, Ink.TEXT)]
+        return [(" why ", Ink.DIM), (f"{why_not(judged, verdict.comparison)}{on}", Ink.TEXT)]
     if judged.first is not None:
-        return [(" why ", Ink.DIM), (f"out since step {judged.first}", Ink.TEXT)]
-    return [(" why ", Ink.DIM), ("never out of its band for good", Ink.TEXT)]
+        return [(" why ", Ink.DIM), (f"out since step {judged.first}{on}", Ink.TEXT)]
+    seen = power_text(judged.power, verdict.comparison.rules.metrics[judged.metric]) if judged.power is not None else ""
+    power = f"; would have seen {seen}" if seen else ""
+    return [(" why ", Ink.DIM), (f"never out of its band for good{on}{power}", Ink.TEXT)]
+
+
+def shown(comparison: Comparison) -> list[Judged]:
+    """The metrics that have a row: all but optional ones that pass without a burst."""
+    rules = comparison.rules.metrics
+    return [
+        one for one in comparison.metrics if not rules[one.metric].optional or one.verdict != "pass" or one.bursts
+    ] or list(comparison.metrics)
 
 
 def waiting(chosen: Chosen, verdict: Verdict | None) -> list[list[Text]]:
@@ -121,12 +142,14 @@ def waiting(chosen: Chosen, verdict: Verdict | None) -> list[list[Text]]:
 
 
 def legend(comparison: Comparison, width: int) -> str:
-    """The meaning of the numbers."""
+    """The meaning of the numbers, and how many metrics have no row."""
     rules = comparison.rules
+    hidden = len(comparison.metrics) - len(shown(comparison))
+    more = f"{hidden} more pass; " if hidden else ""
     if width < 110:
-        return f"means of {rules.window} steps where farthest off; dist in spreads of a healthy run"
+        return f"{more}of band: level held for {rules.window} steps, 1 is the edge"
     return (
-        f"means of {rules.window} steps where farthest off; distance in spreads of a healthy run; "
+        f"{more}of band: the level held for {rules.window} steps, 1 is the edge of the band; "
         f"at most {rules.alpha:.0%} of healthy runs fail"
     )
 
