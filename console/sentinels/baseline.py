@@ -28,7 +28,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from console.sentinels.rules import Baseline
+from console.sentinels.kinds import Baseline
 
 Floats = npt.NDArray[np.float64]
 
@@ -53,6 +53,19 @@ UNKNOWN: Final = Usual(math.nan, math.nan, math.nan)
 def block(rule: Baseline) -> int:
     """Steps for which one baseline holds."""
     return max(rule.window // 10, 1)
+
+
+def past(rule: Baseline, number: int) -> tuple[int, int]:
+    """The indices low to high of the values that the baseline of a block is made of."""
+    if rule.reference == "start":
+        return 0, rule.window
+    high = max(number * block(rule) - rule.gap, 0)
+    return max(high - rule.window, 0), high
+
+
+def step_sigma(values: Floats) -> float:
+    """The standard deviation of the noise from step to step, whatever the trend; finite values of shape (n,), n > 1."""
+    return float(MAD_TO_SIGMA * np.median(np.abs(np.diff(values))) / math.sqrt(2))
 
 
 def usual(rule: Baseline, values: Floats) -> Usual:
@@ -96,7 +109,11 @@ def _judge(rule: Baseline, windows: Floats) -> Floats:
     # A window with more than half of zeros has a centre of -inf on a log scale without a floor, which gives no limit.
     centre[~np.isfinite(centre)] = np.nan
     with np.errstate(invalid="ignore"):
-        sigma = MAD_TO_SIGMA * _middle(np.sort(np.abs(scaled - centre[:, np.newaxis]), axis=1))
+        away = np.abs(scaled - centre[:, np.newaxis])
+        # Of all values, or of the half on the rule's side: a tail that is long on that side is the usual noise there.
+        half = away.shape[1] // 2
+        outer = away[:, half:] if rule.side == "high" else away[:, : away.shape[1] - half][:, ::-1]
+        sigma = MAD_TO_SIGMA * np.maximum(_middle(np.sort(away, axis=1)), _middle(outer))
     least = math.log(rule.factor) if rule.factor is not None else rule.change or 0.0
     distance = np.maximum(rule.z * sigma, least) * (1.0 if rule.side == "high" else -1.0)
     ends = np.array([centre, centre + distance, centre + rule.ease * distance])
