@@ -175,7 +175,7 @@ LOW: Final = ("entropy-collapse", "entropy-decay", "entropy-spent")
 REWARD: Final = ("reward-collapse", "reward-drop")
 HIGH: Final = ("entropy-rise", "entropy-climb")
 KL: Final = ("kl-spike", "kl-limit")
-JUMPS: Final = ("mismatch-jump", "mismatch-k3-jump", "mismatch-k1-jump", "mismatch-error-jump")
+JUMPS: Final = ("mismatch-jump", "mismatch-climb", "mismatch-k3-jump", "mismatch-k1-jump", "mismatch-error-jump")
 LIMITS: Final = ("mismatch-limit", "mismatch-error", "mismatch-k3", "mismatch-k1", "mismatch-ratio")
 ABSENT: Final = ("metric-missing",)
 FAULTS: Final = (
@@ -188,6 +188,7 @@ FAULTS: Final = (
     Fault("reward NaN", ABSENT, _put("reward/mean", np.nan)),
     Fault("entropy × 4 at once", HIGH, _scale("policy/entropy", lambda s: 4.0 + 0 * s)),
     Fault("entropy × 4 over 50 steps", HIGH, _scale("policy/entropy", _ramp(4.0, 50))),
+    Fault("entropy × 4 over 200 steps", HIGH, _scale("policy/entropy", _ramp(4.0, 200))),
     Fault("entropy to 2 %, time constant 5", LOW, _scale("policy/entropy", _decay(5, 0.02))),
     Fault("entropy to 2 %, time constant 50", LOW, _scale("policy/entropy", _decay(50, 0.02))),
     Fault("entropy decays, time constant 200", LOW, _scale("policy/entropy", _decay(200))),
@@ -200,6 +201,7 @@ FAULTS: Final = (
         (*JUMPS, *LIMITS),
         _scale("mismatch/abs_diff_mean", lambda s: 7.0 + 0 * s),
     ),
+    Fault("mismatch × 7 over 100 steps", (*JUMPS, *LIMITS), _scale("mismatch/abs_diff_mean", _ramp(7.0, 100))),
     Fault("mismatch × 30, above its limit", LIMITS, _scale("mismatch/abs_diff_mean", lambda s: 30.0 + 0 * s)),
     Fault("importance ratio 3e-7", LIMITS, _put("mismatch/ratio_mean", 3e-7)),
     Fault("mismatch NaN", (*ABSENT, *LIMITS), _put("mismatch/abs_diff_mean", np.nan)),
