@@ -3,7 +3,8 @@
 On the rule's scale, y = x (linear) or y = log(max(x, 0) + floor) (log):
 
     centre   = median(y over the window)
-    sigma    = 1.4826 * median(|y - centre|)          the normal law's standard deviation, whatever the tails
+    sigma    = 1.4826 * the larger of median(|y - centre|) over all values and over the half on the rule's side;
+               the normal law's standard deviation, whatever the tails, and where one side's are longer that side's
     distance = max(z * sigma, log(factor) or change)  how far from the centre a value must be to count
     limit    = centre + distance (side high), centre - distance (side low)
     easier   = centre + ease * distance, or centre - ease * distance
@@ -12,10 +13,11 @@ The window is the `window` steps that end `gap` steps ago, so that a rise does n
 young. It is renewed every window/10 steps, counted by the place of a step in its series: the same steps give the same
 limits, however they were batched. Not finite values are left out of it.
 
-Median and MAD stand up to half of the window being wrong: a jump that lasts becomes the new usual after about half of
-the window and the gap, and the alarm clears itself then. A steady trend is no alarm at any pace: over a window of n
-steps that fall by r a step, sigma is 0.37 n r and the newest value (n/2 + gap) r from the centre, which is 1.6
-to 1.9 sigma with gap = n/10, and z is 4.
+The centre stands up to half of the window being wrong, sigma a quarter: a jump that lasts becomes the new usual after a
+quarter to a half of the window and the gap, and the alarm clears itself then. A steady trend is no alarm at any pace
+where the gap is short: over a window of n steps that fall by r a step, sigma is 0.37 n r and the newest value
+(n/2 + gap) r from the centre, which is 1.6 to 1.9 sigma with gap = n/10, and z is 4. With a gap as long as the window it
+is one: that finds what is slow.
 """
 
 from __future__ import annotations
