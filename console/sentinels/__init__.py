@@ -1,7 +1,7 @@
 """Sentinels: rules that watch a run and raise an alarm once for each episode.
 
-`kinds` has their types, `rules` reads them (TOML, `rules.toml` is the default), `Sentinels` in `watch` applies them to a
-`RunModel` as it grows, `episodes` makes one alarm of what breaks together, `notify` reports alarms to a person or a
+`kinds` has their types, `rules` reads them (TOML, `rules.toml` is the default), `Sentinels` in `watch` applies them to
+a `RunModel` as it grows, `episodes` makes one alarm of what breaks together, `notify` reports alarms to a person or a
 program. What each rule means and where its limits come from: docs/sentinels.md. No screen, no socket, no clock of its
 own: live view, `driftline watch`, a replay and the tests get the same alarms from the same frames.
 

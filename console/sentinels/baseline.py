@@ -16,8 +16,8 @@ limits, however they were batched. Not finite values are left out of it.
 The centre stands up to half of the window being wrong, sigma a quarter: a jump that lasts becomes the new usual after a
 quarter to a half of the window and the gap, and the alarm clears itself then. A steady trend is no alarm at any pace
 where the gap is short: over a window of n steps that fall by r a step, sigma is 0.37 n r and the newest value
-(n/2 + gap) r from the centre, which is 1.6 to 1.9 sigma with gap = n/10, and z is 4. With a gap as long as the window it
-is one: that finds what is slow.
+(n/2 + gap) r from the centre, which is 1.6 to 1.9 sigma with gap = n/10, and z is 4. With a gap as long as the window
+it is one: that finds what is slow.
 """
 
 from __future__ import annotations
