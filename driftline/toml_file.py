@@ -6,6 +6,7 @@ exception class, a subclass of TomlError, which the functions here take as `erro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args, get_origin
@@ -14,6 +15,8 @@ import msgspec
 
 T = TypeVar("T")
 
+_DEEP: Final = re.compile(r"""(?<![\w"'.-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){64}""")
+"""A key of that many parts. No table of Driftline is so deep, and tomllib takes minutes for one of some thousands."""
 LIMIT: Final = 1_000_000
 """Most characters of a file; a larger one (a log, a device) was named by mistake and is not read to its end."""
 
@@ -39,11 +42,15 @@ def parse(text: str, where: str, error: type[TomlError]) -> dict[str, Any]:
     """The tables in the text of a file named `where`. Raises `error`."""
     import tomllib  # most operators have no file, and each start of a console would load the parser
 
+    if _DEEP.search(text):
+        raise error(f"{where}: not TOML: a key of more than 64 parts joined by dots")
     try:
         return tomllib.loads(text)
-    # ValueError: a TOMLDecodeError, or an integer of thousands of digits. RecursionError: thousands of brackets.
-    except (ValueError, RecursionError) as wrong:
-        raise error(f"{where}: not TOML: {wrong}") from wrong
+    except RecursionError as wrong:  # thousands of brackets
+        raise error(f"{where}: not TOML: brackets are nested too deeply") from wrong
+    except ValueError as wrong:  # a TOMLDecodeError, or an integer of thousands of digits
+        reason = "a number of thousands of digits" if "int_max_str_digits" in str(wrong) else str(wrong)
+        raise error(f"{where}: not TOML: {reason}") from wrong
 
 
 def convert(

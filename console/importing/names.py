@@ -58,10 +58,14 @@ KNOWN: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("train/entropy_loss", "policy/entropy"),
         ("perf/update_weights_time", "sync/total_s"),
     ),
-    "open-instruct, issue 1473": (
+    "open-instruct, issue 1473 and grpo_utils.py": (
         ("vllm_vs_local_logprob_diff_mean", "mismatch/abs_diff_mean"),
         ("vllm_vs_local_logprob_diff_max", "mismatch/abs_diff_max"),
+        ("debug/vllm_vs_local_logprob_diff_mean", "mismatch/abs_diff_mean"),
+        ("debug/vllm_vs_local_logprob_diff_max", "mismatch/abs_diff_max"),
     ),
+    "OpenRLHF, openrlhf/models/loss.py": (("train/vllm_kl", "mismatch/kl_k1"),),
+    "AReaL, areal/trainer/ppo/actor.py": (("ppo_actor/update/behave_imp_weight/avg", "correction/weight_mean"),),
 }
 """By source, the names of a framework and their names in the catalogue."""
 

@@ -1,9 +1,9 @@
 """Sentinels: rules that watch a run and raise an alarm once for each episode.
 
-`rules` reads them (TOML, `rules.toml` is the default), `Sentinels` in `watch` applies them to a `RunModel` as it grows,
-`notify` reports alarms to a person or a program. What each rule means and where its limits come from:
-docs/sentinels.md. No screen, no socket, no clock of its own: live view, `driftline watch`, a replay and the tests get
-the same alarms from the same frames.
+`kinds` has their types, `rules` reads them (TOML, `rules.toml` is the default), `Sentinels` in `watch` applies them to
+a `RunModel` as it grows, `episodes` makes one alarm of what breaks together, `notify` reports alarms to a person or a
+program. What each rule means and where its limits come from: docs/sentinels.md. No screen, no socket, no clock of its
+own: live view, `driftline watch`, a replay and the tests get the same alarms from the same frames.
 
 Two families. *Series* rules judge the steps of a metric, one after the other, in the order of the steps; nothing in
 them depends on how frames were batched. *Condition* rules judge the state of engines and feed over time, at each

@@ -50,7 +50,10 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Transition(msgspec.Struct, frozen=True):
-    """A rule begins or ceases to be broken; `Sentinels` makes alarms of these."""
+    """A rule begins or ceases to be broken; `Sentinels` makes alarms of these.
+
+    `step` is where it began (or was over), `at` the step at which that was clear.
+    """
 
     raised: bool
     subject: str
@@ -59,6 +62,7 @@ class Transition(msgspec.Struct, frozen=True):
     limit: float
     text: str
     time: float
+    at: int = -1
 
 
 def seconds(value: float) -> str:

@@ -3,7 +3,8 @@
 On the rule's scale, y = x (linear) or y = log(max(x, 0) + floor) (log):
 
     centre   = median(y over the window)
-    sigma    = 1.4826 * median(|y - centre|)          the normal law's standard deviation, whatever the tails
+    sigma    = 1.4826 * the larger of median(|y - centre|) over all values and over the half on the rule's side;
+               the normal law's standard deviation, whatever the tails, and where one side's are longer that side's
     distance = max(z * sigma, log(factor) or change)  how far from the centre a value must be to count
     limit    = centre + distance (side high), centre - distance (side low)
     easier   = centre + ease * distance, or centre - ease * distance
@@ -12,10 +13,11 @@ The window is the `window` steps that end `gap` steps ago, so that a rise does n
 young. It is renewed every window/10 steps, counted by the place of a step in its series: the same steps give the same
 limits, however they were batched. Not finite values are left out of it.
 
-Median and MAD stand up to half of the window being wrong: a jump that lasts becomes the new usual after about half of
-the window and the gap, and the alarm clears itself then. A steady trend is no alarm at any pace: over a window of n
-steps that fall by r a step, sigma is 0.37 n r and the newest value (n/2 + gap) r from the centre, which is 1.6
-to 1.9 sigma with gap = n/10, and z is 4.
+The centre stands up to half of the window being wrong, sigma a quarter: a jump that lasts becomes the new usual after a
+quarter to a half of the window and the gap, and the alarm clears itself then. A steady trend is no alarm at any pace
+where the gap is short: over a window of n steps that fall by r a step, sigma is 0.37 n r and the newest value
+(n/2 + gap) r from the centre, which is 1.6 to 1.9 sigma with gap = n/10, and z is 4. With a gap as long as the window
+it is one: that finds what is slow.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from console.sentinels.rules import Baseline
+from console.sentinels.kinds import Baseline
 
 Floats = npt.NDArray[np.float64]
 
@@ -53,6 +55,19 @@ UNKNOWN: Final = Usual(math.nan, math.nan, math.nan)
 def block(rule: Baseline) -> int:
     """Steps for which one baseline holds."""
     return max(rule.window // 10, 1)
+
+
+def past(rule: Baseline, number: int) -> tuple[int, int]:
+    """The indices low to high of the values that the baseline of a block is made of."""
+    if rule.reference == "start":
+        return 0, rule.window
+    high = max(number * block(rule) - rule.gap, 0)
+    return max(high - rule.window, 0), high
+
+
+def step_sigma(values: Floats) -> float:
+    """The standard deviation of the noise from step to step, whatever the trend; finite values of shape (n,), n > 1."""
+    return float(MAD_TO_SIGMA * np.median(np.abs(np.diff(values))) / math.sqrt(2))
 
 
 def usual(rule: Baseline, values: Floats) -> Usual:
@@ -96,7 +111,11 @@ def _judge(rule: Baseline, windows: Floats) -> Floats:
     # A window with more than half of zeros has a centre of -inf on a log scale without a floor, which gives no limit.
     centre[~np.isfinite(centre)] = np.nan
     with np.errstate(invalid="ignore"):
-        sigma = MAD_TO_SIGMA * _middle(np.sort(np.abs(scaled - centre[:, np.newaxis]), axis=1))
+        away = np.abs(scaled - centre[:, np.newaxis])
+        # Of all values, or of the half on the rule's side: a tail that is long on that side is the usual noise there.
+        half = away.shape[1] // 2
+        outer = away[:, half:] if rule.side == "high" else away[:, : away.shape[1] - half][:, ::-1]
+        sigma = MAD_TO_SIGMA * np.maximum(_middle(np.sort(away, axis=1)), _middle(outer))
     least = math.log(rule.factor) if rule.factor is not None else rule.change or 0.0
     distance = np.maximum(rule.z * sigma, least) * (1.0 if rule.side == "high" else -1.0)
     ends = np.array([centre, centre + distance, centre + rule.ease * distance])

@@ -1,56 +1,36 @@
-"""Rules of one metric, judged step by step as its series grows; an update without new values costs a comparison."""
+"""Rules of one metric's values, judged step by step as its series grows: against a limit, or against its own past."""
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from console.sentinels.alarm import Transition
-from console.sentinels.baseline import block, usuals
-from console.sentinels.rules import Baseline, Limit, Rise
+from console.sentinels.baseline import block, past, step_sigma, usual, usuals
+from console.sentinels.kinds import Baseline, Limit, Rise
+from console.sentinels.votes import Judged, StepWatch, Vote, figure, newest_reported_step, title
 from console.store.model import RunModel
 from console.store.series.series import Points
 from driftline.catalog.fixes import OFF
-from driftline.catalog.metrics import BY_NAME, resolve
+from driftline.catalog.metrics import resolve
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
-Vote = tuple[bool, int, float, float, float]
-"""Of one step: whether it is beyond, step, value, limit, usual."""
-
-CHUNK: Final = 2_000
-"""Steps that are judged together, so that a long history takes little memory."""
-NEAR: Final = 3
-"""Largest number of steps from a mark (a fix, a sync) to an alarm whose text names it."""
+LEAST_FACTOR: Final = 1.0 + 1e-9
+"""No least factor: only the noise counts."""
 
 
-class _Judged(msgspec.Struct, frozen=True):
-    """Some steps in a row, each of shape (n,): beyond the limit, calm again, the limit, and what is usual (or NaN)."""
-
-    beyond: Bools
-    calm: Bools
-    limit: Floats
-    usual: Floats
-
-
-class SeriesWatch:
+class SeriesWatch(StepWatch):
     """One rule and its state over the steps of its metric."""
 
     def __init__(self, rule: Limit | Baseline) -> None:
+        super().__init__(rule, resolve(rule.metric))
         self.rule = rule
-        self.metric = resolve(rule.metric)
         self._revision = 0
-        self._last: int | None = None
-        """The newest step that was judged."""
-        self._votes: deque[Vote] = deque(maxlen=rule.votes)
-        """Of the newest steps."""
-        self._raised = False
-        self._calm = 0
+        self._points: Points | None = None
+        """As of this update."""
         self._origin = 0
         """Index in the series at which the baseline's past begins: behind the last repair of the backend."""
         self._block: tuple[int, Floats] = (-1, np.empty((3, 0)))
@@ -62,22 +42,22 @@ class SeriesWatch:
         if revision == self._revision:
             return []
         self._revision = revision
-        points = model.metrics.points(self.metric)
-        newest = _newest_reported_step(model)
+        points = self._points = model.metrics.points(self.metric)
+        newest = newest_reported_step(model)
         end = int(np.searchsorted(points.steps, newest, side="right"))
-        if self._last is not None and newest < self._last:
-            self._rewind(newest)
-        start = 0 if self._last is None else int(np.searchsorted(points.steps, self._last, side="right"))
-        if start >= end:
-            return []
-        self._last = int(points.steps[end - 1])
+        start = self.first_new(points.steps, newest)
         transitions: list[Transition] = []
-        for origin, first, last in self._baseline_parts(model, points, start, end):
+        for origin, first, last in self._baseline_parts(model, points, start, end) if start < end else ():
             if origin != self._origin:
-                self._origin, self._block = origin, (-1, np.empty((3, 0)))
-            for low in range(first, last, CHUNK):
-                transitions += self._judge(model, points, low, min(low + CHUNK, last))
+                self._origin = origin
+                self.rewound()
+            transitions += self.judge(model, points.steps, first, last)
+        self._points = None
         return transitions
+
+    def rewound(self) -> None:
+        """Make the baseline anew."""
+        self._block = (-1, np.empty((3, 0)))
 
     def _baseline_parts(self, model: RunModel, points: Points, start: int, end: int) -> list[tuple[int, int, int]]:
         """The indices start to end, cut where a repair ends the baseline's past: (origin, first, last) of each part.
@@ -88,89 +68,38 @@ class SeriesWatch:
         if not isinstance(self.rule, Baseline) or self.rule.reference == "start":
             return [(0, start, end)]
         repairs = [mark.step for mark in model.marks if mark.kind == "fix" and mark.value != OFF]
+        if not repairs:
+            return [(0, start, end)]
         cuts = np.unique(np.searchsorted(points.steps, np.array(repairs, np.int64), side="right")).tolist()
         origin = max((cut for cut in cuts if cut <= start), default=0)
         inside = [cut for cut in cuts if start < cut < end]
         edges = [start, *inside, end]
         return list(zip([origin, *inside], edges[:-1], edges[1:], strict=True))
 
-    def _rewind(self, newest: int) -> None:
-        # The run went on from a checkpoint and reports its steps again, from after `newest` on.
-        self._last = newest - 1
-        self._votes.clear()
-        self._calm = 0
-        self._block = (-1, np.empty((3, 0)))
-
-    def _judge(self, model: RunModel, points: Points, start: int, end: int) -> list[Transition]:
-        judged = self._measure(points, start, end)
-        beyond = np.flatnonzero(judged.beyond)
-        transitions: list[Transition] = []
-        rule = self.rule
-        i, n = 0, end - start
-        while i < n:
-            if self._raised:
-                i = self._calmed(judged.calm, i)
-                if i < n:
-                    self._raised = False
-                    transitions.append(self._transition(model, self._vote(points, judged, start, i), raised=False))
-                i += 1
-                continue
-            if not any(vote[0] for vote in self._votes):
-                # Only the next step beyond the limit matters: a healthy history costs no loop.
-                self._votes.clear()
-                following = int(np.searchsorted(beyond, i))
-                if following == len(beyond):
-                    break
-                i = int(beyond[following])
-            vote = self._vote(points, judged, start, i)
-            self._votes.append(vote)
-            i += 1
-            broken = [one for one in self._votes if one[0]]
-            if len(broken) >= rule.hold and not self._excused(model, vote[1]):
-                self._raised, self._calm = True, 0
-                self._votes.clear()
-                transitions.append(self._transition(model, broken[0], raised=True))
-        return transitions
-
-    def _calmed(self, calm: Bools, i: int) -> int:
-        """The index from `i` on at which enough steps in a row have been calm; len(calm) if there is none yet."""
-        calm, need = calm[i:], self.rule.clear - self._calm
-        wild = np.flatnonzero(~calm)
-        if (wild[0] if len(wild) else len(calm)) >= need:
-            self._calm = 0
-            return i + need - 1
-        if not len(wild):
-            self._calm += len(calm)
-            return i + len(calm)
-        stretches = np.diff(wild, append=len(calm)) - 1
-        long = np.flatnonzero(stretches >= self.rule.clear)
-        if len(long):
-            self._calm = 0
-            return i + int(wild[long[0]]) + self.rule.clear
-        self._calm = int(stretches[-1])
-        return i + len(calm)
-
-    def _vote(self, points: Points, judged: _Judged, start: int, i: int) -> Vote:
-        step, value = int(points.steps[start + i]), float(points.values[start + i])
-        return bool(judged.beyond[i]), step, value, float(judged.limit[i]), float(judged.usual[i])
-
-    def _measure(self, points: Points, start: int, end: int) -> _Judged:
-        rule, values = self.rule, points.values[start:end]
-        wild = ~np.isfinite(values)
+    def measure(self, model: RunModel, start: int, end: int) -> Judged:  # noqa: ARG002  the points are at hand
+        """The steps with index start to end."""
+        points, rule = self._points, self.rule
+        assert points is not None, "an update is under way"
+        values = running_median(np.asarray(points.values, np.float64), start, end, rule.span)
         if isinstance(rule, Limit):
-            size, bound = np.abs(values), rule.bound
-            if rule.above is not None:
-                beyond, calm = size > bound, size <= bound * rule.ease
-            else:
-                beyond, calm = size < bound, size >= bound / rule.ease
-            full = np.full(len(values), bound)
-            return _Judged(beyond | wild, calm & ~wild, full, np.full(len(values), np.nan))
-        centre, limit, easier = self._baselines(rule, points, start, end)
+            size = np.abs(values)
+            beyond = ~np.isfinite(points.values[start:end])
+            calm = ~beyond
+            limit = np.full(len(values), np.nan)
+            for bound, sign in ((rule.high, 1.0), (rule.low, -1.0)):
+                if bound is not None:
+                    easier = bound * rule.ease if sign > 0 else bound / rule.ease
+                    out = sign * (size - bound) > 0
+                    beyond, calm = beyond | out, calm & (sign * (size - easier) <= 0)
+                    limit[out | np.isnan(limit)] = bound
+            return Judged(points.steps[start:end], values, beyond, calm, limit, np.full(len(values), np.nan))
+        centre, limit, easier_limit = self._baselines(rule, points, start, end)
+        # Where there is no baseline, or no value, all comparisons are false.
         if rule.side == "high":
-            beyond, calm = values > limit, values <= easier
+            beyond, calm = values > limit, values <= easier_limit
         else:
-            beyond, calm = values < limit, values >= easier
-        return _Judged((beyond | wild) & ~np.isnan(limit), calm & ~wild, limit, centre)
+            beyond, calm = values < limit, values >= easier_limit
+        return Judged(points.steps[start:end], values, beyond, calm, limit, centre)
 
     def _baselines(self, rule: Baseline, points: Points, start: int, end: int) -> Floats:
         size = block(rule)
@@ -184,61 +113,114 @@ class SeriesWatch:
         self._block = (last, found[:, -1:])
         return np.repeat(found, size, axis=1)[:, start - first * size : end - first * size]
 
-    def _excused(self, model: RunModel, step: int) -> bool:
-        rise = self.rule.unless if isinstance(self.rule, Baseline) else None
-        return rise is not None and _rose(model, rise, step)
-
-    def _transition(self, model: RunModel, vote: Vote, *, raised: bool) -> Transition:
-        _, step, value, limit, usual_value = vote
-        known = BY_NAME.get(self.metric)
-        title = known.title if known is not None else self.metric
-        text = f"{title} {_figure(value)}"
-        if raised:
-            text += f", {self._against(limit, usual_value)}{_near(model, step)}"
-        else:
-            text = f"back at {_figure(value)} at step {step}"
-        return Transition(raised, self.metric, step, value, limit, text, _time(model, step))
-
-    def _against(self, limit: float, centre: float) -> str:
+    def excused(self, model: RunModel, vote: Vote) -> bool:
+        """Whether what the rule has an exception for is so."""
         rule = self.rule
+        points = self._points
+        assert points is not None, "an update is under way"
+        if any(_reported(model.metrics.points(name), vote.step) for name in rule.unless_reported):
+            return True
         if isinstance(rule, Limit):
-            return f"{'above' if rule.above is not None else 'below'} its limit {_figure(limit)}"
-        past = f"the last {rule.window} steps" if rule.reference == "recent" else f"the first {rule.window} steps"
+            return rule.z is not None and _within_noise(rule, rule.z, points, vote)
+        if rule.unless is None:
+            return False
+        low, high = self._past(vote)
+        first, last = points.steps[self._origin + low], points.steps[self._origin + high - 1]
+        return rose(model.metrics.points(rule.unless.metric), rule.unless, int(first), int(last), vote.step)
+
+    def _past(self, vote: Vote) -> tuple[int, int]:
+        """The indices low to high, from the origin on, of the values that the step's baseline is made of."""
+        rule, points = self.rule, self._points
+        assert isinstance(rule, Baseline)
+        assert points is not None, "an update is under way"
+        at = int(np.searchsorted(points.steps, vote.step)) - self._origin
+        return past(rule, at // block(rule))
+
+    def raised_text(self, model: RunModel, vote: Vote, at: int) -> str:  # noqa: ARG002  it is as it was when it began
+        """The value, and what it is beyond."""
+        rule = self.rule
+        name = f"{title(self.metric)} {figure(vote.value)}"
+        if rule.span > 1:
+            name = f"{title(self.metric)} {figure(vote.value)} (median of {rule.span} steps)"
+        if np.isnan(vote.value):
+            return f"{name}, not a number"
+        if isinstance(rule, Limit):
+            side = "above" if rule.high is not None and abs(vote.value) > rule.high else "below"
+            return f"{name}, {side} its limit {figure(vote.limit)}"
+        low, end = self._past(vote)
+        past_steps = f"the {'last' if rule.reference == 'recent' else 'first'} {end - low} steps"
+        if rule.reference == "recent" and rule.gap > rule.window // 2:
+            past_steps = f"{end - low} steps until {rule.gap} steps before"
         side = "above" if rule.side == "high" else "below"
-        return f"{side} {_figure(limit)}; the median of {past} is {_figure(centre)}"
+        return f"{name}, {side} {figure(vote.limit)}; the median of {past_steps} is {figure(vote.usual)}"
+
+    def cleared_text(self, vote: Vote) -> str:
+        """Where it is back, or has become the usual."""
+        if isinstance(self.rule, Baseline) and self.began is not None:
+            sign = 1.0 if self.rule.side == "high" else -1.0
+            if sign * (vote.value - self.began.limit) > 0:
+                return f"usual by now: {figure(vote.value)} at step {vote.step}"
+        return f"back at {figure(vote.value)} at step {vote.step}"
 
 
-def _newest_reported_step(model: RunModel) -> int:
-    """The newest step that the run has reported; after a return to a checkpoint less than the highest one before."""
-    ruler = model.metrics.clock.ruler("time")
-    return int(ruler.steps[-1]) if ruler is not None else model.metrics.last_step()
+def running_median(values: Floats, start: int, end: int, span: int) -> Floats:
+    """The medians of the `span` values that end at each index start to end; NaN for a NaN and before there are `span`.
+
+    Other NaN are left out. Shape (end - start,).
+    """
+    now = np.asarray(values[start:end], np.float64)
+    if span == 1:
+        return now
+    low = max(start - span + 1, 0)
+    if len(now) == 1 and end - low == span:
+        # A live run comes step by step: without the machinery for many windows.
+        there = sorted(value for value in values[low:end].tolist() if value == value)
+        middle = len(there) // 2
+        if np.isnan(now[0]):
+            return now
+        return np.array([there[middle] if len(there) % 2 else (there[middle - 1] + there[middle]) / 2])
+    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(values[low:end], np.float64), min(span, end - low))
+    found = np.full(len(now), np.nan)
+    if end - low >= span:
+        whole = np.isnan(windows).any(axis=1)
+        medians = np.median(windows, axis=1)
+        for i in np.flatnonzero(whole):
+            there = windows[i][~np.isnan(windows[i])]
+            medians[i] = np.median(there) if len(there) else np.nan
+        found[len(now) - len(medians) :] = medians
+    found[np.isnan(now)] = np.nan
+    return found
 
 
-def _time(model: RunModel, step: int) -> float:
-    """Unix time of a step, on the producer's clock; of the newest frame where that is not known."""
-    clock = model.metrics.clock
-    ruler = clock.ruler("time")
-    return clock.start + ruler.place(step) if ruler is not None else model.last_time or 0.0
+def rose(points: Points, rise: Rise, first: int, last: int, step: int) -> bool:
+    """Whether the newest values up to `step` are above those of the steps first to last (inclusive) by enough."""
 
+    def between(low: int, high: int) -> Floats:
+        part = slice(*np.searchsorted(points.steps, (low, high + 1)).tolist())
+        values = np.asarray(points.values[part], np.float64)
+        return np.asarray(values[np.isfinite(values)], np.float64)
 
-def _rose(model: RunModel, rise: Rise, step: int) -> bool:
-    points = model.metrics.points(rise.metric)
-    values = points.values[: int(np.searchsorted(points.steps, step, side="right"))]
-    values = values[np.isfinite(values)]
-    if len(values) < 2 * rise.window:
+    before, now = between(first, last), between(last + 1, step)[-rise.window :]
+    if len(before) < rise.window or len(now) < rise.window:
         return False
-    return bool(np.median(values[-rise.window :]) - np.median(values[: rise.window]) >= rise.by)
+    gained = float(np.median(now) - np.median(before))
+    return gained >= max(rise.by, rise.z * step_sigma(before))
 
 
-def _near(model: RunModel, step: int) -> str:
-    for mark in reversed(model.marks):
-        if 0 <= step - mark.step <= NEAR:
-            return f" ({mark.text} at step {mark.step})"
-        if mark.step < step - NEAR:
-            break
-    return ""
+def _within_noise(rule: Limit, z: float, points: Points, vote: Vote) -> bool:
+    """Whether the usual level of the steps before keeps the limit, and the value is no further from it than noise."""
+    high = rule.high is not None and abs(vote.value) > rule.high
+    noise = Baseline(metric=rule.metric, side="high" if high else "low", z=z, factor=LEAST_FACTOR)
+    low, end = past(noise, int(np.searchsorted(points.steps, vote.step)) // block(noise))
+    known = usual(noise, np.abs(np.asarray(points.values[low:end], np.float64)))
+    if not np.isfinite(known.centre):
+        return False
+    size = abs(vote.value)
+    if high:
+        return known.centre <= vote.limit and size <= known.limit
+    return known.centre >= vote.limit and size >= known.limit
 
 
-def _figure(value: float) -> str:
-    # Three digits: with two, 0.102 would read as the limit 0.1 that it is above.
-    return f"{value:.3g}"
+def _reported(points: Points, step: int) -> bool:
+    at = int(np.searchsorted(points.steps, step))
+    return at < len(points) and bool(points.steps[at] == step and np.isfinite(points.values[at]))

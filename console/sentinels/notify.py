@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import shlex
 import signal
 import subprocess
 import threading
@@ -18,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from console.process.command_words import words
 from console.sentinels.alarm import Alarm
 from driftline.text import sanitize
 
@@ -49,12 +49,9 @@ class Alerts(msgspec.Struct, frozen=True):
 def split(command: str) -> tuple[str, ...]:
     """The argument list of a command as it is typed; no shell is used. Raises AlertError."""
     try:
-        words = tuple(shlex.split(command))
+        return words(command)
     except ValueError as error:
-        raise AlertError(f"--on-alarm: cannot be split into words: {str(error).lower()}") from error
-    if not words:
-        raise AlertError("--on-alarm: is empty; allowed: a program and its arguments")
-    return words
+        raise AlertError(f"--on-alarm: {error}") from error
 
 
 def notification(alarms: Sequence[Alarm], run: str, environ: Mapping[str, str]) -> str:

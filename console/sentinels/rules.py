@@ -9,140 +9,22 @@ import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import msgspec
-from msgspec import Meta
 
+from console.sentinels.kinds import BY_KIND, KINDS, Baseline, Limit, Missing, Rule, StepRule, Word, allowed
 from driftline import toml_file
 from driftline.catalog.metrics import BY_NAME, resolve
 
 DEFAULT: Final = Path(__file__).with_name("rules.toml")
 
-Above = Annotated[float, Meta(gt=0)]
-Share = Annotated[float, Meta(gt=0, le=1)]
-Count = Annotated[int, Meta(ge=1)]
-Level = Literal["warn", "error"]
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _NAMES: Final = "lower-case words with hyphens, as in kl-spike"
 
 
 class RulesError(toml_file.TomlError):
     """Rules that cannot be used: one sentence with the file, the rule, the key and what is allowed."""
-
-
-class _Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
-    """Fields of every rule. `source` is the publication of the limit, `level` the severity of the alarm."""
-
-    enabled: bool = True
-    level: Level = "warn"
-    source: str = ""
-
-
-class _SeriesRule(_Rule, frozen=True, kw_only=True):
-    """Of one metric, step by step: raised when `hold` of the newest `of` steps are beyond the limit.
-
-    Cleared after `clear` steps in a row on the calm side of an easier limit: `ease` times the way to it. `custom`
-    allows a metric that is not in the catalogue.
-    """
-
-    metric: str
-    custom: bool = False
-    hold: Count = 1
-    of: Count | None = None
-    clear: Count = 5
-    ease: Share = 0.8
-
-    @property
-    def votes(self) -> int:
-        """The newest steps that are counted."""
-        return self.of if self.of is not None else self.hold
-
-
-class Limit(_SeriesRule, frozen=True, kw_only=True, tag="limit"):
-    """The size of the value against a number: `above` or `below` it, or the catalogue's own "warn" or "alarm"."""
-
-    above: float | Literal["warn", "alarm"] | None = None
-    below: float | Literal["warn", "alarm"] | None = None
-
-    @property
-    def bound(self) -> float:
-        """The number."""
-        word = self.above if self.above is not None else self.below
-        if isinstance(word, (int, float)):
-            return float(word)
-        metric = BY_NAME[resolve(self.metric)]
-        limit = metric.warn if word == "warn" else metric.alarm
-        assert limit is not None, "checked by parse"
-        return limit
-
-
-class Rise(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The median of the metric's last `window` values is `by` above that of its first."""
-
-    metric: str
-    by: Above
-    window: Count = 20
-
-
-class Baseline(_SeriesRule, frozen=True, kw_only=True, tag="baseline"):
-    """The value against the series' own past: see `console.sentinels.baseline` for the statistics.
-
-    `reference`: "recent" is the trailing `window` of steps without the newest `gap`; "start" the first `window`. Beyond
-    means further from the median than `z` robust standard deviations *and* than `factor` (scale "log") or `change`
-    (scale "linear", in units). Nothing is judged before `warmup` values. `unless` suppresses the alarm.
-    """
-
-    side: Literal["high", "low"]
-    scale: Literal["log", "linear"] = "log"
-    floor: Annotated[float, Meta(ge=0)] = 0.0
-    reference: Literal["recent", "start"] = "recent"
-    window: Annotated[int, Meta(ge=10)] = 100
-    gap: Annotated[int, Meta(ge=0)] = 10
-    warmup: Annotated[int, Meta(ge=5)] = 40
-    z: Annotated[float, Meta(ge=0)] = 4.0
-    factor: Annotated[float, Meta(gt=1)] | None = None
-    change: Above | None = None
-    unless: Rise | None = None
-
-
-class Skew(_Rule, frozen=True, kw_only=True, tag="version-skew"):
-    """An engine serves weights that are more than `syncs` syncs older than another's, for `seconds`."""
-
-    syncs: Annotated[int, Meta(ge=0)] = 1
-    seconds: Annotated[float, Meta(ge=0)] = 10.0
-
-
-class Engine(_Rule, frozen=True, kw_only=True, tag="engine"):
-    """An engine with a problem: each limit in seconds.
-
-    `silent` without a report, `no_tokens` with requests and no token, `syncing` in one weight sync, `starting` in
-    one start or restart. A dead one is raised at once.
-    """
-
-    silent: Above = 10.0
-    no_tokens: Above = 30.0
-    syncing: Above = 120.0
-    starting: Above = 600.0
-    clear: Annotated[float, Meta(ge=0)] = 3.0
-
-
-class Steps(_Rule, frozen=True, kw_only=True, tag="steps"):
-    """A running trainer has reported no step for `seconds`, and for `factor` times its usual step."""
-
-    seconds: Above = 60.0
-    factor: Annotated[float, Meta(ge=1)] = 10.0
-
-
-class Feed(_Rule, frozen=True, kw_only=True, tag="feed"):
-    """The hub has been silent for `seconds`."""
-
-    seconds: Above = 15.0
-
-
-Rule = Limit | Baseline | Skew | Engine | Steps | Feed
-_BY_KIND: Final[dict[str, type[Rule]]] = {str(one.__struct_config__.tag): one for one in get_args(Rule)}
-KINDS: Final = tuple(_BY_KIND)
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -179,9 +61,9 @@ def merge(base: dict[str, Any], own: dict[str, Any], where: str) -> Rules:
             tables[name] = table
             continue
         changed = old | table
-        # One bound replaces the other; both at once are for `build` to refuse.
+        # A bound replaces the other where the packaged rule has one; a rule with two keeps the one that is not changed.
         for one, other in (("above", "below"), ("below", "above")):
-            if one in table and other not in table:
+            if one in table and other not in table and one not in old:
                 changed.pop(other, None)
         tables[name] = changed
     return build(tables, where)
@@ -197,7 +79,8 @@ def build(tables: dict[str, Any], where: str) -> Rules:
             raise RulesError(f"{where}: rules.{name}: a rule of your own needs a kind; allowed: {', '.join(KINDS)}")
         if table["kind"] not in KINDS:
             raise RulesError(f"{where}: rules.{name}.kind: unknown kind {table['kind']!r}; allowed: {', '.join(KINDS)}")
-        rule = toml_file.convert(table, _BY_KIND[table["kind"]], where, RulesError, at=f"rules.{name}")
+        kind, at = BY_KIND[table["kind"]], f"rules.{name}"
+        rule = toml_file.convert(table, kind, where, RulesError, at=at, allowed=allowed(kind, at))
         complaint = _complaint(rule)
         if complaint:
             raise RulesError(f"{where}: rules.{name}{complaint}")
@@ -206,29 +89,45 @@ def build(tables: dict[str, Any], where: str) -> Rules:
 
 
 def _complaint(rule: Rule) -> str:
-    if not isinstance(rule, (Limit, Baseline)):
+    """What is wrong with a rule whose keys are right one by one; "" for nothing."""
+    if not isinstance(rule, StepRule):
         return ""
+    if rule.votes < rule.hold:
+        return f".of: {rule.of} is less than hold = {rule.hold}; allowed: {rule.hold} or more"
+    if rule.episode and not _NAME.fullmatch(rule.episode):
+        return f".episode: '{rule.episode}' is not allowed; allowed: {_NAMES}"
+    if isinstance(rule, Missing):
+        unknown = next((text for metric in rule.metrics if (text := _unknown(metric))), "")
+        return f".metrics: {unknown}" if unknown else ""
     unknown = _unknown(rule.metric) if not rule.custom else ""
     if unknown:
         return f".metric: {unknown}; for a metric of your own trainer say: custom = true"
-    if rule.of is not None and rule.of < rule.hold:
-        return f".of: {rule.of} is less than hold = {rule.hold}; allowed: {rule.hold} or more"
+    unknown = next((text for metric in rule.unless_reported if not rule.custom and (text := _unknown(metric))), "")
+    if unknown:
+        return f".unless_reported: {unknown}"
     return _of_limit(rule) if isinstance(rule, Limit) else _of_baseline(rule)
 
 
 def _of_limit(rule: Limit) -> str:
-    if (rule.above is None) == (rule.below is None):
+    if rule.above is None and rule.below is None:
         return ': needs either above or below, a number or the catalogue\'s limit: "warn" or "alarm"'
-    word = rule.above if rule.above is not None else rule.below
-    if not isinstance(word, str):
-        return ""
-    key = "above" if rule.above is not None else "below"
-    metric = BY_NAME.get(resolve(rule.metric))
-    if metric is None or getattr(metric, word) is None:
-        return f'.{key}: the catalogue has no "{word}" limit for {rule.metric}; allowed: a number'
-    if (metric.worse == "high") != (key == "above"):
-        return f'.{key}: {rule.metric} is worse {metric.worse}, so its "{word}" limit is one from the other side'
+    sides: tuple[tuple[Literal["above", "below"], Literal["high", "low"]], ...] = (("above", "high"), ("below", "low"))
+    for key, side in sides:
+        word = rule.above if key == "above" else rule.below
+        if isinstance(word, str) and (text := _no_such_limit(rule.metric, word, side)):
+            return f".{key}: {text}"
+    if rule.high is not None and rule.low is not None and rule.low >= rule.high:
+        return f": needs either above or below, or a below that is less than above, not {rule.low:g} and {rule.high:g}"
     return ""
+
+
+def _no_such_limit(metric: str, word: Word, side: Literal["high", "low"]) -> str:
+    known = BY_NAME.get(resolve(metric))
+    if known is not None and known.limit(word, side) is not None:
+        return ""
+    if known is None or known.limit(word, known.worse) is None:
+        return f'the catalogue has no "{word}" limit for {metric}; allowed: a number'
+    return f'{metric} is worse {known.worse}, so its "{word}" limit is one from the other side'
 
 
 def _of_baseline(rule: Baseline) -> str:
@@ -239,6 +138,10 @@ def _of_baseline(rule: Baseline) -> str:
         return '.floor: only scale = "log" takes one'
     if rule.warmup > rule.window:
         return f".warmup: {rule.warmup} is more than window = {rule.window}"
+    if rule.reference == "recent" and rule.hold > rule.gap + rule.window // 2:
+        # What lasts so long has become the usual before it is counted.
+        most = rule.gap + rule.window // 2
+        return f".hold: {rule.hold} is more than gap + window / 2, so it can never fire; allowed: {most} or less"
     unknown = _unknown(rule.unless.metric) if rule.unless is not None and not rule.custom else ""
     return f".unless.metric: {unknown}" if unknown else ""
 

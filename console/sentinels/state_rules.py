@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from console.sentinels.alarm import seconds
-from console.sentinels.rules import Engine, Feed, Skew, Steps
+from console.sentinels.kinds import Engine, Feed, Skew, Steps
 from console.status.link_health import Link, ended
 from console.store.model import RunModel
 from driftline.frames import EngineState, Phase

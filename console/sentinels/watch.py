@@ -13,11 +13,16 @@ from typing import Final
 from msgspec.structs import replace
 
 from console.sentinels.alarm import Alarm, Transition
+from console.sentinels.episodes import Episodes, Member
+from console.sentinels.kinds import Baseline, Engine, Feed, Limit, Missing, Skew, Steps
 from console.sentinels.metric_rules import SeriesWatch
-from console.sentinels.rules import Baseline, Engine, Feed, Limit, Rules, Skew, Steps
+from console.sentinels.missing import MissingWatch
+from console.sentinels.rules import Rules
 from console.sentinels.state_rules import EngineWatch, FeedWatch, Found, SkewWatch, StepsWatch
+from console.sentinels.votes import StepWatch
 from console.status.link_health import BEHIND_FRAMES, Link
 from console.store.model import RunModel
+from driftline.catalog.metrics import METRICS, resolve
 
 KEPT: Final = 500
 """Ended episodes that are still listed."""
@@ -29,18 +34,35 @@ GAP: Final = 5.0
 Conditions = SkewWatch | EngineWatch | StepsWatch
 
 
+def missing_metrics(rules: Rules, rule: Missing) -> list[tuple[str, bool]]:
+    """The metrics that a rule for missing ones watches, and whether NaN counts: a limit on them tells of it itself."""
+    limited = {resolve(one.metric) for _, one in rules if isinstance(one, Limit)}
+    judged = [resolve(one.metric) for _, one in rules if isinstance(one, (Limit, Baseline))]
+    published = [one.name for one in METRICS if one.warn is not None or one.alarm is not None]
+    names = [resolve(name) for name in rule.metrics] or [*judged, *published]
+    return [(name, name not in limited) for name in dict.fromkeys(names)]
+
+
 class Sentinels:
     """Not thread-safe: callers hold the model's lock."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._series: list[tuple[str, SeriesWatch]] = []
+        self._series: list[StepWatch] = []
+        members: list[Member] = []
         self._conditions: list[tuple[str, Conditions]] = []
         self._feeds: list[tuple[str, FeedWatch]] = []
         for name, rule in rules:
             match rule:
                 case Limit() | Baseline():
-                    self._series.append((name, SeriesWatch(rule)))
+                    self._series.append(SeriesWatch(rule))
+                    members.append(Member(name, rule.episode or name, rule.level))
+                case Missing():
+                    for metric, nan_counts in missing_metrics(rules, rule):
+                        self._series.append(MissingWatch(rule, metric, nan_counts=nan_counts))
+                        # What one part of a trainer reports tends to end together: one alarm for each family of names.
+                        family = metric.partition("/")[0]
+                        members.append(Member(name, f"{rule.episode or name} {family}", rule.level))
                 case Skew():
                     self._conditions.append((name, SkewWatch(rule)))
                 case Engine():
@@ -49,6 +71,7 @@ class Sentinels:
                     self._conditions.append((name, StepsWatch(rule)))
                 case Feed():
                     self._feeds.append((name, FeedWatch(rule)))
+        self._episodes = Episodes(members)
         self._standing: dict[tuple[str, str], Alarm] = {}
         self._calm: dict[tuple[str, str], float] = {}
         self._over: deque[Alarm] = deque(maxlen=KEPT)
@@ -82,9 +105,9 @@ class Sentinels:
         states of engines are old.
         """
         changed: list[Alarm] = []
-        for name, series in self._series:
-            for transition in series.update(model):
-                changed += self._apply_transition(name, transition)
+        transitions = [(i, one) for i, series in enumerate(self._series) for one in series.update(model)]
+        for change in self._episodes.apply(transitions):
+            changed += self._apply_transition(change.owner.rule, change.transition)
         known = link.state == "live" and link.behind <= BEHIND_FRAMES
         if known and (self._last_update is None or now - self._last_update > GAP):
             for _, watch in self._conditions:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from console.process.command_words import words
 from driftline import toml_file
 from driftline.rundir import RUNS_VARIABLE
 
@@ -133,6 +134,11 @@ def read(where: Path) -> Settings:
         if not os.path.isabs(runs):
             raise ConfigError(f"{where}: runs: '{settings.runs}' is not allowed; allowed: {_ALLOWED['runs']}")
         settings = msgspec.structs.replace(settings, runs=runs)
+    if settings.notify.on_alarm:
+        try:
+            words(settings.notify.on_alarm)
+        except ValueError as error:
+            raise ConfigError(f"{where}: notify.on_alarm: {error}") from error
     return settings
 
 

@@ -25,6 +25,7 @@ Direction = Literal["low", "high"]
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
     """One metric. `warn` and `alarm` are limits on |value| in the bad direction `worse`, or None.
 
+    `other_warn` and `other_alarm` are those in the other direction, of a quantity that is healthy in between only.
     `aggregation` is "token mean", "sequence mean", "step" (one number a step) or "pool" (over the engines).
     `source` names who published the formula or the limits.
     """
@@ -39,7 +40,15 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     worse: Direction = "high"
     warn: float | None = None
     alarm: float | None = None
+    other_warn: float | None = None
+    other_alarm: float | None = None
     aliases: tuple[str, ...] = ()
+
+    def limit(self, word: Literal["warn", "alarm"], side: Direction) -> float | None:
+        """The limit of this name on |value| in this direction, None where there is none."""
+        if side == self.worse:
+            return self.warn if word == "warn" else self.alarm
+        return self.other_warn if word == "warn" else self.other_alarm
 
 
 _PAIR_MM = "train|roll, same weights"
@@ -235,9 +244,9 @@ METRICS: Final[tuple[Metric, ...]] = (
         unit="-",
         pair=_PAIR_MM,
         aggregation="token mean",
-        source=f"{_NEMO} token_mult_prob_error, 1.05",
-        warn=1.05,
-        alarm=1.1,
+        source=f"{_NEMO} token_mult_prob_error: 1.05; warn: as that of mismatch/abs_diff_mean, exp(0.03)",
+        warn=1.03,
+        alarm=1.05,
         aliases=("train/token_mult_prob_error",),
     ),
     Metric(
@@ -247,8 +256,11 @@ METRICS: Final[tuple[Metric, ...]] = (
         unit="-",
         pair=_PAIR_MM,
         aggregation="token mean",
-        source="verl rollout_is_mean; alert above 2",
+        source="verl rollout_is_mean, alert above 2 and below 0.5; warn: NeMo-RL's guide, around 1",
+        warn=1.05,
         alarm=2.0,
+        other_warn=0.95,
+        other_alarm=0.5,
         aliases=(
             "sampling/importance_sampling_ratio/mean",
             "rollout_corr/rollout_is_mean",
@@ -262,7 +274,8 @@ METRICS: Final[tuple[Metric, ...]] = (
         unit="fraction",
         pair=_PAIR_MM,
         aggregation="step",
-        source="PipelineRL rl/ess; limits: verl",
+        source="PipelineRL rl/ess; limits: verl, for weights truncated at 2. Here nothing is truncated: one token in n "
+        "with a ratio of sqrt(n) halves it",
         worse="low",
         warn=0.5,
         alarm=0.3,
@@ -428,7 +441,9 @@ METRICS: Final[tuple[Metric, ...]] = (
         unit="-",
         pair=_PAIR_CO,
         aggregation="token mean",
-        source="verl rollout_is_mean, after truncation",
+        source="verl rollout_is_mean, after truncation; alert above 2 and below 0.5",
+        alarm=2.0,
+        other_alarm=0.5,
     ),
     Metric(
         name="correction/truncated_fraction",
@@ -480,9 +495,10 @@ def health(name: str, value: float) -> Health:
         return "alarm"
     size = abs(value)
 
-    def beyond(limit: float | None) -> bool:
-        return limit is not None and (size > limit if metric.worse == "high" else size < limit)
+    def beyond(word: Literal["warn", "alarm"]) -> bool:
+        high, low = metric.limit(word, "high"), metric.limit(word, "low")
+        return (high is not None and size > high) or (low is not None and size < low)
 
-    if beyond(metric.alarm):
+    if beyond("alarm"):
         return "alarm"
-    return "warn" if beyond(metric.warn) else "healthy"
+    return "warn" if beyond("warn") else "healthy"

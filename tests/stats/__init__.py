@@ -1,1 +1,1 @@
-"""Simulations of what the statistics promise: tables for `make stats`, and a small version in tests/unit."""
+"""Tables of how often the numbers and verdicts are wrong, by simulation (`make stats`); each module has `tables`."""

@@ -376,12 +376,17 @@ async def test_limits_scroll_and_enlarge(running: Running):
         assert limits.size.height < 22
 
 
+def test_limits_of_both_sides_are_both_shown():
+    line = limit_line(Limited(BY_NAME["mismatch/ratio_mean"], 3e-7, "alarm"), 80)
+    assert "warn 0.95-1.05, alarm 0.5-2" in "".join(part for part, _ in line)
+
+
 def test_two_limits_are_two_numbers():
     metric = BY_NAME["mismatch/mult_prob_error"]
-    line = limit_line(Limited(metric, 1.067, "warn"), 80)
+    line = limit_line(Limited(metric, 1.041, "warn"), 80)
     text = "".join(part for part, _ in line)
-    assert " 1.07 " in text
-    assert "warn 1.05, alarm 1.1" in text
+    assert " 1.04 " in text
+    assert "warn 1.03, alarm 1.05" in text
 
 
 async def test_the_log_axis_needs_a_chart(running: Running):

@@ -14,15 +14,16 @@ import pytest
 
 from console.sentinels import Sentinels, load
 from console.sentinels.baseline import UNKNOWN, block, usual, usuals
-from console.sentinels.rules import Baseline, Rules, parse
+from console.sentinels.kinds import Baseline
+from console.sentinels.rules import Rules, parse
 from console.store.model import Mark
 from driftline.frames import Command, EngineFix, FixState
 from tests.unit.sentinel_runs import HERE, Watched, healthy
 
 RECORDED = Path(__file__).parent / "data" / "parity-runs.csv"
-RATES = {0.3: 1.0, 0.8: 12.0}
-"""By correlation from step to step: false alarms in 10,000 healthy steps, all series rules together, at most. What
-docs/sentinels.md promises; recorded runs of this project are at 0.05 to 0.25. Measured over 100,000: 0.1 and 6.1."""
+RATES = {0.3: 0.5, 0.8: 4.0}
+"""By correlation from step to step: false alarms in 10,000 healthy steps, all series rules together, at most. Recorded
+runs of this project are at 0.05 to 0.25. The whole matrix: docs/sentinels.md and test_sentinels_stats.py."""
 
 
 def watched(text: str = "") -> Watched:
@@ -47,14 +48,13 @@ def test_healthy_noise_alarms_at_most_at_the_stated_rate(rho: float):
 
 
 @pytest.mark.parametrize("run", ["reference-a", "reference-b"])
-def test_recorded_healthy_runs_raise_no_baseline_alarm(run: str):
+def test_recorded_healthy_runs_raise_no_alarm(run: str):
     with RECORDED.open() as file:
         rows = [row for row in csv.DictReader(line for line in file if not line.startswith("#")) if row["run"] == run]
     names = [name for name in rows[0] if "/" in name]
     watch = watched()
     watch.steps({name: [float(row[name]) for row in rows] for name in names})
-    # The KL of the first steps of these runs is beyond verl's limit, and told as such.
-    assert {alarm.rule for alarm in watch.changes} <= {"kl-limit"}, watch.words()
+    assert watch.changes == [], watch.words()
 
 
 def test_recorded_defaults_of_vllm_are_beyond_the_mismatch_limit_from_the_start():
@@ -126,7 +126,8 @@ def test_a_jump_that_stays_becomes_the_usual_and_clears_itself():
     watch.steps(curves)
     raised, cleared = (alarm for alarm in watch.changes if alarm.rule == "clip-jump")
     assert cleared.number == raised.number
-    assert 240 <= cleared.cleared_step <= 300, "half of the window and the gap"
+    assert 225 <= cleared.cleared_step <= 300, "from a quarter of the window and the gap on"
+    assert cleared.cleared_text.startswith("usual by now: "), "it did not go back"
 
 
 def test_a_value_that_dances_on_the_limit_is_one_alarm():
@@ -140,7 +141,7 @@ def test_a_value_that_dances_on_the_limit_is_one_alarm():
 
 def test_the_step_is_where_it_began_and_the_value_what_was_there():
     watch = Watched(Sentinels(one("same-rewards")))
-    watch.steps({"frac_reward_zero_std": [0.2] * 5 + [0.95, 0.2, 0.97, 1.0]})
+    watch.steps({"frac_reward_zero_std": [0.2] * 5 + [0.95, 0.2, 0.97, *[1.0] * 6]})
     (alarm,) = watch.changes
     assert (alarm.rule, alarm.subject, alarm.step, alarm.value) == ("same-rewards", "reward/zero_std_fraction", 6, 0.95)
     assert (alarm.limit, alarm.level, alarm.state) == (0.9, "warn", "raised")
@@ -149,11 +150,24 @@ def test_the_step_is_where_it_began_and_the_value_what_was_there():
 
 @pytest.mark.parametrize("wild", [math.nan, math.inf, -math.inf])
 def test_what_is_not_a_number_is_beyond_every_limit(wild: float):
-    for rule in ("mismatch-limit", "kl-spike", "entropy-collapse"):
+    for rule in ("mismatch-limit", "kl-limit", "mismatch-ratio", "mismatch-ess"):
         watch = Watched(Sentinels(one(rule)))
-        metric = watch.sentinels.rules.rules[rule].metric  # type: ignore[union-attr]
-        watch.steps({metric: [0.01 + 0.001 * (i % 7) for i in range(120)] + [wild] * 4})
+        metric = watch.sentinels.rules.rules[rule].metric  # type: ignore[union-attr]  # a rule of one metric
+        watch.steps(
+            {metric: [0.9] * 120 + [wild] * 6}
+            if rule in ("mismatch-ess", "mismatch-ratio")
+            else {metric: [0.01 + 0.001 * (i % 7) for i in range(120)] + [wild] * 6}
+        )
         assert [alarm.step for alarm in watch.changes] == [121], rule
+
+
+@pytest.mark.parametrize(("rule", "wild"), [("kl-spike", math.inf), ("entropy-collapse", -math.inf)])
+def test_infinity_is_beyond_a_baseline_on_its_side_and_nan_is_for_another_rule(rule: str, wild: float):
+    for value, raised in ((wild, [121]), (-wild, []), (math.nan, [])):
+        watch = Watched(Sentinels(one(rule)))
+        metric = watch.sentinels.rules.rules[rule].metric  # type: ignore[union-attr]  # a rule of one metric
+        watch.steps({metric: [0.01 + 0.001 * (i % 7) for i in range(120)] + [value] * 4})
+        assert [alarm.step for alarm in watch.changes] == raised, (rule, value)
 
 
 def test_how_frames_were_batched_changes_nothing():

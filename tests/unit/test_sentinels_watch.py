@@ -187,7 +187,8 @@ def test_alarms_are_told_once_and_not_those_of_the_past():
 
 def test_acknowledging_marks_what_stands_and_nothing_else():
     watch = Watched(Sentinels(load()))
-    watch.steps({"mismatch/abs_diff_mean": [0.2] * 3, "policy/kl_new_old": [0.5] * 3})
+    watch.steps({"reward/zero_std_fraction": [1.0] * 8})
+    watch.steps({"mismatch/abs_diff_mean": [0.2] * 3}, first=9)
     first, second = sorted(watch.sentinels.standing, key=lambda alarm: alarm.number)
     before = watch.sentinels.revision
     assert watch.sentinels.acknowledge([first.number]) == 1

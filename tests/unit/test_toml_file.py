@@ -72,11 +72,17 @@ def test_a_table_inside_a_file_is_converted_under_its_own_key() -> None:
         assert str(error.value).startswith(f"x.toml: {said}")
 
 
-@pytest.mark.parametrize("text", ["a = ", "a = " + "9" * 5000, "a = " + "[" * 100_000])
+@pytest.mark.parametrize("text", ["a = ", "a = " + "9" * 5000, "a = " + "[" * 100_000, ".".join("a" * 5000) + " = 1"])
 def test_what_the_parser_refuses_in_any_way_is_one_sentence(text: str) -> None:
     with pytest.raises(OwnError, match=r"^x\.toml: not TOML: ") as error:
         parse(text, "x.toml", OwnError)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 100
+
+
+def test_a_sentence_of_many_words_is_no_deep_key() -> None:
+    text = "x. " * 60 + "and so on, " + "a. b" * 60 + ", " + ".".join("word" for _ in range(60))
+    assert parse(f'note = "{text}"', "x.toml", OwnError) == {"note": text}
 
 
 def test_a_file_is_read_up_to_a_limit(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import msgspec
 
 from console.errors import OK, USAGE, CommandError
 from console.formatting import short, to_json
+from console.sentinels.kinds import Baseline, Engine, Feed, Limit, Missing, Rule, Skew, StepRule, Steps
 from console.sentinels.notify import AlertError, Alerts, split
-from console.sentinels.rules import Baseline, Engine, Feed, Limit, Rule, Rules, RulesError, Skew, Steps, load
+from console.sentinels.rules import Rules, RulesError, load
 
 
 def show_rules(args: argparse.Namespace) -> int:
@@ -58,16 +59,25 @@ def describe(rule: Rule) -> str:
     """A rule as a sentence."""
     match rule:
         case Limit():
-            side = "above" if rule.above is not None else "below"
-            return f"{rule.metric} {side} {short(rule.bound)}, {_votes(rule)}"
+            sides = [f"above {short(rule.high)}"] if rule.high is not None else []
+            sides += [f"below {short(rule.low)}"] if rule.low is not None else []
+            text = f"{_judged(rule)} {' or '.join(sides)}, {_votes(rule)}"
+            if rule.z is not None:
+                text += f", and by {rule.z:g} sigma where it usually keeps that"
+            return text + _unless_reported(rule)
         case Baseline():
             side = "above" if rule.side == "high" else "below"
             least = f"x{rule.factor:g}" if rule.factor is not None else f"{rule.change:g}"
             past = f"{'last' if rule.reference == 'recent' else 'first'} {rule.window} steps"
-            text = f"{rule.metric} {side} the median of the {past} by {least} and {rule.z:g} sigma, {_votes(rule)}"
+            if rule.reference == "recent" and rule.gap > rule.window // 2:
+                past = f"{rule.window} steps until {rule.gap} steps before"
+            text = f"{_judged(rule)} {side} the median of the {past} by {least} and {rule.z:g} sigma, {_votes(rule)}"
             if rule.unless is not None:
-                text += f", unless {rule.unless.metric} has risen by {rule.unless.by:g}"
-            return text
+                text += f", unless {rule.unless.metric} has risen by {rule.unless.by:g} and {rule.unless.z:g} sigma"
+            return text + _unless_reported(rule)
+        case Missing():
+            which = ", ".join(rule.metrics) or "a metric with a limit or a rule"
+            return f"{which} reported before and absent or not a number now, {_votes(rule)}"
         case Skew():
             return f"an engine more than {rule.syncs} sync{'s' * (rule.syncs != 1)} behind for {rule.seconds:g} s"
         case Engine():
@@ -81,7 +91,15 @@ def describe(rule: Rule) -> str:
             return f"the hub silent for {rule.seconds:g} s"
 
 
-def _votes(rule: Limit | Baseline) -> str:
+def _judged(rule: Limit | Baseline) -> str:
+    return rule.metric if rule.span == 1 else f"{rule.metric} (median of {rule.span} steps)"
+
+
+def _unless_reported(rule: Limit | Baseline) -> str:
+    return f", unless reported: {', '.join(rule.unless_reported)}" if rule.unless_reported else ""
+
+
+def _votes(rule: StepRule) -> str:
     if rule.votes == 1:
         return "at once"
     return f"{rule.hold} of {rule.votes} steps" if rule.votes > rule.hold else f"{rule.hold} steps in a row"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from console.formatting import short
 from console.store.model import RunModel
@@ -14,7 +14,7 @@ from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import HEALTH_INK, Ink
 from console.tui.paint.units import number
 from console.tui.present.corrections import verdict_now
-from driftline.catalog.metrics import METRICS, Health, Metric, health
+from driftline.catalog.metrics import METRICS, Direction, Health, Metric, health
 
 if TYPE_CHECKING:
     from console.parity.judge import Comparison, Judged
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _WORD: Final = {"pass": "pass", "fail": "FAIL", "not enough data": "too little"}
 _INK: Final = {"pass": Ink.OK, "fail": Ink.ALARM, "not enough data": Ink.DIM}
+_WORDS: Final[tuple[Literal["warn", "alarm"], ...]] = ("warn", "alarm")
+_SIDES: Final[tuple[Direction, ...]] = ("low", "high")
 _HEALTH: Final[dict[Health, str]] = {"none": "", "healthy": "within", "warn": "WARN", "alarm": "ALARM"}
 
 HOW: Final = (
@@ -181,8 +183,11 @@ def limit_line(one: Limited, width: int) -> list[Text]:
     """Value, verdict, limits and who published them."""
     ink = HEALTH_INK[one.verdict]
     # Three digits: with two, the limits 1.05 and 1.1 would be one.
-    limits = [f"{word} {number(limit)}" for word, limit in (("warn", one.metric.warn), ("alarm", one.metric.alarm))
-              if limit is not None]  # fmt: skip
+    limits = []
+    for word in _WORDS:
+        # Of a quantity that is healthy in between, both ends.
+        ends = [number(end) for side in _SIDES if (end := one.metric.limit(word, side)) is not None]
+        limits += [f"{word} {'-'.join(ends)}"] if ends else []
     below = "below " if one.metric.worse == "low" else ""
     line: list[Text] = [
         (f" {one.metric.title:<26.26}", Ink.TEXT), (f"{number(one.value):>8}  ", Ink.BRIGHT),
