@@ -118,12 +118,12 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         name="policy/kl_new_old",
-        title="KL new‖old (k3)",
+        title="KL old‖new (k3)",
         formula="exp(l) - l - 1, l = new - old",
         unit="nats",
         pair=_PAIR_NO,
         aggregation="token mean",
-        source="Schulman k3; PipelineRL kl_new_old; limit: verl alert",
+        source="Schulman k3 of KL(old‖new), over tokens that old sampled; PipelineRL kl_new_old; limit: verl alert",
         warn=1e-2,
         alarm=0.1,
         aliases=("kl_new_old", "rl/kl_new_old"),
@@ -136,7 +136,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         pair="new|ref",
         aggregation="token mean",
         source="Schulman k3; TRL kl",
-        aliases=("kl", "rl/kl", "actor/kl_loss"),
+        aliases=("rl/kl", "actor/kl_loss"),
     ),
     Metric(
         name="policy/entropy",
@@ -457,7 +457,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         unit="fraction",
         pair=_PAIR_CO,
         aggregation="sequence mean",
-        source="verl rollout_rs_seq_masked_fraction; NeMo-RL num_masked_seqs",
+        source="NeMo-RL num_masked_seqs; verl rollout_rs_seq_masked_fraction counts any masked token",
         aliases=("rollout_corr/rollout_rs_seq_masked_fraction",),
     ),
 )
