@@ -117,10 +117,10 @@ def _lines(path: Path) -> Iterator[str]:
 def _pairs(text: str) -> dict[str, Any]:
     """`name:value - name:value`; a value is what stands after the last colon."""
     found: dict[str, Any] = {}
-    for part in re.split(r"\s+-(?:\s+|$)", text):
+    for part in re.split(r"\s+-(?:\s+|$)", _WRAPPED.sub(r"\1", text)):
         name, _, value = part.rpartition(":")
         if name := name.strip():
-            found[name] = _value(_WRAPPED.sub(r"\1", value.strip()))
+            found[name] = _value(value.strip())
     return found
 
 

@@ -33,19 +33,21 @@ def table(path: Path, only: str | None = None) -> Log:
     log = Log("CSV", title=path.stem)
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            lines = list(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+            first = file.readline()
+            file.seek(0)
+            lines = list(csv.reader(file, delimiter=max(",;\t", key=first.count)))
     except csv.Error as error:
         raise LogImportError(f"{path}: not a CSV file: {error}") from error
     if len(lines) < 2:
         raise LogImportError(f"{path}: no row in it")
     head, rows = lines[0], lines[1:]
-    runs = _runs(head)
-    if runs:
-        names = _of_chart(path, head, rows, runs, only, log)
+    if runs := _runs(head):
+        names = _of_chart(path, head, runs, only, log)
     elif tuple(map(form, head)) == _TENSORBOARD:
         names = dict(enumerate(("wall_time", "step", _tag(path))))
     else:
         names = {at: name for at, name in enumerate(head) if name}
+    _drop_bounds(head, rows, names, log)
     for row in rows:
         if cells := {name: _cell(row[at]) for at, name in names.items() if at < len(row) and row[at].strip()}:
             add(log, cells)
@@ -70,34 +72,32 @@ def _runs(head: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _of_chart(
-    path: Path,
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    runs: Mapping[str, list[int]],
-    only: str | None,
-    log: Log,
+    path: Path, head: Sequence[str], runs: Mapping[str, list[int]], only: str | None, log: Log
 ) -> dict[int, str]:
     """The names of the columns that are read: the chart's axis, and one run's metrics."""
     shown = ", ".join(sanitize(name) for name in runs)
-    if only is not None and only not in runs:
-        raise LogImportError(f"{path}: there is no run '{sanitize(only)}' in it; it has: {shown}")
     if only is None and len(runs) > 1:
         raise SeveralRunsError(f"{path}: {len(runs)} runs in it: {shown}; choose one with --only NAME")
-    log.run = log.title = only if only is not None else next(iter(runs))
-    names = {at: name for at, name in enumerate(head) if name and BETWEEN not in name}
+    if only not in runs and len(runs) > 1:
+        raise LogImportError(f"{path}: there is no run '{sanitize(str(only))}' in it; it has: {shown}")
+    log.run = log.title = only if only is not None and only in runs else next(iter(runs))
+    axis = {at: name for at, name in enumerate(head) if name and BETWEEN not in name}
+    return axis | {at: head[at].rpartition(BETWEEN)[2] for at in runs[log.run]}
+
+
+def _drop_bounds(head: Sequence[str], rows: Sequence[Sequence[str]], names: dict[int, str], log: Log) -> None:
+    """Take the columns of a chart's bounds out of the names, and say where a value is a mean of several."""
+    places = {name: at for at, name in enumerate(head)}
     bucketed = False
-    for at in runs[log.run]:
-        name = head[at].rpartition(BETWEEN)[2]
-        if not name.endswith(_BOUNDS):
-            names[at] = name
+    for at in list(names):
+        plain = places.get(head[at][: -len(_BOUNDS[0])]) if head[at].endswith(_BOUNDS) else None
+        if plain is None:
             continue
         given = [row for row in rows if at < len(row) and row[at].strip()]
-        log.left.add(BOUNDS, name, len(given))
-        plain = next((i for i in runs[log.run] if head[i] == head[at][: -len(_BOUNDS[0])]), None)
-        bucketed |= plain is not None and any(plain < len(row) and row[plain] != row[at] for row in given)
+        log.left.add(BOUNDS, names.pop(at), len(given))
+        bucketed |= any(row[plain] != row[at] for row in given)
     if bucketed:
         log.notes.append("the chart was downloaded in buckets: a value is the mean of several steps")
-    return names
 
 
 def _tag(path: Path) -> str:

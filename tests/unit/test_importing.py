@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import polars as pl
@@ -19,8 +18,8 @@ from console.importing.protobuf import fields
 from console.importing.rows import Log, LogImportError
 from driftline.catalog.metrics import ALIASES, BY_NAME
 from driftline.rundir import find
+from tests.unit.import_logs import WANDB_HEADER, field, history, varint, wandb_file
 
-WANDB_HEADER = bytes.fromhex("3a572642e1be00")
 WANDB_HISTORY = bytes.fromhex(
     "080d12730a25120a5f74696d657374616d70820116312e37393534313830373639393738303337652b30390a1812085f72756e74696d6582"
     "010b312e3037393037353731340a0b12055f73746570820101330a121209726c2f726577617264820104302e32350a0b12036f776e820103"
@@ -34,48 +33,6 @@ EVENTS = bytes.fromhex(
 """The file of tensorboardX 2.6.5 after `add_scalar("train/reward", 0.25, 7, walltime=1790000000.5)`."""
 
 
-def wandb_file(bodies: list[bytes]) -> bytes:
-    """Records in blocks of 32 KiB, as the format says."""
-    data = bytearray(WANDB_HEADER)
-    for body in bodies:
-        at, first = 0, True
-        while True:
-            left = wandb.BLOCK - len(data) % wandb.BLOCK
-            if left < 7:
-                data += bytes(left)
-                continue
-            part = body[at : at + left - 7]
-            at += len(part)
-            last = at == len(body)
-            kind = {(True, True): 1, (True, False): 2, (False, False): 3, (False, True): 4}[first, last]
-            data += struct.pack("<IHB", zlib.crc32(bytes([kind]) + part), len(part), kind) + part
-            first = False
-            if last:
-                break
-    return bytes(data)
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def field(number: int, content: bytes | int) -> bytes:
-    if isinstance(content, int):
-        return varint(number << 3) + varint(content)
-    return varint(number << 3 | 2) + varint(len(content)) + content
-
-
-def history(step: int, **values: object) -> bytes:
-    items = b"".join(
-        field(1, field(2, name.encode()) + field(16, json.dumps(value).encode())) for name, value in values.items()
-    )
-    return field(2, items + field(2, field(1, step)))
-
-
 def test_a_record_of_wandb_itself() -> None:
     log = Log("W&B")
     bodies = list(wandb.records(wandb_file([WANDB_HISTORY]), log))
@@ -86,8 +43,8 @@ def test_a_record_of_wandb_itself() -> None:
 def test_wandb_history_is_read_over_many_blocks(tmp_path: Path) -> None:
     folder = tmp_path / "offline-run-20260301_120000-abc"
     folder.mkdir()
-    sent = [history(step, **{"rl/kl_new_old": step / 3, "pad": "x" * (step * 97 % 9000)}) for step in range(300)]
-    long = history(300, pad="y" * 200_000, **{"rl/kl_new_old": 100.0})
+    sent = [history(step, {"rl/kl_new_old": step / 3, "pad": "x" * (step * 97 % 9000)}) for step in range(300)]
+    long = history(300, {"pad": "y" * 200_000, "rl/kl_new_old": 100.0})
     run = field(17, field(1, b"abc") + field(3, b"pipeline") + field(8, b"v1 defaults"))
     (folder / "run-abc.wandb").write_bytes(wandb_file([run, WANDB_HISTORY, *sent, long]))
     log = read(folder)
@@ -102,7 +59,7 @@ def test_wandb_history_is_read_over_many_blocks(tmp_path: Path) -> None:
 
 
 def test_a_damaged_block_of_wandb_costs_that_block(tmp_path: Path) -> None:
-    sent = [history(step, a=float(step), pad="x" * 500) for step in range(300)]
+    sent = [history(step, {"a": float(step), "pad": "x" * 500}) for step in range(300)]
     data = bytearray(wandb_file(sent))
     data[wandb.BLOCK + 5000] ^= 1
     path = tmp_path / "run-x.wandb"
@@ -119,7 +76,7 @@ def test_nested_numbers_and_media_of_wandb(tmp_path: Path) -> None:
     path = tmp_path / "run-x.wandb"
     image = {"_type": "image-file", "size": 3}
     values = {"eval": {"deep": {"x": 2}, "flag": True}, "picture": image, "inf": "Infinity"}
-    path.write_bytes(wandb_file([history(1, **values)]))
+    path.write_bytes(wandb_file([history(1, values)]))
     (row,) = read(path).rows
     assert row.values == {"eval.deep.x": 2.0, "eval.flag": 1.0, "inf": math.inf}
 
@@ -274,3 +231,30 @@ def test_the_version_of_the_weights_is_what_the_log_says_or_unknown(tmp_path: Pa
     table = frame(find(made.path), "metrics")
     assert table["version"].to_list() == [7, -1, -1]
     assert table["policy_version"].to_list() == [7.0, None, 7.5], "what the log says stays a metric of its own"
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_tables_by_what_parts_their_columns(tmp_path: Path, between: str, suffix: str) -> None:
+    path = tmp_path / f"log{suffix}"
+    path.write_text(
+        "\n".join(between.join(row) for row in (("Step", "reward", "note"), ("1", "0.5", "a"), ("2", "", "")))
+    )
+    assert [(row.step, row.values) for row in read(path).rows] == [(1, {"reward": 0.5})]
+
+
+def test_a_chart_of_tensorboard(tmp_path: Path) -> None:
+    path = tmp_path / "run-seed1-tag-train_reward.csv"
+    path.write_text("Wall time,Step,Value\n1790000000.5,3,0.25\n1790000001.5,4,0.5\n")
+    rows = read(path).rows
+    assert [(row.step, row.time, row.values) for row in rows] == [
+        (3, 1790000000.5, {"train/reward": 0.25}), (4, 1790000001.5, {"train/reward": 0.5}),
+    ]  # fmt: skip
+
+
+def test_a_chart_of_wandb_whose_lines_were_renamed(tmp_path: Path) -> None:
+    path = tmp_path / "chart.csv"
+    path.write_text('"Step","reward","reward__MIN","reward__MAX","odd__MIN"\n"1","0.5","0.4","0.6","7"\n')
+    log = read(path)
+    assert [row.values for row in log.rows] == [{"reward": 0.5, "odd__MIN": 7.0}]
+    assert log.left.lines() == ["2 values of the chart's __MIN and __MAX columns (reward__MIN, reward__MAX)"]
