@@ -30,8 +30,8 @@ _LONGEST: Final = 1 << 20
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _REPEATED: Final = re.compile(r"\s*\[repeated \d+x across cluster\].*$")
 _VERL: Final = re.compile(r"(?:^|[\s\])])step:\s*(\d+)\s+-\s+(.*)$")
-_SLIME: Final = re.compile(r"(?:^|[\s\])])([A-Za-z][\w-]*) (\d+): (\{.*\})\s*$")
-_DICT: Final = re.compile(r"(\{.*\})\s*$")
+_SLIME: Final = re.compile(r"(?:^|[\s\])])([A-Za-z][\w-]*) (\d+): (\{.*\})")
+_DICT: Final = re.compile(r"(\{.*\})")
 _WRAPPED: Final = re.compile(
     r"\b(?:np\.|numpy\.|jnp\.)?(?:float\d+|int\d+|bfloat16|bool_|tensor|array)"
     r"\(\s*([^(),\[\]]+?)\s*(?:,[^()]*)?\)"
@@ -107,11 +107,10 @@ def _scan(path: Path, most: int | None = None) -> _Found:
 
 def _lines(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        for chunk in file:
+        while chunk := file.readline(_LONGEST):
             # A progress bar goes back to the beginning of its line; what is printed beside it stands there too.
             for line in chunk.rstrip("\n").split("\r"):
-                if len(line) <= _LONGEST:
-                    yield _REPEATED.sub("", _COLOURS.sub("", line))
+                yield _REPEATED.sub("", _COLOURS.sub("", line))
 
 
 def _pairs(text: str) -> dict[str, Any]:

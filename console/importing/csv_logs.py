@@ -8,6 +8,7 @@ metric's name being in that of the file (`run-<run>-tag-<metric>.csv`).
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from driftline.text import sanitize
 
 BETWEEN: Final = " - "
 _BOUNDS: Final = ("__MIN", "__MAX")
+NO_NAME: Final = "values of columns without a name"
 BOUNDS: Final = "values of the chart's __MIN and __MAX columns"
 _TENSORBOARD: Final = ("wall_time", "step", "value")
 _LONGEST: Final = 1 << 24
@@ -40,7 +42,7 @@ def table(path: Path, only: str | None = None) -> Log:
         raise LogImportError(f"{path}: not a CSV file: {error}") from error
     if len(lines) < 2:
         raise LogImportError(f"{path}: no row in it")
-    head, rows = lines[0], lines[1:]
+    head, rows = _distinct(lines[0]), lines[1:]
     if runs := _runs(head):
         names = _of_chart(path, head, runs, only, log)
     elif tuple(map(form, head)) == _TENSORBOARD:
@@ -49,9 +51,22 @@ def table(path: Path, only: str | None = None) -> Log:
         names = {at: name for at, name in enumerate(head) if name}
     _drop_bounds(head, rows, names, log)
     for row in rows:
+        nameless = sum(bool(cell.strip()) for at, cell in enumerate(row) if at >= len(head) or not head[at])
+        if nameless:
+            log.left.add(NO_NAME, count=nameless)
         if cells := {name: _cell(row[at]) for at, name in names.items() if at < len(row) and row[at].strip()}:
             add(log, cells)
     return log
+
+
+def _distinct(head: Sequence[str]) -> list[str]:
+    """The names of the columns; a further one of a name has its number behind it."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in head:
+        seen[name] += 1
+        found.append(f"{name} ({seen[name]})" if name and seen[name] > 1 else name)
+    return found
 
 
 def _cell(text: str) -> float | str:

@@ -67,7 +67,8 @@ Runs = dict[str, list[Part]]
 
 def read(path: Path, step: str | None = None, only: str | None = None) -> Log:
     """The one run whose logs are in a folder, or the one named `only`. Raises LogImportError, OSError."""
-    files = _files(path)
+    unreadable: list[OSError] = []
+    files = _files(path, unreadable)
     kinds: list[tuple[str, list[Path], Callable[[Path, list[Path], Wanted], Runs]]] = [
         ("W&B file", [one for one in files if one.suffix == wandb.SUFFIX], _wandb),
         ("event file", [one for one in files if tensorboard.MARK in one.name], _tensorboard),
@@ -87,14 +88,18 @@ def read(path: Path, step: str | None = None, only: str | None = None) -> Log:
     log = _join(_chosen(path, runs, only))
     log.title = log.title or path.resolve().name
     log.notes += [f"not read: {plural(len(paths), word)} of the same folder" for word, paths, _ in found[1:]]
+    log.notes += [f"not read: {error.filename}: {error.strerror}" for error in unreadable]
     return log
 
 
-def _files(path: Path) -> list[Path]:
-    """Files in a folder and below, without hidden folders and links (W&B's `latest-run` is one)."""
+def _files(path: Path, unreadable: list[OSError]) -> list[Path]:
+    """Files in a folder and below, without hidden folders and links (W&B's `latest-run` is one).
+
+    Folders that cannot be listed are added to `unreadable`.
+    """
 
     def walk() -> Iterator[Path]:
-        for folder, below, names in os.walk(path):
+        for folder, below, names in os.walk(path, onerror=unreadable.append):
             here = Path(folder)
             deep = len(here.relative_to(path).parts) >= _DEEPEST
             below[:] = [] if deep else sorted(one for one in below if not one.startswith("."))
@@ -324,11 +329,13 @@ def _is_log(path: Path) -> bool:
     if path.suffix in (".csv", ".tsv"):
         names = re.split(r"[,\t]", head[0].decode("utf-8-sig", "replace")) if head else []
         return any(is_step(name.strip().strip('"')) or name.strip().strip('"') == COUNTER for name in names)
+    steps = []
     for line in head:
         try:
             entry = parse(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and any(is_step(name) or name == COUNTER for name in entry):
-            return True
-    return False
+        if isinstance(entry, dict):
+            steps += [str(value) for name, value in entry.items() if is_step(name) or name == COUNTER][:1]
+    # Samples of one step, as verl and NeMo-RL dump them, have it in every line.
+    return bool(steps) and (len(steps) < 3 or len(set(steps)) > 1)

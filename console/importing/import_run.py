@@ -108,6 +108,8 @@ def _read(path: Path, step: str | None, only: str | None) -> Log:
         raise LogImportError(f"{path}: there is no such file or folder")
     if path.is_dir():
         return folders.read(path, step, only)
+    if not path.is_file():
+        raise LogImportError(f"{path}: not a regular file")
     log = _reader(path, only)()
     if only is not None and log.run != only:
         raise LogImportError(f"{path}: there is no run '{sanitize(only)}' in it, it is a log of one run")

@@ -66,12 +66,12 @@ class LeftOut:
                 self.add(reason, name, 0)
 
     def lines(self) -> list[str]:
-        """One line a reason: the count, the reason, and some names."""
+        """One line a reason: the reason, the count, and some names."""
         found = []
         for reason, count in self.counts.items():
             names = list(self._names[reason])
             more = ", ..." if len(names) > self._MOST else ""
-            found.append(f"{count} {reason}" + (f" ({', '.join(names[: self._MOST])}{more})" if names else ""))
+            found.append(f"{reason}: {count}" + (f" ({', '.join(names[: self._MOST])}{more})" if names else ""))
         return found
 
 
@@ -104,6 +104,8 @@ class Log:
 
 NO_NUMBER: Final = "values that are no single number"
 NO_TEXT: Final = "entries with a name that is no valid text"
+TOO_DEEP: Final = "entries that are nested too deeply"
+TWICE: Final = "numbers under a name that their entry has twice"
 NO_TIME: Final = "time stamps outside the years 1990 to 2200 or of no known form"
 
 _WORDS: Final = {
@@ -137,7 +139,11 @@ def record(values: Mapping[str, Any], left: LeftOut, separator: str = "/") -> Re
     Lists, media and other texts are counted in `left`; None where a name is no valid text, counted as well.
     """
     found = Record({})
-    _flatten(values, "", separator, found, left)
+    try:
+        _flatten(values, "", separator, found, left)
+    except RecursionError:
+        left.add(TOO_DEEP)
+        return None
     names = [*found.values, *found.texts]
     if any(not _valid(name) for name in names):
         left.add(NO_TEXT)
@@ -154,6 +160,8 @@ def _flatten(values: Mapping[str, Any], prefix: str, separator: str, into: Recor
             else:
                 _flatten(value, f"{name}{separator}", separator, into, left)
         elif (one := number(value)) is not None:
+            if name in into.values:
+                left.add(TWICE, name)
             into.values[name] = one
         elif isinstance(value, str) and _STEP_TEXT.fullmatch(value):
             into.texts[name] = value

@@ -35,6 +35,8 @@ AGAIN: Final = "numbers that the log has again for the same step (the later one 
 
 _KNOWN: Final = frozenset(STEPS)
 _LEAVES: Final = ("step", "global_step")
+_SURE: Final = frozenset(STEPS) - {"stats/completed_steps", "iteration", "iter", "update", "epoch_step"}
+"""Names that mean a step; `update` may as well be seconds an update, and `timing/step` seconds a step."""
 _MOST, _LONGEST = 20, 40
 """Most names in a message, and most characters of each."""
 
@@ -163,13 +165,13 @@ class _Axes:
 
 
 def _usable(log: Log, logged: Iterable[str]) -> set[str]:
-    """The logged names under which steps stand; a name such as `timing/step` may as well be seconds a step."""
+    """The logged names under which steps stand."""
     found = {step for _, step in log.declared}
     for name in filter(is_step, logged):
         values = [record.texts.get(name, record.values.get(name)) for record in log.records]
         steps = [whole(value) for value in values if value is not None]
         valid = [step for step in steps if step is not None]
-        if form(name) in _KNOWN:
+        if form(name) in _SURE:
             good = bool(valid)
         else:
             back = sum(one > two for one, two in pairwise(valid))

@@ -147,7 +147,7 @@ def test_the_download_of_a_chart_of_wandb(tmp_path: Path) -> None:
     assert table["step"].to_list() == list(range(60))
     assert made.kept == ()
     assert made.left_out == (
-        "120 values of the chart's __MIN and __MAX columns (train/reward__MIN, train/reward__MAX)",
+        "values of the chart's __MIN and __MAX columns: 120 (train/reward__MIN, train/reward__MAX)",
     )
 
 

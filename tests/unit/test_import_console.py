@@ -62,7 +62,7 @@ def test_what_verl_prints_that_is_no_number_is_counted(tmp_path: Path) -> None:
     assert [row.values for row in log.rows] == [
         {"actor/entropy": 0.5, "val/best@4:mean": 0.25}, {"val-core/x/acc/mean@1": 0.5},
     ]  # fmt: skip
-    assert log.left.lines() == ["1 values that are no single number (note)"]
+    assert log.left.lines() == ["values that are no single number: 1 (note)"]
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)

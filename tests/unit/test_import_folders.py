@@ -104,6 +104,8 @@ def test_the_files_of_one_run_of_wandb_are_one_and_the_later_wins(tmp_path: Path
         folder.mkdir(parents=True)
         rows = [history(step, {"train/reward": value}) for step in steps]
         (folder / "run-abc.wandb").write_bytes(wandb_file([wandb_run("abc"), *rows]))
+    (tmp_path / "wandb" / "latest-run").symlink_to(folder)
+    assert rewards(read(tmp_path / "wandb" / "latest-run")) == dict.fromkeys(range(21, 41), 0.5)
     for path in (tmp_path, tmp_path / "wandb"):
         assert rewards(read(path)) == {step: 0.25 if step < 21 else 0.5 for step in range(1, 41)}
     assert rewards(read(tmp_path / "wandb" / "offline-run-20260101_000000-abc")) == dict.fromkeys(range(1, 25), 0.25)
@@ -195,6 +197,14 @@ def test_a_folder_without_a_log_says_what_is_looked_for(tmp_path: Path, name: st
         (tmp_path / name).write_text('{"prompt": "a", "answer": 1}\n')
     with pytest.raises(LogImportError, match="no log in it: neither a W&B run"):
         read(tmp_path)
+
+
+def test_samples_of_single_steps_are_no_logs(tmp_path: Path) -> None:
+    as_jsonl(tmp_path, "metrics", range(3), 0.5)
+    for step in (1, 2):
+        samples = [{"input": "a", "output": "b", "score": 0.5, "step": step}] * 8
+        write_lines(tmp_path / "rollout_data" / f"{step}.jsonl", samples)
+    assert rewards(read(tmp_path)) == dict.fromkeys(range(3), 0.5)
 
 
 def test_one_of_several_that_is_not_there(tmp_path: Path) -> None:

@@ -90,6 +90,13 @@ def test_seconds_a_step_are_not_taken_for_a_step(tmp_path: Path) -> None:
     assert list(by_step(path, "timing_s/step").values()) == [82.5, 80.0, 81.0]
 
 
+def test_seconds_an_update_are_not_taken_for_a_step(tmp_path: Path) -> None:
+    rows = [{"_step": at, "update": seconds, "reward": 1.0} for at, seconds in enumerate((3.0, 2.5, 3.0))]
+    path = write_lines(tmp_path / "log.jsonl", rows)
+    assert list(by_step(path, "reward")) == [0, 1, 2]
+    assert list(by_step(path, "update").values()) == [3.0, 2.5, 3.0]
+
+
 @pytest.mark.parametrize("declared", ["reward", "re*", "*"])
 def test_a_run_of_wandb_says_itself_what_its_step_is(tmp_path: Path, declared: str) -> None:
     path = tmp_path / "run-x.wandb"
@@ -115,7 +122,7 @@ def test_a_call_of_wandb_without_the_step_belongs_to_the_last_one(tmp_path: Path
     assert by_step(path, "reward") == {0: 0.0, 10: 0.25, 20: 0.5}
     log = read(path)
     assert "3 numbers are logged without a step: each is at the last step before it" in log.notes
-    assert log.left.lines() == ["1 entries without a step (early)"]
+    assert log.left.lines() == ["entries without a step: 1 (early)"]
 
 
 def test_typed_values_of_wandb(tmp_path: Path) -> None:
@@ -151,7 +158,7 @@ def test_an_entry_with_an_odd_step_is_left_out_and_counted(tmp_path: Path, bad: 
     assert sum(log.left.counts[reason] for reason in log.left.counts if reason.startswith("entries")) == 1
     made = import_log(path, tmp_path / "runs", "odd")
     assert made.steps == 2
-    assert any(line.startswith("1 entries") for line in made.left_out)
+    assert any(line.startswith("entries") and ": 1" in line for line in made.left_out)
 
 
 @pytest.mark.parametrize("bad", [1e308, math.inf, math.nan, -5])
@@ -161,7 +168,7 @@ def test_a_call_of_wandb_with_an_odd_step_is_left_out_and_counted(tmp_path: Path
     path.write_bytes(wandb_file(calls))
     log = read(path)
     assert [row.step for row in log.rows] == [0, 2]
-    assert log.left.lines() == ["1 entries whose step is no whole number from 0 to 2^53 (_step)"]
+    assert log.left.lines() == ["entries whose step is no whole number from 0 to 2^53: 1 (_step)"]
 
 
 def test_an_event_with_a_negative_step_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -169,7 +176,7 @@ def test_an_event_with_a_negative_step_is_left_out_and_counted(tmp_path: Path) -
     path.write_bytes(event(-1, "train/reward", 1.0, 1.79e9) + event(1, "train/reward", 2.0, 1.79e9))
     log = read(path)
     assert [row.step for row in log.rows] == [1]
-    assert log.left.lines() == ["1 entries whose step is no whole number from 0 to 2^53 (step)"]
+    assert log.left.lines() == ["entries whose step is no whole number from 0 to 2^53: 1 (step)"]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "state", "wandb"])
@@ -266,6 +273,6 @@ def test_nothing_but_unknown_names_is_no_success(
     if as_json:
         told = json.loads(said.out)
         assert (told["known"], told["kept"]) == (False, ["my/own"])
-        assert told["left_out"] == ["2 values that are no single number (text, list)"]
+        assert told["left_out"] == ["values that are no single number: 2 (text, list)"]
     else:
-        assert "left out: 2 values that are no single number (text, list)" in said.out
+        assert "left out: values that are no single number: 2 (text, list)" in said.out

@@ -148,7 +148,7 @@ def test_csv_and_a_step_by_another_name(tmp_path: Path) -> None:
     log = read(path, "tick")
     assert [row.step for row in log.rows] == [1, 2], "the third row has no number"
     assert log.rows[0].time == 1772366400.0
-    assert log.left.lines() == ["3 values that are no single number (note)"]
+    assert log.left.lines() == ["values that are no single number: 3 (note)"]
     assert log.rows[0].values == {"reward": 0.5}
     assert math.isnan(log.rows[1].values["reward"])
 
@@ -257,4 +257,29 @@ def test_a_chart_of_wandb_whose_lines_were_renamed(tmp_path: Path) -> None:
     path.write_text('"Step","reward","reward__MIN","reward__MAX","odd__MIN"\n"1","0.5","0.4","0.6","7"\n')
     log = read(path)
     assert [row.values for row in log.rows] == [{"reward": 0.5, "odd__MIN": 7.0}]
-    assert log.left.lines() == ["2 values of the chart's __MIN and __MAX columns (reward__MIN, reward__MAX)"]
+    assert log.left.lines() == ["values of the chart's __MIN and __MAX columns: 2 (reward__MIN, reward__MAX)"]
+
+
+def test_columns_without_a_name_or_with_one_twice_are_not_lost_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(",step,reward,reward\n7,1,0.5,0.25\n8,2,0.5,0.25,9\n")
+    log = read(path)
+    assert [row.values for row in log.rows] == [{"reward": 0.5, "reward (2)": 0.25}] * 2
+    assert log.left.lines() == ["values of columns without a name: 3"]
+
+
+def test_objects_within_objects(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    deep = '{"a":' * 3000 + "1" + "}" * 3000
+    rows = ['{"step": 1, "reward": {"mean": 0.5}, "reward/mean": 0.25}', f'{{"step": 2, "x": {deep}}}']
+    path.write_text("\n".join(rows) + "\n")
+    log = read(path)
+    assert [(row.step, row.values) for row in log.rows] == [(1, {"reward/mean": 0.25})]
+    assert log.left.counts["numbers under a name that their entry has twice"] == 1
+    assert log.left.counts["entries that are nested too deeply"] + log.left.counts["lines that are no JSON object"] == 1
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+def test_what_is_no_file_is_not_read(device: str) -> None:
+    with pytest.raises(LogImportError, match="not a regular file"):
+        read(Path(device))
