@@ -43,6 +43,11 @@ _STEP_OF: Final = {"rollout": "rollout/step", "perf": "rollout/step", "eval": "e
 """slime counts rollouts and, in the lines `step N`, optimiser steps: the step that each kind of line is against."""
 _TRAINER: Final = frozenset({"loss", "epoch", "learning_rate", "grad_norm", "reward", "train_loss", "eval_loss"})
 _SUMMARY: Final = "train_runtime"
+_LINES: Final = (
+    "the printed dictionaries have no step, so that their lines are counted; the steps themselves are in "
+    "trainer_state.json and in the Trainer's TensorBoard and W&B logs"
+)
+_BARS: Final = "the printed dictionaries have no step: the steps are those of the progress bar beside them"
 
 
 @dataclass
@@ -146,7 +151,7 @@ def _dictionary(text: str) -> dict[str, Any]:
 
 def _number(entries: list[tuple[dict[str, Any], int | None]], log: Log) -> None:
     """Steps for dictionaries without one: the progress bar's where it counts along, else the number of the line."""
-    log.kind, log.counter, log.counted = "console log of the Hugging Face Trainer", "line", True
+    log.kind, log.counter, log.counted = "console log of the Hugging Face Trainer", "line", _LINES
     reports = [(entry, bar) for entry, bar in entries if _is_report(entry)]
     bars = [bar for _, bar in reports if bar is not None]
     by_bar = len(bars) == len(reports) > 0 and all(one < two for one, two in pairwise(bars))
@@ -156,13 +161,7 @@ def _number(entries: list[tuple[dict[str, Any], int | None]], log: Log) -> None:
             at = bar if by_bar and bar is not None else at + 1
         add(log, entry, at)
     if by_bar:
-        log.counter, log.counted = "progress bar", False
-        log.notes.append("the printed dictionaries have no step: the steps are those of the progress bar beside them")
-    else:
-        log.notes.append(
-            "the printed dictionaries have no step, so that their lines are counted; the steps themselves are in "
-            "trainer_state.json and in the Trainer's TensorBoard and W&B logs"
-        )
+        log.counter, log.counted = "progress bar", _BARS
 
 
 def _is_report(entry: Mapping[str, Any]) -> bool:

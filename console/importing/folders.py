@@ -1,7 +1,7 @@
 """The logs in a folder and below, as the runs that they are of: several are told apart, parts of one are put together.
 
 W&B's files are of one run where they have its id. Other logs are parts of one run where they have no name in common
-(several writers), or where each begins after the beginning of the one before (a run that was resumed).
+(several writers), or where each goes on with the one before (a run that was resumed).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice, pairwise
+from math import nan
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from console.importing import console_logs, csv_logs, json_logs, tensorboard, wandb
@@ -52,6 +54,16 @@ class Part:
     @property
     def begin(self) -> float:
         return next((row.time for row in self.log.rows if row.time > 0), 0.0)
+
+    @property
+    def end(self) -> float:
+        return max(row.time for row in self.log.rows)
+
+    @property
+    def every(self) -> float:
+        """How many steps lie between two reports; NaN for a single one."""
+        gaps = [two.step - one.step for one, two in pairwise(self.log.rows)]
+        return float(median(gaps)) if gaps else nan
 
 
 @dataclass(frozen=True)
@@ -309,12 +321,19 @@ def _disjoint(parts: Sequence[Part]) -> bool:
 
 
 def _resumed(parts: Sequence[Part]) -> bool:
-    """True where each begins at a later step than the one before, and not before it: two seeds begin at one step."""
+    """True where each goes on with the one before, from a later step than that began at: two seeds begin at one step.
+
+    Launches of one output folder are known as such; other parts also report the same names, as often, one after the
+    other.
+    """
     launches = all(_LAUNCH.match(Path(part.name).name) for part in parts)
 
     def follows(one: Part, two: Part) -> bool:
-        least = 0 if launches else max(1, (one.last - one.first) // 20)
-        return two.first > one.first + least and two.begin >= one.begin
+        if launches:
+            return two.first > one.first
+        later = two.first > one.first + max(1, (one.last - one.first) // 20) and two.begin >= one.end
+        alike = 2 * len(one.names & two.names) > min(len(one.names), len(two.names))
+        return later and alike and not (one.every < two.every or one.every > two.every)
 
     return all(follows(one, two) for one, two in pairwise(parts))
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from console.importing.moments import find, unix_seconds
 from console.importing.rows import NO_TIME, LeftOut, Log, LogImportError, Record, number, parse, record
-from console.importing.steps import COUNTER
+from console.importing.steps import COUNTED, COUNTER
 
 STATE: Final = "trainer_state.json"
 NO_OBJECT: Final = "lines that are no JSON object"
@@ -62,7 +62,7 @@ def add(log: Log, entry: Mapping[str, Any], counter: float | None = None) -> Non
     found.counter = counter
     if counter is None and COUNTER in found.values:
         found.counter = found.values.pop(COUNTER)
-        log.counter, log.counted = COUNTER, True
+        log.counter, log.counted = COUNTER, COUNTED
     log.records.append(found)
 
 

@@ -79,7 +79,8 @@ class LeftOut:
 class Log:
     """A log of another framework. `rows` are those of `records` by step, once `console.importing.steps` placed them.
 
-    `counter` is the name of the records' own step, and `counted` says that it merely counts the calls or the lines;
+    `counter` is the name of the records' own step; `counted` is "" where it is one, else the sentence that says what it
+    counts instead;
     `declared` are pairs of a pattern of names and the metric that is their step. `damaged` bytes could not be read.
     `axes` is the step that each name was placed by; `notes` are sentences about how the log was read.
     """
@@ -91,7 +92,7 @@ class Log:
     damaged: int = 0
     records: list[Record] = field(default_factory=list)
     counter: str = ""
-    counted: bool = False
+    counted: str = ""
     declared: list[tuple[str, str]] = field(default_factory=list)
     axes: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

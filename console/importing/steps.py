@@ -24,6 +24,9 @@ OTHERS: Final = (
 )  # fmt: skip
 """Further steps, the surest first: slime, open-instruct, LLaMA-Factory, ms-swift ("12/40"), PipelineRL."""
 STEPS: Final = GLOBAL + OTHERS
+COUNTED: Final = (
+    "no step is logged: the steps are W&B's own (_step), the number of the log call unless the trainer gives it"
+)
 COUNTER: Final = "_step"
 """W&B's own step: the number of the log call, unless the trainer gives it."""
 LAST_STEP: Final = 2**53
@@ -68,10 +71,8 @@ def place(log: Log, wanted: str | None = None) -> None:
     _drop_copies_of_the_step(log)
     if axes.carried:
         log.notes.append(f"{axes.carried} numbers are logged without a step: each is at the last step before it")
-    if log.counter == COUNTER and wanted is None and COUNTER in log.axes.values():
-        log.notes.append(
-            "no step is logged: the steps are W&B's own (_step), the number of the log call unless the trainer gives it"
-        )
+    if log.counted and wanted is None and log.counter in log.axes.values():
+        log.notes.append(log.counted)
 
 
 def several(log: Log) -> str:

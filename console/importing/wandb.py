@@ -27,7 +27,7 @@ from typing import Any, Final
 from console.importing.json_logs import entry_record
 from console.importing.protobuf import double, fields, message, signed, text, zigzag
 from console.importing.rows import Log, LogImportError, number, parse
-from console.importing.steps import COUNTER
+from console.importing.steps import COUNTED, COUNTER
 from driftline.text import sanitize
 
 SUFFIX: Final = ".wandb"
@@ -46,7 +46,7 @@ def read(path: Path) -> Log:
     version = data[_HEADER.size - 1]
     if version != 0:
         raise LogImportError(f"{path}: W&B file version {version}; this version reads 0")
-    log = Log("W&B", counter=COUNTER, counted=True)
+    log = Log("W&B", counter=COUNTER, counted=COUNTED)
     for body in records(data, log):
         try:
             _take(body, log)

@@ -35,7 +35,7 @@ def as_console(root: Path, name: str, steps: range, value: float) -> None:
 
 
 def as_events(root: Path, name: str, steps: range, value: float) -> None:
-    write_events(root / name, [(step, "train/reward", value) for step in steps], 1.79e9 + steps.start)
+    write_events(root / name, [(step, "train/reward", value) for step in steps], 1.79e9 + 100 * steps.start)
 
 
 def as_state(root: Path, name: str, steps: range, value: float) -> None:
@@ -96,6 +96,33 @@ def test_the_parts_of_a_resumed_run_are_one_and_the_later_wins(tmp_path: Path, w
     assert rewards(log) == {step: 0.25 if step < 21 else 0.5 for step in range(1, 41)}
     assert any(note.startswith("parts of one run: part-1") for note in log.notes)
     assert "the log goes back from step 24 to 21: where both have a step, the later counts" in log.notes
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (range(1, 41), range(1, 41)),  # seeds
+        (range(1, 41), range(2, 41)),  # one without the report before training
+        (range(1, 41), range(5, 41, 5)),  # one that reports more rarely
+        (range(0, 400, 10), range(10, 410, 10)),
+    ],
+)
+@pytest.mark.parametrize("write", [as_jsonl, as_csv, as_console, as_events])
+def test_runs_that_do_not_go_on_with_each_other_are_several(
+    tmp_path: Path, write: Writer, first: range, second: range
+) -> None:
+    write(tmp_path, "a", first, 0.25)
+    write(tmp_path, "b", second, 0.5)
+    with pytest.raises(LogImportError, match="2 runs in it: a"):
+        read(tmp_path)
+
+
+def test_two_that_ran_at_the_same_time_are_several(tmp_path: Path) -> None:
+    for name, steps, begin in (("a", range(1, 41), 0), ("b", range(21, 61), 10)):
+        rows = [{"step": step, "reward": 0.5, "time": 1.79e9 + begin + at} for at, step in enumerate(steps)]
+        write_lines(tmp_path / f"{name}.jsonl", rows)
+    with pytest.raises(LogImportError, match="2 runs in it: a"):
+        read(tmp_path)
 
 
 def test_the_files_of_one_run_of_wandb_are_one_and_the_later_wins(tmp_path: Path) -> None:
