@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,10 @@ from console.importing.steps import place, several
 from console.importing.write import frames, write
 from driftline.rundir import create
 from driftline.text import sanitize
+
+_LONGEST: Final = 400
+"""Most characters of a name: frames have a largest size."""
+TOO_LONG: Final = f"numbers under a name of more than {_LONGEST} characters"
 
 
 class ImportReport(msgspec.Struct, frozen=True):
@@ -50,6 +55,10 @@ def read(path: Path, step: str | None = None, only: str | None = None) -> Log:
         log = _read(path, step, only)
     except OSError as error:
         raise LogImportError(f"{path}: cannot be read: {error.strerror or error}") from error
+    for row in log.rows:
+        for name in [name for name in row.values if len(name) > _LONGEST]:
+            log.left.add(TOO_LONG, name)
+            del row.values[name]
     log.rows = [row for row in log.rows if row.values]
     if not log.rows:
         raise LogImportError(f"{path}: contains no number ({log.kind})")

@@ -22,9 +22,6 @@ PRODUCER: Final = "import"
 _DESCRIBED: Final = 40
 _NAMES: Final = 10_000
 """Most numbers in a frame: a step with more is several frames, as a frame has a largest size."""
-_LONGEST: Final = 400
-"""Most characters of a name; a frame of _NAMES of them is within the largest size."""
-TOO_LONG: Final = f"numbers under a name of more than {_LONGEST} characters"
 _MODEL: Final = ("model", "model_name", "model_path")
 
 
@@ -50,7 +47,7 @@ def frames(run: RunDir, path: Path, log: Log, mapped: Mapping[str, Target]) -> I
     now = begin
     for row in log.rows:
         now = row.time or now
-        yield from _metrics(row, now, log, mapped)
+        yield from _metrics(row, now, mapped)
     if log.damaged:
         log.left.add("bytes that could not be read", count=log.damaged)
     for line in log.left.lines():
@@ -58,14 +55,11 @@ def frames(run: RunDir, path: Path, log: Log, mapped: Mapping[str, Target]) -> I
     yield msgspec.structs.replace(state, status="finished", step=log.rows[-1].step, time=end)
 
 
-def _metrics(row: Row, now: float, log: Log, mapped: Mapping[str, Target]) -> Iterator[Metrics]:
+def _metrics(row: Row, now: float, mapped: Mapping[str, Target]) -> Iterator[Metrics]:
     values: dict[str, float] = {}
     for name, value in row.values.items():
         target = mapped[name]
-        if len(target.name) > _LONGEST:
-            log.left.add(TOO_LONG, name)
-        else:
-            values[target.name] = value * target.factor if target.factor != 1 else value
+        values[target.name] = value * target.factor if target.factor != 1 else value
     labels = {mapped[name].name: mapped[name].label for name in row.values if mapped[name].label}
     given = version(row.values)
     rest = iter(values.items())
