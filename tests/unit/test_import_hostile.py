@@ -40,7 +40,8 @@ def content(kind: str, dice: random.Random) -> bytes:
     elif kind == "trainer_state.json":
         text = json.dumps({"log_history": rows})
     elif kind == "train.log":
-        text = "\n".join(dice.choice(["", "step 1: ", "step:1 - a:"]) + repr(row) for row in rows)
+        lines = [dice.choice(["", "step 1: ", "step:1 - a:"]) + repr(row) for row in rows]
+        text = "\n".join([*lines, dice.choice(["", "step:2 - reward:0.5"])])
     elif kind == "log.csv":
         cells = [[str(dice.choice(VALUES)) for _ in range(dice.randrange(len(NAMES) + 3))] for _ in rows]
         text = "\n".join(",".join(line) for line in [[name.replace("\n", " ") for name in NAMES], *cells])
