@@ -77,7 +77,7 @@ def version(values: Mapping[str, float]) -> int:
     """The version of the weights among a step's numbers, UNKNOWN_VERSION if there is none."""
     for name in VERSIONS:
         value = values.get(name, math.nan)
-        if value >= 0 and value < 2**63 and value == int(value):
+        if 0 <= value < 2**53 and value == int(value):
             return int(value)
     return UNKNOWN_VERSION
 

@@ -29,11 +29,11 @@ COUNTED: Final = (
 )
 COUNTER: Final = "_step"
 """W&B's own step: the number of the log call, unless the trainer gives it."""
-LAST_STEP: Final = 2**53
-"""Largest step: the largest up to which every whole number is a float64 of its own."""
+LAST_STEP: Final = 2**53 - 1
+"""Largest step of a frame: up to it every whole number is a float64 of its own."""
 
 NO_STEP: Final = "entries without a step"
-BAD_STEP: Final = "entries whose step is no whole number from 0 to 2^53"
+BAD_STEP: Final = "entries whose step is no whole number from 0 to 2^53 - 1"
 AGAIN: Final = "numbers that the log has again for the same step (the later one counts)"
 
 _KNOWN: Final = frozenset(STEPS)

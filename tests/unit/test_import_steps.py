@@ -150,7 +150,7 @@ def test_the_step_of_an_event_is_its_own_unless_another_is_asked_for(tmp_path: P
         read(path, "epoch")
 
 
-@pytest.mark.parametrize("bad", [1e308, math.inf, -math.inf, math.nan, -1, 2.0**54, 1.5, 10**400])
+@pytest.mark.parametrize("bad", [1e308, math.inf, -math.inf, math.nan, -1, 2**53, 2.0**54, 1.5, 10**400])
 def test_an_entry_with_an_odd_step_is_left_out_and_counted(tmp_path: Path, bad: float) -> None:
     path = write_lines(tmp_path / "log.jsonl", [{"step": at, "reward": 1.0} for at in (0, bad, 2)])
     log = read(path)
@@ -168,7 +168,7 @@ def test_a_call_of_wandb_with_an_odd_step_is_left_out_and_counted(tmp_path: Path
     path.write_bytes(wandb_file(calls))
     log = read(path)
     assert [row.step for row in log.rows] == [0, 2]
-    assert log.left.lines() == ["entries whose step is no whole number from 0 to 2^53: 1 (_step)"]
+    assert log.left.lines() == ["entries whose step is no whole number from 0 to 2^53 - 1: 1 (_step)"]
 
 
 def test_an_event_with_a_negative_step_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_an_event_with_a_negative_step_is_left_out_and_counted(tmp_path: Path) -
     path.write_bytes(event(-1, "train/reward", 1.0, 1.79e9) + event(1, "train/reward", 2.0, 1.79e9))
     log = read(path)
     assert [row.step for row in log.rows] == [1]
-    assert log.left.lines() == ["entries whose step is no whole number from 0 to 2^53: 1 (step)"]
+    assert log.left.lines() == ["entries whose step is no whole number from 0 to 2^53 - 1: 1 (step)"]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "state", "wandb"])
