@@ -116,6 +116,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         source="TRL clip_ratio/high_mean",
         aliases=("clip_ratio/high_mean",),
     ),
+    # Over tokens that old sampled, so that it estimates KL(old‖new); the name is PipelineRL's.
     Metric(
         name="policy/kl_new_old",
         title="KL old‖new (k3)",
@@ -123,7 +124,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         unit="nats",
         pair=_PAIR_NO,
         aggregation="token mean",
-        source="Schulman k3 of KL(old‖new), over tokens that old sampled; PipelineRL kl_new_old; limit: verl alert",
+        source="Schulman k3; PipelineRL kl_new_old; limit: verl alert",
         warn=1e-2,
         alarm=0.1,
         aliases=("kl_new_old", "rl/kl_new_old"),
