@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import secrets
+import shlex
 import time
 from pathlib import Path
 
@@ -206,6 +207,11 @@ def find(name: str | None, root: Path | None = None) -> RunDir:
             refusal = error.strerror or str(error)
     if refusal:
         raise RunError(f"run '{name[:200]}' cannot be looked at: {refusal.lower()}")
+    if os.path.exists(name):
+        raise RunError(
+            f"{name} is no run directory; the log of another framework becomes one with: "
+            f"driftline import {shlex.quote(name)} --as NAME"
+        )
     raise RunError(f"no run '{name}': neither a run directory nor an id in {root}; see: driftline list")
 
 

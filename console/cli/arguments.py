@@ -171,9 +171,14 @@ def _add_table_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
         "--check", action="store_true", help="read the written tables back instead, with their checksums"
     )
     importing = _add_verb(verbs, "import", "import_run:run_import", "another framework's log, as a run of its own")
-    importing.add_argument("path", metavar="PATH", help="a W&B offline run, TensorBoard events, a JSONL or CSV file")
+    importing.add_argument(
+        "path", metavar="PATH", help="W&B run, TensorBoard events, JSONL, CSV, console log, or a folder"
+    )
     importing.add_argument("--as", dest="name", required=True, metavar="NAME", help="first part of the new run's id")
-    importing.add_argument("--step", metavar="NAME", help="JSONL and CSV: the name of the step, where it is not found")
+    importing.add_argument(
+        "--step", metavar="NAME", help="the logged name to take as the step (default: found in the log)"
+    )
+    importing.add_argument("--only", metavar="NAME", help="of several runs in a folder or a W&B chart, this one")
     _add_json(importing)
 
 

@@ -20,6 +20,8 @@ Role = Literal["viewer", "operator"]
 
 _REREAD_SECONDS: Final = 5.0
 """Seconds between two readings of the connection file on another machine."""
+_LARGEST: Final = 1 << 16
+"""Most bytes of a connection file."""
 _PING_SECONDS: Final = 3.0
 
 
@@ -106,11 +108,23 @@ class LocalRun:
         pass
 
 
+def _is_connection(file: Path) -> bool:
+    """True for a connection file, without reading more of another one than a connection file has."""
+    try:
+        with file.open("rb") as opened:
+            parse_connection(opened.read(_LARGEST))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 class ConnectionFileRun:
     """A connection file and a key that were copied from the run's own machine."""
 
     def __init__(self, file: Path, key: Path | None) -> None:
         if key is None:
+            if not _is_connection(file):
+                find(str(file))  # says what it is instead
             raise CommandError(f"{file}: a connection file needs a key: --key FILE, or ${KEY_VARIABLE}", USAGE)
         self._file = file
         self._keys = load_file(key)

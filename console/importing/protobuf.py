@@ -54,6 +54,11 @@ def signed(value: int) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
+def zigzag(value: int) -> int:
+    """A varint as the signed number that sint64 fields mean."""
+    return value >> 1 ^ -(value & 1)
+
+
 def double(data: int | bytes) -> float:
     """A fixed field of 8 bytes."""
     return float(struct.unpack("<d", _bytes(data))[0])

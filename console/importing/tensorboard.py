@@ -12,16 +12,19 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import google_crc32c
 
+from console.importing.moments import unix_seconds
 from console.importing.protobuf import double, fields, message, signed, single, text, varint
-from console.importing.rows import Log, LogImportError, Row
+from console.importing.rows import NO_NUMBER, NO_TIME, Log, Record
 
 MARK: Final = "tfevents"
+STEP: Final = "step"
+"""Name of the step that every event has."""
 _LENGTH: Final = struct.Struct("<QI")
 _CRC: Final = struct.Struct("<I")
 _MOST: Final = 1 << 30
@@ -29,28 +32,15 @@ _MOST: Final = 1 << 30
 _DTYPES: Final = {1: (5, "f"), 2: (6, "d"), 3: (7, "i"), 9: (10, "q")}
 
 
-def files(folder: Path) -> list[Path]:
-    """The event files in a folder and below, in the order in which they were begun."""
-    return sorted(path for path in folder.rglob(f"*{MARK}*") if path.is_file())
-
-
-def read(path: Path) -> Log:
-    """The scalars of an event file, or of all those in a folder. Raises LogImportError, OSError."""
-    found = files(path) if path.is_dir() else [path]
-    if not found:
-        raise LogImportError(f"{path}: no event file (*{MARK}*) in it")
-    log = Log("TensorBoard", title=path.name if path.is_dir() else path.parent.name)
-    folders = {one.parent for one in found}
-    rows: dict[int, Row] = {}
-    for one in found:
-        # What several writers say under one tag is kept apart by their folders.
-        prefix = "" if len(folders) == 1 or one.parent == path else f"{one.parent.relative_to(path).as_posix()}/"
+def read(found: Sequence[Path], title: str) -> Log:
+    """The scalars of the event files of one folder, in the order in which they were begun. Raises OSError."""
+    log = Log("TensorBoard", title=title, counter=STEP)
+    for one in sorted(found):
         for data in records(one.read_bytes(), log):
             try:
-                _take(data, prefix, rows)
+                _take(data, log)
             except (ValueError, struct.error):
                 log.damaged += len(data)
-    log.rows = [rows[step] for step in sorted(rows)]
     return log
 
 
@@ -78,7 +68,7 @@ def masked(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _take(data: bytes, prefix: str, rows: dict[int, Row]) -> None:
+def _take(data: bytes, log: Log) -> None:
     time, step = 0.0, 0
     values: dict[str, float] = {}
     for field, value in fields(data):
@@ -88,14 +78,25 @@ def _take(data: bytes, prefix: str, rows: dict[int, Row]) -> None:
             case 2:
                 step = signed(int(value))
             case 5:
-                values |= dict(_scalars(message(value)))
-    if values:
-        row = rows.setdefault(step, Row(step, time, {}))
-        row.time = max(row.time, time)
-        row.values |= {f"{prefix}{tag}": value for tag, value in values.items()}
+                for tag, number in _scalars(message(value)):
+                    if number is None:
+                        log.left.add(NO_NUMBER, tag)
+                    else:
+                        values[tag] = number
+    if not values:
+        return
+    seconds = unix_seconds(time)
+    if seconds is None and time != 0:
+        log.left.add(NO_TIME)
+    last = log.records[-1] if log.records else None
+    # A writer makes an event of each scalar: those of one step that follow each other are one entry.
+    if last is None or last.counter != step or last.values.keys() & values.keys():
+        log.records.append(last := Record({}, step))
+    last.values |= values
+    last.time = max(last.time, seconds or 0.0)
 
 
-def _scalars(summary: bytes) -> Iterator[tuple[str, float]]:
+def _scalars(summary: bytes) -> Iterator[tuple[str, float | None]]:
     for field, value in fields(summary):
         if field != 1:
             continue
@@ -108,7 +109,7 @@ def _scalars(summary: bytes) -> Iterator[tuple[str, float]]:
                     found = single(content)
                 case 8:
                     found = _tensor(message(content))
-        if tag and found is not None:
+        if tag:
             yield tag, found
 
 

@@ -8,9 +8,11 @@ The file is a log in LevelDB's format with a 7-byte header of W&B's own and plai
 
 Put together, data are protobuf `Record`s; what is used of them (wandb/proto/wandb_internal.proto):
 
-    Record   history = 2, config = 5, run = 17
-    History  item = 1 {key = 1, nested_key = 2, value_json = 16}, step = 2 {num = 1}
-    Config   update = 1 {key = 1, nested_key = 2, value_json = 16}
+    Record   history = 2, config = 5, metric = 12, run = 17
+    History  item = 1 {key = 1, nested_key = 2, value}, step = 2 {num = 1}
+    Config   update = 1 {key = 1, nested_key = 2, value}
+    value    none = 3, boolean = 4, integer = 5 (sint64), number = 6, text = 7, json = 8, value_json = 16
+    Metric   name = 1, glob_name = 2, step_metric = 4 (what `define_metric` was called with)
     Run      run_id = 1, project = 3, config = 4, display_name = 8
 """
 
@@ -22,8 +24,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from console.importing.protobuf import fields, message, signed, text
-from console.importing.rows import Log, LogImportError, Row, flat, number, parse
+from console.importing.json_logs import entry_record
+from console.importing.protobuf import double, fields, message, signed, text, zigzag
+from console.importing.rows import Log, LogImportError, number, parse
+from console.importing.steps import COUNTED, COUNTER
+from driftline.text import sanitize
 
 SUFFIX: Final = ".wandb"
 BLOCK: Final = 32 * 1024
@@ -34,14 +39,14 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
 def read(path: Path) -> Log:
-    """The history of a run. Raises LogImportError, OSError."""
+    """The history of a run, its own steps and the steps that it declared. Raises LogImportError, OSError."""
     data = path.read_bytes()
     if len(data) < _HEADER.size or _HEADER.unpack_from(data)[:2] != (_IDENT, _MAGIC):
         raise LogImportError(f"{path}: not a W&B run: it does not begin as one")
     version = data[_HEADER.size - 1]
     if version != 0:
         raise LogImportError(f"{path}: W&B file version {version}; this version reads 0")
-    log = Log("W&B")
+    log = Log("W&B", counter=COUNTER, counted=COUNTED)
     for body in records(data, log):
         try:
             _take(body, log)
@@ -82,15 +87,16 @@ def _take(body: bytes, log: Log) -> None:
     for field, value in fields(body):
         match field:
             case 2:
-                if row := _history(message(value)):
-                    log.rows.append(row)
+                _history(message(value), log)
             case 5:
                 log.config |= _config(message(value))
+            case 12:
+                _metric(message(value), log)
             case 17:
                 _run(message(value), log)
 
 
-def _history(data: bytes) -> Row | None:
+def _history(data: bytes, log: Log) -> None:
     values: dict[str, Any] = {}
     step = None
     for field, value in fields(data):
@@ -99,27 +105,40 @@ def _history(data: bytes) -> Row | None:
             values[name] = parsed
         elif field == 2:
             step = next((signed(int(num)) for at, num in fields(message(value)) if at == 1), 0)
-    own = number(values.pop("_step", None))
-    step = step if step is not None else (int(own) if own is not None else None)
-    if step is None:
-        return None
-    time = number(values.pop("_timestamp", None)) or 0.0
+    own = number(values.pop(COUNTER, None))
     values.pop("_runtime", None)
     values.pop("_wandb", None)
-    return Row(step, time, flat(values))
+    if (found := entry_record(values, log.left, ".")) is not None:
+        found.counter = step if step is not None else own
+        log.records.append(found)
 
 
 def _item(data: bytes) -> tuple[str, Any]:
-    key, nested, value = "", [], None
+    key, nested = "", []
+    value: Any = None
     for field, content in fields(data):
         match field:
             case 1:
                 key = text(content)
             case 2:
                 nested.append(text(content))
-            case 16:
+            case 4:
+                value = bool(content)
+            case 5:
+                value = zigzag(int(content))
+            case 6:
+                value = double(content)
+            case 7:
+                value = text(content)
+            case 8 | 16:
                 value = parse(message(content))
     return key or ".".join(nested), value
+
+
+def _metric(data: bytes, log: Log) -> None:
+    parts = {field: text(value) for field, value in fields(data) if field in (1, 2, 4)}
+    if step := parts.get(4):
+        log.declared.append((parts.get(1) or parts.get(2, ""), step))
 
 
 def _config(data: bytes) -> dict[str, Any]:
@@ -133,4 +152,5 @@ def _run(data: bytes, log: Log) -> None:
             log.config |= _config(message(value))
         elif field in (1, 3, 8):
             parts[field] = text(value)
-    log.title = "/".join(filter(None, (parts.get(3), parts.get(8) or parts.get(1))))
+    log.run = parts.get(1, "")
+    log.title = sanitize("/".join(filter(None, (parts.get(3), parts.get(8) or parts.get(1)))))

@@ -25,7 +25,7 @@ BAR = (
     ("H", "policy/entropy"),
     ("mm", "mismatch/abs_diff_mean"),
 )
-"""Metrics on the status line: version lag, reward, KL new||old, entropy H, mismatch mm."""
+"""Metrics on the status line: version lag, reward, KL old||new, entropy H, mismatch mm."""
 
 
 @dataclass(frozen=True)

@@ -125,9 +125,10 @@ METRICS: Final[tuple[Metric, ...]] = (
         source="TRL clip_ratio/high_mean",
         aliases=("clip_ratio/high_mean",),
     ),
+    # Over tokens that old sampled, so that it estimates KL(old‖new); the name is PipelineRL's.
     Metric(
         name="policy/kl_new_old",
-        title="KL new‖old (k3)",
+        title="KL old‖new (k3)",
         formula="exp(l) - l - 1, l = new - old",
         unit="nats",
         pair=_PAIR_NO,
@@ -145,7 +146,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         pair="new|ref",
         aggregation="token mean",
         source="Schulman k3; TRL kl",
-        aliases=("kl", "rl/kl", "actor/kl_loss"),
+        aliases=("rl/kl", "actor/kl_loss"),
     ),
     Metric(
         name="policy/entropy",
@@ -472,7 +473,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         unit="fraction",
         pair=_PAIR_CO,
         aggregation="sequence mean",
-        source="verl rollout_rs_seq_masked_fraction; NeMo-RL num_masked_seqs",
+        source="NeMo-RL num_masked_seqs; verl rollout_rs_seq_masked_fraction counts any masked token",
         aliases=("rollout_corr/rollout_rs_seq_masked_fraction",),
     ),
 )

@@ -206,7 +206,7 @@ def test_a_day_in_tmux(tmux: Tmux) -> None:
         client.resize(20 + i * 3, 5 + i)  # not waited for: tmux passes on what it can
     tmux.resize(80, 24)
     tmux.shows("clip fraction", "processed logprobs")
-    names = re.compile(r"clip fraction|KL new|entropy|reward|mismatch|fixes|engines|events")
+    names = re.compile(r"clip fraction|KL old|entropy|reward|mismatch|fixes|engines|events")
     assert [names.findall(line) for line in shape(tmux.screen())] == [names.findall(line) for line in start]
 
     # Left: the shell's screen is back with what was on it, its cursor too, and the mouse is nobody's.

@@ -318,7 +318,7 @@ def test_a_title_loses_words_before_letters_and_a_value_is_whole_or_absent():
         paint_chart(cells, ChartData("", lines=(lag, rate)), ChartView(), (0, 1), GLYPHS["braille"])
         assert rows(cells)[0] == top
     cells = Cells(20, 4)
-    data = ChartData("KL new‖old (k3)", "KL new‖old", lines=(line_of([1], [0.0041]),))
+    data = ChartData("KL old‖new (k3)", "KL old‖new", lines=(line_of([1], [0.0041]),))
     paint_chart(cells, data, ChartView(), (0, 1), GLYPHS["braille"])
     assert rows(cells)[0] == "╭ KL 0.0041 ───────╮"
 

@@ -45,7 +45,7 @@ async def test_all_panes_show_the_run(running: Running):
             "RW",
             "clip fraction",
             "gspo",
-            "KL new‖old (k3)",
+            "KL old‖new (k3)",
             "entropy",
             "exact",
             "reward",

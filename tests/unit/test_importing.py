@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import polars as pl
@@ -13,15 +12,14 @@ import pytest
 
 from console.cli.main import main
 from console.export import frame
-from console.importing import names, tensorboard, wandb
+from console.importing import tensorboard, wandb
 from console.importing.import_run import import_log, read
 from console.importing.protobuf import fields
 from console.importing.rows import Log, LogImportError
-from console.store.load import load
 from driftline.catalog.metrics import ALIASES, BY_NAME
 from driftline.rundir import find
+from tests.unit.import_logs import WANDB_HEADER, field, history, varint, wandb_file
 
-WANDB_HEADER = bytes.fromhex("3a572642e1be00")
 WANDB_HISTORY = bytes.fromhex(
     "080d12730a25120a5f74696d657374616d70820116312e37393534313830373639393738303337652b30390a1812085f72756e74696d6582"
     "010b312e3037393037353731340a0b12055f73746570820101330a121209726c2f726577617264820104302e32350a0b12036f776e820103"
@@ -35,48 +33,6 @@ EVENTS = bytes.fromhex(
 """The file of tensorboardX 2.6.5 after `add_scalar("train/reward", 0.25, 7, walltime=1790000000.5)`."""
 
 
-def wandb_file(bodies: list[bytes]) -> bytes:
-    """Records in blocks of 32 KiB, as the format says."""
-    data = bytearray(WANDB_HEADER)
-    for body in bodies:
-        at, first = 0, True
-        while True:
-            left = wandb.BLOCK - len(data) % wandb.BLOCK
-            if left < 7:
-                data += bytes(left)
-                continue
-            part = body[at : at + left - 7]
-            at += len(part)
-            last = at == len(body)
-            kind = {(True, True): 1, (True, False): 2, (False, False): 3, (False, True): 4}[first, last]
-            data += struct.pack("<IHB", zlib.crc32(bytes([kind]) + part), len(part), kind) + part
-            first = False
-            if last:
-                break
-    return bytes(data)
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def field(number: int, content: bytes | int) -> bytes:
-    if isinstance(content, int):
-        return varint(number << 3) + varint(content)
-    return varint(number << 3 | 2) + varint(len(content)) + content
-
-
-def history(step: int, **values: object) -> bytes:
-    items = b"".join(
-        field(1, field(2, name.encode()) + field(16, json.dumps(value).encode())) for name, value in values.items()
-    )
-    return field(2, items + field(2, field(1, step)))
-
-
 def test_a_record_of_wandb_itself() -> None:
     log = Log("W&B")
     bodies = list(wandb.records(wandb_file([WANDB_HISTORY]), log))
@@ -87,21 +43,23 @@ def test_a_record_of_wandb_itself() -> None:
 def test_wandb_history_is_read_over_many_blocks(tmp_path: Path) -> None:
     folder = tmp_path / "offline-run-20260301_120000-abc"
     folder.mkdir()
-    sent = [history(step, **{"rl/kl_new_old": step / 3, "pad": "x" * (step * 97 % 9000)}) for step in range(300)]
-    long = history(300, pad="y" * 200_000, **{"rl/kl_new_old": 100.0})
+    sent = [history(step, {"rl/kl_new_old": step / 3, "pad": "x" * (step * 97 % 9000)}) for step in range(300)]
+    long = history(300, {"pad": "y" * 200_000, "rl/kl_new_old": 100.0})
     run = field(17, field(1, b"abc") + field(3, b"pipeline") + field(8, b"v1 defaults"))
     (folder / "run-abc.wandb").write_bytes(wandb_file([run, WANDB_HISTORY, *sent, long]))
     log = read(folder)
     assert (log.title, log.damaged) == ("pipeline/v1 defaults", 0)
-    first = log.rows[0]
-    assert (first.step, first.time, first.values["rl/reward"]) == (3, 1795418076.9978037, 0.25)
-    assert math.isnan(first.values["own"])
-    assert first.values.keys() == {"rl/reward", "own"}
-    assert [row.values["rl/kl_new_old"] for row in log.rows[1:]] == [step / 3 for step in range(301)]
+    assert [row.step for row in log.rows] == list(range(301))
+    own = log.rows[3]
+    assert (own.time, own.values["rl/reward"]) == (1795418076.9978037, 0.25)
+    assert math.isnan(own.values["own"])
+    assert own.values.keys() == {"rl/reward", "own", "rl/kl_new_old"}
+    assert [row.values["rl/kl_new_old"] for row in log.rows] == [*(step / 3 for step in range(300)), 100.0]
+    assert log.left.counts == {"values that are no single number": 300}, "the texts under `pad`"
 
 
 def test_a_damaged_block_of_wandb_costs_that_block(tmp_path: Path) -> None:
-    sent = [history(step, a=float(step), pad="x" * 500) for step in range(300)]
+    sent = [history(step, {"a": float(step), "pad": "x" * 500}) for step in range(300)]
     data = bytearray(wandb_file(sent))
     data[wandb.BLOCK + 5000] ^= 1
     path = tmp_path / "run-x.wandb"
@@ -118,7 +76,7 @@ def test_nested_numbers_and_media_of_wandb(tmp_path: Path) -> None:
     path = tmp_path / "run-x.wandb"
     image = {"_type": "image-file", "size": 3}
     values = {"eval": {"deep": {"x": 2}, "flag": True}, "picture": image, "inf": "Infinity"}
-    path.write_bytes(wandb_file([history(1, **values)]))
+    path.write_bytes(wandb_file([history(1, values)]))
     (row,) = read(path).rows
     assert row.values == {"eval.deep.x": 2.0, "eval.flag": 1.0, "inf": math.inf}
 
@@ -138,10 +96,10 @@ def test_tensors_torn_ends_and_folders_of_tensorboard(tmp_path: Path) -> None:
     def event(step: int, tag: str, tensor: bytes) -> bytes:
         return record(field(2, step) + field(5, field(1, field(1, tag.encode()) + field(8, tensor))))
 
-    main = tmp_path / "events.out.tfevents.1"
+    first = tmp_path / "events.out.tfevents.1"
     wrong = bytearray(event(3, "lost", field(1, 2) + field(4, struct.pack("<d", 9.0))))
     wrong[-1] ^= 1
-    main.write_bytes(
+    first.write_bytes(
         event(1, "a", field(1, 2) + field(4, struct.pack("<d", 1.5)))
         + event(1, "b", field(1, 1) + field(5, struct.pack("<f", 0.5)))
         + event(2, "c", field(1, 9) + field(10, varint(2**64 - 3)))
@@ -185,11 +143,12 @@ def test_jsonl_of_verl_and_of_anybody(tmp_path: Path) -> None:
 def test_csv_and_a_step_by_another_name(tmp_path: Path) -> None:
     path = tmp_path / "run.csv"
     path.write_text("tick,timestamp,reward,note\n1,2026-03-01T12:00:00+00:00,0.5,a\n2,,nan,b\n3,,,c\n")
-    with pytest.raises(LogImportError, match="no line has a step under any of step, _step"):
+    with pytest.raises(LogImportError, match=r"no entry has a step under any of train/.*; it has: tick, reward"):
         read(path)
     log = read(path, "tick")
-    assert [row.step for row in log.rows] == [1, 2, 3]
+    assert [row.step for row in log.rows] == [1, 2], "the third row has no number"
     assert log.rows[0].time == 1772366400.0
+    assert log.left.lines() == ["values that are no single number: 3 (note)"]
     assert log.rows[0].values == {"reward": 0.5}
     assert math.isnan(log.rows[1].values["reward"])
 
@@ -198,38 +157,6 @@ def test_the_trainer_state_of_trl(tmp_path: Path) -> None:
     path = tmp_path / "trainer_state.json"
     path.write_text(json.dumps({"log_history": [{"step": 5, "reward": 0.25, "clip_ratio/region_mean": 0.125}]}))
     assert read(path).rows[0].values == {"reward": 0.25, "clip_ratio/region_mean": 0.125}
-
-
-def test_names_of_the_frameworks_lead_to_the_catalogue() -> None:
-    known = {name for listed in names.KNOWN.values() for name, _ in listed}
-    assert {target for listed in names.KNOWN.values() for _, target in listed} <= set(BY_NAME)
-    assert known.isdisjoint(ALIASES), "a name that the catalogue knows by itself"
-    for framework, name, target in (
-        ("PipelineRL", "rl/clamp_log_ratio_new_old_indicator", "policy/clip_fraction"),
-        ("PipelineRL", "rl/kl_new_old", "policy/kl_new_old"),
-        ("verl", "actor/entropy", "policy/entropy"),
-        ("verl", "critic/score/mean", "reward/mean"),
-        ("verl", "rollout_corr/k3_kl", "mismatch/kl_k3"),
-        ("TRL", "train/sampling/sampling_logp_difference/mean", "mismatch/abs_diff_mean"),
-        ("TRL", "train/clip_ratio/region_mean", "policy/clip_fraction"),
-        ("NeMo-RL", "train/gen_kl_error", "mismatch/kl_k3"),
-        ("NeMo-RL", "train/reward", "reward/mean"),
-        ("prime-rl", "mismatch_kl/all/mean", "mismatch/kl_k3"),
-    ):
-        assert names.catalogued(name) == target, (framework, name)
-    for other in ("rl/ess", "actor/ppo_kl", "train/approx_entropy", "training/rollout_probs_diff_mean", "anything"):
-        assert names.catalogued(other) is None
-
-
-def test_two_names_for_one_metric_do_not_overwrite_each_other() -> None:
-    # The score itself before one that may have a KL penalty in it; an exact name before every alias.
-    assert names.mapping(["critic/score/mean", "critic/rewards/mean"]) == {
-        "critic/score/mean": "reward/mean", "critic/rewards/mean": "critic/rewards/mean",
-    }  # fmt: skip
-    assert names.mapping(["reward", "reward/mean", "rl/reward", "train/reward"]) == {
-        "reward/mean": "reward/mean", "reward": "log/reward", "rl/reward": "log/rl/reward",
-        "train/reward": "train/reward",
-    }  # fmt: skip
 
 
 def test_every_number_of_a_log_with_several_names_for_one_metric_is_in_the_table(tmp_path: Path) -> None:
@@ -242,16 +169,6 @@ def test_every_number_of_a_log_with_several_names_for_one_metric_is_in_the_table
     assert len(told) == len(sent)
     assert {name: row[name] for name in told} == told
     assert all(row[name] == sent[name] for name in BY_NAME)
-
-
-def test_a_value_by_another_rule_than_the_catalogues_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    values = {"actor/pg_clipfrac": 0.1, "rollout_corr/rollout_is_eff_sample_size": 0.9, "actor/entropy": 2.0}
-    path.write_text(json.dumps({"step": 1, **values}) + "\n")
-    made = import_log(path, tmp_path / "runs", "labels")
-    assert load(find(made.path)).model.labels == {"policy/clip_fraction": "active", "mismatch/ess": "truncated"}
-    for name in names.RULES:
-        assert names.catalogued(name) in BY_NAME
 
 
 def test_an_import_is_a_run_that_every_verb_reads(
@@ -281,10 +198,12 @@ def test_an_import_is_a_run_that_every_verb_reads(
     [
         ("nothing.jsonl", None, "there is no such file or folder"),
         ("x.bin", b"x", "unknown kind of file; allowed: a W&B run"),
+        ("x.log", b"nothing of it\n", "no metrics in it: read are lines of verl"),
         ("x.jsonl", b"[1]\n", "no line of it is a JSON object"),
         ("x.jsonl", b'{"step": 1, "text": "a"}\n', "contains no number (JSONL)"),
         ("x.csv", b"", "no row in it"),
         ("x.csv", b"\x1b[2Ja" + b"b" * 90 + b",c\n1,2\n", f"it has: [2Ja{'b' * 36}, c"),
+        ("x.jsonl", b'{"step": 1e308, "reward": 1}\n', "1 entries whose step is no whole number"),
         ("x.wandb", b"nonsense", "not a W&B run: it does not begin as one"),
         ("x.wandb", WANDB_HEADER[:-1] + b"\x09", "W&B file version 9; this version reads 0"),
         ("tfevents.1", b"\x00" * 40, "contains no number (TensorBoard)"),
@@ -312,3 +231,55 @@ def test_the_version_of_the_weights_is_what_the_log_says_or_unknown(tmp_path: Pa
     table = frame(find(made.path), "metrics")
     assert table["version"].to_list() == [7, -1, -1]
     assert table["policy_version"].to_list() == [7.0, None, 7.5], "what the log says stays a metric of its own"
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_tables_by_what_parts_their_columns(tmp_path: Path, between: str, suffix: str) -> None:
+    path = tmp_path / f"log{suffix}"
+    path.write_text(
+        "\n".join(between.join(row) for row in (("Step", "reward", "note"), ("1", "0.5", "a"), ("2", "", "")))
+    )
+    assert [(row.step, row.values) for row in read(path).rows] == [(1, {"reward": 0.5})]
+
+
+def test_a_chart_of_tensorboard(tmp_path: Path) -> None:
+    path = tmp_path / "run-seed1-tag-train_reward.csv"
+    path.write_text("Wall time,Step,Value\n1790000000.5,3,0.25\n1790000001.5,4,0.5\n")
+    rows = read(path).rows
+    assert [(row.step, row.time, row.values) for row in rows] == [
+        (3, 1790000000.5, {"train/reward": 0.25}), (4, 1790000001.5, {"train/reward": 0.5}),
+    ]  # fmt: skip
+
+
+def test_a_chart_of_wandb_whose_lines_were_renamed(tmp_path: Path) -> None:
+    path = tmp_path / "chart.csv"
+    path.write_text('"Step","reward","reward__MIN","reward__MAX","odd__MIN"\n"1","0.5","0.4","0.6","7"\n')
+    log = read(path)
+    assert [row.values for row in log.rows] == [{"reward": 0.5, "odd__MIN": 7.0}]
+    assert log.left.lines() == ["values of the chart's __MIN and __MAX columns: 2 (reward__MIN, reward__MAX)"]
+
+
+def test_columns_without_a_name_or_with_one_twice_are_not_lost_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(",step,reward,reward\n7,1,0.5,0.25\n8,2,0.5,0.25,9\n")
+    log = read(path)
+    assert [row.values for row in log.rows] == [{"reward": 0.5, "reward (2)": 0.25}] * 2
+    assert log.left.lines() == ["values of columns without a name: 3"]
+
+
+def test_objects_within_objects(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    deep = '{"a":' * 3000 + "1" + "}" * 3000
+    rows = ['{"step": 1, "reward": {"mean": 0.5}, "reward/mean": 0.25}', f'{{"step": 2, "x": {deep}}}']
+    path.write_text("\n".join(rows) + "\n")
+    log = read(path)
+    assert [(row.step, row.values) for row in log.rows] == [(1, {"reward/mean": 0.25})]
+    assert log.left.counts["numbers under a name that their entry has twice"] == 1
+    assert log.left.counts["entries that are nested too deeply"] + log.left.counts["lines that are no JSON object"] == 1
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+def test_what_is_no_file_is_not_read(device: str) -> None:
+    with pytest.raises(LogImportError, match="not a regular file"):
+        read(Path(device))

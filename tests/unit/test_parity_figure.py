@@ -28,7 +28,7 @@ def shown() -> list[Panel]:
 
 def test_four_panels_with_band_and_three_curves() -> None:
     found = shown()
-    assert [panel.title for panel in found] == ["clip fraction", "KL new‖old (k3)", "entropy", "reward"]
+    assert [panel.title for panel in found] == ["clip fraction", "KL old‖new (k3)", "entropy", "reward"]
     for panel in found:
         assert [line.kind for line in panel.lines] == ["reference", "defaults", "repaired"]
         assert (panel.low < panel.lines[0].y).all()

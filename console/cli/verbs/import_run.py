@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import msgspec
@@ -17,25 +18,38 @@ from driftline.text import sanitize
 
 
 def run_import(args: argparse.Namespace) -> int:
-    """Read a log as a new run named --as; print its directory and how the log's names were mapped."""
+    """Read a log as a new run named --as; print its directory, how the log's names were mapped, and what was left out.
+
+    The exit code is 1 where no name of the log is known: the run is there, but no verb can judge it.
+    """
     name = check_name(args.name, "--as")
     try:
-        report = import_log(Path(args.path), runs_root(), name, args.step)
+        report = import_log(Path(args.path), runs_root(), name, args.step, args.only)
     except LogImportError as error:
         raise CommandError(str(error), FAILED) from error
     if args.json:
         print(to_json(msgspec.to_builtins(report)))
+    else:
+        _print_report(report)
+    if report.known:
         return OK
-    _print_report(report)
-    return OK
+    print(
+        f"driftline: none of its {len(report.kept)} names is known: they are kept, but nothing of {report.run} can be "
+        "judged (names: driftline/catalog/metrics.py, console/importing/names.py)",
+        file=sys.stderr,
+    )
+    return FAILED
 
 
 def _print_report(report: ImportReport) -> None:
     print(f"run {report.run}  {report.path}")
     print(f"{report.kind}: {report.steps} steps, {report.first} to {report.last}")
     for name, target in report.mapped.items():
-        print(f"  {sanitize(name)} -> {target}")
+        label = report.labels.get(target)
+        print(f"  {sanitize(name)} -> {target}" + (f"  [{label}]" if label else ""))
     if report.kept:
         print(f"kept under their own names: {', '.join(map(sanitize, report.kept))}")
-    if report.damaged:
-        print(f"{report.damaged} bytes could not be read and were left out")
+    for note in report.notes:
+        print(f"note: {note}")
+    for line in report.left_out:
+        print(f"left out: {line}")

@@ -27,7 +27,7 @@ PULSE_SECONDS: Final = 2.0
 def status(args: argparse.Namespace) -> int:
     """Print one line; an ended run's last state is read from its journal.
 
-    `demo-7f3a step 812/900 v41 lag 1.2 R .43 KL .02 H 1.9 mm .038 2/2 engines running`: R reward, KL new||old, H
+    `demo-7f3a step 812/900 v41 lag 1.2 R .43 KL .02 H 1.9 mm .038 2/2 engines running`: R reward, KL old||new, H
     entropy, mm rollout-against-trainer mean |difference of logprobs|; "!" marks a value the catalogue calls alarming;
     `held by ana@box` at its end: the session that has the lease, if any.
 

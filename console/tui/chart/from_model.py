@@ -31,7 +31,7 @@ class ChartSpec(msgspec.Struct, frozen=True):
 
 LIVE_CHARTS: Final[tuple[ChartSpec, ...]] = (
     ChartSpec("clip", "policy/clip_fraction", "clip fraction", "clip fraction"),
-    ChartSpec("kl", "policy/kl_new_old", "KL new‖old (k3)", "KL new‖old"),
+    ChartSpec("kl", "policy/kl_new_old", "KL old‖new (k3)", "KL old‖new"),
     ChartSpec("entropy", "policy/entropy", "entropy", "entropy"),
     ChartSpec("reward", "reward/mean", "reward", "reward"),
     ChartSpec("mismatch", "mismatch/abs_diff_mean", "mismatch mean|Δlogp|", "mismatch |Δlogp|", log=True),
