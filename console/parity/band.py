@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from console.parity.rules import Rule, Rules
-from console.parity.t_quantile import upper_quantile
+from driftline.t_quantile import upper_quantile
 
 Floats = npt.NDArray[np.float64]
 

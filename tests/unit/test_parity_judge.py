@@ -13,7 +13,7 @@ from console.parity import band as bands
 from console.parity.judge import compare
 from console.parity.rules import Rule, Rules
 from console.parity.runs import Run, Series
-from console.parity.t_quantile import upper_quantile, upper_tail
+from driftline.t_quantile import upper_quantile, upper_tail
 from tests.unit.parity_curves import Floats, as_run
 
 NAME = "reward/mean"
