@@ -10,7 +10,7 @@ real runs (docs/fixes-and-syncs.md has the figures), so that all three are treat
   degrees of freedom. Correlation of neighbouring steps widens the interval.
 - Else the unit is the prompt group: one trend over both sides and one relative variance of steps, from the NEAREST
   steps of a side and MIN_STEPS_TOGETHER at least, and the interval is never narrower than the scatter of the prompt
-  groups makes it: prompt groups alone know nothing of what a whole step shares.
+  groups makes it. Prompt groups alone know nothing of what a whole step shares.
 - With less there is none, and a sentence says why.
 
 The ratio has its interval on the logarithmic scale, from the same fit: it cannot be negative. The difference has it by
@@ -113,7 +113,19 @@ class _Levels:
 
     @property
     def variance(self) -> float:
+        """Of the difference of the logarithms."""
         return self.before.variance + self.after.variance
+
+    @property
+    def t(self) -> float:
+        """Student's quantile of a two-sided interval of 95 %."""
+        # Rounded down, which widens the interval by less than a percent, so that quantiles are found in the cache.
+        return upper_quantile(0.025, max(math.floor(4 * min(self.freedom, _MANY)) / 4, 1.0))
+
+    @property
+    def half(self) -> float:
+        """Half the width of the interval of the ratio's logarithm."""
+        return self.t * math.sqrt(self.variance)
 
 
 def compare(before: Side, after: Side, ratio: Ratio) -> Comparison:
@@ -181,14 +193,14 @@ def _line(part: _Part, at: float) -> Fit | None:
 
 
 def _by_group(before: _Part, after: _Part) -> _Levels:
-    """One trend and one variance of steps for both sides; not narrower than the scatter of the prompt groups."""
+    """One trend and one variance of steps for both sides, or the scatter of the prompt groups: the wider of the two."""
     by_step = _together(before, after)
-    scatter = [0.0 if part.zero else _scatter(part) for part in (before, after)]
-    if sum(scatter) <= by_step.variance:
-        return by_step
-    freedom = _satterthwaite(scatter, [len(part.group_under) - 1.0 for part in (before, after)])
-    levels = [_Level(one.log, part) for one, part in zip((by_step.before, by_step.after), scatter, strict=True)]
-    return _Levels(levels[0], levels[1], freedom)
+    scatters = [(0.0, math.inf) if part.zero else _scatter(part) for part in (before, after)]
+    levels = [
+        _Level(one.log, scatter) for one, (scatter, _) in zip((by_step.before, by_step.after), scatters, strict=True)
+    ]
+    freedom = _satterthwaite([scatter for scatter, _ in scatters], [freedom for _, freedom in scatters])
+    return max(by_step, _Levels(levels[0], levels[1], freedom), key=lambda one: one.half)
 
 
 def _together(before: _Part, after: _Part) -> _Levels:
@@ -203,13 +215,20 @@ def _together(before: _Part, after: _Part) -> _Levels:
         raise AssertionError("levels without a trend have no fit")
     found = level.variance(fitted, level.correlation([fitted], [index]))
     own_variances = np.diag(found.beta)[: len(used)]
-    if len(used) == 2:
-        # Both levels share the error of the trend: it counts once, in the variance of their difference.
-        difference = own_variances.sum() - 2 * found.beta[0, 1]
-        own_variances = own_variances * (difference / own_variances.sum() if own_variances.any() else 1.0)
+    if len(used) == 2 and own_variances.any():
+        # Both levels share the error of the trend: it counts once, in the variance of their difference. Where the sides
+        # scatter differently, that of each step itself counts if it is more.
+        difference = _difference(found.beta)
+        apart = _difference(level.robust(fitted)) / _difference(level.variance(fitted, 0.0).beta)
+        own_variances = own_variances * (difference * max(apart, 1.0) / own_variances.sum())
     known = iter([_Level(float(log), float(one)) for log, one in zip(fitted.beta, own_variances, strict=False)])
     levels = [_ZERO if part.zero else next(known) for part in (before, after)]
     return _Levels(levels[0], levels[1], found.freedom)
+
+
+def _difference(covariance: Array) -> float:
+    """The variance of the difference of the first two coefficients."""
+    return float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
 
 
 def _satterthwaite(variances: list[float], freedoms: list[float]) -> float:
@@ -221,21 +240,19 @@ def _between(steps: Array, first: float, last: float) -> npt.NDArray[np.bool_]:
     return (steps >= first) & (steps <= last)
 
 
-def _scatter(part: _Part) -> float:
-    """The variance of the logarithm of a side's mean over its prompt groups (linearised, Cochran 1977, chapter 6)."""
+def _scatter(part: _Part) -> tuple[float, float]:
+    """The variance of the logarithm of a side's mean over its prompt groups (linearised, Cochran 1977, chapter 6), and
+    its degrees of freedom."""
     mean = part.group_over.sum() / part.group_under.sum()
-    error = (part.group_over - mean * part.group_under) / part.group_over.sum()
-    count = len(error)
-    return float(count / (count - 1) * (error**2).sum())
+    squares = ((part.group_over - mean * part.group_under) / part.group_over.sum()) ** 2
+    count = len(squares)
+    return count / (count - 1) * float(squares.sum()), min(level.tail_freedom(squares), count - 1.0)
 
 
 def _comparison(levels: _Levels, unit: Unit, units: tuple[int, int]) -> Comparison:
-    # Rounded down, which widens the interval by less than a percent, so that quantiles are found in the cache.
-    freedom = max(math.floor(4 * min(levels.freedom, _MANY)) / 4, 1.0)
-    t = upper_quantile(0.025, freedom)
     (was, was_low, was_high), (now, now_low, now_high) = (
         (math.exp(one.log), math.exp(one.log - half), math.exp(one.log + half))
-        for one, half in ((one, t * math.sqrt(one.variance)) for one in (levels.before, levels.after))
+        for one, half in ((one, levels.t * math.sqrt(one.variance)) for one in (levels.before, levels.after))
     )
     found = Comparison(
         change=now - was,
@@ -249,5 +266,5 @@ def _comparison(levels: _Levels, unit: Unit, units: tuple[int, int]) -> Comparis
         return replace(found, note="exactly 0 before: there is no ratio")
     if now == 0.0:
         return replace(found, ratio=0.0, note="exactly 0 after: the ratio has no interval")
-    log, half = levels.after.log - levels.before.log, t * math.sqrt(levels.variance)
+    log, half = levels.after.log - levels.before.log, levels.half
     return replace(found, ratio=math.exp(log), ratio_low=math.exp(log - half), ratio_high=math.exp(log + half))

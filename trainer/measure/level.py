@@ -13,6 +13,7 @@ degrees of freedom are Satterthwaite's, (tr Q)^2 / tr QQ.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,7 +31,7 @@ _STEEPEST: Final = 5.0
 
 LARGEST_CORRELATION: Final = 0.9
 """Of neighbouring steps. Closer to 1 the level of so few steps has no finite interval."""
-_SHRINK: Final = 0.25
+_SHRINK: Final = 0.4
 """Of the standard error of the correlation, 1 / sqrt(steps), is taken off its estimate, because a negative one counts
 as none: without it series without correlation get intervals a tenth too wide at 8 steps."""
 
@@ -118,4 +119,25 @@ def variance(one: Fit, correlation: float) -> Variance:
         # As many coefficients as steps: nothing is left to see a scatter in.
         return Variance(np.zeros((len(one.beta),) * 2), 1.0)
     spread = float((one.weight * one.error**2).sum()) / trace
-    return Variance(one.solution @ correlations @ one.solution.T * spread, trace**2 / float((form * form.T).sum()))
+    freedom = trace**2 / float((form * form.T).sum())
+    return Variance(one.solution @ correlations @ one.solution.T * spread, freedom)
+
+
+def robust(one: Fit) -> Array:
+    """The covariance of the coefficients [p, p] without correlation, each step with the scatter that it has itself
+    (HC2, MacKinnon and White 1985): where the two sides scatter differently, one scatter for all is wrong."""
+    own = one.error**2 / np.clip(np.diag(one.rest), _CONVERGED, None)
+    return np.asarray((one.solution * own) @ one.solution.T)
+
+
+def tail_freedom(squares: Array) -> float:
+    """The degrees of freedom of a mean of squared errors, from the weight of their tail: 2 n / (kurtosis - 1).
+
+    It is n for a normal distribution and few where some of the errors have most of the sum: what has not met any of
+    them must not be taken for another level.
+    """
+    count, total = len(squares), float(squares.sum())
+    if total == 0.0:
+        return math.inf
+    kurtosis = count * float((squares**2).sum()) / total**2
+    return 2 * count / (kurtosis - 1) if kurtosis > 1 else math.inf
