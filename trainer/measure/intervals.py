@@ -44,6 +44,9 @@ MIN_GROUPS: Final = 10
 
 Unit = Literal["", "step", "prompt group"]
 NAN: Final = float("nan")
+_APART: Final = 2.0
+"""Ratio of variances, with the scatter of each step itself and with one scatter for all, from which on they differ: for
+equal scatter that is by chance in one of a hundred comparisons of 8 and 8 steps."""
 _MANY: Final = 1e6
 """Degrees of freedom that are as good as infinitely many."""
 
@@ -217,10 +220,10 @@ def _together(before: _Part, after: _Part) -> _Levels:
     own_variances = np.diag(found.beta)[: len(used)]
     if len(used) == 2 and own_variances.any():
         # Both levels share the error of the trend: it counts once, in the variance of their difference. Where the sides
-        # scatter differently, that of each step itself counts if it is more.
+        # scatter clearly differently, the scatter of each step itself counts.
         difference = _difference(found.beta)
         apart = _difference(level.robust(fitted)) / _difference(level.variance(fitted, 0.0).beta)
-        own_variances = own_variances * (difference * max(apart, 1.0) / own_variances.sum())
+        own_variances = own_variances * (difference * (apart if apart > _APART else 1.0) / own_variances.sum())
     known = iter([_Level(float(log), float(one)) for log, one in zip(fitted.beta, own_variances, strict=False)])
     levels = [_ZERO if part.zero else next(known) for part in (before, after)]
     return _Levels(levels[0], levels[1], found.freedom)
