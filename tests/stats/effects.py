@@ -86,8 +86,8 @@ def unchanged_alarms(run: Array, ratio: Ratio, before: int, after: int) -> tuple
     at = range(before, len(run) - after + 1)
     sides = [(run[step - before : step], run[step : step + after], step) for step in at]
     against_trend = [_alarm(was, now, step - before, step, ratio) for was, now, step in sides]
-    plain = [_plain_alarm(was, now, ratio) for was, now, _ in sides if after > 1]
-    return float(np.mean(against_trend)), float(np.mean(plain)) if plain else math.nan, len(sides)
+    plain = [_plain_alarm(was, now, ratio) for was, now, _ in sides]
+    return float(np.mean(against_trend)), float(np.mean(plain)), len(sides)
 
 
 def _alarm(before: Array, after: Array, first: int, second: int, ratio: Ratio) -> bool:
@@ -156,12 +156,12 @@ def _split() -> str:
 
 
 def _unchanged() -> str:
-    sides = ((6, 6), (20, 1), (20, 4), (10, 10), (16, 16), (20, 20))
+    sides = ((6, 6), (20, 3), (20, 6), (10, 10), (16, 16), (20, 20))
     body = []
     for name, what in RUNS.items():
         for ratio in RATIOS:
             found = [unchanged_alarms(recorded(name), ratio, before, after) for before, after in sides]
-            rates = (f"{trend:.3f}" if math.isnan(plain) else f"{trend:.3f} ({plain:.2f})" for trend, plain, _ in found)
+            rates = (f"{trend:.3f} ({plain:.2f})" for trend, plain, _ in found)
             body.append([what, ratio.metric, *rates])
     head = ["recorded run", "metric", *(f"{before} and {after} steps" for before, after in sides)]
     title = (

@@ -120,15 +120,17 @@ def test_with_too_few_steps_or_prompts_there_is_no_interval_and_a_sentence_that_
         assert (measure.unit, measure.units_before, measure.units_after) == ("", 0, 0)
         assert measure.note == (
             "too few to say: 128 and 9 prompt groups in 8 and 1 steps; "
-            "an interval needs 10 prompt groups a side and 9 steps on both together"
+            "an interval needs 10 prompt groups and 3 steps a side, 9 steps together"
         )
     assert effect.measures[MISMATCH].after > 0
-    effect = feed(measured, range(10, 11), lambda step: {ON: sequences(rng, 1, 0.2)})[-1]
+    effect = feed(measured, range(10, 11), lambda step: {ON: sequences(rng, 16, 0.2)})[-1]
+    assert effect.measures[MISMATCH].note.startswith("too few to say: 128 and 25 prompt groups in 8 and 2 steps")
+    effect = feed(measured, range(11, 12), lambda step: {ON: sequences(rng, 1, 0.2)})[-1]
     for measure in effect.measures:
         assert measure.low < measure.high
-        assert (measure.unit, measure.units_before, measure.units_after) == ("prompt group", 128, 10)
+        assert (measure.unit, measure.units_before, measure.units_after) == ("prompt group", 128, 26)
         assert measure.note == ""
-    effect = feed(measured, range(11, 19), lambda step: {ON: sequences(rng, 16, 0.2)})[-1]
+    effect = feed(measured, range(12, 20), lambda step: {ON: sequences(rng, 16, 0.2)})[-1]
     assert effect.measures[MISMATCH].unit == "prompt group", "8 steps before"
 
 

@@ -9,8 +9,8 @@ real runs (docs/fixes-and-syncs.md has the figures), so that all three are treat
 - With MIN_STEPS on both sides the unit is the step: two trends, two variances, Student's t with Satterthwaite's
   degrees of freedom. Correlation of neighbouring steps widens the interval.
 - Else the unit is the prompt group: one trend over both sides and one relative variance of steps, from the NEAREST
-  steps of a side and MIN_STEPS_TOGETHER at least, and the interval is never narrower than the scatter of the prompt
-  groups makes it. Prompt groups alone know nothing of what a whole step shares.
+  steps of a side (FEWEST_STEPS at least, MIN_STEPS_TOGETHER on both), and the interval is never narrower than the
+  scatter of the prompt groups makes it. Prompt groups alone know nothing of what a whole step shares.
 - With less there is none, and a sentence says why.
 
 The ratio has its interval on the logarithmic scale, from the same fit: it cannot be negative. The difference has it by
@@ -34,6 +34,8 @@ from trainer.measure.level import Fit
 
 MIN_STEPS: Final = 10
 """Steps a side from which on the step is the unit."""
+FEWEST_STEPS: Final = 3
+"""Steps a side below which there is no interval: one step of a recorded run may differ by what all of it shares."""
 MIN_STEPS_TOGETHER: Final = 9
 """Steps on both sides together below which there is no interval: six degrees of freedom are left beside the levels and
 the trend."""
@@ -144,8 +146,9 @@ def compare(before: Side, after: Side, ratio: Ratio) -> Comparison:
         was = was.within(was.steps[-NEAREST:][0], math.inf)
         now = now.within(-math.inf, now.steps[:NEAREST][-1])
         units = len(was.group_under), len(now.group_under)
-        if min(units) < MIN_GROUPS or len(was.steps) + len(now.steps) < MIN_STEPS_TOGETHER:
-            return Comparison(note=_too_few(units, (len(was.steps), len(now.steps))))
+        steps = len(was.steps), len(now.steps)
+        if min(units) < MIN_GROUPS or min(steps) < FEWEST_STEPS or sum(steps) < MIN_STEPS_TOGETHER:
+            return Comparison(note=_too_few(units, steps))
     if was.zero and now.zero:
         return Comparison(change=0.0, note="exactly 0 on both sides")
     return _comparison(_by_step(was, now) if unit == "step" else _by_group(was, now), unit, units)
@@ -154,7 +157,8 @@ def compare(before: Side, after: Side, ratio: Ratio) -> Comparison:
 def _too_few(groups: tuple[int, int], steps: tuple[int, int]) -> str:
     return (
         f"too few to say: {groups[0]} and {groups[1]} prompt groups in {steps[0]} and {steps[1]} steps; "
-        f"an interval needs {MIN_GROUPS} prompt groups a side and {MIN_STEPS_TOGETHER} steps on both together"
+        f"an interval needs {MIN_GROUPS} prompt groups and {FEWEST_STEPS} steps a side, "
+        f"{MIN_STEPS_TOGETHER} steps together"
     )
 
 
