@@ -16,8 +16,8 @@ import pytest
 from driftline.frames import Effect, Measure, Span, Tokens, floats, ints
 from tests.e2e.live_run import LiveRun
 
-STEPS = 8
-"""Steps to measure on either side: 128 sequences, and time enough for a cached prefix to grow stale."""
+STEPS = 10
+"""Steps to measure on either side: from so many on the step is the unit, and a cached prefix has time to grow stale."""
 
 SETTLED = 5
 """The last of them, sampled under the new state alone: nothing is asked for ahead of the step that needs it."""

@@ -174,7 +174,7 @@ async def test_the_effect_of_a_set_is_shown_once_and_makes_no_fix_the_best(runni
     source.feed([effect, measured("fp32-lm-head", "off", "on", (0.5, 0.49, -0.1, 0.08))])
     async with running(source, (120, 40)) as pilot:
         text = await press(pilot, "4")
-        assert "mismatch, 2 fixes: −90 % (−92 to −88); switched together, none of them was measured alone" in text
+        assert "mismatch, 2 fixes: −90 % (−92 to −88); none was measured alone" in text
         assert "helps mismatch most" not in text
         assert "● most" not in text
         table = text.partition("who did what")[0]

@@ -145,7 +145,7 @@ def verdict(views: list[FixView], word: str, *, over: bool = False) -> Text:
         return f"helps {word} most: {best.row.fix.title} {best.effect[0]}", Ink.OK
     together = [view for view in views if view.gain is not None and view.gain.sure and view.gain.fixes > 1]
     if together:
-        return f"{word}, {together[0].effect[0]}; switched together, none of them was measured alone", Ink.DIM
+        return f"{word}, {together[0].effect[0]}; none was measured alone", Ink.DIM
     if any(view.gain is not None for view in views):
         return f"no effect on {word} is sure{'' if over else ' yet'}", Ink.DIM
     wish = "" if any(view.switched for view in views) else ": switch a fix to measure it"
@@ -236,7 +236,7 @@ def effect_lines(
             continue
         lines += _bars(word, measure, width, glyphs) if roomy else [_one_line(word, measure, glyphs)]
     if any(measure.unit for measure in effect.measures):
-        lines.append([(f"   Δ is {AGAINST}; the rest are means of the steps before and after", Ink.DIM)])
+        lines.append([(f"   Δ {AGAINST}; the rest: means of the steps around it", Ink.DIM)])
     return lines
 
 
