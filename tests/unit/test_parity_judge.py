@@ -13,7 +13,6 @@ from console.parity import band as bands
 from console.parity.judge import compare
 from console.parity.rules import Rule, Rules
 from console.parity.runs import Run, Series
-from driftline.t_quantile import upper_quantile, upper_tail
 from tests.unit.parity_curves import Floats, as_run
 
 NAME = "reward/mean"
@@ -35,16 +34,6 @@ def references(count: int = 3) -> list[Run]:
 
 def judged(values: Floats, rules: Rules = RULES, **kwargs: int):
     return compare(references(), run(values), rules, **kwargs).metrics[0]
-
-
-@pytest.mark.parametrize(
-    ("tail", "freedom", "expected"),
-    # Published tables of Student's t.
-    [(0.05, 4, 2.132), (0.025, 10, 2.228), (0.005, 3, 5.841), (0.0005, 20, 3.850), (0.025, 1e3, 1.962)],
-)
-def test_quantiles_of_student(tail: float, freedom: float, expected: float) -> None:
-    assert upper_quantile(tail, freedom) == pytest.approx(expected, abs=6e-4)
-    assert upper_tail(upper_quantile(tail, freedom), freedom) == pytest.approx(tail, rel=1e-6)
 
 
 def test_window_means_leave_out_what_is_not_finite() -> None:
