@@ -6,6 +6,7 @@
 #   make parity  the article's figure: reference seeds, vLLM's defaults, and a run repaired live (15 minutes)
 #   make faults  every fault and bad input of the wire at its full scale (seeds are printed)
 #   make chaos   two hundred random operator actions over a run with two engines (the seed is printed)
+#   make stats   the tables of what the statistics hold, by simulation (seeds are printed)
 #   make bench   what it costs, as ratios against other tools
 #
 # TORCH_INDEX: where pip finds the CPU build of torch, if it does not find one by itself (see README, "Install").
@@ -23,7 +24,7 @@ TORCH_INDEX ?=
 PYTEST_ARGS ?=
 BESIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help venv demo test test-quick parity faults chaos lint bench clean
+.PHONY: help venv demo test test-quick parity faults chaos stats lint bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -88,6 +89,9 @@ faults: $(STAMP)
 
 chaos: $(STAMP)
 	DRIFTLINE_CHAOS=full $(BIN)/python -m pytest tests/e2e/test_chaos.py -s $(PYTEST_ARGS)
+
+stats: $(STAMP)
+	@$(BIN)/python -m tests.stats
 
 $(BENCH)/.installed: constraints.txt pyproject.toml tests/bench/requirements.txt
 	@echo "bench: making $(BENCH) with what it compares with (a minute)"

@@ -11,6 +11,7 @@ it is broken.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Final, Literal
 
@@ -238,9 +239,16 @@ class FixState(_Frame, tag="f", frozen=True):
 
 
 class Measure(_Frame, frozen=True):
-    """One number on both sides of a change, as means over tokens.
+    """One number on both sides of a change: `before` and `after` are means over tokens.
 
-    `low`, `high`: 95 % bootstrap interval of `after - before`, drawn over sequences; NaN while a side has too few.
+    `change` is how far the number moved *at* the change, each side followed along its own trend, so that what learning
+    moves from step to step is not in it; `low`, `high` are its 95 % interval. `ratio`, `ratio_low` and `ratio_high` are
+    the same as after / before: never negative, NaN where before is exactly 0. `unit`, "step" or "prompt group", is what
+    counts as independent in the intervals; there are `units_before` and `units_after` of it. NaN and "" while a side
+    has too few; `note` says why an interval or a ratio is missing.
+
+    Of a run recorded before 0.2 `change` is NaN, and `low` to `high` is a bootstrap over sequences of `after - before`,
+    which is too narrow: sequences of one prompt and of one step are alike.
     """
 
     metric: str
@@ -250,6 +258,14 @@ class Measure(_Frame, frozen=True):
     high: float
     tokens_before: Count
     tokens_after: Count
+    change: float = math.nan
+    ratio: float = math.nan
+    ratio_low: float = math.nan
+    ratio_high: float = math.nan
+    unit: str = ""
+    units_before: Count = 0
+    units_after: Count = 0
+    note: str = ""
 
 
 class Effect(_Frame, tag="x", frozen=True):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from driftline.catalog.corrections import OFF
@@ -25,7 +28,7 @@ from trainer.learn.versions import Scores
 from trainer.measure import fix_effects, mismatch
 from trainer.measure.fix_states import States
 from trainer.report import Reporter
-from trainer.rollouts import RolloutBatch, Rollouts
+from trainer.rollouts import Rollout, RolloutBatch, Rollouts
 from trainer.setup import Setup
 
 TAKE_S = 0.1
@@ -38,9 +41,10 @@ STALL_S = 60.0
 @dataclass(frozen=True)
 class _Measured:
     """A batch with the trainer's logprobs of it, all [B, R]: under each token's own weights and head, and the
-    reference's; `heads` is true on tokens that were scored with a float32 head."""
+    reference's; `heads` is true on tokens that were scored with a float32 head. `groups` [B] numbers the prompts."""
 
     samples: list[Sample]
+    groups: npt.NDArray[np.int64]
     batch: Batch
     scores: Scores
     heads: torch.Tensor
@@ -150,7 +154,7 @@ class Loop:
     def _train(self, taken: RolloutBatch, began: float, waited: float) -> None:
         step, version, rollouts = self._step + 1, self._version, taken.rollouts
         self._report_stale(taken, step)
-        measured = self._measure([sample for rollout in rollouts for sample in rollout.samples], step)
+        measured = self._measure(rollouts, step)
         scored_at = time.monotonic()
         rewards = torch.tensor([[sample.reward for sample in rollout.samples] for rollout in rollouts])
         advantages = group_advantages(rewards, scale=self._config.trainer.advantage_std).flatten()
@@ -215,8 +219,10 @@ class Loop:
         if not self._control.no_engine_up:
             self._syncs.sync(step, "trainer", boundary=True)
 
-    def _measure(self, samples: list[Sample], step: int) -> _Measured:
+    def _measure(self, rollouts: Sequence[Rollout], step: int) -> _Measured:
         setup, version = self._setup, self._version
+        samples = [sample for rollout in rollouts for sample in rollout.samples]
+        groups = np.repeat(np.arange(len(rollouts)), [len(rollout.samples) for rollout in rollouts])
         batch = collate(samples, setup.tokenizer.pad_token_id or 0)
         heads = setup.head.scoring(batch.states, self._states)
         scores = setup.scorer.score(batch, version, heads)
@@ -228,7 +234,7 @@ class Loop:
             **mismatch.staleness(scores.now[scored].numpy(), own[scored].numpy()),
             **mismatch.version_lag(version, batch.versions[batch.mask].numpy()),
         }
-        return _Measured(samples, batch, scores, heads, reference, values)
+        return _Measured(samples, groups, batch, scores, heads, reference, values)
 
     def _measure_effects(self, measured: _Measured, update: Update, step: int, *, corrected: bool) -> None:
         """Pass the step's numbers by fix state to the measurement of fix effects."""
@@ -244,6 +250,7 @@ class Loop:
             # A ratio of another head than the token's is the switch's doing, not the state's; a corrected one is over
             # the trainer's own logprobs and says nothing of a fix.
             comparable=of_this_head & (not corrected),
+            groups=measured.groups,
         )
         self._fixes.add_rows(step, {self._states[number]: row for number, row in rows.items()})
 

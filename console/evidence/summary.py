@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from console.formatting import short
+from console.status.fix_effects import AGAINST, change_of, relative, units
 from console.store.model import RunModel
 from driftline.catalog.fixes import BY_ID
 from driftline.catalog.metrics import BY_NAME, METRICS, health
@@ -121,17 +122,25 @@ def _effects(model: RunModel) -> list[str]:
         rows += [_effect(effect, measure) for measure in effect.measures]
     if not rows:
         return ["None: no fix was changed while the run went on, or too few tokens came after it."]
-    text = "Means over tokens that were sampled wholly before and wholly after the change; 95 % bootstrap interval."
-    return [text, *_table(("change", "at step", "metric", "before", "after", "difference", "tokens"), rows)]
+    text = (
+        "Before and after: means over tokens that were sampled under the state before and after the change. Difference "
+        f'and relative: {AGAINST}, with 95 % intervals by what stands under "by". The effect of several fixes at once '
+        "is that of the set."
+    )
+    head = ("change", "at step", "metric", "before", "after", "difference", "relative", "by", "tokens")
+    return [text, *_table(head, rows)]
 
 
 def _effect(effect: Effect, measure: Measure) -> tuple[str, ...]:
     change = "; ".join(f"{safe(fix)} {safe(before)} to {safe(after)}" for fix, before, after in effect.changes)
-    interval = f"{_number(measure.after - measure.before)} [{_number(measure.low)}, {_number(measure.high)}]"
+    interval = f"{_number(change_of(measure))} [{_number(measure.low)}, {_number(measure.high)}]"
+    share = relative(measure)
+    by = units(measure) or safe(measure.note)
     tokens = f"{measure.tokens_before} / {measure.tokens_after}"
     return (
         change, str(effect.step), f"`{safe(measure.metric)}`",
-        _number(measure.before), _number(measure.after), interval, tokens,
+        _number(measure.before), _number(measure.after),
+        interval, str(share) if share is not None else "n/a", by, tokens,
     )  # fmt: skip
 
 

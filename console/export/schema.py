@@ -117,6 +117,8 @@ _EFFECTS: Final = {
     "metric": Column("str"), "before": Column("float"), "after": Column("float"),
     "low": Column("float"), "high": Column("float"),
     "tokens_before": Column("int", "tokens"), "tokens_after": Column("int", "tokens"),
+    "change": Column("float"), "ratio": Column("float"), "ratio_low": Column("float"), "ratio_high": Column("float"),
+    "unit": Column("str"), "units_before": Column("int"), "units_after": Column("int"), "note": Column("str"),
 }  # fmt: skip
 _ORDERS: Final = {
     **_SEQ, "time": Column("time", "UTC"), "id": Column("str"), "verb": Column("str"), "args": Column("str"),

@@ -307,6 +307,9 @@ async def test_every_state_of_a_fix_reads_as_what_it_is(running: Running, state:
 
 def effect(before: float, after: float, low: float, high: float, **changes: object) -> Effect:
     measure = Measure("mismatch/abs_diff_mean", before, after, low, high, 1200, 3400)
+    if low == low:
+        units = {"unit": "step", "units_before": 20, "units_after": 14}
+        measure = msgspec.structs.replace(measure, change=after - before, ratio=after / before, **units)
     made = Effect("e1", (("processed-logprobs", "off", "on"),), 45, 22, START, measures=(measure,), done=True)
     return msgspec.structs.replace(made, **changes)
 
@@ -316,17 +319,18 @@ def effect(before: float, after: float, low: float, high: float, **changes: obje
     [
         (
             effect(0.5, 0.04, -0.47, -0.45),
-            "Δ −92%",
-            "0.5 to 0.04, change -0.47 to -0.45 (95 %), 1,200 and 3,400 tokens",
+            "Δ −92 %",
+            "0.5 to 0.04, at the change, against the trend -0.47 to -0.45 (95 %), 20 and 14 steps, "
+            "1,200 and 3,400 tokens",
         ),
-        (effect(0.5, 0.49, -0.1, 0.08), "Δ −2%?", "change -0.1 to 0.08"),
+        (effect(0.5, 0.49, -0.1, 0.08), "Δ −2 %?", "against the trend -0.1 to 0.08"),
         (
             effect(0.5, 0.04, float("nan"), float("nan"), done=False),
-            "Δ −92%?",
+            "Δ −92 %?",
             "1,200 and 3,400 tokens, still counting",
         ),
         (effect(0.5, float("nan"), float("nan"), float("nan"), done=False), "Δ measuring", ""),
-        (effect(0.5, 0.6, 0.05, 0.2), "Δ +20%", ""),
+        (effect(0.5, 0.6, 0.05, 0.2), "Δ +20 %", ""),
     ],
 )
 async def test_the_measured_effect_stands_beside_its_fix(running: Running, frame: Effect, short: str, long: str):
@@ -344,7 +348,7 @@ async def test_an_effect_of_a_value_that_is_gone_is_not_shown(running: Running):
     source = source_with()
     source.feed([effect(0.5, 0.04, -0.47, -0.45), fix_state("processed-logprobs", "off", ("off", "off"), version=30)])
     async with running(source, (160, 44)) as pilot:
-        assert "Δ −92%" not in screen_text(pilot)
+        assert "Δ −92 %" not in screen_text(pilot)
 
 
 async def test_an_unsettled_fix_is_never_shown_as_on(running: Running):

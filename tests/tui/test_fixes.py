@@ -22,13 +22,24 @@ G = GLYPHS["braille"]
 MISMATCH, CLIP, KL = (metric for metric, _ in views.MEASURED)
 
 
+def interval(measure: Measure) -> Measure:
+    """With the rest of what a trainer reports beside an interval: here the ratio's is that of the difference."""
+    if not math.isfinite(measure.low):
+        return measure
+    change, ratios = measure.after - measure.before, [1 + one / measure.before for one in (measure.low, measure.high)]
+    return msgspec.structs.replace(
+        measure, change=change, ratio=1 + change / measure.before, ratio_low=ratios[0], ratio_high=ratios[1],
+        unit="step", units_before=20, units_after=14,
+    )  # fmt: skip
+
+
 def measured(
     fix: str, before: str, after: str, mismatch: tuple[float, float, float, float], **changes: object
 ) -> Effect:
     first, last, low, high = mismatch
     measures = (
-        Measure(MISMATCH, first, last, low, high, 1200, 3400),
-        Measure(CLIP, 0.12, 0.11, -0.03, 0.01, 1200, 3400),
+        interval(Measure(MISMATCH, first, last, low, high, 1200, 3400)),
+        interval(Measure(CLIP, 0.12, 0.11, -0.03, 0.01, 1200, 3400)),
         Measure(KL, 0.05, math.nan, math.nan, math.nan, 1200, 0),
     )
     made = Effect(f"e-{fix}", ((fix, before, after),), 45, 22, START, "operator ana", 20, 20, measures, True)
@@ -60,13 +71,19 @@ def test_a_gain_is_a_share_of_the_value_without_the_repair():
     fix = BY_ID["processed-logprobs"]
     one = views.gain(fix, measured(fix.id, "off", "on", (0.5, 0.05, -0.46, -0.44)), MISMATCH)
     assert one is not None
-    assert (one.change, one.low, one.high) == pytest.approx((-0.9, -0.92, -0.88))
+    assert (one.share.change, one.share.low, one.share.high) == pytest.approx((-0.9, -0.92, -0.88))
     assert one.sure
-    # Taken away again, it tells the same of the repair.
-    back = views.gain(fix, measured(fix.id, "on", "off", (0.05, 0.5, 0.44, 0.46)), MISMATCH)
+    # Taken away again, it says the same of the repair.
+    back = views.gain(fix, measured(fix.id, "on", "off", (0.05, 0.5, 0.35, 0.575)), MISMATCH)
     assert back is not None
-    assert (back.change, back.low, back.high) == pytest.approx((-0.9, -0.92, -0.88))
+    assert (back.share.change, back.share.low, back.share.high) == pytest.approx((-0.9, -0.92, -0.875))
     assert back.reverse
+    # Of a set only if all of it was taken away.
+    for other, reverse in ((("inflight-keep", "off", "on"), False), (("inflight-keep", "on", "off"), True)):
+        changes = ((fix.id, "on", "off"), other)
+        both = views.gain(fix, measured(fix.id, "on", "off", (0.05, 0.5, 0.35, 0.575), changes=changes), MISMATCH)
+        assert both is not None
+        assert (both.fixes, both.reverse) == (2, reverse)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +97,7 @@ def test_a_gain_is_a_share_of_the_value_without_the_repair():
         (
             measured("fp32-lm-head", "off", "on", (0.5, 0.05, -0.46, -0.44),
                      changes=(("fp32-lm-head", "off", "on"), ("inflight-keep", "off", "on"))),
-            "−90 % (−92 to −88) with 1 more",
+            "2 fixes: −90 % (−92 to −88)",
         ),
     ],
 )  # fmt: skip
@@ -102,12 +119,13 @@ async def test_an_effect_is_whole_in_the_table_at_every_width(running: Running, 
     async with running(source, size=(width, 24)) as pilot:
         lines = (await press(pilot, "4")).split("\n")
         row = next(line for line in lines if "processed logprobs" in line and "on 2/2" in line)
-        assert "−100 % (−100 to −100) with 3 more" in row
-        waits = next(line for line in lines if "fp32 lm_head" in line)
+        assert "4 fixes: −99.9 % (−99.9 to −99.9)" in row
+        assert "most" not in row
+        waits = next(line for line in lines if "fp32 lm_head" in line and "most:" not in line)
         assert "engine-0 next sync" in waits
         assert "−90 % (−92 to −88)" in waits
         head = next(line for line in lines if "Δ mismatch (95 %)" in line)
-        assert head.index("Δ") == row.index("−100 %"), "the column stands under its head"
+        assert head.index("Δ") == row.index("4 fixes"), "the column stands under its head"
 
 
 async def test_what_was_measured_is_the_first_thing_that_is_told_of_a_fix(running: Running):
@@ -120,7 +138,7 @@ async def test_what_was_measured_is_the_first_thing_that_is_told_of_a_fix(runnin
     source.feed([msgspec.structs.replace(tokens, measures=many)])
     async with running(source, size=(80, 24)) as pilot:
         text = await press(pilot, "4")
-        assert "(95 %: −.44 to −.42)  1.2M and 99M tokens" in text
+        assert "Δ −.43 (95 %: −.44 to −.42)  20 and 14 steps" in text
         told = text.partition(" effect ")[2]
         assert told.index("KL") < told.index("what ") < told.index("who did what")
 
@@ -148,6 +166,34 @@ async def test_which_fix_helps_most_is_said_and_the_order_follows(running: Runni
         assert [view.id for view in table.views][:2] == ["processed-logprobs", "fp32-lm-head"]
         assert table.chosen == "fp32-lm-head", "the cursor stays on its fix"
         assert "catalogue" in (await press(pilot, "o")).splitlines()[-1]
+
+
+async def test_the_effect_of_a_set_is_shown_once_and_makes_no_fix_the_best(running: Running):
+    source = acted()
+    effect = measured("processed-logprobs", "off", "on", (0.5, 0.05, -0.46, -0.44), changes=JOINT[:3:2])
+    source.feed([effect, measured("fp32-lm-head", "off", "on", (0.5, 0.49, -0.1, 0.08))])
+    async with running(source, (120, 40)) as pilot:
+        text = await press(pilot, "4")
+        assert "mismatch, 2 fixes: −90 % (−92 to −88); none was measured alone" in text
+        assert "helps mismatch most" not in text
+        assert "● most" not in text
+        table = text.partition("who did what")[0]
+        assert table.count("−90 % (−92 to −88)") == 2, "the first line and one row"
+        assert "as a set with inflight-keep on" in text
+        assert "at the change, against the trend" in text
+        source.feed([fix_state("inflight-keep", "on", ("on", "on"), "next_sync")])
+        await press(pilot, "down", "down", "down")
+        text = screen_text(pilot)
+        assert "with processed logprobs" in text
+        assert "measured for the set: see processed logprobs" in text
+        # A fix with a smaller effect that was measured alone is the best of those.
+        source.feed([measured("fp32-lm-head", "off", "on", (0.5, 0.4, -0.15, -0.05))])
+        await settle(pilot)
+        assert "helps mismatch most: fp32 lm_head −20 % (−30 to −10)" in screen_text(pilot)
+        await press(pilot, "o")
+        assert [view.id for view in pilot.app.screen.query_one(FixTable).views][:2] == [
+            "fp32-lm-head", "processed-logprobs",
+        ]  # fmt: skip
 
 
 async def test_the_effect_can_be_told_in_other_metrics(running: Running):

@@ -92,7 +92,10 @@ def switched() -> FakeSource:
         EngineFix("engine-1", "", "next_sync", detail="restarting"),
     )
     head = FixState("fp32-lm-head", "on", 2, "operator ana", START, "next_sync", waiting)
-    measure = Measure("mismatch/abs_diff_mean", 0.47, 0.038, -0.44, -0.42, 1200, 3400)
+    measure = Measure(
+        "mismatch/abs_diff_mean", 0.47, 0.038, -0.44, -0.42, 1200, 3400,
+        -0.43, 0.081, 0.074, 0.089, "step", 20, 14,
+    )  # fmt: skip
     change = (("processed-logprobs", "off", "on"),)
     source.feed([head, Effect("e1", change, 45, 22, START, measures=(measure,), done=True)])
     return source

@@ -68,7 +68,11 @@ def tokens(draw: st.DrawFn) -> Tokens:
     number, when = st.sampled_from(INTS), st.sampled_from(FLOATS)
     rewards = tuple(draw(st.lists(when, max_size=3)))
     some = st.lists(st.sampled_from(TEXTS), max_size=n).map(tuple)
-    return Tokens(draw(number), draw(number), draw(when), n, *blobs, draw(some), draw(some), rewards, draw(some))
+    ids, seq, position, version, rollout, trainer = blobs
+    return Tokens(
+        draw(number), draw(number), draw(when), n, ids, seq, position, version, rollout, trainer,
+        draw(some), draw(some), rewards, draw(some),
+    )  # fmt: skip
 
 
 def any_frame() -> st.SearchStrategy[Frame]:

@@ -48,14 +48,14 @@ def newest(run: Run) -> Effect:
 def test_a_live_change_is_measured_without_being_asked(tmp_path: Path) -> None:
     run = begin(tmp_path)
     run.pool.fix_offsets = {"processed-logprobs": -0.25}
-    run.loop.run(4)
+    run.loop.run(12)
     command = order(run, "processed-logprobs", "on")
     assert run.probe.answer(command).state == "applied"
-    run.loop.run(9)
+    run.loop.run(26)
     effect = newest(run)
     mismatch, clip, kl = effect.measures
     assert effect.changes == (("processed-logprobs", "off", "on"),)
-    assert (effect.step, effect.version, effect.by, effect.done) == (4, 4, "op:ana", False)
+    assert (effect.step, effect.version, effect.by, effect.done) == (12, 12, "op:ana", False)
     assert mismatch.before == pytest.approx(0.25, abs=1e-3)
     assert mismatch.after < 1e-3
     assert -0.26 < mismatch.low < mismatch.high < -0.24
@@ -108,9 +108,9 @@ def test_a_head_that_stays_is_a_mismatch_that_the_engines_switch_takes_away(tmp_
     trainer = msgspec.structs.replace(CONFIG.trainer, head="float32")
     model = ModelConfig(hidden=32, layers=1, heads=2, warm_start_batches=20)
     run = begin(tmp_path, msgspec.structs.replace(DEFAULTS, trainer=trainer, model=model))
-    run.loop.run(6)
+    run.loop.run(12)
     order(run, HEAD, "on")
-    run.loop.run(14)
+    run.loop.run(26)
     effect = newest(run)
     assert effect.measures[0].before > 1e-3 > effect.measures[0].after
     assert effect.measures[0].high < 0

@@ -14,6 +14,7 @@ import msgspec
 
 from driftline.catalog.fixes import BY_ID
 from driftline.frames import Effect, EngineFix, FixState
+from driftline.text import plural
 from trainer.control.fix_state import FixTable
 from trainer.learn.lm_head import TRAINER, Head
 from trainer.measure.cells import Rows
@@ -157,7 +158,8 @@ def _sentence(effect: Effect) -> str:
     if not effect.measures:
         return f"{what}: {effect.detail}"
     first = effect.measures[0]
-    return (
-        f"{what}: {first.metric} {first.before:.3g} -> {first.after:.3g} "
-        f"(95 % {first.low:+.3g} to {first.high:+.3g}; {first.tokens_before}/{first.tokens_after} tokens)"
-    )
+    means = f"{what}: {first.metric} {first.before:.3g} -> {first.after:.3g}"
+    if not first.unit:
+        return f"{means}{f' ({first.note})' if first.note else ''}"
+    units = f"{first.units_before} and {plural(first.units_after, first.unit)}"
+    return f"{means}, {first.change:+.3g} at the change (95 % {first.low:+.3g} to {first.high:+.3g}, by {units})"

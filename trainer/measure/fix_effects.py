@@ -5,14 +5,16 @@ exactly. So "before" are tokens sampled under the vector before the change and "
 it, whenever they arrive, and whatever else changes later. Sequences whose tokens are of several states give each
 state its tokens' mismatch; their clip fraction and KL, which are one sequence's, count for none.
 
-Only what lies close in time is compared, because the policy moves while it is measured: up to N_BEFORE steps
-before and N_AFTER after it. What learning changes within that window is in the difference all the same.
+Only what lies close in time is compared, because the policy moves while it is measured: up to N_BEFORE steps before
+and N_AFTER after it. The means of both sides are of those steps; the change between them is that at the change, each
+side followed along its own trend, so that what learning moves from step to step is not taken for the fix's doing
+(`trainer.measure.intervals`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -22,7 +24,8 @@ import numpy.typing as npt
 
 from driftline.frames import Effect, Measure
 from trainer.measure import cells as sums
-from trainer.measure.cells import Cell, Rows, Sampler, Side
+from trainer.measure import intervals
+from trainer.measure.cells import Cells, Rows, Side
 from trainer.measure.fix_states import UNKNOWN, Vector
 
 N_BEFORE: Final = 20
@@ -68,16 +71,15 @@ class Effects:
     """Keeps the recent past of every state and measures one change after the other. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._sampler = Sampler()
-        self._past: dict[Vector, deque[tuple[int, list[Cell]]]] = {}
+        self._past: dict[Vector, deque[tuple[int, Cells]]] = {}
         self._open: _OpenEffect | None = None
         self._count = 0
 
     def add_step(self, step: int, rows: Mapping[Vector, Rows], *, time: float) -> list[Effect]:
         """Take in one step's rows; returns the effect that they changed, if any."""
-        for salt, (vector, new) in enumerate(sorted(rows.items())):
+        for vector, new in rows.items():
             past = self._past.setdefault(vector, deque(maxlen=max(N_BEFORE, N_AFTER)))
-            past.append((step, self._sampler.cells(new, step, salt)))
+            past.append((step, sums.cells(new)))
         if self._open is None or not rows.keys() & (self._open.change.before ^ self._open.change.after):
             return []
         effect = self._measure(self._open, time)
@@ -89,7 +91,7 @@ class Effects:
         """The pool has changed: begin to measure; what was being measured is closed, or merged where it has too few."""
         closed: list[Effect] = []
         opened = self._open
-        if opened is not None and self._side_after(opened).sequences < sums.MIN_SEQUENCES:
+        if opened is not None and len(self._side_after(opened).by_group) < intervals.MIN_GROUPS:
             merged = _merge(opened.change, change)
             self._open = replace(opened, change=merged)
             if not merged.changes:
@@ -121,22 +123,33 @@ class Effects:
             version=change.version,
             time=time,
             by=change.by,
-            steps_before=before.steps,
-            steps_after=after.steps,
+            steps_before=len(before.steps),
+            steps_after=len(after.steps),
             measures=tuple(_measures(before, after)),
             done=done,
             detail=_detail(change, before, after, done),
         )
 
     def _side_before(self, opened: _OpenEffect) -> Side:
-        change, steps = opened.change, _by_step(self._past, opened.change.before - opened.change.after)
-        near = sorted(step for step in steps if step > opened.begin - N_BEFORE)[-N_BEFORE:]
-        return sums.sum_cells([cell for cell in steps[step] if cell.last <= change.until] for step in near)
+        change, past = opened.change, self._steps(opened.change.before - opened.change.after)
+        near = ((step, part) for step, part in past if step > opened.begin - N_BEFORE)
+        parts = [(step, part.select(part.last <= change.until)) for step, part in near]
+        return sums.side(_of_steps(parts, slice(-N_BEFORE, None)))
 
     def _side_after(self, opened: _OpenEffect) -> Side:
-        change, steps = opened.change, _by_step(self._past, opened.change.after - opened.change.before)
-        held = ([cell for cell in steps[step] if cell.first >= change.since] for step in sorted(steps))
-        return sums.sum_cells([cells for cells in held if cells][:N_AFTER])
+        change, past = opened.change, self._steps(opened.change.after - opened.change.before)
+        parts = [(step, part.select(part.first >= change.since)) for step, part in past]
+        return sums.side(_of_steps(parts, slice(N_AFTER)))
+
+    def _steps(self, vectors: Set[Vector]) -> list[tuple[int, Cells]]:
+        return [one for vector in vectors for one in self._past.get(vector, ())]
+
+
+def _of_steps(parts: Sequence[tuple[int, Cells]], window: slice) -> list[tuple[int, Cells]]:
+    """The parts of some of the steps that have cells."""
+    present = [(step, part) for step, part in parts if len(part.group)]
+    chosen = set(sorted({step for step, _ in present})[window])
+    return [(step, part) for step, part in present if step in chosen]
 
 
 def rows(
@@ -147,12 +160,14 @@ def rows(
     versions: npt.NDArray[np.integer],
     policy: npt.NDArray[np.float64],
     comparable: npt.NDArray[np.bool_],
+    groups: npt.NDArray[np.integer],
 ) -> dict[int, Rows]:
     """Rows of one step by the number of their state.
 
     `d` [B, R] trainer - rollout under each token's own weights where `scored`; `mask`, `states`, `versions` [B, R];
     `policy` [B, 3]: per sequence what its clip fraction is counted over, what was clipped, and its sum of k3;
-    `comparable` [B]: whether those are the sequence's own (its tokens sampled with the head that the trainer has).
+    `comparable` [B]: whether those are the sequence's own (its tokens sampled with the head that the trainer has);
+    `groups` [B]: the prompt group of each sequence.
     """
     found: dict[int, Rows] = {}
     size = np.abs(d, dtype=np.float64)
@@ -171,38 +186,34 @@ def rows(
         wide = versions.astype(np.int64)
         first = np.where(here, wide, np.iinfo(np.int64).max).min(axis=1)
         last = np.where(here, wide, -1).max(axis=1)
-        found[number] = Rows(numbers[present], first[present], last[present])
+        found[number] = Rows(numbers[present], first[present], last[present], groups[present].astype(np.int64))
     return found
-
-
-def _by_step(past: Mapping[Vector, deque[tuple[int, list[Cell]]]], vectors: Set[Vector]) -> dict[int, list[Cell]]:
-    steps: dict[int, list[Cell]] = {}
-    for vector in vectors:
-        for step, cells in past.get(vector, ()):
-            steps.setdefault(step, []).extend(cells)
-    return steps
 
 
 def _measures(before: Side, after: Side) -> list[Measure]:
     result = []
     for ratio in sums.RATIOS:
-        low, high = sums.interval(before, after, ratio)
+        found = intervals.compare(before, after, ratio)
         result.append(
             Measure(
                 metric=ratio.metric,
                 before=sums.mean(before, ratio),
                 after=sums.mean(after, ratio),
-                low=low,
-                high=high,
-                tokens_before=_tokens(before, ratio.tokens),
-                tokens_after=_tokens(after, ratio.tokens),
+                low=found.low,
+                high=found.high,
+                tokens_before=int(before.total[ratio.tokens]),
+                tokens_after=int(after.total[ratio.tokens]),
+                change=found.change,
+                ratio=found.ratio,
+                ratio_low=found.ratio_low,
+                ratio_high=found.ratio_high,
+                unit=found.unit,
+                units_before=found.units_before,
+                units_after=found.units_after,
+                note=found.note,
             )
         )
     return result
-
-
-def _tokens(side: Side, column: int) -> int:
-    return int(side.total[column]) if side.total is not None else 0
 
 
 def _merge(old: Change, new: Change) -> Change:
@@ -224,11 +235,6 @@ def _detail(change: Change, before: Side, after: Side, done: bool) -> str:
         said.append("no token was sampled under the state before the change")
     elif not after.sequences:
         said.append("no token was sampled under the state after it" if done else "no token of the state after it yet")
-    elif min(before.sequences, after.sequences) < sums.MIN_SEQUENCES:
-        said.append(
-            f"{before.sequences} sequences before and {after.sequences} after: "
-            f"an interval needs {sums.MIN_SEQUENCES} on each side"
-        )
     parts = max(0, before.sequences - before.whole), max(0, after.sequences - after.whole)
     if any(parts):
         said.append(

@@ -10,7 +10,7 @@ from console.connect.commands import send_command
 from console.connect.resolve import connect_client, live_run
 from console.errors import FAILED, OK, USAGE, CommandError
 from console.formatting import to_json
-from console.status.fix_effects import effect_document, effect_line
+from console.status.fix_effects import effect_document, effect_line, owner
 from console.status.summary import Summary, fix_document, summarise
 from driftline.catalog.fixes import BY_ID, FIXES, UnknownFixError, check
 from driftline.client import Client
@@ -35,11 +35,13 @@ def list_fixes(args: argparse.Namespace) -> int:
     `settled`, `how` (live, next_sync, engine_restart, not_available), `generation`, `by`, `time`, `detail`,
     `engines` [{`engine`, `effective`, `how`, `since_version`, `since_step`, `detail`}], the trainer among them where it
     takes part}. `effect` is what the run measured of the newest change of that fix, or null: {`metric`, `before`,
-    `after`, `ci` [low, high] (95 % bootstrap of after - before, "NaN" while a side has fewer than 8 sequences),
-    `tokens` {`before`, `after`}, `steps` {`before`, `after`}, `clip` and `kl` {`metric`, `before`, `after`, `ci`,
-    `tokens`}, `changes` [{`fix`, `before`, `after`}] (more than one: they came too close to tell apart), `done`,
-    `step`, `version`, `by`, `time`, `id`, `detail`}. Only tokens sampled under the state before and the state after
-    the change count. The whole schema is in docs/json.md.
+    `after` (means), `change` (at the change, against the trend), `ci` [low, high] (95 % of `change`), `ratio`,
+    `ratio_ci`, `unit` (step, prompt group, or "" where too few leave everything from `change` on "NaN"), `units`
+    {`before`, `after`}, `note` (why something is missing), `tokens` {`before`, `after`}, `steps` {`before`, `after`},
+    `clip` and `kl` {`metric`, then as from `before` to `tokens`}, `changes` [{`fix`, `before`, `after`}], `joint`
+    (bool: several fixes, too close to tell apart; the effect is the set's), `done`, `step`, `version`, `by`, `time`,
+    `id`, `detail`}. Only tokens sampled under the state before and the state after the change count. The whole schema
+    is in docs/json.md.
     """
     with connect_client(live_run(args.run), "viewer") as client:
         found = _summary(client)
@@ -49,7 +51,7 @@ def list_fixes(args: argparse.Namespace) -> int:
     for fix in FIXES:
         print(_line(fix.id, found.fixes.get(fix.id)))
         if (effect := found.effects.get(fix.id)) is not None:
-            print(f"  {effect_line(effect, fix.id)}")
+            print(f"  {_effect_line(found, fix.id, effect)}")
     return OK
 
 
@@ -100,6 +102,12 @@ def _wait_settled(client: Client, args: argparse.Namespace) -> FixState | None:
                 f"fix {args.id}: acknowledged as {args.value}, but the engines report: {effective}", FAILED
             )
         time.sleep(0.05)
+
+
+def _effect_line(found: Summary, fix_id: str, effect: Effect) -> str:
+    """The effect of a fix; that of a set of fixes stands under the first of them."""
+    first = owner(found.effects, fix_id)
+    return effect_line(effect) if first == fix_id else f"measured together with {first}: see there"
 
 
 def _document(fix_id: str, state: FixState | None, effect: Effect | None) -> dict[str, object]:

@@ -7,21 +7,19 @@ from typing import Final
 
 import msgspec
 
+from console.status.fix_effects import AGAINST, MISMATCH, Relative, joint, owner, relative, units
 from console.store.model import RunModel
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
 from console.tui.paint.units import cut, number
 from console.tui.present.plans import available, reason
-from driftline.catalog.fixes import FIXES, Fix
+from driftline.catalog.fixes import BY_ID, FIXES, Fix
 from driftline.catalog.metrics import BY_NAME
 from driftline.frames import Effect, EngineFix, FixState, How, Measure
 
 TRAINER: Final = "trainer"
 """Pseudo-engine that reports of fixes which the trainer takes part in; counted with no engine."""
-
-MISMATCH: Final = "mismatch/abs_diff_mean"
-"""The metric of an effect where there is room for one number."""
 
 _PENDING: Final[dict[How, str]] = {
     "live": "being applied",
@@ -45,11 +43,21 @@ class FixRow(msgspec.Struct, frozen=True):
 
 def fix_rows(model: RunModel, glyphs: Glyphs) -> list[FixRow]:
     """All fixes of the catalogue, in its order, with what the engines have reported."""
-    return [fix_row(fix, model.fixes.get(fix.id), model.effects.get(fix.id), glyphs) for fix in FIXES]
+    rows = []
+    for fix in FIXES:
+        effect = model.effects.get(fix.id)
+        first = BY_ID[owner(model.effects, fix.id)] if effect is not None else fix
+        rows.append(fix_row(fix, model.fixes.get(fix.id), effect, glyphs, first))
+    return rows
 
 
-def fix_row(fix: Fix, state: FixState | None, effect: Effect | None, glyphs: Glyphs) -> FixRow:
-    """One fix. The symbol is filled only where every engine has reported a value that repairs."""
+def fix_row(
+    fix: Fix, state: FixState | None, effect: Effect | None, glyphs: Glyphs, first: Fix | None = None
+) -> FixRow:
+    """One fix. The symbol is filled only where every engine has reported a value that repairs.
+
+    `first`: the fix that the effect is shown with, where it is that of a set.
+    """
     if state is None:
         return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("", Ink.DIM), "", ("not reported yet", Ink.DIM))
     engines = [engine for engine in state.engines if engine.engine != TRAINER] or list(state.engines)
@@ -71,15 +79,25 @@ def fix_row(fix: Fix, state: FixState | None, effect: Effect | None, glyphs: Gly
     # Of what is at vLLM's default, the engines that have it repaired are counted: none, as the word says.
     repaired_on = reached if state.effective != fix.values[0] else len(engines) - reached
     measured = effect if effect is not None and (fix.id, state.effective) in _after(effect) else None
+    short_text, long = _measured(measured, first or fix, fix)
     return FixRow(
         fix,
         (symbol, ink),
         (f"{state.effective} {repaired_on}/{len(engines)}", ink),
         f"v{since}" if since >= 0 else "",
         (who(state.by), Ink.DIM),
-        _short(measured) if measured is not None else ("", Ink.DIM),
-        (*(_long(measured) if measured is not None else ()), *more),
+        short_text,
+        (*long, *more),
     )
+
+
+def _measured(effect: Effect | None, first: Fix, fix: Fix) -> tuple[Text, tuple[str, ...]]:
+    """The effect in short and in full; that of a set stands with the first of its fixes."""
+    if effect is None:
+        return ("", Ink.DIM), ()
+    if first.id != fix.id:
+        return ("Δ in the set", Ink.DIM), (f"Δ measured together with {first.title}: see there",)
+    return _short(effect), _long(effect)
 
 
 def _after(effect: Effect) -> set[tuple[str, str]]:
@@ -115,34 +133,35 @@ def _main(effect: Effect) -> Measure | None:
 
 
 def _short(effect: Effect) -> Text:
-    """The measured change of the mismatch in per cent; "?" where its interval holds zero or is not known yet."""
+    """The measured change of the mismatch; "?" where its interval holds zero or is not known yet."""
     measure = _main(effect)
-    if measure is None or measure.before <= 0:
+    share = relative(measure) if measure is not None else None
+    if share is None:
         return ("" if effect.done else "Δ measuring"), Ink.DIM
-    change = (measure.after - measure.before) / measure.before
-    sure = measure.low > 0 or measure.high < 0  # False for NaN as well
-    joint = "" if len(effect.changes) == 1 else f" with {len(effect.changes) - 1} more"
-    text = f"Δ {change:+.0%}".replace("-", "−")
-    if not sure:
-        return f"{text}?{joint}", Ink.DIM
-    return f"{text}{joint}", Ink.OK if change < 0 else Ink.WARN
+    together = f" of {len(effect.changes)} fixes" if joint(effect) else ""
+    # The interval has no room here; it stands in the list of the fix's lines.
+    text = f"Δ {Relative(share.change, math.nan, math.nan, share.sure)}"
+    if not share.sure:
+        return f"{text}?{together}", Ink.DIM
+    return f"{text}{together}", Ink.OK if share.change < 0 else Ink.WARN
 
 
 def _long(effect: Effect) -> tuple[str, ...]:
     """Every measure with its interval and what it rests on."""
-    lines = []
+    lines = [f"Δ of {len(effect.changes)} fixes together, not of one of them"] if joint(effect) else []
     for measure in effect.measures:
         if not (math.isfinite(measure.before) and math.isfinite(measure.after)):
             continue
         metric = BY_NAME.get(measure.metric)
         name = metric.title if metric is not None else measure.metric
-        interval = ""
+        said = [f"Δ {name} {number(measure.before)} to {number(measure.after)}"]
         if math.isfinite(measure.low) and math.isfinite(measure.high):
-            interval = f", change {number(measure.low)} to {number(measure.high)} (95 %)"
-        tokens = f"{measure.tokens_before:,} and {measure.tokens_after:,} tokens"
-        lines.append(f"Δ {name} {number(measure.before)} to {number(measure.after)}{interval}, {tokens}")
-    if lines and not effect.done:
-        lines[0] += ", still counting"
+            about = f"{AGAINST} " if measure.unit else "change "
+            said.append(f"{about}{number(measure.low)} to {number(measure.high)} (95 %)")
+        said += [text for text in (units(measure), measure.note) if text]
+        said.append(f"{measure.tokens_before:,} and {measure.tokens_after:,} tokens")
+        said += ["still counting"] if not effect.done and not any("still counting" in line for line in lines) else []
+        lines.append(", ".join(said))
     return tuple(lines)
 
 

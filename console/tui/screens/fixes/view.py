@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from console.formatting import clock, short
+from console.status.fix_effects import AGAINST, Relative, change_of, owner, relative, units
 from console.store.model import CommandLife, RunModel
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
 from console.tui.paint.units import number
 from console.tui.present.fix_rows import FixRow, engine_fix, fix_rows, who
-from driftline.catalog.fixes import FIXES, Fix
+from driftline.catalog.fixes import BY_ID, FIXES, Fix
 from driftline.frames import AckState, Effect, Event, Measure
 
 MEASURED: Final[tuple[tuple[str, str], ...]] = (
@@ -29,47 +30,36 @@ ROWS: Final = len(FIXES)
 
 @dataclass(frozen=True)
 class Gain:
-    """The effect of a repair on one metric, as shares of its value without it: `change`, 95 % from `low` to `high`.
+    """The effect of a repair on one metric, as a share of its value without it.
 
-    `reverse`: measured when the repair was taken away, and turned round. `joint`: fixes that changed at the same time.
-    `low` and `high` are those of the difference; the value without the repair is taken as it was measured.
+    `reverse`: measured when the repair was taken away, and turned round. `fixes`: how many changed together; of more
+    than one it is the effect of the set, and says nothing of any of them.
     """
 
-    change: float
-    low: float
-    high: float
+    share: Relative
     reverse: bool = False
-    joint: int = 0
+    fixes: int = 1
     done: bool = True
 
     @property
     def sure(self) -> bool:
         """Whether the interval is known and does not hold zero."""
-        return self.low > 0 or self.high < 0
+        return self.share.sure
 
 
 def gain(fix: Fix, effect: Effect | None, metric: str) -> Gain | None:
-    """The measured gain of a fix, None where nothing has been measured that speaks of it."""
-    if effect is None:
+    """The measured gain of a fix or of the set that it was changed with; None where nothing has been measured of it."""
+    if effect is None or all(name != fix.id for name, _, _ in effect.changes):
         return None
-    change = next((one for one in effect.changes if one[0] == fix.id), None)
     measure = next((one for one in effect.measures if one.metric == metric), None)
-    if change is None or measure is None or not (math.isfinite(measure.before) and math.isfinite(measure.after)):
-        return None
-    _, before, after = change
-    reverse = before in fix.repairs and after not in fix.repairs
-    base = measure.after if reverse else measure.before
-    if base <= 0:
-        return None
-    difference, low, high = measure.after - measure.before, measure.low, measure.high
-    if reverse:
-        difference, low, high = -difference, -high, -low
-    return Gain(difference / base, low / base, high / base, reverse, len(effect.changes) - 1, effect.done)
-
-
-def percent(share: float) -> str:
-    """`−92 %`."""
-    return f"{share * 100:+.0f} %".replace("-", "−")
+    # A set has a direction only if every one of it was taken away.
+    reverse = all(
+        before in BY_ID[name].repairs and after not in BY_ID[name].repairs
+        for name, before, after in effect.changes
+        if name in BY_ID
+    )
+    share = relative(measure, reverse=reverse) if measure is not None else None
+    return Gain(share, reverse, len(effect.changes), effect.done) if share is not None else None
 
 
 def gain_text(
@@ -84,19 +74,18 @@ def gain_text(
             return "measuring", Ink.DIM
         wish = "switched, not measured yet" if switched else "not measured yet: switch it"
         return ("" if not available else "not measured" if over else wish), Ink.DIM
-    text = percent(one.change)
-    if math.isfinite(one.low) and math.isfinite(one.high):
-        text += f" ({percent(one.low)[:-2]} to {percent(one.high)[:-2]})"
+    together = f"{one.fixes} fixes: " if one.fixes > 1 else ""
     if not one.sure:
-        return f"{text} ?", Ink.DIM
-    if one.joint:
-        text += f" with {one.joint} more"
-    return text, Ink.OK if one.change < 0 else Ink.WARN
+        return f"{together}{one.share} ?", Ink.DIM
+    return f"{together}{one.share}", Ink.OK if one.share.change < 0 else Ink.WARN
 
 
 @dataclass(frozen=True)
 class FixView:
-    """A row of the table: `row` as in the panel of the live screen, with the gain of the metric that is looked at."""
+    """A row of the table: `row` as in the panel of the live screen, with the gain of the metric that is looked at.
+
+    The gain of a set of fixes stands with the first of them; `with_fix` is that one's title in the rows of the others.
+    """
 
     row: FixRow
     gain: Gain | None
@@ -104,6 +93,7 @@ class FixView:
     best: bool = False
     switched: bool = False
     """Whether it has changed since the run began."""
+    with_fix: str = ""
 
     @property
     def id(self) -> str:
@@ -118,12 +108,15 @@ def fix_views(model: RunModel, glyphs: Glyphs, metric: str, order: Order, *, ove
     views = []
     for row in fix_rows(model, glyphs):
         effect = model.effects.get(row.fix.id)
-        one = gain(row.fix, effect, metric)
+        first = owner(model.effects, row.fix.id) if effect is not None else row.fix.id
+        with_fix = "" if first == row.fix.id else BY_ID[first].title
+        one = gain(row.fix, effect, metric) if not with_fix else None
         available = row.symbol[0] != glyphs.unavailable
         values = {value for _, fix, value in model.fix_changes if fix == row.fix.id}
         switched = len(values - {"", "mixed"}) > 1
         text = gain_text(one, effect, available=available, over=over, switched=switched)
-        views.append(FixView(row, one, text, switched=switched))
+        text = (f"with {with_fix}", Ink.DIM) if with_fix else text
+        views.append(FixView(row, one, text, switched=switched, with_fix=with_fix))
     best = most(views)
     views = [replace(view, best=view is best) for view in views]
     if order == "effect":
@@ -133,14 +126,16 @@ def fix_views(model: RunModel, glyphs: Glyphs, metric: str, order: Order, *, ove
 
 def _rank(view: FixView) -> tuple[int, float]:
     if view.gain is None:
-        return 2, 0.0
-    return (0 if view.gain.sure else 1), view.gain.change
+        return 3, 0.0
+    # A set is not ranked among single fixes: how much of its effect is whose is not known.
+    return (0 if view.gain.sure and view.gain.fixes == 1 else 1 if view.gain.sure else 2), view.gain.share.change
 
 
 def most(views: list[FixView]) -> FixView | None:
-    """The fix with the largest gain that is sure, None while none is."""
-    sure = [view for view in views if view.gain is not None and view.gain.sure and view.gain.change < 0]
-    return min(sure, key=lambda view: view.gain.change if view.gain is not None else 0.0, default=None)
+    """The fix with the largest gain that is sure and its own, None while there is none."""
+    own = [view for view in views if view.gain is not None and view.gain.sure and view.gain.fixes == 1]
+    lower = [view for view in own if view.gain is not None and view.gain.share.change < 0]
+    return min(lower, key=lambda view: view.gain.share.change if view.gain is not None else 0.0, default=None)
 
 
 def verdict(views: list[FixView], word: str, *, over: bool = False) -> Text:
@@ -148,6 +143,9 @@ def verdict(views: list[FixView], word: str, *, over: bool = False) -> Text:
     best = next((view for view in views if view.best), None)
     if best is not None:
         return f"helps {word} most: {best.row.fix.title} {best.effect[0]}", Ink.OK
+    together = [view for view in views if view.gain is not None and view.gain.sure and view.gain.fixes > 1]
+    if together:
+        return f"{word}, {together[0].effect[0]}; none was measured alone", Ink.DIM
     if any(view.gain is not None for view in views):
         return f"no effect on {word} is sure{'' if over else ' yet'}", Ink.DIM
     wish = "" if any(view.switched for view in views) else ": switch a fix to measure it"
@@ -167,7 +165,9 @@ def detail(
     fix = view.row.fix
     state = model.fixes.get(fix.id)
     measurement = model.effects.get(fix.id)
-    effect = effect_lines(fix, measurement, width, glyphs, roomy=roomy, over=over, switched=view.switched)
+    effect = effect_lines(
+        fix, measurement, width, glyphs, roomy=roomy, over=over, switched=view.switched, with_fix=view.with_fix
+    )
     # What was measured is what one looks for, and a small pane shows its first lines; a promise of it can wait.
     measured = measurement is not None
     lines: list[list[Text]] = [*(effect if measured else []), _labelled("what", fix.summary, Ink.TEXT)]
@@ -210,18 +210,24 @@ def effect_lines(
     roomy: bool,
     over: bool = False,
     switched: bool = False,
+    with_fix: str = "",
 ) -> list[list[Text]]:
-    """The measured effect of the last change: means before and after, difference with its interval, tokens."""
+    """The measured effect of the last change: means before and after, difference with its interval, what it rests on.
+
+    `with_fix`: the title of the fix that the effect of a set is shown with.
+    """
     if effect is None:
         wish = "switched, and the run has not told yet what changed" if switched else _WISH
         silent = "not measured" if over else wish
         return [_labelled("effect", silent, Ink.DIM)]
     change = next(((before, after) for name, before, after in effect.changes if name == fix.id), ("", ""))
     others = [f"{name} {after}" for name, _, after in effect.changes if name != fix.id]
-    joint = f", together with {', '.join(others)}" if others else ""
+    together = f", as a set with {', '.join(others)}" if others else ""
     still = "" if effect.done else ", still counting"
-    head = f"{change[0]} {glyphs.arrow} {change[1]} at step {effect.step} (v{effect.version}){joint}{still}"
+    head = f"{change[0]} {glyphs.arrow} {change[1]} at step {effect.step} (v{effect.version}){together}{still}"
     lines = [_labelled("effect", head, Ink.TEXT)]
+    if with_fix:
+        return [*lines, [(f"   measured for the set: see {with_fix}", Ink.DIM)]]
     known = {measure.metric: measure for measure in effect.measures}
     for metric, word in MEASURED:
         measure = known.get(metric)
@@ -229,6 +235,8 @@ def effect_lines(
             lines.append([(f"   {word:<9}", Ink.TEXT), ("too few tokens on one side", Ink.DIM)])
             continue
         lines += _bars(word, measure, width, glyphs) if roomy else [_one_line(word, measure, glyphs)]
+    if any(measure.unit for measure in effect.measures):
+        lines.append([(f"   Δ {AGAINST}; the rest: means of the steps around it", Ink.DIM)])
     return lines
 
 
@@ -237,17 +245,22 @@ def _one_line(word: str, measure: Measure, glyphs: Glyphs) -> list[Text]:
         (f"   {word:<9}", Ink.TEXT),
         (f"{short(measure.before)} {glyphs.arrow} {short(measure.after)}", Ink.BRIGHT),
         _difference(measure),
-        (f"  {number(measure.tokens_before)} and {number(measure.tokens_after)} tokens", Ink.DIM),
+        (f"  {units(measure) or _tokens(measure)}", Ink.DIM),
     ]
 
 
+def _tokens(measure: Measure) -> str:
+    return f"{number(measure.tokens_before)} and {number(measure.tokens_after)} tokens"
+
+
 def _difference(measure: Measure) -> Text:
+    change = f"  Δ {signed(change_of(measure))}"
     if not (math.isfinite(measure.low) and math.isfinite(measure.high)):
-        return f"  Δ {signed(measure.after - measure.before)}, interval not known yet", Ink.DIM
-    text = f"  Δ {signed(measure.after - measure.before)} (95 %: {signed(measure.low)} to {signed(measure.high)})"
+        return f"{change}, {measure.note or 'interval not known yet'}", Ink.DIM
+    text = f"{change} (95 %: {signed(measure.low)} to {signed(measure.high)})"
     if measure.low <= 0 <= measure.high:
         return f"{text} ?", Ink.DIM
-    return text, Ink.OK if measure.after < measure.before else Ink.WARN
+    return text, Ink.OK if measure.high < 0 else Ink.WARN
 
 
 def signed(value: float) -> str:
@@ -271,7 +284,7 @@ def _bars(word: str, measure: Measure, width: int, glyphs: Glyphs) -> list[list[
     return [
         bar(word, "before", measure.before, measure.tokens_before, Ink.REFERENCE),
         bar("", "after", measure.after, measure.tokens_after, Ink.LINE),
-        [(" " * 17, Ink.DIM), _difference(measure)],
+        [(" " * 17, Ink.DIM), _difference(measure), (f"  {units(measure)}", Ink.DIM)],
     ]
 
 
