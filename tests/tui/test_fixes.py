@@ -202,7 +202,7 @@ async def test_the_effect_can_be_told_in_other_metrics(running: Running):
         text = await press(pilot, "v")
         assert "no effect on clip is sure yet" in text
         assert "−8 % (−25 to +8) ?" in text
-        assert "effects told in KL" in await press(pilot, "v")
+        assert "effects shown in KL" in await press(pilot, "v")
         assert "told in mismatch" in await press(pilot, "v")
 
 
@@ -213,7 +213,7 @@ async def test_what_is_chosen_is_told_in_full(running: Running):
                       "95 %: −.44 to −.42", "too few tokens on one side", "semantics"):  # fmt: skip
             assert words in text, words
         text = await press(pilot, "down")
-        assert "switched, and the run has not told yet what changed" in text
+        assert "switched, and the run has not yet said what changed" in text
 
 
 async def test_a_fix_that_was_switched_and_not_measured_is_not_to_be_switched(running: Running):
@@ -227,7 +227,7 @@ async def test_a_fix_that_was_switched_and_not_measured_is_not_to_be_switched(ru
         await settle(pilot)
         text = screen_text(pilot)
         assert "switched, not measured yet" in text
-        assert "switched, and the run has not told yet what changed" in text
+        assert "switched, and the run has not yet said what changed" in text
         assert "switch a fix to" not in text
 
 
@@ -298,4 +298,4 @@ async def test_before_anything_is_reported_the_screen_says_so(running: Running):
     async with running(FakeSource()) as pilot:
         text = await press(pilot, "4")
         assert "not reported yet" in text
-        assert "nobody has acted on this run" in text
+        assert "no one has acted on this run" in text

@@ -207,7 +207,7 @@ class Audit(ScrolledPane):
 
     def lines(self, width: int, height: int) -> list[list[Text]]:
         if not self.entries:
-            return [[(" nobody has acted on this run", Ink.DIM)]]
+            return [[(" no one has acted on this run", Ink.DIM)]]
         shown = [views.audit_line(entry, width) for entry in self.entries[self.top : self.top + height]]
         if width >= NARROW:
             return shown

@@ -118,7 +118,7 @@ class FixesScreen(RunScreen):
 
     def action_measure(self) -> None:
         self.measure = (self.measure + 1) % len(MEASURED)
-        self._look(f"effects told in {MEASURED[self.measure][1]}")
+        self._look(f"effects shown in {MEASURED[self.measure][1]}")
 
     def _look(self, words: str) -> None:
         app = self.console_app

@@ -217,7 +217,7 @@ def effect_lines(
     `with_fix`: the title of the fix that the effect of a set is shown with.
     """
     if effect is None:
-        wish = "switched, and the run has not told yet what changed" if switched else _WISH
+        wish = "switched, and the run has not yet said what changed" if switched else _WISH
         silent = "not measured" if over else wish
         return [_labelled("effect", silent, Ink.DIM)]
     change = next(((before, after) for name, before, after in effect.changes if name == fix.id), ("", ""))
