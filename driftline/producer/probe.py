@@ -24,8 +24,6 @@ import numpy.typing as npt
 
 from driftline import rundir
 from driftline.frames import (
-    MAX_SECONDS,
-    MAX_TIME,
     TOPIC,
     Ack,
     AckState,
@@ -41,6 +39,7 @@ from driftline.frames import (
     encode,
 )
 from driftline.keys import Keys, load
+from driftline.producer.mend import mended, without_surrogates
 from driftline.producer.ring import Ring
 from driftline.producer.sender import Sender
 from driftline.rundir import Connection, RunDir, RunError
@@ -134,7 +133,7 @@ class Probe:
             try:
                 body = encode(frame)
             except FrameError:  # an int of more than 64 bits, or a name that UTF-8 cannot hold
-                body = encode(_without_surrogates(msgspec.structs.replace(frame, values=self._numbers(values))))
+                body = encode(without_surrogates(msgspec.structs.replace(frame, values=self._numbers(values))))
             decode(body)
             self._ring.add(body)
         except Exception as error:  # noqa: BLE001  a trainer must not fall over its telemetry, whatever it passed
@@ -150,11 +149,11 @@ class Probe:
             try:
                 body = encode(frame)
             except FrameError:
-                body = encode(_without_surrogates(frame))
+                body = encode(without_surrogates(frame))
             try:
                 decode(body)
             except FrameError as error:
-                body = encode(_mended(frame))
+                body = encode(mended(frame))
                 decode(body)
                 self._correct(error)
             self._ring.add(body)
@@ -377,40 +376,6 @@ def _scalar(value: Any) -> Scalar:
     if isinstance(value, np.generic):
         return _scalar(value.item())
     return str(value)
-
-
-_TIMES: Final = frozenset(("time", "start"))
-
-
-def _mended(frame: Frame) -> Frame:
-    """The frame with a time that is none replaced by the time of now, and a negative or endless duration by 0."""
-    now, fields = time.time(), {}
-    for name in frame.__struct_fields__:
-        value = getattr(frame, name)
-        if name in _TIMES and not 0 <= value <= MAX_TIME:
-            fields[name] = now
-        elif name == "seconds" and not 0 <= value <= MAX_SECONDS:
-            fields[name] = 0.0
-    return msgspec.structs.replace(frame, **fields)
-
-
-def _without_surrogates(frame: Frame) -> Frame:
-    """The frame with text that UTF-8 cannot hold replaced: a tokenizer's pieces may be halves of characters."""
-    return msgspec.structs.replace(frame, **{k: _utf8(getattr(frame, k)) for k in frame.__struct_fields__})
-
-
-def _utf8(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode("utf-8", "replace").decode()
-        case tuple():
-            return tuple(_utf8(item) for item in value)
-        case dict():
-            return {_utf8(key): _utf8(item) for key, item in value.items()}
-        case msgspec.Struct():
-            return msgspec.structs.replace(value, **{k: _utf8(getattr(value, k)) for k in value.__struct_fields__})
-        case _:
-            return value
 
 
 __all__ = ["Probe", "ProbeStats"]
