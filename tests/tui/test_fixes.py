@@ -203,7 +203,7 @@ async def test_the_effect_can_be_told_in_other_metrics(running: Running):
         assert "no effect on clip is sure yet" in text
         assert "−8 % (−25 to +8) ?" in text
         assert "effects shown in KL" in await press(pilot, "v")
-        assert "told in mismatch" in await press(pilot, "v")
+        assert "shown in mismatch" in await press(pilot, "v")
 
 
 async def test_what_is_chosen_is_told_in_full(running: Running):

@@ -11,7 +11,7 @@ from tests.unit.test_cli import driftline
 
 CASES = Path(__file__).parent / "data" / "cases" / "alarm-other-names"
 RAISED_BY = {
-    "areal": "mismatch-weight",
+    "areal": "mismatch-k1",
     "nemo": "mismatch-error",
     "openinstruct": "mismatch-limit",
     "openrlhf": "mismatch-k1",
