@@ -122,8 +122,10 @@ class Tunnel:
         done = self._channel(ssh.read_file(self.address, self._control, path))
         if len(done.stdout) > MAX_FILE:
             raise TunnelError(f"{path}: more than {MAX_FILE} bytes")
+        if done.returncode == 1 and not done.stderr.strip():
+            raise TunnelError(f"{path}: it is a FIFO, not a regular file")
         if done.returncode != 0:
-            raise TunnelError(_clean(done.stderr) or f"{path}: it is a FIFO, not a regular file")
+            raise TunnelError(_clean(done.stderr))
         return done.stdout
 
     def forward(self, connection: Connection) -> Connection:
