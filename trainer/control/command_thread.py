@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from driftline.catalog.corrections import OFF
 from driftline.frames import Command
 from engine import EngineError, EnginePool
-from trainer.control.command_queue import ENDED, CommandQueue, check_deadline, execute
+from trainer.control.command_queue import ENDED, CommandQueue, execute
 from trainer.control.correction_state import CorrectionState
+from trainer.control.deadline import check_deadline, passed
 from trainer.control.fix_tracker import FixTracker
 from trainer.control.sync_driver import SyncDriver
 from trainer.errors import RefusedError
@@ -183,7 +184,7 @@ class CommandThread:
         act, verbs = self._verbs.get(command.verb), (*self._command_queue.verbs, *self._verbs)
         if command.verb not in verbs:
             self._report.ack(command.id, "refused", f"unknown verb '{command.verb}'; allowed: {', '.join(verbs)}")
-        elif 0 < command.deadline < time.time():
+        elif passed(command.deadline):
             execute(self._report, command, check_deadline)
         else:
             self._report.ack(command.id, "accepted")
