@@ -6,14 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from driftline import wire
+from driftline import clocks, wire
 from driftline.frames import TERMINAL, Ack, Command, Event, Frame, Lease
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Now, ToClient, ToProducer, Write
 from driftline.journal.records import Record, record_decoder
 from driftline.keys import Grant
 from driftline.wire import LEASE_SECONDS
-from trainer.control import deadline as deadlines
 from trainer.control.deadline import by_monotonic, check_deadline
 from trainer.errors import ExpiredError
 
@@ -145,7 +144,7 @@ def test_a_late_trainer_gets_nothing_whatever_the_wall_clock_says(world: World) 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_in_the_trainer_too_what_is_left_on_arrival_counts(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
     clock = SimpleNamespace(wall=1.0e9, mono=5.0)
-    monkeypatch.setattr(deadlines, "time", SimpleNamespace(time=lambda: clock.wall, monotonic=lambda: clock.mono))
+    monkeypatch.setattr(clocks, "time", SimpleNamespace(time=lambda: clock.wall, monotonic=lambda: clock.mono))
     command = by_monotonic(Command("c1", "sync", deadline=clock.wall + 30.0))
     clock.wall += jump
     clock.mono += 29.0
@@ -156,6 +155,23 @@ def test_in_the_trainer_too_what_is_left_on_arrival_counts(monkeypatch: pytest.M
     with pytest.raises(ExpiredError):
         check_deadline(by_monotonic(Command("c2", "sync", deadline=clock.wall - 100.0)))
     check_deadline(by_monotonic(Command("c3", "sync")))
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_an_end_survives_a_jump_and_is_handed_on_by_the_clock_of_then(
+    monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    clock = SimpleNamespace(wall=1.0e9, mono=5.0)
+    monkeypatch.setattr(clocks, "time", SimpleNamespace(time=lambda: clock.wall, monotonic=lambda: clock.mono))
+    end = clocks.by_monotonic(clock.wall + 30.0)
+    clock.wall += jump
+    clock.mono += 10.0
+    assert clocks.by_wall(end) == clock.wall + 20.0
+    assert not clocks.passed(end)
+    clock.mono += 20.5
+    assert clocks.passed(end)
+    assert clocks.passed(clocks.by_monotonic(clock.wall - 100.0)), "longer ago than the machine runs"
+    assert (clocks.by_monotonic(0.0), clocks.by_wall(0.0), clocks.passed(0.0)) == (0.0, 0.0, False), "no end"
 
 
 def granted(*grants: Grant) -> dict[str, Grant]:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from driftline import clocks
 from driftline.catalog.fixes import BY_ID, OFF, ON
 from driftline.config import SyncConfig
 from driftline.frames import AckState, EngineFix, FixState
 from driftline.text import plural
 from engine import EngineError, EnginePool, SyncReport
-from trainer.control.deadline import passed
 from trainer.control.fix_tracker import FixTracker
 from trainer.learn.lm_head import Head
 from trainer.learn.versions import Weights, WeightStore
@@ -138,7 +138,7 @@ class SyncDriver:
 
     def _stage_on_engines(self, boundary: bool) -> None:
         for staged in list(self._staged.values()):
-            if passed(staged.deadline):
+            if clocks.passed(staged.deadline):
                 self._drop(staged, "expired", "its deadline passed before a sync came")
             elif boundary or staged.fix != HEAD or not self._head.follows:
                 # Refused while no engine is up: it stays staged here, for the sync after this one.
