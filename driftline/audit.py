@@ -9,7 +9,8 @@ delivered. It never contains a secret: keys appear by their public half.
     hub.started         the epoch
     command.intent      a command was accepted; `data` has verb, arguments, generation and deadline
     command.result      its end: applied, failed, refused or expired
-    writer.taken|released|expired    a session of `who` took the lease (from `former`), released it, or let it expire
+    writer.taken|released|expired|revoked    a session of `who` took the lease (from `former`), released it, let it
+                      expire, or lost it with its key
     refused.*           role, rate, held, malformed, unfit, key, banned: what was refused, and `count` of it
     key.added|removed|changed    the table of grants was edited
 """

@@ -20,6 +20,7 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
+from driftline import bounded_file
 from driftline.rundir import RunDir, RunError, write_private
 
 Role = Literal["producer", "viewer", "operator"]
@@ -37,6 +38,9 @@ RUN_KEYS: Final[tuple[tuple[str, Role | None, str], ...]] = (
 )
 """Key file, role and name of the pairs that every run starts with."""
 
+KEY_BYTES: Final = 4096
+"""Most bytes of a key file, which holds two lines."""
+_AUTHORIZED_BYTES: Final = 1 << 20
 _KEY_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_*?-][A-Za-z0-9._*?-]{0,63}")
 
@@ -108,7 +112,7 @@ def load(run: RunDir, key: str) -> Keys:
 def load_file(path: Path) -> Keys:
     """Read the pair in a key file, wherever it was brought. Raises RunError."""
     try:
-        return parse_pair(path.read_text(encoding="ascii"))
+        return parse_pair(bounded_file.read_text(path, KEY_BYTES, encoding="ascii"))
     except OSError as error:
         raise RunError(f"{path}: the key cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -132,7 +136,7 @@ def parse_pair(text: str) -> Keys:
 def read_authorized(path: Path) -> dict[str, Grant]:
     """Read the table of grants by public key. Raises RunError naming the line that is wrong."""
     try:
-        lines = path.read_text(encoding="ascii").splitlines()
+        lines = _table_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not ASCII text"
         raise RunError(f"{path}: cannot be read: {reason}") from error
@@ -167,7 +171,7 @@ def add(run: RunDir, key: str, role: Role, name: str, tokens: bool = True) -> Pa
         keys = new_pair()
         _write_once(path, keys)
         line = f"{role} {name} {keys.public}{'' if tokens else f' {NO_TOKENS}'}\n"
-        text = table.read_text(encoding="ascii")
+        text = _table_text(table)
         write_private(table, (text + ("" if text.endswith("\n") or not text else "\n") + line).encode())
     return path
 
@@ -185,7 +189,7 @@ def revoke(run: RunDir, key: str) -> Grant:
         grant = grants.get(public)
         if grant is None:
             raise RunError(f"key '{key}' has no grant in {table}; see: driftline keys list")
-        lines = table.read_text(encoding="ascii").splitlines(keepends=True)
+        lines = _table_text(table).splitlines(keepends=True)
         write_private(table, "".join(line for line in lines if public not in line.split()).encode())
         if key != public and key not in {own for own, _, _ in RUN_KEYS}:
             _path(run, key).unlink(missing_ok=True)
@@ -215,6 +219,10 @@ def _editing(run: RunDir) -> Iterator[None]:
         raise RunError(f"{run.keys}: cannot be changed: {error.strerror}") from error
     finally:
         os.close(fd)
+
+
+def _table_text(path: Path) -> str:
+    return bounded_file.read_text(path, _AUTHORIZED_BYTES, encoding="ascii")
 
 
 def _path(run: RunDir, key: str) -> Path:

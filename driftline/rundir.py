@@ -17,10 +17,15 @@ from pathlib import Path
 
 import msgspec
 
+from driftline import bounded_file
 from driftline.text import sanitize_struct
 
 RUNS_VARIABLE = "DRIFTLINE_RUNS"
 RUN_VARIABLE = "DRIFTLINE_RUN"
+CONNECTION_BYTES = 1 << 16
+"""Most bytes of a connection file."""
+NOTE_BYTES = 1 << 20
+"""Most bytes of the note beside a compacted segment."""
 
 _ENDPOINT = re.compile(r"ipc://.+|tcp://.+:[0-9]{1,5}")
 _KEY = re.compile(r"[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
@@ -126,7 +131,7 @@ class RunDir(msgspec.Struct, frozen=True):
 def read_connection(path: Path) -> Connection:
     """Read a connection file, wherever it was brought. Raises RunError."""
     try:
-        return parse_connection(path.read_bytes())
+        return parse_connection(bounded_file.read(path, CONNECTION_BYTES))
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:

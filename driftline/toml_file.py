@@ -13,12 +13,14 @@ from typing import Any, Final, TypeVar, get_args, get_origin
 
 import msgspec
 
+from driftline import bounded_file
+
 T = TypeVar("T")
 
 _DEEP: Final = re.compile(r"""(?<![\w"'.-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){64}""")
 """A key of that many parts. No table of Driftline is so deep, and tomllib takes minutes for one of some thousands."""
 LIMIT: Final = 1_000_000
-"""Most characters of a file; a larger one (a log, a device) was named by mistake and is not read to its end."""
+"""Most bytes of a file; a larger one was named by mistake."""
 
 
 class TomlError(ValueError):
@@ -26,16 +28,12 @@ class TomlError(ValueError):
 
 
 def read(path: Path, error: type[TomlError]) -> str:
-    """The text of a file, at most LIMIT characters of UTF-8. Raises `error`."""
+    """The text of a regular file, at most LIMIT bytes of UTF-8. Raises `error`."""
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(LIMIT + 1)
+        return bounded_file.read_text(path, LIMIT)
     except (OSError, UnicodeDecodeError) as wrong:
         reason = wrong.strerror if isinstance(wrong, OSError) else "not UTF-8 text"
         raise error(f"{path}: cannot be read: {reason}") from wrong
-    if len(text) > LIMIT:
-        raise error(f"{path}: cannot be read: more than {LIMIT} characters")
-    return text
 
 
 def parse(text: str, where: str, error: type[TomlError]) -> dict[str, Any]:

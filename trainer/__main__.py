@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from driftline import config
+from driftline import config, toml_file
 from driftline.rundir import RunDir, RunError
 
 FAILED, USAGE = 1, 2
@@ -36,8 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--steps: {given.steps} is not a number of steps; allowed: 1 and more")
     run = RunDir(given.run_dir.resolve())
     try:
-        settings = config.load(run.config)
-        digest = config.digest(run.config.read_text(encoding="utf-8"))
+        text = toml_file.read(run.config, config.ConfigError)
+        settings, digest = config.parse(text, str(run.config)), config.digest(text)
     except config.ConfigError as error:
         print(f"trainer: {error}", file=sys.stderr)
         return USAGE

@@ -12,9 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from driftline import bounded_file
 from trainer.errors import TrainerError
 
 STATE_FILE = "state.json"
+_STATE_BYTES = 1 << 20
 TENSOR_FILE = "tensors.safetensors"
 
 
@@ -61,7 +63,7 @@ def complete(root: Path) -> list[Path]:
 def restore(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> State:
     """Load weights, optimiser state and torch's random state; returns the rest. Raises TrainerError."""
     try:
-        state = msgspec.json.decode((path / STATE_FILE).read_bytes(), type=State)
+        state = msgspec.json.decode(bounded_file.read(path / STATE_FILE, _STATE_BYTES), type=State)
         tensors = load_file(path / TENSOR_FILE)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, SafetensorError) as error:
         raise TrainerError(f"{path}: not a checkpoint of this program: {error}") from error

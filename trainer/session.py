@@ -18,6 +18,7 @@ from driftline.rundir import Connection, RunDir, RunError
 from engine import EngineError, EnginePool
 from engine.fixes import wanted_at_start
 from trainer.control.command_thread import CommandThread
+from trainer.control.deadline import by_monotonic
 from trainer.control.fix_tracker import FixTracker
 from trainer.control.sync_driver import SyncDriver
 from trainer.errors import TrainerError
@@ -68,13 +69,13 @@ class Inbox:
         self._open = False
 
     def put_command(self, command: Command) -> None:
-        """Take a command, on the probe's thread."""
+        """Take a command, on the probe's thread; its deadline counts from now on by the monotonic clock."""
         with self._lock:
             if command.verb == "stop" and not self._open:
                 self.early_stops.append(command.id)
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
-            self.commands.put(command)
+            self.commands.put(by_monotonic(command))
 
     def open(self) -> None:
         """From here on the queue is read."""

@@ -117,8 +117,9 @@ def channel(address: Address, control: Path) -> list[str]:
 
 
 def read_file(address: Address, control: Path, path: str) -> list[str]:
-    """Arguments that print a file of the other machine."""
-    return [*channel(address, control), "-T", "--", address.destination, f"cat -- {shlex.quote(path)}"]
+    """Arguments that print a file of the other machine; for a FIFO they fail without a word, instead of waiting."""
+    quoted = shlex.quote(path)
+    return [*channel(address, control), "-T", "--", address.destination, f"test ! -p {quoted} && cat -- {quoted}"]
 
 
 def forward(

@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 
 from console.errors import FAILED, NO_RUN, USAGE, CommandError
 from driftline.keys import Keys, load, load_file, parse_pair
-from driftline.rundir import RUN_VARIABLE, Connection, RunDir, find, parse_connection, read_connection
+from driftline.rundir import RUN_VARIABLE, Connection, RunDir, RunError, find, parse_connection, read_connection
 from driftline.text import sanitize
 
 KEY_VARIABLE: Final = "DRIFTLINE_KEY"
@@ -20,8 +20,6 @@ Role = Literal["viewer", "operator"]
 
 _REREAD_SECONDS: Final = 5.0
 """Seconds between two readings of the connection file on another machine."""
-_LARGEST: Final = 1 << 16
-"""Most bytes of a connection file."""
 _PING_SECONDS: Final = 3.0
 
 
@@ -109,11 +107,10 @@ class LocalRun:
 
 
 def _is_connection(file: Path) -> bool:
-    """True for a connection file, without reading more of another one than a connection file has."""
+    """True for a connection file."""
     try:
-        with file.open("rb") as opened:
-            parse_connection(opened.read(_LARGEST))
-    except (OSError, ValueError):
+        read_connection(file)
+    except RunError:
         return False
     return True
 

@@ -28,10 +28,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from console.connect import ssh
+from console.connect import channel, ssh
 from console.connect.ssh import Address, AddressError, last_words
 from console.process import die_with_parent
-from driftline.rundir import Connection
+from driftline.rundir import CONNECTION_BYTES, Connection
 from driftline.text import sanitize
 
 PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
@@ -41,7 +41,7 @@ STEADY_SECONDS: Final = 20.0
 SILENT_START: Final = 60.0
 """Seconds for a connection that asks nothing; with questions there is no limit."""
 CHANNEL_SECONDS: Final = 20.0
-MAX_FILE: Final = 64 * 1024
+MAX_FILE: Final = CONNECTION_BYTES
 PREFIX: Final = "driftline-ssh-"
 YOUNG_SECONDS: Final = 60.0
 """A folder changed more recently than this may still be in the making."""
@@ -120,10 +120,12 @@ class Tunnel:
     def read(self, path: str) -> bytes:
         """Content of a small file of the other machine. Raises TunnelError with the error of the command there."""
         done = self._channel(ssh.read_file(self.address, self._control, path))
-        if done.returncode != 0:
-            raise TunnelError(_clean(done.stderr))
         if len(done.stdout) > MAX_FILE:
             raise TunnelError(f"{path}: more than {MAX_FILE} bytes")
+        if done.returncode == 1 and not done.stderr.strip():
+            raise TunnelError(f"{path}: it is a FIFO, not a regular file")
+        if done.returncode != 0:
+            raise TunnelError(_clean(done.stderr))
         return done.stdout
 
     def forward(self, connection: Connection) -> Connection:
@@ -257,9 +259,7 @@ class Tunnel:
     def _channel(self, arguments: list[str]) -> subprocess.CompletedProcess[bytes]:
         command = [self._program, *arguments]
         try:
-            return subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=CHANNEL_SECONDS, check=False
-            )
+            return channel.run(command, limit=MAX_FILE, seconds=CHANNEL_SECONDS)
         except subprocess.TimeoutExpired as error:
             raise TunnelError(f"{self.address.host} did not answer within {CHANNEL_SECONDS:.0f} s") from error
 

@@ -15,8 +15,9 @@ from console.export.projection import EVERYTHING, Projection
 from console.export.schema import STORED
 from console.recorded import frames
 from console.recorded.blocks import Block, decoder, encode, run_segments, segment
+from driftline import toml_file
 from driftline.client import Client
-from driftline.config import digest
+from driftline.config import ConfigError, digest
 from driftline.frames import DECODE_ERRORS, FrameError, RunState, Stamped
 from driftline.journal.records import Damage
 from driftline.rundir import RunDir, RunError
@@ -74,8 +75,8 @@ class Directory:
 
     def config_digest(self) -> str:
         try:
-            return digest(self.run.config.read_text(encoding="utf-8"))
-        except OSError:
+            return digest(toml_file.read(self.run.config, ConfigError))
+        except ConfigError:
             return _first_state(
                 self._search_frames()
             ).config_digest  # a run of a user's own trainer, or an imported one

@@ -15,9 +15,10 @@ import numpy as np
 
 from console.recorded.blocks import run_segments
 from console.recorded.compaction import decode, wide
+from driftline import bounded_file
 from driftline.frames import Frame, Stamped, encode
 from driftline.journal.records import Damage, first_seq, read_segment
-from driftline.rundir import RunDir
+from driftline.rundir import NOTE_BYTES, RunDir
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,7 +61,7 @@ def _first(run: RunDir, number: int, path: Path | None) -> int:
     if path is not None:
         return first_seq(path)
     try:
-        note = msgspec.json.decode(run.compacted(number).read_bytes())
+        note = msgspec.json.decode(bounded_file.read(run.compacted(number), NOTE_BYTES))
     except (OSError, msgspec.DecodeError):
         return 0
     first = note.get("first", 0) if isinstance(note, dict) else 0

@@ -74,6 +74,10 @@ class GrantTable:
             del self._banned[public]
         return self._grants.get(public)
 
+    def in_force(self) -> dict[str, Grant]:
+        """Every grant that counts now, by public key: without those of banned keys."""
+        return {public: grant for public in self._grants if (grant := self.grant(public)) is not None}
+
     def take_changes(self) -> list[GrantChange]:
         """What is different from the last call, after a look at the file."""
         self.refresh()

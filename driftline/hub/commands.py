@@ -2,13 +2,15 @@
 
 A command is checked, stamped with its issuer, journaled, forced to disk, and only then answered and delivered to its
 owner, the producer named "trainer". Until the owner has sent a terminal ack it is delivered again whenever the owner
-greets; the owner handles each id once. A command that was not accepted before its deadline expires. Commands that act
-come from one session at a time (`driftline.hub.lease`).
+greets; the owner handles each id once. A command that was not accepted before its deadline expires. The wire carries
+deadlines as wall times; how far away one is gets noted on arrival, and the monotonic clock judges it from then on.
+Commands that act come from one session at a time (`driftline.hub.lease`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -39,6 +41,25 @@ class TrackedCommand:
         self.durable = False
         self.handed = False
         self.askers: list[tuple[bytes, int]] = []
+        self._ends: float | None = None
+
+    def arrived(self, now: Now) -> None:
+        """Note the time that the deadline leaves: from here on the monotonic clock alone judges it.
+
+        For a command of an earlier hub this is the first time that this one looks at it.
+        """
+        if self._ends is None:
+            self._ends = now.mono + min(LONGEST_DEADLINE, self.command.deadline - now.wall)
+
+    def left(self, now: Now) -> float:
+        """Seconds until the deadline; below 0 once it has passed."""
+        self.arrived(now)
+        assert self._ends is not None, "set above"
+        return self._ends - now.mono
+
+    def late(self, now: Now) -> bool:
+        """Whether the deadline has passed."""
+        return self.left(now) < 0
 
     @property
     def ended(self) -> bool:
@@ -157,8 +178,9 @@ class CommandTable:
         if reason:
             return self._refuse(asker, grant, wire.HELD, reason, now)
         stamped = msgspec.structs.replace(command, issuer=grant.identity)
-        taken = self._lease.on_command(grant.identity, command, now)
-        return [*taken, Write(encode(stamped), stamped, asker=asker, audit=_intent_entry(stamped, now))]
+        taken = self._lease.on_command(grant.identity, command, now, grant.public)
+        write = Write(encode(stamped), stamped, asker=asker, audit=_intent_entry(stamped, now), arrived=now)
+        return [*taken, write]
 
     def on_lease_request(
         self, asker: tuple[bytes, int], grant: Grant, request: wire.LeaseRequest, now: Now
@@ -171,13 +193,20 @@ class CommandTable:
         if request.action == "take" and not self._rate.allow(grant.public, now.mono):
             reason = f"too many commands from one key: {limit_text(self._limits.commands)}; try again later"
             return self._refuse(asker, grant, "rate", reason, now)
-        return self._lease.on_request(asker[0], grant.identity, request, now)
+        return self._lease.on_request(asker[0], grant.identity, request, now, grant.public)
+
+    def on_grants(self, grants: Mapping[str, Grant], now: Now) -> list[Effect]:
+        """The grants in force, by public key."""
+        return self._lease.on_grants(grants, now)
 
     def _forget(self, now: Now) -> bool:
         """Forget the older half of what is over and past its deadline, so that repeating it has no effect; False if
         there is nothing to forget."""
         past = [
-            number for number, tracked in self._tracked.items() if tracked.ended and now.wall > tracked.command.deadline
+            number
+            for number, tracked in self._tracked.items()
+            # Also by the wall clock, by which a repetition of it would be refused.
+            if tracked.ended and tracked.late(now) and now.wall > tracked.command.deadline
         ]
         for number in past[: (len(past) + 1) // 2]:
             del self._tracked[number]
@@ -204,6 +233,8 @@ class CommandTable:
             case Command() as command:
                 tracked = self._tracked[command.id] = self._open[command.id] = TrackedCommand(command)
                 tracked.askers = [write.asker] if write.asker else []
+                if write.arrived is not None:
+                    tracked.arrived(write.arrived)
                 self._unsynced.append((seq, tracked))
                 return [Sync(seq)]
             case Ack() as ack:
@@ -233,7 +264,7 @@ class CommandTable:
             return []
         effects: list[Effect] = []
         for tracked in list(self._open.values()):
-            if tracked.durable and now.wall <= tracked.command.deadline:
+            if tracked.durable and not tracked.late(now):
                 effects += self._hand_over(tracked, peer, now)
         return effects
 
@@ -243,7 +274,7 @@ class CommandTable:
         while len(self._tracked) > self._limits.commands_kept and self._forget(now):
             pass  # a journal may hold more than a hub keeps
         for tracked in self._open.values():
-            if tracked.waiting and now.wall > tracked.command.deadline:
+            if tracked.late(now) and tracked.waiting:
                 handed = tracked.handed or tracked.state == "sent"  # by this hub, or one before it
                 text = "handed over, not accepted before the deadline" if handed else "the trainer was not connected"
                 effects.append(_ack(tracked, "expired", text, now))
@@ -252,7 +283,9 @@ class CommandTable:
     def _hand_over(self, tracked: TrackedCommand, owner: bytes | None, now: Now) -> list[Effect]:
         if owner is None:
             return [_ack(tracked, "queued", f"{OWNER} is not connected", now)]
-        effects: list[Effect] = [ToProducer(owner, wire.pack(tracked.command))]
+        # The owner reads the deadline by the wall clock of now, which may have jumped since the command came.
+        command = msgspec.structs.replace(tracked.command, deadline=now.wall + tracked.left(now))
+        effects: list[Effect] = [ToProducer(owner, wire.pack(command))]
         if not tracked.handed and tracked.state == "queued":
             effects.append(_ack(tracked, "sent", "", now))
         tracked.handed = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -357,6 +357,10 @@ class Core:
     def on_banned(self, grant: Grant | None, now: Now) -> list[Effect]:
         """A key has broken the protocol in a way that no client of this project does."""
         return [*self.refusals.count("banned", grant.identity if grant else "unknown", "no subscription", now)]
+
+    def on_grants(self, grants: Mapping[str, Grant], now: Now) -> list[Effect]:
+        """The grants in force, by public key; call it whenever they may have changed."""
+        return self._commands.on_grants(grants, now)
 
     def unrecorded(self, open_intents: set[str], now: Now) -> list[Entry]:
         """Entries that an earlier hub could not write to the audit log any more."""

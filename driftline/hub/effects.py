@@ -12,7 +12,7 @@ HUB = "hub"
 
 
 class Now(NamedTuple):
-    """The clock: `wall` stamps frames and ends deadlines (Unix seconds), `mono` times everything else."""
+    """The clock: `wall` stamps frames and is what deadlines arrive in (Unix seconds), `mono` times everything."""
 
     wall: float
     mono: float
@@ -22,7 +22,8 @@ class Write(NamedTuple):
     """Stamp this frame, append it to the journal, then report `on_written` (or `on_write_failed`).
 
     `frame` is the decoded `body`. `asker` is the client to answer, where a request led to it. `audit`, where there is
-    one, goes into the audit log first: what cannot be recorded there does not happen.
+    one, goes into the audit log first: what cannot be recorded there does not happen. `arrived` is when the frame came,
+    where its deadline counts from then.
     """
 
     body: bytes
@@ -32,6 +33,7 @@ class Write(NamedTuple):
     pseq: int = 0
     asker: tuple[bytes, int] | None = None
     audit: Entry | None = None
+    arrived: Now | None = None
 
 
 class Stamp(NamedTuple):

@@ -7,8 +7,8 @@ run and needs no lease.
 
 Only what is in the journal counts, as everywhere in the hub, and so the lease survives a restart of the hub with the
 time that it had left: no other session gets it by accident. Its end is measured on the steady clock; a jump of the wall
-clock neither ends nor prolongs it. A command without a session name (a client of an older version) takes no lease and
-is accepted while the lease is free.
+clock neither ends nor prolongs it. The lease of a revoked key ends with the revocation. A command without a session
+name (a client of an older version) takes no lease and is accepted while the lease is free.
 
 A session name is chosen by the client. It distinguishes consoles that share a key; it does not protect against misuse.
 """
@@ -16,12 +16,14 @@ A session name is chosen by the client. It distinguishes consoles that share a k
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from driftline import wire
 from driftline.audit import Entry
 from driftline.frames import Command, Event, Frame, Lease, encode
 from driftline.hub.effects import Effect, Now, ToClient, Write
+from driftline.keys import Grant
 from driftline.text import sanitize
 from driftline.wire import LEASE_FREE_VERBS, LEASE_SECONDS, MAX_SESSION
 
@@ -45,6 +47,8 @@ class LeaseState:
         self.lease = NO_LEASE
         self._ends: float | None = None
         self._end_written = float("-inf")
+        self._key: tuple[str, str, str] = ("", "", "")
+        """Identity, session and public key of the newest session that asked for the lease and got it."""
 
     def apply(self, frame: Frame) -> None:
         """A frame is in the journal, from now or before this hub's time."""
@@ -63,18 +67,23 @@ class LeaseState:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(held.since))
         return f"{name(held)} has held the lease since {since} UTC; to act, take over from them"
 
-    def on_command(self, identity: str, command: Command, now: Now) -> list[Effect]:
-        """A command was accepted: it takes the lease, or renews it."""
+    def on_command(self, identity: str, command: Command, now: Now, public: str = "") -> list[Effect]:
+        """A command of the key `public` ("": unknown) was accepted: it takes the lease, or renews it."""
         if not command.session or (
             command.verb in LEASE_FREE_VERBS and not _is(self.current(now), identity, command.session)
         ):
             return []
+        self._key = identity, command.session, public
         return [*self._hold(identity, command.session, now, None)]
 
-    def on_request(self, peer: bytes, identity: str, request: wire.LeaseRequest, now: Now) -> list[Effect]:
-        """A client takes, renews or releases the lease."""
+    def on_request(
+        self, peer: bytes, identity: str, request: wire.LeaseRequest, now: Now, public: str = ""
+    ) -> list[Effect]:
+        """A client with the key `public` ("": unknown) takes, renews or releases the lease."""
         held, asker = self.current(now), (peer, request.id)
         mine = _is(held, identity, request.session)
+        if request.action == "take" or mine:
+            self._key = identity, request.session, public
         match request.action:
             case "take":
                 writes = self._hold(identity, request.session, now, asker)
@@ -92,6 +101,24 @@ class LeaseState:
             return []
         self._end_written = now.mono
         return [_write(NO_LEASE, _entry("expired", self.lease, now))]
+
+    def on_grants(self, grants: Mapping[str, Grant], now: Now) -> list[Effect]:
+        """End the lease if its holder may not act any more; `grants` are all grants in force, by public key.
+
+        After a restart of the hub the holder's key is not known: then any key of that identity keeps the lease.
+        """
+        held = self.current(now)
+        if held == NO_LEASE:
+            return []
+        identity, session, public = self._key
+        known = public if _is(held, identity, session) else ""
+        keys = [grants.get(known)] if known else grants.values()
+        if any(grant is not None and grant.may_command and grant.identity == held.issuer for grant in keys):
+            return []
+        # Free from now on, also where this cannot be written; then `on_tick` tries again.
+        self._ends = self._end_written = now.mono
+        event = Event(now.wall, "warn", "writer.revoked", f"{name(held)} lost the lease: the key was revoked")
+        return [_write(NO_LEASE, _entry("revoked", held, now)), Write(encode(event), event)]
 
     def _hold(self, identity: str, session: str, now: Now, asker: tuple[bytes, int] | None) -> list[Write]:
         """Take the lease or prolong it; nothing where that was done a moment ago."""

@@ -290,6 +290,7 @@ class Server:
                 grant.identity if grant else "?",
             )
             self._do(self._core.on_banned(grant, clock()))
+            self._do(self._core.on_grants(self._table.in_force(), clock()))
         self._greet |= asked.new_listener
         if asked.offenders or asked.out_of_step:
             self._reopen(self._live.reopen)
@@ -302,6 +303,7 @@ class Server:
             self._syncer.run_later(lambda: self._journal.delete(gone))
         changes = self._table.take_changes()
         self._do([Note(change.entry(now)) for change in changes])
+        self._do(self._core.on_grants(self._table.in_force(), now))
         if changes:
             self._reopen(lambda: self._live.disconnect_revoked(changes))
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 import numpy as np
 
+from driftline import clocks
 from driftline.frames import EngineFix, EngineState, Phase
 from engine import fixes
 from engine.actor import epochs, launch
@@ -166,7 +167,7 @@ class EngineActor:
             began = time.perf_counter()
             if not self._pauses.active:
                 await self._require().pause("keep")
-            changed = self._pauses.pause(lease_until)
+            changed = self._pauses.pause(clocks.by_monotonic(lease_until))
             if lease_until and (self._lease is None or self._lease.done()):
                 self._lease = asyncio.create_task(self._expire())
             return self._pause_report(changed, began)
@@ -317,12 +318,12 @@ class EngineActor:
 
     async def _expire(self) -> None:
         """Resume when the lease of the pause has run out, however often it is renewed until then."""
-        while (left := self._pauses.lease_left(time.time())) is not None:
+        while (left := self._pauses.lease_left(time.monotonic())) is not None:
             if left:
                 await asyncio.sleep(min(left, HEARTBEAT_S))
                 continue
             async with self._lock:
-                if self._pauses.lease_left(time.time()) == 0:  # not renewed while the lock was another's
+                if self._pauses.lease_left(time.monotonic()) == 0:  # not renewed while the lock was another's
                     await self._end(self._pauses.resume())
 
     def _describe(self, seconds: float) -> EngineInfo:

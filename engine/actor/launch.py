@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from driftline import bounded_file
 from driftline.catalog.fixes import REMOVED
 from driftline.config import EngineConfig, SamplingConfig
 from driftline.keys import Keys
@@ -17,6 +18,8 @@ from engine.types import EngineError
 from engine.weights.transport import BACKENDS, Kind
 
 GIB: Final = 1 << 30
+_MODEL_CONFIG_BYTES: Final = 16 << 20
+"""Most bytes of a model's JSON files; those that name a label for each class are the longest."""
 
 OURS: Final = frozenset(
     {
@@ -123,7 +126,11 @@ def stop_ids(model: Path) -> list[int]:
     for name in ("generation_config.json", "config.json"):
         path = model / name
         if path.is_file():
-            ids = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+            try:
+                ids = json.loads(bounded_file.read(path, _MODEL_CONFIG_BYTES)).get("eos_token_id")
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "not JSON"
+                raise EngineError(f"{path}: cannot be read: {reason}") from error
             found.update([ids] if isinstance(ids, int) else ids or [])
     return sorted(found)
 

@@ -7,13 +7,13 @@ requests, syncs and fix changes; one that is starting is brought up to date by `
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
+from driftline import clocks
 from driftline.frames import EngineFix, EngineState, Level
 from engine.cluster.ray_calls import GoneError, ask
 from engine.types import DeadCoreError, EngineError, EngineInfo, EngineSample, RolloutRequest
@@ -165,7 +165,7 @@ class Fleet:
 
     def start_pause(self, lease_until: float) -> None:
         """The pool is paused from now, until `lease_until` (Unix time; 0: until it is resumed)."""
-        self._lease = lease_until
+        self._lease = clocks.by_monotonic(lease_until)
 
     def end_pause(self) -> None:
         """The pool is not paused."""
@@ -174,12 +174,12 @@ class Fleet:
     @property
     def paused(self) -> bool:
         """Whether an operator's pause is on, by the lease that it carries."""
-        return self._lease is not None and (not self._lease or time.time() < self._lease)
+        return self._lease is not None and not clocks.passed(self._lease)
 
     @property
     def lease_until(self) -> float:
-        """Of the pause that is on; 0 without a lease."""
-        return self._lease or 0.0
+        """Of the pause that is on, as a wall time of now; 0 without a lease."""
+        return clocks.by_wall(self._lease or 0.0)
 
     # -- calls ----------------------------------------------------------------------------------------------------
 

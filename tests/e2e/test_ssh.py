@@ -7,14 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
 from console.connect.target import SshRun
-from console.errors import NO_RUN, USAGE, CommandError
+from console.errors import FAILED, NO_RUN, USAGE, CommandError
 from driftline.client import Client, Feed
 from driftline.frames import Metrics
 from driftline.keys import add, load, revoke
@@ -39,9 +40,13 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 def far(sshd: Sshd, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshRun]:
     """The hub's run as a console of another machine reaches it."""
     monkeypatch.setenv("PATH", sshd.path)
-    there = SshRun(sshd.url(hub.run.path), key=None, connection=None)
+    there = far_run(sshd, hub)
     yield there
     there.close()
+
+
+def far_run(sshd: Sshd, hub: Hub) -> SshRun:
+    return SshRun(sshd.url(hub.run.path), key=None, connection=None)
 
 
 def ssh_children(pid: int) -> list[psutil.Process]:
@@ -301,3 +306,32 @@ def test_a_console_that_is_killed_takes_its_ssh_along(sshd: Sshd, simulated: Pat
         until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "ssh to end")
     finally:
         terminal.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.symlink_to("/dev/zero"), "more than 65536 bytes"),
+        (lambda path: path.write_bytes(bytes(70_000)), "more than 65536 bytes"),
+        (os.mkfifo, "it is a FIFO, not a regular file"),
+        (lambda path: path.mkdir(), "Is a directory"),
+    ],
+    ids=["endless", "large", "fifo", "directory"],
+)
+@pytest.mark.parametrize("name", ["connection.json", "keys/viewer.key"])
+def test_a_file_over_there_that_is_no_small_file_is_refused(
+    sshd: Sshd, hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[Path], None], reason: str
+) -> None:
+    monkeypatch.setenv("PATH", sshd.path)
+    path = hub.run.path / name
+    content = path.read_bytes()
+    path.unlink()
+    make(path)
+    try:
+        with pytest.raises(CommandError) as refused, closing(far_run(sshd, hub)) as there:
+            there.credentials("viewer")
+    finally:
+        path.rmdir() if path.is_dir() else path.unlink()
+        path.write_bytes(content)
+    assert refused.value.exit_code == FAILED
+    assert str(refused.value).endswith(reason)

@@ -141,7 +141,7 @@ class Scripted:
 
     async def do_pause(self, lease_until: float = 0.0) -> PauseReport:
         async with self.turn:
-            self.calls.append(f"pause {lease_until:g}")
+            self.calls.append(f"pause {lease_until:.0f}")
             changed, self.paused = not self.paused, True
             return PauseReport(self.name, True, changed, 0.0, 0)
 

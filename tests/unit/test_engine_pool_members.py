@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from driftline import clocks
 from engine.pool import recovery
 from engine.types import DeadCoreError, EngineError, RolloutRequest
 from tests.unit.pool_fakes import LIMIT_S, Scripted, ScriptedPool
@@ -333,6 +335,19 @@ def test_a_lease_that_ran_out_is_no_pause_for_who_joins(two: ScriptedPool) -> No
     kill(two, "engine-0")
     two.until(lambda: two.of("engine.replaced"))
     assert not two.actor("engine-0").paused
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+def test_a_wall_clock_that_jumps_ends_no_pause(two: ScriptedPool, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+    two.pool.pause(lease_until=time.time() + LIMIT_S)
+    jumped = SimpleNamespace(time=lambda: time.time() + jump, monotonic=time.monotonic)
+    monkeypatch.setattr(clocks, "time", jumped)
+    kill(two, "engine-0")
+    two.until(lambda: two.of("engine.replaced"))
+    fresh = two.actor("engine-0")
+    assert fresh.paused
+    (until,) = [float(call.split()[1]) for call in fresh.calls if call.startswith("pause ")]
+    assert until - time.time() == pytest.approx(jump + LIMIT_S, abs=LIMIT_S), "by the wall clock of now"
 
 
 # -- rolling restarts -------------------------------------------------------------------------------------------------

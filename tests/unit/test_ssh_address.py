@@ -78,7 +78,7 @@ def test_the_connection_forwards_nothing_of_its_own_and_asks_nothing_behind_a_sc
         assert option in asking
     channel = ssh.read_file(address, CONTROL, "/r/it's")
     assert "ProxyCommand=false" in channel, "without the connection there is no other way out"
-    assert channel[-1] == """cat -- '/r/it'"'"'s'"""
+    assert channel[-1] == """test ! -p '/r/it'"'"'s' && cat -- '/r/it'"'"'s'"""
 
 
 def test_both_endpoints_go_over_one_connection() -> None:

@@ -10,12 +10,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from driftline import clocks
 from driftline.config import ModelConfig
 from driftline.frames import Command, EngineFix, Event, FixState, RunState, Span
 from engine import EngineError
 from tests.unit.trainer_fakes import NAME, PolicySampler, RecordingProbe, desk, first_state
-from trainer.control import sync_driver
 from trainer.control.command_thread import CommandThread
+from trainer.control.deadline import by_monotonic
 from trainer.control.fix_state import FixTable
 from trainer.learn import tiny_model
 from trainer.learn.lm_head import TRAINER, Head
@@ -45,7 +46,7 @@ class Rig:
     def send(self, verb: str, generation: int = -1, deadline: float = 0.0, **args: str) -> str:
         self._count += 1
         name = f"c{self._count}"
-        self.commands.put(Command(name, verb, args, generation, deadline, "op:ana"))
+        self.commands.put(by_monotonic(Command(name, verb, args, generation, deadline, "op:ana")))
         return name
 
     def fix(self, fix_id: str) -> list[FixState]:
@@ -291,7 +292,7 @@ def test_a_staged_change_is_replaced_by_a_newer_one_and_expires_when_no_sync_com
     assert "replaced by op:ana" in rig.probe.answer(first).detail
     # Accepted in time; the sync comes too late.
     rig.probe.wait(lambda: rig.fix("inflight-keep")[-1].requested == "wait")
-    monkeypatch.setattr(sync_driver, "time", SimpleNamespace(time=lambda: time.time() + 3600.0))
+    monkeypatch.setattr(clocks, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 3600.0))
     rig.probe.answer(rig.send("sync"))
     assert rig.probe.answer(second).state == "expired"
     assert rig.pool.fixes["inflight-keep"] == "off"

@@ -20,7 +20,7 @@ from driftline.frames import Command, Event, Lease, Verb
 from driftline.hub.effects import Effect, Now, ToClient, Write
 from driftline.hub.lease import END_RETRY, NO_LEASE, RENEW_STEP, LeaseState
 from driftline.journal.journal import read
-from driftline.keys import add, load
+from driftline.keys import add, load, load_file, revoke
 from driftline.wire import LEASE_SECONDS
 from tests.unit.hubs import Hub, until
 
@@ -216,6 +216,22 @@ def test_two_clients_and_one_run(hub: Hub, two: tuple[Client, Client]) -> None:
     sessions = [frame.session for frame in told if isinstance(frame, Lease)]
     assert sessions == [ONE, TWO, "", "three", ""]
     assert [frame.kind for frame in told if isinstance(frame, Event)] == ["writer.taken"]
+
+
+def test_a_revoked_operator_holds_nothing(hub: Hub, two: tuple[Client, Client]) -> None:
+    local, _ = two
+    ana = load_file(add(hub.run, "ana", "operator", "ana"))
+    with Client(hub.run.connection(), ana, session="ana@far:1") as far:
+        far.take_lease()
+        assert holder(local).issuer == ANA
+        revoke(hub.run, "ana")
+        until(lambda: holder(local) == NO_LEASE, "the hub to notice")
+        local.command("sync")
+        assert holder(local).session == ONE
+    kinds = [line.kind for line in audit.entries(hub.run.audit) if line.who == ANA]
+    assert [kind for kind in kinds if kind.startswith(("key", "writer"))] == [
+        "key.added", "writer.taken", "key.removed", "writer.revoked",
+    ]  # fmt: skip
 
 
 def test_a_keeper_keeps_only_what_is_held(hub: Hub, two: tuple[Client, Client]) -> None:

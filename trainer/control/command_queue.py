@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -25,6 +24,7 @@ from driftline.catalog import fixes as fix_catalogue
 from driftline.frames import Command, FixState
 from engine import EngineError, EnginePool
 from engine.types import RestartReport
+from trainer.control.deadline import check_deadline
 from trainer.control.fix_tracker import FixTracker
 from trainer.control.sync_driver import Staged, SyncDriver, report_applied
 from trainer.errors import ExpiredError, RefusedError
@@ -50,12 +50,6 @@ def execute(report: Reporter, command: Command, act: Callable[[Command], Data | 
     else:
         if data is not None:
             report.ack(command.id, "applied", data=data)
-
-
-def check_deadline(command: Command) -> None:
-    """Raise ExpiredError when the command's deadline has passed."""
-    if 0 < command.deadline < time.time():
-        raise ExpiredError("its deadline passed before the trainer came to it")
 
 
 class CommandQueue:

@@ -14,11 +14,13 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 
+from driftline import clocks
 from driftline.catalog.corrections import OFF
 from driftline.frames import Command
 from engine import EngineError, EnginePool
-from trainer.control.command_queue import ENDED, CommandQueue, check_deadline, execute
+from trainer.control.command_queue import ENDED, CommandQueue, execute
 from trainer.control.correction_state import CorrectionState
+from trainer.control.deadline import check_deadline
 from trainer.control.fix_tracker import FixTracker
 from trainer.control.sync_driver import SyncDriver
 from trainer.errors import RefusedError
@@ -39,7 +41,8 @@ GAVE_UP = "engine.gave-up"
 @dataclass(frozen=True)
 class _Pause:
     by: str
-    until: float
+    ends: float
+    """By the monotonic clock."""
 
 
 class CommandThread:
@@ -183,7 +186,7 @@ class CommandThread:
         act, verbs = self._verbs.get(command.verb), (*self._command_queue.verbs, *self._verbs)
         if command.verb not in verbs:
             self._report.ack(command.id, "refused", f"unknown verb '{command.verb}'; allowed: {', '.join(verbs)}")
-        elif 0 < command.deadline < time.time():
+        elif clocks.passed(command.deadline):
             execute(self._report, command, check_deadline)
         else:
             self._report.ack(command.id, "accepted")
@@ -200,10 +203,11 @@ class CommandThread:
 
     def _pause_run(self, command: Command) -> Data:
         by, until = command.issuer or "?", time.time() + self._lease
+        ends = time.monotonic() + self._lease
         renewed = self._pause is not None
         reports = self._pool.pause(until)
         with self._changed:
-            self._pause = _Pause(by, until)
+            self._pause = _Pause(by, ends)
         self._report.state(status="paused", paused_by=by, lease_until=until)
         how = "lease renewed by" if renewed else "by"
         text = f"{how} {by}, for at most {self._lease:.0f} s"
@@ -235,7 +239,7 @@ class CommandThread:
     # -- pauses -----------------------------------------------------------------------------------------------------
 
     def _end_lease(self) -> None:
-        if self._pause is None or time.time() < self._pause.until:
+        if self._pause is None or not clocks.passed(self._pause.ends):
             return
         try:
             self._resume("its lease ran out")

@@ -11,7 +11,8 @@ from collections import deque
 
 from driftline.catalog.corrections import UnknownCorrectionError, check
 from driftline.frames import Command, Level
-from trainer.control.command_queue import ENDED, check_deadline, execute
+from trainer.control.command_queue import ENDED, execute
+from trainer.control.deadline import check_deadline
 from trainer.errors import ExpiredError, RefusedError
 from trainer.measure.sync_spans import Data
 from trainer.report import Reporter

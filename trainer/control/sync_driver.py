@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from driftline import clocks
 from driftline.catalog.fixes import BY_ID, OFF, ON
 from driftline.config import SyncConfig
 from driftline.frames import AckState, EngineFix, FixState
@@ -23,7 +23,9 @@ from trainer.report import Reporter
 
 @dataclass(frozen=True)
 class Staged:
-    """A fix that takes effect at a sync: its command, issuer and deadline, and the state before the request."""
+    """A fix that takes effect at a sync: its command, issuer and deadline (by the monotonic clock, 0 for
+    none), and the state before the request.
+    """
 
     command: str
     fix: str
@@ -136,7 +138,7 @@ class SyncDriver:
 
     def _stage_on_engines(self, boundary: bool) -> None:
         for staged in list(self._staged.values()):
-            if 0 < staged.deadline < time.time():
+            if clocks.passed(staged.deadline):
                 self._drop(staged, "expired", "its deadline passed before a sync came")
             elif boundary or staged.fix != HEAD or not self._head.follows:
                 # Refused while no engine is up: it stays staged here, for the sync after this one.

@@ -28,10 +28,11 @@ import msgspec
 
 from console.recorded.compaction import wide
 from console.recorded.compaction.encode import Batch, batches
+from driftline import bounded_file
 from driftline.frames import Stamped
 from driftline.journal.disk import sync_path
 from driftline.journal.journal import Damage, read_segment, segments
-from driftline.rundir import RunDir, write_private
+from driftline.rundir import NOTE_BYTES, RunDir, write_private
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,7 +77,7 @@ def check(run: RunDir) -> list[str]:
     wrong = []
     for note_path in sorted(run.parquet.glob("*.json")):
         try:
-            note = msgspec.json.decode(note_path.read_bytes(), type=Note)
+            note = msgspec.json.decode(bounded_file.read(note_path, NOTE_BYTES), type=Note)
         except (OSError, msgspec.MsgspecError) as error:
             wrong.append(f"{note_path}: not a note of this project: {error}")
             continue

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from console.tui.paint.clean_text import clean
+from driftline import bounded_file
 
 KEPT: Final = 500
 """Lines kept, the newest."""
+_BYTES: Final = 8 << 20
+"""Most bytes of the file: twice the lines, each of some thousand characters."""
 
 
 def default_path(environ: Mapping[str, str]) -> Path | None:
@@ -34,7 +37,10 @@ class History:
         if self._path is None:
             return []
         try:
-            text = self._path.read_text(encoding="utf-8", errors="replace")
+            text = bounded_file.read_text(self._path, _BYTES, errors="replace")
+        except bounded_file.UnfitFileError:
+            self._path = None  # nor written to: that would wait for the other end of a FIFO
+            return []
         except OSError:
             return []  # the first time, or a home that cannot be read: a console without memory
         return [line for line in (clean(line).strip() for line in text.splitlines()) if line][-KEPT:]
@@ -80,7 +86,7 @@ class History:
     def _trim(self) -> None:
         path = self._path
         assert path is not None, "called with a path only"
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = bounded_file.read_text(path, _BYTES, errors="replace").splitlines()
         if len(lines) <= 2 * KEPT:
             return
         temporary = path.with_name(f".{path.name}.{os.getpid()}")

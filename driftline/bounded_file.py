@@ -1,0 +1,56 @@
+"""Small files read whole, whatever stands at their path: at most so many bytes, from a regular file, without waiting.
+
+A path that was mistyped, or a link that someone else can set, may lead to a device without an end, a FIFO without a
+writer, or a file of gigabytes. None of them may hold a process up or fill its memory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class UnfitFileError(OSError):
+    """Not a regular file, or larger than the limit; `strerror` is the reason as a clause."""
+
+
+def read(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes. Raises OSError, without having read more than that."""
+    _check(path, os.stat(path), limit)  # before it is opened: a device may act on that
+    # Not blocking: what was a file a moment ago may be a FIFO now.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        _check(path, os.fstat(fd), limit)
+        data = file.read(limit + 1)
+    if len(data) > limit:  # it has grown since, or does not say its size, as in /proc
+        raise _too_large(path, limit)
+    return data
+
+
+def read_text(path: Path, limit: int, *, encoding: str = "utf-8", errors: str = "strict") -> str:
+    """The same as text, every line ended with a newline alone. Raises OSError, UnicodeDecodeError."""
+    text = read(path, limit).decode(encoding, errors)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _check(path: Path, status: os.stat_result, limit: int) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind != stat.S_IFREG:
+        raise UnfitFileError(errno.EINVAL, f"it is {_KINDS.get(kind, 'something else')}, not a regular file", str(path))
+    if status.st_size > limit:
+        raise _too_large(path, limit)
+
+
+def _too_large(path: Path, limit: int) -> UnfitFileError:
+    return UnfitFileError(errno.EFBIG, f"more than {limit} bytes", str(path))
