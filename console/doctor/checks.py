@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
+from driftline.journal.rescue import LOST
+
 Verdict = Literal["ok", "warn", "fail"]
 
 CLOCK_WARN: Final = 1.0
@@ -185,6 +187,9 @@ def hub(degraded: str | None) -> Finding:
     """The hub's own error state: "" for none, None if no beacon came."""
     if degraded is None:
         return Finding("hub", "fail", "the hub is silent", "see the run's logs/hub.log")
+    if degraded and degraded.startswith(LOST):
+        todo = "put the directory back, or make a new one in its place; producers hold their frames until then"
+        return Finding("hub", "fail", degraded, todo)
     if degraded:
         return Finding("hub", "fail", f"the journal is degraded: {degraded}", "make room; producers hold their frames")
     return Finding("hub", "ok", "answers, and records")
