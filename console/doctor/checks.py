@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
+from driftline.journal.holes import Hole, hole_text, odd_text
 from driftline.journal.rescue import LOST
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -51,6 +52,16 @@ class PathFact:
     mode: int
     owner: int
     kind: str
+
+
+@dataclass(frozen=True)
+class JournalFact:
+    """The journal's folder: segments missing in the middle, names that are no segment's, why it cannot be read ("")."""
+
+    path: str
+    holes: tuple[Hole, ...]
+    odd: tuple[str, ...]
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,6 +157,18 @@ def clock(fact: ClockFact) -> Finding:
         return Finding("clock", "ok", text)
     todo = "set both clocks by NTP; deadlines of commands are Unix times"
     return Finding("clock", "fail" if size >= CLOCK_FAIL else "warn", text, todo)
+
+
+def journal(fact: JournalFact) -> list[Finding]:
+    """Every frame between the oldest and the newest is there, and nothing else is."""
+    if fact.error:
+        return [Finding("journal", "fail", f"{fact.path} cannot be read: {fact.error}", "look at its permissions")]
+    todo = "put it back from a copy, then restart the hub; tables and screens of the run leave these frames out"
+    findings = [Finding("journal", "fail", f"{fact.path}: {hole_text(hole)}", todo) for hole in fact.holes]
+    if fact.odd:
+        text = f"{fact.path}: {odd_text(list(fact.odd))}"
+        findings.append(Finding("journal", "warn", text, "they are not read: move them elsewhere"))
+    return findings or [Finding("journal", "ok", "no segment is missing in the middle")]
 
 
 def disk(fact: DiskFact) -> list[Finding]:

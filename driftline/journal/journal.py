@@ -37,6 +37,7 @@ from driftline.journal.index import (
     save_checkpoint,
 )
 from driftline.journal.records import (
+    MAX_NUMBER,
     SUFFIX,
     Damage,
     Record,
@@ -413,7 +414,7 @@ class Journal:
         The segment itself may be gone: where retention took everything that was closed, its checkpoint stands for it.
         """
         oldest = int(paths[0].stem) if paths else 0
-        left = [path.with_suffix(SUFFIX) for path in self.folder.glob(f"*{CHECKPOINT}") if path.stem.isdigit()]
+        left = [path.with_suffix(SUFFIX) for path in self.folder.glob(f"*{CHECKPOINT}") if path.stem.isdecimal()]
         outlived = [path for path in left if int(path.stem) < oldest]
         for path in [*reversed(paths), *sorted(outlived, reverse=True)]:
             found = load_checkpoint(path)
@@ -445,6 +446,11 @@ class Journal:
         """A segment for the records from `first` on, else for the next one. Raises OSError, and then there is none."""
         first = first or self.head + 1
         path = self.folder / f"{number:06d}{SUFFIX}"
+        while os.path.lexists(path):  # no file of the journal's, such as a folder of that name
+            number += 1
+            path = self.folder / f"{number:06d}{SUFFIX}"
+        if number > MAX_NUMBER:
+            raise OSError(f"no segment can follow number {number - 1}: move away the file with that name")
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             if reason := self._disk.write_at(fd, pack_header(self.epoch, first, time.time()), 0):
