@@ -15,7 +15,7 @@ from pathlib import Path
 
 from driftline.hub import run_lock
 from driftline.journal.disk import DISK, Disk
-from driftline.rundir import RunDir
+from driftline.rundir import RunDir, RunError, make_private
 
 
 def main(arguments: list[str] | None = None, disk: Disk = DISK) -> int:
@@ -32,15 +32,20 @@ def main(arguments: list[str] | None = None, disk: Disk = DISK) -> int:
     run = RunDir(options.run.resolve())
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     _more_descriptors()
-    lock = _lock(run)
-    if isinstance(lock, str):
-        return _fail(lock, 3)
+    try:
+        make_private(run.path)
+        lock = run_lock.take(run)
+    except run_lock.HeldError as error:
+        return _fail(str(error), 3)
+    except RunError as error:
+        return _fail(str(error), 1)
+    except OSError as error:
+        return _fail(f"{run.path}: cannot be used as a run directory: {error.strerror}", 1)
 
     from driftline.hub.auth import AuthError
     from driftline.hub.retention import RetentionPolicy
     from driftline.hub.server import Server
     from driftline.journal.journal import JournalError
-    from driftline.rundir import RunError
     from driftline.sockets import wildcard
 
     if wildcard(options.bind):
@@ -74,15 +79,6 @@ def _more_descriptors() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _lock(run: RunDir) -> int | str:
-    """Take `hub.lock` for the life of this process; return its descriptor, or why not."""
-    try:
-        run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        return f"{run.path}: cannot be used as a run directory: {error.strerror}"
-    return run_lock.take(run)
 
 
 def _fail(sentence: str, code: int) -> int:

@@ -15,7 +15,7 @@ from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Now, Write
 from driftline.journal.journal import Journal, JournalError
 from driftline.journal.rescue import LOST, same_file
-from driftline.rundir import RunDir
+from driftline.rundir import RunDir, RunError
 
 RETRY_SECONDS: Final = 0.2
 
@@ -83,9 +83,10 @@ class JournalWatch:
             pass
         except OSError as error:
             return f"{self._run.lock}: {error.strerror}"
-        taken = run_lock.take(self._run, tries=1)
-        if isinstance(taken, str):
-            return taken
+        try:
+            taken = run_lock.take(self._run, tries=1)
+        except RunError as error:
+            return str(error)
         os.close(self._lock)
         self._lock = taken
         return ""
