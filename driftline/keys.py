@@ -21,7 +21,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from driftline import bounded_file
-from driftline.rundir import RunDir, RunError, write_private
+from driftline.rundir import RunDir, RunError, lock_refusal, make_private, write_private
 
 Role = Literal["producer", "viewer", "operator"]
 NO_TOKENS: Final = "no-tokens"
@@ -91,7 +91,7 @@ def new_pair() -> Keys:
 
 def make_run_keys(run: RunDir) -> None:
     """Make the missing keys of a run; existing ones stay, so that a restarted hub accepts the same clients."""
-    run.keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(run.keys)
     lines = []
     for key, role, name in RUN_KEYS:
         path = _path(run, key)
@@ -213,7 +213,10 @@ def _editing(run: RunDir) -> Iterator[None]:
     except OSError as error:
         raise RunError(f"{run.keys}: no keys here: {error.strerror}") from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        except OSError as error:
+            raise RunError(lock_refusal(run.keys, error)) from error
         yield
     except OSError as error:
         raise RunError(f"{run.keys}: cannot be changed: {error.strerror}") from error

@@ -7,6 +7,8 @@ holds the lock on `hub.lock`: a lock ends with its process however that dies, a 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -26,6 +28,8 @@ CONNECTION_BYTES = 1 << 16
 """Most bytes of a connection file."""
 NOTE_BYTES = 1 << 20
 """Most bytes of the note beside a compacted segment."""
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 _ENDPOINT = re.compile(r"ipc://.+|tcp://.+:[0-9]{1,5}")
 _KEY = re.compile(r"[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
@@ -105,7 +109,7 @@ class RunDir(msgspec.Struct, frozen=True):
         return self.path / "hub.lock"
 
     def live(self) -> bool:
-        """True while a hub holds this run."""
+        """True while a hub holds this run. Raises RunError where that cannot be known: a filesystem without locks."""
         try:
             fd = os.open(self.lock, os.O_RDWR)
         except OSError:
@@ -115,6 +119,8 @@ class RunDir(msgspec.Struct, frozen=True):
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        except OSError as error:
+            raise RunError(lock_refusal(self.lock, error)) from error
         finally:
             os.close(fd)
         return False
@@ -159,6 +165,7 @@ def write_private(path: Path, data: bytes) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, 0o600)  # whatever the umask
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -166,6 +173,16 @@ def write_private(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def lock_refusal(path: Path, error: OSError) -> str:
+    """A sentence for a lock that cannot be had though no other process holds it."""
+    text = f"{path}: cannot be locked: {error.strerror or error}"
+    if error.errno in _NO_LOCKS:
+        text += (
+            "; its filesystem gives no locks: put runs on a disk of this machine, with DRIFTLINE_RUNS=/a/local/folder"
+        )
+    return text
 
 
 def runs_root() -> Path:
@@ -178,20 +195,45 @@ def runs_root() -> Path:
 
 
 def create(root: Path, name: str) -> RunDir:
-    """Make a new run directory `<name>-<4 hex>` of mode 0700. Raises RunError."""
+    """Make a new run directory `<name>-<4 hex>` of mode 0700, as is `root` where it has to be made. Raises RunError."""
+    try:
+        make_private(root)
+    except OSError as error:
+        raise RunError(f"{root}: cannot make the run directory: {error.strerror}") from error
     for _ in range(64):
         path = root / f"{name}-{secrets.token_hex(2)}"
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=False)
+            _mkdir(path)
         except FileExistsError:
             continue
         except OSError as error:
             raise RunError(f"{path}: cannot make the run directory: {error.strerror}") from error
         run = RunDir(path)
         for folder in (run.keys, run.journal, run.snapshots, run.logs):
-            folder.mkdir(mode=0o700)
+            make_private(folder)
         return run
     raise RunError(f"{root}: no free run directory named {name}-*")
+
+
+def make_private(path: Path) -> None:
+    """Make a folder of mode 0700, whatever the umask; those above it that are missing too. Raises OSError.
+
+    One that is there already keeps its mode: `driftline doctor` reports what others may read.
+    """
+    missing = []
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another process was quicker
+            _mkdir(folder)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+
+
+def _mkdir(path: Path) -> None:
+    path.mkdir(mode=0o700)
+    path.chmod(0o700)  # a umask may take bits away from the owner, too
 
 
 def find(name: str | None, root: Path | None = None) -> RunDir:
@@ -199,8 +241,15 @@ def find(name: str | None, root: Path | None = None) -> RunDir:
     root = root or runs_root()
     name = name or os.environ.get(RUN_VARIABLE) or None
     if name is None:
-        live = [run for run in list_runs(root) if run.live()]
+        live, refusals = [], []
+        for run in list_runs(root):
+            try:
+                live += [run] if run.live() else []
+            except RunError as error:
+                refusals.append(error)
         if not live:
+            if refusals:
+                raise refusals[0]
             raise RunError(f"no live run in {root}; start one with: driftline run configs/demo.toml")
         return live[0]
     refusal = ""

@@ -80,10 +80,16 @@ class LiveSource:
             self._tokens.close()
             self._tokens = None
 
+    def _ended(self) -> bool:
+        try:
+            return not self._target.live()
+        except RunError:  # a filesystem that gives no locks any more: it cannot be known
+            return False
+
     def link(self) -> Link:
         status = self._feed.status
         # Only a hub on this machine can be seen to have ended; its lock is checked once it is silent.
-        gone = status.age > STALE_AFTER and self._target.directory is not None and not self._target.live()
+        gone = status.age > STALE_AFTER and self._target.directory is not None and self._ended()
         return Link(
             heard=status.connected or status.head > 0,
             age=status.age,

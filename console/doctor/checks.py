@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
+from driftline.journal.holes import Hole, hole_text, odd_text
+from driftline.journal.rescue import LOST
+
 Verdict = Literal["ok", "warn", "fail"]
 
 CLOCK_WARN: Final = 1.0
@@ -49,6 +52,16 @@ class PathFact:
     mode: int
     owner: int
     kind: str
+
+
+@dataclass(frozen=True)
+class JournalFact:
+    """The journal's folder: segments missing in the middle, names that are no segment's, why it cannot be read ("")."""
+
+    path: str
+    holes: tuple[Hole, ...]
+    odd: tuple[str, ...]
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,6 +159,18 @@ def clock(fact: ClockFact) -> Finding:
     return Finding("clock", "fail" if size >= CLOCK_FAIL else "warn", text, todo)
 
 
+def journal(fact: JournalFact) -> list[Finding]:
+    """Every frame between the oldest and the newest is there, and nothing else is."""
+    if fact.error:
+        return [Finding("journal", "fail", f"{fact.path} cannot be read: {fact.error}", "look at its permissions")]
+    todo = "put it back from a copy, then restart the hub; tables and screens of the run leave these frames out"
+    findings = [Finding("journal", "fail", f"{fact.path}: {hole_text(hole)}", todo) for hole in fact.holes]
+    if fact.odd:
+        text = f"{fact.path}: {odd_text(list(fact.odd))}"
+        findings.append(Finding("journal", "warn", text, "they are not read: move them elsewhere"))
+    return findings or [Finding("journal", "ok", "no segment is missing in the middle")]
+
+
 def disk(fact: DiskFact) -> list[Finding]:
     """Room for the journal, and a filesystem that stores it safely."""
     room = f"{fact.free / 1e9:.1f} GB free at {fact.path}"
@@ -185,6 +210,9 @@ def hub(degraded: str | None) -> Finding:
     """The hub's own error state: "" for none, None if no beacon came."""
     if degraded is None:
         return Finding("hub", "fail", "the hub is silent", "see the run's logs/hub.log")
+    if degraded and degraded.startswith(LOST):
+        todo = "put the directory back, or make a new one in its place; producers hold their frames until then"
+        return Finding("hub", "fail", degraded, todo)
     if degraded:
         return Finding("hub", "fail", f"the journal is degraded: {degraded}", "make room; producers hold their frames")
     return Finding("hub", "ok", "answers, and records")

@@ -17,7 +17,8 @@ from typing import Final
 import psutil
 import zmq
 
-from console.doctor.checks import DiskFact, GateFact, PathFact, RayFact, ServerFact, TerminalFact
+from console.doctor.checks import DiskFact, GateFact, JournalFact, PathFact, RayFact, ServerFact, TerminalFact
+from driftline.journal.holes import holes, odd_names
 from driftline.keys import new_pair
 from driftline.rundir import Connection, RunDir
 from driftline.sockets import Context, Monitor, Socket, configure, dial, secure_client
@@ -37,6 +38,15 @@ def paths(run: RunDir) -> Iterator[PathFact]:
         with contextlib.suppress(OSError):
             found = path.stat()
             yield PathFact(str(path), found.st_mode & 0o777, found.st_uid, kind)
+
+
+def journal(run: RunDir) -> JournalFact:
+    """What is missing in the journal, and what does not belong there."""
+    try:
+        missing = holes(run.journal, lambda number: run.compacted(number).exists())
+    except OSError as error:
+        return JournalFact(str(run.journal), (), (), str(error.strerror or error))
+    return JournalFact(str(run.journal), tuple(missing), tuple(odd_names(run.journal)))
 
 
 def disk(path: Path) -> DiskFact:

@@ -185,7 +185,7 @@ def run_segments(run: RunDir) -> list[tuple[int, Path | None]]:
     """
     found: dict[int, Path | None] = {}
     if run.parquet.is_dir():
-        found = {int(note.stem): None for note in run.parquet.glob("*.json") if note.stem.isdigit()}
+        found = {int(note.stem): None for note in run.parquet.glob("*.json") if note.stem.isdecimal()}
     found |= {int(path.stem): path for path in segments(run.journal)}
     return sorted(found.items())
 

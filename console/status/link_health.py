@@ -11,6 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from driftline.frames import Level, RunState
+from driftline.journal.rescue import LOST
 
 STALE_AFTER: Final = 2.5
 """Seconds without a beacon after which what is on screen may no longer be so. With the beat that is missing (0.2 s)
@@ -115,6 +116,9 @@ def banner(run: RunState | None, link: Link, drops: list[Drop], now: float | Non
 
 
 def _degraded(reason: str) -> Banner:
+    if reason.startswith(LOST):
+        why = reason.removeprefix(LOST).removeprefix(": ")
+        return Banner("JOURNAL LOST", f"nothing is recorded, producers hold frames: {why}", "error")
     if any(words in reason for words in _FULL):
         text = "nothing is recorded, producers hold frames: make room at the hub"
         return Banner("DISK FULL", text, "error", reason)

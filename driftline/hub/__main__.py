@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import logging
-import os
 import resource
 import signal
 import sys
-import time
 from pathlib import Path
 
+from driftline.hub import run_lock
 from driftline.journal.disk import DISK, Disk
-from driftline.rundir import RunDir
-
-# `driftline status` and others try the lock for a moment to see whether a hub holds it.
-_LOCK_TRIES, _LOCK_PAUSE = 10, 0.03
+from driftline.rundir import RunDir, RunError, make_private
 
 
 def main(arguments: list[str] | None = None, disk: Disk = DISK) -> int:
@@ -37,15 +32,20 @@ def main(arguments: list[str] | None = None, disk: Disk = DISK) -> int:
     run = RunDir(options.run.resolve())
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     _more_descriptors()
-    lock = _lock(run)
-    if isinstance(lock, str):
-        return _fail(lock, 3)
+    try:
+        make_private(run.path)
+        lock = run_lock.take(run)
+    except run_lock.HeldError as error:
+        return _fail(str(error), 3)
+    except RunError as error:
+        return _fail(str(error), 1)
+    except OSError as error:
+        return _fail(f"{run.path}: cannot be used as a run directory: {error.strerror}", 1)
 
     from driftline.hub.auth import AuthError
     from driftline.hub.retention import RetentionPolicy
     from driftline.hub.server import Server
     from driftline.journal.journal import JournalError
-    from driftline.rundir import RunError
     from driftline.sockets import wildcard
 
     if wildcard(options.bind):
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None, disk: Disk = DISK) -> int:
         # Ctrl-C reaches the whole process group; a hub with a parent must outlive the trainer's last frames.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        server = Server(run, options.bind, options.synthetic, options.parent_pid, keep=keep, disk=disk)
+        server = Server(run, options.bind, options.synthetic, options.parent_pid, keep=keep, disk=disk, lock=lock)
     except (RunError, AuthError, JournalError, OSError) as error:
         return _fail(f"run {run.id}: {error}", 1)
 
@@ -79,26 +79,6 @@ def _more_descriptors() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _lock(run: RunDir) -> int | str:
-    """Take `hub.lock` for the life of this process; return its descriptor, or why not."""
-    try:
-        run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        return f"{run.path}: cannot be used as a run directory: {error.strerror}"
-    for _ in range(_LOCK_TRIES):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_LOCK_PAUSE)
-        else:
-            os.ftruncate(fd, 0)
-            os.write(fd, f"{os.getpid()}\n".encode())
-            return fd
-    holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-    return f"run {run.id} already has a hub (process {holder or 'unknown'})"
 
 
 def _fail(sentence: str, code: int) -> int:

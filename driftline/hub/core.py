@@ -94,6 +94,8 @@ class Core:
         self.sessions: dict[bytes, Session] = {}
         self.producer_seen = float("-inf")
         self.bad_frames = 0
+        self.holding = False
+        """Whether acknowledgements are held back, because what is written may not stay."""
         self.refusals = Refusals()
         self._tails = Tails(self._connected)
         self._states: dict[tuple[str, str], tuple[int, bytes]] = {}
@@ -279,7 +281,9 @@ class Core:
         # machine), going on is all that is left; otherwise `first - 1` is never above the tail.
         tail = self._tails.newest(session.key)
         last = tail.last = max(tail.last, hello.first - 1)
-        effects: list[Effect] = [ToProducer(peer, wire.pack(wire.Welcome(self.epoch, hello.nonce, last)))]
+        effects: list[Effect] = [
+            ToProducer(peer, wire.pack(wire.Welcome(self.epoch, hello.nonce, 0 if self.holding else last)))
+        ]
         return effects + self._commands.on_hello(session.producer, peer, now)
 
     def _on_data(
@@ -389,7 +393,9 @@ class Core:
         effects: list[Effect] = []
         for session in sessions:
             session.due, session.unacked = False, 0
-            acked = wire.Acked(session.incarnation, self._tails.entry(session.key).last)
+            # Number 0 acknowledges nothing, and says that the hub is there.
+            last = 0 if self.holding else self._tails.entry(session.key).last
+            acked = wire.Acked(session.incarnation, last)
             effects.append(ToProducer(session.peer, wire.pack(acked)))
         return effects
 

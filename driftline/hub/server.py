@@ -26,9 +26,11 @@ from driftline.hub import ports
 from driftline.hub.auth import Authenticator, AuthError, GrantTable, secure_server
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
+from driftline.hub.journal_watch import JournalWatch
 from driftline.hub.live_socket import LiveSocket
 from driftline.hub.retention import RetentionPolicy
 from driftline.journal.disk import DISK, Disk
+from driftline.journal.holes import hole_text, holes, odd_names, odd_text
 from driftline.journal.journal import Journal, JournalError, next_epoch
 from driftline.keys import Grant
 from driftline.rundir import Connection, RunDir, RunError
@@ -115,7 +117,10 @@ class Syncer(threading.Thread):
 
 
 class Server:
-    """One hub. The caller holds the run's lock. Raises RunError, AuthError, JournalError before it is ready."""
+    """One hub. The caller holds the run's lock, with the descriptor `lock`.
+
+    Raises RunError, AuthError, JournalError before it is ready.
+    """
 
     def __init__(
         self,
@@ -126,6 +131,7 @@ class Server:
         *,
         keep: RetentionPolicy = RetentionPolicy(),  # noqa: B008  it is frozen
         disk: Disk = DISK,
+        lock: int = -1,
     ) -> None:
         self._run, self._keep, self._disk = run, keep, disk
         run_keys.make_run_keys(run)
@@ -143,6 +149,8 @@ class Server:
         self._core.start(self._journal.head)
         if self._journal.damage.bytes:
             log.warning("journal: %d bytes were damaged and left out", self._journal.damage.bytes)
+        self._report_holes()
+        self._watch = JournalWatch(run, self._journal, self._core, lock)
         self._audit = self._open_audit()
         self._syncer = Syncer(self._journal, self._audit)
 
@@ -212,11 +220,12 @@ class Server:
             now = clock()
             if now.mono >= next_ack:
                 next_ack = now.mono + ACK_SECONDS
+                self._look(now)
                 self._do(self._core.acks())
             if now.mono >= beaconed + (GREET_SECONDS if self._greet else BEACON_SECONDS):
                 beaconed, self._greet = now.mono, False
                 self._do(self._core.on_tick(now))
-                self._do([self._core.beacon(now, self._degraded or self._syncer.error)])
+                self._do([self._core.beacon(now, self._trouble)])
             if now.mono >= next_table:
                 next_table = now.mono + TABLE_SECONDS
                 self._refresh(now)
@@ -234,6 +243,26 @@ class Server:
             self._audit.close()
         self._context.destroy(linger=200)
 
+    @property
+    def _trouble(self) -> str:
+        return self._watch.trouble or self._degraded or self._syncer.error
+
+    def _look(self, now: Now) -> None:
+        """See to it that nothing is acknowledged that is in files which were taken away."""
+        effects = self._watch.look(now)
+        if not effects:
+            return
+        self._do(effects)
+        self._syncer.request_sync()
+        if not self._run.connection_file.exists():  # another run directory was put in the place of the old one
+            self._write_connection()
+
+    def _write_connection(self) -> None:
+        try:
+            self._run.write_connection(self._connection)
+        except OSError as error:  # consoles that are connected stay, others cannot find the hub
+            log.error("%s: %s", self._run.connection_file, error.strerror or error)
+
     def _orphaned(self, mono: float) -> bool:
         last = max(self._parent_gone_at, self._core.producer_seen)
         return self._parent_gone_at < float("inf") and mono - last > ORPHAN_SECONDS
@@ -242,7 +271,9 @@ class Server:
         deadline = time.monotonic() + 1.0
         while self._turn() and time.monotonic() < deadline:
             pass
+        self._look(clock())
         self._do(self._core.acks())
+        self._watch.report()
         self._do([*self._core.refusals.all_notes(clock())])
 
     def _turn(self) -> bool:
@@ -318,7 +349,7 @@ class Server:
         log.info("every console is disconnected and must authenticate again")
         if self._live.endpoint != self._connection.live:
             self._connection = msgspec.structs.replace(self._connection, live=self._live.endpoint)
-            self._run.write_connection(self._connection)
+            self._write_connection()
 
     def _do(self, effects: list[Effect]) -> None:
         """Carry effects out in order; what a write leads to comes before what follows it."""
@@ -367,6 +398,16 @@ class Server:
             log.error("not in the audit log: %s %s: %s", entry.kind, entry.who, error)
             return
         self._syncer.request_sync()
+
+    def _report_holes(self) -> None:
+        run = self._run
+        try:
+            for hole in holes(run.journal, lambda number: run.compacted(number).exists()):
+                log.warning("%s: %s", run.journal, hole_text(hole))
+        except OSError as error:
+            log.warning("%s: holes were not looked for: %s", run.journal, error)
+        if odd := odd_text(odd_names(run.journal)):
+            log.warning("%s: %s", run.journal, odd)
 
     def _open_audit(self) -> AuditLog:
         audit = AuditLog(self._run.audit, self._disk)

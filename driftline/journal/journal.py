@@ -37,6 +37,7 @@ from driftline.journal.index import (
     save_checkpoint,
 )
 from driftline.journal.records import (
+    MAX_NUMBER,
     SUFFIX,
     Damage,
     Record,
@@ -51,6 +52,14 @@ from driftline.journal.records import (
     record_encoder,
     scan,
     segments,
+)
+from driftline.journal.rescue import (
+    LOST,
+    absence,
+    copy_segment,
+    open_folder,
+    read_existing,
+    usable,
 )
 from driftline.journal.segment import OpenSegment, Segment
 
@@ -111,7 +120,8 @@ class Journal:
 
     Opening it moves a torn end aside, gives `state` the newest checkpoint and the records since (or, with
     `on_record`, every record there is), and starts a new segment. Attributes: `epoch`, `head` (newest seq),
-    `damage`, `scanned` (bytes that had to be read at the start). Raises JournalError.
+    `damage`, `scanned` (bytes that had to be read at the start), `lost` (why its files are not where they should be, as
+    of the last `check`; "" if they are). Raises JournalError.
     """
 
     def __init__(
@@ -134,6 +144,7 @@ class Journal:
         self._until = 0.0
         self._zero = time.time() - time.monotonic()
         self.deferred = False
+        self.lost = ""
         self._syncing = threading.Lock()
         self._left: deque[OpenSegment] = deque()
         try:
@@ -141,6 +152,7 @@ class Journal:
             self._open_existing(segments(folder))
             self.epoch = next_epoch(folder)
             self._open = self._new_segment(self.epoch)
+            self._folder_fd = open_folder(folder)
             self._link(self._open)  # the number of the epoch must not be given away a second time
         except OSError as error:
             raise JournalError(f"{folder}: {error.strerror or error}") from error
@@ -160,6 +172,8 @@ class Journal:
 
         `plain` is false for Tokens frames, which pages can leave out.
         """
+        if self.lost:
+            raise JournalError(f"{LOST}: {self.lost}")
         one = self._open
         if one.size >= SEGMENT_BYTES or len(one.index.plain) >= SEGMENT_RECORDS or time.monotonic() >= self._until:
             self._rotate()
@@ -175,6 +189,8 @@ class Journal:
     def sync(self) -> None:
         """Force all that was written to the disk and close what was left. Any thread's. Raises JournalError."""
         with self._syncing:
+            if self.lost:  # what the disk would take is in files that no reader finds
+                raise JournalError(f"{LOST}: {self.lost}")
             while True:
                 while self._left:
                     self._close_left(self._left[0])
@@ -246,6 +262,8 @@ class Journal:
 
         One that no checkpoint covers, or whose number is `spared`, stays, and so does everything after it.
         """
+        if self.lost:
+            return []
         total = sum(segment.size for segment in self._closed) + self._open.size
         gone = []
         while self._closed:
@@ -286,7 +304,88 @@ class Journal:
             for left in [*self._left, one]:
                 os.close(left.fd)
             one.fd = -1
+            os.close(self._folder_fd)
             self._cache.close()
+
+    # Files taken away
+
+    def check(self) -> bool:
+        """Whether folder and open segment are where they should be; sets `lost`. Cheap, for many times a second."""
+        self.lost = absence(self.folder, self._folder_fd, self._open.path, self._open.fd)
+        return not self.lost
+
+    @property
+    def unsafe(self) -> int:
+        """While `lost`: records that only this process's descriptors may still have."""
+        return sum(len(one.index) for one in [*self._left, self._open])
+
+    def resume(self) -> int:
+        """Go on in the folder that stands where the lost one stood; return how many records are gone.
+
+        What the open descriptors still have (the segment being written, and those that are not closed yet) is copied
+        into new segments, so that only closed segments can be gone. Raises JournalError, and then it stays `lost`.
+        """
+        with self._syncing:
+            left = [*self._left, self._open]
+            try:
+                if reason := usable(self.folder):
+                    raise OSError(reason)
+                ours = {segment.number: segment.first for segment in self._closed}
+                ours[int(self._open.path.stem)] = self._open.index.first
+                found = read_existing(segments(self.folder), ours)
+                if found and found[-1].end - 1 > self.head:
+                    raise OSError(
+                        f"{self.folder} has records up to {found[-1].end - 1}, this journal only to {self.head}"
+                    )
+                number = max([*ours, *(one.number for one in found)]) + 1
+                copies, following = self._copy_left(left, found, number)
+            except OSError as error:
+                self.lost = error.strerror or str(error)
+                raise JournalError(f"{LOST}: {self.lost}") from error
+            before = sum(one.end - one.first for one in self._closed) + len(self._open.index)
+            for one in left:
+                os.close(one.fd)
+            self._cache.close()
+            os.close(self._folder_fd)
+            self._folder_fd = open_folder(self.folder)
+            self._closed, self._open = found, following
+            self._left.clear()
+            for one in copies:
+                self._count_closed(one)
+                self._left.append(one)
+            gone = max(0, before - sum(one.end - one.first for one in self._closed))
+            if gone:
+                self._checkpointed = 0  # until the checkpoint of the copy is on the disk, nothing may be deleted
+            self.lost = ""
+        if not self.deferred:
+            self.sync()
+        return gone
+
+    def _copy_left(
+        self, left: list[OpenSegment], found: list[Segment], number: int
+    ) -> tuple[list[OpenSegment], OpenSegment]:
+        """Copies of what `found` does not have, and the segment after them. Raises OSError, and then there are none.
+
+        The last is copied even without a record: its checkpoint stands for everything that may be gone.
+        """
+        left[-1].head, left[-1].saved = self.head, self._state.save()
+        start = found[-1].end if found else 0
+        made: list[OpenSegment] = []
+        try:
+            for one in left:
+                if one is not left[-1] and one.index.first + len(one.index) <= start:
+                    continue
+                first = max(start, one.index.first)
+                new = self._new_segment(number + len(made), first)
+                made.append(new)
+                copy_segment(one, start, new, self._disk)
+            made.append(self._new_segment(number + len(made)))
+        except OSError:
+            for new in made:
+                os.close(new.fd)
+                new.path.unlink(missing_ok=True)
+            raise
+        return made[:-1], made[-1]
 
     # Start
 
@@ -315,7 +414,7 @@ class Journal:
         The segment itself may be gone: where retention took everything that was closed, its checkpoint stands for it.
         """
         oldest = int(paths[0].stem) if paths else 0
-        left = [path.with_suffix(SUFFIX) for path in self.folder.glob(f"*{CHECKPOINT}") if path.stem.isdigit()]
+        left = [path.with_suffix(SUFFIX) for path in self.folder.glob(f"*{CHECKPOINT}") if path.stem.isdecimal()]
         outlived = [path for path in left if int(path.stem) < oldest]
         for path in [*reversed(paths), *sorted(outlived, reverse=True)]:
             found = load_checkpoint(path)
@@ -343,19 +442,25 @@ class Journal:
 
     # Segments
 
-    def _new_segment(self, number: int) -> OpenSegment:
-        """Raises OSError, and then there is none."""
+    def _new_segment(self, number: int, first: int = 0) -> OpenSegment:
+        """A segment for the records from `first` on, else for the next one. Raises OSError, and then there is none."""
+        first = first or self.head + 1
         path = self.folder / f"{number:06d}{SUFFIX}"
+        while os.path.lexists(path):  # no file of the journal's, such as a folder of that name
+            number += 1
+            path = self.folder / f"{number:06d}{SUFFIX}"
+        if number > MAX_NUMBER:
+            raise OSError(f"no segment can follow number {number - 1}: move away the file with that name")
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            if reason := self._disk.write_at(fd, pack_header(self.epoch, self.head + 1, time.time()), 0):
+            if reason := self._disk.write_at(fd, pack_header(self.epoch, first, time.time()), 0):
                 raise OSError(f"{path.name}: {reason}")
         except OSError:
             os.close(fd)
             path.unlink(missing_ok=True)
             raise
         self._until = time.monotonic() + SEGMENT_SECONDS
-        return OpenSegment(fd, path, self.head + 1)
+        return OpenSegment(fd, path, first)
 
     def _rotate(self) -> None:
         """Begin the next segment. Raises JournalError, and then the old one is still the one being written."""

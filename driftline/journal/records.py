@@ -12,6 +12,8 @@ reader that meets damage searches for the next magic with a record that checks o
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,9 @@ from driftline.frames import DECODE_ERRORS, MAX_BODY, SCHEMA, Stamped
 FORMAT: Final = 1
 SUFFIX: Final = ".rlj"
 MAX_RECORD: Final = MAX_BODY + 4096
+MAX_NUMBER: Final = 10**9 - 1
+"""Of a segment. A hub that starts every second does not come to it in 30 years; a name beyond is another file's."""
+_NAME: Final = re.compile(r"(0[0-9]{5}|[1-9][0-9]{5,8})\.rlj", re.ASCII)
 
 MAGIC: Final = b"\xd7DRL"
 _HEADER_MAGIC: Final = b"\xd7DRIFTJ\n"
@@ -72,17 +77,24 @@ def kind(body: bytes | msgspec.Raw) -> bytes:
 
 
 def segments(folder: Path) -> list[Path]:
-    """The segments of a journal, oldest first."""
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX and path.stem.isdigit())
-    except OSError:
-        return []
+    """The segments of a journal, oldest first: files named by six digits or, above 999,999, as many as it takes."""
+    return [path for path, regular in _numbered(folder) if regular]
 
 
 def next_epoch(folder: Path) -> int:
     """The epoch of the next hub: the number of the segment that it will begin with."""
-    existing = segments(folder)
-    return int(existing[-1].stem) + 1 if existing else 1
+    taken = _numbered(folder)
+    return int(taken[-1][0].stem) + 1 if taken else 1
+
+
+def _numbered(folder: Path) -> list[tuple[Path, bool]]:
+    """Paths with the name of a segment, by number, and whether there is a file."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(folder / entry.name, entry.is_file()) for entry in entries if _NAME.fullmatch(entry.name)]
+    except OSError:
+        return []
+    return sorted(found, key=lambda one: int(one[0].stem))
 
 
 def pack_header(epoch: int, first: int, created: float) -> bytes:

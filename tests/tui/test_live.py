@@ -138,6 +138,10 @@ DROPPED = Event(
             "!! DISK FULL  nothing is recorded, producers hold frames: make room at the hub",
         ),
         (
+            Link(True, 0.2, degraded="journal lost: /r/journal was removed or renamed"),
+            "!! JOURNAL LOST  nothing is recorded, producers hold frames: /r/journal was re",
+        ),
+        (
             Link(True, 0.2, degraded="Input/output error"),
             "!! JOURNAL DEGRADED  nothing is recorded, producers hold frames: Input/output error",
         ),

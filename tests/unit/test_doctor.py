@@ -258,9 +258,20 @@ def test_a_good_run_a_loose_key_and_a_revoked_one(hub: Hub, tmp_path: Path) -> N
     assert (code, error, failed(document)) == (0, "", [])
     checks = document["checks"]
     assert isinstance(checks, list)
-    assert {"keys", "gate", "hub", "clock", "disk", "filesystem", "libzmq", "ray", "vllm", "terminal", "run"} == {
-        check["check"] for check in checks
-    }
+    assert {
+        "keys",
+        "gate",
+        "hub",
+        "clock",
+        "disk",
+        "filesystem",
+        "journal",
+        "libzmq",
+        "ray",
+        "vllm",
+        "terminal",
+        "run",
+    } == {check["check"] for check in checks}
     assert document["run"] == hub.run.id
 
     (hub.run.keys / "operator.key").chmod(0o644)

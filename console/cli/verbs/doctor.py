@@ -26,8 +26,8 @@ def run_checks(args: argparse.Namespace) -> int:
 
     One line a check: `ok`, `warn` or `fail`, the finding, and what to do. Exit code 1 if anything fails, else 0.
     --json prints {`run` (null: none was checked), `verdict`, `checks` [{`check`, `verdict` (ok, warn, fail), `text`,
-    `todo`}]}. Checks: keys, hub, clock, gate (an unknown key must be refused), disk, filesystem, libzmq, ray, vllm,
-    terminal, colours, utf-8, run.
+    `todo`}]}. Checks: keys, hub, clock, gate (an unknown key must be refused), disk, filesystem, journal, libzmq, ray,
+    vllm, terminal, colours, utf-8, run.
     """
     run = _find_run(args)
     findings = []
@@ -72,6 +72,7 @@ def check_run(run: Target) -> Iterator[Finding]:
     if directory is not None:
         yield from checks.permissions(list(facts.paths(directory)), os.geteuid())
         yield from checks.disk(facts.disk(directory.path))
+        yield from checks.journal(facts.journal(directory))
     else:
         yield Finding("keys", "ok", "the run's files are on another machine: run doctor there to check them")
     if not run.live():

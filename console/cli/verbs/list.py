@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from typing import Any
 
@@ -14,7 +15,8 @@ from driftline.text import sanitize
 
 
 def print_runs(args: argparse.Namespace) -> int:
-    """List runs. With --json one array of {"run", "path", "live", "started", "synthetic"}; `started` is Unix time.
+    """List runs. With --json one array of {"run", "path", "live", "started", "synthetic"}; `started` is Unix time, and
+    `live` null (a "?") where its filesystem gives no locks: then stderr says what to do.
 
     A hub that was restarted on an old run counts as its start. Without any run the table is empty and the exit
     code still 0: an empty list is an answer.
@@ -30,7 +32,7 @@ def print_runs(args: argparse.Namespace) -> int:
     for row in rows:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started"]))
         label = "  synthetic" if row["synthetic"] else ""
-        state = "live" if row["live"] else "ended"
+        state = {True: "live", False: "ended"}.get(row["live"], "?")
         print(sanitize(f"{row['run']:{width}}  {state:5}  {started}  {_near(row['path'])}{label}"))
     return OK
 
@@ -45,10 +47,19 @@ def _row(run: RunDir) -> dict[str, Any]:
     return {
         "run": run.id,
         "path": str(run.path),
-        "live": run.live(),
+        "live": _live(run),
         "started": started,
         "synthetic": synthetic,
     }
+
+
+def _live(run: RunDir) -> bool | None:
+    """None where it cannot be known; the reason goes to stderr."""
+    try:
+        return run.live()
+    except RunError as error:
+        print(f"driftline: {error}", file=sys.stderr)
+        return None
 
 
 def _near(path: str) -> str:

@@ -6,19 +6,21 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from console.cli.verbs import on_disk
 from console.connect.backfill import decode_frames, recent_frames
 from console.connect.resolve import connect_client, open_target
 from console.connect.target import Target
-from console.errors import NO_RUN, OK, CommandError
+from console.errors import FAILED, NO_RUN, OK, CommandError
 from console.formatting import to_json
 from console.status.link_health import STALE_AFTER, Banner, Link, banner
 from console.status.summary import Summary, document, line, summarise
 from driftline.client import Client, next_beacon
 from driftline.frames import Frame, FrameError, Metrics, Stamped
+from driftline.journal.holes import Hole, hole_text, holes, odd_names, odd_text
 from driftline.rundir import RunDir
+from driftline.text import sanitize
 
 PULSE_SECONDS: Final = 2.0
 """Longest wait for a beacon of the hub, which comes five times a second."""
@@ -38,7 +40,9 @@ def status(args: argparse.Namespace) -> int:
     `until`}, Unix times), `config_digest`, `metrics` {`step`, `version`, `values` {name: number}}, `engines` (array of
     objects with the fields of EngineState), `fixes` (array of {`id`, `requested`, `effective`, `settled`, `how`,
     `generation`, `by`, `time`, `detail`, `engines`}), `hub_banner` (null, or {`word`, `text`, `level`} as the console's
-    banner). NaN and infinities are strings.
+    banner), `journal` (null where it is on another machine) {`missing` (array of {`first`, `last`: numbers of segments
+    that are missing in the middle, `start`, `end`: the frames that were in them}), `odd` (names of files that are no
+    segments)}. NaN and infinities are strings.
     """
     with open_target(args) as run:
         live, problem = run.live(), None
@@ -50,13 +54,28 @@ def status(args: argparse.Namespace) -> int:
             summary = journal_summary(run.directory)
         else:
             raise CommandError(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
+        missing, odd = journal_gaps(run.directory) if run.directory is not None else ([], [])
+        local = run.directory is not None
         path = str(run.directory.path) if run.directory is not None else str(args.run)
     if args.json:
         words = {"word": problem.word, "text": problem.text, "level": problem.level} if problem is not None else None
-        print(to_json(document(run.id, path, summary, live=live) | {"trouble": words}))
+        gaps = {"missing": [asdict(hole) for hole in missing], "odd": odd} if local else None
+        print(to_json(document(run.id, path, summary, live=live) | {"trouble": words, "journal": gaps}))
     else:
-        print(line(run.id, summary, live=live) + (f"  {problem.word}" if problem is not None else ""))
+        parts = [line(run.id, summary, live=live), problem.word if problem is not None else ""]
+        parts += [f"JOURNAL HOLE: {hole_text(hole)}" for hole in missing]
+        parts.append(sanitize(f"JOURNAL: {odd_text(odd)}") if odd else "")
+        print("  ".join(part for part in parts if part))
     return OK
+
+
+def journal_gaps(run: RunDir) -> tuple[list[Hole], list[str]]:
+    """Segments missing in the middle of a journal, and names in its folder that are no segment's."""
+    try:
+        missing = holes(run.journal, lambda number: run.compacted(number).exists())
+    except OSError as error:
+        raise CommandError(f"{run.journal}: cannot be read: {error.strerror or error}", FAILED) from error
+    return missing, odd_names(run.journal)
 
 
 def hub_banner(run: Target, summary: Summary) -> Banner | None:
