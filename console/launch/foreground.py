@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from console.errors import FAILED, OK, CommandError
 from console.launch.console_child import ConsoleChild
+from console.launch.restarts import HUB, Backoff
 from console.launch.supervisor import Supervisor
 from console.process.signals import Signals
 from console.status.progress import Progress
@@ -36,11 +37,11 @@ LAST_FRAMES_SECONDS: Final = 3.0
 class Session:
     """One run in the foreground, from its hub's start to its end."""
 
-    def __init__(self, run: RunDir, signals: Signals, *, hook: Hook | None = None) -> None:
+    def __init__(self, run: RunDir, signals: Signals, *, hook: Hook | None = None, hub_backoff: Backoff = HUB) -> None:
         self.run = run
         self.signals = signals
         self.progress = Progress()
-        self.supervisor = Supervisor(run, say=self._say, hurried=lambda: signals.count > 1)
+        self.supervisor = Supervisor(run, say=self._say, hurried=lambda: signals.count > 1, hub_backoff=hub_backoff)
         self.state: RunState | None = None
         self._hook = hook
         self._lines = Lines()
@@ -93,8 +94,7 @@ class Session:
             with screen:
                 while not self.signals and screen.poll() is None:
                     self._handle_frames(0.2)
-                    # Nothing may be printed while the console owns the terminal; it shows a missing hub itself.
-                    self.supervisor.keep_hub()
+                    self._keep_hub()
                     if self.supervisor.poll("trainer") is not None:
                         self._clean_up(screen.pids)
         finally:
@@ -112,11 +112,11 @@ class Session:
             self.progress.update(text)
 
     def _keep_hub(self) -> None:
-        self.supervisor.keep_compaction()
-        if self.supervisor.poll("hub") is not None:
-            words = self.supervisor.last_words("hub")
-            if self.supervisor.keep_hub():
-                print(f"driftline: the hub has died and is started again: {words}", file=sys.stderr, flush=True)
+        news = self.supervisor.keep_hub()
+        # Nothing may be printed while the console owns the terminal; it shows a missing hub itself.
+        if news and not self._console_shown:
+            self.progress.done()
+            print(f"driftline: {news}", file=sys.stderr, flush=True)
 
     def _handle_frames(self, seconds: float) -> bool:
         """Wait for frames, print them and call the hook; True if there were any."""
