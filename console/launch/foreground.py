@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -30,6 +31,8 @@ from driftline.rundir import RunDir
 
 Hook = Callable[[Stamped, Frame], None]
 ENDED: Final = frozenset({"finished", "failed"})
+UNSAID: Final = 20
+"""Newest sentences about the hub that are kept while a console owns the terminal."""
 LAST_FRAMES_SECONDS: Final = 3.0
 """Seconds for the last frames of an ended trainer to arrive."""
 
@@ -49,6 +52,7 @@ class Session:
         self._console_shown = False
         self._cleaned_up = self._end_reported = False
         self._feed: Feed | None = None
+        self._unsaid: deque[str] = deque(maxlen=UNSAID)
 
     def __enter__(self) -> Session:
         return self
@@ -64,19 +68,32 @@ class Session:
         self.progress.update("starting the hub")
         if not self.supervisor.start_hub(hub, cancelled=self.signals.__bool__):
             return False
-        try:
-            self._feed = Feed(*attach(self.run, "viewer"), since=1, refresh=self.run.connection)
-        except ClientError as error:
-            raise CommandError(str(error)) from error
+        self._feed = self._open_feed()
+        if self._feed is None:
+            return False
         self.progress.update("starting the trainer")
         self.supervisor.start_trainer(steps=steps)
         while not self.signals and self.supervisor.poll("trainer") is None:
             self._handle_frames(0.1)
+            # A hub that dies here would take with it every state that is waited for.
+            self._keep_hub()
             if self.state is not None and self.state.status != "starting":
                 break
             self.progress.update((self.state.detail if self.state is not None else "") or "starting the trainer")
         self.progress.done()
         return not self.signals
+
+    def _open_feed(self) -> Feed | None:
+        """The feed of all frames, over any number of deaths of the hub; None on a signal. Raises CommandError."""
+        while not self.signals:
+            try:
+                return Feed(*attach(self.run, "viewer"), since=1, refresh=self.run.connection)
+            except ClientError as error:
+                if self.supervisor.hub_up():
+                    raise CommandError(str(error)) from error
+            self._keep_hub()
+            self.signals.pause(0.05)
+        return None
 
     def watch(self, screen: ConsoleChild | None = None) -> int:
         """Until the run ends: under the console, if there is one, then as lines. Returns the exit code."""
@@ -113,10 +130,12 @@ class Session:
 
     def _keep_hub(self) -> None:
         news = self.supervisor.keep_hub()
+        if news:
+            self._unsaid.append(news)
         # Nothing may be printed while the console owns the terminal; it shows a missing hub itself.
-        if news and not self._console_shown:
+        while self._unsaid and not self._console_shown:
             self.progress.done()
-            print(f"driftline: {news}", file=sys.stderr, flush=True)
+            print(f"driftline: {self._unsaid.popleft()}", file=sys.stderr, flush=True)
 
     def _handle_frames(self, seconds: float) -> bool:
         """Wait for frames, print them and call the hook; True if there were any."""

@@ -105,7 +105,7 @@ class Supervisor:
         # frames are recorded.
         process = self.start("hub", command, dies_with_parent=False)
         deadline = time.monotonic() + HUB_START
-        while not self._hub_up(process):
+        while not self.hub_up():
             if process.poll() is not None:
                 # Exit codes of the hub are those of the command line: 2 for an interface that it may not listen on.
                 code = USAGE if process.returncode == USAGE else FAILED
@@ -146,10 +146,12 @@ class Supervisor:
             self._probe = Probe(SUPERVISOR, self.run, keys=SUPERVISOR)
         self._probe.event(kind, text, "warn")
 
-    def _hub_up(self, hub: subprocess.Popen[bytes]) -> bool:
+    def hub_up(self) -> bool:
+        """True while the hub of this run lives and has bound its sockets."""
         # The connection file may be one of an earlier hub on this directory, even damaged or of another version: only
         # the pid says which hub wrote it.
-        if not (self.run.live() and self.run.connection_file.exists()):
+        hub = self._children.get("hub")
+        if hub is None or hub.poll() is not None or not (self.run.live() and self.run.connection_file.exists()):
             return False
         try:
             return self.run.connection().pid == hub.pid
@@ -222,8 +224,7 @@ class Supervisor:
 
     def _hub_back(self) -> str:
         """A sentence when a hub that was started again is up, else ""."""
-        hub = self._children.get("hub")
-        if self._hub_away_since is None or hub is None or not self._hub_up(hub):
+        if self._hub_away_since is None or not self.hub_up():
             return ""
         seconds = time.monotonic() - self._hub_away_since
         self._hub_away_since = None

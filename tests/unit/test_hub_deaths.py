@@ -6,14 +6,18 @@ Hub and supervisor are the real ones. The trainer's process is a stand-in (tests
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from console.cli.main import main
+from console.launch.console_child import ConsoleChild
 from console.launch.foreground import Session
 from console.launch.restarts import Backoff, Restarts
 from console.launch.supervisor import Supervisor
@@ -171,3 +175,102 @@ def test_a_process_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None
         with Probe("trainer", run) as probe:
             probe.send(RunState(run.id, "running", 1, 5, 1, time.time()))
             assert probe.flush(LIMIT)
+
+
+def test_a_hub_killed_while_the_engines_load_is_started_again_and_the_run_reaches_running(
+    standin: Callable[[str], RunDir], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = standin("gated")
+    first: list[int] = []
+    status: list[dict[str, object]] = []
+
+    def hook(_stamped: Stamped, frame: Frame) -> None:
+        if isinstance(frame, RunState) and frame.status == "starting" and not first:
+            first.append(run.connection().pid)
+            os.kill(first[0], signal.SIGKILL)
+        if isinstance(frame, Event) and frame.kind == "hub.died" and not status:
+            # The trainer is still where it was.
+            capsys.readouterr()
+            assert main(["status", "--run", str(run.path), "--json"]) == 0
+            status.append(json.loads(capsys.readouterr().out))
+            (tmp_path / "pids.go").touch()
+
+    with Signals() as signals, Session(run, signals, hook=hook, hub_backoff=QUICK) as session:
+        assert session.start(HubConfig(), steps=None)
+        assert session.state is not None
+        assert session.state.status == "running"
+        assert run.connection().pid != first[0]
+    assert status[0]["live"]
+    assert status[0]["status"] == "starting"
+    assert len(events(run, "hub.died")) == 1
+
+
+def test_a_hub_killed_behind_a_console(
+    standin: Callable[[str], RunDir], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = standin("forever")
+    console = ConsoleChild([])
+    console._command = [sys.executable, "-c", "import time; time.sleep(600)"]  # this process has no terminal
+    killed: list[int] = []
+    shown: list[str] = []
+
+    def hook(_stamped: Stamped, frame: Frame) -> None:
+        if isinstance(frame, Metrics) and console.pids and not killed:
+            killed.append(run.connection().pid)
+            os.kill(killed[0], signal.SIGKILL)
+        if isinstance(frame, Event) and frame.kind == "hub.back":
+            shown.append(capfd.readouterr().err)
+            os.kill(console.pids[0], signal.SIGTERM)
+        if isinstance(frame, Metrics) and shown:
+            session.supervisor._children["trainer"].terminate()
+
+    with (
+        open(os.devnull) as nothing,
+        Signals() as signals,
+        Session(run, signals, hook=hook, hub_backoff=QUICK) as session,
+    ):
+        monkeypatch.setattr("sys.stdin", nothing)
+        assert session.start(HubConfig(), steps=None)
+        assert session.watch(console) == 0
+    assert "driftline:" not in shown[0], "nothing is printed over a console"
+    err = capfd.readouterr().err
+    assert "driftline: the hub has died and is started again at once" in err
+    assert "driftline: the hub is back after" in err
+
+
+def test_a_hub_that_dies_before_the_trainer_is_started(
+    standin: Callable[[str], RunDir], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = standin("steps")
+    started = Supervisor.start_hub
+
+    def killed(self: Supervisor, hub: HubConfig, *, cancelled: Callable[[], bool]) -> bool:
+        up = started(self, hub, cancelled=cancelled)
+        os.kill(run.connection().pid, signal.SIGKILL)
+        self._children["hub"].wait(LIMIT)
+        return up
+
+    monkeypatch.setattr(Supervisor, "start_hub", killed)
+    with Signals() as signals, Session(run, signals, hub_backoff=QUICK) as session:
+        assert session.start(HubConfig(), steps=None)
+        assert session.watch() == 0
+    assert [frame.step for frame in frames(run) if isinstance(frame, Metrics)] == [1, 2, 3, 4, 5]
+
+
+def test_a_hub_that_dies_while_the_trainer_ends_records_its_last_frames(standin: Callable[[str], RunDir]) -> None:
+    run = standin("lingering")
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if text.startswith("ending the trainer") and len(said) == 1:
+            os.kill(run.connection().pid, signal.SIGKILL)
+
+    with Supervisor(run, say=say, hub_backoff=QUICK) as supervisor:
+        assert supervisor.start_hub(cancelled=lambda: False)
+        supervisor.start_trainer()
+        until(lambda: any(isinstance(frame, Metrics) for frame in frames(run)), "the first step")
+    assert any(text.startswith("the hub has died") for text in said)
+    assert any(text.startswith("the hub is back") for text in said)
+    last = [frame for frame in frames(run) if isinstance(frame, RunState)][-1]
+    assert last.status == "finished"
