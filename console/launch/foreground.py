@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 
 from console.errors import FAILED, OK, CommandError
 from console.launch.console_child import ConsoleChild
+from console.launch.restarts import HUB, Backoff
 from console.launch.supervisor import Supervisor
 from console.process.signals import Signals
 from console.status.progress import Progress
@@ -29,6 +31,8 @@ from driftline.rundir import RunDir
 
 Hook = Callable[[Stamped, Frame], None]
 ENDED: Final = frozenset({"finished", "failed"})
+UNSAID: Final = 20
+"""Newest sentences about the hub that are kept while a console owns the terminal."""
 LAST_FRAMES_SECONDS: Final = 3.0
 """Seconds for the last frames of an ended trainer to arrive."""
 
@@ -36,11 +40,11 @@ LAST_FRAMES_SECONDS: Final = 3.0
 class Session:
     """One run in the foreground, from its hub's start to its end."""
 
-    def __init__(self, run: RunDir, signals: Signals, *, hook: Hook | None = None) -> None:
+    def __init__(self, run: RunDir, signals: Signals, *, hook: Hook | None = None, hub_backoff: Backoff = HUB) -> None:
         self.run = run
         self.signals = signals
         self.progress = Progress()
-        self.supervisor = Supervisor(run, say=self._say, hurried=lambda: signals.count > 1)
+        self.supervisor = Supervisor(run, say=self._say, hurried=lambda: signals.count > 1, hub_backoff=hub_backoff)
         self.state: RunState | None = None
         self._hook = hook
         self._lines = Lines()
@@ -48,6 +52,7 @@ class Session:
         self._console_shown = False
         self._cleaned_up = self._end_reported = False
         self._feed: Feed | None = None
+        self._unsaid: deque[str] = deque(maxlen=UNSAID)
 
     def __enter__(self) -> Session:
         return self
@@ -63,19 +68,32 @@ class Session:
         self.progress.update("starting the hub")
         if not self.supervisor.start_hub(hub, cancelled=self.signals.__bool__):
             return False
-        try:
-            self._feed = Feed(*attach(self.run, "viewer"), since=1, refresh=self.run.connection)
-        except ClientError as error:
-            raise CommandError(str(error)) from error
+        self._feed = self._open_feed()
+        if self._feed is None:
+            return False
         self.progress.update("starting the trainer")
         self.supervisor.start_trainer(steps=steps)
         while not self.signals and self.supervisor.poll("trainer") is None:
             self._handle_frames(0.1)
+            # A hub that dies here would take with it every state that is waited for.
+            self._keep_hub()
             if self.state is not None and self.state.status != "starting":
                 break
             self.progress.update((self.state.detail if self.state is not None else "") or "starting the trainer")
         self.progress.done()
         return not self.signals
+
+    def _open_feed(self) -> Feed | None:
+        """The feed of all frames, over any number of deaths of the hub; None on a signal. Raises CommandError."""
+        while not self.signals:
+            try:
+                return Feed(*attach(self.run, "viewer"), since=1, refresh=self.run.connection)
+            except ClientError as error:
+                if self.supervisor.hub_up():
+                    raise CommandError(str(error)) from error
+            self._keep_hub()
+            self.signals.pause(0.05)
+        return None
 
     def watch(self, screen: ConsoleChild | None = None) -> int:
         """Until the run ends: under the console, if there is one, then as lines. Returns the exit code."""
@@ -93,8 +111,7 @@ class Session:
             with screen:
                 while not self.signals and screen.poll() is None:
                     self._handle_frames(0.2)
-                    # Nothing may be printed while the console owns the terminal; it shows a missing hub itself.
-                    self.supervisor.keep_hub()
+                    self._keep_hub()
                     if self.supervisor.poll("trainer") is not None:
                         self._clean_up(screen.pids)
         finally:
@@ -112,11 +129,13 @@ class Session:
             self.progress.update(text)
 
     def _keep_hub(self) -> None:
-        self.supervisor.keep_compaction()
-        if self.supervisor.poll("hub") is not None:
-            words = self.supervisor.last_words("hub")
-            if self.supervisor.keep_hub():
-                print(f"driftline: the hub has died and is started again: {words}", file=sys.stderr, flush=True)
+        news = self.supervisor.keep_hub()
+        if news:
+            self._unsaid.append(news)
+        # Nothing may be printed while the console owns the terminal; it shows a missing hub itself.
+        while self._unsaid and not self._console_shown:
+            self.progress.done()
+            print(f"driftline: {self._unsaid.popleft()}", file=sys.stderr, flush=True)
 
     def _handle_frames(self, seconds: float) -> bool:
         """Wait for frames, print them and call the hook; True if there were any."""

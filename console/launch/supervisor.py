@@ -4,6 +4,9 @@ Hub and trainer are processes in sessions of their own: a ctrl-C on the terminal
 ends them in order (trainer first, then its remaining descendants, then the hub that has to record their last frames).
 Should the supervisor itself be killed, the kernel signals the trainer (see die_with_parent.py), and the hub sees that
 its parent is gone. Start children from the main thread only.
+
+A run never ends because its hub has died: in every phase the hub is started again, with pauses that grow
+(console/launch/restarts.py), and meanwhile the run goes on without it. Producers hold their frames until it is back.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from types import TracebackType
 from typing import Final
 
 from console.errors import FAILED, USAGE, CommandError
+from console.launch.restarts import COMPACTION, HUB, Backoff, Restarts
 from console.process import die_with_parent
 from console.process import tree as processes
 from driftline.config import HubConfig
@@ -39,11 +43,6 @@ HUB_GRACE: Final = 10.0
 """Seconds for the hub to write what it has received."""
 SILENT: Final = 0.5
 """Seconds of waiting for a process to end before that is reported."""
-HUB_RESTARTS: Final = 3
-PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
-"""Seconds before each new start of the compaction; the last one for ever."""
-STEADY_SECONDS: Final = 120.0
-"""A compaction that ran for this long makes the next pause short again."""
 TICK: Final = 0.05
 
 Say = Callable[[str], None]
@@ -52,22 +51,29 @@ Say = Callable[[str], None]
 class Supervisor:
     """The processes of one run. A context manager: leaving it ends everything it started."""
 
-    def __init__(self, run: RunDir, *, say: Say = lambda _text: None, hurried: Callable[[], bool] = lambda: False):
+    def __init__(
+        self,
+        run: RunDir,
+        *,
+        say: Say = lambda _text: None,
+        hurried: Callable[[], bool] = lambda: False,
+        hub_backoff: Backoff = HUB,
+        compaction_backoff: Backoff = COMPACTION,
+    ):
         """`say` is called with the reason of a long wait; `hurried`: True cuts grace times short (a second ctrl-C)."""
         self.run = run
         self._say = say
         self._hurried = hurried
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._hub_command: list[str] = []
-        self._hub_restarts = 0
+        self._hub_restarts = Restarts(hub_backoff)
+        self._hub_away_since: float | None = None
         # Descendants from before the run belong to other code of this process.
         self._before = {process.pid for process in processes.descendants()}
         self._adopted = processes.adopts_orphans()
         self._adopts = processes.adopt_orphans()
         self._stopped = self._compacts = False
-        self._compaction_deaths = 0
-        self._compaction_since = 0.0
-        self._compaction_again: float | None = None
+        self._compaction_restarts = Restarts(compaction_backoff)
         self._probe: Probe | None = None
 
     def __enter__(self) -> Supervisor:
@@ -99,7 +105,7 @@ class Supervisor:
         # frames are recorded.
         process = self.start("hub", command, dies_with_parent=False)
         deadline = time.monotonic() + HUB_START
-        while not self._hub_up(process):
+        while not self.hub_up():
             if process.poll() is not None:
                 # Exit codes of the hub are those of the command line: 2 for an interface that it may not listen on.
                 code = USAGE if process.returncode == USAGE else FAILED
@@ -115,7 +121,6 @@ class Supervisor:
         return True
 
     def _start_compaction(self) -> None:
-        self._compaction_since = time.monotonic()
         self.start("compact", [sys.executable, "-P", "-m", "console.recorded.compaction.compact", str(self.run.path)])
 
     def keep_compaction(self) -> None:
@@ -123,30 +128,30 @@ class Supervisor:
 
         Nothing is lost with it: the next one goes on with the segments that have no tables yet.
         """
-        if not self._compacts or self.poll("compact") is None:
+        if not self._compacts or self._stopped or self.poll("compact") is None:
             return
-        now = time.monotonic()
-        if self._compaction_again is None:
-            steady = now - self._compaction_since > STEADY_SECONDS
-            self._compaction_deaths = 0 if steady else self._compaction_deaths
-            pause = PAUSES[min(self._compaction_deaths, len(PAUSES) - 1)]
-            self._compaction_deaths += 1
-            self._compaction_again = now + pause
+        again = self._compaction_restarts
+        if not again.waiting:
+            pause = again.died(time.monotonic())
             words = self.last_words("compact")
-            self._event("compact.died", f"the journal's compaction has died and starts again in {pause:g} s: {words}")
-        elif now >= self._compaction_again:
-            self._compaction_again = None
-            self._start_compaction()
+            self._event("compact.died", f"the journal's compaction has died, starts again {again.text(pause)}: {words}")
+        elif again.due(time.monotonic()):
+            again.started()
+            # What keeps a process from being started (no memory, no descriptors) may pass; the dead one counts again.
+            with contextlib.suppress(OSError):
+                self._start_compaction()
 
     def _event(self, kind: str, text: str) -> None:
         if self._probe is None:
             self._probe = Probe(SUPERVISOR, self.run, keys=SUPERVISOR)
         self._probe.event(kind, text, "warn")
 
-    def _hub_up(self, hub: subprocess.Popen[bytes]) -> bool:
+    def hub_up(self) -> bool:
+        """True while the hub of this run lives and has bound its sockets."""
         # The connection file may be one of an earlier hub on this directory, even damaged or of another version: only
         # the pid says which hub wrote it.
-        if not (self.run.live() and self.run.connection_file.exists()):
+        hub = self._children.get("hub")
+        if hub is None or hub.poll() is not None or not (self.run.live() and self.run.connection_file.exists()):
             return False
         try:
             return self.run.connection().pid == hub.pid
@@ -188,20 +193,44 @@ class Supervisor:
         child = self._children.get(name)
         return None if child is None else child.poll()
 
-    def keep_hub(self) -> bool:
-        """Start a hub that has died again; True if it had died. Producers and consoles reconnect by themselves.
+    def keep_hub(self) -> str:
+        """Start a hub that has died again, after a pause that grows with its deaths; call this often, in every phase.
 
-        Also starts the compaction again if it has died. Raises CommandError when the hub has died HUB_RESTARTS times:
-        then a restart does not help.
+        Producers and consoles reconnect by themselves. Each death and each return is an event of the run, which it
+        gets once there is a hub, and a sentence that is returned; "" when nothing is new. Never raises because of the
+        hub. Also starts the compaction again if it has died.
         """
         self.keep_compaction()
         if self.poll("hub") is None:
-            return False
-        if self._hub_restarts >= HUB_RESTARTS:
-            raise CommandError(f"the hub died {HUB_RESTARTS + 1} times, the run is ended: {self.last_words('hub')}")
-        self._hub_restarts += 1
-        self.start("hub", self._hub_command, dies_with_parent=False)
-        return True
+            return self._hub_back()
+        now = time.monotonic()
+        again, news = self._hub_restarts, ""
+        if not again.waiting:
+            if self._hub_away_since is None:
+                self._hub_away_since = now
+            pause = again.died(now)
+            words = self.last_words("hub")
+            news = f"the hub has died and is started again {again.text(pause)}; the run goes on without it: {words}"
+            self._event("hub.died", news)
+        if again.due(now):
+            again.started()
+            try:
+                self.start("hub", self._hub_command, dies_with_parent=False)
+            except OSError as error:
+                # The dead hub stays the newest one, and so its next start is due after a longer pause.
+                news = f"{news}; " if news else ""
+                news += f"the hub cannot be started: {error}"
+        return news
+
+    def _hub_back(self) -> str:
+        """A sentence when a hub that was started again is up, else ""."""
+        if self._hub_away_since is None or not self.hub_up():
+            return ""
+        seconds = time.monotonic() - self._hub_away_since
+        self._hub_away_since = None
+        news = f"the hub is back after {seconds:.1f} s; frames that producers held meanwhile follow"
+        self._event("hub.back", news)
+        return news
 
     def log(self, name: str) -> Path:
         """Path of the log of a process of the run."""
@@ -221,16 +250,20 @@ class Supervisor:
         self._sweep([*spare, *([hub.pid] if hub is not None else [])])
 
     def stop(self) -> None:
-        """End trainer, its descendants and the hub, in this order. Safe to call again."""
+        """End trainer, its descendants and the hub, in this order. Safe to call again.
+
+        A hub that dies meanwhile is started again, for the last frames of the trainer.
+        """
         if self._stopped:
             return
         self._stopped = True
+        for name, child in list(self._children.items()):
+            if name != "hub":
+                self._end(name, child, TRAINER_GRACE)
+        hub = self._children.pop("hub", None)
+        self._sweep([hub.pid] if hub is not None else [])
         if self._probe is not None:
             self._probe.close()
-        hub = self._children.pop("hub", None)
-        for name, child in self._children.items():
-            self._end(name, child, TRAINER_GRACE)
-        self._sweep([hub.pid] if hub is not None else [])
         if hub is not None:
             self._end("hub", hub, HUB_GRACE)
             self._sweep([])
@@ -257,6 +290,8 @@ class Supervisor:
         while child.poll() is None and time.monotonic() < started + grace and not self._hurried():
             if time.monotonic() > started + SILENT:
                 self._say(f"ending the {name} (at most {grace:.0f} s; ctrl-C again ends it at once)")
+            if news := self.keep_hub():
+                self._say(news)
             time.sleep(TICK)
         if child.poll() is None:
             # Its descendants are listed before it is killed: afterwards only adopted ones could still be found.

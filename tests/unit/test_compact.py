@@ -17,6 +17,7 @@ import pytest
 import driftline.journal.journal as journal_module
 from console.cli.main import main
 from console.formatting import to_json
+from console.launch.restarts import Backoff
 from console.launch.supervisor import Supervisor
 from console.process import tree
 from console.recorded.compaction import encode as columns
@@ -271,17 +272,14 @@ def test_a_run_that_says_so_is_compacted_by_its_end(tmp_path: Path) -> None:
     assert [note.stem for note in made.parquet.glob("*.json")] == ["000001"]
 
 
-def test_a_compaction_that_dies_is_started_again_after_a_while_and_the_run_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("console.launch.supervisor.PAUSES", (0.05, 3600.0))
+def test_a_compaction_that_dies_is_started_again_after_a_while_and_the_run_says_so(tmp_path: Path) -> None:
     made = rundir.create(tmp_path, "run")
 
     def deaths() -> list[Event]:
         frames = [stamped.frame() for stamped in read(made.journal)]
         return [frame for frame in frames if isinstance(frame, Event) and frame.kind == "compact.died"]
 
-    with Supervisor(made) as supervisor:
+    with Supervisor(made, compaction_backoff=Backoff((0.05, 3600.0))) as supervisor:
         assert supervisor.start_hub(HubConfig(compact=True), cancelled=lambda: False)
         first = supervisor._children["compact"]
         first.kill()
@@ -303,7 +301,7 @@ def test_a_compaction_that_dies_is_started_again_after_a_while_and_the_run_says_
     assert deaths()[0].level == "warn"
     assert "starts again in 0.05 s: " in deaths()[0].text
     assert "killed by SIGKILL" in deaths()[0].text
-    assert "starts again in 3600 s" in deaths()[1].text
+    assert "starts again in 3600 s, 2 deaths within 10 min" in deaths()[1].text
     assert [note.stem for note in made.parquet.glob("*.json")] == ["000001"], "the end compacts what is left"
 
 

@@ -22,7 +22,8 @@ from driftline.rundir import RunDir, RunError, create, list_runs
 from tests import signals
 from tests.environment import WITHOUT_ENGINE
 
-STANDIN = Path(__file__).parent.parent / "standin"
+ROOT = Path(__file__).parent.parent.parent
+STANDIN = ROOT / "tests" / "standin"
 LIMIT = 60.0
 
 
@@ -50,7 +51,7 @@ class Started:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
         environment |= {
             "DRIFTLINE_RUNS": str(folder / "runs"),
-            "PYTHONPATH": str(STANDIN),
+            "PYTHONPATH": f"{STANDIN}{os.pathsep}{ROOT}",
             "STANDIN": manners,
             "STANDIN_PIDS": str(self.pids_file),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 
 from console.connect.resolve import local_run_dir
 from console.errors import OK, CommandError
@@ -36,7 +37,7 @@ def simulate(args: argparse.Namespace) -> int:
         with Simulator(made, steps=args.steps, rate=args.rate, engines=args.engines, seed=args.seed) as simulator:
             while not signals and not simulator.ended:
                 simulator.run_once(command_wait(args.rate))
-                supervisor.keep_hub()
+                _say(supervisor.keep_hub())
     return signals.exit_code if signals else OK
 
 
@@ -48,7 +49,7 @@ def command_wait(rate: float) -> float:
 def hub(args: argparse.Namespace) -> int:
     """A hub for a trainer that is started elsewhere; prints the run's id and the line its environment needs.
 
-    Exit code 130 after ctrl-C, 1 when the hub could not start or died.
+    A hub that dies is started again. Exit code 130 after ctrl-C, 1 when the hub could not start.
     """
     made = _directory(args)
     with Signals() as signals, Supervisor(made) as supervisor:
@@ -63,10 +64,13 @@ def hub(args: argparse.Namespace) -> int:
             flush=True,
         )
         while not signals.pause(0.2):
-            supervisor.keep_compaction()
-            if supervisor.poll("hub") is not None:
-                raise CommandError(f"the hub has died: {supervisor.last_words('hub')}")
+            _say(supervisor.keep_hub())
     return signals.exit_code
+
+
+def _say(news: str) -> None:
+    if news:
+        print(f"driftline: {news}", file=sys.stderr, flush=True)
 
 
 def _settings(args: argparse.Namespace) -> HubConfig:

@@ -7,7 +7,9 @@ about the way Ray does. STANDIN picks its manners, STANDIN_PIDS names a file for
     forever    steps until SIGTERM
     orphans    forever, with a grandchild in a session of its own whose parent is dead and that ignores SIGTERM
     stubborn   forever, and SIGTERM is ignored
+    lingering  forever, and after SIGTERM it steps on until it has met another hub
     slow       never gets past "starting"
+    gated      does not get past "starting" before there is a file of the name STANDIN_PIDS + ".go"
     die        an error after two steps
     killed     SIGKILL to itself after two steps, with orphans left behind
 """
@@ -52,6 +54,8 @@ def main() -> int:
     probe.send(RunState(run.id, "starting", 0, 5, 0, time.time(), detail="starting nothing"))
     while manners == "slow" and not stopping:
         time.sleep(0.01)
+    while manners == "gated" and not stopping and not os.path.exists(os.environ["STANDIN_PIDS"] + ".go"):
+        time.sleep(0.01)
     step = 0
     while not stopping and not (manners == "steps" and step == 5):
         step += 1
@@ -67,6 +71,10 @@ def main() -> int:
         if step == 2 and manners == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.05)
+    if manners == "lingering":
+        first = run.connection().pid
+        while run.connection().pid == first:
+            time.sleep(0.01)
     probe.send(RunState(run.id, "finished", step, 5, step, time.time()))
     probe.close()
     return 0
