@@ -141,6 +141,7 @@ class Server:
         self._parent_gone_at = float("inf")
         self.stopping = False
         self._degraded = ""
+        self._audit_trouble = ""
         self._greet = False
         """Whether a subscriber has come since the last beacon."""
 
@@ -328,6 +329,7 @@ class Server:
 
     def _refresh(self, now: Now) -> None:
         """Apply changes of the table of grants, also to open connections, and apply retention."""
+        self._keep_audit_file()
         if gone := self._keep.expired(self._journal, self._run, self._journal.now):
             log.info("retention: segments up to %s go, frames from %d on stay", gone[-1].stem, self._journal.first)
             self._syncer.run_later(lambda: self._journal.delete(gone))
@@ -335,6 +337,17 @@ class Server:
         self._do([Note(change.entry(now)) for change in changes])
         if changes:
             self._reopen(lambda: self._live.disconnect_revoked(changes))
+
+    def _keep_audit_file(self) -> None:
+        try:
+            if self._audit.restore_file():
+                log.warning("%s was removed or replaced: it is put back with all its lines", self._audit.path)
+                self._audit_trouble = ""
+                self._note(Entry("hub.audit_restored", time.time(), text="the file was removed or replaced"))
+        except AuditError as error:
+            if str(error) != self._audit_trouble:
+                self._audit_trouble = str(error)
+                log.error("the audit log was removed or replaced: %s", error)
 
     def _reopen(self, cut: Callable[[], object]) -> None:
         """Let `cut` disconnect all subscribers, where it has to, and publish the new endpoint."""
