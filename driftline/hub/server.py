@@ -26,11 +26,10 @@ from driftline.hub import ports
 from driftline.hub.auth import Authenticator, AuthError, GrantTable, secure_server
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
-from driftline.hub.journal_watch import JournalWatch
+from driftline.hub.journal_watch import JournalWatch, log_holes
 from driftline.hub.live_socket import LiveSocket
 from driftline.hub.retention import RetentionPolicy
 from driftline.journal.disk import DISK, Disk
-from driftline.journal.holes import hole_text, holes, odd_names, odd_text
 from driftline.journal.journal import Journal, JournalError, next_epoch
 from driftline.keys import Grant
 from driftline.rundir import Connection, RunDir, RunError
@@ -150,7 +149,7 @@ class Server:
         self._core.start(self._journal.head)
         if self._journal.damage.bytes:
             log.warning("journal: %d bytes were damaged and left out", self._journal.damage.bytes)
-        self._report_holes()
+        log_holes(run)
         self._watch = JournalWatch(run, self._journal, self._core, lock)
         self._audit = self._open_audit()
         self._syncer = Syncer(self._journal, self._audit)
@@ -409,16 +408,6 @@ class Server:
             log.error("not in the audit log: %s %s: %s", entry.kind, entry.who, error)
             return
         self._syncer.request_sync()
-
-    def _report_holes(self) -> None:
-        run = self._run
-        try:
-            for hole in holes(run.journal, lambda number: run.compacted(number).exists()):
-                log.warning("%s: %s", run.journal, hole_text(hole))
-        except OSError as error:
-            log.warning("%s: holes were not looked for: %s", run.journal, error)
-        if odd := odd_text(odd_names(run.journal)):
-            log.warning("%s: %s", run.journal, odd)
 
     def _open_audit(self) -> AuditLog:
         audit = AuditLog(self._run.audit, self._disk)
