@@ -7,6 +7,7 @@ delivered. It never contains a secret: keys appear by their public half.
 
     kind                text
     hub.started         the epoch
+    hub.audit_restored  the file was taken away under the hub, and was written again from what the hub had open
     command.intent      a command was accepted; `data` has verb, arguments, generation and deadline
     command.result      its end: applied, failed, refused or expired
     writer.taken|released|expired|revoked    a session of `who` took the lease (from `former`), released it, let it
@@ -26,7 +27,8 @@ from typing import Final
 import msgspec
 
 from driftline.frames import DECODE_ERRORS
-from driftline.journal.disk import DISK, Disk
+from driftline.journal.disk import DISK, Disk, replace
+from driftline.journal.rescue import same_file
 
 INTENT: Final = "command.intent"
 RESULT: Final = "command.result"
@@ -108,6 +110,29 @@ class AuditLog:
             self._sync_failed = True
             raise AuditError(f"{self.path}: {error.strerror or error}") from error
         self._synced, self._sync_failed = size, False
+
+    def restore_file(self) -> bool:
+        """Where the file was taken away, put it back with everything that was written; whether that was so.
+
+        A file in its place is written over only if it is an older copy. Raises AuditError, and then all is as before.
+        """
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if same_file(self.path, self._fd):
+                    return False
+            data = os.pread(self._fd, self._size, 0)
+            there = self.path.read_bytes() if self.path.exists() else b""
+            if not data.startswith(there):
+                raise AuditError(f"{self.path}: another audit log is in its place")
+            replace(self.path, data)
+            old, self._fd = self._fd, os.open(self.path, os.O_RDWR)
+        except AuditError:
+            raise
+        except OSError as error:
+            raise AuditError(f"{self.path}: {error.strerror or error}") from error
+        self._synced, self._sync_failed = 0, False
+        os.close(old)
+        return True
 
     @property
     def size(self) -> int:

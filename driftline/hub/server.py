@@ -26,11 +26,10 @@ from driftline.hub import ports
 from driftline.hub.auth import Authenticator, AuthError, GrantTable, secure_server
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
-from driftline.hub.journal_watch import JournalWatch
+from driftline.hub.journal_watch import JournalWatch, log_holes
 from driftline.hub.live_socket import LiveSocket
 from driftline.hub.retention import RetentionPolicy
 from driftline.journal.disk import DISK, Disk
-from driftline.journal.holes import hole_text, holes, odd_names, odd_text
 from driftline.journal.journal import Journal, JournalError, next_epoch
 from driftline.keys import Grant
 from driftline.rundir import Connection, RunDir, RunError
@@ -141,6 +140,7 @@ class Server:
         self._parent_gone_at = float("inf")
         self.stopping = False
         self._degraded = ""
+        self._audit_trouble = ""
         self._greet = False
         """Whether a subscriber has come since the last beacon."""
 
@@ -149,7 +149,7 @@ class Server:
         self._core.start(self._journal.head)
         if self._journal.damage.bytes:
             log.warning("journal: %d bytes were damaged and left out", self._journal.damage.bytes)
-        self._report_holes()
+        log_holes(run)
         self._watch = JournalWatch(run, self._journal, self._core, lock)
         self._audit = self._open_audit()
         self._syncer = Syncer(self._journal, self._audit)
@@ -329,6 +329,7 @@ class Server:
 
     def _refresh(self, now: Now) -> None:
         """Apply changes of the table of grants, also to open connections, and apply retention."""
+        self._keep_audit_file()
         if gone := self._keep.expired(self._journal, self._run, self._journal.now):
             log.info("retention: segments up to %s go, frames from %d on stay", gone[-1].stem, self._journal.first)
             self._syncer.run_later(lambda: self._journal.delete(gone))
@@ -337,6 +338,17 @@ class Server:
         self._do(self._core.on_grants(self._table.in_force(), now))
         if changes:
             self._reopen(lambda: self._live.disconnect_revoked(changes))
+
+    def _keep_audit_file(self) -> None:
+        try:
+            if self._audit.restore_file():
+                log.warning("%s was removed or replaced: it is put back with all its lines", self._audit.path)
+                self._audit_trouble = ""
+                self._note(Entry("hub.audit_restored", time.time(), text="the file was removed or replaced"))
+        except AuditError as error:
+            if str(error) != self._audit_trouble:
+                self._audit_trouble = str(error)
+                log.error("the audit log was removed or replaced: %s", error)
 
     def _reopen(self, cut: Callable[[], object]) -> None:
         """Let `cut` disconnect all subscribers, where it has to, and publish the new endpoint."""
@@ -398,16 +410,6 @@ class Server:
             log.error("not in the audit log: %s %s: %s", entry.kind, entry.who, error)
             return
         self._syncer.request_sync()
-
-    def _report_holes(self) -> None:
-        run = self._run
-        try:
-            for hole in holes(run.journal, lambda number: run.compacted(number).exists()):
-                log.warning("%s: %s", run.journal, hole_text(hole))
-        except OSError as error:
-            log.warning("%s: holes were not looked for: %s", run.journal, error)
-        if odd := odd_text(odd_names(run.journal)):
-            log.warning("%s: %s", run.journal, odd)
 
     def _open_audit(self) -> AuditLog:
         audit = AuditLog(self._run.audit, self._disk)

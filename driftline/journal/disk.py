@@ -64,6 +64,20 @@ def replace(path: Path, data: bytes) -> None:
         raise
 
 
+def move_aside(path: Path, end: int) -> None:
+    """Cut a file off at `end`; what was behind is appended to `<name>.torn`, on the disk first. Raises OSError."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        torn = os.pread(fd, os.fstat(fd).st_size - end, end)
+        with path.with_name(f"{path.name}.torn").open("ab") as file:
+            file.write(torn)
+            file.flush()
+            os.fsync(file.fileno())
+        os.ftruncate(fd, end)
+    finally:
+        os.close(fd)
+
+
 def sync_path(path: Path) -> None:
     """Force a file or a folder to the disk. Raises OSError."""
     fd = os.open(path, os.O_RDONLY)

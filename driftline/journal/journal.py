@@ -22,9 +22,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from driftline.journal.disk import DISK, Disk, sync_path
+from driftline.journal.disk import DISK, Disk, move_aside, sync_path
 from driftline.journal.index import (
     CHECKPOINT,
     INDEX,
@@ -53,6 +53,7 @@ from driftline.journal.records import (
     scan,
     segments,
 )
+from driftline.journal.replayed import FullReplay, ReplayedState
 from driftline.journal.rescue import (
     LOST,
     absence,
@@ -79,37 +80,6 @@ log = logging.getLogger("driftline.hub")
 
 class JournalError(OSError):
     """The journal cannot be written; the message is a clause that says why."""
-
-
-class ReplayedState(Protocol):
-    """State derived from the journal's records, which must be the same again after a restart."""
-
-    def restore(self, record: Record) -> None:
-        """Take over one record, in order."""
-
-    def save(self) -> bytes:
-        """Everything that `restore` has taken over, bounded in size."""
-
-    def load(self, saved: bytes) -> None:
-        """Start from what `save` gave; raises ValueError, with nothing changed, for what another version saved."""
-
-
-class FullReplay:
-    """No state of its own: every record of the journal is passed to `on_record` at each start."""
-
-    def __init__(self, on_record: Callable[[Record], None] | None) -> None:
-        self._on_record = on_record
-
-    def restore(self, record: Record) -> None:
-        if self._on_record is not None:
-            self._on_record(record)
-
-    def save(self) -> bytes:
-        return b""
-
-    def load(self, saved: bytes) -> None:
-        if self._on_record is not None or saved:
-            raise ValueError("every record is wanted")
 
 
 class Journal:
@@ -433,7 +403,7 @@ class Journal:
         """Read a segment that has no index to be believed, cut a torn end off, and leave an index beside it."""
         index, end = build_index(path, after, self.damage, self._state.restore if restoring else None)
         if self.damage.torn:
-            _move_aside(path, end)
+            move_aside(path, end)
         size = path.stat().st_size
         self.scanned += size
         with contextlib.suppress(OSError):  # the disk may be full; the next hub will read the segment again
@@ -517,19 +487,6 @@ class Journal:
                 old.unlink(missing_ok=True)
         except OSError as error:
             log.warning("%s: older ones stay: %s", path.with_suffix(CHECKPOINT), error.strerror or error)
-
-
-def _move_aside(path: Path, end: int) -> None:
-    fd = os.open(path, os.O_RDWR)
-    try:
-        torn = os.pread(fd, os.fstat(fd).st_size - end, end)
-        with path.with_name(f"{path.name}.torn").open("ab") as file:
-            file.write(torn)
-            file.flush()
-            os.fsync(file.fileno())
-        os.ftruncate(fd, end)
-    finally:
-        os.close(fd)
 
 
 __all__ = [

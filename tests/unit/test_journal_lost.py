@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from console.cli.main import main
+from driftline.audit import entries, verify
 from driftline.client import Client, Feed, RefusedError, attach
 from driftline.frames import Event, Metrics
 from driftline.journal.journal import Journal, JournalError, read, segments
@@ -221,6 +222,27 @@ def test_a_run_directory_replaced_by_a_copy_has_its_hub_again(hub: Hub, probe: P
     emit(probe, FRAMES)
     assert probe.flush(PATIENCE)
     assert steps(hub.run) == list(range(2 * FRAMES))
+
+
+@pytest.mark.parametrize("way", ["removed", "an older copy", "another log"])
+def test_the_audit_log_is_put_back_with_all_its_lines(hub: Hub, tmp_path: Path, way: str) -> None:
+    path = hub.run.audit
+    older, before = path.read_bytes(), b""
+    with Client(*attach(hub.run, "operator")) as client:
+        client.command("mark", {"text": "x"})
+        until(lambda: any(line.kind == "command.intent" for line in entries(path)), "the command's intent")
+        before = path.read_bytes()
+        path.unlink()
+        if way != "removed":
+            path.write_bytes(older if way == "an older copy" else b"something else\n")
+        if way == "another log":
+            until(lambda: "another audit log is in its place" in hub.log.read_text(), "a line in the hub's log")
+            path.unlink()
+        until(lambda: path.exists() and any(line.kind == "hub.audit_restored" for line in entries(path)), "the log")
+        client.command("mark", {"text": "y"})
+    until(lambda: sum(line.kind == "command.intent" for line in entries(path)) == 2, "the next command")
+    assert path.read_bytes().startswith(before)
+    assert verify(path).error == ""
 
 
 def test_another_journal_in_its_place_is_left_alone(hub: Hub, probe: Probe, feed: Feed, tmp_path: Path) -> None:
