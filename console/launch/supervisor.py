@@ -151,11 +151,12 @@ class Supervisor:
         # The connection file may be one of an earlier hub on this directory, even damaged or of another version: only
         # the pid says which hub wrote it.
         hub = self._children.get("hub")
-        if hub is None or hub.poll() is not None or not (self.run.live() and self.run.connection_file.exists()):
+        if hub is None or hub.poll() is not None:
             return False
         try:
-            return self.run.connection().pid == hub.pid
-        except RunError:
+            live = self.run.live() and self.run.connection_file.exists()
+            return live and self.run.connection().pid == hub.pid
+        except RunError:  # no locks here, or an unreadable connection: the hub itself says so
             return False
 
     def start_trainer(self, *, steps: int | None = None, resume: bool = False) -> None:
