@@ -78,9 +78,14 @@ SLOW = (
     "tests/tui/test_pty.py",
     "tests/tui/test_pty_runs.py",
     "tests/unit/test_audit.py",
+    "tests/unit/test_effect_intervals.py",
+    "tests/unit/test_hub_deaths.py",
     "tests/unit/test_hub_keep.py",
+    "tests/unit/test_journal_lost.py",
     "tests/unit/test_launch.py",
     "tests/unit/test_parity_rates.py",
+    "tests/unit/test_sentinels_stats.py",
+    "tests/unit/test_stats_parity.py",
     "tests/unit/test_wire_chaos.py",
 )
 """Folders and files of `slow` tests: processes, terminals and faults that are waited for, keys times screens, rates."""

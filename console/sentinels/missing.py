@@ -20,6 +20,7 @@ import numpy.typing as npt
 from console.sentinels.alarm import Transition
 from console.sentinels.kinds import Missing
 from console.sentinels.votes import Judged, Steps, StepWatch, Vote, title
+from console.status.link_health import over
 from console.store.model import RunModel
 
 CADENCES: Final = 20
@@ -43,8 +44,8 @@ class MissingWatch(StepWatch):
 
     def update(self, model: RunModel) -> list[Transition]:
         """Judge the steps that are new and old enough; returns the transitions of the rule."""
-        over = model.run is not None and model.run.status in ("finished", "failed")
-        known = (model.metrics.revision(self.metric), model.metrics.clock.revision, over)
+        run_over = over(model.run)
+        known = (model.metrics.revision(self.metric), model.metrics.clock.revision, run_over)
         if known == self._known or not known[0]:
             return []
         self._known = known
@@ -55,7 +56,7 @@ class MissingWatch(StepWatch):
         start = self.first_new(self._steps, int(self._steps[-1]))
         # Before its first report it is not missing: a metric may be of a feature that is not in use yet.
         begin = int(np.searchsorted(self._steps, model.metrics.points(self.metric).steps[0]))
-        return self.judge(model, self._steps, max(start, begin), len(self._steps) - (0 if over else self.rule.late))
+        return self.judge(model, self._steps, max(start, begin), len(self._steps) - (0 if run_over else self.rule.late))
 
     def measure(self, model: RunModel, start: int, end: int) -> Judged:
         """The run's steps with index start to end."""

@@ -20,7 +20,7 @@ from console.sentinels.missing import MissingWatch
 from console.sentinels.rules import Rules
 from console.sentinels.state_rules import EngineWatch, FeedWatch, Found, SkewWatch, StepsWatch
 from console.sentinels.votes import StepWatch
-from console.status.link_health import BEHIND_FRAMES, Link
+from console.status.link_health import BEHIND_FRAMES, Link, over
 from console.store.model import RunModel
 from driftline.catalog.metrics import METRICS, resolve
 
@@ -115,15 +115,15 @@ class Sentinels:
                     watch.restart_timers(now)
         if known:
             self._last_update = now
-        over = model.run is not None and model.run.status in ("finished", "failed")
+        run_over = over(model.run)
         for name, watch in self._conditions:
-            if over:
+            if run_over:
                 changed += self._apply_condition(name, {}, model, now, calm=0.0, word="the run has ended")
             elif known:
                 calm = watch.rule.clear if isinstance(watch, EngineWatch) else CALM
                 changed += self._apply_condition(name, watch.update(model, now), model, now, calm)
         for name, feed in self._feeds:
-            changed += self._apply_condition(name, feed.update(model, link), model, now, 0.0 if over else CALM)
+            changed += self._apply_condition(name, feed.update(model, link), model, now, 0.0 if run_over else CALM)
         return changed
 
     def take_new_alarms(self, link: Link) -> list[Alarm]:

@@ -77,9 +77,14 @@ class Banner(msgspec.Struct, frozen=True):
     more: str = ""
 
 
+def over(run: RunState | None) -> bool:
+    """True once the run has reported its end: what it and its engines report no more is not missing."""
+    return run is not None and run.status in ("finished", "failed")
+
+
 def ended(run: RunState | None, link: Link) -> bool:
     """True when the silence of the hub is the end of the run, which takes its hub with it."""
-    return link.state in ("stale", "lost") and run is not None and run.status in ("finished", "failed")
+    return link.state in ("stale", "lost") and over(run)
 
 
 def banner(run: RunState | None, link: Link, drops: list[Drop], now: float | None) -> Banner | None:

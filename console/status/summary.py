@@ -11,6 +11,7 @@ from typing import Any
 
 from console.formatting import short
 from console.status.lease import session_name
+from console.status.link_health import over
 from driftline.catalog.metrics import health, resolve
 from driftline.frames import Effect, EngineState, FixState, Frame, Lease, Metrics, RunState
 from driftline.text import sanitize
@@ -89,8 +90,7 @@ def line(run_id: str, summary: Summary, *, live: bool) -> str:
             # "!" is the catalogue's alarm: a status bar has no colours of its own.
             parts.append(f"{label} {short(value)}{'!' if health(name, value) == 'alarm' else ''}")
     if summary.engines:
-        up = sum(engine.phase in SERVING for engine in summary.engines.values())
-        parts.append(f"{up}/{len(summary.engines)} engines")
+        parts.append(_engines(summary, live=live))
     parts.append(word(summary, live=live))
     if state is not None and state.status == "starting" and state.detail:
         parts.append(f"({sanitize(state.detail)})")
@@ -99,13 +99,23 @@ def line(run_id: str, summary: Summary, *, live: bool) -> str:
     return " ".join(parts)
 
 
+def _engines(summary: Summary, *, live: bool) -> str:
+    """How many engines serve; of a run that has ended, or whose hub has gone, only how many there were."""
+    count = len(summary.engines)
+    if over(summary.run):
+        return f"{count} engine{'s' * (count > 1)} ended,"
+    if not live:
+        return f"{count} engine{'s' * (count > 1)}"
+    return f"{sum(engine.phase in SERVING for engine in summary.engines.values())}/{count} engines"
+
+
 def word(summary: Summary, *, live: bool) -> str:
     """The run's status in a word. A run whose hub has gone without reporting an end has "died"."""
     if summary.run is None:
         # A trainer that only emits metrics does not report its state.
         return ("live" if summary.metrics else "no trainer yet") if live else "ended"
     status = summary.run.status
-    if live or status in ("finished", "failed"):
+    if live or over(summary.run):
         return status
     return "died"
 

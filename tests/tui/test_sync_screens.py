@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TypeVar
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
 from textual.widget import Widget
@@ -25,7 +26,7 @@ from console.tui.screens.sync.panes import Gantt, SyncList
 from console.tui.screens.sync.screen import SyncScreen
 from console.tui.screens.sync.view import TIMES, PhaseRow, phase_lines
 from console.tui.widgets.filter_line import FilterLine
-from driftline.frames import Event
+from driftline.frames import Event, RunStatus
 from driftline.rundir import create
 from tests.tui.conftest import Running, press, screen_text, settle
 from tests.tui.sync_runs import beats, failed, large, many, sync, synced
@@ -239,6 +240,33 @@ async def test_an_engine_that_fell_silent_is_said(running: Running):
         assert table.items[0].state.engine == "engine-1"
         assert "! engine-1 silent 60" in text.replace("60.0 s", "60")
         assert "silent for 60" in await press(pilot, "g")
+
+
+@pytest.mark.parametrize("status", ["finished", "failed"])
+async def test_engines_of_a_run_that_has_ended_are_ended_and_not_silent(running: Running, status: RunStatus):
+    source = FakeSource()
+    dead = msgspec.structs.replace(engines(3)[2], phase="dead", detail="killed by signal 9")
+    source.feed([run_state(3), *engines(2), dead])
+    # What is recorded after the end moves the hub's clock on, and no engine reports any more.
+    source.feed([run_state(4, status), Event(START, "info", "mark", "over", 4)], time=START + 60)
+    async with running(source, (120, 40)) as pilot:
+        live = screen_text(pilot)
+        assert "engine-0 v41 ended with the run" in live
+        assert "3 engines ended" in live
+        text = await press(pilot, "6")
+        table = pane(pilot, EngineTable)
+        assert [(row.state.engine, row.ended) for row in table.items] == [
+            ("engine-2", False), ("engine-0", True), ("engine-1", True),
+        ]  # fmt: skip
+        assert "! engine-2" in text
+        assert "killed by signal 9" in text
+        detail = await press(pilot, "G")
+        assert "ended with the run, running before" in detail
+        assert "silent" not in text + detail
+        assert "figures are old" not in text + detail
+        source.feed([run_state(5), *engines(2)], time=START + 61)
+        await settle(pilot)
+        assert not any(row.ended for row in table.items), "resumed"
 
 
 async def test_engines_before_any_has_reported(running: Running):

@@ -31,7 +31,7 @@ def status(args: argparse.Namespace) -> int:
 
     `demo-7f3a step 812/900 v41 lag 1.2 R .43 KL .02 H 1.9 mm .038 2/2 engines running`: R reward, KL old||new, H
     entropy, mm rollout-against-trainer mean |difference of logprobs|; "!" marks a value the catalogue calls alarming;
-    `held by ana@box` at its end: the session that has the lease, if any.
+    `2 engines ended` once the run has; `held by ana@box` at its end: the session that has the lease, if any.
 
     --json prints one object: `run`, `path`, `live` (bool), `status` (starting, running, paused, stopping, finished,
     failed; "died" for a run whose hub has gone without reporting an end; "unknown" before a trainer has reported),

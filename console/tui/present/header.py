@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from console.connect.source import Link
-from console.status.link_health import BEHIND_FRAMES, Banner, banner, ended
+from console.status.link_health import BEHIND_FRAMES, Banner, banner, ended, over
 from console.store.model import RunModel
 from console.tui.paint.cells import Text
 from console.tui.paint.theme import HEALTH_INK, Ink
@@ -37,12 +37,16 @@ def header(model: RunModel, name: str) -> list[Part]:
         parts.append((4, ((f" v{run.version}", Ink.TEXT),)))
     _metric_part(parts, model, 3, "lag", "async/version_lag_mean")
     _metric_part(parts, model, 2, "R", "reward/mean")
-    if model.engines:
+    run_over = over(run)
+    if model.engines and run_over:
+        count = len(model.engines)
+        parts.append((5, ((f" {count}", Ink.TEXT), (f" engine{'s' * (count > 1)} ended", Ink.DIM))))
+    elif model.engines:
         up = sum(engine.phase == "running" for engine in model.engines.values())
         ink = Ink.TEXT if up == len(model.engines) else Ink.WARN
         parts.append((5, ((f" {up}/{len(model.engines)}", ink), (" engines", Ink.DIM))))
     rate = sum(engine.tokens_per_s for engine in model.engines.values())
-    if rate > 0:
+    if rate > 0 and not run_over:
         parts.append((6, ((f" {number(rate)}", Ink.TEXT), (" tok/s", Ink.DIM))))
     if run is not None and run.objective:
         parts.append((8, ((f" {run.objective}", Ink.DIM),)))

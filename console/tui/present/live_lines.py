@@ -35,10 +35,15 @@ def _routine(logged: Logged) -> bool:
     return event.kind == "sync.done" and event.level == "info" and event.data.get("by") == "trainer"
 
 
-def engine_line(engine: EngineState, width: int) -> list[Text]:
-    """One engine, most important first: as many whole figures as fit into `width` cells."""
+def engine_line(engine: EngineState, width: int, *, run_over: bool = False) -> list[Text]:
+    """One engine, most important first: as many whole figures as fit into `width` cells.
+
+    `run_over`: the run has ended, and every engine that had not died before with it.
+    """
     phase_ink = {"running": Ink.OK, "dead": Ink.ALARM}.get(engine.phase, Ink.WARN)
     line: list[Text] = [(engine.engine, Ink.TEXT), (f" v{engine.version}", Ink.BRIGHT)]
+    if run_over and engine.phase != "dead":
+        return [*line, (" ended with the run", Ink.DIM)]
     if engine.phase != "running":
         line.append((f" {engine.phase}", phase_ink))
         if engine.detail:

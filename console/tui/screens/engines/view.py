@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from console.formatting import clock
+from console.status.link_health import over
 from console.store.engines import Reading, Trace
 from console.store.model import RunModel
 from console.tui.paint.cells import Text
@@ -49,7 +50,10 @@ COLUMNS: Final = (
 
 
 class EngineRow(NamedTuple):
-    """One engine as of one moment, free of the model. `behind` in versions; `silent` and `held` in seconds."""
+    """One engine as of one moment, free of the model. `behind` in versions; `silent` and `held` in seconds.
+
+    `ended`: the run has, and the engine with it; it cannot be silent then.
+    """
 
     state: EngineState
     behind: int
@@ -58,6 +62,7 @@ class EngineRow(NamedTuple):
     restarts: int
     lost_preemptions: int
     recent: list[Reading]
+    ended: bool
 
 
 def engine_rows(model: RunModel, order: str, *, reverse: bool) -> list[EngineRow]:
@@ -65,14 +70,16 @@ def engine_rows(model: RunModel, order: str, *, reverse: bool) -> list[EngineRow
     now = model.last_time or 0.0
     trainer = model.run.version if model.run is not None else -1
     newest = max([trainer, *(state.version for state in model.engines.values())], default=-1)
+    run_over = over(model.run)
     rows = []
     for name, state in model.engines.items():
         trace = model.history.traces.get(name, Trace())
-        silent = now - trace.last_report if state.phase != "dead" else 0.0
+        ended = run_over and state.phase != "dead"
+        silent = 0.0 if ended or state.phase == "dead" else now - trace.last_report
         rows.append(
             EngineRow(
                 state, newest - state.version, silent, max(now - trace.began, 0.0), trace.restarts,
-                trace.lost_preemptions, list(trace.recent),
+                trace.lost_preemptions, list(trace.recent), ended,
             )
         )  # fmt: skip
     keys = {
@@ -104,10 +111,10 @@ def _natural(name: str) -> tuple[str, int, str]:
 def table_row(engine: EngineRow, columns: Sequence[Column], glyphs: Glyphs) -> list[Text]:
     """One engine in the table."""
     state = engine.state
-    ink = _PHASE_INK.get(state.phase, Ink.WARN)
+    ink = Ink.DIM if engine.ended else _PHASE_INK.get(state.phase, Ink.WARN)
     dead = state.phase == "dead"
     silent = engine.silent > SILENT_AFTER
-    phase = f"silent {duration(engine.silent)}" if silent else state.phase
+    phase = f"silent {duration(engine.silent)}" if silent else "ended" if engine.ended else state.phase
     cells: dict[str, Text] = {
         "sign": ("!" if dead or silent else "", Ink.ALARM),
         "engine": (state.engine, Ink.ALARM if dead else Ink.TEXT),
@@ -154,6 +161,8 @@ def facts(model: RunModel, engine: EngineRow) -> list[list[Text]]:
     state = engine.state
     ink = _PHASE_INK.get(state.phase, Ink.WARN)
     pieces: list[list[Text]] = [[(state.phase, ink), (f" for {duration(engine.held)}", Ink.TEXT)]]
+    if engine.ended:
+        pieces = [[("ended with the run", Ink.DIM), (f", {state.phase} before: its last figures", Ink.DIM)]]
     if engine.silent > SILENT_AFTER:
         pieces.append([(f"! silent for {duration(engine.silent)}: its figures are old", Ink.ALARM)])
     if state.detail:

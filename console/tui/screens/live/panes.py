@@ -83,10 +83,11 @@ class EnginePanel(Pane):
     def __init__(self, *, id: str, glyphs: Glyphs) -> None:
         super().__init__(id=id, glyphs=glyphs)
         self.engines: Sequence[EngineState] = ()
+        self.run_over = False
 
-    def show(self, engines: Sequence[EngineState]) -> None:
-        """Take the engines to show."""
-        self.engines = engines
+    def show(self, engines: Sequence[EngineState], *, run_over: bool) -> None:
+        """Take the engines to show, and whether their run has ended."""
+        self.engines, self.run_over = engines, run_over
         self.repaint()
 
     def label(self) -> str:
@@ -99,7 +100,8 @@ class EnginePanel(Pane):
         engines = list(self.engines)
         if len(engines) > height:
             engines.sort(key=lambda engine: (engine.phase == "running", engine.engine))
-        return [[(" ", Ink.TEXT), *live_lines.engine_line(engine, width - 1)] for engine in engines]
+        over = self.run_over
+        return [[(" ", Ink.TEXT), *live_lines.engine_line(one, width - 1, run_over=over)] for one in engines]
 
 
 _LEVEL: Final[dict[Level, Ink]] = {"info": Ink.TEXT, "warn": Ink.WARN, "error": Ink.ALARM}

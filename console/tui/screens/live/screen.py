@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Container, Horizontal, Vertical
 
 from console.connect.source import Link
+from console.status.link_health import over
 from console.store.model import RunModel
 from console.tui.bindings import bindings
 from console.tui.chart import from_model
@@ -89,7 +90,7 @@ class LiveScreen(ChartScreen):
         self.query_one(FixPanel).show(fix_rows(model, self.glyphs))
         engines = self.query_one(EnginePanel)
         count = len(engines.engines)
-        engines.show([model.engines[name] for name in sorted(model.engines)])
+        engines.show([model.engines[name] for name in sorted(model.engines)], run_over=over(model.run))
         if count != len(engines.engines):
             self.rearrange()
         newest = model.events[-1].seq if model.events else 0
