@@ -169,7 +169,7 @@ def _name(root: Path, one: Path) -> str:
 
 
 def _placed(name: str, log: Log, wanted: Wanted, others: list[str]) -> list[Part]:
-    """A log as a part; nothing where none of its entries has a step, which `others` is told."""
+    """A log as a part; nothing where none of its entries has a step, which is noted in `others`."""
     try:
         place(log, wanted.step)
     except LogImportError as error:

@@ -20,7 +20,7 @@ HEADS: Final = ("metric", "verdict", "steps", "out at", "back", "worst", "run", 
 
 
 BURSTS: Final = 3
-"""Bursts of a metric that are told one by one."""
+"""Bursts of a metric that are named one by one."""
 
 
 def lines(comparison: Comparison, causes: dict[str, Cause]) -> list[str]:
