@@ -44,13 +44,13 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# Most tests wait for processes of their own, so that four workers keep two cores busy. One of them runs all tests on
-# engines (tests/conftest.py), which take as long as all others together. What measures how engine and trainer keep up
-# with each other runs alone. Both parts are run, whatever became of the first.
+# Most tests wait for processes of their own, so that four workers keep two cores busy. Engines keep both busy by
+# themselves and run one by one afterwards: beside the other tests the whole took longer. Both parts are run, whatever
+# became of the first.
 test: lint
 	@failed=0; set -x; \
-	$(BIN)/python -m pytest -m "not alone" $(BESIDE) --durations=25 $(PYTEST_ARGS) || failed=1; \
-	$(BIN)/python -m pytest -m alone --durations=10 $(PYTEST_ARGS) || failed=1; \
+	$(BIN)/python -m pytest -m "not engine" $(BESIDE) --durations=15 $(PYTEST_ARGS) || failed=1; \
+	$(BIN)/python -m pytest -m engine --durations=25 $(PYTEST_ARGS) || failed=1; \
 	exit $$failed
 
 # .venv is the pinned environment on its own Python. The quick tests run on others too, in an environment of that

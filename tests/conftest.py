@@ -68,7 +68,7 @@ ENGINES = (
     "tests/faults/test_engines.py",
     "tests/faults/test_overhead.py",
 )
-"""Files with tests on real engines. One worker runs all of them, the longest part of a whole run, from its start on."""
+"""Files with tests on real engines. Where workers share the tests, one of them runs all of these, from its start on."""
 SLOW = (
     "tests/e2e/",
     "tests/faults/",
