@@ -78,6 +78,11 @@ class GrantTable:
         """Every grant that counts now, by public key: without those of banned keys."""
         return {public: grant for public in self._grants if (grant := self.grant(public)) is not None}
 
+    @property
+    def changed(self) -> bool:
+        """Whether changes wait for `take_changes`."""
+        return bool(self._changes)
+
     def take_changes(self) -> list[GrantChange]:
         """What is different from the last call, after a look at the file."""
         self.refresh()

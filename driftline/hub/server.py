@@ -279,6 +279,8 @@ class Server:
     def _turn(self) -> bool:
         """Handle what is waiting on every socket, a bounded amount of each; True if there was something."""
         self._gate.serve()
+        if self._table.changed:  # a handshake had a look at the file: in the audit log the key comes before its acts
+            self._apply_grants(clock())
         while self._gate.refused_addresses:
             self._do(self._core.on_unknown_key(self._gate.refused_addresses.pop(), clock()))
         with contextlib.suppress(BlockingIOError):
@@ -333,6 +335,9 @@ class Server:
         if gone := self._keep.expired(self._journal, self._run, self._journal.now):
             log.info("retention: segments up to %s go, frames from %d on stay", gone[-1].stem, self._journal.first)
             self._syncer.run_later(lambda: self._journal.delete(gone))
+        self._apply_grants(now)
+
+    def _apply_grants(self, now: Now) -> None:
         changes = self._table.take_changes()
         self._do([Note(change.entry(now)) for change in changes])
         self._do(self._core.on_grants(self._table.in_force(), now))
