@@ -57,7 +57,7 @@ def odd(kind: type) -> st.SearchStrategy[Any]:
     hints = get_type_hints(kind, include_extras=True)
     if kind is Tokens:
         return tokens()
-    return st.builds(kind, **{name: of(hints[name]) for name in kind.__struct_fields__})  # type: ignore[attr-defined]
+    return st.builds(kind, **{name: of(hints[name]) for name in kind.__struct_fields__})  # type: ignore[attr-defined]  # a Struct
 
 
 @st.composite
