@@ -12,6 +12,7 @@ import torch
 
 from driftline.catalog.corrections import OFF
 from driftline.config import Config
+from driftline.pairs import formulas
 from driftline.rundir import RunDir
 from driftline.text import plural
 from engine import EnginePool
@@ -25,7 +26,7 @@ from trainer.learn.correction import Correction, correct
 from trainer.learn.objective import group_advantages
 from trainer.learn.update import Update
 from trainer.learn.versions import Scores
-from trainer.measure import fix_effects, mismatch
+from trainer.measure import fix_effects
 from trainer.measure.fix_states import States
 from trainer.report import Reporter
 from trainer.rollouts import Rollout, RolloutBatch, Rollouts
@@ -177,7 +178,7 @@ class Loop:
         if every and step % every == 0:
             self._sync(step)
         values = {
-            **mismatch.rewards(rewards.numpy()),
+            **formulas.rewards(rewards.numpy()),
             **update.values,
             **measured.values,
             **correction.values,
@@ -230,9 +231,9 @@ class Loop:
         own, scored = scores.own, scores.scored
         self._report_lost(samples, batch, scored, step)
         values = {
-            **mismatch.mismatch(own[scored].numpy(), batch.rollout[scored].numpy()),
-            **mismatch.staleness(scores.now[scored].numpy(), own[scored].numpy()),
-            **mismatch.version_lag(version, batch.versions[batch.mask].numpy()),
+            **formulas.mismatch(own[scored].numpy(), batch.rollout[scored].numpy()),
+            **formulas.staleness(scores.now[scored].numpy(), own[scored].numpy()),
+            **formulas.version_lag(version, batch.versions[batch.mask].numpy()),
         }
         return _Measured(samples, groups, batch, scores, heads, reference, values)
 

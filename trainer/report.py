@@ -12,13 +12,10 @@ from transformers import PreTrainedTokenizerBase
 
 from driftline import Probe
 from driftline.frames import AckState, Frame, Level, RunState
+from driftline.pairs.shown import pick
 from trainer.learn.batch import Batch, Sample
 
 Scalar = str | float | int | bool
-
-WORST = 8
-RANDOM = 8
-"""Sequences whose tokens are sent each step: the worst by mean |trainer - rollout|, and some drawn at random."""
 
 
 class Reporter:
@@ -92,11 +89,7 @@ class Reporter:
 
 
 def pick_rows(size: np.ndarray, scored: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows to show from |d| [B, R]: the WORST by mean over their scored tokens, then RANDOM of the others."""
+    """Rows to show from |d| [B, R]: the worst by mean over their scored tokens, then some of the others."""
     counts = scored.sum(axis=1)
     rows = np.nonzero(counts)[0]
-    if not rows.size:
-        return rows
-    worst = rows[np.argsort(-(size.sum(axis=1)[rows] / counts[rows]), kind="stable")][:WORST]
-    others = np.setdiff1d(rows, worst)
-    return np.concatenate([worst, rng.permutation(others)[:RANDOM]])
+    return pick(size.sum(axis=1)[rows] / counts[rows], rows, rng) if rows.size else rows

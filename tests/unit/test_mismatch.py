@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from driftline.catalog import metrics
-from trainer.measure import mismatch
+from driftline.pairs import formulas
 
 SEEDS = range(6)
 
@@ -47,7 +47,7 @@ def reference(train, roll) -> dict[str, float]:
 @pytest.mark.parametrize("scale", [1e-3, 0.05, 0.8])
 def test_every_number_agrees_with_the_reference(seed: int, scale: float) -> None:
     train, roll = draw(seed, scale=scale)
-    got, want = mismatch.mismatch(train, roll), reference(train, roll)
+    got, want = formulas.mismatch(train, roll), reference(train, roll)
     assert got.keys() == want.keys()
     for name, value in want.items():
         assert got[name] == pytest.approx(value, rel=1e-5), name
@@ -62,7 +62,7 @@ def test_agrees_with_trl_on_masked_tensors(seed: int) -> None:
     sampling = torch.tensor(roll, dtype=torch.float64).view(24, 16)
     delta = torch.abs(old - sampling)[mask]
     ratio = torch.exp(old - sampling)[mask]
-    got = mismatch.mismatch(old[mask].numpy(), sampling[mask].numpy())
+    got = formulas.mismatch(old[mask].numpy(), sampling[mask].numpy())
     assert got["mismatch/abs_diff_mean"] == pytest.approx(float(delta.mean()), rel=1e-5)
     assert got["mismatch/abs_diff_max"] == pytest.approx(float(delta.max()), rel=1e-5)
     assert got["mismatch/ratio_mean"] == pytest.approx(float(ratio.mean()), rel=1e-5)
@@ -70,7 +70,7 @@ def test_agrees_with_trl_on_masked_tensors(seed: int) -> None:
 
 def test_equal_backends_are_exactly_clean() -> None:
     train, _ = draw(0)
-    values = mismatch.mismatch(train, train)
+    values = formulas.mismatch(train, train)
     assert values.pop("mismatch/ratio_mean") == 1
     assert values.pop("mismatch/mult_prob_error") == 1
     assert values.pop("mismatch/ess") == pytest.approx(1, rel=1e-12)
@@ -79,26 +79,26 @@ def test_equal_backends_are_exactly_clean() -> None:
 
 def test_small_differences_do_not_cancel_away() -> None:
     # k3 of d is d^2/2 to first order: computed as exp(d) - d - 1 in one go it would be rounding noise here.
-    values = mismatch.mismatch(np.full(10, -1.0) + 1e-7, np.full(10, -1.0))
+    values = formulas.mismatch(np.full(10, -1.0) + 1e-7, np.full(10, -1.0))
     assert values["mismatch/kl_k3"] == pytest.approx(0.5e-14, rel=1e-2)
 
 
 def test_ess_survives_ratios_beyond_the_range_of_exp() -> None:
     d = np.array([-900.0, 900.0, 900.0, 0.0])
     with np.errstate(over="ignore"):
-        assert mismatch.mismatch(d, np.zeros(4))["mismatch/ess"] == pytest.approx(0.5)
+        assert formulas.mismatch(d, np.zeros(4))["mismatch/ess"] == pytest.approx(0.5)
 
 
 def test_staleness_and_lag() -> None:
     now, train = draw(7)
     want = math.fsum(abs(float(a) - float(b)) for a, b in zip(now, train, strict=True)) / len(now)
-    assert mismatch.staleness(now, train)["staleness/abs_diff_mean"] == pytest.approx(want, rel=1e-5)
-    assert mismatch.version_lag(12, [12, 11, 11, 8]) == {"async/version_lag_mean": 1.5, "async/version_lag_max": 4.0}
+    assert formulas.staleness(now, train)["staleness/abs_diff_mean"] == pytest.approx(want, rel=1e-5)
+    assert formulas.version_lag(12, [12, 11, 11, 8]) == {"async/version_lag_mean": 1.5, "async/version_lag_max": 4.0}
 
 
 def test_rewards() -> None:
     groups = [[0.0, 1.0, 0.5, 0.5], [0.25, 0.25, 0.25, 0.25]]
-    got = mismatch.rewards(groups)
+    got = formulas.rewards(groups)
     flat = [v for g in groups for v in g]
     mean = sum(flat) / 8
     assert got["reward/mean"] == pytest.approx(mean)
@@ -107,23 +107,23 @@ def test_rewards() -> None:
 
 
 def test_nothing_measured_is_left_out_not_zero() -> None:
-    assert mismatch.mismatch([], []) == {}
-    assert mismatch.staleness([], []) == {}
-    assert mismatch.version_lag(3, []) == {}
+    assert formulas.mismatch([], []) == {}
+    assert formulas.staleness([], []) == {}
+    assert formulas.version_lag(3, []) == {}
 
 
 def test_arrays_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="2 logprobs against 3"):
-        mismatch.mismatch([0.0, 0.0], [0.0, 0.0, 0.0])
+        formulas.mismatch([0.0, 0.0], [0.0, 0.0, 0.0])
 
 
 def test_all_names_are_in_the_catalogue() -> None:
     train, roll = draw(1)
     values = {
-        **mismatch.mismatch(train, roll),
-        **mismatch.staleness(train, roll),
-        **mismatch.version_lag(1, [0]),
-        **mismatch.rewards([[0.0, 1.0]]),
+        **formulas.mismatch(train, roll),
+        **formulas.staleness(train, roll),
+        **formulas.version_lag(1, [0]),
+        **formulas.rewards([[0.0, 1.0]]),
     }
     assert set(values) <= set(metrics.BY_NAME)
     named = {n for n in metrics.BY_NAME if n.startswith(("mismatch/", "staleness/", "async/", "reward/"))}
