@@ -76,6 +76,16 @@ def _add_starting_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     hub.add_argument("--keep-gb", type=_above_zero, default=0.0, metavar="N", help="only the journal's newest N GB")
     hub.add_argument("--keep-hours", type=_above_zero, default=0.0, metavar="N", help="only N hours of the journal")
     hub.add_argument("--compact", action="store_true", help="write the closed part of the journal as Parquet meanwhile")
+    follow = _add_verb(verbs, "follow", "follow:follow", "another framework's run, live, by the files that it writes")
+    follow.add_argument(
+        "path", metavar="PATH", help="a log or a folder as `driftline import` reads it, also one that is not there yet"
+    )
+    follow.add_argument("--as", dest="name", default="followed", metavar="NAME", help="first part of the run's id")
+    follow.add_argument(
+        "--step", metavar="NAME", help="the logged name to take as the step (default: found in the log)"
+    )
+    follow.add_argument("--only", metavar="NAME", help="of several runs in a folder, this one")
+    follow.add_argument("--once", action="store_true", help="end once all that is there now was sent")
 
 
 def _add_attach(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -289,7 +299,7 @@ def _add_settings_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
 
 
 _GROUPS: Final[dict[str, Callable[[argparse._SubParsersAction[Parser]], None]]] = {
-    **dict.fromkeys(("run", "demo", "simulate", "hub"), _add_starting_verbs),
+    **dict.fromkeys(("run", "demo", "simulate", "hub", "follow"), _add_starting_verbs),
     "attach": _add_attach,
     **dict.fromkeys(("replay", "evidence"), _add_recorded_run_verbs),
     **dict.fromkeys(("list", "status", "tail"), _add_status_verbs),

@@ -19,6 +19,7 @@ from typing import Final
 from console.importing import console_logs, csv_logs, json_logs, tensorboard, wandb
 from console.importing.rows import Log, LogImportError, Row, SeveralRunsError, parse
 from console.importing.steps import COUNTER, in_order, is_step, place
+from console.importing.token_files import EXPORTS, NEMO_STEP
 from driftline.text import plural, sanitize
 
 TABLES: Final = (".jsonl", ".ndjson", ".csv", ".tsv")
@@ -80,7 +81,7 @@ Runs = dict[str, list[Part]]
 def read(path: Path, step: str | None = None, only: str | None = None) -> Log:
     """The one run whose logs are in a folder, or the one named `only`. Raises LogImportError, OSError."""
     unreadable: list[OSError] = []
-    files = _files(path, unreadable)
+    files = list_files(path, unreadable)
     kinds: list[tuple[str, list[Path], Callable[[Path, list[Path], Wanted], Runs]]] = [
         ("W&B file", [one for one in files if one.suffix == wandb.SUFFIX], _wandb),
         ("event file", [one for one in files if tensorboard.MARK in one.name], _tensorboard),
@@ -104,8 +105,8 @@ def read(path: Path, step: str | None = None, only: str | None = None) -> Log:
     return log
 
 
-def _files(path: Path, unreadable: list[OSError]) -> list[Path]:
-    """Files in a folder and below, without hidden folders and links (W&B's `latest-run` is one).
+def list_files(path: Path, unreadable: list[OSError]) -> list[Path]:
+    """Files in a folder and below, without hidden folders, links (W&B's `latest-run` is one) and token files.
 
     Folders that cannot be listed are added to `unreadable`.
     """
@@ -114,8 +115,10 @@ def _files(path: Path, unreadable: list[OSError]) -> list[Path]:
         for folder, below, names in os.walk(path, onerror=unreadable.append):
             here = Path(folder)
             deep = len(here.relative_to(path).parts) >= _DEEPEST
-            below[:] = [] if deep else sorted(one for one in below if not one.startswith("."))
-            yield from (here / name for name in sorted(names) if not name.startswith("."))
+            below[:] = [] if deep else sorted(one for one in below if not one.startswith(".") and one != EXPORTS)
+            yield from (
+                here / name for name in sorted(names) if not name.startswith(".") and not NEMO_STEP.fullmatch(name)
+            )
 
     return [one for one in islice(walk(), _MOST_FILES) if one.is_file()]
 

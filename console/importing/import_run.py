@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -11,14 +11,16 @@ from typing import Final
 import msgspec
 
 from console.importing import console_logs, folders, json_logs, naming, tensorboard, wandb
-from console.importing.rows import Log, LogImportError
+from console.importing.rows import Log, LogImportError, SeveralRunsError, UnknownKindError
 from console.importing.steps import place, several
+from console.importing.token_files import TokenFiles, TokenStep
 from console.importing.write import frames, write
 from driftline.rundir import create
 from driftline.text import sanitize
 
 _LONGEST: Final = 400
 """Most characters of a name: frames have a largest size."""
+PICKLES: Final = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 TOO_LONG: Final = f"numbers under a name of more than {_LONGEST} characters"
 
 
@@ -27,7 +29,7 @@ class ImportReport(msgspec.Struct, frozen=True):
 
     `mapped` are the names that were renamed, `kept` those not in the catalogue; `known` says whether any name is in it.
     `labels` are the rules of numbers that are not the catalogue's, by its names. `left_out` and `notes` are lines:
-    what was not read, with its count, and how the log was read.
+    what was not read, with its count, and how the log was read. `token_steps` counts the steps with token pairs.
     """
 
     run: str
@@ -43,6 +45,7 @@ class ImportReport(msgspec.Struct, frozen=True):
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     known: bool = True
+    token_steps: int = 0
 
 
 def read(path: Path, step: str | None = None, only: str | None = None) -> Log:
@@ -73,15 +76,21 @@ def import_log(path: Path, root: Path, name: str, step: str | None = None, only:
     Numbers of one step are one frame. A log that goes back to a step before (a resumed run) is written as it is:
     the table `metrics` merges such steps.
     """
-    log = read(path, step, only)
-    mapped = _named(log)
+    tokens = TokenFiles(path, only)
+    log = read_beside(path, tokens, step, only)
+    mapped = targets(log)
+    with_pairs: set[int] = set()
     run = create(root, name)
     try:
-        write(run, list(frames(run, path, log, mapped)))
-    except BaseException:
+        write(run, frames(run, path, log, mapped, _noted(tokens, with_pairs)))
+        if not log.rows and not with_pairs:
+            raise LogImportError(f"{path}: no step of its token files is whole yet")
+    except BaseException as error:
         shutil.rmtree(run.path, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise LogImportError(f"{error.filename or path}: {error.strerror or error}") from error
         raise
-    steps = {row.step for row in log.rows}
+    steps = {row.step for row in log.rows} | with_pairs
     return ImportReport(
         run.id,
         str(run.path),
@@ -95,11 +104,30 @@ def import_log(path: Path, root: Path, name: str, step: str | None = None, only:
         {target.name: target.label for target in mapped.values() if target.label},
         tuple(log.left.lines()),
         tuple(log.notes),
-        any(target.known for target in mapped.values()),
+        bool(with_pairs) or any(target.known for target in mapped.values()),
+        len(with_pairs),
     )
 
 
-def _named(log: Log) -> dict[str, naming.Target]:
+def read_beside(path: Path, tokens: TokenFiles, step: str | None, only: str | None) -> Log:
+    """The log, an empty one where there are only token files. Raises LogImportError."""
+    try:
+        return read(path, step, only)
+    except SeveralRunsError:
+        raise
+    except LogImportError as error:
+        if not tokens.found():
+            raise
+        return Log("token files", title=path.resolve().name, notes=[f"no log is read: {error}"])
+
+
+def _noted(tokens: TokenFiles, steps: set[int]) -> Iterator[TokenStep]:
+    for one in tokens.poll(ended=True):
+        steps.add(one.step)
+        yield one
+
+
+def targets(log: Log) -> dict[str, naming.Target]:
     """Where each name goes; where the log has several steps, a label says by which a metric is."""
     mapped = naming.mapping(log.names())
     if len({log.axes[name] for name, target in mapped.items() if target.known}) < 2:
@@ -138,7 +166,12 @@ def _reader(path: Path, only: str | None) -> Callable[[], Log]:
         return lambda: tensorboard.read([path], path.resolve().parent.name)
     if path.suffix in (*folders.TABLES, ".json") or path.suffix in console_logs.SUFFIXES:
         return lambda: folders.read_file(path, only)
-    raise LogImportError(
+    if path.suffix in PICKLES:
+        raise UnknownKindError(
+            f"{path}: a pickle ({path.suffix}) runs what stands in it when it is opened, and is not read; write "
+            f"its numbers as a log ({', '.join(folders.TABLES)}), or report them by a Probe"
+        )
+    raise UnknownKindError(
         f"{path}: unknown kind of file; allowed: a W&B run ({wandb.SUFFIX}), event files (*{tensorboard.MARK}*), "
         f".jsonl, .csv, .tsv, {json_logs.STATE}, a console log ({', '.join(filter(None, console_logs.SUFFIXES))}), "
         "or a folder of these"

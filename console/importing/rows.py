@@ -17,6 +17,10 @@ class LogImportError(ValueError):
     """A log that cannot be read; the message is a sentence."""
 
 
+class UnknownKindError(LogImportError):
+    """A file that is no log of a known kind, whatever comes to stand in it."""
+
+
 class SeveralRunsError(LogImportError):
     """A log of more than one run, of which none was named."""
 

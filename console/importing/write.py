@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from console.importing.naming import Target, version
+from console.importing.pair_frames import by_step, pair_frames
 from console.importing.rows import Log, LogImportError, Row
-from driftline.frames import Event, Frame, FrameError, Metrics, RunState, encode
+from console.importing.token_files import TokenStep
+from driftline.frames import Event, Frame, FrameError, Metrics, RunState, Tokens, encode
 from driftline.journal.journal import Journal, JournalError, Record, record_encoder
 from driftline.rundir import RunDir
 from driftline.text import sanitize
@@ -25,14 +28,16 @@ _NAMES: Final = 10_000
 _MODEL: Final = ("model", "model_name", "model_path")
 
 
-def frames(run: RunDir, path: Path, log: Log, mapped: Mapping[str, Target]) -> Iterator[Frame]:
-    """The frames of a run: its state, what was imported and how, the numbers by step, its end."""
+def frames(
+    run: RunDir, path: Path, log: Log, mapped: Mapping[str, Target], tokens: Iterable[TokenStep] = ()
+) -> Iterator[Frame]:
+    """The frames of a run: its state, what was imported and how, numbers and token pairs by step, its end."""
     origin = sanitize(f"{log.kind} {log.title or path.resolve().name}")
     times = [row.time for row in log.rows if row.time > 0]
     begin, end = (times[0], times[-1]) if times else (time.time(),) * 2
-    steps = max(row.step for row in log.rows)
+    last = max((row.step for row in log.rows), default=0)
     model = next((sanitize(str(log.config[key]))[:200] for key in _MODEL if key in log.config), "")
-    state = RunState(run.id, "running", 0, steps, 0, begin, model=model, detail=f"imported from {origin}")
+    state = RunState(run.id, "running", 0, last, 0, begin, model=model, detail=f"imported from {origin}")
     yield state
     known = sum(target.known for target in mapped.values())
     text = f"imported from {origin}: {len(log.rows)} rows, {known} names known"
@@ -44,18 +49,32 @@ def frames(run: RunDir, path: Path, log: Log, mapped: Mapping[str, Target]) -> I
         yield Event(begin, "info", "import.names", f"kept under their own names: {shown}")
     for line in log.notes:
         yield Event(begin, "info", "import.note", line)
-    now = begin
-    for row in log.rows:
-        now = row.time or now
-        yield from _metrics(row, now, mapped)
+    for frame in by_step(list(_numbers(log, begin, mapped)), _pairs(tokens, log)):
+        last = frame.step
+        yield frame
     if log.damaged:
         log.left.add("bytes that could not be read", count=log.damaged)
     for line in log.left.lines():
         yield Event(end, "warn", "import.left_out", f"left out: {line}")
-    yield msgspec.structs.replace(state, status="finished", step=log.rows[-1].step, time=end)
+    yield msgspec.structs.replace(state, status="finished", step=last, steps=max(last, state.steps), time=end)
 
 
-def _metrics(row: Row, now: float, mapped: Mapping[str, Target]) -> Iterator[Metrics]:
+def _numbers(log: Log, now: float, mapped: Mapping[str, Target]) -> Iterator[Metrics]:
+    for row in log.rows:
+        now = row.time or now
+        yield from row_metrics(row, now, mapped)
+
+
+def _pairs(tokens: Iterable[TokenStep], log: Log) -> Iterator[list[Metrics | Tokens]]:
+    rng = np.random.default_rng(0)
+    for found in tokens:
+        log.left.merge(found.left_out)
+        if made := list(pair_frames(found, rng)):
+            yield made
+
+
+def row_metrics(row: Row, now: float, mapped: Mapping[str, Target]) -> Iterator[Metrics]:
+    """The numbers of a row at Unix time `now` as frames, under the names that `mapped` gives them."""
     values: dict[str, float] = {}
     for name, value in row.values.items():
         target = mapped[name]
@@ -67,7 +86,7 @@ def _metrics(row: Row, now: float, mapped: Mapping[str, Target]) -> Iterator[Met
         yield Metrics(row.step, given, now, part, {name: label for name, label in labels.items() if name in part})
 
 
-def write(run: RunDir, made: list[Frame]) -> None:
+def write(run: RunDir, made: Iterable[Frame]) -> None:
     """Write frames as a run's journal. Raises LogImportError."""
     try:
         journal = Journal(run.journal)

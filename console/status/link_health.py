@@ -82,6 +82,11 @@ def over(run: RunState | None) -> bool:
     return run is not None and run.status in ("finished", "failed")
 
 
+def by_files(run: RunState | None) -> bool:
+    """True for a run of which only files are known: it has no version of its weights, and no engine will report."""
+    return run is not None and run.version < 0 and run.status != "starting"
+
+
 def ended(run: RunState | None, link: Link) -> bool:
     """True when the silence of the hub is the end of the run, which takes its hub with it."""
     return link.state in ("stale", "lost") and over(run)

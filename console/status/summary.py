@@ -83,7 +83,7 @@ def line(run_id: str, summary: Summary, *, live: bool) -> str:
     step, version = newest_step(summary)
     if step >= 0:
         parts.append(f"step {step}/{state.steps}" if state is not None and state.steps else f"step {step}")
-        parts.append(f"v{version}")
+        parts += [f"v{version}"] if version >= 0 else []
     for label, name in BAR:
         if name in summary.metrics:
             value = summary.metrics[name]

@@ -25,6 +25,8 @@ NO_LOGPROB: Final = "sequences whose engine logprobs are all 0.0: not recorded, 
 _CERTAIN: Final = 1e-4
 """Nats. Where the trainer's logprob is lower, the token was not certain, and the engine's 0.0 is none."""
 
+Logprobs = npt.ArrayLike | Sequence[float | None]
+"""Numbers as numpy takes them, or a list as JSON has it: null where there is none."""
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
@@ -39,8 +41,8 @@ class Sampled:
     """
 
     ids: npt.ArrayLike
-    rollout: npt.ArrayLike
-    trainer: npt.ArrayLike
+    rollout: Logprobs
+    trainer: Logprobs
     mask: npt.ArrayLike | None = None
     version: npt.ArrayLike = UNKNOWN
     reward: float = float("nan")
@@ -186,13 +188,16 @@ class Collector:
         self._left: Counter[str] = Counter()
 
     def add(self, one: Sampled) -> None:
-        """Add a sequence. Raises ValueError where its arrays differ in length; it is not added then."""
+        """Add a sequence. Raises ValueError where its arrays differ in length or its ids are no int32."""
         ids, rollout, trainer = np.asarray(one.ids), _floats(one.rollout), _floats(one.trainer)
         kept = np.ones(ids.shape, bool) if one.mask is None else np.asarray(one.mask).astype(bool)
         for name, array in (("rollout", rollout), ("trainer", trainer), ("mask", kept)):
             if array.shape != ids.shape or ids.ndim != 1:
                 raise ValueError(f"{name} has {array.size} tokens, ids has {ids.size}: one of each is needed")
-        version = np.broadcast_to(np.asarray(one.version, dtype=np.int32), ids.shape)
+        version = np.broadcast_to(np.asarray(one.version), ids.shape)
+        for name, numbers in (("ids", ids), ("version", version)):
+            if numbers.size and not (numbers.min() >= _INT32.min and numbers.max() <= _INT32.max):
+                raise ValueError(f"{name} has a number that 32 bits do not hold")
         first = int(np.argmax(kept)) if kept.any() else 0
         kept = self._real(kept, rollout, trainer)
         places = np.flatnonzero(kept)
@@ -246,9 +251,10 @@ class Collector:
         )
 
 
+_INT32: Final = np.iinfo(np.int32)
 _NONE: Final = np.empty(0, np.int32)
 
 
-def _floats(values: npt.ArrayLike) -> Floats:
+def _floats(values: Logprobs) -> Floats:
     """float32 [T]; a JSON null is NaN."""
     return np.asarray(values, dtype=np.float32)

@@ -14,7 +14,7 @@ from console.importing.import_run import ImportReport, import_log
 from console.importing.rows import LogImportError
 from console.launch.preflight import check_name
 from driftline.rundir import runs_root
-from driftline.text import sanitize
+from driftline.text import plural, sanitize
 
 
 def run_import(args: argparse.Namespace) -> int:
@@ -49,6 +49,8 @@ def _print_report(report: ImportReport) -> None:
         print(f"  {sanitize(name)} -> {target}" + (f"  [{label}]" if label else ""))
     if report.kept:
         print(f"kept under their own names: {', '.join(map(sanitize, report.kept))}")
+    if report.token_steps:
+        print(f"token pairs of {plural(report.token_steps, 'step')}: mismatch/* computed from all of them")
     for note in report.notes:
         print(f"note: {note}")
     for line in report.left_out:

@@ -103,9 +103,14 @@ def speed(gb_per_s: float | None) -> str:
     return f"{gb_per_s:.1f} GB/s" if gb_per_s >= 0.0995 else f"{gb_per_s * 1e3:.1f} MB/s"
 
 
+def version(number: int) -> str:
+    """A version of the weights; `v?` where it is not recorded."""
+    return f"v{number}" if number >= 0 else "v?"
+
+
 def versions(pair: tuple[int, int]) -> str:
     """A weight version, or the oldest and the newest of several."""
-    return f"v{pair[0]}" if pair[0] == pair[1] else f"v{pair[0]}-{pair[1]}"
+    return version(pair[0]) if pair[0] == pair[1] else f"{version(pair[0])}-{version(pair[1])[1:]}"
 
 
 def counted(number: int, word: str) -> str:

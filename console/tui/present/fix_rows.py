@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from console.status.fix_effects import AGAINST, MISMATCH, Relative, joint, owner, relative, units
+from console.status.link_health import by_files, over
 from console.store.model import RunModel
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
@@ -47,19 +48,29 @@ def fix_rows(model: RunModel, glyphs: Glyphs) -> list[FixRow]:
     for fix in FIXES:
         effect = model.effects.get(fix.id)
         first = BY_ID[owner(model.effects, fix.id)] if effect is not None else fix
-        rows.append(fix_row(fix, model.fixes.get(fix.id), effect, glyphs, first))
+        rows.append(fix_row(fix, model.fixes.get(fix.id), effect, glyphs, first, absent(model)))
     return rows
 
 
+def absent(model: RunModel) -> str:
+    """What stands in place of a report: a run that has ended, or of which only files are known, will send none."""
+    return "not recorded" if by_files(model.run) or over(model.run) else "not reported yet"
+
+
 def fix_row(
-    fix: Fix, state: FixState | None, effect: Effect | None, glyphs: Glyphs, first: Fix | None = None
+    fix: Fix,
+    state: FixState | None,
+    effect: Effect | None,
+    glyphs: Glyphs,
+    first: Fix | None = None,
+    absent: str = "not reported yet",
 ) -> FixRow:
     """One fix. The symbol is filled only where every engine has reported a value that repairs.
 
-    `first`: the fix that the effect is shown with, where it is that of a set.
+    `first`: the fix that the effect is shown with, where it is that of a set. `absent` stands where no state is known.
     """
     if state is None:
-        return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("", Ink.DIM), "", ("not reported yet", Ink.DIM))
+        return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("", Ink.DIM), "", (absent, Ink.DIM))
     engines = [engine for engine in state.engines if engine.engine != TRAINER] or list(state.engines)
     reached = sum(engine.effective == state.requested for engine in engines)
     more = tuple(engine_fix(engine) for engine in state.engines)

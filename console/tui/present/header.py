@@ -33,7 +33,7 @@ def header(model: RunModel, name: str) -> list[Part]:
     if model.step >= 0:
         of = f"/{run.steps}" if run is not None and run.steps > 0 else ""
         parts.append((1, ((" step ", Ink.DIM), (f"{model.step}{of}", Ink.TEXT))))
-    if run is not None:
+    if run is not None and run.version >= 0:
         parts.append((4, ((f" v{run.version}", Ink.TEXT),)))
     _metric_part(parts, model, 3, "lag", "async/version_lag_mean")
     _metric_part(parts, model, 2, "R", "reward/mean")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-from console.store.model import Logged
+from console.status.link_health import by_files, over
+from console.store.model import Logged, RunModel
 from console.tui.paint.cells import Text
 from console.tui.paint.theme import HEALTH_INK, Ink
-from console.tui.paint.units import number
+from console.tui.paint.units import number, version
 from driftline.catalog.metrics import BY_NAME, health
 from driftline.frames import EngineState
-
-if TYPE_CHECKING:
-    pass
 
 
 def notable(events: Iterable[Logged]) -> list[Logged]:
@@ -41,7 +38,7 @@ def engine_line(engine: EngineState, width: int, *, run_over: bool = False) -> l
     `run_over`: the run has ended, and every engine that had not died before with it.
     """
     phase_ink = {"running": Ink.OK, "dead": Ink.ALARM}.get(engine.phase, Ink.WARN)
-    line: list[Text] = [(engine.engine, Ink.TEXT), (f" v{engine.version}", Ink.BRIGHT)]
+    line: list[Text] = [(engine.engine, Ink.TEXT), (f" {version(engine.version)}", Ink.BRIGHT)]
     if run_over and engine.phase != "dead":
         return [*line, (" ended with the run", Ink.DIM)]
     if engine.phase != "running":
@@ -69,3 +66,11 @@ def engine_line(engine: EngineState, width: int, *, run_over: bool = False) -> l
             break
         line += figure
     return line
+
+
+def no_engine(model: RunModel) -> str:
+    """The sentence in place of engines while none has reported."""
+    run = model.run
+    if run is not None and run.status == "starting":
+        return f"engines are starting{f': {run.detail}' if run.detail else ''}"
+    return "engines: not recorded" if by_files(run) or over(run) else "no engine has reported yet"

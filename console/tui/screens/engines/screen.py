@@ -15,6 +15,7 @@ from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.table import flow
 from console.tui.paint.theme import Ink
+from console.tui.present.live_lines import no_engine
 from console.tui.screens.base.run_screen import BASE_CSS, RunScreen, StyleSheets
 from console.tui.screens.engines import view
 from console.tui.screens.engines.table import EngineTable
@@ -58,7 +59,7 @@ class EnginesScreen(RunScreen):
         table = self.query_one(EngineTable)
         table.word = {"stale": "OLD", "loading": "loading", "live": ""}[fresh]
         rows = view.engine_rows(model, table.order, reverse=table.reverse)
-        note = "the run's history is loading" if fresh == "loading" else view.empty(model)
+        note = "the run's history is loading" if fresh == "loading" else no_engine(model)
         table.show(rows, [] if rows else [[(f" {note}", Ink.DIM)]])
         if len(rows) != self._rows:
             self._rows = len(rows)

@@ -14,7 +14,7 @@ from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.spark import resample, spark
 from console.tui.paint.table import Column, row
 from console.tui.paint.theme import HEALTH_INK, Ink
-from console.tui.paint.units import NONE, counted, duration, number, size, speed
+from console.tui.paint.units import NONE, counted, duration, number, size, speed, version
 from driftline.catalog.metrics import BY_NAME, health
 from driftline.frames import EngineState
 
@@ -119,7 +119,7 @@ def table_row(engine: EngineRow, columns: Sequence[Column], glyphs: Glyphs) -> l
         "sign": ("!" if dead or silent else "", Ink.ALARM),
         "engine": (state.engine, Ink.ALARM if dead else Ink.TEXT),
         "phase": (phase, Ink.ALARM if silent else ink),
-        "version": (f"v{state.version}", Ink.BRIGHT),
+        "version": (version(state.version), Ink.BRIGHT),
         "behind": (f"{engine.behind}", Ink.WARN if engine.behind > 1 else Ink.TEXT),
         "for": (duration(engine.held), Ink.DIM),
         "node": (state.node or NONE, Ink.DIM),
@@ -168,7 +168,7 @@ def facts(model: RunModel, engine: EngineRow) -> list[list[Text]]:
     if state.detail:
         pieces.append([(state.detail, Ink.ALARM if state.phase == "dead" else Ink.WARN)])
     behind = f", {counted(engine.behind, 'version')} behind" if engine.behind else ", the newest"
-    pieces.append([(f"v{state.version}", Ink.BRIGHT), (behind, Ink.TEXT)])
+    pieces.append([(version(state.version), Ink.BRIGHT), (behind, Ink.TEXT)])
     for word, value in (("pid", str(state.pid) if state.pid else ""), ("on", state.node)):
         if value:
             pieces.append([(f"{word} ", Ink.DIM), (value, Ink.TEXT)])
@@ -268,14 +268,6 @@ def _percent(value: float) -> str:
 def span(readings: Sequence[Reading]) -> str:
     """The time between the first and the last reading."""
     return duration(readings[-1].time - readings[0].time) if len(readings) > 1 else ""
-
-
-def empty(model: RunModel) -> str:
-    """The sentence in place of engines while none has reported."""
-    run = model.run
-    if run is not None and run.status == "starting":
-        return f"engines are starting{f': {run.detail}' if run.detail else ''}"
-    return "no engine has reported yet"
 
 
 def copied_text(model: RunModel, engine: EngineRow) -> str:

@@ -13,7 +13,7 @@ from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
 from console.tui.paint.units import number
-from console.tui.present.fix_rows import FixRow, engine_fix, fix_rows, who
+from console.tui.present.fix_rows import FixRow, absent, engine_fix, fix_rows, who
 from driftline.catalog.fixes import BY_ID, FIXES, Fix
 from driftline.frames import AckState, Effect, Event, Measure
 
@@ -172,7 +172,7 @@ def detail(
     measured = measurement is not None
     lines: list[list[Text]] = [*(effect if measured else []), _labelled("what", fix.summary, Ink.TEXT)]
     if state is None:
-        lines.append(_labelled("state", "not reported yet", Ink.DIM))
+        lines.append(_labelled("state", absent(model), Ink.DIM))
     else:
         when = clock(state.time)
         asked = f"{state.requested} by {who(state.by)} {when}; takes effect: {HOW[state.how]}"

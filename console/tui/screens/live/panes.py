@@ -84,10 +84,11 @@ class EnginePanel(Pane):
         super().__init__(id=id, glyphs=glyphs)
         self.engines: Sequence[EngineState] = ()
         self.run_over = False
+        self.absent = ""
 
-    def show(self, engines: Sequence[EngineState], *, run_over: bool) -> None:
-        """Take the engines to show, and whether their run has ended."""
-        self.engines, self.run_over = engines, run_over
+    def show(self, engines: Sequence[EngineState], *, run_over: bool, absent: str) -> None:
+        """Take the engines to show, whether their run has ended, and the sentence in place of none."""
+        self.engines, self.run_over, self.absent = engines, run_over, absent
         self.repaint()
 
     def label(self) -> str:
@@ -95,7 +96,7 @@ class EnginePanel(Pane):
 
     def lines(self, width: int, height: int) -> list[list[Text]]:
         if not self.engines:
-            return [[(" no engine has reported yet", Ink.DIM)]]
+            return [[(f" {self.absent}", Ink.DIM)]]
         # What needs a look comes first where not all engines fit.
         engines = list(self.engines)
         if len(engines) > height:

@@ -90,7 +90,11 @@ class LiveScreen(ChartScreen):
         self.query_one(FixPanel).show(fix_rows(model, self.glyphs))
         engines = self.query_one(EnginePanel)
         count = len(engines.engines)
-        engines.show([model.engines[name] for name in sorted(model.engines)], run_over=over(model.run))
+        engines.show(
+            [model.engines[name] for name in sorted(model.engines)],
+            run_over=over(model.run),
+            absent=live_lines.no_engine(model),
+        )
         if count != len(engines.engines):
             self.rearrange()
         newest = model.events[-1].seq if model.events else 0

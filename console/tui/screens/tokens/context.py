@@ -13,6 +13,7 @@ from console.tui.paint.clean_text import clean
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import SELECTED, Ink
 from console.tui.paint.units import cut_wide
+from console.tui.paint.units import version as weights
 from console.tui.screens.tokens.view import INKS, level, marks
 
 
@@ -42,7 +43,7 @@ def units(store: TokenStore, token: Token, glyphs: Glyphs, room: int) -> tuple[l
     before: int | None = None
     for at, (diff, version) in enumerate(zip(diffs, versions, strict=True)):
         if version != before:
-            made.append(Unit(f"{glyphs.vertical}v{version}{glyphs.vertical}", Ink.ACCENT))
+            made.append(Unit(f"{glyphs.vertical}{weights(version)}{glyphs.vertical}", Ink.ACCENT))
             before = version
         text = _shown(pieces[at], glyphs) if pieces else f"{ids[at]}"
         text = cut_wide(text, wide) if len(text) * 2 > wide else clean(text)

@@ -19,7 +19,8 @@ from console.store.tokens.survey import By, Survey, largest
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
-from console.tui.paint.units import cut_wide, number
+from console.tui.paint.units import cut_wide, number, versions
+from console.tui.paint.units import version as weights
 from driftline.catalog.metrics import BY_NAME
 
 WORST_SHOWN: Final = 5
@@ -173,16 +174,17 @@ def worst_line(token: Token, columns: Many[tuple[Column, int]], glyphs: Glyphs) 
 
 
 def ages(token: Token, glyphs: Glyphs) -> str:
-    """The versions of sampler and trainer; one alone where they are the same."""
+    """The versions of sampler and trainer; one alone where they are the same or not recorded."""
     here = token.sequence.version
-    return f"v{token.version}" if token.version == here else f"v{token.version}{glyphs.arrow}v{here}"
+    one = weights(token.version)
+    return one if token.version == here else f"{one}{glyphs.arrow}{weights(here)}"
 
 
 def outlier_line(
     store: TokenStore, sequence: Sequence, columns: Many[tuple[Column, int]], glyphs: Glyphs
 ) -> list[Text]:
     """One of the sequences that stand out."""
-    span = f"v{sequence.low}" if sequence.low == sequence.high else f"v{sequence.low}-{sequence.high}"
+    span = versions((sequence.low, sequence.high))
     cells: dict[str, Text] = {
         "mean|Δ|": (size_of(sequence.mean), INKS[level(sequence.mean)]),
         "max|Δ|": (size_of(sequence.max), INKS[level(sequence.max)]),
@@ -263,6 +265,8 @@ def about(token: Token, glyphs: Glyphs, width: int) -> list[list[Text]]:
 def _age(token: Token, width: int) -> list[Text]:
     """The weights that sampled the token; the difference does not depend on their age."""
     version, now = token.version, token.sequence.version
+    if version < 0:
+        return [(" weights that sampled it: ", Ink.DIM), ("not recorded", Ink.TEXT)]
     if token.lag <= 0:
         return [(f" sampled by v{version}, ", Ink.DIM), ("not stale", Ink.TEXT)]
     text = f" sampled by v{version}, trainer at v{now}: stale by {token.lag}"

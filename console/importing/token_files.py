@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 import numpy as np
 
-from console.importing.rows import LogImportError, SeveralRunsError
+from console.importing.rows import LeftOut, LogImportError, SeveralRunsError
 from driftline.pairs.pairs import Collector, Pairs, Sampled
 from driftline.text import sanitize
 
@@ -33,10 +32,9 @@ NO_ID: Final = -1
 """Token id where the file has none."""
 _DEEPEST: Final = 6
 _STEP: Final = re.compile(r"step_(\d{1,15})")
-_NEMO: Final = re.compile(r"train_data_step(\d{1,15})\.jsonl")
+NEMO_STEP: Final = re.compile(r"train_data_step(\d{1,15})\.jsonl")
 
 _Number = float | None
-_T = TypeVar("_T")
 
 
 class _PrimeRL(msgspec.Struct):
@@ -57,7 +55,7 @@ class _NeMo(msgspec.Struct):
     token_loss_mask: list[_Number | list[_Number]] | None = None
     sample_loss_mask: list[_Number] | _Number = 1.0
     rewards: list[_Number] | _Number = None
-    input_lengths: list[int] | int | None = None
+    input_lengths: list[_Number] | _Number = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ class TokenStep:
     pairs: Pairs
     framework: str
     time: float
-    left_out: Counter[str]
+    left_out: LeftOut
 
 
 class TokenFiles:
@@ -78,6 +76,10 @@ class TokenFiles:
         self._root, self._only = root, only
         self._done: set[Path] = set()
         self._sizes: dict[Path, int] = {}
+
+    def found(self) -> bool:
+        """True where there is any token file. Raises OSError."""
+        return any(self._folders())
 
     def poll(self, ended: bool = False) -> Iterator[TokenStep]:
         """Steps that became whole since the last call; `ended`: nothing is written any more.
@@ -92,7 +94,7 @@ class TokenFiles:
                     self._done.add(path)
                     yield _read(step, sorted(path.glob("rank_*.jsonl")), "prime-rl", _prime_rl)
         for folder in dumps:
-            found = sorted(_steps(folder, _NEMO))
+            found = sorted(_steps(folder, NEMO_STEP))
             for step, path in found:
                 if path not in self._done and (ended or step < found[-1][0] or self._rests(path)):
                     self._done.add(path)
@@ -107,14 +109,15 @@ class TokenFiles:
 
     def _folders(self) -> tuple[list[Path], list[Path]]:
         """Folders of prime-rl's exports, and folders with NeMo-RL's files."""
-        exports, dumps = [], []
+        exports: list[Path] = []
+        dumps: list[Path] = []
         for here, below, names in os.walk(self._root):
             folder = Path(here)
             if folder.name == EXPORTS:
                 exports.append(folder)
                 below.clear()
                 continue
-            if any(_NEMO.fullmatch(name) for name in names):
+            if any(NEMO_STEP.fullmatch(name) for name in names):
                 dumps.append(folder)
             deep = len(folder.relative_to(self._root).parts) >= _DEEPEST
             below[:] = [] if deep else sorted(one for one in below if not one.startswith("."))
@@ -138,16 +141,18 @@ def _steps(folder: Path, form: re.Pattern[str]) -> Iterator[tuple[int, Path]]:
             yield int(found[1]), Path(entry.path)
 
 
-def _read(step: int, paths: list[Path], framework: str, parse: Callable[[bytes, Counter[str]], Sampled]) -> TokenStep:
-    collector, left = Collector(), Counter[str]()
+def _read(step: int, paths: list[Path], framework: str, parse: Callable[[bytes, LeftOut], Sampled]) -> TokenStep:
+    collector, left = Collector(), LeftOut()
     for line in _lines(paths):
         try:
             collector.add(parse(line, left))
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
-            left[NO_SAMPLE] += 1
+            left.add(NO_SAMPLE)
     pairs = collector.pairs()
     time = max((path.stat().st_mtime for path in paths), default=0.0)
-    return TokenStep(step, pairs, framework, time, left + Counter(pairs.left_out))
+    for reason, count in pairs.left_out.items():
+        left.add(reason, count=count)
+    return TokenStep(step, pairs, framework, time, left)
 
 
 def _lines(paths: list[Path]) -> Iterator[bytes]:
@@ -164,7 +169,7 @@ _prime_decoder: Final = msgspec.json.Decoder(_PrimeRL)
 _nemo_decoder: Final = msgspec.json.Decoder(_NeMo)
 
 
-def _prime_rl(line: bytes, _left: Counter[str]) -> Sampled:
+def _prime_rl(line: bytes, _left: LeftOut) -> Sampled:
     one = _prime_decoder.decode(line)
     rewards = [reward for reward in one.rewards or () if reward is not None]
     return Sampled(
@@ -177,16 +182,16 @@ def _prime_rl(line: bytes, _left: Counter[str]) -> Sampled:
     )
 
 
-def _nemo(line: bytes, left: Counter[str]) -> Sampled:
+def _nemo(line: bytes, left: LeftOut) -> Sampled:
     one = _nemo_decoder.decode(line)
     rollout = _row(one.generation_logprobs)
     if one.token_loss_mask is not None:
         mask = _row(one.token_loss_mask) > 0
     else:
-        left[NO_MASK] += 1
+        left.add(NO_MASK)
         mask = rollout != 0.0
     length = _scalar(one.input_lengths)
-    mask &= np.arange(mask.size) < (mask.size if length is None else length)
+    mask &= np.arange(mask.size) < (mask.size if length is None else int(length))
     # A sample that the loss leaves out has been sampled all the same: its pairs say as much of the engine.
     reward = _scalar(one.rewards)
     return Sampled(
@@ -208,7 +213,7 @@ def _row(value: object) -> np.ndarray:
     return array
 
 
-def _scalar(value: list[_T] | _T) -> _T | None:
+def _scalar(value: list[_Number] | _Number) -> _Number:
     if isinstance(value, list):
         return value[0] if len(value) == 1 else None
     return value
