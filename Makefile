@@ -23,6 +23,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
 BESIDE := -n 4 --dist loadfile --no-loadscope-reorder
+ENGINES := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help venv demo test test-quick parity faults chaos stats lint bench clean
 
@@ -44,13 +45,17 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# Most tests wait for processes of their own, so that four workers keep two cores busy. Engines keep both busy by
-# themselves and run one by one afterwards: beside the other tests the whole took longer. Both parts are run, whatever
-# became of the first.
-test: lint
-	@failed=0; set -x; \
+# Three parts, each run whatever became of those before. Most tests wait for processes of their own, so that four
+# workers do not keep two cores busy, and the type check runs beside them. An engine keeps one core while it starts: two
+# at a time, after all others, beside which they take twice as long. Those whose figures depend on how engine and trainer
+# keep up with each other run alone.
+test: $(STAMP)
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; set -x; \
+	$(MAKE) --no-print-directory -o $(STAMP) lint >"$$log" 2>&1 & lint=$$!; failed=0; \
 	$(BIN)/python -m pytest -m "not engine" $(BESIDE) --durations=15 $(PYTEST_ARGS) || failed=1; \
-	$(BIN)/python -m pytest -m engine --durations=25 $(PYTEST_ARGS) || failed=1; \
+	wait $$lint || failed=1; cat "$$log"; \
+	$(BIN)/python -m pytest -m "engine and not alone" $(ENGINES) --durations=15 $(PYTEST_ARGS) || failed=1; \
+	$(BIN)/python -m pytest -m "engine and alone" --durations=15 $(PYTEST_ARGS) || failed=1; \
 	exit $$failed
 
 # .venv is the pinned environment on its own Python. The quick tests run on others too, in an environment of that
