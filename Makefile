@@ -22,7 +22,7 @@ BENCH := .venv-bench
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
-BESIDE := -n 4 --dist loadfile --no-loadscope-reorder
+BESIDE := -n 5 --dist loadfile --no-loadscope-reorder
 ENGINES := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help venv demo test test-quick parity faults chaos stats lint bench clean
@@ -45,10 +45,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# Three parts, each run whatever became of those before. Most tests wait for processes of their own, so that four
-# workers do not keep two cores busy, and the type check runs beside them. An engine keeps one core while it starts: two
-# at a time, after all others, beside which they take twice as long. Those whose figures depend on how engine and trainer
-# keep up with each other run alone.
+# Three parts, each run whatever became of those before. Most tests wait for processes of their own: five workers and
+# the type check share two cores. An engine keeps one core while it starts: two at a time, after all others, beside which
+# they take twice as long. Those whose figures depend on how engine and trainer keep up with each other run alone.
 test: $(STAMP)
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; set -x; \
 	$(MAKE) --no-print-directory -o $(STAMP) lint >"$$log" 2>&1 & lint=$$!; failed=0; \
