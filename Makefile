@@ -22,7 +22,8 @@ BENCH := .venv-bench
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
-BESIDE := -n 4 --dist loadfile --no-loadscope-reorder
+BESIDE := -n 5 --dist loadfile --no-loadscope-reorder
+ENGINES := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help venv demo test test-quick parity faults chaos stats lint bench clean
 
@@ -38,19 +39,23 @@ $(STAMP): constraints.txt pyproject.toml scripts/venv.sh
 demo: $(STAMP)
 	@$(BIN)/driftline demo
 
-lint: $(STAMP)
-	$(BIN)/ruff check --no-cache .
-	$(BIN)/ruff format --no-cache --check -q .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+# $(call LINT,BIN,TYPES): the checks with the tools in a folder; TYPES are further arguments of mypy.
+LINT = $(1)/ruff check --no-cache . && $(1)/ruff format --no-cache --check -q . && $(1)/mypy $(2) && \
+	$(1)/lint-imports --no-cache
 
-# Most tests wait for processes of their own, so that four workers keep two cores busy. Engines keep both busy by
-# themselves and run one by one afterwards: beside the other tests the whole took longer. Both parts are run, whatever
-# became of the first.
-test: lint
-	@failed=0; set -x; \
+lint: $(STAMP)
+	$(call LINT,$(BIN))
+
+# Three parts, each run whatever became of those before. Most tests wait for processes of their own: five workers and
+# the type check share two cores. An engine keeps one core while it starts: two at a time, after all others, beside which
+# they take twice as long. Those whose figures depend on how engine and trainer keep up with each other run alone.
+test: $(STAMP)
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; set -x; \
+	{ $(call LINT,$(BIN)); } >"$$log" 2>&1 & lint=$$!; failed=0; \
 	$(BIN)/python -m pytest -m "not engine" $(BESIDE) --durations=15 $(PYTEST_ARGS) || failed=1; \
-	$(BIN)/python -m pytest -m engine --durations=25 $(PYTEST_ARGS) || failed=1; \
+	wait $$lint || failed=1; cat "$$log"; \
+	$(BIN)/python -m pytest -m "engine and not alone" $(ENGINES) --durations=15 $(PYTEST_ARGS) || failed=1; \
+	$(BIN)/python -m pytest -m "engine and alone" --durations=15 $(PYTEST_ARGS) || failed=1; \
 	exit $$failed
 
 # .venv is the pinned environment on its own Python. The quick tests run on others too, in an environment of that
@@ -75,8 +80,7 @@ endif
 # Lint beside the tests: the type check keeps one core for a minute, and its output comes after theirs.
 test-quick: $(QUICK_STAMP)
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; set -x; \
-	{ $(QUICK)/bin/ruff check --no-cache . && $(QUICK)/bin/ruff format --no-cache --check -q . && \
-	  $(QUICK)/bin/mypy $(QUICK_TYPES) && $(QUICK)/bin/lint-imports --no-cache; } >"$$log" 2>&1 & lint=$$!; failed=0; \
+	{ $(call LINT,$(QUICK)/bin,$(QUICK_TYPES)); } >"$$log" 2>&1 & lint=$$!; failed=0; \
 	$(QUICK)/bin/python -m pytest -m "not engine and not slow" $(BESIDE) $(PYTEST_ARGS) || failed=1; \
 	wait $$lint || failed=1; cat "$$log"; \
 	exit $$failed

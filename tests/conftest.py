@@ -55,20 +55,22 @@ def pytest_runtest_makereport(
     return report
 
 
+ONE_ENGINE = "tests/e2e/one_engine/"
 ENGINES = (
-    "tests/e2e/test_chaos.py",
-    "tests/e2e/test_engine_actor.py",
     "tests/e2e/test_engine_life.py",
-    "tests/e2e/test_engine_pool.py",
-    "tests/e2e/test_facts_table.py",
+    "tests/e2e/test_chaos.py",
     "tests/e2e/test_interrupt.py",
-    "tests/e2e/test_parity.py",
-    "tests/e2e/test_run_trainer.py",
+    "tests/e2e/one_engine/test_engine_actor.py",
+    "tests/e2e/one_engine/test_engine_pool.py",
     "tests/e2e/test_two_nodes.py",
+    "tests/e2e/test_facts_table.py",
+    "tests/e2e/test_run_trainer.py",
+    "tests/e2e/test_parity.py",
     "tests/faults/test_engines.py",
     "tests/faults/test_overhead.py",
 )
-"""Files with tests on real engines. Where workers share the tests, one of them runs all of these, from its start on."""
+"""Files with tests on real engines, in the order in which they run: the longest first, and what shares an engine
+together. Where workers share all tests, one of them runs these, from its start on."""
 SLOW = (
     "tests/e2e/",
     "tests/faults/",
@@ -108,21 +110,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _turn(item.path.relative_to(ROOT).as_posix()))
 
 
-def _turn(name: str) -> int:
-    return 0 if name in ENGINES else 1 if name.startswith(SLOW) else 2
+def _turn(name: str) -> tuple[int, int]:
+    if name in ENGINES:
+        return 0, ENGINES.index(name)
+    return (1 if name.startswith(SLOW) else 2), 0
 
 
-class EnginesInOneWorker(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """A file is the work of one worker, and all files with engines are that of one."""
+class EngineScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """A file is the work of one worker. So are all files with engines, but where nothing else is run.
+
+    Files that share an engine are always given to the same worker.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         name: str = super()._split_scope(nodeid)
-        return "engines" if name in ENGINES else name
+        if name not in ENGINES:
+            return name
+        if not str(self.config.getoption("markexpr")).startswith("engine"):
+            return "engines"
+        return ONE_ENGINE if name.startswith(ONE_ENGINE) else name
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> EnginesInOneWorker | None:
-    return EnginesInOneWorker(config, log) if config.getoption("dist") == "loadfile" else None
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> EngineScheduling | None:
+    return EngineScheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture

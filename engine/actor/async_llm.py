@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 
-_WORKER: Final = re.compile(r"Worker failed with error '(.*)', please check the stack trace", re.DOTALL)
-"""The text that vLLM puts around a worker's own error message."""
+_WORKER: Final = re.compile(
+    r"Call to \w+ method failed: (?:Worker failed with error '(?P<process>.*)', please check the stack trace.*"
+    r"|(?P<core>.*))",
+    re.DOTALL,
+)
+"""The text that vLLM puts around the error message of a worker in a process of its own, and of one in the core's."""
+
+
+def worker_error(text: str) -> str:
+    """A worker's own words in what vLLM reports of its failure, on one line."""
+    found = _WORKER.search(text)
+    return one_line((found["process"] or found["core"]) if found else text)
 
 
 class Core:
@@ -43,8 +53,7 @@ class Core:
         try:
             answers: list[dict[str, Any]] = await self.llm.collective_rpc(method, args=args, kwargs=kwargs)
         except Exception as error:  # vLLM hands a worker's failure over as a bare Exception
-            found = _WORKER.search(str(error))
-            raise EngineError(f"{self.name}: {one_line(found[1] if found else str(error))}") from error
+            raise EngineError(f"{self.name}: {worker_error(str(error))}") from error
         return answers
 
     async def facts(self, method: str = "driftline_facts", **kwargs: Any) -> dict[str, Any]:

@@ -53,6 +53,10 @@ class EngineSpec:
     transport: Kind = "shm"
 
 
+IN_CORE: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""vLLM's executor for one worker inside the engine core's process, by its path: see `vllm_args`."""
+
+
 def environment(config: EngineConfig) -> dict[str, str]:
     """Environment of an actor and of the processes vLLM starts from it; set before vLLM or torch is imported.
 
@@ -77,7 +81,13 @@ def environment(config: EngineConfig) -> dict[str, str]:
 
 
 def vllm_args(spec: EngineSpec, *, cpu: bool) -> dict[str, Any]:
-    """Arguments of vLLM's `AsyncEngineArgs`. Raises EngineError for an `engine.args` key that is not free."""
+    """Arguments of vLLM's `AsyncEngineArgs`. Raises EngineError for an `engine.args` key that is not free.
+
+    One worker runs inside the engine core's process, as it does by default on a GPU. vLLM's CPU platform would put it
+    into a process of its own, because it sets the threads of each worker through that process's environment; here
+    `environment` has set them for all (`nobind`). That is an import of vLLM less at each start (a third of its
+    processor time), 0.6 GB less, and no two processes that spin while they wait for each other.
+    """
     config = spec.config
     if taken := OURS & config.args.keys():
         raise EngineError(f"engine.args: {min(taken)} is decided by another key of the configuration or by a fix")
@@ -98,6 +108,8 @@ def vllm_args(spec: EngineSpec, *, cpu: bool) -> dict[str, Any]:
     }
     if cpu:
         args["kv_cache_memory_bytes"] = int(config.kv_cache_gb * GIB)
+        if not any(key.endswith("_parallel_size") and value != 1 for key, value in config.args.items()):
+            args["distributed_executor_backend"] = IN_CORE
     else:
         args["gpu_memory_utilization"] = config.gpu_memory_utilization
         args["async_scheduling"] = spec.fixes["async-scheduling-off"] == "off"

@@ -65,12 +65,13 @@ def engine_pool(
     said: list[str],
     count: int = 1,
     on_event: Callable[[str, str, str, dict[str, Any]], None] | None = None,
+    max_tokens: int = MAX_TOKENS,
     **options: Any,
 ) -> EnginePool:
     """A pool, not started, with processed logprobs and the fp32 head on."""
     return EnginePool(
         EngineConfig(count=count, max_num_seqs=64, cpus=1.0, **options),
-        SamplingConfig(temperature=TEMPERATURE, max_tokens=MAX_TOKENS),
+        SamplingConfig(temperature=TEMPERATURE, max_tokens=max_tokens),
         model=model,
         dtype="float32",
         fixes={"processed-logprobs": "on", "fp32-lm-head": "on"},

@@ -1,20 +1,19 @@
 """What each backend fix is worth: measured live in one run of the real trainer on the real vLLM, by the run itself.
 
 The figures that the console is built on (raw against processed logprobs, a stale prefix cache after weight updates, a
-bfloat16 against a float32 head) are reproduced by switching the fixes of one run one after the other.
+bfloat16 against a float32 head) are reproduced by switching the fixes of one run one after the other. It is the run of
+`test_run_trainer`, which goes on from here.
 """
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from driftline.frames import Effect, Measure, Span, Tokens, floats, ints
-from tests.e2e.live_run import LiveRun
+from tests.e2e.trained_run import TrainedRun
 
 STEPS = 10
 """Steps to measure on either side: from so many on the step is the unit, and a cached prefix has time to grow stale."""
@@ -23,42 +22,6 @@ SETTLED = 5
 """The last of them, sampled under the new state alone: nothing is asked for ahead of the step that needs it."""
 
 TIMES = 8.0
-
-CONFIG = """
-[run]
-name = "facts"
-steps = 2000
-[model]
-warm_start_batches = 60
-[task]
-prefix = 32             # one block that all prompts share, so that there is something to cache
-[engine]
-max_model_len = 64
-block_size = 32
-kv_cache_gb = 0.25
-[sampling]
-temperature = 0.7       # at 1 raw and processed logprobs are the same numbers
-[rollout]
-prompts = 4
-samples = 4             # 16 sequences a step: the frames of tokens hold all of them
-ahead = 0
-[trainer]
-lr = 5e-4
-passes = 2
-head = "float32"        # the trainer's stays: what is measured is the engine's head alone
-[fixes]
-processed-logprobs = "off"
-prefix-cache-off = "on"
-inflight-keep = "wait"  # nothing is in flight across an update, so that no token is sampled over older weights' KV
-fp32-lm-head = "on"
-"""
-
-
-@pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRun]:
-    live = LiveRun(tmp_path_factory.mktemp("runs"), CONFIG)
-    yield live
-    live.close()
 
 
 @dataclass(frozen=True)
@@ -72,9 +35,9 @@ class Fact:
 class Facts:
     """Switches fixes of a live run one after the other and waits until each effect is measured."""
 
-    def __init__(self, live: LiveRun) -> None:
+    def __init__(self, live: TrainedRun) -> None:
         self._live = live
-        self._trainer: subprocess.Popen[str] = live.train()
+        self._trainer = live.trainer
         live.wait(lambda: len(live.steps()) >= STEPS, self._trainer, limit=480)
 
     def switch(self, fix: str, value: str) -> Fact:
@@ -114,8 +77,11 @@ def changed(effect: Effect) -> set[str]:
 @pytest.mark.engine
 @pytest.mark.alone
 @pytest.mark.timeout(900)
-def test_the_table_of_facts_in_one_run(live: LiveRun) -> None:
+def test_the_table_of_facts_in_one_run(live: TrainedRun) -> None:
     facts = Facts(live)
+    raw = facts.switch("processed-logprobs", "off").mismatch
+    assert raw.after > TIMES * raw.before
+    assert raw.low > 0
     processed = facts.switch("processed-logprobs", "on").mismatch
     assert processed.before > TIMES * processed.after
     assert processed.high < 0

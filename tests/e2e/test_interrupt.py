@@ -107,9 +107,9 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 
 @pytest.fixture(scope="module")
-def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Run]]:
-    """Two runs on one machine, started side by side, which takes hardly longer than one."""
-    made = Run(tmp_path_factory.mktemp("one")), Run(tmp_path_factory.mktemp("other"))
+def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Run, Run]]:
+    """Three runs on one machine, started side by side: most of a start keeps one core."""
+    made = tuple(Run(tmp_path_factory.mktemp(name)) for name in ("one", "other", "third"))
     try:
         for run in made:
             run.until_logged("run: running")
@@ -119,12 +119,12 @@ def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, 
             run.clear()
 
 
-def queues(run: Run) -> set[Path]:
-    """Shared memory through which vLLM's processes speak: a quarter of a gigabyte of address space each."""
+def segments(run: Run) -> set[Path]:
+    """Shared memory of the run's processes: the weights on their way, and queues where vLLM has any."""
     found = set()
     for process in run.processes():
         with contextlib.suppress(OSError):
-            found |= set(re.findall(r"/dev/shm/psm_\w+", Path(f"/proc/{process.pid}/maps").read_text()))
+            found |= set(re.findall(r"/dev/shm/(?:psm_|driftline-)\S+", Path(f"/proc/{process.pid}/maps").read_text()))
     return {Path(path) for path in found}
 
 
@@ -132,18 +132,7 @@ def names(run: Run) -> set[str]:
     return {process.name() for process in run.processes()}
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [
-        "starting Ray",
-        "loading vLLM",
-        "run: running",
-    ],
-)
-def test_ctrl_c_leaves_nothing(run: Run, moment: str) -> None:
-    run.until_logged(moment)
-    if moment == "starting Ray":
-        run.until(lambda: "raylet" in names(run), "Ray's processes")
+def interrupt(run: Run) -> None:
     run.process.send_signal(signal.SIGINT)
     run.until(lambda: run.process.poll() is not None, "the end of the run")
     assert run.process.returncode == 130
@@ -151,11 +140,26 @@ def test_ctrl_c_leaves_nothing(run: Run, moment: str) -> None:
     assert not list_runs(run.folder / "runs")[0].live()
 
 
-def test_a_killed_trainer_leaves_nothing_but_its_neighbour(neighbours: tuple[Run, Run]) -> None:
-    run, other = neighbours
+@pytest.mark.parametrize("moment", ["starting Ray", "loading vLLM"])
+def test_ctrl_c_during_the_start_leaves_nothing(run: Run, moment: str) -> None:
+    run.until_logged(moment)
+    if moment == "starting Ray":
+        run.until(lambda: "raylet" in names(run), "Ray's processes")
+    interrupt(run)
+
+
+def test_ctrl_c_leaves_nothing(neighbours: tuple[Run, Run, Run]) -> None:
+    _, _, run = neighbours
+    interrupt(run)
+
+
+def test_a_killed_trainer_leaves_nothing_but_its_neighbour(neighbours: tuple[Run, Run, Run]) -> None:
+    run, other, _ = neighbours
     trainer = next(p for p in run.processes() if "trainer" in p.cmdline())
-    shared = queues(run)
-    assert shared
+    found: set[Path] = set()
+    run.until(lambda: found.update(segments(run)) or found, "the weights of a sync in shared memory")
+    shared = set(found)
+    assert all(path.exists() for path in shared)
     trainer.kill()
     run.until(lambda: run.process.poll() is not None, "the end of the run")
     assert run.process.returncode == 1
@@ -167,8 +171,8 @@ def test_a_killed_trainer_leaves_nothing_but_its_neighbour(neighbours: tuple[Run
     assert other.process.poll() is None
 
 
-def test_a_killed_supervisor_leaves_nothing(neighbours: tuple[Run, Run]) -> None:
-    _, run = neighbours
+def test_a_killed_supervisor_leaves_nothing(neighbours: tuple[Run, Run, Run]) -> None:
+    _, run, _ = neighbours
     run.process.kill()
     run.process.wait()
     run.until(lambda: not run.processes(), "the end of everything")

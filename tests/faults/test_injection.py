@@ -47,7 +47,7 @@ from driftline.producer.probe import Probe
 from tests.faults.corpus import CORPUS
 from tests.faults.scale import FULL, scaled
 from tests.tui.conftest import make_app, screen_text
-from tests.tui.quick import drawn, tap, told
+from tests.tui.quick import drawn, tap, up_to_date
 from tests.tui.synthetic import FakeSource
 from tests.tui.test_pty import Terminal, environment
 from tests.unit.hubs import PATIENCE, Hub, until
@@ -118,7 +118,7 @@ def feed(source: FakeSource, text: str, step: int) -> None:
                 source._seq += 1
                 source._queue.append(Stamped(source._seq, 1.0, "trainer", msgspec.Raw(body)))
                 if isinstance(frame, Tokens):
-                    source._told.append(source._queue[-1])
+                    source._token_queue.append(source._queue[-1])
         return
     source.feed(frames(text, step), producer=text[:64])
 
@@ -177,7 +177,7 @@ async def sweep(pilot: Pilot[None], text: str) -> None:
     assert isinstance(app, ConsoleApp)
     for tab in TABS:
         app.action_screen(tab.id)
-        await told(pilot)
+        await up_to_date(pilot)
         assert_harmless(pilot, f"{tab.id}: {text[:80]!a}")
     for key in ("exclamation_mark", "w", "question_mark"):
         await tap(pilot, key)
@@ -205,7 +205,7 @@ def test_f24_nothing_fires_and_nothing_breaks_in_the_app() -> None:
         app.__class__ = Counting
         assert isinstance(app, Counting)
         async with app.run_test(size=(140, 60)) as pilot:
-            await told(pilot)
+            await up_to_date(pilot)
             for step, text in enumerate(CORPUS):
                 feed(source, text.replace("app.exit", "app.fired"), step)
                 if step % scaled(40, 3) and step != len(CORPUS) - 1:
@@ -225,7 +225,7 @@ def test_f24_nothing_fires_and_nothing_breaks_in_the_app() -> None:
             # In a dialog too: what a command's acknowledgement says.
             source.feed([RunState("r", "running", 500, 900, 1, 1.0)])
             app.action_screen("live")
-            await told(pilot)
+            await up_to_date(pilot)
             for text in CORPUS[:: scaled(40, 1)]:
                 for key in ("S", "right", "enter"):
                     await tap(pilot, key)
@@ -237,7 +237,7 @@ def test_f24_nothing_fires_and_nothing_breaks_in_the_app() -> None:
                     source.feed([Ack(commands[-1], "failed", 1.0, text, {"result": text})])
                 except ValueError:
                     source.feed([Ack(commands[-1], "failed", 1.0, "half a pair")])
-                await told(pilot)
+                await up_to_date(pilot)
                 assert_harmless(pilot, f"dialog: {text[:80]!a}")
                 await tap(pilot, "escape")
             assert app.fired == 0

@@ -28,7 +28,7 @@ async def drawn(pilot: Pilot[None]) -> None:
     await pilot.pause(0)
 
 
-async def told(pilot: Pilot[None]) -> None:
+async def up_to_date(pilot: Pilot[None]) -> None:
     """Wait until everything that the sources were fed is on the screen."""
     app = app_of(pilot)
     for watch in app.watches:
@@ -37,7 +37,7 @@ async def told(pilot: Pilot[None]) -> None:
             continue
         for _ in range(20_000):
             asked = watch.tokens_asked and source.tokens_on
-            waiting = asked and (source._told or watch.tokens.head < source.tokens_given)
+            waiting = asked and (source._token_queue or watch.tokens.head < source.tokens_given)
             if watch.model.head == source.head and app.live.ready and not waiting:
                 break
             await pilot.pause(0.001)

@@ -33,7 +33,9 @@ def spans(
     return [*made, last]
 
 
-def sync(number: int, *, count: int = 2, step: int | None = None, told: bool = True, **changes: object) -> list[Frame]:
+def sync(
+    number: int, *, count: int = 2, step: int | None = None, reported: bool = True, **changes: object
+) -> list[Frame]:
     """One sync over `count` engines, `changes` for its last one, and the trainer's event of it."""
     step = number * 2 if step is None else step
     at = START + number * 4.0
@@ -43,11 +45,11 @@ def sync(number: int, *, count: int = 2, step: int | None = None, told: bool = T
         options = {"slow": slow} | (changes if place == count - 1 else {})
         frames += spans(f"sync-{number}", f"engine-{place}", at, (number - 1, number), step, **options)  # type: ignore[arg-type]
     failed = str(changes.get("failed", ""))
-    if told and failed:
+    if reported and failed:
         text = f"v{number}: engine-{count - 1}: {failed}"
         data: dict[str, str | float | int | bool] = {"sync": f"sync-{number}", "by": "trainer"}
         frames.append(Event(at + 0.2, "error", "sync.failed", text, step, data))
-    elif told:
+    elif reported:
         data = {"sync": f"sync-{number}", "by": "trainer", "version": number, "bytes": WEIGHTS}
         frames.append(Event(at + 0.2, "info", "sync.done", f"v{number} on {count} engines in 0.104 s", step, data))
     return frames

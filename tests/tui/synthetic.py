@@ -56,7 +56,7 @@ class FakeSource:
         """Why tokens are refused, if they are."""
         self.tokens_on = False
         self.tokens_behind = 0
-        self._told: list[Stamped] = []
+        self._token_queue: list[Stamped] = []
         self.tokens_given = 0
         """Number of the last of them that was taken."""
         self._lock = threading.Condition()
@@ -70,7 +70,7 @@ class FakeSource:
                 stamped = Stamped(self._seq, at, producer, msgspec.Raw(encode(frame)))
                 self._queue.append(stamped)
                 if isinstance(frame, Tokens):
-                    self._told.append(stamped)
+                    self._token_queue.append(stamped)
             self._lock.notify_all()
 
     @property
@@ -94,7 +94,7 @@ class FakeSource:
         with self._lock:
             if not self.tokens_on:
                 return []
-            taken, self._told = self._told[:limit], self._told[limit:]
+            taken, self._token_queue = self._token_queue[:limit], self._token_queue[limit:]
             self.tokens_given = taken[-1].seq if taken else self.tokens_given
         return taken
 
@@ -115,10 +115,10 @@ class FakeSource:
     def ack(self, identity: str, state: AckState, detail: str = "") -> None:
         self.feed([Ack(identity, state, START, detail)])
 
-    def hold(self, session: str, *, told: bool = True) -> None:
-        """Somebody takes the run; not `told`: the frame that says so has not come yet."""
+    def hold(self, session: str, *, published: bool = True) -> None:
+        """Another session takes the lease; not `published`: its frame has not come yet."""
         self.holder = session
-        if told:
+        if published:
             self.feed([Lease("operator bo", session, START, START + 120)])
 
     def take_lease(self) -> str:

@@ -33,7 +33,7 @@ from driftline.journal.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir
 from tests.tui import sync_runs
 from tests.tui.conftest import make_app
-from tests.tui.quick import app_of, drawn, tap, told
+from tests.tui.quick import app_of, drawn, tap, up_to_date
 from tests.tui.synthetic import FakeSource, history, run_state, token_frame
 
 SCREENS = [tab.id for tab in TABS]
@@ -143,7 +143,7 @@ async def press_everything(pilot: Pilot[None], ident: str, *, thorough: bool) ->
     app = pilot.app
     assert isinstance(app, Still)
     await leave_dialogs(pilot, ident)
-    await told(pilot)
+    await up_to_date(pilot)
     entries = [entry for entry in bound(ident) if thorough or entry.id not in SCREENS]
     alive = {entry for entry in entries if await does_something(pilot, ident, entry, 2 if thorough else 1)}
     for entry in entries if thorough else ():
@@ -247,7 +247,7 @@ def test_no_key_of_a_dialog_raises(run_dir: RunDir) -> None:
     async def session() -> None:
         app = make_app(live(), run=run_dir, guards=RULES, more=[(live(), None)])
         async with opened(app, (80, 24)) as pilot:
-            await told(pilot)
+            await up_to_date(pilot)
             for opener in DIALOGS:
                 for key in keys:
                     await tap(pilot, opener)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from console.settings.keys import TABS
 from driftline.frames import Frame, FrameError, encode
 from tests.tui.conftest import make_app, settle
-from tests.tui.quick import tap, told
+from tests.tui.quick import tap, up_to_date
 from tests.tui.synthetic import FakeSource, history
 from tests.unit import odd_frames
 
@@ -37,11 +37,11 @@ async def looked_at(frames: list[Frame]) -> None:
         source.feed(frames[::2])
         for tab in TABS:
             await tap(pilot, tab.key)
-            await told(pilot)
+            await up_to_date(pilot)
         source.feed(frames[1::2])
         for tab in TABS:
             await tap(pilot, tab.key)
-            await told(pilot)
+            await up_to_date(pilot)
             for key in ("down", "enter", "escape"):
                 await tap(pilot, key)
     assert app.return_code in (None, 0)

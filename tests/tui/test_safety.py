@@ -76,7 +76,7 @@ async def test_a_run_taken_while_the_dialog_was_open_is_asked_about_again(runnin
     async with running(source) as pilot:
         text = await press(pilot, "S")
         assert "take over" not in text
-        source.hold("bo@box:41", told=False)
+        source.hold("bo@box:41", published=False)
         text = await press(pilot, "right", "enter")
         for _ in range(1000):
             if "take over and sync weights now" in screen_text(pilot):

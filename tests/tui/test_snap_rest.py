@@ -24,7 +24,7 @@ from driftline.journal.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir
 from tests.tui import sync_runs
 from tests.tui.conftest import Running, make_app, screen_text
-from tests.tui.quick import app_of, drawn, tap, told
+from tests.tui.quick import app_of, drawn, tap, up_to_date
 from tests.tui.screen_compare import Compare
 from tests.tui.synthetic import START, FakeSource, engines, fix_state, history, run_state, token_frame
 from tests.tui.test_snapshots import SIZES, read_only
@@ -72,7 +72,7 @@ def stale() -> FakeSource:
 
 def keys(*pressed: str) -> Callable[[Pilot[None]], Any]:
     async def press(pilot: Pilot[None]) -> None:
-        await told(pilot)
+        await up_to_date(pilot)
         for key in pressed:
             await tap(pilot, key)
             if app_of(pilot).current.ident == "tokens":  # they are asked for when they are looked at
@@ -80,7 +80,7 @@ def keys(*pressed: str) -> Callable[[Pilot[None]], Any]:
                     if app_of(pilot).showing.tokens_asked:
                         break
                     await pilot.pause(0.005)
-            await told(pilot)
+            await up_to_date(pilot)
 
     return press
 
@@ -116,7 +116,7 @@ async def test_too_small_and_back_on_every_screen(running: Running) -> None:
     async with running(full(), (80, 24)) as pilot:
         for tab in TABS:
             await tap(pilot, tab.key)
-            await told(pilot)
+            await up_to_date(pilot)
             before = screen_text(pilot)
             for size in ((20, 5), (59, 24), (80, 14), (1, 1), (11, 2)):
                 await pilot.resize_terminal(*size)

@@ -12,32 +12,32 @@ from console.connect.source import Link
 from tests.tui.conftest import make_app
 from tests.tui.screen_compare import Compare
 from tests.tui.synthetic import FakeSource, history, token_frame
-from tests.tui.test_tokens import calm, told
+from tests.tui.test_tokens import calm, token_source
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
 
 def empty() -> FakeSource:
-    return told([])
+    return token_source([])
 
 
 def loading() -> FakeSource:
-    source = told([])
+    source = token_source([])
     source.tokens_behind = 4321
     return source
 
 
 def normal() -> FakeSource:
-    return told()
+    return token_source()
 
 
 def apart() -> FakeSource:
     """A run with the engine's defaults: nearly every token differs."""
-    return told([token_frame(step, apart=0.3, length=120) for step in range(1, 9)])
+    return token_source([token_frame(step, apart=0.3, length=120) for step in range(1, 9)])
 
 
 def stale() -> FakeSource:
-    source = told()
+    source = token_source()
     source.state = Link(True, 8.0, trouble="the hub of run demo-7f3a is silent at tcp://127.0.0.1:5555.")
     return source
 
@@ -50,7 +50,7 @@ def refused() -> FakeSource:
 
 
 def only_ids() -> FakeSource:
-    return told([token_frame(step, pieces=False) for step in range(1, 6)])
+    return token_source([token_frame(step, pieces=False) for step in range(1, 6)])
 
 
 STATES: list[Callable[[], FakeSource]] = [empty, loading, normal, apart, stale, refused, only_ids]

@@ -20,7 +20,7 @@ from tests.tui.synthetic import FakeSource, history, token_frame
 from tests.tui.tours import tokens_tour
 
 
-def told(frames: Iterable[Frame] | None = None, steps: int = 12) -> FakeSource:
+def token_source(frames: Iterable[Frame] | None = None, steps: int = 12) -> FakeSource:
     source = FakeSource()
     source.feed(history(20))
     source.feed([token_frame(step) for step in range(1, steps + 1)] if frames is None else frames)
@@ -35,7 +35,7 @@ async def calm(pilot: Pilot[None]) -> str:
     source = app.source
     assert isinstance(source, FakeSource)
     for _ in range(2000):
-        waiting = source.tokens_on and (source._told or app.showing.tokens.head < source.tokens_given)
+        waiting = source.tokens_on and (source._token_queue or app.showing.tokens.head < source.tokens_given)
         if app.showing.tokens_asked and not waiting:
             break
         await pilot.pause(0.005)
@@ -71,19 +71,19 @@ async def typed(pilot: Pilot[None], text: str) -> str:
 
 
 async def test_tokens_are_not_asked_for_before_they_are_looked_at(running: Running):
-    source = told()
+    source = token_source()
     async with running(source) as pilot:
         assert not source.tokens_on
         shown = await press(pilot, "2")
         assert source.tokens_on
         assert "worst tokens" in shown
         await press(pilot, "1")
-        assert source.tokens_on, "the past would have to be told again"
+        assert source.tokens_on, "the past would have to be sent again"
 
 
 async def test_the_worst_is_shown_first_in_its_text_with_both_logprobs(running: Running):
     frames = [token_frame(step) for step in range(1, 13)]
-    async with running(told(frames)) as pilot:
+    async with running(token_source(frames)) as pilot:
         shown = await press(pilot, "2")
         step, position, diff = chosen(pilot)
         assert abs(diff) == max(abs(d) for frame in frames for d in differences(frame))
@@ -100,7 +100,7 @@ def differences(frame: Tokens) -> list[float]:
 
 
 async def test_n_and_its_capital_go_through_the_ranking_and_g_and_its_capital_to_the_ends(running: Running):
-    async with running(told()) as pilot:
+    async with running(token_source()) as pilot:
         await press(pilot, "2")
         seen = [chosen(pilot)]
         for _ in range(4):
@@ -124,7 +124,7 @@ async def test_n_and_its_capital_go_through_the_ranking_and_g_and_its_capital_to
 
 
 async def test_what_was_chosen_stays_while_worse_ones_come_and_the_top_follows(running: Running):
-    source = told()
+    source = token_source()
     async with running(source) as pilot:
         await press(pilot, "2")
         await press(pilot, "n")
@@ -140,7 +140,7 @@ async def test_what_was_chosen_stays_while_worse_ones_come_and_the_top_follows(r
 
 
 async def test_left_and_right_walk_through_the_text(running: Running):
-    async with running(told()) as pilot:
+    async with running(token_source()) as pilot:
         await press(pilot, "2")
         step, position, _ = chosen(pilot)
         screen(pilot).query_one(ContextPane).focus()
@@ -153,7 +153,7 @@ async def test_left_and_right_walk_through_the_text(running: Running):
 
 
 async def test_enter_opens_the_text_and_esc_goes_back(running: Running):
-    async with running(told()) as pilot:
+    async with running(token_source()) as pilot:
         await press(pilot, "2")
         shown = await press(pilot, "enter")
         assert "worst tokens" not in shown
@@ -162,7 +162,7 @@ async def test_enter_opens_the_text_and_esc_goes_back(running: Running):
 
 
 async def test_sequences_take_the_place_of_the_tokens_and_go_back(running: Running):
-    async with running(told()) as pilot:
+    async with running(token_source()) as pilot:
         await press(pilot, "2")
         shown = await press(pilot, "o")
         assert "five worst tokens" in shown
@@ -181,7 +181,7 @@ async def test_sequences_take_the_place_of_the_tokens_and_go_back(running: Runni
 
 
 async def test_with_room_everything_is_shown_and_o_goes_between(running: Running):
-    async with running(told(), size=(120, 40)) as pilot:
+    async with running(token_source(), size=(120, 40)) as pilot:
         shown = await press(pilot, "2")
         for words in ("worst tokens", "context", "sequences", "five worst", "by position", "Δ = trainer - rollout"):
             assert words in shown
@@ -192,7 +192,7 @@ async def test_with_room_everything_is_shown_and_o_goes_between(running: Running
 
 
 async def test_a_filter_is_in_force_while_it_is_typed_and_esc_clears_it(running: Running):
-    async with running(told()) as pilot:
+    async with running(token_source()) as pilot:
         await press(pilot, "2")
         shown = await typed(pilot, "step=7 engine=engine-1")
         assert "/ step=7 engine=engine-1" in shown
@@ -206,7 +206,7 @@ async def test_a_filter_is_in_force_while_it_is_typed_and_esc_clears_it(running:
 
 
 async def test_a_wrong_filter_is_told_and_the_last_right_one_stays(running: Running):
-    async with running(told(), size=(120, 40)) as pilot:
+    async with running(token_source(), size=(120, 40)) as pilot:
         await press(pilot, "2")
         shown = await typed(pilot, "step=7 vresion>3")
         assert "unknown field 'vresion'" in shown
@@ -216,7 +216,7 @@ async def test_a_wrong_filter_is_told_and_the_last_right_one_stays(running: Runn
 
 
 async def test_nothing_matches(running: Running):
-    async with running(told()) as pilot:
+    async with running(token_source()) as pilot:
         await press(pilot, "2")
         await typed(pilot, "engine=engine-9")
         shown = await press(pilot, "enter")
@@ -227,7 +227,7 @@ async def test_nothing_matches(running: Running):
 
 
 async def test_a_frozen_view_stands_still_and_can_be_walked_through(running: Running):
-    source = told()
+    source = token_source()
     async with running(source) as pilot:
         await press(pilot, "2")
         before = chosen(pilot)
@@ -243,7 +243,7 @@ async def test_a_frozen_view_stands_still_and_can_be_walked_through(running: Run
 
 async def test_copying_writes_the_token_and_its_text(running: Running, tmp_path: Path):
     run = RunDir(tmp_path)
-    async with running(told(), run=run) as pilot:
+    async with running(token_source(), run=run) as pilot:
         await press(pilot, "2")
         step, position, diff = chosen(pilot)
         shown = await press(pilot, "Y")
@@ -256,7 +256,7 @@ async def test_copying_writes_the_token_and_its_text(running: Running, tmp_path:
 
 
 async def test_a_key_that_may_not_read_tokens(running: Running):
-    source = told()
+    source = token_source()
     source.no_tokens = "the hub of run demo-7f3a: this key may not read raw tokens"
     async with running(source) as pilot:
         shown = await press(pilot, "2")
@@ -269,14 +269,14 @@ async def test_a_key_that_may_not_read_tokens(running: Running):
 
 
 async def test_nothing_was_reported(running: Running):
-    async with running(told([])) as pilot:
+    async with running(token_source([])) as pilot:
         shown = await press(pilot, "2")
         assert "no token logprobs have been reported yet" in shown
         assert "Probe.tokens" in shown
 
 
 async def test_the_past_is_still_looked_through(running: Running):
-    source = told([])
+    source = token_source([])
     source.tokens_behind = 4321
     async with running(source) as pilot:
         assert "4,321 frames of the recent past" in await press(pilot, "2")
@@ -284,14 +284,14 @@ async def test_the_past_is_still_looked_through(running: Running):
 
 async def test_without_text_there_are_ids(running: Running):
     frames = [token_frame(step, pieces=False) for step in range(1, 4)]
-    async with running(told(frames)) as pilot:
+    async with running(token_source(frames)) as pilot:
         shown = await press(pilot, "2")
         assert re.search(r"#1\d{3}", shown)
         assert re.search(r"\[.?.?1\d{3}.?\]", shown)
 
 
 async def test_age_is_named_and_kept_apart(running: Running):
-    async with running(told()) as pilot:
+    async with running(token_source()) as pilot:
         await press(pilot, "2")
         await typed(pilot, "lag=2")
         shown = await press(pilot, "enter")
@@ -303,7 +303,7 @@ async def test_age_is_named_and_kept_apart(running: Running):
 
 
 async def test_another_version_in_a_sequence_is_marked_where_it_began(running: Running):
-    async with running(told(), size=(120, 40)) as pilot:
+    async with running(token_source(), size=(120, 40)) as pilot:
         await press(pilot, "2")
         await typed(pilot, "lag=2")
         shown = await press(pilot, "enter")
@@ -324,7 +324,7 @@ async def test_hostile_text_is_only_read(running: Running, size: tuple[int, int]
     frame = token_frame(3)
     pieces = tuple(EVIL[i % len(EVIL)] for i in range(frame.n))
     words = tuple(EVIL[i % len(EVIL)] for i in range(8))
-    source = told([msgspec.structs.replace(frame, pieces=pieces, prompts=words, engines=words)])
+    source = token_source([msgspec.structs.replace(frame, pieces=pieces, prompts=words, engines=words)])
     async with running(source, size=size) as pilot:
         await press(pilot, "2")
         for key in ("n", "n", "o", "j", "enter", "escape", "G", "g", "Y"):
@@ -337,10 +337,10 @@ async def test_hostile_text_is_only_read(running: Running, size: tuple[int, int]
 
 
 async def test_another_run_has_tokens_of_its_own(running: Running):
-    async with running(told()) as pilot:
+    async with running(token_source()) as pilot:
         await press(pilot, "2", "n")
         app = pilot.app
-        other = told([token_frame(77)])
+        other = token_source([token_frame(77)])
         watch = app.watching(other, None)
         app.watches.append(watch)
         app.reading.read(watch)
@@ -350,7 +350,7 @@ async def test_another_run_has_tokens_of_its_own(running: Running):
 
 
 async def test_any_pane_can_have_all_the_room(running: Running):
-    async with running(told(), size=(120, 40)) as pilot:
+    async with running(token_source(), size=(120, 40)) as pilot:
         await press(pilot, "2")
         screen(pilot).query_one("#spread").focus()
         shown = await press(pilot, "enter")
@@ -362,7 +362,7 @@ async def test_any_pane_can_have_all_the_room(running: Running):
 
 
 async def test_a_tour_sees_all_of_it(running: Running):
-    async with running(told()) as pilot:
+    async with running(token_source()) as pilot:
         seen = "".join(await tokens_tour(pilot))
         for words in ("worst tokens", "five worst", "[chosen]", "copied", "FROZEN"):
             assert words in seen

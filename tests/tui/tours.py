@@ -19,7 +19,7 @@ async def tokens_tour(pilot: Pilot[None]) -> list[str]:
     for _ in range(2000):
         if app.showing.tokens_asked and app.showing.tokens.head == app.showing.model.head:
             break
-        if app.showing.tokens_asked and not getattr(app.source, "_told", ()):
+        if app.showing.tokens_asked and not getattr(app.source, "_token_queue", ()):
             break  # the newest frame was not one of tokens
         await pilot.pause(0.005)
     for key in ("", *TOKENS_KEYS):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from driftline.config import EngineConfig, SamplingConfig
 from driftline.frames import EngineFix, EngineState
 from engine import fixes
 from engine.actor import launch
+from engine.actor.async_llm import worker_error
 from engine.actor.stats import Counters, pool_stats
 from engine.types import Backend, EngineError, EngineSample
 from tests.environment import needs_engine
@@ -192,6 +194,32 @@ def test_free_arguments_pass_and_taken_ones_are_named() -> None:
     assert passed["max_num_batched_tokens"] == 512
     with pytest.raises(EngineError, match=r"engine\.args: dtype is decided by another key"):
         launch.vllm_args(spec(EngineConfig(args={"dtype": "float16"})), cpu=True)
+
+
+def test_one_worker_runs_in_the_core_s_process_and_several_do_not() -> None:
+    def executor(cpu: bool = True, **args: Any) -> Any:
+        return launch.vllm_args(spec(EngineConfig(args=args)), cpu=cpu).get("distributed_executor_backend")
+
+    # vLLM's own choice on a GPU is the same; on a CPU its "uni" would be turned into a process, this path is not.
+    assert (executor(), executor(cpu=False)) == (launch.IN_CORE, None)
+    assert executor(tensor_parallel_size=1, max_num_batched_tokens=512) == launch.IN_CORE
+    for several in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
+        assert executor(**{several: 2}) is None
+    assert executor(distributed_executor_backend="mp") == "mp"
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "Call to collective_rpc method failed: lm_head is quantized;\n its projection stays",
+        "Call to collective_rpc method failed: "
+        "Worker failed with error 'lm_head is quantized;\n its projection stays', please check the stack trace above",
+        "lm_head is quantized; its projection stays",
+    ],
+    ids=["in the core", "in a process of its own", "bare"],
+)
+def test_a_worker_s_words_are_found_in_what_vllm_reports(report: str) -> None:
+    assert worker_error(report) == "lm_head is quantized; its projection stays"
 
 
 def test_threads_follow_cpus() -> None:

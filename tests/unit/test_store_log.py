@@ -74,12 +74,12 @@ def test_a_sync_with_an_event_is_one_entry_and_leads_to_its_spans():
 
 
 def test_a_sync_without_an_event_is_told_by_its_spans():
-    late = [*sync(4, told=False), *[engines(1)[0]] * 5]
+    late = [*sync(4, reported=False), *[engines(1)[0]] * 5]
     assert (
         len(texts(late, every=EVENT_DELAY_SECONDS / 100)) == 1
     )  # the engine's first report; the sync's event may come yet
     assert "sync.done: v4 on 2 engines in" in texts(late, every=EVENT_DELAY_SECONDS)[0]
-    bad = [*sync(5, told=False, failed="digest differs"), *sync(6, told=False)]
+    bad = [*sync(5, reported=False, failed="digest differs"), *sync(6, reported=False)]
     assert texts(bad)[0] == "sync.failed: engine-1 stays at v4: digest differs"
 
 

@@ -13,31 +13,35 @@ import numpy as np
 import pytest
 import torch
 
-from driftline.config import EngineConfig, SamplingConfig
 from driftline.frames import EngineFix
-from engine.actor.actor import EngineActor
-from engine.actor.launch import EngineSpec
-from engine.cluster.ray_cluster import Cluster
-from engine.fixes import wanted_at_start
 from engine.types import IN_BETWEEN, EngineError, Group, RolloutRequest, SyncReport
 from engine.weights import publish, shared_memory
 from engine.weights.transport import SharedMemory
 from tests.e2e import engine_support as support
 from tests.e2e.engine_support import CLOSE, LIMIT_S
+from tests.e2e.one_engine.shared_engine import MAX_TOKENS, SharedEngine
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 NAME = "engine-0"
-MAX_TOKENS = 128
 BLOCKS = list(range(2, 2 + 64))
 """A prompt of two whole cache blocks."""
 
 
 class Rig:
-    """A started engine, and the model that it holds."""
+    """The shared engine, driven as its pool drives it."""
 
-    def __init__(self, actor: Any, model: Any, transport: SharedMemory) -> None:
-        self.actor, self.model, self.version, self.transport = actor, model, 0, transport
+    def __init__(self, engine: SharedEngine, transport: SharedMemory) -> None:
+        self._engine, self.transport = engine, transport
+        self.actor = engine.actor
+
+    @property
+    def model(self) -> Any:
+        return self._engine.model
+
+    @property
+    def version(self) -> int:
+        return self._engine.version
 
     def ask(self, method: str, *args: Any, **options: Any) -> Any:
         return self.wait(self.start(method, *args, **options))
@@ -77,48 +81,22 @@ class Rig:
 
     def sync(self, model: Any, **options: Any) -> SyncReport:
         """Give the engine a model's weights as the next version."""
-        self.version += 1
+        self._engine.version += 1
         state = model if isinstance(model, dict) else model.state_dict()
         with self.transport.publish(state, [NAME]) as updates:
             report = self.ask("sync", updates[NAME], self.version, publish.digest(state), **options)
         if report.ok:
-            self.model = model
+            self._engine.model = model
         return report
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    folder = tmp_path_factory.mktemp("actor")
-    model = support.engine_model(folder / "model")
-    config = EngineConfig(count=1, max_num_seqs=64, cpus=1.0)
-    spec = EngineSpec(
-        name=NAME,
-        index=0,
-        config=config,
-        sampling=SamplingConfig(temperature=support.TEMPERATURE, max_tokens=MAX_TOKENS),
-        model=str(folder / "model"),
-        dtype="float32",
-        fixes=wanted_at_start({"processed-logprobs": "on", "fp32-lm-head": "on"}),
-        log=str(folder / "engine.log"),
-        version=7,
-    )
-    cluster, transport = Cluster(), SharedMemory()
-    try:
-        cluster.start(config)
-        import ray
-
-        actor = ray.remote(EngineActor).options(num_cpus=1, max_concurrency=1000).remote(spec)
-        rig = Rig(actor, model, transport)
-        cluster.track_process(rig.ask("location").pid)
-        info = rig.wait(rig.start("start"), config.start_timeout)
-        assert (info.engine, info.backend, info.workers) == (NAME, "cpu", 1)
-        cluster.track_process()
-        rig.version = spec.version
-        yield rig
-        rig.ask("close")
-    finally:
-        cluster.stop()
-        transport.close()
+def started(engine: SharedEngine) -> Iterator[Rig]:
+    (info,) = engine.pool.infos
+    assert (info.engine, info.backend, info.workers) == (NAME, "cpu", 1)
+    transport = SharedMemory()
+    yield Rig(engine, transport)
+    transport.close()
 
 
 @pytest.fixture
@@ -217,8 +195,10 @@ def test_no_request_after_the_switch_reads_an_older_block(rig: Rig) -> None:
 
     ask_for()
     assert ask_for()[1] >= 4 * 32  # the cache is warm: each sequence finds at least the first block
+    before = rig.ask("sample").prefix_queries
     pending = rig.submit(2, 8)
-    rig.until(lambda: rig.ask("sample").state.running > 0)
+    # All of them are running: what is scheduled later was asked for before the switch too, and would be counted below.
+    rig.until(lambda: rig.ask("sample").prefix_queries - before >= 2 * 8 * support.PROMPT)
     busy: EngineFix = rig.ask("set_fix", "prefix-cache-off", "on")
     assert busy.effective == "on"
     assert "reset_prefix_cache() returned false" in busy.detail  # so old blocks are still there

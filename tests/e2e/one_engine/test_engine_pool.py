@@ -1,34 +1,39 @@
-"""The engine pool on the real vLLM in Ray actors. One engine serves most tests; each start costs half a minute."""
+"""The engine pool on the real vLLM in Ray actors, on the engine of this folder."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from driftline.catalog import fixes
-from engine import EngineError, EnginePool, RolloutRequest
+from engine import EngineError, RolloutRequest
 from engine.weights.publish import digest
 from tests.e2e import engine_support as support
 from tests.e2e.engine_support import CLOSE
+from tests.e2e.one_engine.shared_engine import MAX_TOKENS, SharedEngine, segments
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
 class Rig:
-    """A started engine, the weights it holds and their version."""
+    """The shared engine through its pool."""
 
-    def __init__(self, pool: EnginePool, model: Any) -> None:
-        self.pool, self.model, self.version = pool, model, 0
+    def __init__(self, engine: SharedEngine) -> None:
+        self._engine, self.pool = engine, engine.pool
+
+    @property
+    def model(self) -> Any:
+        return self._engine.model
+
+    @property
+    def version(self) -> int:
+        return self._engine.version
 
     def sync(self, model: Any) -> Any:
-        self.model, self.version = model, self.version + 1
+        self._engine.model, self._engine.version = model, self.version + 1
         (report,) = self.pool.sync(model.state_dict(), self.version)
         return report
 
@@ -40,31 +45,10 @@ class Rig:
         return state
 
 
-def segments() -> set[str]:
-    """Weight segments that this process has open, once or more; another run on the machine has its own."""
-    found = []
-    for link in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):
-            found.append(os.readlink(link))
-    return {name for name in found if name.startswith("/dev/shm/driftline-")}
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    folder = tmp_path_factory.mktemp("engine")
-    model = support.engine_model(folder / "model")
-    pool = support.engine_pool(folder / "model", folder / "logs", [])
-    try:
-        pool.start()
-        yield Rig(pool, model)
-    finally:
-        pool.close()
-    assert segments() == set()
-
-
 @pytest.fixture
-def rig(started: Rig) -> Rig:
+def rig(engine: SharedEngine) -> Rig:
     """The shared engine with the fixes as they were at its start, nothing in flight and no pause."""
+    started = Rig(engine)
     started.pool.resume()
     if started.pool.in_flight:
         support.engine_collect(started.pool, started.pool.in_flight)
@@ -95,7 +79,7 @@ def test_groups_come_back_whole(rig: Rig) -> None:
             assert np.all(sequence.versions == rig.version)
             stopped = sequence.ids[-1] == support.EOS
             assert sequence.finish == ("stop" if stopped else "length")
-            assert stopped or len(sequence.ids) == support.MAX_TOKENS
+            assert stopped or len(sequence.ids) == MAX_TOKENS
             assert support.EOS not in sequence.ids[:-1]
 
 
