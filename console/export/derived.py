@@ -29,7 +29,7 @@ def metric_names(frame: pl.DataFrame) -> list[str]:
 
 
 def conform(frame: pl.DataFrame, names: Iterable[str], projection: Projection = EVERYTHING) -> pl.DataFrame:
-    """Reports with exactly these columns, of them that are wanted; null where there is no value."""
+    """Reports with those of these columns that are wanted, and their steps; null where there is no value."""
     kinds = schema(TABLES["metrics"].columns)
     present = {column.name: column for column in frame.get_columns() if column.dtype != pl.Null()}
     # Columns are used directly: a Polars query for each part would wait for the threads that write the part before.
@@ -39,7 +39,7 @@ def conform(frame: pl.DataFrame, names: Iterable[str], projection: Projection = 
             if name in present
             else nulls(name, kinds.get(name, pl.Float64()), frame.height)
             for name in names
-            if projection.has(name)
+            if projection.has(name) or name == "step"  # a frame without a column would have no rows
         }
     )
 

@@ -38,7 +38,7 @@ def merged(numbers: Numbers) -> Merged:
     are dropped as a whole, so that no row mixes two lives of the run. (A late number under a name that the step does
     not have yet is added to its row.)
     """
-    every = np.arange(len(numbers))
+    every = np.arange(numbers.reports)
     if rising(numbers.step):
         return Merged(every, every, numbers.step, numbers.version, numbers.time)
     steps, step_of = np.unique(numbers.step, return_inverse=True)
@@ -46,7 +46,7 @@ def merged(numbers: Numbers) -> Merged:
         step_of.ravel() * (int(numbers.producer.max()) + 1) + numbers.producer, return_inverse=True
     )
     source = source.ravel()
-    newest = np.zeros(len(numbers), np.int64)
+    newest = np.zeros(numbers.reports, np.int64)
     newest[source] = every  # of the same source the last one stays
     life = np.array(_lives(numbers), np.int64)
     kept = np.flatnonzero(life == life[newest[source]])

@@ -74,10 +74,10 @@ def parts(
 ) -> Iterator[pl.DataFrame]:
     """Reports as the stored table `reports`, in parts of at most CELLS names times rows."""
     sent_by = pl.Series("producer", list(producers), pl.String())
-    begin, end = 0, len(numbers)
-    while begin < len(numbers):
+    begin, end = 0, numbers.reports
+    while begin < numbers.reports:
         # Where a part had to be small, the next one will hardly be much larger.
-        end = _fitting(numbers, begin, min(len(numbers), end))
+        end = _fitting(numbers, begin, min(numbers.reports, end))
         which = np.arange(begin, end)
         codes, values, row = numbers.flat(which)
         present = {names.canonical[code]: code for code in _distinct(codes) if code >= 0}

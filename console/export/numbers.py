@@ -70,7 +70,9 @@ class Numbers(NamedTuple):
     codes: Codes
     values: Floats
 
-    def __len__(self) -> int:
+    @property
+    def reports(self) -> int:
+        """How many reports there are."""
         return len(self.seq)
 
     def flat(self, which: Ints) -> tuple[Codes, Floats, Ints]:
@@ -155,9 +157,9 @@ class Collector:
 
     def add_part(self, part: Numbers) -> None:
         """Add reports whose codes are those of the collector's names."""
-        if len(part):
+        if part.reports:
             self._parts.append(part)
-            self.reports += len(part)
+            self.reports += part.reports
             self.numbers += len(part.values)
 
     def producer(self, name: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
 import msgspec
@@ -46,6 +46,8 @@ LONG: Final = {
     "step": Column("int"), "time": Column("time", "UTC"), "version": Column("int"),
     "metric": Column("str"), "value": Column("float"),
 }  # fmt: skip
+_LISTED: Final = 200
+"""Columns that a sentence lists: names may be a hundred thousand."""
 _WHEN: Final = {"syncs": "start", "spans": "start"}
 
 
@@ -104,6 +106,8 @@ def open_table(
     if projection is None:
         projection = _projection(request, where)
     if request.table == "metrics":
+        if synthetic and projection.columns is not None:
+            projection = projection._replace(columns=projection.columns | {"synthetic"})  # it may be a number's name
         return _metrics(source, request, where, projection, synthetic=synthetic, stream=stream)
     if table.rows is not None or request.table == table.source:
         made = TableResult(dict(table.columns), _with_all_columns(source.parts(table.source, projection), table))
@@ -178,7 +182,7 @@ def _long_stream(
         for some in source.numbers(names, {}):
             if not rising(some.step, last):
                 raise derived.OutOfOrderError
-            last = int(some.step[-1]) if len(some) else last
+            last = int(some.step[-1]) if some.reports else last
             yield _labelled(long_batch(some, names, where), columns)
 
     return TableResult(columns, parts())
@@ -276,5 +280,6 @@ def _chosen(request: TableRequest, columns: dict[str, Column], made: TableResult
     known = made.columns if request.long else columns
     for name in asked:
         if name not in known:
-            raise TableRequestError(f"the table {request.table} has no column '{name}'; it has: {', '.join(known)}")
+            listed = ", ".join(islice(known, _LISTED)) + (f" and {more} more" if (more := len(known) - _LISTED) > 0 else "")
+            raise TableRequestError(f"the table {request.table} has no column '{name}'; it has: {listed}")
     return list(columns) if request.long or not asked else list(dict.fromkeys(asked))

@@ -106,7 +106,7 @@ class Steps:
 
 def long_batch(numbers: Numbers, names: Names, where: pl.Expr | None) -> pl.DataFrame:
     """Reports that are one a step, ascending, as rows of one number each."""
-    every = np.arange(len(numbers))
+    every = np.arange(numbers.reports)
     whole = _where(Merged(every, every, numbers.step, numbers.version, numbers.time), where)
     rank = _rank(names, ordered(names.canonical)[len(STEP_KEYS) :])
     return _long(numbers, whole, slice(None), names, rank)
