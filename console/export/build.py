@@ -26,13 +26,16 @@ class Builder(Protocol):
 
     @property
     def rows(self) -> int:
-        """Rows that were added since the last `frame`."""
+        """Rows that were added since the last `frames`."""
+
+    def is_full(self, rows: int) -> bool:
+        """Whether it is time for `frames`, with at most about so many rows."""
 
     def add(self, block: Block) -> None:
         """Add the frames with the table's tags, in the order of their numbers."""
 
-    def frame(self) -> pl.DataFrame:
-        """The rows added since the last call."""
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """The rows added since the last call; one part, or several that have other columns."""
 
 
 class FrameRows:
@@ -55,9 +58,12 @@ class FrameRows:
             self._rows += [{"seq": stamped.seq, "time": stamped.time, **row} for row in self._table.rows(frame)]
         self.rows = len(self._rows)
 
-    def frame(self) -> pl.DataFrame:
+    def is_full(self, rows: int) -> bool:
+        return self.rows >= rows
+
+    def frames(self) -> Iterator[pl.DataFrame]:
         rows, self._rows, self.rows = self._rows, [], 0
-        return pl.DataFrame(
+        yield pl.DataFrame(
             [series(name, column.kind, [row.get(name) for row in rows]) for name, column in self._table.columns.items()]
         )
 
@@ -84,7 +90,7 @@ def batches(
     making = builder(name, projection)
     for block in blocks:
         making.add(block)
-        if making.rows >= rows:
-            yield making.frame()
+        if making.is_full(rows):
+            yield from making.frames()
     if making.rows:
-        yield making.frame()
+        yield from making.frames()

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from console.export import metric_rows
 from console.export.build import REPORT_ROWS, batches
-from console.export.metric_rows import KEYS
+from console.export.numbers import KEYS, Collector, Names, Numbers
 from console.export.polars_columns import stacked, times
 from console.export.projection import EVERYTHING, Projection
 from console.export.projection import KEYS as FRAME_KEYS
@@ -28,9 +30,13 @@ _SLICE: Final = 262_144
 
 def parts(run: RunDir, segment: int, stored: str, projection: Projection = EVERYTHING) -> Iterator[pl.DataFrame]:
     """A stored table of one segment, in the order of the frames' numbers."""
+    if stored == "reports" and _path(run, "metrics", segment).exists():
+        names, producers = Names(), dict[str, int]()
+        yield from metric_rows.parts(numbers(run, segment, names, producers), names, producers, projection)
+        return
     # Frames without a table of their own, or of a form that it cannot hold, are there as they were journaled.
     found = list(batches(stored, frames(run, segment), projection=projection))
-    paths = {table: run.parquet / table / f"{segment:06d}.parquet" for table in _FROM.get(stored, {})}
+    paths = {table: _path(run, table, segment) for table in _FROM.get(stored, {})}
     tables = [(table, path) for table, path in paths.items() if path.exists()]
     if not found and stored in _IN_PARTS and [table for table, _ in tables] == [stored]:
         yield from _IN_PARTS[stored](paths[stored], projection)
@@ -38,6 +44,43 @@ def parts(run: RunDir, segment: int, stored: str, projection: Projection = EVERY
     for table, path in tables:
         found += _FROM[stored][table](path, projection)
     yield from _as_one(found)
+
+
+def numbers(run: RunDir, segment: int, names: Names, producers: dict[str, int]) -> Numbers:
+    """The reports of one segment, whichever of its tables they are in."""
+    made = Collector(names, producers)
+    for block in frames(run, segment):
+        made.add(block)
+    reports, single = (_path(run, table, segment) for table in ("reports", "metrics"))
+    if reports.exists():
+        for sheet in read_wide.sheets(reports):
+            seq, step, version, time = (sheet.keys[name].to_numpy() for name in ("seq", "step", "version", "time"))
+            sent_by = np.array([made.producer(name) for name in sheet.keys["producer"]], np.int64)
+            values = np.empty((len(seq), len(sheet.values)))
+            for at, column in enumerate(sheet.values.values()):
+                values[:, at] = column.to_numpy()
+            made.add_columns(seq, step, version, time, sent_by, names.codes(sheet.values), values)
+    if single.exists():
+        made.add_part(_single_numbers(single, names, made))
+    return made.take()
+
+
+def _single_numbers(path: Path, names: Names, made: Collector) -> Numbers:
+    """The table `metrics`: its rows are the numbers, and those of a report stand together."""
+    rows = read_long.read(path, ("step", "version", "time", "producer"))
+    seq, value = read_long.array(rows, "seq"), read_long.array(rows, "value")
+    known, name = read_long.codes(rows, "name")
+    given = np.asarray(rows.column("value").is_valid().to_numpy())  # a name without a number has a label alone
+    first = np.flatnonzero(np.append(True, seq[1:] != seq[:-1])[: len(seq)])
+    size = np.add.reduceat(given, first, dtype=np.int64) if len(first) else first
+    step, version, time = (read_long.array(rows, key)[first] for key in ("step", "version", "time"))
+    sent_by = np.array([made.producer(one) for one in rows.column("producer").take(first).to_pylist()], np.int64)
+    code = names.codes(known)[name[given]]
+    return Numbers(seq[first], step, version, time, sent_by, np.cumsum(size) - size, size, code, value[given])
+
+
+def _path(run: RunDir, table: str, segment: int) -> Path:
+    return run.parquet / table / f"{segment:06d}.parquet"
 
 
 def _as_one(found: list[pl.DataFrame]) -> list[pl.DataFrame]:
@@ -82,7 +125,7 @@ def _row_groups(path: Path, limit: int) -> Iterator[tuple[int, int]]:
 
 def frames(run: RunDir, segment: int) -> Iterator[Block]:
     """The encoded frames of a segment that were kept as they are, in blocks."""
-    path = run.parquet / "rest" / f"{segment:06d}.parquet"
+    path = _path(run, "rest", segment)
     if path.exists():
         for rows in pl.read_parquet(path, glob=False).iter_slices(_ROWS):
             yield Block.from_bodies(
@@ -111,26 +154,6 @@ def _reports(path: Path, projection: Projection, rows: tuple[int, int | None] = 
     return found
 
 
-def _numbers(path: Path, projection: Projection) -> list[pl.DataFrame]:  # noqa: ARG001 - these are few
-    rows = read_long.read(path, KEYS)
-    keys = {name: read_long.array(rows, name) for name in ("seq", "step", "time", "version")}
-    producer = pl.Series("producer", rows.column("producer"))
-    parts = []
-    for group in read_long.groups(rows):
-        columns = {
-            "seq": pl.Series("seq", keys["seq"][group.first]),
-            "producer": producer.gather(group.first),
-            "step": pl.Series("step", keys["step"][group.first]),
-            "time": times("time", keys["time"][group.first]),
-            "version": pl.Series("version", keys["version"][group.first]),
-        }
-        for name, values in group.values.items():
-            if name not in KEYS:
-                columns[name] = pl.Series(name, values)
-        parts.append(pl.DataFrame(columns))
-    return parts
-
-
 def _fixes(path: Path, projection: Projection) -> list[pl.DataFrame]:  # noqa: ARG001 - this table is small
     rows = pl.read_parquet(path, glob=False)
     # The stored table has the engine's own `how` and `detail`; the compacted one has those of the whole fix as well.
@@ -145,7 +168,7 @@ def _sequences(path: Path, projection: Projection) -> list[pl.DataFrame]:
 
 
 _FROM: Final[dict[str, dict[str, Callable[[Path, Projection], list[pl.DataFrame]]]]] = {
-    "reports": {"reports": _reports, "metrics": _numbers},
+    "reports": {"reports": _reports},
     "events": {"events": _same("events")},
     "spans": {"spans": _same("spans")},
     "fixes": {"fixes": _fixes},

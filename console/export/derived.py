@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-import numpy as np
 import polars as pl
 
-from console.export.metric_rows import KEYS
+from console.export.merge import rising
+from console.export.numbers import KEYS
 from console.export.polars_columns import schema
 from console.export.projection import EVERYTHING, Projection
 from console.export.schema import STORED, TABLES
+from console.export.steps import ordered
 from console.recorded.compaction.read_wide import nulls
 from driftline.frames import TERMINAL
 
-_STEP: Final = ("step", "time", "version")
 _PHASES: Final = ("pause", "load", "verify", "reset", "resume", "total")
 
 
@@ -25,12 +25,11 @@ class OutOfOrderError(ValueError):
 
 def metric_names(frame: pl.DataFrame) -> list[str]:
     """Columns of the table `metrics` over these reports: step, time, version, the catalogue, then others, sorted."""
-    known = TABLES["metrics"].columns
-    return [*known, *sorted(name for name in frame.columns if name not in known and name not in KEYS)]
+    return ordered([name for name in frame.columns if name not in KEYS])
 
 
 def conform(frame: pl.DataFrame, names: Iterable[str], projection: Projection = EVERYTHING) -> pl.DataFrame:
-    """Reports with exactly these columns; null where there is no value, of type Null where none is wanted."""
+    """Reports with those of these columns that are wanted, and their steps; null where there is no value."""
     kinds = schema(TABLES["metrics"].columns)
     present = {column.name: column for column in frame.get_columns() if column.dtype != pl.Null()}
     # Columns are used directly: a Polars query for each part would wait for the threads that write the part before.
@@ -38,8 +37,9 @@ def conform(frame: pl.DataFrame, names: Iterable[str], projection: Projection = 
         {
             name: present[name]
             if name in present
-            else nulls(name, kinds.get(name, pl.Float64()) if projection.has(name) else pl.Null(), frame.height)
+            else nulls(name, kinds.get(name, pl.Float64()), frame.height)
             for name in names
+            if projection.has(name) or name == "step"  # a frame without a column would have no rows
         }
     )
 
@@ -52,74 +52,10 @@ def in_order(
     last = None
     for part in parts:
         steps = part["step"].to_numpy()
-        if not allowed.issuperset(part.columns) or not _rising(steps, last):
+        if not allowed.issuperset(part.columns) or not rising(steps, last):
             raise OutOfOrderError
         last = int(steps[-1]) if len(steps) else last
         yield conform(part, names, projection)
-
-
-def merged(reports: pl.DataFrame) -> pl.DataFrame:
-    """One row a trainer step, ascending, of all the reports of a run.
-
-    Frames of the same step are merged; the later value of a name wins. Where a producer returns to a step before its
-    newest and sends a name again, its run was resumed from a checkpoint: from there on its earlier reports of that step
-    are dropped as a whole, so that no row mixes two lives of the run. (A late number under a name that the step does
-    not have yet is added to its row.)
-    """
-    names = metric_names(reports)
-    steps = reports["step"].to_numpy()
-    if not len(steps) or _rising(steps, None):
-        return conform(reports, names)
-    own = [name for name in reports.columns if name not in KEYS]
-    # A producer's name could be a pattern to Polars, or equal a name used here.
-    values = [f"value/{at}" for at in range(len(own))]
-    reports = reports.select(KEYS).with_columns(
-        reports[name].alias(alias) for name, alias in zip(own, values, strict=True)
-    )
-    source = ("step", "producer")
-    kept = (
-        reports.with_columns(pl.Series("_life", _lives(reports, values)))
-        .filter(pl.col("_life") == pl.col("_life").last().over(source))
-        .with_columns(pl.col("seq").max().over(source).alias("_last_seq"))
-        # The producer that reported a step last comes last, so its time and version win.
-        .sort("step", "_last_seq", "seq")
-    )
-    whole = kept.group_by("step", maintain_order=True).agg(
-        pl.col("time").last(), pl.col("version").last(), *(pl.col(name).drop_nulls().last() for name in values)
-    )
-    whole.columns = [*_STEP, *own]
-    return conform(whole, names)
-
-
-def _rising(steps: np.ndarray, last: int | None) -> bool:
-    return bool((np.diff(steps) > 0).all()) and (last is None or not len(steps) or int(steps[0]) > last)
-
-
-def _lives(reports: pl.DataFrame, values: list[str]) -> list[int]:
-    """For each report, how often its producer had been resumed by then."""
-    backward = reports.select((pl.col("step") < pl.col("step").cum_max()).over("producer").any()).item()
-    if not backward:
-        return [0] * reports.height
-    present = np.packbits(reports.select(pl.col(values).is_not_null()).to_numpy(), axis=1)
-    if present.shape[1] == 0:
-        return [0] * reports.height
-    sets, which = np.unique(present, axis=0, return_inverse=True)
-    bits = [int.from_bytes(row.tobytes(), "big") for row in sets]
-    newest: dict[str, int] = {}
-    life: dict[str, int] = {}
-    reported: dict[tuple[str, int], tuple[int, int]] = {}
-    lives = []
-    for producer, step, at in zip(reports["producer"], reports["step"], which.ravel().tolist(), strict=True):
-        keys = bits[at]
-        before = reported.get((producer, step))
-        if step < newest.get(producer, step) and before is not None and keys & before[1]:
-            life[producer] = life.get(producer, 0) + 1
-            newest[producer] = step
-        newest[producer] = max(step, newest.get(producer, step))
-        now = life.get(producer, 0)
-        reported[producer, step] = (now, keys | before[1] if before is not None and before[0] == now else keys)
-        lives.append(now)
-    return lives
 
 
 def syncs(spans: pl.DataFrame) -> pl.DataFrame:

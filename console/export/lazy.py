@@ -10,7 +10,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from console.export.derived import OutOfOrderError
-from console.export.plan import TableRequest, open_table
+from console.export.plan import TableRequest, TableResult, open_table
 from console.export.polars_columns import picked
 from console.export.projection import Projection, projection_for
 from console.export.schema import TABLES
@@ -90,14 +90,44 @@ def _execute(tables: dict[str, pl.LazyFrame], sql: str) -> pl.DataFrame:
 
 
 def _whole(source: Source, table: str) -> pl.LazyFrame:
-    return open_table(source, TableRequest(table=table), stream=False).collect().lazy()
+    opened = open_table(source, TableRequest(table=table), stream=False)
+    return opened.collect().lazy() if opened.held is None else _held(opened)
+
+
+def _held(opened: TableResult) -> pl.LazyFrame:
+    """Steps that are in memory, of which only the columns that are asked for become columns."""
+    steps = opened.held
+    assert steps is not None
+
+    def read(
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+        batch_size: int | None,  # noqa: ARG001 - a hint
+    ) -> Iterator[pl.DataFrame]:
+        columns = list(opened.columns) if with_columns is None else with_columns
+        needed = list(dict.fromkeys([*columns, *(predicate.meta.root_names() if predicate is not None else ())]))
+        for part in steps.wide(needed, label="synthetic"):
+            kept = part if n_rows is None else part.head(n_rows)
+            if n_rows is not None:
+                n_rows -= kept.height
+            kept = kept if predicate is None else kept.filter(predicate)
+            yield picked(kept, columns)
+            if n_rows == 0:
+                return
+
+    return register_io_source(read, schema=opened.schema)
 
 
 def _streamed(source: Source, table: str, reading: _Reading) -> pl.LazyFrame:
     """A table that is read when it is collected, with pushed-down columns and filters; sets `reading`."""
     if table != TABLES[table].source and not TABLES[table].open:
         return _whole(source, table)  # its rows are merged from all frames
-    schema = open_table(source, TableRequest(table=table), projection=_NOTHING).schema
+    opened = open_table(source, TableRequest(table=table), projection=_NOTHING)
+    if opened.held is not None:
+        reading.ended = True
+        return _held(opened)
+    schema = opened.schema
 
     def read(
         with_columns: list[str] | None,

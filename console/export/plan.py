@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
 import msgspec
 import polars as pl
+import pyarrow as pa
 
 from console.export import derived
+from console.export.merge import rising
+from console.export.numbers import Names, joined
 from console.export.polars_columns import DTYPES, picked, schema, stacked
-from console.export.projection import Projection, projection_for
+from console.export.projection import EVERYTHING, Projection, projection_for
 from console.export.schema import LATEST, TABLES, Column, Table
 from console.export.source import Source
+from console.export.steps import MANY_NAMES, STEP_KEYS, Steps, long_batch
 from driftline.catalog.metrics import resolve
 
 Parts = Iterator[pl.DataFrame]
@@ -42,21 +46,33 @@ LONG: Final = {
     "step": Column("int"), "time": Column("time", "UTC"), "version": Column("int"),
     "metric": Column("str"), "value": Column("float"),
 }  # fmt: skip
+_LISTED: Final = 200
+"""Columns that a sentence lists: names may be a hundred thousand."""
 _WHEN: Final = {"syncs": "start", "spans": "start"}
 
 
 class TableResult:
     """A requested table: `columns` in order, and `parts`, which can be iterated once.
 
-    `again` makes the parts anew where a stream turned out not to be possible (`OutOfOrderError` was raised).
+    `again` makes the parts anew where a stream turned out not to be possible (`OutOfOrderError` was raised). `held` are
+    the rows of `metrics` where they are in memory. `table` is the whole table for a file, where it has so many columns
+    that parts of it would cost more than all its numbers.
     """
 
     def __init__(
-        self, columns: dict[str, Column], parts: Parts, again: Callable[[], TableResult] | None = None
+        self,
+        columns: dict[str, Column],
+        parts: Parts,
+        again: Callable[[], TableResult] | None = None,
+        *,
+        held: Steps | None = None,
+        table: Callable[[], pa.Table] | None = None,
     ) -> None:
         self.columns = columns
         self.parts = parts
         self.again = again
+        self.held = held
+        self.table = table
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
@@ -90,14 +106,15 @@ def open_table(
     if projection is None:
         projection = _projection(request, where)
     if request.table == "metrics":
-        made = _metrics(source, projection, stream=stream)
-    elif table.rows is not None or request.table == table.source:
+        if synthetic and projection.columns is not None:
+            projection = projection._replace(columns=projection.columns | {"synthetic"})  # it may be a number's name
+        return _metrics(source, request, where, projection, synthetic=synthetic, stream=stream)
+    if table.rows is not None or request.table == table.source:
         made = TableResult(dict(table.columns), _with_all_columns(source.parts(table.source, projection), table))
     else:
         put_together = {"syncs": derived.syncs, "commands": derived.commands}[request.table]
         made = TableResult(dict(table.columns), iter([put_together(_all(source, table.source))]))
-    again = (lambda: open_table(source, request, stream=False)) if made.again is not None else None
-    return _cut(made, request, where, synthetic=synthetic, again=again)
+    return _cut(made, request, where, synthetic=synthetic)
 
 
 def _projection(request: TableRequest, where: pl.Expr | None) -> Projection:
@@ -117,18 +134,89 @@ def _with_all_columns(parts: Parts, table: Table) -> Parts:
         yield part.with_columns(missing).select(list(kinds)) if missing else part
 
 
-def _metrics(source: Source, projection: Projection, *, stream: bool) -> TableResult:
-    if not stream:
-        # All of it: whether a report was taken back by a resume shows only in the other reports of its step.
-        whole = derived.merged(_all(source, "reports"))
-        return TableResult(_named(whole.columns), iter([whole]))
+def _metrics(
+    source: Source,
+    request: TableRequest,
+    where: pl.Expr | None,
+    projection: Projection,
+    *,
+    synthetic: bool,
+    stream: bool,
+) -> TableResult:
+    made = None
+    if stream and request.long:
+        made = _long_stream(source, request, where, synthetic=synthetic)
+    elif stream:
+        made = _wide_stream(source, request, where, projection, synthetic=synthetic)
+    if made is None:
+        return _held(source, request, where, synthetic=synthetic)
+    made.again = lambda: _held(source, request, where, synthetic=synthetic)
+    return made
+
+
+def _wide_stream(
+    source: Source, request: TableRequest, where: pl.Expr | None, projection: Projection, *, synthetic: bool
+) -> TableResult | None:
+    """The steps while they are read; None where names are too many, or some that are asked for come later."""
     parts = source.parts("reports", projection)
     first = next(parts, None)
     if first is None:
-        return TableResult(dict(TABLES["metrics"].columns), iter(()))
+        return _cut(TableResult(dict(TABLES["metrics"].columns), iter(())), request, where, synthetic=synthetic)
     names = derived.metric_names(first)
+    if len(names) > MANY_NAMES or not {*names, "synthetic"}.issuperset(map(resolve, request.columns)):
+        return None
     streamed = derived.in_order(chain([first], parts), names, projection)
-    return TableResult(_named(names), streamed, again=lambda: _metrics(source, projection, stream=False))
+    return _cut(TableResult(_named(names), streamed), request, where, projection, synthetic=synthetic)
+
+
+def _long_stream(
+    source: Source, request: TableRequest, where: pl.Expr | None, *, synthetic: bool
+) -> TableResult | None:
+    """A row a number while they are read; None where names are asked for: which there are shows at the end."""
+    if request.columns:
+        return None
+    columns = dict(LONG) | ({"synthetic": Column("bool")} if synthetic else {})
+
+    def parts() -> Parts:
+        names, last = Names(), None
+        for some in source.numbers(names, {}):
+            if not rising(some.step, last):
+                raise derived.OutOfOrderError
+            last = int(some.step[-1]) if some.reports else last
+            yield _labelled(long_batch(some, names, where), columns)
+
+    return TableResult(columns, parts())
+
+
+def _held(source: Source, request: TableRequest, where: pl.Expr | None, *, synthetic: bool) -> TableResult:
+    """The steps from all their numbers in memory.
+
+    All of them: whether a report was taken back by a resume shows only in the other reports of its step.
+    """
+    names = Names()
+    steps = Steps(joined(list(source.numbers(names, {}))), names, where)
+    columns = _named(steps.columns)
+    if synthetic and "synthetic" not in columns:
+        columns["synthetic"] = Column("bool")
+    chosen = _chosen(request, columns, TableResult(_named(steps.columns), iter(())))
+    if request.long:
+        columns = dict(LONG) | ({"synthetic": Column("bool")} if synthetic else {})
+        mine = [name for name in map(resolve, request.columns) if name not in STEP_KEYS]
+        return TableResult(columns, (_labelled(part, columns) for part in steps.long(mine)))
+    if synthetic and "synthetic" not in chosen:
+        chosen.append("synthetic")
+    columns = {name: columns[name] for name in chosen}
+    label = "synthetic" if synthetic else ""
+    table = (lambda: steps.table(chosen, label=label)) if len(chosen) > MANY_NAMES else None
+    return TableResult(columns, steps.wide(chosen, label=label), held=steps, table=table)
+
+
+def _labelled(part: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
+    """With the label of a synthetic run, where the columns have one that the part has not."""
+    names = list(columns)
+    if part.columns == names:
+        return part
+    return picked(part.with_columns(pl.lit(True).alias("synthetic")), names)
 
 
 def _named(names: Iterable[str]) -> dict[str, Column]:
@@ -164,30 +252,27 @@ def _cut(
     made: TableResult,
     request: TableRequest,
     where: pl.Expr | None,
+    projection: Projection = EVERYTHING,
     *,
     synthetic: bool,
-    again: Callable[[], TableResult] | None,
 ) -> TableResult:
-    """Rows, form and columns as asked, and the label of a synthetic run."""
+    """Rows and columns as asked, and the label of a synthetic run; the parts have those of the projection."""
     columns = dict(made.columns)
-    if request.long:
-        columns = dict(LONG)
     if synthetic and "synthetic" not in columns:
         columns["synthetic"] = Column("bool")
     names = _chosen(request, columns, made)
     if synthetic and "synthetic" not in names:
         names.append("synthetic")
+    kept_names = [name for name in names if projection.has(name) or name not in made.columns]
 
     def parts() -> Parts:
         for part in made.parts:
             kept = part if where is None else part.filter(where)
-            if request.long:
-                kept = _long(kept, request.columns)
             if synthetic and "synthetic" not in kept.columns:
                 kept = kept.with_columns(pl.lit(True).alias("synthetic"))
-            yield kept if kept.columns == names else picked(kept, names)
+            yield kept if kept.columns == kept_names else picked(kept, kept_names)
 
-    return TableResult({name: columns[name] for name in names}, parts(), again)
+    return TableResult({name: columns[name] for name in names}, parts())
 
 
 def _chosen(request: TableRequest, columns: dict[str, Column], made: TableResult) -> list[str]:
@@ -195,14 +280,6 @@ def _chosen(request: TableRequest, columns: dict[str, Column], made: TableResult
     known = made.columns if request.long else columns
     for name in asked:
         if name not in known:
-            raise TableRequestError(f"the table {request.table} has no column '{name}'; it has: {', '.join(known)}")
+            listed = ", ".join(islice(known, _LISTED)) + (f" and {more} more" if (more := len(known) - _LISTED) > 0 else "")
+            raise TableRequestError(f"the table {request.table} has no column '{name}'; it has: {listed}")
     return list(columns) if request.long or not asked else list(dict.fromkeys(asked))
-
-
-def _long(part: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
-    keys = ["step", "time", "version"]
-    values = [resolve(name) for name in columns if name not in keys] or [c for c in part.columns if c not in keys]
-    melted = [
-        part.select(keys).with_columns(pl.lit(name).alias("metric"), part[name].alias("value")) for name in values
-    ]
-    return pl.concat(melted).filter(pl.col("value").is_not_null()).sort("step", maintain_order=True)

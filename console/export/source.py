@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Final, Protocol
 
 import polars as pl
 
-from console.export import compacted
+from console.export import compacted, numbers
 from console.export.build import batches
+from console.export.numbers import Names, Numbers
 from console.export.projection import EVERYTHING, Projection
 from console.export.schema import STORED
 from console.recorded import frames
@@ -42,6 +44,9 @@ class Source(Protocol):
     def parts(self, stored: str, projection: Projection = EVERYTHING) -> Iterator[pl.DataFrame]:
         """A stored table in parts of bounded size, in the order of the frames' numbers; `projection` is a hint."""
 
+    def numbers(self, names: Names, producers: dict[str, int]) -> Iterator[Numbers]:
+        """The stored table `reports` as arrays, in parts; codes of names and of producers are added to those given."""
+
     def config_digest(self) -> str:
         """Digest of the configuration as run, "" if it is unknown."""
 
@@ -67,11 +72,29 @@ class Directory:
                 yield from self._compacted(number, stored, projection)
         yield from batches(stored, self._blocks(journal), projection=projection)
 
-    def _compacted(self, number: int, stored: str, projection: Projection) -> Iterator[pl.DataFrame]:
+    def numbers(self, names: Names, producers: dict[str, int]) -> Iterator[Numbers]:
+        self.damage = Damage()
+        journal = []
+        for number, path in run_segments(self.run):
+            if path is not None:
+                journal.append(path)
+                continue
+            with self._readable(number):
+                found = compacted.numbers(self.run, number, names, producers)
+            yield found
+        yield from numbers.batches(self._blocks(journal), names, producers)
+
+    @contextlib.contextmanager
+    def _readable(self, number: int) -> Iterator[None]:
+        """Raises SourceError for what is raised when a compacted segment is damaged."""
         try:
-            yield from compacted.parts(self.run, number, stored, projection)
+            yield
         except frames.unreadable() as error:
             raise SourceError(frames.damaged(self.run, number)) from error
+
+    def _compacted(self, number: int, stored: str, projection: Projection) -> Iterator[pl.DataFrame]:
+        with self._readable(number):
+            yield from compacted.parts(self.run, number, stored, projection)
 
     def config_digest(self) -> str:
         try:
@@ -118,6 +141,9 @@ class Hub:
 
     def parts(self, stored: str, projection: Projection = EVERYTHING) -> Iterator[pl.DataFrame]:
         yield from batches(stored, self._pages(tokens="t" in STORED[stored].tags), projection=projection)
+
+    def numbers(self, names: Names, producers: dict[str, int]) -> Iterator[Numbers]:
+        yield from numbers.batches(self._pages(tokens=False), names, producers)
 
     def config_digest(self) -> str:
         return _first_state(self._snapshot.states).config_digest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -82,7 +82,15 @@ class TokenRows:
             self._frames.append((seq, frame))
             self.rows += frame.n
 
-    def frame(self) -> pl.DataFrame:
+    def is_full(self, rows: int) -> bool:
+        """Whether there are so many rows."""
+        return self.rows >= rows
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """The rows added since the last call, as one part."""
+        yield self._frame()
+
+    def _frame(self) -> pl.DataFrame:
         """The rows added since the last call. `engine` and `piece` are null where the producer gave none."""
         taken, self._frames, self.rows = self._frames, [], 0
         if not taken:
@@ -94,7 +102,7 @@ class TokenRows:
 class SequenceRows(TokenRows):
     """Collects Tokens frames and gives one row for each sequence that has tokens in one."""
 
-    def frame(self) -> pl.DataFrame:
+    def _frame(self) -> pl.DataFrame:
         """The rows added since the last call."""
         taken, self._frames, self.rows = self._frames, [], 0
         if not taken:

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 from polars.io.plugins import register_io_source
 
 from console.export import derived, ndjson
 from console.export.plan import TableResult
 from console.export.read_ahead import ahead
+from console.export.steps import CELLS
 from console.formatting import to_json
 
 FORMATS: Final = (".parquet", ".csv", ".ndjson", ".arrow")
@@ -122,6 +125,12 @@ class _Reader:
 def _written(path: Path, suffix: str, table: TableResult, metadata: dict[str, str]) -> int:
     if suffix == ".ndjson":
         return _lines(path, table)
+    if table.table is not None and suffix in _ARROW:
+        whole = table.table()
+        with path.open("xb") as file:
+            _ARROW[suffix](whole, file, metadata)
+            os.fsync(file.fileno())
+        return int(whole.num_rows)
     reader = _Reader(table.parts)
     lazy = register_io_source(reader, schema=table.schema)
     try:
@@ -180,6 +189,30 @@ _SINKS: Final[dict[str, Callable[[pl.LazyFrame, BinaryIO, dict[str, str]], None]
     ".csv": _csv,
     ".arrow": _arrow,
 }
+
+
+def _arrow_parquet(table: pa.Table, file: BinaryIO, metadata: dict[str, str]) -> None:
+    # Neither a dictionary (numbers hardly ever repeat) nor the schema once more in a form of Arrow's own, which readers
+    # do not need: both cost as much as the numbers where a column has few of them.
+    with pq.ParquetWriter(
+        file, table.schema, compression="zstd", version="2.6", use_dictionary=False, store_schema=False
+    ) as writer:
+        writer.add_key_value_metadata(metadata)
+        writer.write_table(table)
+
+
+def _arrow_ipc(table: pa.Table, file: BinaryIO, metadata: dict[str, str]) -> None:  # noqa: ARG001 - is beside it
+    rows = max(1, CELLS // table.num_columns)
+    with pa.ipc.new_file(file, table.schema) as writer:
+        for begin in range(0, max(table.num_rows, 1), rows):
+            writer.write_table(table.slice(begin, rows).combine_chunks())
+
+
+_ARROW: Final[dict[str, Callable[[pa.Table, BinaryIO, dict[str, str]], None]]] = {
+    ".parquet": _arrow_parquet,
+    ".arrow": _arrow_ipc,
+}
+"""Writers of tables that have too many columns for Polars' (`console.export.steps.MANY_NAMES`)."""
 
 
 def _one_line(error: Exception) -> str:

@@ -20,6 +20,7 @@ from console.process.signals import Signals
 if TYPE_CHECKING:
     import polars as pl
 
+    from console.export.numbers import Numbers
     from console.export.source import Source
     from driftline.journal.records import Damage
 
@@ -93,9 +94,17 @@ class _InterruptibleSource:
 
     def parts(self, stored: str, *args: Any, **kwargs: Any) -> Iterator[pl.DataFrame]:
         for part in self._source.parts(stored, *args, **kwargs):
-            if self._signals:
-                raise _SignalledError(self._signals.exit_code)
+            self._look()
             yield part
+
+    def numbers(self, *args: Any) -> Iterator[Numbers]:
+        for part in self._source.numbers(*args):
+            self._look()
+            yield part
+
+    def _look(self) -> None:
+        if self._signals:
+            raise _SignalledError(self._signals.exit_code)
 
     def config_digest(self) -> str:
         return self._source.config_digest()

@@ -35,8 +35,8 @@ def read(path: Path, columns: Sequence[str]) -> pa.Table:
 def groups(rows: pa.Table) -> Iterator[Group]:
     """The frames of a table in groups; within each in their order."""
     seq, value = array(rows, "seq"), array(rows, "value")
-    names, name = _codes(rows, "name")
-    labels, label = _codes(rows, "label")
+    names, name = codes(rows, "name")
+    labels, label = codes(rows, "label")
     has_value = np.asarray(rows.column("value").is_valid().to_numpy())
     # A name without a number has a label alone.
     sign = 2 * (name.astype(np.int64) * (len(labels) + 1) + label + 1) + has_value
@@ -45,8 +45,11 @@ def groups(rows: pa.Table) -> Iterator[Group]:
     for size in np.unique(sizes).tolist():
         cells = starts[sizes == size][:, None] + np.arange(size)
         kinds, which = _distinct(sign[cells])
+        # Sorted once: a look through all frames for each of ever new kinds would take their square.
+        order = np.argsort(which, kind="stable")
+        limits = np.searchsorted(which[order], np.arange(len(kinds) + 1)).tolist()
         for turn, kind in enumerate(kinds.tolist()):
-            mine = cells[which == turn] if len(kinds) > 1 else cells
+            mine = cells[order[limits[turn] : limits[turn + 1]]] if len(kinds) > 1 else cells
             numbers = value[mine].T.copy()  # a row of memory for each name
             values: dict[str, npt.NDArray[np.float64]] = {}
             label_of: dict[str, str] = {}
@@ -72,7 +75,7 @@ def _distinct(rows: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndar
     return kinds, which.ravel()
 
 
-def _codes(rows: pa.Table, name: str) -> tuple[list[str], np.ndarray[Any, Any]]:
+def codes(rows: pa.Table, name: str) -> tuple[list[str], np.ndarray[Any, Any]]:
     """Distinct texts of a column and which of them each row has, -1 for null."""
     column = rows.column(name).unify_dictionaries().combine_chunks()
     whole = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
