@@ -47,6 +47,7 @@ class Excursion:
     first: int
     last: int | None
     above: bool
+    change: bool = False
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def _against(
     counted = ends >= back if settles and back is not None else np.ones(len(ends), dtype=bool)
     changed, changes = _change(found, rule, rules, since=back if settles else None, metrics=metrics)
     if changed is not None and changed.found and (not excursions or (settles and excursions[-1].last is not None)):
-        excursions.append(Excursion(changed.step, None, changed.size > 0))
+        excursions.append(Excursion(changed.step, None, changed.size > 0, change=True))
     verdict, reason = _verdict(excursions, pending, ends, rules, settles=settles)
     seen = power(above[counted], below[counted], changes, limits, rule, window)
     worst = _worst(above, below, counted, window)

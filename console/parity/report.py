@@ -91,8 +91,7 @@ def _verdict(comparison: Comparison) -> str:
 
 def by_change(judged: Judged) -> bool:
     """Whether a metric fails by its change alone: never outside the band for good, but not where it was before."""
-    changed = judged.change
-    return judged.verdict == "fail" and changed is not None and changed.found and judged.first == changed.step
+    return judged.verdict == "fail" and any(one.change for one in judged.excursions)
 
 
 def why_not(judged: Judged, comparison: Comparison) -> str:
