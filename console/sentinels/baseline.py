@@ -49,6 +49,8 @@ class Usual(msgspec.Struct, frozen=True):
 
 MOST: Final = 0.9
 """Largest correlation from step to step that is reckoned with; a trend looks like a larger one."""
+WIDEST: Final = 1.2
+"""Largest factor for few independent values: with a larger one a clip fraction that rises sixfold is noise."""
 AT_ONCE: Final = 2_000
 """Windows that are judged together."""
 
@@ -142,7 +144,7 @@ def _few(z: float, correlation: Floats, count: int) -> Floats:
     that `count` correlated ones are worth, count (1 - r) / (1 + r).
     """
     worth = count * (1 - correlation) / (1 + correlation)
-    return 1.0 + (z**2 + 1) / (4 * worth)
+    return np.minimum(1.0 + (z**2 + 1) / (4 * worth), WIDEST)
 
 
 def _scaled(rule: Baseline, values: Floats) -> Floats:
