@@ -245,7 +245,7 @@ class Measure(_Frame, frozen=True):
     moves from step to step is not in it; `low`, `high` are its 95 % interval. `ratio`, `ratio_low` and `ratio_high` are
     the same as after / before: never negative, NaN where before is exactly 0. `unit`, "step" or "prompt group", is what
     counts as independent in the intervals; there are `units_before` and `units_after` of it. NaN and "" while a side
-    has too few; `note` says why an interval or a ratio is missing.
+    has too few; `note` says why an interval or a ratio is missing, or may be too narrow.
 
     Of a run recorded before 0.2 `change` is NaN, and `low` to `high` is a bootstrap over sequences of `after - before`,
     which is too narrow: sequences of one prompt and of one step are alike.

@@ -20,22 +20,32 @@ measured from several references as the pooled sample variance of their window m
 of freedom, however many windows there are: an offset that a seed keeps is one draw, not one a window. It is never taken
 to be less than s0. From one reference it cannot be measured, and is s0; the report says so.
 
-**The width.** half^2 = (1 + 1/k) (q^2 max(s0, s)^2 + z^2 v). z is the quantile of the normal distribution at
-alpha / (metrics x windows of a grid), q that of |D| / max(s0, S) at alpha / (metrics x stretches of 100 steps) *in the
-worst case of a true spread of up to `reach` s0* (`console.parity.width`). Any `window` windows in a row hold the end of
-one window of a fixed grid, so the share of false alarms of a *whole verdict* is at most alpha (Bonferroni), whatever
-the correlation between windows and between metrics, for seeds up to `reach` times the rule's spread apart. Further
-apart is outside the model; several references show it, and the report then says so. Simulated: tests/stats/parity.py.
+**The width.** half^2 = (1 + 1/k) (q^2 max(s0, s)^2 + z^2 v). z is the quantile of the normal distribution at a / (parts
+x windows of a grid), q that of |D| / max(s0, S) at a / (parts x stretches of 100 steps) *in the worst case of a true
+spread of up to `reach` s0* (`console.parity.width`). a is .7 alpha; each metric is a part of it, and all names of the
+mismatch share one. Any `window` windows in a row hold the end of one window of a fixed grid, so the share of false
+alarms of the bands of a *whole verdict* is at most a (Bonferroni), whatever the correlation between windows and between
+metrics, for seeds up to `reach` times the rule's spread apart. Further apart is outside the model; several references
+show it, and the report then says so. Simulated: tests/stats/parity.py.
+
+**The change.** A band that has to hold seeds of `reach` s0 is wide: with one reference a halved entropy is inside it.
+But a run that *changes* against its references is seen without any belief about seeds, because an offset that it keeps
+is no change, and what moves by itself is measured in the run: a self-normalised statistic whose limits hold up to a
+random walk (`console.parity.change`). It has .3 alpha, split like the band's. A change counts if it leads away from the
+references, on a side that counts, and by at least `reach` s0 sqrt(1 + 1/k) or the tolerance. A seed that by itself goes
+further than that at once, and stays there, is outside the model.
 
 **The rule.** A run is out of the band for good from a step on when it is outside on one side for `window` windows in a
-row. One excursion of noise does not do that. What is shown as `distance` is the same quantity: the level that was held
-for `window` windows, in half-widths of the band. A stretch far outside that is too short is named as a burst.
+row, or from the step of a change on. One excursion of noise does neither. What is shown as `distance` is the same
+quantity: the level that was held for `window` windows, in half-widths of the band, or the change in shares of its
+limit, whichever is larger. A stretch far outside that is too short is named as a burst.
 
 **What is missing.** A step that a run reported without the metric is missing. Here and there it does no harm; a metric
 that stops, or has a hole, is "not enough data" or fails, and never passes (`console.parity.alignment`).
 
 **Power.** A pass says what it would have seen: the smallest shift over the last half of the steps that would have
-failed, from the run's own data and the band. Where that is more than the rule's `effect`, there is not enough data.
+failed, from the run's own data, and the smallest offset from the first step on, which only the band sees. Where the
+former is more than the rule's `effect`, there is not enough data.
 
 **After a switch.** A repaired run starts from weights that went wrong and needs time to return to the band, so from the
 step of the switch on being outside is not a failure by itself. It passes if it came back and then stayed inside for

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from console.parity import width
+from console.parity.change import SHARE
 from console.parity.rules import Rule, Rules
 
 Floats = npt.NDArray[np.float64]
@@ -90,7 +91,7 @@ def band(references: Floats, rule: Rule, rules: Rules, *, metrics: int, missing:
     k, n = references.shape
     centre = _mean(means)
     sides = 1 if rule.side == "both" else 2
-    share = sides * rules.alpha / metrics
+    share = sides * (1 - SHARE) * rules.alpha / metrics
     tail, slow = share / max(1, n // rules.window), share / max(1, n // SLOW)
     noise, single = _noise(references, rules.window)
     noise /= 1 - min(missing, 0.9)

@@ -15,8 +15,9 @@ from console.parity import band as bands
 from console.parity.alignment import Aligned, align, reported
 from console.parity.band import Band, Floats
 from console.parity.bursts import Burst, bursts
+from console.parity.change import SHARE, Change, Splits, change, limit, needed, splits
 from console.parity.power import Power, held, power
-from console.parity.rules import Rule, Rules
+from console.parity.rules import Rule, Rules, parts
 from console.parity.runs import Run
 
 Verdict = Literal["pass", "fail", "not enough data"]
@@ -38,11 +39,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Excursion:
-    """Steps outside the band in a row, long enough to count. `last` is None while the run has not come back."""
+    """Steps outside the band in a row, long enough to count, or at another level than before (`console.parity.change`).
+
+    `last` is None while the run has not come back.
+    """
 
     first: int
     last: int | None
     above: bool
+    change: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,9 @@ class Judged:
 
     `first`: first step out of the band for good; `back`: the step at which the run had returned to the band after its
     last excursion. `distance` is what the verdict rests on: the level that the run held for `window` steps in a row, in
-    half-widths of the band (beyond 1 is outside), signed, 0 between the centres within the lag; `value` and `expected`
-    are the means in units at `worst`, the step of it. `reason` is a clause for "not enough data", for an absolute limit
+    half-widths of the band (beyond 1 is outside), signed, 0 between the centres within the lag, or the share of its
+    limit of `change`, whichever is larger; `value` and `expected` are the means in units at `worst`, the step of the
+    level. `reason` is a clause for "not enough data", for an absolute limit
     and for what is missing. `bursts`: stretches far outside that are too short for a verdict. `power`: what would have
     been seen.
     """
@@ -76,6 +82,7 @@ class Judged:
     until: int | None = None
     bursts: tuple[Burst, ...] = ()
     power: Power | None = None
+    change: Change | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,7 @@ def compare(
         elif not rule.optional:
             unrecorded.append(name)
     judged = tuple(
-        _judge(name, rule, rules, references, run, steps, settles=start is not None, metrics=len(chosen))
+        _judge(name, rule, rules, references, run, steps, settles=start is not None, metrics=parts(chosen, rule))
         for name, rule in chosen.items()
     )
     return Comparison(run, tuple(references), rules, judged, start, until, tuple(unrecorded))
@@ -186,11 +193,13 @@ def _judge(
         return Judged(name, "not enough data", len(known), reason=reason, since=since, until=until)
     missing = float(1 - (found.judged | found.gone).mean())
     limits = bands.band(bands.scaled(found.references, rule), rule, rules, metrics=metrics, missing=missing)
-    judged = _against(name, rule, rules, found, limits, settles=settles)
+    judged = _against(name, rule, rules, found, limits, settles=settles, metrics=metrics)
     return replace(judged, steps=len(known), since=since, until=until)
 
 
-def _against(name: str, rule: Rule, rules: Rules, found: Aligned, limits: Band, *, settles: bool) -> Judged:
+def _against(
+    name: str, rule: Rule, rules: Rules, found: Aligned, limits: Band, *, settles: bool, metrics: int
+) -> Judged:
     """The verdict on aligned values against their band."""
     window, steps = rules.window, found.steps
     ends = steps[window - 1 :]
@@ -202,13 +211,18 @@ def _against(name: str, rule: Rule, rules: Rules, found: Aligned, limits: Band, 
     at_limit = _beyond_limit(bands.window_means(found.run, window, bands.FEWEST), rule)
     side = np.where(above > 0, 1, np.where(below > 0, -1, at_limit)).astype(np.int8)
     excursions, pending = _excursions(side, found, values, limits, rule, rules)
-    verdict, reason = _verdict(excursions, pending, ends, rules, settles=settles)
     back = _after(ends, excursions[-1].last) if excursions else None
     counted = ends >= back if settles and back is not None else np.ones(len(ends), dtype=bool)
-    seen = power(above[counted], below[counted], limits, rule, window)
+    changed, changes = _change(found, rule, rules, since=back if settles else None, metrics=metrics)
+    if changed is not None and changed.found and (not excursions or (settles and excursions[-1].last is not None)):
+        excursions.append(Excursion(changed.step, None, changed.size > 0, change=True))
+    verdict, reason = _verdict(excursions, pending, ends, rules, settles=settles)
+    seen = power(above[counted], below[counted], changes, limits, rule, window)
     worst = _worst(above, below, counted, window)
     at, level, up = worst
     distance = _distance(level, up=up, half=limits.half)
+    if changed is not None and abs(changed.of_limit) > abs(distance):
+        distance = changed.of_limit
     shortly = tuple(
         one
         for one in bursts(values, found.run, limits, rule, steps, window)
@@ -221,7 +235,7 @@ def _against(name: str, rule: Rule, rules: Rules, found: Aligned, limits: Band, 
         reason = f"beyond the limit of {_limits(rule)[0 if at_limit[at] > 0 else 1]:g}"
     if verdict == "pass" and found.trouble:
         verdict, reason = "not enough data", found.trouble
-    elif verdict == "pass" and rule.effect is not None and seen.least(rule) > rule.effect:
+    elif verdict == "pass" and rule.effect is not None and seen.late.least(rule) > rule.effect:
         verdict, reason = "not enough data", TOO_LITTLE_POWER
     elif verdict == "fail" and not reason:
         away = np.flatnonzero(found.gone)
@@ -231,8 +245,32 @@ def _against(name: str, rule: Rule, rules: Rules, found: Aligned, limits: Band, 
     return Judged(
         name, verdict, 0, excursions[-1 if settles else 0].first if excursions else None, back,
         int(ends[at]), float(curve.run[at]), float(curve.centre[at]), distance, final, reason, tuple(excursions),
-        limits, curve, bursts=shortly, power=seen,
+        limits, curve, bursts=shortly, power=seen, change=changed,
     )  # fmt: skip
+
+
+def _change(
+    found: Aligned, rule: Rule, rules: Rules, *, since: int | None, metrics: int
+) -> tuple[Change | None, tuple[float, float]]:
+    """The change of the run against its references, None where it has too few steps for one; and what is needed, up
+    and down, over the last half. `since`: the first step that counts."""
+    none = math.inf, math.inf
+    at = np.flatnonzero(found.judged & (found.steps >= (found.steps[0] if since is None else since)))
+    known = [one for one in bands.scaled(found.references, rule) if np.isfinite(one).any()]
+    if not len(at) or not known:
+        return None, none
+    # A hole of one reference must not show the level of another.
+    centre = np.mean([np.interp(at, np.flatnonzero(own := np.isfinite(one)), one[own]) for one in known], axis=0)
+    parts: Splits | None = splits(bands.scaled(found.run, rule)[at] - centre, rules.window)
+    if parts is None:
+        return None, none
+    highest = limit((1 if rule.side == "both" else 2) * SHARE * rules.alpha / metrics)
+    least = max(rule.tolerance, rules.reach * rule.spread * math.sqrt(1 + 1 / len(known)))
+    up, down = needed(parts, least, highest)
+    return (
+        change(parts, found.steps[at], rule.side, least, highest),
+        (math.inf if rule.side == "low" else up, math.inf if rule.side == "high" else down),
+    )
 
 
 def _beyond(means: Floats, gone: npt.NDArray[np.bool_], limits: Band, rule: Rule) -> tuple[Floats, Floats]:

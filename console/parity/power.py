@@ -1,4 +1,4 @@
-"""What a comparison would have seen: the smallest shift that would have failed, from its own data and band. Pure."""
+"""What a comparison would have seen: the smallest shifts that would have failed, from its own data and band. Pure."""
 
 from __future__ import annotations
 
@@ -15,22 +15,33 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Power:
+class Shift:
     """The smallest shifts up and down that would have failed, on the rule's scale; inf: none, or a side that is free.
 
-    `low` and `high`: where such shifts take the reference's median, `level`, in units; `low` is NaN where even nothing
-    at all would not have been seen.
+    `low` and `high`: where such shifts take the reference's median, in units; `low` is NaN where even nothing at all
+    would not have been seen.
     """
 
     up: float
     down: float
-    level: float
     low: float
     high: float
 
     def least(self, rule: Rule) -> float:
         """The smallest shift that is seen on every side that counts, on the rule's scale."""
         return {"both": max(self.up, self.down), "high": self.up, "low": self.down}[rule.side]
+
+
+@dataclass(frozen=True)
+class Power:
+    """Of a shift that begins `late`, with the last half of the steps, and of one from the `first` step on.
+
+    `level`: the reference's median, in units.
+    """
+
+    late: Shift
+    first: Shift
+    level: float
 
 
 def held(over: Floats, window: int) -> Floats:
@@ -40,22 +51,28 @@ def held(over: Floats, window: int) -> Floats:
     return lowest
 
 
-def power(above: Floats, below: Floats, limits: Band, rule: Rule, window: int) -> Power:
+def power(above: Floats, below: Floats, changes: tuple[float, float], limits: Band, rule: Rule, window: int) -> Power:
     """From how far each window's mean is above the band and below it (negative: inside), on the rule's scale.
 
-    A shift over the last half of the steps is seen if the run is then outside for `window` windows in a row.
+    A shift is seen if the run is then outside for `window` windows in a row, or if it is at least `changes`, up and
+    down, the smallest changes that the last half would have shown (`console.parity.change`).
     """
-    up, down = (_needed(over, window) for over in (above, below))
     centre = limits.centre[np.isfinite(limits.centre)]
-    middle = np.median(centre) if len(centre) else math.nan
-    level, high = (float(plain(np.array([one]), rule)[0]) for one in (middle, middle + up))
-    low = float(plain(np.array([middle - down]), rule)[0])
+    middle = float(np.median(centre)) if len(centre) else math.nan
+    # The windows of the last half alone; where there are too few of them the newest that a verdict takes.
+    half = max((len(above) + window - 1) // 2 - window + 1, window)
+    late = [min(_needed(over[-half:], window), least) for over, least in zip((above, below), changes, strict=True)]
+    first = [_needed(over, window) for over in (above, below)]
+    level = float(plain(np.array([middle]), rule)[0])
+    return Power(_shift(late[0], late[1], middle, rule), _shift(first[0], first[1], middle, rule), level)
+
+
+def _shift(up: float, down: float, middle: float, rule: Rule) -> Shift:
+    high, low = (float(plain(np.array([one]), rule)[0]) for one in (middle + up, middle - down))
     if not math.isfinite(down) or (rule.floor is not None and middle - down <= math.log(rule.floor)):
         low = math.nan
-    return Power(up, down, level, low, high)
+    return Shift(up, down, low, high)
 
 
 def _needed(over: Floats, window: int) -> float:
-    # Where there are too few windows in the last half: the newest that a verdict takes.
-    part = over[-max(len(over) // 2, window) :]
-    return max(float(-held(part, window).max()), 0.0)
+    return max(float(-held(over, window).max()), 0.0)

@@ -10,7 +10,7 @@ from console.formatting import short
 from console.parity.bursts import Burst
 from console.parity.cause import Cause
 from console.parity.judge import TOO_LITTLE_POWER, Comparison, Judged
-from console.parity.power import Power
+from console.parity.power import Power, Shift
 from console.parity.rules import Rule, Rules
 from console.parity.runs import Corrected, Run
 from driftline.catalog.metrics import BY_NAME
@@ -77,8 +77,9 @@ def _verdict(comparison: Comparison) -> str:
         rules = comparison.rules.metrics
         first = min(failed, key=lambda one: (one.first or 0, rules[one.metric].optional, -abs(one.distance)))
         more = f" (and {plural(len(failed) - 1, 'more metric')})" if len(failed) > 1 else ""
+        where = "at another level" if by_change(first) else "out of the band"
         # Far off like its reference: only the limit says so.
-        where = "beyond its limit" if abs(first.distance) <= 1 else "out of the band"
+        where = "beyond its limit" if abs(first.distance) <= 1 else where
         return f"FAIL: {title(first.metric)} {where} since step {first.first}{more}"
     if comparison.verdict == "not enough data":
         lacking = [judged for judged in comparison.metrics if judged.verdict == "not enough data"]
@@ -88,8 +89,18 @@ def _verdict(comparison: Comparison) -> str:
     return "PASS" + (f": home since step {home}" if home is not None and comparison.start is not None else "")
 
 
+def by_change(judged: Judged) -> bool:
+    """Whether a metric fails by its change alone: never outside the band for good, but not where it was before."""
+    return judged.verdict == "fail" and any(one.change for one in judged.excursions)
+
+
 def why_not(judged: Judged, comparison: Comparison) -> str:
     """The reason of a verdict as a clause, "" where there is none besides the band."""
+    if by_change(judged) and judged.change is not None and not judged.reason:
+        size, rule = judged.change.size, comparison.rules.metrics[judged.metric]
+        sign = "+" if size > 0 else "−"
+        by = f"{sign}{short(abs(size))}" if rule.scale == "linear" else f"×{short(math.exp(size))}"
+        return f"changed by {by} at step {judged.change.step}, against the reference and its own steps before"
     if judged.reason != TOO_LITTLE_POWER or judged.power is None:
         return judged.reason
     rule = comparison.rules.metrics[judged.metric]
@@ -99,17 +110,21 @@ def why_not(judged: Judged, comparison: Comparison) -> str:
     return f"too little power: would have seen {least}, a pass needs {needed}"
 
 
-def power_text(power: Power, rule: Rule) -> str:
-    """The smallest shifts that would have failed: `±.2`, `+.02`, `×.4 or ×2.5`; "" where there is none."""
+def power_text(power: Power, rule: Rule, *, first: bool = False) -> str:
+    """The smallest shifts that would have failed: `±.2`, `+.02`, `×.4 or ×2.5`; "" where there is none.
+
+    Of the last half of the steps, or, with `first`, from the first one on.
+    """
+    shift = power.first if first else power.late
     if rule.scale == "linear":
-        least = power.least(rule)
+        least = shift.least(rule)
         sign = {"both": "±", "high": "+", "low": "−"}[rule.side]
         return f"{sign}{short(least)}" if math.isfinite(least) else ""
     factors = []
-    if rule.side != "high" and not math.isnan(power.low) and power.level > 0:
-        factors.append(power.low / power.level)
+    if rule.side != "high" and not math.isnan(shift.low) and power.level > 0:
+        factors.append(shift.low / power.level)
     if rule.side != "low" and power.level > 0:
-        factors.append(power.high / power.level)
+        factors.append(shift.high / power.level)
     return " or ".join(f"×{short(one)}" for one in factors if math.isfinite(one))
 
 
@@ -172,19 +187,26 @@ def _document(judged: Judged, cause: Cause | None, comparison: Comparison) -> di
             }
             for one in judged.bursts
         ],
+        "change": None
+        if judged.change is None
+        else {"step": judged.change.step, "size": judged.change.size, "of_limit": judged.change.of_limit},
         "sees": _sees(judged),
         "cause": None if cause is None else {"kind": cause.kind, "fixes": list(cause.fixes), "text": cause.text},
     }
 
 
-def _sees(judged: Judged) -> dict[str, float | None] | None:
+def _sees(judged: Judged) -> dict[str, Any] | None:
     if judged.power is None:
         return None
     power = judged.power
+    level = power.level if math.isfinite(power.level) else None
+    return {"level": level, **_nearest(power.late), "from_the_first": _nearest(power.first)}
+
+
+def _nearest(shift: Shift) -> dict[str, float | None]:
     return {
-        "level": power.level if math.isfinite(power.level) else None,
-        "low": power.low if math.isfinite(power.down) and math.isfinite(power.low) else None,
-        "high": power.high if math.isfinite(power.up) else None,
+        "low": shift.low if math.isfinite(shift.down) and math.isfinite(shift.low) else None,
+        "high": shift.high if math.isfinite(shift.up) else None,
     }
 
 
@@ -232,7 +254,8 @@ def _notes(comparison: Comparison, causes: dict[str, Cause]) -> list[str]:
     for metric, cause in causes.items():
         metrics_by_text.setdefault(cause.text, []).append(title(metric))
     notes = [f"likely cause of {', '.join(metrics)}: {text}" for text, metrics in metrics_by_text.items()]
-    notes += [f"{title(one.metric)}: {why_not(one, comparison)}" for one in comparison.metrics if one.reason]
+    reasons = [(title(one.metric), why_not(one, comparison)) for one in comparison.metrics]
+    notes += [f"{name}: {reason}" for name, reason in reasons if reason]
     notes += [burst_text(one, burst) for one in comparison.metrics for burst in one.bursts[:BURSTS]]
     if comparison.lacking and comparison.metrics:
         notes.append(comparison.lacking)
@@ -241,13 +264,13 @@ def _notes(comparison: Comparison, causes: dict[str, Cause]) -> list[str]:
     for run, one in _corrections(comparison):
         last = "on" if one.last is None else f"to {one.last}"
         notes.append(f"correction of the objective in {run.id}: {one.value} from step {one.first} {last}")
-    seen = power_lines(comparison)
-    if seen:
+    if seen := power_lines(comparison):
         notes.append(f"would have seen, over the last half of the steps: {', '.join(seen)}")
+        notes.append(f"would have seen, from the first step on: {', '.join(power_lines(comparison, first=True))}")
     notes += assumptions(comparison)
     notes.append(
-        f"of band: the level that the run's means of {rules.window} steps held for {rules.window} steps, "
-        f"1 is the edge of the band; at most {rules.alpha:.0%} of healthy runs fail"
+        f"of band: the level that the run's means of {rules.window} steps held for {rules.window} steps, or its change "
+        f"within the run, 1 is the edge; at most {rules.alpha:.0%} of healthy runs fail"
     )
     return notes
 
@@ -261,12 +284,12 @@ def burst_text(judged: Judged, burst: Burst) -> str:
     )
 
 
-def power_lines(comparison: Comparison) -> list[str]:
-    """`reward ±.2`: the smallest shift of each metric that would have failed."""
+def power_lines(comparison: Comparison, *, first: bool = False) -> list[str]:
+    """`reward ±.2`: the smallest shift of each metric that would have failed; `first`: from the first step on."""
     found = []
     for judged in comparison.metrics:
         if judged.power is not None and judged.verdict != "fail":
-            text = power_text(judged.power, comparison.rules.metrics[judged.metric])
+            text = power_text(judged.power, comparison.rules.metrics[judged.metric], first=first)
             found.append(f"{title(judged.metric)} {text or 'no shift at all'}")
     return found
 

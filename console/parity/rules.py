@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -62,6 +62,12 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                 raise RulesError(f"no parity rule for '{name}'; there are rules for: {', '.join(self.metrics)}")
             chosen[name] = self.metrics[name]
         return replace(self, metrics=chosen)
+
+
+def parts(chosen: Mapping[str, Rule], rule: Rule) -> int:
+    """Into how many parts alpha is split for a metric: all names of the mismatch have one metric's part together."""
+    backend = sum(one.backend for one in chosen.values())
+    return (len(chosen) - backend + (backend > 0)) * (backend if rule.backend else 1)
 
 
 def load(path: Path = DEFAULT) -> Rules:

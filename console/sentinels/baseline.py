@@ -5,7 +5,8 @@ On the rule's scale, y = x (linear) or y = log(max(x, 0) + floor) (log):
     centre   = median(y over the window)
     sigma    = 1.4826 * the larger of median(|y - centre|) over all values and over the half on the rule's side;
                the normal law's standard deviation, whatever the tails, and where one side's are longer that side's
-    distance = max(z * sigma, log(factor) or change)  how far from the centre a value must be to count
+    few      = 1 + (z^2 + 1) / (4 n)         n: what the window's values are worth if independent, by their correlation
+    distance = max(z * few * sigma, log(factor) or change)   how far from the centre a value must be to count
     limit    = centre + distance (side high), centre - distance (side low)
     easier   = centre + ease * distance, or centre - ease * distance
 
@@ -46,6 +47,10 @@ class Usual(msgspec.Struct, frozen=True):
     easier: float
 
 
+MOST: Final = 0.9
+"""Largest correlation from step to step that is reckoned with; a trend looks like a larger one."""
+WIDEST: Final = 1.2
+"""Largest factor for few independent values: with a larger one a clip fraction that rises sixfold is noise."""
 AT_ONCE: Final = 2_000
 """Windows that are judged together."""
 
@@ -106,7 +111,8 @@ def _row(known: Usual) -> tuple[float, float, float]:
 
 def _judge(rule: Baseline, windows: Floats) -> Floats:
     """The three of each row of finite values, shape (3, rows)."""
-    scaled = np.sort(_scaled(rule, windows), axis=1)
+    rough = _scaled(rule, windows)
+    scaled = np.sort(rough, axis=1)
     centre = _middle(scaled)
     # A window with more than half of zeros has a centre of -inf on a log scale without a floor, which gives no limit.
     centre[~np.isfinite(centre)] = np.nan
@@ -116,10 +122,29 @@ def _judge(rule: Baseline, windows: Floats) -> Floats:
         half = away.shape[1] // 2
         outer = away[:, half:] if rule.side == "high" else away[:, : away.shape[1] - half][:, ::-1]
         sigma = MAD_TO_SIGMA * np.maximum(_middle(np.sort(away, axis=1)), _middle(outer))
+        sigma *= _few(rule.z, _correlation(rough, sigma), rough.shape[1])
     least = math.log(rule.factor) if rule.factor is not None else rule.change or 0.0
     distance = np.maximum(rule.z * sigma, least) * (1.0 if rule.side == "high" else -1.0)
     ends = np.array([centre, centre + distance, centre + rule.ease * distance])
     return ends if rule.scale == "linear" else np.exp(np.minimum(ends, 700.0)) - rule.floor
+
+
+def _correlation(values: Floats, sigma: Floats) -> Floats:
+    """The correlation of neighbouring steps of each row, from 0 to MOST, by the noise from step to step; (rows,)."""
+    steps = np.sort(np.abs(np.diff(values, axis=1)), axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = 1.0 - (MAD_TO_SIGMA * _middle(steps) / sigma) ** 2 / 2
+    return np.asarray(np.clip(np.nan_to_num(found, nan=0.0, neginf=0.0), 0.0, MOST), np.float64)
+
+
+def _few(z: float, correlation: Floats, count: int) -> Floats:
+    """What a quantile of `z` is to be multiplied with, because sigma comes from few values that are independent.
+
+    Student's quantile over the normal one, to the first order: 1 + (z^2 + 1) / (4 n), with the n of independent values
+    that `count` correlated ones are worth, count (1 - r) / (1 + r).
+    """
+    worth = count * (1 - correlation) / (1 + correlation)
+    return np.minimum(1.0 + (z**2 + 1) / (4 * worth), WIDEST)
 
 
 def _scaled(rule: Baseline, values: Floats) -> Floats:

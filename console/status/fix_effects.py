@@ -133,7 +133,8 @@ def _pair(measure: Measure) -> str:
     interval = f"95 % {_signed(measure.low)} to {_signed(measure.high)}"
     if not measure.unit:
         return f"{means} ({interval} by sequence, which is too narrow; {tokens})"
-    return f"{means}, {_signed(measure.change)} {AGAINST} ({interval}; {units(measure)}, {tokens})"
+    note = f"; {measure.note}" if measure.note else ""
+    return f"{means}, {_signed(measure.change)} {AGAINST} ({interval}; {units(measure)}, {tokens}{note})"
 
 
 def _value(value: float) -> str:

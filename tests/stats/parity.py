@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from msgspec.structs import replace as replaced
 
+from console.parity.change import limit, splits
 from console.parity.judge import Comparison, Verdict, compare
 from console.parity.rules import Rules, load
 from driftline.text import plural
-from tests.stats.parity_runs import LEVEL, Case, healthy
+from tests.stats.parity_runs import LEVEL, Case, Floats, correlated, healthy
 
 STEPS = (90, 300, 1_000, 3_000, 10_000)
 REFERENCES = (1, 2, 3, 5)
@@ -82,19 +84,26 @@ def _errors() -> str:
 
 
 SHIFTS = {
-    "reward/mean": (0.1, 0.2, 0.3), "policy/entropy": (-0.69, -1.1, -1.6), "policy/clip_fraction": (0.69, 1.1, 1.6),
-    "policy/kl_new_old": (1.1, 2.3, 3.4), "mismatch/abs_diff_mean": (0.01, 0.02, 0.03),
+    "reward/mean": (0.05, 0.1, 0.2, 0.3), "policy/entropy": (-0.36, -0.69, -1.1, -1.6),
+    "policy/clip_fraction": (0.69, 1.1, 1.6, 2.3), "policy/kl_new_old": (1.1, 2.3, 3.4),
+    "mismatch/abs_diff_mean": (0.01, 0.02, 0.03),
 }  # fmt: skip
-"""Shifts of the last half of a run, on the rule's scale: reward, then entropy x .5, .33, .2, and so on."""
+"""Shifts of a run, on the rule's scale: reward, then entropy x .7, .5, .33, .2, and so on."""
+SEEN = ((90, 1), (90, 3), (300, 1), (300, 3), (300, 5), (1_000, 1))
+"""Steps and references of the columns of the tables of power."""
+SHIFTED = 40
+"""Runs of each cell."""
 
 
-def power() -> Iterator[str]:
-    """Share of shifted runs that fail by the shifted metric, at seeds 1 x apart and 300 steps."""
-    runs = 40
-    yield f"Parity: runs that fail by a metric shifted over the last half of 300 steps. Seed {SEED}, {runs} runs each."
+def power(*, late: bool) -> Iterator[str]:
+    """Share of shifted runs that fail by the shifted metric, at seeds 1 x apart; `late`: over the last half alone."""
+    where = "over the last half of the steps" if late else "from the first step on"
+    heads = [f"{steps:,} / {references}" for steps, references in SEEN]
+    yield f"Parity: runs that fail by a metric shifted {where}, by steps / references."
+    yield f"Seed {SEED}, {SHIFTED} runs of each cell."
     yield ""
-    yield f"| {'shift':<32} | {' | '.join(f'{count} ref.' for count in REFERENCES)} |"
-    yield f"|{'-' * 34}|{'|'.join('-' * 7 + ':' for _ in REFERENCES)}|"
+    yield f"| {'shift':<32} | {' | '.join(f'{head:>9}' for head in heads)} |"
+    yield f"|{'-' * 34}|{'|'.join('-' * 10 + ':' for _ in SEEN)}|"
     chosen = rules()
     for name, sizes in SHIFTS.items():
         one = chosen.only([name])
@@ -102,13 +111,14 @@ def power() -> Iterator[str]:
         one = replaced(one, alpha=chosen.alpha / len(chosen.metrics))
         for size in sizes:
             cells = []
-            for count in REFERENCES:
-                random = np.random.default_rng(SEED + count)
+            for steps, references in SEEN:
+                random = np.random.default_rng(SEED + references)
+                case = Case(steps=steps, references=references)
                 failed = 0
-                for _ in range(runs):
-                    *references, run = healthy(random, Case(steps=300, references=count), one, {name: size})
-                    failed += compare(references, run, one).verdict == "fail"
-                cells.append(f"{failed / runs:6.2f}")
+                for _ in range(SHIFTED):
+                    *others, run = healthy(random, case, one, {name: size}, since=steps // 2 if late else 0)
+                    failed += compare(others, run, one).verdict == "fail"
+                cells.append(f"{failed / SHIFTED:9.2f}")
             yield f"| {name + _shift(one, name, size):<32} | {' | '.join(cells)} |"
 
 
@@ -116,8 +126,43 @@ def _shift(given: Rules, name: str, size: float) -> str:
     return f" {size:+.2g}" if given.metrics[name].scale == "linear" else f" x {np.exp(size):.2g}"
 
 
+TAILS = (0.05, 0.01, 0.003)
+WALKS = 4_000
+
+
+def limits() -> Iterator[str]:
+    """How often the limits of a change are exceeded by differences of other kinds than the random walk they are of."""
+    yield f"Parity: differences of {WALKS} runs whose change exceeds its limit of a tail, seed {SEED}."
+    yield ""
+    yield f"| {'difference from the reference':<32} | {' | '.join(f'{tail:>6g}' for tail in TAILS)} |"
+    yield f"|{'-' * 34}|{'|'.join('-' * 7 + ':' for _ in TAILS)}|"
+    random = np.random.default_rng(SEED)
+    for name, steps, make in (
+        ("random walk, 90 steps", 90, _walk),
+        ("random walk, 1,000 steps", 1_000, _walk),
+        ("random walk and noise, 300 steps", 300, lambda one, shape: _walk(one, shape) + 17 * one.normal(size=shape)),
+        *((f"correlated {rho:g}, 300 steps", 300, partial(_correlated, rho)) for rho in (0.99, 0.95, 0.9, 0.3)),
+    ):
+        values = make(random, (WALKS, steps))
+        found = [splits(row, 10) for row in values]
+        highest = np.array([(one.apart**2 / one.own).max() for one in found if one is not None])
+        cells = [f"{(highest > limit(tail)).mean():6.4f}" for tail in TAILS]
+        yield f"| {name:<32} | {' | '.join(cells)} |"
+
+
+def _walk(random: np.random.Generator, shape: tuple[int, int]) -> Floats:
+    return np.asarray(np.cumsum(random.normal(size=shape), axis=1))
+
+
+def _correlated(rho: float, random: np.random.Generator, shape: tuple[int, int]) -> Floats:
+    return correlated(random, shape, rho)
+
+
 def tables() -> Iterable[str]:
     """All tables, line by line."""
     yield from false_alarms()
     yield ""
-    yield from power()
+    yield from limits()
+    for late in (True, False):
+        yield ""
+        yield from power(late=late)

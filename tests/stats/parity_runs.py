@@ -63,11 +63,15 @@ def correlated(random: np.random.Generator, shape: tuple[int, ...], rho: float) 
 
 
 def healthy(
-    random: np.random.Generator, case: Case, rules: Rules, shift: Mapping[str, float] | None = None
+    random: np.random.Generator,
+    case: Case,
+    rules: Rules,
+    shift: Mapping[str, float] | None = None,
+    since: int | None = None,
 ) -> list[Run]:
     """The references and then the run, all of them seeds of one configuration.
 
-    `shift`: what is added to the run from the middle on, on the scale of the rule.
+    `shift`: what is added to the run from the step with index `since` on (None: the middle), on the scale of the rule.
     """
     count, n = case.references + 1, case.steps
     at = np.arange(1, n + 1)
@@ -83,7 +87,7 @@ def healthy(
         if case.early and name in JUMP:
             values += JUMP[name] * (at >= jumps[:, None])
         if shift is not None:
-            values[-1, n // 2 :] += shift.get(name, 0.0)
+            values[-1, n // 2 if since is None else since :] += shift.get(name, 0.0)
         units = np.exp(values) - (rule.floor or 0.0) if rule.scale == "log" else values
         units = np.maximum(units, 0.0)
         there = random.random((count, n)) >= case.missing

@@ -10,11 +10,12 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from console.parity import report
+from console.parity.change import limit, splits
 from console.parity.judge import compare
 from console.parity.rules import Rules
 from console.parity.runs import Run, Series
 from tests.stats.parity import KINDS, comparisons, rules
-from tests.stats.parity_runs import Case, correlated
+from tests.stats.parity_runs import Case, Floats, correlated, healthy
 
 RULES = rules()
 COUNT = {90: 60, 1_000: 30, 3_000: 12}
@@ -49,6 +50,45 @@ def test_references_outside_the_model_are_named_where_a_run_fails(references: in
     assert silent / 60 <= RULES.alpha + 2 * math.sqrt(RULES.alpha * (1 - RULES.alpha) / 60)
 
 
+@pytest.mark.parametrize(
+    ("metric", "size"),
+    [
+        ("policy/entropy", -0.69),
+        ("policy/clip_fraction", 1.1),
+        ("reward/mean", 0.2),
+        ("policy/kl_new_old", 2.3),
+        ("mismatch/abs_diff_mean", 0.02),
+    ],
+)
+def test_one_reference_is_enough_to_see_a_run_change(metric: str, size: float) -> None:
+    """Half the entropy, three times the clip fraction, ten times the KL, in the last half of 300 steps."""
+    random, case, one = np.random.default_rng(4), Case(steps=300), rules_of(metric)
+    found = 0
+    for _ in range(20):
+        *references, run = healthy(random, case, one, {metric: size})
+        judged = compare(references, run, one).metrics[0]
+        found += judged.verdict == "fail" and judged.first is not None and abs(judged.first - 151) <= 15
+    assert found >= 16
+
+
+@pytest.mark.parametrize("size", [100, 400])
+def test_random_walks_exceed_the_limits_of_a_change_as_often_as_they_say(size: int) -> None:
+    """And no weaker correlation more often, with or without noise on top."""
+    random, count = np.random.default_rng(8), 1_500
+    walks = np.cumsum(random.normal(size=(count, size)), axis=1)
+    for tail in (0.2, 0.05):
+        error = math.sqrt(tail * (1 - tail) / count)
+        assert exceeding(walks, tail) == pytest.approx(tail, abs=4 * error)
+        for values in (walks + math.sqrt(size) * random.normal(size=walks.shape), correlated(random, walks.shape, 0.9)):
+            assert exceeding(values, tail) <= tail + 3 * error
+
+
+def exceeding(values: Floats, tail: float) -> float:
+    found = [splits(row, 10) for row in values]
+    highest = limit(tail)
+    return float(np.mean([one is not None and (one.apart**2 > highest * one.own).any() for one in found]))
+
+
 def test_with_one_reference_what_is_assumed_is_said() -> None:
     one = next(iter(comparisons(Case(), 1, 2)))
     line = next(line for line in report.lines(one, {}) if line.startswith("one reference run"))
@@ -67,25 +107,26 @@ def test_what_a_pass_would_have_seen_fails_when_it_is_there(references: int, ste
             rule = RULES.metrics[judged.metric]
             # A pass of a whole verdict has the width of all metrics.
             one = rules_of(judged.metric)
-            for sign, size in ((1, judged.power.up), (-1, judged.power.down)):
-                if not math.isfinite(size) or (sign < 0 and math.isnan(judged.power.low)):
-                    continue
-                shifted = shift(comparison.run, judged.metric, sign * (1.05 * size + 1e-6), rule.floor)
-                assert compare(comparison.references, shifted, one).metrics[0].verdict == "fail"
-            small = shift(comparison.run, judged.metric, 0.3 * judged.power.up, rule.floor)
-            assert compare(comparison.references, small, one).metrics[0].verdict != "fail"
+            middle = len(comparison.run.series[judged.metric].values) // 2
+            for since, shifts in ((middle, judged.power.late), (0, judged.power.first)):
+                for sign, size in ((1, shifts.up), (-1, shifts.down)):
+                    if not math.isfinite(size) or (sign < 0 and math.isnan(shifts.low)):
+                        continue
+                    shifted = shift(comparison.run, judged.metric, sign * (1.05 * size + 1e-6), rule.floor, since)
+                    assert compare(comparison.references, shifted, one).metrics[0].verdict == "fail"
+                small = shift(comparison.run, judged.metric, 0.3 * shifts.up, rule.floor, since)
+                assert compare(comparison.references, small, one).metrics[0].verdict != "fail"
 
 
 def rules_of(name: str) -> Rules:
     return replaced(RULES.only([name]), alpha=RULES.alpha / len(RULES.metrics))
 
 
-def shift(run: Run, name: str, size: float, floor: float | None) -> Run:
+def shift(run: Run, name: str, size: float, floor: float | None, since: int) -> Run:
     own = run.series[name]
     values = own.values.copy()
-    half = slice(len(values) // 2 - 5, None)
-    moved = values[half] + size if floor is None else (values[half] + floor) * math.exp(size) - floor
-    values[half] = moved
+    part = slice(since, None)
+    values[part] = values[part] + size if floor is None else (values[part] + floor) * math.exp(size) - floor
     return Run(run.id, {name: Series(own.steps, values)})
 
 
@@ -109,7 +150,7 @@ def test_more_references_see_smaller_shifts() -> None:
 
     def least(references: int) -> float:
         found = [
-            judged.power.least(RULES.metrics[judged.metric])
+            judged.power.first.least(RULES.metrics[judged.metric])
             for one in comparisons(Case(steps=300, references=references), 12, 4)
             for judged in one.metrics
             if judged.metric == "reward/mean" and judged.power is not None

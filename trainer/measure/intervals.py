@@ -49,6 +49,8 @@ NAN: Final = float("nan")
 _APART: Final = 2.0
 """Ratio of variances, with the scatter of each step itself and with one scatter for all, from which on they differ: for
 equal scatter that is by chance in one of a hundred comparisons of 8 and 8 steps."""
+ALIKE: Final = 0.5
+"""Correlation of neighbouring steps from which on an interval says that it holds less often than in 95 %."""
 _MANY: Final = 1e6
 """Degrees of freedom that are as good as infinitely many."""
 
@@ -58,7 +60,7 @@ class Comparison:
     """`change` of the level and `ratio` after / before, at the change, each with its 95 % interval; NaN: not known.
 
     `unit`: what counts as independent ("" without an interval), `units_before` and `units_after` how many of it;
-    `note`: why there is no interval, or no ratio, in a sentence.
+    `note`: why there is no interval, or no ratio, or why it may be too narrow, in a sentence.
     """
 
     change: float = NAN
@@ -110,11 +112,13 @@ _ZERO: Final = _Level(-math.inf, 0.0)
 
 @dataclass(frozen=True)
 class _Levels:
-    """Both levels, whose errors are taken as independent, and the degrees of freedom of their difference."""
+    """Both levels, whose errors are taken as independent, the degrees of freedom of their difference, and the
+    correlation of neighbouring steps that is in the variances."""
 
     before: _Level
     after: _Level
     freedom: float
+    correlation: float = 0.0
 
     @property
     def variance(self) -> float:
@@ -162,6 +166,12 @@ def _too_few(groups: tuple[int, int], steps: tuple[int, int]) -> str:
     )
 
 
+def _alike(correlation: float) -> str:
+    if correlation < ALIKE:
+        return ""
+    return f"neighbouring steps are alike (correlation {correlation:.1f}): an interval of these may be too narrow"
+
+
 def _part(side: Side, ratio: Ratio) -> _Part:
     step, group = side.by_step[:, ratio.under] > 0, side.by_group[:, ratio.under] > 0
     return _Part(
@@ -189,7 +199,7 @@ def _by_step(before: _Part, after: _Part) -> _Levels:
         found = level.variance(one, correlation)
         levels.append(_Level(float(one.beta[0]), float(found.beta[0, 0])))
         freedoms.append(found.freedom)
-    return _Levels(levels[0], levels[1], _satterthwaite([one.variance for one in levels], freedoms))
+    return _Levels(levels[0], levels[1], _satterthwaite([one.variance for one in levels], freedoms), correlation)
 
 
 def _line(part: _Part, at: float) -> Fit | None:
@@ -220,7 +230,8 @@ def _together(before: _Part, after: _Part) -> _Levels:
         fitted = level.fit(over / under, under, steps, own, None)
     if fitted is None:
         raise AssertionError("levels without a trend have no fit")
-    found = level.variance(fitted, level.correlation([fitted], [index]))
+    correlation = level.correlation([fitted], [index])
+    found = level.variance(fitted, correlation)
     own_variances = np.diag(found.beta)[: len(used)]
     if len(used) == 2 and own_variances.any():
         # Both levels share the error of the trend: it counts once, in the variance of their difference. Where the sides
@@ -230,7 +241,7 @@ def _together(before: _Part, after: _Part) -> _Levels:
         own_variances = own_variances * (difference * (apart if apart > _APART else 1.0) / own_variances.sum())
     known = iter([_Level(float(log), float(one)) for log, one in zip(fitted.beta, own_variances, strict=False)])
     levels = [_ZERO if part.zero else next(known) for part in (before, after)]
-    return _Levels(levels[0], levels[1], found.freedom)
+    return _Levels(levels[0], levels[1], found.freedom, correlation)
 
 
 def _difference(covariance: Array) -> float:
@@ -268,6 +279,7 @@ def _comparison(levels: _Levels, unit: Unit, units: tuple[int, int]) -> Comparis
         unit=unit,
         units_before=units[0],
         units_after=units[1],
+        note=_alike(levels.correlation),
     )
     if was == 0.0:
         return replace(found, note="exactly 0 before: there is no ratio")

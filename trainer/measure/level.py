@@ -31,9 +31,13 @@ _STEEPEST: Final = 5.0
 
 LARGEST_CORRELATION: Final = 0.9
 """Of neighbouring steps. Closer to 1 the level of so few steps has no finite interval."""
-_SHRINK: Final = 0.4
-"""Of the standard error of the correlation, 1 / sqrt(steps), is taken off its estimate, because a negative one counts
-as none: without it series without correlation get intervals a tenth too wide at 8 steps."""
+_SHRINK: Final = 0.5
+"""Of the standard error of the correlation, 1 / sqrt(steps), is taken off an estimate within so much of 0, because a
+negative one counts as none: without it series without correlation get intervals a tenth too wide at 8 steps."""
+_STRETCH: Final = 1.2
+"""Standard errors that are added, at most, to an estimate that is clearly above 0: an interval that is too narrow by an
+estimate that is too low is worse than one that is too wide by one that is too high. What is added rises by so many
+standard errors for each that the estimate is above _SHRINK. Chosen by the tables of docs/fixes-and-syncs.md."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,9 @@ def correlation(fits: list[Fit], parts: list[npt.NDArray[np.int64]]) -> float:
         return 0.0
     room = 1.0 - (coefficients + 2 * len(fits)) / steps
     estimate = (over / under + coefficients / steps) / room if room > 0 else 0.0
-    return float(np.clip(estimate - _SHRINK / np.sqrt(steps), 0.0, LARGEST_CORRELATION))
+    error = 1.0 / np.sqrt(steps)
+    added = np.clip(_STRETCH * (estimate / error - _SHRINK) - _SHRINK, -_SHRINK, _STRETCH)
+    return float(np.clip(estimate + added * error, 0.0, LARGEST_CORRELATION))
 
 
 def variance(one: Fit, correlation: float) -> Variance:

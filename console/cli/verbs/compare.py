@@ -25,9 +25,10 @@ def compare(args: argparse.Namespace) -> int:
     """Judge the last run named against those before it; exit code 0 pass, 5 fail, 6 not enough data.
 
     Columns: `steps`, those judged, and how many where some are missing; `out at`, the first step out of the band for
-    good; `back`, the step at which the run had returned to the band after its last excursion; `of band`, the level that
-    the run held for a window's steps, in half-widths of the band, which is what the verdict rests on; `worst`, the step
-    of it, with `run` and `reference` there, means over the window.
+    good or of a change; `back`, the step at which the run had returned to the band after its last excursion; `of band`,
+    the level that the run held for a window's steps, in half-widths of the band, or the change within the run in shares
+    of its limit, whichever is larger, which is what the verdict rests on; `worst`, the step of the level, with `run`
+    and `reference` there, means over the window.
 
     --json prints one object: `verdict` (pass, fail, not enough data), `run`, `references` [id], `synthetic` (bool),
     `spread` (measured from several references, or assumed from the rules), `alpha`, `window` (steps), `from`, `until`,
@@ -38,7 +39,9 @@ def compare(args: argparse.Namespace) -> int:
     (compared), `since`, `until` (the first and last of them), `first`, `back`, `excursions` [{`first`, `last` (null: it
     goes on), `side` (above, below)}], `worst` (step), `value`, `reference`, `difference` (in units), `distance`,
     `distance_last` (in half-widths of the band), `reason`, `bursts` [{`first`, `last`, `steps`, `peak` (in units),
-    `side`}], `sees` (null, or {`level`, `low`, `high`}: the reference's median, and the nearest that a shift would have
+    `side`}], `change` (null, or {`step`, `size` (a difference, or a logarithm where the rule's scale is log),
+    `of_limit` (beyond 1 the run has changed)}), `sees` (null, or {`level`, `low`, `high`, `from_the_first` {`low`,
+    `high`}}: the reference's median, and the nearest that a shift of the last half of the steps, or of all, would have
     had to take it to be seen; null: none), `cause` (null, or {`kind`: mismatch, aftermath, staleness, drift or unknown,
     `fixes` [id], `text`})}]. Steps that do not exist are null; NaN and infinities are strings.
     """

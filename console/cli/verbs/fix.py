@@ -37,10 +37,11 @@ def list_fixes(args: argparse.Namespace) -> int:
     takes part}. `effect` is what the run measured of the newest change of that fix, or null: {`metric`, `before`,
     `after` (means), `change` (at the change, against the trend), `ci` [low, high] (95 % of `change`), `ratio`,
     `ratio_ci`, `unit` (step, prompt group, or "" where too few leave everything from `change` on "NaN"), `units`
-    {`before`, `after`}, `note` (why something is missing), `tokens` {`before`, `after`}, `steps` {`before`, `after`},
-    `clip` and `kl` {`metric`, then as from `before` to `tokens`}, `changes` [{`fix`, `before`, `after`}], `joint`
-    (bool: several fixes, too close to tell apart; the effect is the set's), `done`, `step`, `version`, `by`, `time`,
-    `id`, `detail`}. Only tokens sampled under the state before and the state after the change count. The whole schema
+    {`before`, `after`}, `note` (why something is missing or too narrow), `tokens` {`before`, `after`}, `steps`
+    {`before`, `after`}, `clip` and `kl` {`metric`, then as from `before` to `tokens`}, `changes` [{`fix`, `before`,
+    `after`}], `joint` (bool: several fixes, too close to tell apart; the effect is the set's), `done`, `step`,
+    `version`, `by`, `time`, `id`, `detail`}. Only tokens sampled under the state before and the state after the change
+    count. The whole schema
     is in docs/json.md.
     """
     with connect_client(live_run(args.run), "viewer") as client:

@@ -114,8 +114,8 @@ def why(judged: Judged, verdict: Verdict) -> list[Text]:
     on = f"; steps {steps_of(judged)}" if judged.steps else ""
     if judged.bursts:
         return [(" why ", Ink.DIM), (f"{burst_text(judged, judged.bursts[0])}{on}", Ink.WARN)]
-    if judged.reason:
-        return [(" why ", Ink.DIM), (f"{why_not(judged, verdict.comparison)}{on}", Ink.TEXT)]
+    if reason := why_not(judged, verdict.comparison):
+        return [(" why ", Ink.DIM), (f"{reason}{on}", Ink.TEXT)]
     if judged.first is not None:
         return [(" why ", Ink.DIM), (f"out since step {judged.first}{on}", Ink.TEXT)]
     seen = power_text(judged.power, verdict.comparison.rules.metrics[judged.metric]) if judged.power is not None else ""
@@ -151,7 +151,7 @@ def legend(comparison: Comparison, width: int) -> str:
     if width < 110:
         return f"{more}of band: level held for {rules.window} steps, 1 is the edge"
     return (
-        f"{more}of band: the level held for {rules.window} steps, 1 is the edge of the band; "
+        f"{more}of band: the level held for {rules.window} steps, or the change within the run, 1 is the edge; "
         f"at most {rules.alpha:.0%} of healthy runs fail"
     )
 
