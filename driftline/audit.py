@@ -12,7 +12,8 @@ delivered. It never contains a secret: keys appear by their public half.
     command.result      its end: applied, failed, refused or expired
     writer.taken|released|expired|revoked    a session of `who` took the lease (from `former`), released it, let it
                       expire, or lost it with its key
-    refused.*           role, rate, held, malformed, unfit, key, banned: what was refused, and `count` of it
+    refused.*           role, rate, held, malformed, unfit, key, banned, frame (its key does not cover it), name (in use
+                      by another key): what was refused, and `count` of it
     key.added|removed|changed    the table of grants was edited
 """
 

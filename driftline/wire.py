@@ -101,7 +101,13 @@ class Refused(_Message, tag="x", frozen=True):
     reason: str
 
 
-ToProducer = Welcome | Acked | HelloPlease | Refused | Command
+class NotCovered(_Message, tag="n", frozen=True):
+    """A frame was refused, as all others of its kind will be: this key may not send them. Sent once for each kind."""
+
+    reason: str
+
+
+ToProducer = Welcome | Acked | HelloPlease | Refused | NotCovered | Command
 
 
 class Beacon(_Message, frozen=True):

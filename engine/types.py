@@ -214,6 +214,11 @@ class Backend:
     since: dict[str, int] = field(default_factory=dict)
 
 
+def engine_names(count: int) -> list[str]:
+    """Names of the engines of a pool, in order."""
+    return [f"engine-{index}" for index in range(count)]
+
+
 def hit_rate(hits: int, queries: int) -> float:
     """hits / queries; NaN when nothing was queried, as with `prefix-cache-off`."""
     return hits / queries if queries else math.nan

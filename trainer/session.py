@@ -13,10 +13,11 @@ from types import FrameType
 from driftline import Probe
 from driftline.config import Config
 from driftline.frames import Command, Level, RunState
-from driftline.keys import Keys, load
+from driftline.keys import Keys, producer_keys
 from driftline.rundir import Connection, RunDir, RunError
 from engine import EngineError, EnginePool
 from engine.fixes import wanted_at_start
+from engine.types import engine_names
 from trainer.control.command_thread import CommandThread
 from trainer.control.deadline import by_monotonic
 from trainer.control.fix_tracker import FixTracker
@@ -93,7 +94,7 @@ class Session:
         self._steps = steps
         self._digest = digest
         self._inbox = Inbox()
-        self._connection, self._keys = _for_engines(run)
+        self._connection, self._keys = _for_engines(run, config.engine.count)
         self._probe = Probe("trainer", run, on_command=self._inbox.put_command)
         self._report = Reporter(self._probe, _first_state(config, run, steps, digest))
         self._pool: EnginePool | None = None
@@ -227,8 +228,8 @@ def _first_state(config: Config, run: RunDir, steps: int, digest: str) -> RunSta
     )
 
 
-def _for_engines(run: RunDir) -> tuple[Connection | None, Keys | None]:
-    """Connection and keys for the engines; None where the run has no hub. Raises RunError."""
+def _for_engines(run: RunDir, count: int) -> tuple[Connection | None, dict[str, Keys]]:
+    """The connection for the engines, None where the run has no hub, and a key of its own for each. Raises RunError."""
     if not run.connection_file.exists():
-        return None, None
-    return run.connection(), load(run, "engine")
+        return None, {}
+    return run.connection(), producer_keys(run, engine_names(count), "engine")

@@ -12,6 +12,7 @@ from driftline import __version__
 MARKERS = ("braille", "block", "ascii")
 THEMES = ("auto", "dark", "light", "okabe-ito", "contrast", "dark-16", "light-16", "mono")
 ROLES = ("viewer", "operator", "producer")
+KINDS = ("trainer", "engine", "supervisor", "metrics")
 TABLES = (
     "metrics", "tokens", "sequences", "syncs", "spans", "fixes", "effects", "events", "commands", "engines", "states",
 )  # fmt: skip
@@ -270,7 +271,9 @@ def _add_key_and_doctor_verbs(verbs: argparse._SubParsersAction[Parser]) -> None
     keys = _add_verb(verbs, "keys", "", "the keys and roles of a run").add_subparsers(metavar="VERB", required=True)
     new = _add_verb(keys, "new", "keys:new_key", "make a key pair and grant it a role")
     new.add_argument("name", metavar="NAME", help="name of the key's owner; also its file in the run's keys folder")
-    new.add_argument("--role", choices=ROLES, default=ROLES[0], help=f"what it may do (default {ROLES[0]})")
+    new.add_argument("--role", choices=ROLES, help=f"what it may do (default {ROLES[0]}, producer with --producer)")
+    text = f"what a producer may send, with commas between: {', '.join(KINDS)} (default: by its name)"
+    new.add_argument("--producer", metavar="KIND", help=text)
     new.add_argument("--produces", metavar="PATTERN", help="producer names a producer's key may use (default NAME)")
     new.add_argument("--no-tokens", action="store_true", help="no raw tokens: the text that the model wrote")
     _add_run(new)

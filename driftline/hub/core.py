@@ -8,9 +8,7 @@ producer still holds the frame and sends it again.
 
 from __future__ import annotations
 
-import re
-import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -19,9 +17,7 @@ from driftline import frames, wire
 from driftline.audit import RESULT, Entry
 from driftline.frames import (
     DECODE_ERRORS,
-    SCHEMA,
     TOPIC,
-    Ack,
     Command,
     EngineState,
     Event,
@@ -30,41 +26,17 @@ from driftline.frames import (
     FrameError,
     Lease,
     RunState,
-    decode,
-    encode,
 )
-from driftline.hub.commands import CommandTable, SavedCommand, result_entry
-from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Stamp, ToClient, ToProducer, Write
+from driftline.hub.commands import CommandTable, SavedCommand
+from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Stamp, ToClient, Write
 from driftline.hub.limits import AFTER_RESTART, Limits, RateLimiter, limit_text
-from driftline.hub.producer_tails import Key, Tail, Tails
+from driftline.hub.producer_tails import Tail
+from driftline.hub.producers import Producers
 from driftline.hub.refusals import Refusals
 from driftline.journal.records import Record, kind, record_decoder, record_encoder
 from driftline.keys import Grant
 
-HELLO_EVERY: Final = 0.2
-SESSION_SECONDS: Final = 10.0
-DROP_REPORT_SECONDS: Final = 1.0
-_ACK_EVERY_FRAMES: Final = 256
 _SAVED: Final = 1
-_TOPICS: Final = frozenset(topic.decode() for topic in TOPIC.values())
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-class Session:
-    """One connection of a producer that has greeted."""
-
-    def __init__(self, peer: bytes, producer: str, incarnation: int, now: Now) -> None:
-        self.peer, self.producer, self.incarnation = peer, producer, incarnation
-        self.seen = self.greeted = now.mono
-        self.unacked = 0
-        self.due = False
-        self.dropped = 0
-        self.topics: dict[str, int] = {}
-        self.reported = 0.0
-
-    @property
-    def key(self) -> Key:
-        return self.producer, self.incarnation
 
 
 class SavedCore(msgspec.Struct, array_like=True, frozen=True):
@@ -91,24 +63,18 @@ class Core:
         full = 1.0 if epoch == 1 else AFTER_RESTART
         self._requests = RateLimiter(limits.requests, full)
         self.head = self.plain = self.base = 0
-        self.sessions: dict[bytes, Session] = {}
-        self.producer_seen = float("-inf")
-        self.bad_frames = 0
-        self.holding = False
-        """Whether acknowledgements are held back, because what is written may not stay."""
         self.refusals = Refusals()
-        self._tails = Tails(self._connected)
         self._states: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._fix_generations: dict[str, int] = {}
-        self._hello_asked: dict[bytes, float] = {}
         self._commands = CommandTable(self.refusals, limits, full)
+        self.producers = Producers(epoch, self.refusals, self._commands)
 
     # Start
 
     def restore(self, record: Record) -> None:
         """Take over one record of the journal, in order."""
         if record.incarnation:
-            self._tails.entry((record.producer, record.incarnation)).last = record.pseq
+            self.producers.tails.entry((record.producer, record.incarnation)).last = record.pseq
         letter = kind(record.body)
         self.head = record.seq
         if letter != b"t":
@@ -127,7 +93,13 @@ class Core:
         states = [(what, name, seq, record) for (what, name), (seq, record) in self._states.items()]
         return record_encoder.encode(
             SavedCore(
-                _SAVED, self.head, self.plain, self._tails.save(), states, self._fix_generations, self._commands.save()
+                _SAVED,
+                self.head,
+                self.plain,
+                self.producers.tails.save(),
+                states,
+                self._fix_generations,
+                self._commands.save(),
             )
         )
 
@@ -143,7 +115,7 @@ class Core:
         if known.version != _SAVED:
             raise ValueError(f"a checkpoint of version {known.version}, this hub reads {_SAVED}")
         self.head, self.plain = known.head, known.plain
-        self._tails.load(known.tails)
+        self.producers.tails.load(known.tails)
         self._states = {(what, name): (seq, record) for what, name, seq, record in known.states}
         self._fix_generations = dict(known.generations)
         self._commands.load(commands)
@@ -159,9 +131,6 @@ class Core:
             self.head = self.plain = head
         self.base = self.head
 
-    def _connected(self, key: Key) -> bool:
-        return any(session.key == key for session in self.sessions.values())
-
     # Writing
 
     def stamp(self, write: Write, now: Now) -> Stamp:
@@ -176,7 +145,7 @@ class Core:
         if stamp.plain:
             self.plain = stamp.seq
         if write.incarnation:
-            self._tails.entry((write.producer, write.incarnation)).last = write.pseq
+            self.producers.tails.entry((write.producer, write.incarnation)).last = write.pseq
         self._remember(write.frame, stamp.seq, stamp.record)
         self._remember_drops(write.producer, write.frame)
         head = wire.LIVE_HEAD.pack(self.epoch, stamp.seq, stamp.previous)
@@ -196,7 +165,7 @@ class Core:
 
     def on_synced(self, seq: int, now: Now) -> list[Effect]:
         """Everything up to `seq` is on the disk: commands among it may go out."""
-        return self._commands.on_synced(seq, self._owner(now), now)
+        return self._commands.on_synced(seq, self.producers.owner(now), now)
 
     def _remember(self, frame: Frame, seq: int, record: bytes) -> None:
         match frame:
@@ -225,7 +194,7 @@ class Core:
             case Event(kind="probe.dropped", data={"producer": str(name), "incarnation": str(number), **data}) if (
                 producer == HUB
             ):
-                tail = self._tails.entry((name, int(number)))
+                tail = self.producers.tails.entry((name, int(number)))
                 topics = dict(tail.topics)
                 for topic, n in data.items():
                     if topic.startswith("topic."):
@@ -237,118 +206,13 @@ class Core:
 
     def on_ingest(self, peer: bytes, grant: Grant | None, message: bytes, now: Now) -> list[Effect]:
         """One message of a producer's connection."""
-        if grant is None or grant.role != "producer":
-            return self._refuse(peer, grant, "this key may not produce", now)
-        try:
-            match message[:1]:
-                case wire.DATA:
-                    _, incarnation, pseq, dropped = wire.DATA_HEAD.unpack_from(message)
-                    return self._on_data(peer, grant, incarnation, pseq, dropped, message, now)
-                case wire.PING:
-                    _, incarnation, dropped = wire.PING_HEAD.unpack(message)
-                    return self._on_ping(peer, incarnation, dropped, now)
-                case wire.LOST if len(message) <= wire.REQUEST_BYTES:
-                    return self._on_lost(peer, wire.lost_decoder.decode(message[1:]), now)
-                case wire.HELLO if len(message) <= wire.REQUEST_BYTES:
-                    return self._on_hello(peer, grant, wire.hello_decoder.decode(message[1:]), now)
-        except (*DECODE_ERRORS, struct.error):
-            pass
-        return self._malformed(grant, "a message to ingest", now)
+        return self.producers.on_ingest(peer, grant, message, now)
 
-    def _malformed(self, grant: Grant | None, what: str, now: Now) -> list[Effect]:
-        self.bad_frames += 1
-        return [*self.refusals.count("malformed", grant.identity if grant else "unknown", what, now)]
+    def on_gone(self, peer: bytes, now: Now) -> list[Effect]:
+        """A producer's connection turned out to be closed."""
+        return self.producers.on_gone(peer, now)
 
-    def _on_hello(self, peer: bytes, grant: Grant, hello: wire.Hello, now: Now) -> list[Effect]:
-        if _NAME.fullmatch(hello.producer) is None:
-            return self._refuse(peer, grant, "a producer's name is 1 to 64 letters, digits, '.', '_' or '-'", now)
-        if not grant.may_produce(hello.producer):
-            return self._refuse(peer, grant, f"key '{grant.name}' may not produce as '{hello.producer}'", now)
-        if hello.schema != SCHEMA:
-            return self._refuse(peer, grant, f"schema {hello.schema}, this hub speaks {SCHEMA}", now)
-        if not 0 < hello.incarnation < 2**63 or hello.first < 1:
-            return self._malformed(grant, "a greeting without an incarnation", now)
-        for old in [s.peer for s in self.sessions.values() if s.key == (hello.producer, hello.incarnation)]:
-            if old != peer:
-                del self.sessions[old]
-        session = self.sessions.get(peer)
-        if session is None or session.key != (hello.producer, hello.incarnation):
-            session = self.sessions[peer] = Session(peer, hello.producer, hello.incarnation, now)
-        session.seen = self.producer_seen = now.mono
-        session.dropped = max(session.dropped, hello.dropped)
-        self._hello_asked.pop(peer, None)
-        # The producer no longer has the frames that were acknowledged. If the disk has lost them since (a crash of the
-        # machine), going on is all that is left; otherwise `first - 1` is never above the tail.
-        tail = self._tails.newest(session.key)
-        last = tail.last = max(tail.last, hello.first - 1)
-        effects: list[Effect] = [
-            ToProducer(peer, wire.pack(wire.Welcome(self.epoch, hello.nonce, 0 if self.holding else last)))
-        ]
-        return effects + self._commands.on_hello(session.producer, peer, now)
-
-    def _on_data(
-        self, peer: bytes, grant: Grant, incarnation: int, pseq: int, dropped: int, message: bytes, now: Now
-    ) -> list[Effect]:
-        session = self.sessions.get(peer)
-        if session is None or session.incarnation != incarnation:
-            return self._ask_hello(peer, now)
-        if not grant.may_produce(session.producer):
-            return self._refuse(peer, grant, f"key '{grant.name}' may not produce as '{session.producer}'", now)
-        session.seen = self.producer_seen = now.mono
-        session.dropped = max(session.dropped, dropped)
-        session.due = True
-        tail = self._tails.entry(session.key).last
-        if pseq > tail + 1:
-            return self._ask_hello(peer, now)
-        if pseq <= tail:
-            return []
-        session.unacked += 1
-        body = message[wire.DATA_HEAD.size :]
-        frame, body = self._checked(session.producer, body, now)
-        audit = result_entry(frame, session.producer, now) if isinstance(frame, Ack) else None
-        write = Write(body, frame, session.producer, incarnation, pseq, audit=audit)
-        return [write, *self._acks([session])] if session.unacked >= _ACK_EVERY_FRAMES else [write]
-
-    def _checked(self, producer: str, body: bytes, now: Now) -> tuple[Frame, bytes]:
-        """The frame, or in its place an event that says what is wrong: every pseq has exactly one record."""
-        try:
-            frame = decode(body)
-            if isinstance(frame, Command | Lease):
-                raise FrameError("producers may not send commands, nor publish a lease")
-            if isinstance(frame, Ack):
-                self._commands.check_ack(producer, frame)
-        except FrameError as error:
-            self.bad_frames += 1
-            event = Event(now.wall, "warn", "hub.bad_frame", f"{producer}: a frame was refused: {str(error)[:200]}")
-            return event, encode(event)
-        return frame, body
-
-    def _on_ping(self, peer: bytes, incarnation: int, dropped: int, now: Now) -> list[Effect]:
-        session = self.sessions.get(peer)
-        if session is None or session.incarnation != incarnation:
-            return self._ask_hello(peer, now)
-        session.seen = self.producer_seen = now.mono
-        session.dropped = max(session.dropped, dropped)
-        session.due = True
-        return []
-
-    def _on_lost(self, peer: bytes, lost: wire.Lost, now: Now) -> list[Effect]:
-        effects = self._on_ping(peer, lost.incarnation, sum(lost.topics.values()), now)
-        session = self.sessions.get(peer)
-        if session is not None and session.incarnation == lost.incarnation:
-            session.topics = {topic: n for topic, n in lost.topics.items() if topic in _TOPICS}
-        return effects
-
-    def _ask_hello(self, peer: bytes, now: Now) -> list[Effect]:
-        if now.mono - self._hello_asked.get(peer, float("-inf")) < HELLO_EVERY:
-            return []
-        self._hello_asked[peer] = now.mono
-        return [ToProducer(peer, wire.pack(wire.HelloPlease()))]
-
-    def _refuse(self, peer: bytes, grant: Grant | None, reason: str, now: Now) -> list[Effect]:
-        self.sessions.pop(peer, None)
-        notes = self.refusals.count("role", grant.identity if grant else "unknown", reason, now)
-        return [*notes, ToProducer(peer, wire.pack(wire.Refused(reason)))]
+    # Keys
 
     def on_unknown_key(self, address: str, now: Now) -> list[Effect]:
         """A connection with a key that has no grant was refused."""
@@ -364,58 +228,21 @@ class Core:
 
     def on_grants(self, grants: Mapping[str, Grant], now: Now) -> list[Effect]:
         """The grants in force, by public key; call it whenever they may have changed."""
-        return self._commands.on_grants(grants, now)
+        return [*self.producers.on_grants(grants, now), *self._commands.on_grants(grants, now)]
 
     def unrecorded(self, open_intents: set[str], now: Now) -> list[Entry]:
         """Entries that an earlier hub could not write to the audit log any more."""
         return self._commands.unrecorded(open_intents, now)
 
-    def _owner(self, now: Now) -> bytes | None:
-        """Connection of the producer that carries commands out, if it is there."""
-        owners = [
-            s
-            for s in self.sessions.values()
-            if s.producer == self._commands.owner and now.mono - s.seen < SESSION_SECONDS
-        ]
-        return max(owners, key=lambda s: s.seen).peer if owners else None
-
-    def on_gone(self, peer: bytes) -> None:
-        """A connection turned out to be closed."""
-        self.sessions.pop(peer, None)
-
     # Time
 
     def acks(self) -> list[Effect]:
         """Cumulative acks for every producer that has sent something; call it a few times in 100 ms."""
-        return self._acks([s for s in self.sessions.values() if s.due])
-
-    def _acks(self, sessions: Iterable[Session]) -> list[Effect]:
-        effects: list[Effect] = []
-        for session in sessions:
-            session.due, session.unacked = False, 0
-            # Number 0 acknowledges nothing, and says that the hub is there.
-            last = 0 if self.holding else self._tails.entry(session.key).last
-            acked = wire.Acked(session.incarnation, last)
-            effects.append(ToProducer(session.peer, wire.pack(acked)))
-        return effects
+        return self.producers.acks()
 
     def on_tick(self, now: Now) -> list[Effect]:
         """Everything that is due because time has passed; call it a few times a second."""
-        for peer in [p for p, s in self.sessions.items() if now.mono - s.seen > SESSION_SECONDS]:
-            del self.sessions[peer]
-        for peer in [p for p, asked in self._hello_asked.items() if now.mono - asked > SESSION_SECONDS]:
-            del self._hello_asked[peer]
-        effects: list[Effect] = [*self.refusals.due_notes(now)]
-        for session in self.sessions.values():
-            reported = self._tails.entry(session.key)
-            # A count that has run ahead of the topics waits for them, but not for ever: not every producer sends them.
-            known = sum(session.topics.values()) >= session.dropped
-            delay = DROP_REPORT_SECONDS if known else 3 * DROP_REPORT_SECONDS
-            if session.dropped > reported.dropped and now.mono - max(session.reported, session.greeted) >= delay:
-                session.reported = now.mono
-                event = _drop_event(session, reported, now)
-                effects.append(Write(encode(event), event))
-        return effects + self._commands.on_tick(now)
+        return [*self.refusals.due_notes(now), *self.producers.on_tick(now), *self._commands.on_tick(now)]
 
     def beacon(self, now: Now, degraded: str) -> Publish:
         """The hub's heartbeat."""
@@ -430,7 +257,7 @@ class Core:
         try:
             request = wire.request_decoder.decode(message)
         except DECODE_ERRORS as error:
-            malformed = self._malformed(grant, "a request", now)
+            malformed = self.producers.malformed(grant, "a request", now)
             return [*malformed, ToClient(peer, wire.pack(wire.Refusal(0, f"not a request: {str(error)[:200]}")))]
         if grant is None or not grant.may_watch:
             reason = f"this key may not watch: role {'none' if grant is None else grant.role}"
@@ -462,20 +289,3 @@ class Core:
             case wire.LeaseRequest(id=number):
                 return self._commands.on_lease_request((peer, number), grant, request, now)
         return [ToClient(peer, wire.pack(reply))]
-
-
-def _drop_event(session: Session, reported: Tail, now: Now) -> Event:
-    """Frames that a producer has dropped since the last report; the journal sums up to the exact counts."""
-    lost = session.dropped - reported.dropped
-    topics = {topic: n - reported.topics.get(topic, 0) for topic, n in session.topics.items()}
-    topics = {topic: n for topic, n in topics.items() if n > 0}
-    which = ", ".join(f"{n} {topic}" for topic, n in topics.items())
-    text = f"{session.producer} dropped {lost} frames before sending them ({session.dropped} in all)"
-    data: dict[str, str | float | int | bool] = {
-        "producer": session.producer,
-        "dropped": lost,
-        "total": session.dropped,
-        "incarnation": str(session.incarnation),
-        **{f"topic.{topic}": n for topic, n in topics.items()},
-    }
-    return Event(now.wall, "warn", "probe.dropped", f"{text}: {which}" if which else text, data=data)

@@ -6,9 +6,7 @@ from typing import NamedTuple
 
 from driftline.audit import Entry
 from driftline.frames import Frame
-
-HUB = "hub"
-"""Producer name of the frames that the hub itself adds."""
+from driftline.keys import HUB as HUB
 
 
 class Now(NamedTuple):

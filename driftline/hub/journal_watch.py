@@ -56,7 +56,7 @@ class JournalWatch:
             if self._journal.check():
                 return []
             self._reason, self._since = self._journal.lost, now.mono
-            self._core.holding = True
+            self._core.producers.holding = True
             log.error("%s: nothing is acknowledged until it is back", self.trouble)
         if now.mono - self._tried < RETRY_SECONDS:
             return []
@@ -108,6 +108,6 @@ class JournalWatch:
         text += f"{gone} acknowledged frames are gone" if gone else "no acknowledged frame is gone"
         log.warning("%s", text)
         self._reason = ""
-        self._core.holding = False
+        self._core.producers.holding = False
         event = Event(now.wall, "error" if gone else "warn", "journal.lost", text, data={"gone": gone})
         return [Write(encode(event), event)]

@@ -264,7 +264,7 @@ class Server:
             log.error("%s: %s", self._run.connection_file, error.strerror or error)
 
     def _orphaned(self, mono: float) -> bool:
-        last = max(self._parent_gone_at, self._core.producer_seen)
+        last = max(self._parent_gone_at, self._core.producers.seen)
         return self._parent_gone_at < float("inf") and mono - last > ORPHAN_SECONDS
 
     def _drain(self) -> None:
@@ -295,12 +295,12 @@ class Server:
                     break
                 busy = True
                 if len(parts) != 2:
-                    self._core.bad_frames += 1
+                    self._core.producers.bad_frames += 1
                     continue
                 try:
                     effects = handle(parts[0].bytes, self._grant(parts[1]), parts[1].bytes, clock())
                 except Exception:  # a message that uncovers an error in this code must not end the hub for all others
-                    self._core.bad_frames += 1
+                    self._core.producers.bad_frames += 1
                     log.exception("a message of %d bytes was not handled", len(parts[1]))
                     continue
                 self._do(effects)
@@ -431,7 +431,7 @@ class Server:
         except zmq.Again:
             pass  # it does not read; acks are cumulative and commands are handed over again when it greets
         except zmq.ZMQError:
-            self._core.on_gone(peer)
+            self._do(self._core.on_gone(peer, clock()))
 
     def _send_page(self, page: SendPage) -> None:
         records, following = self._journal.page(page.start, page.limit, wire.PAGE_BYTES, page.tokens)

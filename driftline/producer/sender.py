@@ -181,6 +181,10 @@ class Sender(threading.Thread):
                 case wire.Refused(reason=reason):
                     self._greeted = False
                     self._warn_once(f"the hub refuses: {reason}")
+                case wire.NotCovered(reason=reason):
+                    log.warning(
+                        "probe '%s': the hub leaves out what this key does not cover: %s", self._producer, reason
+                    )
                 case Command():
                     self._take_command(answer)
 

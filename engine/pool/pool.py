@@ -43,6 +43,7 @@ from engine.types import (
     RestartReport,
     RolloutRequest,
     SyncReport,
+    engine_names,
 )
 from engine.types import Group as Group
 from engine.weights.shared_memory import sweep
@@ -62,7 +63,8 @@ class EnginePool:
     """N engines. Every method may be called from any thread and raises EngineError with a sentence.
 
     A dead engine is replaced in the background, with the wanted fixes and the newest weights, at most
-    `config.replacements` times; after that every call raises. `on_event(kind, text, level, data)` reports it, from
+    `config.replacements` times; after that every call raises. `keys` has for each engine the pair it sends under,
+    where there is a `connection`. `on_event(kind, text, level, data)` reports it, from
     the pool's own thread, in which the pool's methods must not be called.
     """
 
@@ -75,7 +77,7 @@ class EnginePool:
         dtype: str,
         fixes: dict[str, str],
         connection: Connection | None,
-        keys: Keys | None,
+        keys: Mapping[str, Keys] | None,
         log_dir: Path,
         on_progress: Callable[[str], None],
         on_event: Callable[[str, str, Level, EventData], None] | None = None,
@@ -86,7 +88,7 @@ class EnginePool:
         self._dtype = dtype
         self._fixes = dict(fixes)
         self._connection = connection
-        self._keys = keys
+        self._keys = dict(keys or {})
         self._log_dir = Path(log_dir).resolve()
         self._on_progress = on_progress
         self._on_event = on_event
@@ -118,10 +120,11 @@ class EnginePool:
             self._cluster.start(self._config)
             template = EngineSpec(
                 name="", index=0, config=self._config, sampling=self._sampling, model=str(self._model),
-                dtype=self._dtype, fixes={}, log="", connection=self._connection, keys=self._keys,
+                dtype=self._dtype, fixes={}, log="", connection=self._connection,
                 transport=transport.kind,
             )  # fmt: skip
-            self._assemble(transport, Spawner(self._fleet, self._cluster, transport, template, self._log_dir))
+            spawner = Spawner(self._fleet, self._cluster, transport, template, self._log_dir, self._keys)
+            self._assemble(transport, spawner)
             self._start_engines()
         except BaseException:
             self.close()
@@ -149,7 +152,7 @@ class EnginePool:
     @property
     def names(self) -> list[str]:
         """Names of the engines, in order."""
-        return [f"engine-{index}" for index in range(self._config.count)]
+        return engine_names(self._config.count)
 
     @property
     def infos(self) -> list[EngineInfo]:

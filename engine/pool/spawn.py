@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from driftline.keys import Keys
 from engine.actor.launch import EngineSpec, log_file
 from engine.cluster.ray_calls import GoneError
 from engine.cluster.ray_cluster import Cluster
@@ -26,15 +27,23 @@ PENDING_CALLS: Final = 100_000
 
 
 class Spawner:
-    """`template` is the spec of every engine but for its name, sampler seed, log, fixes and version."""
+    """`template` is the spec of every engine but for its name, its key (of `keys`, by name), sampler seed, log, fixes
+    and version."""
 
     def __init__(
-        self, fleet: Fleet, cluster: Cluster, transport: Transport, template: EngineSpec, log_dir: Path
+        self,
+        fleet: Fleet,
+        cluster: Cluster,
+        transport: Transport,
+        template: EngineSpec,
+        log_dir: Path,
+        keys: Mapping[str, Keys] | None = None,
     ) -> None:
         self._fleet = fleet
         self._cluster = cluster
         self._transport = transport
         self._template = template
+        self._keys = keys or {}
         self._log_dir = log_dir
         self._starts = 0
         self._starts_of: dict[str, int] = {}
@@ -50,7 +59,7 @@ class Spawner:
         newest = self._fleet.newest
         spec = replace(
             self._template, name=name, index=self._starts, fixes=self._fleet.wanted_of(name), log=str(log),
-            version=newest.version if newest else 0,
+            keys=self._keys.get(name), version=newest.version if newest else 0,
         )  # fmt: skip
         self._starts += 1
         member = Member(name, self._actor(spec), log)

@@ -120,7 +120,7 @@ def mutated(rolls, seed: bytes) -> bytes:  # type: ignore[no-untyped-def]
 
 def in_turn(core: Core, body: bytes) -> bytes:
     """A body in a message whose head is right, so that it is looked at."""
-    return wire.DATA_HEAD.pack(wire.DATA, 7, core._tails.entry(("trainer", 7)).last + 1, 0) + body
+    return wire.DATA_HEAD.pack(wire.DATA, 7, core.producers.tails.entry(("trainer", 7)).last + 1, 0) + body
 
 
 def test_f15_mutated_frames_on_both_endpoints_raise_nothing() -> None:
@@ -158,8 +158,10 @@ def test_f15_mutated_frames_on_both_endpoints_raise_nothing() -> None:
             core.acks()
             core.on_tick(now)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
-    print(f"f15: {3 * count} messages, {core.bad_frames} bad, {core.head} written, {grown} MiB more at the peak")
-    assert core.bad_frames > count // 4
+    print(
+        f"f15: {3 * count} messages, {core.producers.bad_frames} bad, {core.head} written, {grown} MiB more at the peak"
+    )
+    assert core.producers.bad_frames > count // 4
     assert grown < 50
 
 

@@ -466,4 +466,4 @@ def test_f25_clock_jumps_and_other_versions_reorder_and_crash_nothing() -> None:
     assert [r.pseq for r in disk if r.incarnation] == list(range(1, pseq + 1))
     frames = [r.frame() for r in disk]
     assert sum(isinstance(f, Metrics) for f in frames) == pseq // 2
-    assert core.bad_frames == pseq // 2
+    assert core.producers.bad_frames == pseq // 2

@@ -366,7 +366,7 @@ class Producer:
 
     def __init__(self, machine: Machine, name: str, incarnation: int = 1) -> None:
         self.machine, self.name, self.incarnation = machine, name, incarnation
-        self.grant = Grant("producer", name, name)
+        self.grant = Grant("producer", name, name, kinds=("trainer", "engine"))
         self.pending: deque[bytes] = deque()
         self.window: dict[int, bytes] = {}
         self.emitted = self.dropped = self.numbered = self.acked = 0
@@ -494,11 +494,11 @@ def test_a_checkpoint_of_another_version_is_refused_and_changes_nothing() -> Non
 def test_tails_are_bounded_and_the_connected_ones_stay() -> None:
     """A thousand lives of one producer, one of which stays connected all the time; and a thousand names."""
     core, now = Core("r", 1), clock(1.0)
-    grant = Grant("producer", "*", "k")
+    grant = Grant("producer", "*", "k", kinds=("trainer",))
 
     def greet(name: str, incarnation: int, peer: bytes, first: int = 1) -> int:
         hello = wire.HELLO + wire.pack(wire.Hello(name, incarnation, first, 1, 0, 1))
-        (welcome,) = told(core.on_ingest(peer, grant, hello, now))
+        *_, welcome = told(core.on_ingest(peer, grant, hello, now))
         return wire.to_producer_decoder.decode(welcome.message).last
 
     def frame(incarnation: int, pseq: int, peer: bytes) -> int:
@@ -512,14 +512,14 @@ def test_tails_are_bounded_and_the_connected_ones_stay() -> None:
     for incarnation in range(2, 1000):
         greet("trainer", incarnation, b"p")
         assert frame(incarnation, 1, b"p") == 1
-    assert len(core._tails) == INCARNATIONS_KEPT
+    assert len(core.producers.tails) == INCARNATIONS_KEPT
     assert frame(1, 1, b"first") == 0, "what is connected is never forgotten: no frame twice"
     for incarnation in range(1000 - INCARNATIONS_KEPT + 1, 1000):
         assert greet("trainer", incarnation, b"q") == 1, "nor are the newest"
     assert greet("trainer", 500, b"q", first=8) == 7, "one long gone goes on where it says it is"
     for number in range(2 * ENTRIES_KEPT):
         greet(f"engine-{number}", 1, b"r")
-    assert len(core._tails) <= ENTRIES_KEPT
+    assert len(core.producers.tails) <= ENTRIES_KEPT
     assert frame(1, 1, b"first") == 0
 
 
@@ -568,7 +568,7 @@ def test_counts_that_no_event_can_hold_do_not_end_the_hub() -> None:
     core.on_ingest(b"p", grant, wire.HELLO + wire.pack(wire.Hello("trainer", 7, 1, 1, 0, 1)), clock(1.0))
     for topics in ({str(n): 2**62 for n in range(5)}, {"tokens": 2**62, "metrics": 1}):
         core.on_ingest(b"p", grant, wire.LOST + msgspec.msgpack.encode([7, topics]), clock(2.0))
-    assert core.bad_frames == 2
+    assert core.producers.bad_frames == 2
     assert [e for e in core.on_tick(clock(9.0)) if isinstance(e, Write)] == [], "nothing was lost"
 
 
@@ -590,10 +590,10 @@ def test_drops_are_reported_by_topic() -> None:
         {"producer": "trainer", "dropped": 7, "total": 7, "incarnation": "7", "topic.tokens": 5, "topic.metrics": 2},
         {"producer": "trainer", "dropped": 4, "total": 11, "incarnation": "7", "topic.tokens": 4},
     ]
-    before = core.bad_frames
+    before = core.producers.bad_frames
     for junk in (wire.pack(wire.Lost(7, {"tokens": -1})), b"", b"\xc1", wire.pack({"a": 1})):
         core.on_ingest(b"p", grant, wire.LOST + junk, clock(9.0))
-    assert core.bad_frames == before + 4
+    assert core.producers.bad_frames == before + 4
 
 
 def test_a_tail_the_disk_has_lost_does_not_stop_its_producer() -> None:
@@ -606,7 +606,7 @@ def test_a_tail_the_disk_has_lost_does_not_stop_its_producer() -> None:
     assert isinstance(core.on_ingest(b"p", grant, data, now)[0], Write)
 
 
-def test_a_command_without_a_terminal_ack_is_handed_over_at_every_greeting() -> None:
+def test_a_command_without_a_terminal_ack_is_handed_over_to_each_trainer_in_turn() -> None:
     core, disk, now = Core("r", 1), [], clock(1.0)
     grant = Grant("producer", "trainer", "k")
     request = wire.CommandRequest(1, Command("c1", "stop", {}, -1, 50.0))
@@ -622,7 +622,9 @@ def test_a_command_without_a_terminal_ack_is_handed_over_at_every_greeting() -> 
         return [answer for answer in answers if isinstance(answer, Command)]
 
     assert [command.issuer for command in greet(core, 1, now)] == ["operator local"]
-    assert len(greet(core, 2, now)) == 1
+    assert greet(core, 2, now) == [], "a second one gets nothing while the first is there"
+    (handed,) = told(core.on_gone(b"p1", now))
+    assert (handed.peer, type(wire.to_producer_decoder.decode(handed.message))) == (b"p2", Command)
     later = Core("r", 2)
     for record in disk:
         later.restore(record)
@@ -639,6 +641,7 @@ def test_a_command_without_a_terminal_ack_is_handed_over_at_every_greeting() -> 
     done = Ack("c1", "applied", 1.0)
     data = wire.DATA_HEAD.pack(wire.DATA, 3, 1, 0) + encode(done)
     run_effects(later, later.on_ingest(b"p3", grant, data, now), disk, now)
+    later.on_gone(b"p3", now)
     assert greet(later, 4, now) == []
 
 
@@ -656,7 +659,7 @@ def test_a_greeting_can_be_refused(schema: int, name: str, text: str) -> None:
     hello = wire.HELLO + wire.pack(wire.Hello(name, 7, 1, 1, 0, schema))
     (refused,) = told(core.on_ingest(b"p", Grant("producer", "trainer", "k"), hello, clock(1.0)))
     assert text in wire.to_producer_decoder.decode(refused.message).reason
-    assert not core.sessions
+    assert not core.producers.sessions
 
 
 def test_a_client_that_wrote_nothing_readable_gets_a_refusal() -> None:

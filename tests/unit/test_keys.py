@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> RunDir:
 
 def test_every_run_key_exists_is_private_and_loads(run: RunDir) -> None:
     assert run.keys.stat().st_mode & 0o777 == 0o700
-    pairs = {who: load(run, who) for who, _, _ in RUN_KEYS}
+    pairs = {who: load(run, who) for who, *_ in RUN_KEYS}
     assert len({pair.public for pair in pairs.values()}) == len(RUN_KEYS)
     for path in run.keys.iterdir():
         assert path.stat().st_mode & 0o777 == 0o600, path
@@ -45,7 +45,7 @@ def test_two_who_start_together_agree(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     grants = read_authorized(run.keys / "authorized")
-    for who, role, _ in RUN_KEYS:
+    for who, role, *_ in RUN_KEYS:
         pair = load(run, who)
         assert role is None or grants[pair.public].role == role
     assert not [path for path in run.keys.iterdir() if path.name.startswith(".")]

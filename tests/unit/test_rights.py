@@ -156,18 +156,19 @@ def test_keys_are_made_listed_and_revoked(run: RunDir, capsys: pytest.CaptureFix
     assert main(["keys", "list"]) == OK
     table = capsys.readouterr().out
     assert [line.split()[:3] for line in table.splitlines()] == [
-        ["trainer", "producer", "trainer"],
-        ["engine", "producer", "engine-*"],
-        ["supervisor", "producer", "supervisor"],
+        ["trainer", "producer:trainer", "trainer"],
+        ["engine", "producer:engine", "engine-*"],
+        ["supervisor", "producer:supervisor", "supervisor"],
         ["viewer", "viewer", "local"],
         ["operator", "operator", "local"],
         ["alice", "operator", "alice"],
-        ["node-7", "producer", "engine-7*"],
+        ["node-7", "producer:engine", "engine-7*"],
     ]
     assert pair.secret not in table
     assert main(["keys", "list", "--json"]) == OK
     rows = json.loads(capsys.readouterr().out)
-    assert {"key": "alice", "role": "operator", "name": "alice", "tokens": False, "public": pair.public} in rows
+    alice = {"key": "alice", "role": "operator", "kinds": [], "name": "alice", "tokens": False, "public": pair.public}
+    assert alice in rows
 
     assert main(["keys", "revoke", "alice"]) == OK
     assert main(["keys", "revoke", load(run, "viewer").public]) == OK
