@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from console.launch import last_words
 from console.launch import supervisor as launch
 from driftline.rundir import RunDir, RunError, create, list_runs
 from tests import signals
@@ -227,7 +228,7 @@ def test_a_hub_that_dies_is_started_again(start: Callable[[str], Started]) -> No
 )
 def test_the_error_in_a_log(tmp_path: Path, log: str, error: str) -> None:
     (tmp_path / "log").write_text(log)
-    assert launch.last_error(tmp_path / "log") == error
+    assert last_words.last_error(tmp_path / "log") == error
 
 
 def test_a_hub_that_may_not_listen_there(tmp_path: Path) -> None:
@@ -267,4 +268,4 @@ def test_a_place_that_cannot_hold_runs(tmp_path: Path) -> None:
 
 
 def test_a_log_that_is_not_there(tmp_path: Path) -> None:
-    assert launch.last_error(tmp_path / "log") == ""
+    assert last_words.last_error(tmp_path / "log") == ""
