@@ -66,6 +66,7 @@ ENGINES = (
     "tests/e2e/test_run_trainer.py",
     "tests/e2e/test_two_nodes.py",
     "tests/faults/test_engines.py",
+    "tests/faults/test_matrix_engines.py",
     "tests/faults/test_overhead.py",
 )
 """Files with tests on real engines. Where workers share the tests, one of them runs all of these, from its start on."""

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,8 @@ from driftline.rundir import RunDir, RunError, list_runs
 from tests import signals
 from tests.tui.test_pty import Terminal
 
+CORE: Final = ("hub", "trainer", "supervisor")
+"""What every run has."""
 ROOT: Final = Path(__file__).parents[2]
 LIMIT: Final = 240.0
 """Seconds for anything to come about: an engine loads for a minute on a busy machine."""
@@ -124,20 +126,18 @@ class Case:
             return record.pid if record is not None and self.run.supervised() else 0
         if name == "standby":
             lock = str(self.run.supervisor_lock)
-            return next(
-                (p.pid for p in psutil.process_iter() if lock in _words(p) and "standby.py" in str(_words(p))), 0
-            )
+            return _first(p for p in psutil.process_iter() if lock in (words := _words(p)) and "standby.py" in words[3])
         if name in ("hub", "trainer"):
             process = children.find(self.run, name)
             return process.pid if process is not None else 0
         if name == "console":
             found = psutil.process_iter() if self._terminal is None else psutil.Process(self._terminal.pid).children()
-            return next((p.pid for p in found if "attach" in _words(p) and str(self.run.path) in _words(p)), 0)
+            return _first(p for p in found if "attach" in (words := _words(p)) and str(self.run.path) in words)
         for process in children.of_run(self.run):
             with contextlib.suppress(psutil.Error):
                 title = TITLES.get(name)
                 if (title and process.name().startswith(title[:15])) or (not title and WORDS[name] in _words(process)):
-                    return process.pid
+                    return int(process.pid)
         return 0
 
     def frames(self) -> list[Frame]:
@@ -240,6 +240,10 @@ class Case:
         with contextlib.suppress(RunError, psutil.NoSuchProcess):
             return self.pid(name)
         return 0
+
+
+def _first(processes: Iterable[psutil.Process]) -> int:
+    return next((int(process.pid) for process in processes), 0)
 
 
 def _words(process: psutil.Process) -> list[str]:
