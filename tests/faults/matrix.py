@@ -59,6 +59,11 @@ class Table:
 
     rows: list[Row] = field(default_factory=list)
 
+    def add(self, killed: str, phase: str, after: str, seconds: float) -> None:
+        """Add a row, and print it."""
+        self.rows.append(Row(killed, phase, after, seconds))
+        print(f"f29: {killed} killed, {phase}: {after} ({seconds:.1f} s)", flush=True)
+
     def __str__(self) -> str:
         lines = [f"{'killed':12} {'phase':17} {'s':>6}  what went on"]
         lines += [f"{row.killed:12} {row.phase:17} {row.seconds:6.1f}  {row.after}" for row in self.rows]
@@ -191,7 +196,7 @@ class Case:
         assert steps_seen == sorted(set(steps_seen)), "no step twice"
         assert steps_seen == list(range(1, len(steps_seen) + 1)), "no step lost"
         told = f"; {sign}" if sign else ""
-        self.table.rows.append(Row(name, phase, f"replaced; went on: {', '.join(others)}{told}", seconds))
+        self.table.add(name, phase, f"replaced; went on: {', '.join(others)}{told}", seconds)
 
     def ends(self, phase: str, name: str, *, says: str, status: str = "failed", checkpoint: bool = False) -> None:
         """Kill a process whose death ends the run: it says so and ends in order, and no process is left."""
@@ -203,7 +208,7 @@ class Case:
         assert says in self.detail(), self.detail()
         if checkpoint:
             assert list(self.run.checkpoints.glob("step-*")), "a checkpoint to go on from"
-        self.table.rows.append(Row(name, phase, f"the run ended in order: {status}, no process left", seconds))
+        self.table.add(name, phase, f"the run ended in order: {status}, no process left", seconds)
 
     def end_while_stopping(self, name: str, pid: int) -> None:
         """Kill a process of a run that is ending: the end goes on, and no process is left."""
@@ -214,7 +219,7 @@ class Case:
         seconds = time.monotonic() - began
         state = self.state()
         assert state == "finished" or (state == "failed" and name in ("trainer", "raylet", "gcs")), self.logs()
-        self.table.rows.append(Row(name, "stopping", f"the end went on: {state}, no process left", seconds))
+        self.table.add(name, "stopping", f"the end went on: {state}, no process left", seconds)
 
     def over(self) -> bool:
         """Nothing of the run lives, and it has not lost its supervisor: it has ended."""
