@@ -11,6 +11,9 @@ from typing import Final
 UNKNOWN: Final = 256
 """In place of the exit code of a process that another supervisor had started: only its parent gets to know it."""
 
+OF_SUPERVISOR: Final = " INFO supervisor: "
+"""Within a line of the supervisor in another process's log: not that one's last words."""
+
 _ERROR_LINE: Final = re.compile(
     r"driftline(?: \w+)?: .+|trainer: .+|[\w.]*(?:Error|Exception)\b.*|.*\b(?:ERROR|FATAL|CRITICAL)\b.*"
 )
@@ -40,6 +43,7 @@ def last_error(log: Path, reach: int = 65_536) -> str:
             lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
     except OSError:
         return ""
+    lines = [line for line in lines if OF_SUPERVISOR not in line]
     errors = [line for line in lines if _ERROR_LINE.fullmatch(line)]
     others = [line for line in lines if not _DEBUG_OR_INFO.search(line)]
     return _PREFIX.sub("", (errors or others or [""])[-1])[:300]

@@ -34,7 +34,7 @@ from console.launch import standby as standby_script
 from console.launch.children import Child, Found
 from console.launch.helper import Helper
 from console.launch.hub_care import HubCare
-from console.launch.last_words import last_words
+from console.launch.last_words import OF_SUPERVISOR, last_words
 from console.launch.restarts import COMPACTION, HUB, STANDBY, Backoff
 from console.process import tree as processes
 from driftline import supervision
@@ -228,10 +228,14 @@ class Supervisor:
         self.report("standby.died", f"the standby of the supervisor has died, starts again {again}")
 
     def report(self, kind: str, text: str) -> None:
-        """An event of the run, which it gets once there is a hub."""
+        """An event of the run, which it gets once there is a hub, and a line of the trainer's log."""
         if self._probe is None:
             self._probe = Probe(SUPERVISOR, self.run, keys=SUPERVISOR)
         self._probe.event(kind, text, "warn")
+        if "trainer" in self._children:
+            # Who reads why a run has held its breath reads there; both processes append whole lines.
+            with contextlib.suppress(OSError), open(self.log("trainer"), "a", encoding="utf-8") as log:
+                log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}{OF_SUPERVISOR}{kind}: {text}\n")
 
     def hub_up(self) -> bool:
         """True while the hub of this run lives and has bound its sockets."""

@@ -126,6 +126,8 @@ def test_a_hub_killed_six_times_in_a_row_ends_nothing_and_nothing_is_lost(
     assert 1 <= len(events(run, "hub.back")) <= 6
     err = capfd.readouterr().err
     assert all(f"driftline: {text}" in err for text in deaths), "each is said"
+    log = (run.logs / "trainer.log").read_text()
+    assert all(f" INFO supervisor: hub.died: {text}" in log for text in deaths), "also in the trainer's log"
 
 
 def test_while_no_hub_can_be_had_the_run_goes_on_and_the_attempts_too(standin: Callable[[str], RunDir]) -> None:

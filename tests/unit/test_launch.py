@@ -247,6 +247,7 @@ def test_a_hub_that_dies_is_started_again(start: Callable[[str], Started]) -> No
         ("trainer: no such model\n", "no such model"),
         ("driftline hub: run x: no port\nbye\n", "run x: no port"),
         ("x" * 1000, "x" * 300),
+        ("last words\n2026-03-01 12:00:00 INFO supervisor: hub.died: the hub has died: ERROR (log: x)\n", "last words"),
         ("last words\n2026-03-01 12:00:00,000 INFO run a: epoch 1, head 0\n", "last words"),
         ("2026-03-01 12:00:00,000 INFO run a: epoch 1, head 0\n", ""),
     ],
