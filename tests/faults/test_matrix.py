@@ -113,6 +113,19 @@ def test_29_behind_a_console(case: Callable[..., Case]) -> None:
     run.table.add("supervisor", "in the foreground", "the run ended in order: finished", time.monotonic() - began)
 
 
+def test_29_stop_by_force_ends_what_does_not_end(case: Callable[..., Case]) -> None:
+    run = case(LIGHT, manners="stubborn")
+    run.until(lambda: run.step() > 2 and run.pid("standby"), "steps")
+    late = run.command("stop", str(run.run.path), "--wait", "--timeout", "1")
+    assert (late.returncode, "--force kills its processes" in late.stderr) == (4, True), late.stderr
+    before = [run.pid(name) for name in (*CORE, "standby")]
+    assert all(before)
+    done = run.command("stop", str(run.run.path), "--force", "--timeout", "1")
+    assert (done.returncode, "processes were killed" in done.stdout) == (0, True), done.stderr
+    assert run.over()
+    assert not [pid for pid in before if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+
+
 @pytest.mark.skipif(not FULL, reason="two hubs are waited for, 20 s each; in short: tests/unit/test_hub_deaths.py")
 def test_29_a_hub_that_hangs_is_replaced(case: Callable[..., Case]) -> None:
     """It lives, holds its lock and its sockets, and does not answer."""

@@ -6,7 +6,7 @@ about the way Ray does. STANDIN picks its manners, STANDIN_PIDS names a file for
     steps      a few steps, then the end
     forever    steps until SIGTERM
     orphans    forever, with a grandchild in a session of its own whose parent is dead and that ignores SIGTERM
-    stubborn   forever, and SIGTERM is ignored
+    stubborn   forever, and SIGTERM and stop are ignored
     lingering  forever, and after SIGTERM it steps on until it has met another hub
     slow       never gets past "starting"
     gated      does not get past "starting" before there is a file of the name STANDIN_PIDS + ".go"
@@ -68,7 +68,7 @@ def main() -> int:
             command = probe.commands.get()
             probe.event("mark", command.args.get("text", command.verb))
             probe.ack(command.id, "applied")
-            if command.verb == "stop":
+            if command.verb == "stop" and manners != "stubborn":
                 stopping.append(0)
         if step == 2 and manners == "die":
             raise ValueError("the stand-in has had enough")
