@@ -73,7 +73,16 @@ class Table:
 class Case:
     """One run under test: detached, or in the foreground of a terminal with the console over it."""
 
-    def __init__(self, folder: Path, table: Table, config: str, *, manners: str = "", terminal: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        table: Table,
+        config: str,
+        *,
+        manners: str = "",
+        terminal: bool = False,
+        detached: bool = True,
+    ) -> None:
         """`manners`: those of the stand-in for the trainer (tests/standin), "" for the real one with its engines."""
         folder.mkdir(parents=True)
         self.folder, self.table, self._terminal = folder, table, None
@@ -84,14 +93,16 @@ class Case:
             self.environment["PYTHONPATH"] = f"{ROOT / 'tests' / 'standin'}{os.pathsep}{ROOT}"
             self.environment |= {"STANDIN": manners, "STANDIN_PIDS": str(folder / "pids")}
         start = [sys.executable, "-P", "-m", "console.cli", "run", str(folder / "run.toml")]
+        start += ["--detach"] if detached else []
         self._reading = threading.Event()
+        self.starter: subprocess.Popen[bytes] | None = None
         if terminal:
             self._terminal = Terminal(start, self.environment, (100, 30))
             threading.Thread(target=self._read_on, args=(self._terminal,), daemon=True).start()
         else:
             with open(folder / "out", "wb") as out:
                 self.starter = subprocess.Popen(
-                    [*start, "--detach"],
+                    start,
                     env=self.environment,
                     stdin=subprocess.DEVNULL,
                     stdout=out,
@@ -166,6 +177,11 @@ class Case:
             env=self.environment, capture_output=True, text=True, timeout=LIMIT, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
 
+    def wait_started(self) -> int:
+        """Exit code of the command that started the run."""
+        assert self.starter is not None
+        return self.starter.wait(LIMIT)
+
     # -- kills ------------------------------------------------------------------------------------------------------
 
     def kill(self, name: str) -> int:
@@ -226,6 +242,13 @@ class Case:
         gone = not self.run.live() and not self.run.supervised() and not children.of_run(self.run)
         return gone and not self.run.supervisor_file.exists()
 
+    def close_terminal(self) -> None:
+        """Close the terminal that the run was started in: everything in its session gets SIGHUP."""
+        assert self._terminal is not None
+        self._reading.set()
+        self._terminal.close()
+        self._terminal = None
+
     def close(self) -> None:
         """End everything, whatever became of the test."""
         self._reading.set()
@@ -234,7 +257,7 @@ class Case:
         left = [psutil.Process(pid) for name in ("supervisor", "standby") if (pid := self._pid_or_none(name))]
         if self._terminal is not None:
             self._terminal.close()
-        elif self.starter.poll() is None:
+        elif self.starter is not None and self.starter.poll() is None:
             self.starter.kill()
             self.starter.wait()
         for process in [*left, *children.of_run(self.run)]:

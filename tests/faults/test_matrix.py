@@ -11,6 +11,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
+from console.launch import children
 from driftline.frames import Event
 from tests.environment import WITHOUT_ENGINE
 from tests.faults.matrix import CORE, Case
@@ -44,7 +45,7 @@ def test_29_what_is_killed_is_replaced_in_every_phase(case: Callable[..., Case])
     helpers_are_replaced(run, "start", steps=False)
     (run.folder / "pids.go").touch()
     run.until(lambda: run.state() == "running" and run.step() > 2, "steps")
-    assert run.starter.wait(60) == 0, (run.folder / "out").read_text()
+    assert run.wait_started() == 0, (run.folder / "out").read_text()
     helpers_are_replaced(run, "running", steps=True)
     assert run.command("stop", str(run.run.path)).returncode == 0
     run.until(lambda: run.state() == "stopping", "the stop")
@@ -69,6 +70,36 @@ def test_29_a_killed_trainer_ends_the_run_in_order(case: Callable[..., Case], ph
         # The trainer is not the child of the supervisor that has to end what it leaves.
         run.kill("supervisor")
     run.ends(phase, "trainer", says="the trainer has died: ")
+    if phase == "start":
+        assert run.wait_started() == 1
+        assert "driftline: the run did not start: the trainer has died: " in (run.folder / "out").read_text()
+
+
+@pytest.mark.parametrize("name", ["supervisor", "hub"])
+def test_29_killed_before_there_is_a_trainer(case: Callable[..., Case], name: str) -> None:
+    """As soon as it can be found: the hub has bound no sockets yet, as a rule."""
+    run = case(LIGHT, manners="forever")
+    run.until(lambda: run.pid("standby") and run.pid(name), f"the {name}")
+    began, early = time.monotonic(), not run.pid("trainer")
+    run.kill(name)
+    run.until(lambda: run.step() > 2 and all(run.pid(one) for one in CORE), "steps")
+    run.table.add(name, "before the start", "replaced; the run started", time.monotonic() - began)
+    assert early
+    assert run.wait_started() == 0, (run.folder / "out").read_text()
+    trainers = [process for process in children.of_run(run.run) if "trainer" in process.cmdline()]
+    assert len(trainers) == 1, "one trainer, whoever has started it"
+
+
+def test_29_a_closed_terminal_ends_nothing(case: Callable[..., Case]) -> None:
+    run = case(LIGHT, manners="forever", terminal=True)
+    run.until(lambda: run.step() > 2 and run.pid("standby"), "steps")
+    before = [run.pid(name) for name in (*CORE, "standby")]
+    run.close_terminal()
+    step = run.step()
+    run.until(lambda: run.step() > step + 5, "further steps")
+    assert [run.pid(name) for name in (*CORE, "standby")] == before
+    assert run.command("stop", str(run.run.path), "--wait").returncode == 0
+    assert run.over()
 
 
 def test_29_a_run_goes_on_without_any_supervisor_and_says_so(case: Callable[..., Case]) -> None:
@@ -95,7 +126,7 @@ def test_29_a_run_goes_on_without_any_supervisor_and_says_so(case: Callable[...,
 
 
 def test_29_behind_a_console(case: Callable[..., Case]) -> None:
-    run = case(LIGHT, manners="forever", terminal=True)
+    run = case(LIGHT, manners="forever", terminal=True, detached=False)
     run.until(lambda: run.step() > 2 and run.pid("console"), "steps behind a console")
     behind = ("trainer", "supervisor", "console")
     run.replaced("behind a console", "hub", others=behind, sign="hub.back", steps=True)
