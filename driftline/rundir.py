@@ -1,8 +1,8 @@
 """The run directory and the connection file: where a run keeps its things, and how others find it.
 
 `runs/<id>/` holds `config.toml` (as run), `connection.json` (0600: endpoints and the hub's public key),
-`keys/` (0700), `journal/`, `audit.log`, `snapshots/`, `logs/` and `hub.lock`. A run is live exactly while its hub
-holds the lock on `hub.lock`: a lock ends with its process however that dies, a file's existence does not.
+`keys/` (0700), `journal/`, `audit.log`, `snapshots/`, `logs/`, `hub.lock` and `supervisor.lock`. A run is live exactly
+while its hub holds the lock on `hub.lock`: a lock ends with its process however that dies, a file's existence does not.
 """
 
 from __future__ import annotations
@@ -108,22 +108,23 @@ class RunDir(msgspec.Struct, frozen=True):
     def lock(self) -> Path:
         return self.path / "hub.lock"
 
+    @property
+    def supervisor_lock(self) -> Path:
+        """Held by the run's supervisor for as long as it lives."""
+        return self.path / "supervisor.lock"
+
+    @property
+    def supervisor_file(self) -> Path:
+        """What the supervisor is doing (`driftline.supervision`); removed when it ends in order."""
+        return self.path / "supervisor.json"
+
     def live(self) -> bool:
         """True while a hub holds this run. Raises RunError where that cannot be known: a filesystem without locks."""
-        try:
-            fd = os.open(self.lock, os.O_RDWR)
-        except OSError:
-            return False
-        try:
-            # Shared, so that two processes that check at the same moment do not take each other for a hub.
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError as error:
-            raise RunError(lock_refusal(self.lock, error)) from error
-        finally:
-            os.close(fd)
-        return False
+        return _held(self.lock)
+
+    def supervised(self) -> bool:
+        """True while a supervisor looks after the run's processes. Raises RunError as `live` does."""
+        return _held(self.supervisor_lock)
 
     def connection(self) -> Connection:
         """Read the connection file. Raises RunError."""
@@ -132,6 +133,24 @@ class RunDir(msgspec.Struct, frozen=True):
     def write_connection(self, connection: Connection) -> None:
         """Write the connection file at 0600, complete or not at all."""
         write_private(self.connection_file, msgspec.json.format(msgspec.json.encode(connection)))
+
+
+def _held(lock: Path) -> bool:
+    """True while a process holds this lock."""
+    try:
+        fd = os.open(lock, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        # Shared, so that two processes that check at the same moment do not take each other for the holder.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise RunError(lock_refusal(lock, error)) from error
+    finally:
+        os.close(fd)
+    return False
 
 
 def read_connection(path: Path) -> Connection:
@@ -237,16 +256,22 @@ def _mkdir(path: Path) -> None:
 
 
 def find(name: str | None, root: Path | None = None) -> RunDir:
-    """The run named by id or path; with no name $DRIFTLINE_RUN, else the newest live run. Raises RunError."""
+    """The run named by id or path; with no name $DRIFTLINE_RUN, else the newest live run. Raises RunError.
+
+    A run whose supervisor lives counts as live where no other is: its hub is away and comes back.
+    """
     root = root or runs_root()
     name = name or os.environ.get(RUN_VARIABLE) or None
     if name is None:
-        live, refusals = [], []
+        live, waiting, refusals = [], [], []
         for run in list_runs(root):
             try:
                 live += [run] if run.live() else []
+                waiting += [run] if not live and run.supervised() else []
             except RunError as error:
                 refusals.append(error)
+        if not live and waiting:
+            return waiting[0]
         if not live:
             if refusals:
                 raise refusals[0]

@@ -67,6 +67,7 @@ ENGINES = (
     "tests/e2e/test_run_trainer.py",
     "tests/e2e/test_parity.py",
     "tests/faults/test_engines.py",
+    "tests/faults/test_matrix_engines.py",
     "tests/faults/test_overhead.py",
 )
 """Files with tests on real engines, in the order in which they run: the longest first, and what shares an engine

@@ -56,7 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         return FAILED
     failure = session.run(resume=given.resume, signals=signals, on_progress=lambda text: print(text, flush=True))
     if failure:
-        print(f"trainer: {failure}", file=sys.stderr)
+        print(f"trainer: {failure}", file=sys.stderr, flush=True)
+        if session.abandoned:
+            os._exit(FAILED)  # everything is written; Ray's own end would wait for its dead processes
         return FAILED
     print(session.summary, flush=True)
     return 0

@@ -214,8 +214,11 @@ class Loop:
         return made
 
     def _sync(self, step: int) -> None:
-        """The step's own sync. It would wait for an engine when none is up, and a stop must not wait with it."""
-        while self._control.no_engine_up and not self._control.stopping:
+        """The step's own sync. It would wait for an engine when none is up, and a stop must not wait with it.
+
+        None comes any more once Ray has died: the next batch of rollouts says so.
+        """
+        while self._control.no_engine_up and not self._control.stopping and not self._pool.abandoned:
             time.sleep(TAKE_S)
         if not self._control.no_engine_up:
             self._syncs.sync(step, "trainer", boundary=True)

@@ -100,6 +100,7 @@ class Session:
         self._pool: EnginePool | None = None
         self._control: CommandThread | None = None
         self._fixes: FixTracker | None = None
+        self._loop: Loop | None = None
 
     def run(self, *, resume: bool, signals: Signals, on_progress: Callable[[str], None]) -> str:
         """Start, train, end. Returns the sentence of a failure, or "" for a run that reached its end or was stopped.
@@ -108,12 +109,15 @@ class Session:
         """
         failure = ""
         try:
-            self._start(resume, signals, lambda text: self._progress(text, on_progress, signals))
-            self._loop.run(self._steps)
-            self._loop.save()
+            loop = self._loop = self._start(resume, signals, lambda text: self._progress(text, on_progress, signals))
+            loop.run(self._steps)
+            loop.save()
         except StartupStopped:
             pass
-        except (TrainerError, EngineError, RunError) as error:
+        except EngineError as error:
+            failure = str(error)
+            failure += self._save_what_is_there()
+        except (TrainerError, RunError) as error:
             failure = str(error)
         except OSError as error:
             failure = f"{error.filename or self._run.path}: {error.strerror or error}"
@@ -125,13 +129,28 @@ class Session:
             self._end(failure)
         return failure
 
+    def _save_what_is_there(self) -> str:
+        """The engines' end takes nothing from the trainer: its last step is kept. Returns a clause for the failure."""
+        if self._loop is None:
+            return ""
+        try:
+            self._loop.save()
+        except OSError as error:
+            return f"; its last checkpoint could not be written: {error.strerror or error}"
+        return f"; the checkpoint of step {self._loop.step} is there to go on from"
+
+    @property
+    def abandoned(self) -> bool:
+        """True where the end of the process must not wait for Ray, which has died."""
+        return self._pool is not None and self._pool.abandoned
+
     @property
     def summary(self) -> str:
         """Progress of the run as a sentence."""
         step = self._report.run.step
         return f"all {self._steps} steps done" if step >= self._steps else f"stopped after step {step} of {self._steps}"
 
-    def _start(self, resume: bool, signals: Signals, on_progress: Callable[[str], None]) -> None:
+    def _start(self, resume: bool, signals: Signals, on_progress: Callable[[str], None]) -> Loop:
         config, report = self._config, self._report
         setup = build(config, self._run, resume=resume, digest=self._digest, on_progress=on_progress)
         start = setup.start
@@ -156,9 +175,10 @@ class Session:
         signals.control = self._control
         self._inbox.open()
         self._control.start()
-        self._loop = Loop(config, self._run, setup, self._pool, syncs, self._control, self._fixes, report)
+        loop = Loop(config, self._run, setup, self._pool, syncs, self._control, self._fixes, report)
         report.state(status="running", detail="")
         report.event("run.started" if not start.step else "run.resumed", f"at step {start.step}", step=start.step)
+        return loop
 
     def _start_pool(self, setup: Setup, on_progress: Callable[[str], None]) -> EnginePool:
         self._pool = EnginePool(

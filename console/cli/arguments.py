@@ -58,6 +58,8 @@ def _add_starting_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     run.add_argument("--steps", type=_positive, metavar="N", help="trainer steps, instead of run.steps")
     run.add_argument("--name", help="first part of the run's id, instead of run.name")
     run.add_argument("--headless", action="store_true", help="print steps and events instead of opening the console")
+    text = "let the run go on without this terminal, and without its supervisor; driftline stop ends it"
+    run.add_argument("--detach", action="store_true", help=text)
     _add_screen_options(run)
     demo = _add_verb(verbs, "demo", "run:demo", "the demonstration: vLLM's defaults, then the fixes, live")
     demo.add_argument("--config", metavar="CONFIG", help="another file than configs/demo.toml")
@@ -237,12 +239,18 @@ def _add_operator_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     for name, text in (
         ("pause", "pause generation on every engine, under a lease"),
         ("resume", "resume generation"),
-        ("stop", "end the run in good order"),
     ):
         verb = _add_verb(verbs, name, f"operate:{name}", text)
         _add_run(verb)
         _add_take_over(verb)
-        _add_wait(verb, "until the run has ended" if name == "stop" else "until it has taken effect")
+        _add_wait(verb, "until it has taken effect")
+    stop = _add_verb(verbs, "stop", "stop:stop", "end the run in good order")
+    stop.add_argument("target", nargs="?", metavar="RUN", help="the same as --run")
+    _add_run(stop)
+    _add_take_over(stop)
+    _add_wait(stop, "until the run has ended")
+    text = "wait, and kill its processes if it has not ended by then: no final checkpoint"
+    stop.add_argument("--force", action="store_true", help=text)
 
 
 def _add_correction_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from console.connect.target import Target
 from console.errors import TIMEOUT, CommandError
 from console.status.progress import Progress
 from driftline.client import Client, ClientError, HubSilentError, LeaseHeldError
@@ -77,12 +76,3 @@ def _last(client: Client, command: str, timeout: float, progress: Progress, what
             last = f"the last was: {last_ack}" if last_ack else "no process of the run has acknowledged it"
             raise CommandError(f"{what}: no final answer within {timeout:.0f} s; {last}", TIMEOUT) from error
         raise
-
-
-def wait_until_ended(run: Target, timeout: float) -> None:
-    """Wait until the run's hub has ended. Raises CommandError with exit code 4."""
-    deadline = time.monotonic() + timeout
-    while run.live():
-        if time.monotonic() > deadline:
-            raise CommandError(f"run {run.id} has not ended within {timeout:.0f} s", TIMEOUT)
-        time.sleep(0.05)

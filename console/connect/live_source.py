@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Final
 
 from console.connect.source import STALE_AFTER, LeaseHeldError, Link, SourceError
 from console.connect.target import Target
 from console.errors import CommandError
+from console.status import supervision
 from console.store.tokens.frames import is_tokens
 from driftline import client as hub
 from driftline.client import Client, ClientError, Feed, LeaseKeeper
@@ -22,6 +24,8 @@ TOKENS_BACK: Final = 8192
 TOKENS_BYTES: Final = 8 * 1024 * 1024
 """About how many bytes of past frames are fetched at most: some 300,000 tokens, a few seconds over a slow line."""
 _PROBED: Final = 256
+CARE_SECONDS: Final = 1.0
+"""Seconds between two looks at the supervisor's record."""
 
 
 class LiveSource:
@@ -39,6 +43,8 @@ class LiveSource:
         self._target = run
         self._keys = keys
         self._tokens: Feed | None = None
+        self._care: supervision.Care | None = None
+        self._next_look = 0.0
         self._tokens_lock = threading.Lock()
         self.run = run.id
         self.operator = operate
@@ -90,6 +96,7 @@ class LiveSource:
         status = self._feed.status
         # Only a hub on this machine can be seen to have ended; its lock is checked once it is silent.
         gone = status.age > STALE_AFTER and self._target.directory is not None and self._ended()
+        care = self._look_for_supervisor()
         return Link(
             heard=status.connected or status.head > 0,
             age=status.age,
@@ -98,7 +105,15 @@ class LiveSource:
             degraded=status.degraded,
             way=self._target.note(),
             gone=gone,
+            care=supervision.hub_text(care, time.time()) if care is not None and gone else "",
+            unsupervised=care is not None and not care.alive,
         )
+
+    def _look_for_supervisor(self) -> supervision.Care | None:
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + CARE_SECONDS
+            self._care = supervision.look(self._target.directory)
+        return self._care
 
     def command(self, verb: Verb, args: dict[str, str], generation: int) -> str:
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from console.connect.target import Role, Target, find_target
 from console.errors import FAILED, NO_RUN, USAGE, CommandError
+from console.status import supervision
 from driftline.rundir import RUN_VARIABLE, RunDir, find, list_runs, runs_root
 from driftline.text import sanitize
 
@@ -27,6 +28,8 @@ def live_run(name: str | None, *, key: str | None = None, connection: str | None
         if run.directory is None:
             why = "no hub answers at the address of its connection"
             raise CommandError(f"run {run.id} is not live ({why}); see: driftline list", NO_RUN)
+        if supervision.alive(run.directory):
+            raise CommandError(f"run {run.id} has no hub now; its supervisor starts it again: driftline status", NO_RUN)
         hint = f"look at what it has recorded: driftline replay {run_argument(run.directory)}"
         raise CommandError(f"run {run.id} is not live (its hub has ended); {hint}", NO_RUN)
     return run

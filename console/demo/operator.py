@@ -1,12 +1,14 @@
 """The demonstration's operator: lets the defaults run, switches the fixes on, syncs once by hand.
 
-It uses only the client, as any script could: it receives frames, sends commands and waits for their acknowledgements,
-without blocking the loop that calls it.
+It uses only the client, as any script could: it receives frames, sends commands and waits for their acknowledgements.
+Sending may take as long as a hub takes to come back: it runs on a thread of its own (`console.demo.frame_thread`).
 """
 
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -14,7 +16,9 @@ from typing import Final
 from console.demo.report import DemoReport
 from console.errors import FAILED, USAGE, CommandError
 from driftline.catalog.fixes import ON
+from driftline.client import Client, ClientError, HubSilentError
 from driftline.frames import TERMINAL, Ack, Frame, Verb
+from driftline.rundir import RunError
 
 STEPS: Final = 90
 """Steps of the demonstration; fewer where its configuration says fewer."""
@@ -97,6 +101,34 @@ class Operator:
 
     def _send(self, verb: Verb, values: dict[str, str], what: str) -> None:
         self._waiting[self._send_command(verb, values)] = what
+
+
+class Sender:
+    """Sends the demonstration's commands, over a hub that is away for a while."""
+
+    def __init__(self, connect: Callable[[], Client]) -> None:
+        self._connect = connect
+        self._client: Client | None = None
+        self._cancelled = threading.Event()
+
+    def send(self, verb: Verb, values: dict[str, str]) -> str:
+        """Send a command and return its id; wait for a hub up to COMMAND_TIMEOUT seconds. Raises CommandError."""
+        deadline = time.monotonic() + COMMAND_TIMEOUT
+        while True:
+            try:
+                self._client = self._client or self._connect()
+                return self._client.command(verb, values, timeout=COMMAND_TIMEOUT)
+            except (ClientError, RunError) as error:
+                # Before there is a client the hub was not found; a client says that it does not answer.
+                away = self._client is None or isinstance(error, HubSilentError)
+                if not away or time.monotonic() > deadline or self._cancelled.wait(0.2):
+                    raise CommandError(f"the demonstration's {verb}: {error}") from error
+
+    def cancel(self) -> None:
+        """End a wait of `send`, which raises then."""
+        self._cancelled.set()
+        if self._client is not None:
+            self._client.close()
 
 
 def print_action(text: str) -> None:

@@ -65,6 +65,15 @@ class JournalFact:
 
 
 @dataclass(frozen=True)
+class SupervisorFact:
+    """The run's supervisor: its process, whether it lives, and a clause about a hub that has died of late, or ""."""
+
+    pid: int
+    alive: bool
+    hub: str
+
+
+@dataclass(frozen=True)
 class DiskFact:
     """The disk of the run: bytes free for this user, and the kind of filesystem ("" if unknown)."""
 
@@ -147,6 +156,18 @@ def permissions(facts: Sequence[PathFact], me: int) -> list[Finding]:
         secrets = sum(fact.kind == "secret" for fact in facts)
         findings.append(Finding("keys", "ok", f"{secrets} secret files at 0600, in folders at 0700"))
     return findings
+
+
+def supervisor(fact: SupervisorFact) -> Finding:
+    """The run has a supervisor, and its hub does not die all the time."""
+    if not fact.alive:
+        text = (
+            f"the supervisor (process {fact.pid}) was killed: the run goes on, but nothing starts a hub again that dies"
+        )
+        return Finding("supervisor", "warn", text, "driftline stop ends the run in order")
+    if fact.hub:
+        return Finding("supervisor", "warn", f"hub: {fact.hub}", "the reasons are events hub.died: driftline tail")
+    return Finding("supervisor", "ok", f"process {fact.pid} looks after the run")
 
 
 def clock(fact: ClockFact) -> Finding:

@@ -24,6 +24,10 @@ class Backoff(msgspec.Struct, frozen=True):
 HUB: Final = Backoff((0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0))
 """Producers hold their frames while the hub is away, as far as their rings reach: the first restart is at once."""
 
+STANDBY: Final = Backoff((0.0, 1.0, 2.0, 5.0, 15.0, 60.0))
+TAKEOVER: Final = Backoff((0.0, 0.0, 1.0, 5.0, 15.0, 60.0))
+"""A supervisor that dies of its own mistake must not be one process a second for a month."""
+
 COMPACTION: Final = Backoff((1.0, 2.0, 5.0, 15.0, 60.0))
 
 
@@ -53,6 +57,16 @@ class Restarts:
     def waiting(self) -> bool:
         """True from a death to the next start."""
         return self._next is not None
+
+    @property
+    def window(self) -> float:
+        """Seconds for which a death counts."""
+        return self._backoff.window
+
+    @property
+    def next(self) -> float | None:
+        """When it is started again, None while that is not waited for."""
+        return self._next
 
     def due(self, now: float) -> bool:
         """True when the pause is over."""

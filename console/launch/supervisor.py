@@ -2,8 +2,10 @@
 
 Hub and trainer are processes in sessions of their own: a ctrl-C on the terminal reaches this supervisor alone, which
 ends them in order (trainer first, then its remaining descendants, then the hub that has to record their last frames).
-Should the supervisor itself be killed, the kernel signals the trainer (see die_with_parent.py), and the hub sees that
-its parent is gone. Start children from the main thread only.
+Should the supervisor itself be killed, it depends on how the run was started. In the foreground the kernel signals the
+trainer (see die_with_parent.py), which ends in order, and the hub sees that its parent is gone. A detached run goes on:
+a standby takes the lock over (standby.py), finds hub and trainer again, and is the supervisor from then on. Start
+children from the main thread only.
 
 A run never ends because its hub has died: in every phase the hub is started again, with pauses that grow
 (console/launch/restarts.py), and meanwhile the run goes on without it. Producers hold their frames until it is back.
@@ -13,9 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,17 +26,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from msgspec.structs import replace
+
 from console.errors import FAILED, USAGE, CommandError
-from console.launch.restarts import COMPACTION, HUB, Backoff, Restarts
-from console.process import die_with_parent
+from console.launch import children
+from console.launch import standby as standby_script
+from console.launch.children import Child, Found
+from console.launch.helper import Helper
+from console.launch.hub_care import HubCare
+from console.launch.last_words import OF_SUPERVISOR, last_words
+from console.launch.restarts import COMPACTION, HUB, STANDBY, Backoff
 from console.process import tree as processes
+from driftline import supervision
 from driftline.config import HubConfig
 from driftline.keys import SUPERVISOR
 from driftline.producer.probe import Probe
-from driftline.rundir import RUN_VARIABLE, RunDir, RunError
+from driftline.rundir import RunDir
+from driftline.supervision import Supervision
 
-HUB_START: Final = 30.0
-"""Seconds for the hub to bind its sockets."""
 TRAINER_GRACE: Final = 90.0
 """Seconds for the trainer to end in order: it finishes its step, writes a checkpoint, shuts vLLM and Ray down."""
 TREE_GRACE: Final = 5.0
@@ -59,22 +68,36 @@ class Supervisor:
         hurried: Callable[[], bool] = lambda: False,
         hub_backoff: Backoff = HUB,
         compaction_backoff: Backoff = COMPACTION,
+        record: Supervision | None = None,
+        lock: int = -1,
     ):
-        """`say` is called with the reason of a long wait; `hurried`: True cuts grace times short (a second ctrl-C)."""
+        """`say` is called with the reason of a long wait; `hurried`: True cuts grace times short (a second ctrl-C).
+
+        A detached run's supervisor comes with the `lock` that it holds and the `record` that it goes on with.
+        """
         self.run = run
         self._say = say
         self._hurried = hurried
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
-        self._hub_command: list[str] = []
-        self._hub_restarts = Restarts(hub_backoff)
-        self._hub_away_since: float | None = None
+        self._children: dict[str, Child] = {}
+        self._hub = HubCare(
+            run,
+            hub_backoff,
+            start=lambda command: self.start("hub", command, dies_with_parent=False),
+            last_words=lambda code: last_words(code, self.log("hub")),
+            report=self.report,
+        )
         # Descendants from before the run belong to other code of this process.
         self._before = {process.pid for process in processes.descendants()}
         self._adopted = processes.adopts_orphans()
         self._adopts = processes.adopt_orphans()
         self._stopped = self._compacts = False
-        self._compaction_restarts = Restarts(compaction_backoff)
+        self._compaction = Helper(compaction_backoff, self._start_compaction, self._compaction_died)
+        self._standby = Helper(STANDBY, self._start_standby, self._standby_died)
         self._probe: Probe | None = None
+        self._lock = lock
+        self._record = record or Supervision(pid=os.getpid(), host=socket.gethostname(), started=time.time())
+        self._recorded: tuple[int, bool, bool] | None = None
+        self._standby_command: Sequence[str] = ()
 
     def __enter__(self) -> Supervisor:
         return self
@@ -83,6 +106,11 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    @property
+    def detached(self) -> bool:
+        """True where the run outlives this process."""
+        return self._record.detached
 
     def start_hub(
         self,
@@ -93,25 +121,21 @@ class Supervisor:
     ) -> bool:
         """Start the hub and wait until it is up. False if `cancelled` became true meanwhile. Raises CommandError.
 
-        With `hub.compact`, the compaction of its closed segments to Parquet is started beside it, at the lowest
-        priority.
+        One that is killed or hangs meanwhile is started again; one that ends by itself has a reason that the operator
+        must hear. With `hub.compact`, the compaction of its closed segments to Parquet is started beside it, at the
+        lowest priority.
         """
-        command = [sys.executable, "-P", "-m", "driftline.hub", str(self.run.path), "--bind", hub.bind]
-        command += ["--keep-gb", str(hub.keep_gb), "--keep-hours", str(hub.keep_hours)]
-        command += ["--keep-until-compacted"] if hub.compact else []
-        command += ["--parent-pid", str(os.getpid()), *(["--synthetic"] if synthetic else [])]
-        self._hub_command = command
-        # Without a signal from the kernel: the hub watches the parent itself, and outlives it until the trainer's last
-        # frames are recorded.
-        process = self.start("hub", command, dies_with_parent=False)
-        deadline = time.monotonic() + HUB_START
-        while not self.hub_up():
-            if process.poll() is not None:
+        self._take_lock()
+        self._hub.begin(self._hub_command(hub, synthetic=synthetic))
+        while not self._hub.up():
+            code = self.poll("hub")
+            if code is not None and code > 0 and self._hub.away is None:
                 # Exit codes of the hub are those of the command line: 2 for an interface that it may not listen on.
-                code = USAGE if process.returncode == USAGE else FAILED
-                raise CommandError(f"the hub did not start: {self.last_words('hub')}", code)
-            if time.monotonic() > deadline:
-                raise CommandError(f"the hub did not come up within {HUB_START:.0f} s; see {self.log('hub')}")
+                raise CommandError(
+                    f"the hub did not start: {self.last_words('hub')}", USAGE if code == USAGE else FAILED
+                )
+            if news := self.keep_hub():
+                self._say(news)
             if cancelled():
                 return False
             time.sleep(TICK)
@@ -120,117 +144,137 @@ class Supervisor:
             self._start_compaction()
         return True
 
-    def _start_compaction(self) -> None:
-        self.start("compact", [sys.executable, "-P", "-m", "console.recorded.compaction.compact", str(self.run.path)])
+    def take_over(self, hub: HubConfig) -> bool:
+        """Go on with the hub and the trainer that another supervisor has left. False if it had started no trainer yet.
 
-    def keep_compaction(self) -> None:
-        """Start a compaction that has died again, after a pause that grows, and report it as an event of the run.
-
-        Nothing is lost with it: the next one goes on with the segments that have no tables yet.
+        What has died meanwhile counts as having died just now.
         """
-        if not self._compacts or self._stopped or self.poll("compact") is None:
-            return
-        again = self._compaction_restarts
-        if not again.waiting:
-            pause = again.died(time.monotonic())
-            words = self.last_words("compact")
-            self._event("compact.died", f"the journal's compaction has died, starts again {again.text(pause)}: {words}")
-        elif again.due(time.monotonic()):
-            again.started()
-            # What keeps a process from being started (no memory, no descriptors) may pass; the dead one counts again.
-            with contextlib.suppress(OSError):
-                self._start_compaction()
-
-    def _event(self, kind: str, text: str) -> None:
-        if self._probe is None:
-            self._probe = Probe(SUPERVISOR, self.run, keys=SUPERVISOR)
-        self._probe.event(kind, text, "warn")
-
-    def hub_up(self) -> bool:
-        """True while the hub of this run lives and has bound its sockets."""
-        # The connection file may be one of an earlier hub on this directory, even damaged or of another version: only
-        # the pid says which hub wrote it.
-        hub = self._children.get("hub")
-        if hub is None or hub.poll() is not None:
+        command = self._hub_command(hub, synthetic=False)
+        self._hub.begin(command, Found(children.find(self.run, "hub")))
+        self._children["hub"] = self._hub.child or Found(None)
+        self._compacts = hub.compact
+        trainer = children.find(self.run, "trainer")
+        if trainer is None and not self._record.trainer:
             return False
-        try:
-            live = self.run.live() and self.run.connection_file.exists()
-            return live and self.run.connection().pid == hub.pid
-        except RunError:  # no locks here, or an unreadable connection: the hub itself says so
-            return False
+        self._children["trainer"] = Found(trainer)
+        if hub.compact:
+            self._start_compaction()
+        text = f"process {self._record.pid} looks after the run from now on: its supervisor was gone"
+        self.report("supervisor.replaced", text)
+        return True
 
-    def start_trainer(self, *, steps: int | None = None, resume: bool = False) -> None:
-        """Start the trainer on the run's own configuration."""
-        command = [sys.executable, "-P", "-m", "trainer", "--run-dir", str(self.run.path)]
-        command += ["--steps", str(steps)] if steps is not None else []
-        command += ["--resume"] if resume else []
-        self.start("trainer", command)
+    def keep_standby(self, command: Sequence[str]) -> None:
+        """Have a process ready from now on that takes over by this command, with the lock, when this one is killed."""
+        self._standby_command = [
+            sys.executable, "-I", "-S", standby_script.__file__, str(self.run.supervisor_lock), *command,
+        ]  # fmt: skip
+        self._start_standby()
 
-    def start(self, name: str, command: Sequence[str], *, dies_with_parent: bool = True) -> subprocess.Popen[bytes]:
-        """Start a process of the run under a name; its output goes to `logs/<name>.log`."""
-        wrapper = [
-            sys.executable,
-            "-I",
-            "-S",
-            die_with_parent.__file__,
-            str(os.getpid()),
-            str(int(signal.SIGTERM)),
-        ]
-        environment = os.environ | {RUN_VARIABLE: str(self.run.path), "PYTHONUNBUFFERED": "1"}
-        with open(self.log(name), "ab") as log:
-            child = subprocess.Popen(
-                [*(wrapper if dies_with_parent else []), *command],
+    def _start_standby(self) -> None:
+        with open(self.log("supervisor"), "ab") as log:
+            self._children["standby"] = subprocess.Popen(
+                self._standby_command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=environment,
             )
+
+    def _hub_command(self, hub: HubConfig, *, synthetic: bool) -> list[str]:
+        command = [sys.executable, "-P", "-m", "driftline.hub", str(self.run.path), "--bind", hub.bind]
+        command += ["--keep-gb", str(hub.keep_gb), "--keep-hours", str(hub.keep_hours)]
+        command += ["--keep-until-compacted"] if hub.compact else []
+        # No signal from the kernel: the hub watches the parent itself, and outlives it until the trainer's last frames
+        # are recorded.
+        return [*command, "--parent-pid", str(os.getpid()), *(["--synthetic"] if synthetic else [])]
+
+    def _take_lock(self) -> None:
+        if self._lock < 0:
+            try:
+                self._lock = supervision.take(self.run)
+            except supervision.HeldError as error:
+                raise CommandError(str(error), FAILED) from error
+        self._write_record()
+
+    def _write_record(self) -> None:
+        away, due, now = self._hub.away, self._hub.next_start, time.time()
+        state, trainer = (self._hub.deaths, away is None, due is None), self._record.trainer
+        trainer = trainer or "trainer" in self._children
+        if self._lock < 0 or (state == self._recorded and trainer == self._record.trainer):
+            return
+        self._record = replace(
+            self._record,
+            trainer=trainer,
+            hub_deaths=self._hub.deaths,
+            hub_window=self._hub.window,
+            hub_died=now if self._hub.deaths != self._record.hub_deaths else self._record.hub_died,
+            hub_away=0.0 if away is None else now - away,
+            hub_next=0.0 if due is None else now + due,
+        )
+        # A disk that is full now may not be so at the next change.
+        with contextlib.suppress(OSError):
+            supervision.write(self.run, self._record)
+            self._recorded = state
+
+    def _start_compaction(self) -> None:
+        self.start("compact", [sys.executable, "-P", "-m", "console.recorded.compaction.compact", str(self.run.path)])
+
+    def _compaction_died(self, again: str) -> None:
+        # Nothing is lost with it: the next one goes on with the segments that have no tables yet.
+        text = f"the journal's compaction has died, starts again {again}: {self.last_words('compact')}"
+        self.report("compact.died", text)
+
+    def _standby_died(self, again: str) -> None:
+        self.report("standby.died", f"the standby of the supervisor has died, starts again {again}")
+
+    def report(self, kind: str, text: str) -> None:
+        """An event of the run, which it gets once there is a hub, and a line of the trainer's log."""
+        if self._probe is None:
+            self._probe = Probe(SUPERVISOR, self.run, keys=SUPERVISOR)
+        self._probe.event(kind, text, "warn")
+        if "trainer" in self._children:
+            # Who reads why a run has held its breath reads there; both processes append whole lines.
+            with contextlib.suppress(OSError), open(self.log("trainer"), "a", encoding="utf-8") as log:
+                log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}{OF_SUPERVISOR}{kind}: {text}\n")
+
+    def hub_up(self) -> bool:
+        """True while the hub of this run lives and has bound its sockets."""
+        return self._hub.up()
+
+    def start_trainer(self, *, steps: int | None = None, resume: bool = False) -> None:
+        """Start the trainer on the run's own configuration. That of a detached run outlives this process."""
+        command = [sys.executable, "-P", "-m", "trainer", "--run-dir", str(self.run.path)]
+        command += ["--steps", str(steps)] if steps is not None else []
+        command += ["--resume"] if resume else []
+        self.start("trainer", command, dies_with_parent=not self.detached)
+        self._write_record()
+
+    def start(self, name: str, command: Sequence[str], *, dies_with_parent: bool = True) -> subprocess.Popen[bytes]:
+        """Start a process of the run under a name; its output goes to `logs/<name>.log`. Raises OSError."""
+        child = children.start(self.run, name, command, dies_with_parent=dies_with_parent)
         self._children[name] = child
         return child
 
     def poll(self, name: str) -> int | None:
-        """Exit code of a process of the run, None while it lives. Negative: killed by that signal."""
+        """Exit code of a process of the run, None while it lives. Negative: killed by that signal.
+
+        `last_words.UNKNOWN` for one that another supervisor had started.
+        """
         child = self._children.get(name)
         return None if child is None else child.poll()
 
     def keep_hub(self) -> str:
-        """Start a hub that has died again, after a pause that grows with its deaths; call this often, in every phase.
+        """Start a hub that has died or hangs again, after a pause that grows with its deaths, and the helpers too.
 
-        Producers and consoles reconnect by themselves. Each death and each return is an event of the run, which it
-        gets once there is a hub, and a sentence that is returned; "" when nothing is new. Never raises because of the
-        hub. Also starts the compaction again if it has died.
+        Call this often, in every phase. Producers and consoles reconnect by themselves. Each death and each return is
+        an event of the run, and a sentence that is returned; "" when nothing is new. Never raises because of the hub.
         """
-        self.keep_compaction()
-        if self.poll("hub") is None:
-            return self._hub_back()
-        now = time.monotonic()
-        again, news = self._hub_restarts, ""
-        if not again.waiting:
-            if self._hub_away_since is None:
-                self._hub_away_since = now
-            pause = again.died(now)
-            words = self.last_words("hub")
-            news = f"the hub has died and is started again {again.text(pause)}; the run goes on without it: {words}"
-            self._event("hub.died", news)
-        if again.due(now):
-            again.started()
-            try:
-                self.start("hub", self._hub_command, dies_with_parent=False)
-            except OSError as error:
-                # The dead hub stays the newest one, and so its next start is due after a longer pause.
-                news = f"{news}; " if news else ""
-                news += f"the hub cannot be started: {error}"
-        return news
-
-    def _hub_back(self) -> str:
-        """A sentence when a hub that was started again is up, else ""."""
-        if self._hub_away_since is None or not self.hub_up():
-            return ""
-        seconds = time.monotonic() - self._hub_away_since
-        self._hub_away_since = None
-        news = f"the hub is back after {seconds:.1f} s; frames that producers held meanwhile follow"
-        self._event("hub.back", news)
+        if self._compacts and not self._stopped:
+            self._compaction.turn(self.poll("compact"))
+        if self._standby_command:
+            self._standby.turn(self.poll("standby"))
+        news = self._hub.turn()
+        self._write_record()
         return news
 
     def log(self, name: str) -> Path:
@@ -239,16 +283,12 @@ class Supervisor:
 
     def last_words(self, name: str) -> str:
         """A clause on the end of a dead process: signal or exit code, the error it wrote, its log."""
-        code = self.poll(name)
-        how = f"killed by {_signal_name(-code)}" if code is not None and code < 0 else f"exit code {code}"
-        error = last_error(self.log(name))
-        where = f"{how}; log: {self.log(name)}"
-        return f"{error} ({where})" if error else where
+        return last_words(self.poll(name), self.log(name))
 
     def clear(self, spare: Sequence[int]) -> None:
         """End the processes that a dead trainer left behind; the hub and the processes in `spare` go on."""
-        hub = self._children.get("hub")
-        self._sweep([*spare, *([hub.pid] if hub is not None else [])])
+        others = [child.pid for name, child in self._children.items() if name != "trainer"]
+        self._sweep([*spare, *others])
 
     def stop(self) -> None:
         """End trainer, its descendants and the hub, in this order. Safe to call again.
@@ -259,19 +299,40 @@ class Supervisor:
             return
         self._stopped = True
         for name, child in list(self._children.items()):
-            if name != "hub":
+            if name not in ("hub", "standby"):
                 self._end(name, child, TRAINER_GRACE)
         hub = self._children.pop("hub", None)
+        self._hub.child = None
         self._sweep([hub.pid] if hub is not None else [])
         if self._probe is not None:
             self._probe.close()
         if hub is not None:
             self._end("hub", hub, HUB_GRACE)
             self._sweep([])
+        self._hub.close()
+        self._end_standby()
         if self._adopts:
             processes.adopt_orphans(self._adopted)
+        self._release()
         if self._compacts and not self._hurried():
             self._compact_rest()
+
+    def _end_standby(self) -> None:
+        self._standby_command = ()
+        child = self._children.pop("standby", None)
+        if child is not None and child.poll() is None:
+            # It has nothing to save, and must not take over what ends in order.
+            child.kill()
+            child.wait()
+
+    def _release(self) -> None:
+        if self._lock < 0:
+            return
+        # The record goes before the lock: a run without it has not lost its supervisor.
+        with contextlib.suppress(OSError):
+            self.run.supervisor_file.unlink(missing_ok=True)
+        os.close(self._lock)
+        self._lock = -1
 
     def _compact_rest(self) -> None:
         """The last segment is closed only once its hub has gone."""
@@ -284,7 +345,7 @@ class Supervisor:
             again = f"try again: driftline compact --run {shlex.quote(str(self.run.path))}"
             print(f"driftline: {error}; {again}", file=sys.stderr, flush=True)
 
-    def _end(self, name: str, child: subprocess.Popen[bytes], grace: float) -> None:
+    def _end(self, name: str, child: Child, grace: float) -> None:
         if child.poll() is None:
             child.terminate()
         started = time.monotonic()
@@ -303,44 +364,16 @@ class Supervisor:
             processes.end(tree, 0.0)
 
     def _sweep(self, spared: Sequence[int]) -> None:
-        # Only with adoption do orphans stay descendants of this process; without it `_end` has ended those it could
-        # find.
-        left = [process for process in processes.descendants(without=spared) if process.pid not in self._before]
+        # Orphans are descendants of this process only with adoption, and where it is the supervisor from the start; the
+        # others are found by their environment.
+        if standby := self._children.get("standby"):
+            spared = [*spared, standby.pid]
+        mine = processes.descendants(without=spared)
+        cut = {os.getpid(), *spared, *(process.pid for pid in spared for process in processes.descendants(pid))}
+        marked = [process for process in children.of_run(self.run) if process.pid not in cut]
+        left = [process for process in dict.fromkeys([*mine, *marked]) if process.pid not in self._before]
         if left:
             self._say(f"ending {len(left)} processes that the trainer left")
             processes.end(left, 0.0 if self._hurried() else TREE_GRACE)
         if self._adopts:
             processes.reap([*spared, *(child.pid for child in self._children.values())])
-
-
-_ERROR_LINE: Final = re.compile(
-    r"driftline(?: \w+)?: .+|trainer: .+|[\w.]*(?:Error|Exception)\b.*|.*\b(?:ERROR|FATAL|CRITICAL)\b.*"
-)
-
-
-_DEBUG_OR_INFO: Final = re.compile(r"\b(?:DEBUG|INFO)\b")
-
-_PREFIX: Final = re.compile(r"^(?:driftline(?: \w+)?|trainer): ")
-
-
-def last_error(log: Path, reach: int = 65_536) -> str:
-    """The last line of a log that looks like an error, else its last one that is not a DEBUG or INFO line, else "".
-
-    At most 300 characters. The last report of a process that was killed is not the reason of its end.
-    """
-    try:
-        with open(log, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - reach))
-            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    except OSError:
-        return ""
-    errors = [line for line in lines if _ERROR_LINE.fullmatch(line)]
-    others = [line for line in lines if not _DEBUG_OR_INFO.search(line)]
-    return _PREFIX.sub("", (errors or others or [""])[-1])[:300]
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

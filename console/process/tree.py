@@ -53,6 +53,19 @@ def descendants(root: int | None = None, *, without: Iterable[int] = ()) -> list
     return [process for process in tree if process.pid not in cut and alive(process)]
 
 
+def with_environment(name: str, value: str) -> list[psutil.Process]:
+    """Living processes of this user that were started with this variable, this process excepted.
+
+    It is read from what a process was started with: one that wrote over that (a title) is not found by it.
+    """
+    found, me = [], os.getuid()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.uids().real == me and process.environ().get(name) == value:
+                found.append(process)
+    return [process for process in found if alive(process)]
+
+
 def end(processes: list[psutil.Process], grace: float) -> None:
     """SIGTERM, up to `grace` seconds, then `driftline.processes.kill`."""
     for process in processes:

@@ -39,7 +39,8 @@ class Link(msgspec.Struct, frozen=True):
     `heard` is False until the first beacon or frame, `age` the seconds since the last one, `behind` the frames that the
     hub has and the console has not; `trouble` is a sentence about what is wrong with the link, `degraded` the hub's
     own complaint about its journal, `way` a clause about a tunnel that is down; `gone` is True once it is known that
-    the hub's process has ended; `replay` is the state of a replay in a word, "" for a live run.
+    the hub's process has ended; `replay` is the state of a replay in a word, "" for a live run. `care` is a clause on
+    what the supervisor does for a hub that is away, and `unsupervised` is True for a run that has lost its supervisor.
     """
 
     heard: bool
@@ -50,6 +51,8 @@ class Link(msgspec.Struct, frozen=True):
     way: str = ""
     gone: bool = False
     replay: str = ""
+    care: str = ""
+    unsupervised: bool = False
 
     @property
     def state(self) -> LinkState:
@@ -105,6 +108,10 @@ def banner(run: RunState | None, link: Link, drops: list[Drop], now: float | Non
         return Banner("KEY REFUSED", link.trouble, "error")
     if link.state == "lost":
         who = "its process has ended" if link.gone else f"silent for {link.age:.0f} s"
+        if link.care:
+            return Banner("HUB LOST", f"{link.care}; the run goes on; old figures, no acting", "error", link.trouble)
+        if link.unsupervised:
+            return Banner("HUB LOST", f"{who}, and nothing starts it again: no supervisor", "error", link.trouble)
         return Banner("HUB LOST", f"{who}: old figures, no acting; reconnecting by itself", "error", link.trouble)
     if link.state == "stale":
         text = f"silent for {link.age:.0f} s: figures may be old, no acting until it speaks"
@@ -120,6 +127,9 @@ def banner(run: RunState | None, link: Link, drops: list[Drop], now: float | Non
         others = f" and {len(recent) - 1} more" if len(recent) > 1 else ""
         text = f"{worst.producer}{others} dropped {worst.frames:,} frames lately; figures have gaps"
         return Banner("DROPS", text, "warn", f"{worst.total:,} since its start")
+    if link.unsupervised:
+        text = "its supervisor was killed: the run goes on, but nothing starts a hub again that dies"
+        return Banner("NO SUPERVISOR", text, "warn", "driftline stop ends the run in order")
     if link.trouble:
         return Banner("LINK", link.trouble, "warn")
     return None

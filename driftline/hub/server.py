@@ -29,6 +29,7 @@ from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, To
 from driftline.hub.journal_watch import JournalWatch, log_holes
 from driftline.hub.live_socket import LiveSocket
 from driftline.hub.retention import RetentionPolicy
+from driftline.hub.supervisor_watch import SupervisorWatch
 from driftline.journal.disk import DISK, Disk
 from driftline.journal.journal import Journal, JournalError, next_epoch
 from driftline.keys import Grant
@@ -41,7 +42,6 @@ GREET_SECONDS: Final = 0.02
 """A new subscriber gets a beacon at once, because it cannot ask for pages before; but no sooner than this."""
 SYNC_SECONDS: Final = 0.1
 TABLE_SECONDS: Final = 1.0
-ORPHAN_SECONDS: Final = 5.0
 _MESSAGES_A_TURN: Final = 256
 
 log = logging.getLogger("driftline.hub")
@@ -136,8 +136,7 @@ class Server:
         run_keys.make_run_keys(run)
         server = run_keys.load(run, "server")
         self._table = GrantTable(run.keys / "authorized")
-        self._parent_fd = _open_process(parent)
-        self._parent_gone_at = float("inf")
+        self._supervisor = SupervisorWatch(run, parent)
         self.stopping = False
         self._degraded = ""
         self._audit_trouble = ""
@@ -206,16 +205,17 @@ class Server:
         for socket in (self._gate.socket, self._ingest, self._live.socket, self._rpc):
             poller.register(socket, zmq.POLLIN)
         poller.register(self._syncer.wake, zmq.POLLIN)
-        if self._parent_fd is not None:
-            poller.register(self._parent_fd, zmq.POLLIN)
+        parent = self._supervisor.fd
+        if parent is not None:
+            poller.register(parent, zmq.POLLIN)
         next_ack = next_table = time.monotonic()
         beaconed = float("-inf")
         while not self.stopping:
             ready = dict(poller.poll(int(ACK_SECONDS * 1000)))
-            if self._parent_fd is not None and self._parent_fd in ready:
-                poller.unregister(self._parent_fd)
-                os.close(self._parent_fd)
-                self._parent_fd, self._parent_gone_at = None, time.monotonic()
+            if parent is not None and parent in ready:
+                poller.unregister(parent)
+                self._supervisor.parent_ended(time.monotonic())
+                parent = None
             self._turn()
             now = clock()
             if now.mono >= next_ack:
@@ -229,7 +229,7 @@ class Server:
             if now.mono >= next_table:
                 next_table = now.mono + TABLE_SECONDS
                 self._refresh(now)
-            if self._orphaned(now.mono):
+            if self._supervisor.orphaned(now.mono, self._core.producers.seen):
                 log.info("the process that started this hub has gone, and so have its producers")
                 self.stopping = True
         self._drain()
@@ -262,10 +262,6 @@ class Server:
             self._run.write_connection(self._connection)
         except OSError as error:  # consoles that are connected stay, others cannot find the hub
             log.error("%s: %s", self._run.connection_file, error.strerror or error)
-
-    def _orphaned(self, mono: float) -> bool:
-        last = max(self._parent_gone_at, self._core.producers.seen)
-        return self._parent_gone_at < float("inf") and mono - last > ORPHAN_SECONDS
 
     def _drain(self) -> None:
         deadline = time.monotonic() + 1.0
@@ -332,6 +328,7 @@ class Server:
     def _refresh(self, now: Now) -> None:
         """Apply changes of the table of grants, also to open connections, and apply retention."""
         self._keep_audit_file()
+        self._do(self._supervisor.look(now))
         if gone := self._keep.expired(self._journal, self._run, self._journal.now):
             log.info("retention: segments up to %s go, frames from %d on stay", gone[-1].stem, self._journal.first)
             self._syncer.run_later(lambda: self._journal.delete(gone))
@@ -461,16 +458,6 @@ def _old_connection(run: RunDir) -> Connection | None:
         return run.connection()
     except RunError:
         return None
-
-
-def _open_process(pid: int | None) -> int | None:
-    """A descriptor that becomes readable when the process ends. Raises RunError if there is none."""
-    if pid is None:
-        return None
-    try:
-        return os.pidfd_open(pid)
-    except OSError as error:
-        raise RunError(f"--parent-pid {pid}: no such process") from error
 
 
 __all__ = ["AuthError", "Server"]

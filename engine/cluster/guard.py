@@ -13,6 +13,8 @@ import json
 import signal
 import subprocess
 import sys
+import threading
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -20,30 +22,64 @@ from engine.cluster.processes import ProcessGroup
 from engine.weights.shared_memory import sweep
 
 GRACE_S: Final = 10.0
+PAUSE_S: Final = 0.5
+PAUSE_MAX_S: Final = 60.0
+"""Wait, in seconds, from one start of the guard to the next one; doubled for each more, up to the longest."""
 STALE_S: Final = 1.0
 """Segments younger than this, in seconds, are left to the next sweep: another trainer may be about to lock one."""
 
 
 class Guard:
-    """The trainer's end. `timeout`: seconds that everything has to go by itself once the trainer is gone."""
+    """The trainer's end. A guard that has died is started again, by `keep`.
+
+    `timeout`: seconds that everything has to go by itself once the trainer is gone.
+    """
 
     def __init__(self, timeout: float = GRACE_S) -> None:
-        # In a session of its own: a Ctrl-C in the trainer's terminal is not for the guard.
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "engine.cluster.guard", str(timeout)],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        self._timeout = timeout
+        self._line = b""
+        self._next, self._pause = 0.0, PAUSE_S
+        # The watch over it has a thread of its own, beside those that the actors come and go on.
+        self._lock = threading.RLock()
+        self._child = self._start()
 
     def update(self, processes: ProcessGroup) -> None:
         """Send the processes and segments to end. Never raises: without the guard process the run goes on unguarded."""
-        line = json.dumps(processes.dump()) + "\n"
+        with self._lock:
+            self._line = json.dumps(processes.dump()).encode() + b"\n"
+            self._send()
+
+    def keep(self) -> int | None:
+        """Start the guard again if it has died, with what it was to end; returns the exit code of the dead one.
+
+        Call it now and then. The pause before the next start doubles up to PAUSE_MAX_S. Raises OSError when there can
+        be none now; the next call tries again.
+        """
+        with self._lock:
+            code = self._child.poll()
+            if code is None or time.monotonic() < self._next:
+                return None
+            self._next = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, PAUSE_MAX_S)
+            self._child = self._start()
+            self._send()
+            return code
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # In a session of its own: a Ctrl-C in the trainer's terminal is not for the guard.
+        return subprocess.Popen(
+            [sys.executable, "-m", "engine.cluster.guard", str(self._timeout)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def _send(self) -> None:
         assert self._child.stdin is not None
         with suppress(BrokenPipeError):
-            self._child.stdin.write(line.encode())
+            self._child.stdin.write(self._line)
             self._child.stdin.flush()
 
     def close(self) -> None:
-        """Let the guard see that the trainer is done, and wait for it."""
+        """Let the guard see that the trainer is done, and wait for it. `keep` must not be called any more."""
         assert self._child.stdin is not None
         with suppress(BrokenPipeError):
             self._child.stdin.close()

@@ -30,6 +30,11 @@ class ProcessGroup:
         self._held: set[psutil.Process] = set()
         self._segments: set[str] = set()
 
+    @property
+    def held(self) -> list[psutil.Process]:
+        """The tracked processes, as of the last look."""
+        return list(self._held)
+
     def track(self, pid: int, born: float | None = None) -> None:
         """Hold a process (if it is the one born then), all its present descendants and the segments they map."""
         try:

@@ -18,6 +18,10 @@ class GoneError(EngineError):
     """The actor behind a call is dead, or has not answered in time and counts as dead."""
 
 
+class DiedError(GoneError):
+    """The process of the actor has died."""
+
+
 class LoopThread:
     """An event loop on a daemon thread. `stop` cancels what still runs in it."""
 
@@ -84,7 +88,7 @@ class LoopThread:
 async def ask(name: str, call: Callable[[], Awaitable[T]], log: Path, timeout: float | None = None) -> T | EngineError:
     """Await one call of the engine `name`; every way it can fail comes back as an EngineError that names it.
 
-    GoneError: its process is dead, or gave no answer within `timeout` seconds.
+    GoneError: its process is dead (DiedError), or gave no answer within `timeout` seconds.
     """
     from ray.exceptions import RayActorError, RayError, RayTaskError
 
@@ -94,7 +98,7 @@ async def ask(name: str, call: Callable[[], Awaitable[T]], log: Path, timeout: f
         cause = error.cause
         return cause if isinstance(cause, EngineError) else EngineError(f"{name}: {_last_line(error)}; see {log}")
     except RayActorError:
-        return GoneError(f"{name}: its process died; see {log}")
+        return DiedError(f"{name}: its process died; see {log}")
     except RayError as error:
         return EngineError(f"{name}: {_last_line(error)}; see {log}")
     except TimeoutError:

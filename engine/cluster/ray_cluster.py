@@ -7,6 +7,7 @@ import math
 import os
 import socket
 import threading
+from collections.abc import Callable
 from typing import Final
 
 import psutil
@@ -14,6 +15,7 @@ import psutil
 from driftline.config import EngineConfig
 from engine.cluster.guard import Guard
 from engine.cluster.processes import ProcessGroup
+from engine.cluster.watch import Watch
 from engine.types import EngineError
 
 ENVIRONMENT: Final = {
@@ -39,9 +41,20 @@ class Cluster:
         self.local = not os.environ.get("RAY_ADDRESS")
         self._joined = False
         self._guard: Guard | None = None
+        self._watch: Watch | None = None
+        self.lost = ""
+        """Why Ray cannot be spoken to any more; "" while it can."""
 
-    def start(self, config: EngineConfig) -> None:
+    def start(
+        self,
+        config: EngineConfig,
+        on_lost: Callable[[str], None] = lambda _text: None,
+        on_guard: Callable[[str], None] = lambda _text: None,
+    ) -> None:
         """Join or start Ray. Raises EngineError when Ray does not start or has too little for the engines.
+
+        `on_lost` is called, on another thread, with a sentence when a local Ray has lost one of its own processes;
+        `on_guard` each time the guard has died and another one was started.
 
         Call it from a thread that lives as long as the engines do: Linux ends Ray's processes with the thread that
         started them.
@@ -74,6 +87,12 @@ class Cluster:
             for process in set(psutil.Process().children(recursive=True)) - before:
                 self.processes.track(process.pid)
             self._guard.update(self.processes)
+
+        def lost(text: str) -> None:
+            self.lost = text
+            on_lost(text)
+
+        self._watch = Watch(self.processes.held, self._guard, lost, on_guard)
         self._check_room(config)
 
     def track_process(self, pid: int | None = None) -> None:
@@ -99,8 +118,13 @@ class Cluster:
 
     def stop(self, timeout: float = 10.0) -> list[int]:
         """Leave or end Ray, and every held process; returns the pids that had to be killed. Idempotent."""
+        if self._watch is not None:
+            self._watch.close()
         with self._lock:
             self.processes.refresh()
+        if self.lost:
+            # Ray's own shutdown would wait for the dead, for minutes; what is left of Ray is ended by its process ids.
+            self._joined, timeout = False, 0.0
         if self._joined:
             import ray
 

@@ -117,7 +117,7 @@ class EnginePool:
             sweep()
             transport = open_transport(self._config)
             self._on_progress("starting Ray")
-            self._cluster.start(self._config)
+            self._cluster.start(self._config, self._ray_lost, self._guard_died)
             template = EngineSpec(
                 name="", index=0, config=self._config, sampling=self._sampling, model=str(self._model),
                 dtype=self._dtype, fixes={}, log="", connection=self._connection,
@@ -139,6 +139,9 @@ class EnginePool:
         closed = EngineError("the engine pool is closed")
         self._dispatch.fail(closed)
         self._cluster.track_process()
+        if self._cluster.lost and self._started:
+            self._spawner.abandon()
+            self._loop.stop()
         if self._loop.running:
             try:
                 self._loop.wait(self._end_engines(closed), CLOSE_S + 5.0)
@@ -159,6 +162,11 @@ class EnginePool:
         """Version, backend and location of each engine that has come up; also of one that has died since."""
         members = [self._fleet.members[name] for name in self.names if name in self._fleet.members]
         return [member.info for member in members if member.info is not None]
+
+    @property
+    def abandoned(self) -> bool:
+        """True where Ray has died: what it does when the interpreter ends must not be waited for."""
+        return bool(self._cluster.lost)
 
     # -- rollouts -----------------------------------------------------------------------------------------------
 
@@ -332,9 +340,11 @@ class EnginePool:
         self._started = True
 
     def _start_engines(self) -> None:
-        starts = [self._loop.schedule(self._admission.start_engine(name)) for name in self.names]
+        starts = [self._loop.schedule(self._recovery.first_start(name)) for name in self.names]
         began, said = time.monotonic(), -PROGRESS_S
         while not all(start.done() for start in starts):
+            if self._cluster.lost:
+                raise EngineError(self._cluster.lost)
             if failed := [s for s in starts if s.done() and s.exception()]:
                 failed[0].result()
             if (elapsed := time.monotonic() - began) - said >= PROGRESS_S:
@@ -370,6 +380,16 @@ class EnginePool:
             on_event = self._on_event
             # After what is going on now: a listener that raises must not tear it.
             self._loop.post(lambda: on_event(kind, text, level, data))
+
+    def _ray_lost(self, text: str) -> None:
+        """On the watch's thread: whoever waits for the engines is told that none will come."""
+        error = EngineError(text)
+        self._dispatch.fail(error)
+        with suppress(EngineError):  # not running yet: the start sees it by itself
+            self._loop.post(lambda: self._recovery.give_up(error))
+
+    def _guard_died(self, text: str) -> None:
+        self._post_event("guard.died", text, "warn", {})
 
     def _check(self) -> None:
         if not self._started and not self._closed:

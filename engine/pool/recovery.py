@@ -7,6 +7,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
+from engine.cluster.ray_calls import DiedError
 from engine.pool.admission import Admission
 from engine.pool.dispatch import Dispatch
 from engine.pool.members import Fleet, Member
@@ -49,6 +50,21 @@ class Recovery:
         """Bring an engine back that did not come up again by itself."""
         self.background(self._retry_start(name, error, time.monotonic()))
 
+    async def first_start(self, name: str) -> Member:
+        """The first start of an engine; one whose process is killed meanwhile is started again, within the bound.
+
+        Raises EngineError, at once for an engine that cannot start.
+        """
+        while True:
+            try:
+                return await self._admission.start_engine(name)
+            except DiedError as error:
+                if self._fleet.failure is not None or self._used >= self._bound:
+                    raise
+                self._used += 1
+                text = f"{error}; it had not started yet, another one is started"
+                self._fleet.report_event("engine.died", text, "error", {"engine": name})
+
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine in the background; if it raises, the pool fails with that error."""
         task = asyncio.get_running_loop().create_task(work)
@@ -63,7 +79,7 @@ class Recovery:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._give_up(EngineError(f"the engine pool broke: {type(error).__name__}: {error}"))
+            self.give_up(EngineError(f"the engine pool broke: {type(error).__name__}: {error}"))
 
     async def _watch(self, member: Member) -> None:
         """Hold a call open that ends only when the engine does, so that its death is known without traffic."""
@@ -80,7 +96,7 @@ class Recovery:
         pause = 0.0
         while self._fleet.failure is None:
             if self._used >= self._bound:
-                self._give_up(EngineError(f"{error} (engine.replacements = {self._bound} are used up)"), name)
+                self.give_up(EngineError(f"{error} (engine.replacements = {self._bound} are used up)"), name)
                 return
             self._used += 1
             await asyncio.sleep(pause)
@@ -98,7 +114,8 @@ class Recovery:
             self._fleet.report_event("engine.replaced", text, "info", data)
             return
 
-    def _give_up(self, error: EngineError, name: str = "") -> None:
+    def give_up(self, error: EngineError, name: str = "") -> None:
+        """The pool cannot go on: it reports that, and fails."""
         self._fleet.report_event("engine.gave-up", str(error), "error", {"engine": name} if name else {})
         self._dispatch.fail(error)
         self._fleet.fail(error)

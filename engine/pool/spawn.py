@@ -110,6 +110,11 @@ class Spawner:
         for member in list(self._members):
             self._kill(member)
 
+    def abandon(self) -> None:
+        """Ray has died: start no actor any more, and leave those that there are to the cluster."""
+        self._closed = True
+        self._members.clear()
+
     def _actor(self, spec: EngineSpec) -> Any:
         import ray
 
@@ -125,6 +130,8 @@ class Spawner:
     def _kill(self, member: Member) -> None:
         import ray
 
+        if self._cluster.lost:
+            return  # it would wait for Ray's processes; the cluster ends the actor's
         self._members.discard(member)
         ray.kill(member.actor, no_restart=True)
 

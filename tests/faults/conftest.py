@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.faults.matrix import Case, Table
 from tests.faults.scale import FULL, dice
 
 _LAST = ("test_soak.py", "test_overhead.py")
@@ -38,6 +40,26 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if process is not None and process.poll() is None:
         process.terminate()
         process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[Table]:
+    made = Table()
+    yield made
+    print(f"\n{made}")
+
+
+@pytest.fixture
+def case(tmp_path: Path, table: Table) -> Iterator[Callable[..., Case]]:
+    made: list[Case] = []
+
+    def make(config: str, **options: object) -> Case:
+        made.append(Case(tmp_path / f"{len(made)}", table, config, **options))  # type: ignore[arg-type]  # passed on
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 from engine.cluster.guard import Guard
 from engine.cluster.processes import ProcessGroup
+from engine.cluster.watch import Watch
 from engine.weights.shared_memory import FOLDER
 
 LIMIT_S = 60.0
@@ -122,6 +123,60 @@ def test_a_killed_trainer_leaves_nothing(timeout: float, asked: bool) -> None:
         process.kill()
     assert not alive
     assert not (FOLDER / name).exists(), "a whole model stays in shared memory until the next run"
+
+
+def test_a_guard_that_was_killed_is_started_again_with_what_it_guards() -> None:
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    guard = Guard(timeout=0.1)
+    try:
+        group = ProcessGroup()
+        group.track(left.pid)
+        guard.update(group)
+        assert guard.keep() is None, "it lives"
+        guard._child.kill()
+        guard._child.wait()
+        first = guard._child.pid
+        assert guard.keep() == -9
+        assert guard._child.pid != first
+        guard._child.kill()
+        guard._child.wait()
+        assert guard.keep() is None, "not at once a second time"
+        deadline = time.monotonic() + 60
+        while guard.keep() is None:
+            assert time.monotonic() < deadline, "a third guard"
+            time.sleep(0.05)
+        guard.close()
+        assert left.wait(30) == -9, "the third one knew what to end"
+    finally:
+        left.kill()
+        left.wait()
+
+
+def test_the_watch_reports_once_that_ray_has_lost_a_process(tmp_path: Path) -> None:
+    """The process is no Ray: only its name is."""
+    program = tmp_path / "raylet"
+    program.symlink_to("/bin/sleep")
+    raylet = subprocess.Popen([str(program), "600"])
+    guard, lost, guards = Guard(), list[str](), list[str]()
+    watch = Watch([psutil.Process(raylet.pid)], guard, lost.append, guards.append)
+    try:
+        deadline = time.monotonic() + 60
+        guard._child.kill()
+        while not guards:
+            assert time.monotonic() < deadline, "another guard"
+            time.sleep(0.05)
+        assert not lost
+        raylet.kill()
+        while not lost:
+            assert time.monotonic() < deadline, "the loss"
+            time.sleep(0.05)
+        time.sleep(1.2)  # two more looks
+        assert lost == [f"Ray's raylet (process {raylet.pid}) has died, and no engine lives without it"]
+    finally:
+        watch.close()
+        guard.close()
+        raylet.kill()
+        raylet.wait()
 
 
 def test_a_guard_ends_with_an_orderly_close() -> None:

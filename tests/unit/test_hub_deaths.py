@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from console.cli.main import main
+from console.launch import hub_care, pulse
 from console.launch.console_child import ConsoleChild
 from console.launch.foreground import Session
 from console.launch.restarts import Backoff, Restarts
@@ -125,6 +126,8 @@ def test_a_hub_killed_six_times_in_a_row_ends_nothing_and_nothing_is_lost(
     assert 1 <= len(events(run, "hub.back")) <= 6
     err = capfd.readouterr().err
     assert all(f"driftline: {text}" in err for text in deaths), "each is said"
+    log = (run.logs / "trainer.log").read_text()
+    assert all(f" INFO supervisor: hub.died: {text}" in log for text in deaths), "also in the trainer's log"
 
 
 def test_while_no_hub_can_be_had_the_run_goes_on_and_the_attempts_too(standin: Callable[[str], RunDir]) -> None:
@@ -203,6 +206,41 @@ def test_a_hub_killed_while_the_engines_load_is_started_again_and_the_run_reache
     assert status[0]["live"]
     assert status[0]["status"] == "starting"
     assert len(events(run, "hub.died")) == 1
+
+
+def test_a_hub_that_lives_and_does_not_answer_is_replaced(
+    standin: Callable[[str], RunDir], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is up, and before it has bound its sockets. In full, with the waits as they are: fault 29."""
+    monkeypatch.setattr(hub_care, "SILENT", 2.0)
+    monkeypatch.setattr(pulse, "PATIENCE", 0.5)
+    run = standin("forever")
+    said: list[str] = []
+    with Supervisor(run, hub_backoff=QUICK) as supervisor:
+        assert supervisor.start_hub(cancelled=lambda: False)
+        supervisor.start_trainer()
+        until(lambda: any(isinstance(frame, Metrics) for frame in frames(run)), "the first step")
+        hung = supervisor._children["hub"].pid
+        os.kill(hung, signal.SIGSTOP)
+
+        def another() -> bool:
+            said.extend(filter(None, [supervisor.keep_hub()]))
+            return supervisor._children["hub"].pid != hung
+
+        until(another, "another hub")
+        assert "its process lives, but it did not answer for" in said[-1]
+        supervisor._hub._patience = 0.5
+        hung = supervisor._children["hub"].pid
+        os.kill(hung, signal.SIGSTOP)  # it was started a moment ago
+        assert not supervisor.hub_up()
+        until(another, "a third one")
+        assert "its process lives, but it had not bound its sockets after" in said[-1]
+        assert supervisor._hub._patience == 1.0, "a long journal may take longer: the next one has twice the time"
+        supervisor._hub._patience = 60.0
+        until(lambda: supervisor.keep_hub().startswith("the hub is back after"), "the hub")
+        assert supervisor.poll("trainer") is None
+    steps = [frame.step for frame in frames(run) if isinstance(frame, Metrics)]
+    assert steps == list(range(1, len(steps) + 1)), "none lost"
 
 
 def test_a_hub_killed_behind_a_console(

@@ -6,10 +6,13 @@ The hub is the real one. The trainer's process is a stand-in (tests/standin), fo
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from console.launch import last_words
 from console.launch import supervisor as launch
 from driftline.rundir import RunDir, RunError, create, list_runs
 from tests import signals
@@ -44,7 +48,7 @@ def gone(pid: int) -> bool:
 class Started:
     """One `driftline run` under test."""
 
-    def __init__(self, folder: Path, manners: str) -> None:
+    def __init__(self, folder: Path, manners: str, stdout: int | None = None) -> None:
         self.folder = folder
         self.pids_file = folder / "pids"
         (folder / "run.toml").write_text("[run]\nname = 'launched'\nsteps = 5\n")
@@ -61,7 +65,7 @@ class Started:
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=out,
+                stdout=out if stdout is None else stdout,
                 stderr=err,
                 start_new_session=True,
                 preexec_fn=signals.restore_defaults,
@@ -100,13 +104,13 @@ class Started:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[str], Started]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
     if WITHOUT_ENGINE:
         pytest.skip("a run checks for torch, vLLM and Ray, which are not installed here")
     made: list[Started] = []
 
-    def make(manners: str) -> Started:
-        made.append(Started(tmp_path, manners))
+    def make(manners: str, stdout: int | None = None) -> Started:
+        made.append(Started(tmp_path, manners, stdout))
         return made[-1]
 
     yield make
@@ -171,6 +175,28 @@ def test_a_second_ctrl_c_does_not_wait(start: Callable[[str], Started]) -> None:
     one.assert_nothing_is_left()
 
 
+def test_a_reader_that_does_not_read_stops_no_supervision(start: Callable[..., Started]) -> None:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    one = start("forever", stdout=writing)
+    os.close(writing)
+    try:
+        until(lambda: _unread(reading) > 3500, "a pipe that is full")
+        first = one.run.connection().pid
+        os.kill(first, signal.SIGKILL)
+        until(lambda: one.run.live() and one.run.connection().pid != first, "another hub")
+        one.process.send_signal(signal.SIGTERM)
+        one.process.send_signal(signal.SIGINT)  # a second signal does not wait for the pipe
+        assert one.end() == 143
+    finally:
+        os.close(reading)
+    one.assert_nothing_is_left()
+
+
+def _unread(pipe: int) -> int:
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, struct.pack("i", 0)))[0]
+
+
 def test_a_killed_supervisor_leaves_nothing(start: Callable[[str], Started]) -> None:
     one = start("forever")
     one.wait_steps()
@@ -221,13 +247,14 @@ def test_a_hub_that_dies_is_started_again(start: Callable[[str], Started]) -> No
         ("trainer: no such model\n", "no such model"),
         ("driftline hub: run x: no port\nbye\n", "run x: no port"),
         ("x" * 1000, "x" * 300),
+        ("last words\n2026-03-01 12:00:00 INFO supervisor: hub.died: the hub has died: ERROR (log: x)\n", "last words"),
         ("last words\n2026-03-01 12:00:00,000 INFO run a: epoch 1, head 0\n", "last words"),
         ("2026-03-01 12:00:00,000 INFO run a: epoch 1, head 0\n", ""),
     ],
 )
 def test_the_error_in_a_log(tmp_path: Path, log: str, error: str) -> None:
     (tmp_path / "log").write_text(log)
-    assert launch.last_error(tmp_path / "log") == error
+    assert last_words.last_error(tmp_path / "log") == error
 
 
 def test_a_hub_that_may_not_listen_there(tmp_path: Path) -> None:
@@ -267,4 +294,4 @@ def test_a_place_that_cannot_hold_runs(tmp_path: Path) -> None:
 
 
 def test_a_log_that_is_not_there(tmp_path: Path) -> None:
-    assert launch.last_error(tmp_path / "log") == ""
+    assert last_words.last_error(tmp_path / "log") == ""

@@ -101,6 +101,7 @@ class PolicySampler:
     """
 
     names = (NAME,)
+    abandoned = False
 
     def __init__(self, policy: Policy, *, max_tokens: int, eos: int, seed: int = 0) -> None:
         self._policy = policy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Iterator
 from itertools import chain
 
@@ -14,6 +15,7 @@ from console.doctor import checks, facts
 from console.doctor.checks import ClockFact, Finding
 from console.errors import FAILED, OK, CommandError
 from console.formatting import to_json
+from console.status import supervision
 from driftline.client import Client, ClientError, next_beacon
 from driftline.rundir import RunError, runs_root
 from driftline.text import sanitize
@@ -26,8 +28,8 @@ def run_checks(args: argparse.Namespace) -> int:
 
     One line a check: `ok`, `warn` or `fail`, the finding, and what to do. Exit code 1 if anything fails, else 0.
     --json prints {`run` (null: none was checked), `verdict`, `checks` [{`check`, `verdict` (ok, warn, fail), `text`,
-    `todo`}]}. Checks: keys, hub, clock, gate (an unknown key must be refused), disk, filesystem, journal, libzmq, ray,
-    vllm, terminal, colours, utf-8, run.
+    `todo`}]}. Checks: keys, hub, clock, gate (an unknown key must be refused), disk, filesystem, journal, supervisor,
+    libzmq, ray, vllm, terminal, colours, utf-8, run.
     """
     run = _find_run(args)
     findings = []
@@ -75,6 +77,9 @@ def check_run(run: Target) -> Iterator[Finding]:
         yield from checks.journal(facts.journal(directory))
     else:
         yield Finding("keys", "ok", "the run's files are on another machine: run doctor there to check them")
+    if (care := supervision.look(directory)) is not None:
+        hub = supervision.hub_text(care, time.time())
+        yield checks.supervisor(checks.SupervisorFact(care.record.pid, care.alive, hub))
     if not run.live():
         yield Finding("run", "warn", f"run {run.id} is not live: its hub was not checked", "see: driftline list")
         return

@@ -1,17 +1,16 @@
-"""`driftline sync`, `pause`, `resume` and `stop`: commands to a live run."""
+"""`driftline sync`, `pause` and `resume`: commands to a live run."""
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from console.connect.backfill import decode_frames, frames_between
-from console.connect.commands import send_command, wait_until_ended
+from console.connect.commands import send_command
 from console.connect.resolve import connect_client, live_run
-from console.errors import OK, CommandError
+from console.errors import OK
 from console.formatting import to_json
 from driftline.client import Client
 from driftline.frames import Frame, RunState, Span, Verb
@@ -116,25 +115,6 @@ def pause(args: argparse.Namespace) -> int:
 def resume(args: argparse.Namespace) -> int:
     """Resume generation on every engine."""
     return _send_simple(args, "resume")
-
-
-def stop(args: argparse.Namespace) -> int:
-    """End the run in good order: the trainer finishes its step and writes a checkpoint. --wait: until it has ended."""
-    started = time.monotonic()
-    run = live_run(args.run)
-    try:
-        with connect_client(run, "operator") as client:
-            send_command(client, args, "stop", {}, "stop")
-    except CommandError:
-        # The run may end before its last acknowledgement arrives here; that is the purpose of the command.
-        if not args.wait or run.live():
-            raise
-    if not args.wait:
-        print("stop: queued")
-        return OK
-    wait_until_ended(run, max(0.1, args.timeout - (time.monotonic() - started)))
-    print(f"run {run.id} has ended")
-    return OK
 
 
 def _send_simple(args: argparse.Namespace, verb: Verb) -> int:

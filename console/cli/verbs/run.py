@@ -7,15 +7,17 @@ import contextlib
 from pathlib import Path
 
 from console.demo import operator as play
+from console.demo.frame_thread import FrameThread
 from console.demo.report import DemoReport, table, verdict
 from console.errors import FAILED, OK, CommandError
+from console.launch import background
 from console.launch.console_child import ConsoleChild, on_terminal
 from console.launch.foreground import Hook, Session
 from console.launch.preflight import check_name, load_config, make_run
 from console.process.signals import Signals
 from driftline.client import Client, ClientError, attach
 from driftline.config import Config
-from driftline.frames import Frame, Stamped, Verb
+from driftline.frames import Frame
 from driftline.rundir import RunDir, RunError
 
 HINT_AT = 15
@@ -29,6 +31,10 @@ def run(args: argparse.Namespace) -> int:
 
     On a terminal the console opens over it, able to operate. Quitting the console leaves the run going, with its
     lines in its place; ctrl-C there ends the run. Without a terminal, or with --headless: the lines from the start.
+    Should this process be killed, the run ends in order: the trainer finishes its step and writes a checkpoint.
+
+    With --detach the run is on its own once it runs, and this command ends with code 0: neither a closed terminal nor
+    the death of its supervisor ends it. `driftline stop` does.
     """
     path = Path(args.config)
     config = load_config(path)
@@ -36,6 +42,10 @@ def run(args: argparse.Namespace) -> int:
     screen = not args.headless and on_terminal()
     made = make_run(name, path)
     print(f"run {made.id}  {made.path}", flush=True)
+    if args.detach:
+        background.start(made, steps=args.steps)
+        with Signals() as signals:
+            return background.follow(made, signals)
     return _run_in_foreground(made, config, args, steps=args.steps, screen=screen)
 
 
@@ -67,25 +77,22 @@ def _run_with_person(made: RunDir, config: Config, args: argparse.Namespace, rep
     )
     hints = [f"press F: switch the fixes on to repair run {made.id}"]
 
-    def hook(_stamped: Stamped, frame: Frame) -> None:
+    def handle(frame: Frame) -> None:
         report.add_frame(frame)
         if hints and report.step >= HINT_AT and report.switched is None:
             _send_hint(made, hints.pop())
 
     steps = PERSON_FACTOR * min(play.STEPS, config.run.steps)
-    code = _run_in_foreground(made, config, args, steps=steps, screen=True, hook=hook)
+    with FrameThread(handle) as frames:
+        code = _run_in_foreground(made, config, args, steps=steps, screen=True, hook=lambda _stamped, f: frames.put(f))
     _print_report(made, report)
     return code
 
 
 def _send_hint(made: RunDir, text: str) -> None:
     # A failed hint must not end the run: a hub that is being restarted just now does not show it.
-    with contextlib.suppress(ClientError, RunError):
-        client = Client(*attach(made, "operator"))
-        try:
-            client.command("mark", {"text": text})
-        finally:
-            client.close()
+    with contextlib.suppress(ClientError, RunError), Client(*attach(made, "operator")) as client:
+        client.command("mark", {"text": text})
 
 
 def _run_with_operator(made: RunDir, config: Config, args: argparse.Namespace, report: DemoReport) -> int:
@@ -95,27 +102,15 @@ def _run_with_operator(made: RunDir, config: Config, args: argparse.Namespace, r
         f"{steps} steps: vLLM's defaults, at step {switch_at} every available fix on, then one sync by hand",
         flush=True,
     )
-    clients: list[Client] = []
+    sender = play.Sender(lambda: Client(*attach(made, "operator")))
+    operator = play.Operator(report, sender.send, switch_at, play.print_action)
 
-    def send(verb: Verb, values: dict[str, str]) -> str:
-        try:
-            if not clients:
-                clients.append(Client(*attach(made, "operator")))
-            return clients[0].command(verb, values, timeout=play.COMMAND_TIMEOUT)
-        except ClientError as error:
-            raise CommandError(f"the demonstration's {verb}: {error}") from error
-
-    operator = play.Operator(report, send, switch_at, play.print_action)
-
-    def hook(_stamped: Stamped, frame: Frame) -> None:
+    def handle(frame: Frame) -> None:
         report.add_frame(frame)
         operator.handle_frame(frame)
 
-    try:
-        code = _run_in_foreground(made, config, args, steps=steps, screen=False, hook=hook)
-    finally:
-        for client in clients:
-            client.close()
+    with FrameThread(handle, cancel=sender.cancel) as frames:
+        code = _run_in_foreground(made, config, args, steps=steps, screen=False, hook=lambda _stamped, f: frames.put(f))
     _print_report(made, report)
     if code != OK:
         return code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -14,6 +15,7 @@ from console.connect.resolve import connect_client, open_target
 from console.connect.target import Target
 from console.errors import FAILED, NO_RUN, OK, CommandError
 from console.formatting import to_json
+from console.status import supervision
 from console.status.link_health import STALE_AFTER, Banner, Link, banner
 from console.status.summary import Summary, document, line, summarise
 from driftline.client import Client, next_beacon
@@ -42,10 +44,14 @@ def status(args: argparse.Namespace) -> int:
     `generation`, `by`, `time`, `detail`, `engines`}), `hub_banner` (null, or {`word`, `text`, `level`} as the console's
     banner), `journal` (null where it is on another machine) {`missing` (array of {`first`, `last`: numbers of segments
     that are missing in the middle, `start`, `end`: the frames that were in them}), `odd` (names of files that are no
-    segments)}. NaN and infinities are strings.
+    segments)}, `supervisor` (null: none by its own wish, ended in order, or on another machine) {`pid`, `alive` (bool:
+    false is NO SUPERVISOR on the line), `detached` (bool), `started`, `takeovers` (how often of late a standby became
+    the supervisor), `hub_deaths` within the last `hub_window` seconds, `hub_away` (since when the hub is away, null: it
+    is there), `hub_next` (when it is started again, null: not waited for)}. NaN and infinities are strings.
     """
     with open_target(args) as run:
         live, problem = run.live(), None
+        care, now = supervision.look(run.directory), time.time()
         if live:
             with connect_client(run, "viewer") as client:
                 summary = live_summary(client)
@@ -54,15 +60,19 @@ def status(args: argparse.Namespace) -> int:
             summary = journal_summary(run.directory)
         else:
             raise CommandError(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
+        # A run whose hub is away goes on all the same.
+        going = live or (care is not None and care.alive)
         missing, odd = journal_gaps(run.directory) if run.directory is not None else ([], [])
         local = run.directory is not None
         path = str(run.directory.path) if run.directory is not None else str(args.run)
     if args.json:
         words = {"word": problem.word, "text": problem.text, "level": problem.level} if problem is not None else None
         gaps = {"missing": [asdict(hole) for hole in missing], "odd": odd} if local else None
-        print(to_json(document(run.id, path, summary, live=live) | {"trouble": words, "journal": gaps}))
+        more = {"live": live, "trouble": words, "journal": gaps, "supervisor": supervision.document(care, now)}
+        print(to_json(document(run.id, path, summary, live=going) | more))
     else:
-        parts = [line(run.id, summary, live=live), problem.word if problem is not None else ""]
+        parts = [line(run.id, summary, live=going), problem.word if problem is not None else ""]
+        parts += supervision.words(care, now)
         parts += [f"JOURNAL HOLE: {hole_text(hole)}" for hole in missing]
         parts.append(sanitize(f"JOURNAL: {odd_text(odd)}") if odd else "")
         print("  ".join(part for part in parts if part))

@@ -6,10 +6,12 @@ about the way Ray does. STANDIN picks its manners, STANDIN_PIDS names a file for
     steps      a few steps, then the end
     forever    steps until SIGTERM
     orphans    forever, with a grandchild in a session of its own whose parent is dead and that ignores SIGTERM
-    stubborn   forever, and SIGTERM is ignored
+    stubborn   forever, and SIGTERM and stop are ignored
     lingering  forever, and after SIGTERM it steps on until it has met another hub
     slow       never gets past "starting"
     gated      does not get past "starting" before there is a file of the name STANDIN_PIDS + ".go"
+    phases     does not get past "starting" before there is a file STANDIN_PIDS + ".go", and after SIGTERM or a stop is
+               "stopping" until there is one STANDIN_PIDS + ".end"
     die        an error after two steps
     killed     SIGKILL to itself after two steps, with orphans left behind
 """
@@ -54,7 +56,7 @@ def main() -> int:
     probe.send(RunState(run.id, "starting", 0, 5, 0, time.time(), detail="starting nothing"))
     while manners == "slow" and not stopping:
         time.sleep(0.01)
-    while manners == "gated" and not stopping and not os.path.exists(os.environ["STANDIN_PIDS"] + ".go"):
+    while manners in ("gated", "phases") and not stopping and not os.path.exists(os.environ["STANDIN_PIDS"] + ".go"):
         time.sleep(0.01)
     step = 0
     while not stopping and not (manners == "steps" and step == 5):
@@ -66,11 +68,17 @@ def main() -> int:
             command = probe.commands.get()
             probe.event("mark", command.args.get("text", command.verb))
             probe.ack(command.id, "applied")
+            if command.verb == "stop" and manners != "stubborn":
+                stopping.append(0)
         if step == 2 and manners == "die":
             raise ValueError("the stand-in has had enough")
         if step == 2 and manners == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.05)
+    if manners == "phases":
+        probe.send(RunState(run.id, "stopping", step, 5, step, time.time()))
+        while not os.path.exists(os.environ["STANDIN_PIDS"] + ".end"):
+            time.sleep(0.01)
     if manners == "lingering":
         first = run.connection().pid
         while run.connection().pid == first:

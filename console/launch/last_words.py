@@ -1,0 +1,56 @@
+"""Why a process of the run has ended, as far as its exit code and its log say."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Final
+
+UNKNOWN: Final = 256
+"""In place of the exit code of a process that another supervisor had started: only its parent gets to know it."""
+
+OF_SUPERVISOR: Final = " INFO supervisor: "
+"""Within a line of the supervisor in another process's log: not that one's last words."""
+
+_ERROR_LINE: Final = re.compile(
+    r"driftline(?: \w+)?: .+|trainer: .+|[\w.]*(?:Error|Exception)\b.*|.*\b(?:ERROR|FATAL|CRITICAL)\b.*"
+)
+_DEBUG_OR_INFO: Final = re.compile(r"\b(?:DEBUG|INFO)\b")
+_PREFIX: Final = re.compile(r"^(?:driftline(?: \w+)?|trainer): ")
+
+
+def last_words(code: int | None, log: Path) -> str:
+    """A clause on the end of a process: signal or exit code, the error it wrote, its log."""
+    if code is not None and code < 0:
+        how = f"killed by {_signal_name(-code)}"
+    else:
+        how = f"exit code {code if code != UNKNOWN else 'not known'}"
+    error = last_error(log)
+    where = f"{how}; log: {log}"
+    return f"{error} ({where})" if error else where
+
+
+def last_error(log: Path, reach: int = 65_536) -> str:
+    """The last line of a log that looks like an error, else its last one that is not a DEBUG or INFO line, else "".
+
+    At most 300 characters. The last report of a process that was killed is not the reason of its end.
+    """
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - reach))
+            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    except OSError:
+        return ""
+    lines = [line for line in lines if OF_SUPERVISOR not in line]
+    errors = [line for line in lines if _ERROR_LINE.fullmatch(line)]
+    others = [line for line in lines if not _DEBUG_OR_INFO.search(line)]
+    return _PREFIX.sub("", (errors or others or [""])[-1])[:300]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
