@@ -33,9 +33,7 @@ class PicturesError(RuntimeError):
     """A recording of which no screen can be drawn; the message is a clause."""
 
 
-def pictures(
-    run: RunDir, start: int | None = None, size: tuple[int, int] = SIZE, patience: float = SCREEN_SECONDS
-) -> Iterator[Picture]:
+def pictures(run: RunDir, start: int | None = None, size: tuple[int, int] = SIZE) -> Iterator[Picture]:
     """Each screen, as of step `start` (None: the end of the recording), with its SVG or with why there is none.
 
     Raises PicturesError where that is not a matter of a screen.
@@ -44,7 +42,7 @@ def pictures(
     while left:
         session = _Session(run, start, size, tuple(left))
         for screen in tuple(left):
-            picture = session.next_picture(screen, patience)
+            picture = session.next_picture(screen, SCREEN_SECONDS)
             left.remove(screen)
             yield picture
             if picture.problem:

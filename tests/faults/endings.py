@@ -1,4 +1,4 @@
-"""Verbs of the command line as processes that are stopped at a chosen moment: in an import, at work, waiting, asking."""
+"""Verbs as processes that are stopped at a chosen moment: in an import, at work, waiting, asking."""
 
 from __future__ import annotations
 
@@ -97,13 +97,18 @@ class Verb:
             return self._mark.exists() and words in self.said
 
         until(there, f"the verb, and {words!r}: {self.said[-500:]}", 2 * PATIENCE)
-        time.sleep(then)
+        deadline = time.monotonic() + then
+        while (left := deadline - time.monotonic()) > 0:
+            if self.terminal is not None:
+                self.terminal._read(left)
+            else:
+                time.sleep(left)
         assert self._running(), f"ended before it could be stopped: {self.said[-500:]}"
 
     def _running(self) -> bool:
         if self.process is not None:
             return self.process.poll() is None
-        return os.waitpid(self.pid, os.WNOHANG | os.WNOWAIT) == (0, 0) if hasattr(os, "WNOWAIT") else True
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def stop(self, number: int) -> tuple[int, float]:
         """Send a signal; the exit code as a shell has it, and the seconds until the end."""

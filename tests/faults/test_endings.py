@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from console.cli.arguments import build
+from console.export.write import FORMATS
 from driftline.frames import RunState
 from driftline.keys import make_run_keys
 from driftline.producer.probe import Probe
@@ -47,10 +48,7 @@ class World(NamedTuple):
 
 
 class Case(NamedTuple):
-    """`words` of a verb in `phase`; stopped `then` seconds after its beginning and after `until` was printed.
-
-    `made` are the files that it may leave, by name, where it is no file that it was asked for.
-    """
+    """`words` of a verb in `phase`; stopped `then` seconds after its beginning and after `until` was printed."""
 
     phase: Phase
     words: Callable[[World], tuple[str, ...]]
@@ -90,10 +88,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "sentinels show": (),
     "sentinels check": (),
     "export": (
-        *(
-            busy("export", "--run", "RUN", "--out", f"t{suffix}")
-            for suffix in (".parquet", ".csv", ".ndjson", ".arrow")
-        ),
+        *(busy("export", "--run", "RUN", "--out", f"t{suffix}") for suffix in FORMATS),
         busy("export", "--run", "RUN", "--out", "t.parquet", "--long", then=0.6),
         Case("waiting", lambda w: ("export", "--run", ABROAD.format(port=w.silent), "--out", "t.csv"), 0.5),
     ),
