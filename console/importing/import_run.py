@@ -54,7 +54,7 @@ def read(path: Path, step: str | None = None, only: str | None = None) -> Log:
     try:
         log = _read(path, step, only)
     except OSError as error:
-        raise LogImportError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise LogImportError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
     for row in log.rows:
         for name in [name for name in row.values if len(name) > _LONGEST]:
             log.left.add(TOO_LONG, name)

@@ -244,8 +244,8 @@ sys.exit(entry.main())
 def test_a_signal_waits_for_an_import(tmp_path: Path, number: signal.Signals) -> None:
     """An exception in the midst of one is a page of traceback, or a crash of the extension that is being made."""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", INTERRUPTED, str(int(number)), "simulate"], capture_output=True, text=True, timeout=60,
-        cwd=tmp_path, env=os.environ | {"DRIFTLINE_RUNS": str(tmp_path / "runs")},
+        [sys.executable, "-P", "-c", INTERRUPTED, str(int(number)), "simulate"], capture_output=True, text=True,
+        timeout=60, cwd=tmp_path, env=os.environ | {"DRIFTLINE_RUNS": str(tmp_path / "runs")},
         preexec_fn=signals.restore_defaults,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "whole\n", "")
