@@ -41,8 +41,8 @@ if phase == "importing":
     sys.meta_path.insert(0, Slow)
 else:
     real = importlib.import_module
-    def importing(name):
-        module = real(name)
+    def importing(name, package=None):
+        module = real(name, package)
         return Module(module) if name.startswith("console.cli.verbs.") else module
     importlib.import_module = importing
 from console.cli import entry

@@ -33,7 +33,7 @@ def test_what_a_page_sends(text: str, message: Message) -> None:
     ],
 )  # fmt: skip
 def test_what_is_none_of_it(text: str) -> None:
-    with pytest.raises(ValueError, match=".+"):
+    with pytest.raises(ValueError, match=r".+"):
         read(text)
 
 
