@@ -14,6 +14,7 @@ from console.store.tokens.frames import is_tokens
 from driftline import client as hub
 from driftline.client import Client, ClientError, Feed, LeaseKeeper
 from driftline.frames import Stamped, Verb
+from driftline.journal.holes import lacks
 from driftline.rundir import RunError
 
 COMMAND_TIMEOUT: Final = 30.0
@@ -48,6 +49,7 @@ class LiveSource:
         self._tokens_lock = threading.Lock()
         self.run = run.id
         self.operator = operate
+        self._missing = "; ".join(lacks(run.directory)) if run.directory is not None else ""
 
     def wait(self, timeout: float) -> bool:
         return self._feed.wait(timeout)
@@ -107,6 +109,7 @@ class LiveSource:
             gone=gone,
             care=supervision.hub_text(care, time.time()) if care is not None and gone else "",
             unsupervised=care is not None and not care.alive,
+            missing=self._missing,
         )
 
     def _look_for_supervisor(self) -> supervision.Care | None:

@@ -21,6 +21,7 @@ from driftline import toml_file
 from driftline.client import Client
 from driftline.config import ConfigError, digest
 from driftline.frames import DECODE_ERRORS, FrameError, RunState, Stamped
+from driftline.journal.holes import lacks
 from driftline.journal.records import Damage
 from driftline.rundir import RunDir, RunError
 
@@ -46,6 +47,9 @@ class Source(Protocol):
 
     def numbers(self, names: Names, producers: dict[str, int]) -> Iterator[Numbers]:
         """The stored table `reports` as arrays, in parts; codes of names and of producers are added to those given."""
+
+    def missing(self) -> list[str]:
+        """What its journal lacks, in clauses; nothing where that is not known."""
 
     def config_digest(self) -> str:
         """Digest of the configuration as run, "" if it is unknown."""
@@ -96,6 +100,9 @@ class Directory:
         with self._readable(number):
             yield from compacted.parts(self.run, number, stored, projection)
 
+    def missing(self) -> list[str]:
+        return lacks(self.run)
+
     def config_digest(self) -> str:
         try:
             return digest(toml_file.read(self.run.config, ConfigError))
@@ -144,6 +151,9 @@ class Hub:
 
     def numbers(self, names: Names, producers: dict[str, int]) -> Iterator[Numbers]:
         yield from numbers.batches(self._pages(tokens=False), names, producers)
+
+    def missing(self) -> list[str]:
+        return []
 
     def config_digest(self) -> str:
         return _first_state(self._snapshot.states).config_digest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from console.importing.rows import Log, LogImportError, SeveralRunsError, Unknow
 from console.importing.steps import place, several
 from console.importing.token_files import TokenFiles, TokenStep
 from console.importing.write import frames, write
+from console.process import ending
 from driftline.rundir import create
 from driftline.text import sanitize
 
@@ -57,7 +57,7 @@ def read(path: Path, step: str | None = None, only: str | None = None) -> Log:
     try:
         log = _read(path, step, only)
     except OSError as error:
-        raise LogImportError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise LogImportError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
     for row in log.rows:
         for name in [name for name in row.values if len(name) > _LONGEST]:
             log.left.add(TOO_LONG, name)
@@ -81,16 +81,7 @@ def import_log(path: Path, root: Path, name: str, step: str | None = None, only:
     mapped = targets(log)
     with_pairs: set[int] = set()
     run = create(root, name)
-    try:
-        write(run, frames(run, path, log, mapped, _noted(tokens, with_pairs)))
-        if not log.rows and not with_pairs:
-            raise LogImportError(f"{path}: no step of its token files is whole yet")
-    except BaseException as error:
-        shutil.rmtree(run.path, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise LogImportError(f"{error.filename or path}: {error.strerror or error}") from error
-        raise
-    steps = {row.step for row in log.rows} | with_pairs
+from collections.abc import Callable, Iterator
     return ImportReport(
         run.id,
         str(run.path),
