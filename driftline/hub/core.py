@@ -29,12 +29,14 @@ from driftline.frames import (
     Frame,
     FrameError,
     Lease,
+    Level,
     RunState,
     decode,
     encode,
 )
 from driftline.hub.commands import CommandTable, SavedCommand, result_entry
 from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Stamp, ToClient, ToProducer, Write
+from driftline.hub.engines import JoinedEngines
 from driftline.hub.limits import AFTER_RESTART, Limits, RateLimiter, limit_text
 from driftline.hub.producer_tails import Key, Tail, Tails
 from driftline.hub.refusals import Refusals
@@ -44,6 +46,8 @@ from driftline.keys import Grant
 HELLO_EVERY: Final = 0.2
 SESSION_SECONDS: Final = 10.0
 DROP_REPORT_SECONDS: Final = 1.0
+RESTORE_SECONDS: Final = 60.0
+"""Deadline of the command by which an engine that has come back gets the values that were asked for."""
 _ACK_EVERY_FRAMES: Final = 256
 _SAVED: Final = 1
 _TOPICS: Final = frozenset(topic.decode() for topic in TOPIC.values())
@@ -61,6 +65,8 @@ class Session:
         self.dropped = 0
         self.topics: dict[str, int] = {}
         self.reported = 0.0
+        self.back = False
+        """Whether it has taken the name of an engine that had joined before."""
 
     @property
     def key(self) -> Key:
@@ -94,6 +100,7 @@ class Core:
         self.sessions: dict[bytes, Session] = {}
         self.producer_seen = float("-inf")
         self.bad_frames = 0
+        self._ticking_since: float | None = None
         self.holding = False
         """Whether acknowledgements are held back, because what is written may not stay."""
         self.refusals = Refusals()
@@ -101,7 +108,8 @@ class Core:
         self._states: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._fix_generations: dict[str, int] = {}
         self._hello_asked: dict[bytes, float] = {}
-        self._commands = CommandTable(self.refusals, limits, full)
+        self._joined = JoinedEngines(CommandTable.owner)
+        self._commands = CommandTable(self.refusals, limits, self._joined, full)
 
     # Start
 
@@ -120,6 +128,7 @@ class Core:
                 return  # journaled by another version; it stays in the journal and counts as an unknown frame
             self._remember(frame, record.seq, record_encoder.encode(record))
             self._remember_drops(record.producer, frame)
+            self._joined.remember(record.producer, frame)
             self._commands.restore(frame)
 
     def save(self) -> bytes:
@@ -136,8 +145,10 @@ class Core:
         try:
             known = _saved.decode(saved)
             commands = [command.restore() for command in known.commands]
-            records = [record_decoder.decode(record) for what, _, _, record in known.states if what == "writer"]
-            leases = [record.frame() for record in records]
+            records = [
+                record_decoder.decode(record) for what, _, _, record in known.states if what in ("writer", "fix")
+            ]
+            states = [(record.producer, record.frame()) for record in records]
         except (*DECODE_ERRORS, FrameError) as error:
             raise ValueError(f"not a checkpoint: {error}") from error
         if known.version != _SAVED:
@@ -147,8 +158,9 @@ class Core:
         self._states = {(what, name): (seq, record) for what, name, seq, record in known.states}
         self._fix_generations = dict(known.generations)
         self._commands.load(commands)
-        for lease in leases:
-            self._commands.restore(lease)
+        for producer, frame in states:
+            self._joined.remember(producer, frame)
+            self._commands.restore(frame)
 
     def start(self, head: int = 0) -> None:
         """The journal is read, its newest number was `head`: this is where the epoch begins.
@@ -179,9 +191,12 @@ class Core:
             self._tails.entry((write.producer, write.incarnation)).last = write.pseq
         self._remember(write.frame, stamp.seq, stamp.record)
         self._remember_drops(write.producer, write.frame)
+        self._joined.remember(write.producer, write.frame)
         head = wire.LIVE_HEAD.pack(self.epoch, stamp.seq, stamp.previous)
         effects: list[Effect] = [Publish(TOPIC[type(write.frame)], head, stamp.record)]
         effects += self._commands.on_written(write, stamp.seq)
+        if isinstance(write.frame, Command) and write.frame.issuer != HUB:
+            effects += _states(self._joined.requested(write.frame, write.arrived.wall if write.arrived else 0.0))
         return effects
 
     def on_write_failed(self, write: Write, reason: str, now: Now) -> list[Effect]:
@@ -196,7 +211,7 @@ class Core:
 
     def on_synced(self, seq: int, now: Now) -> list[Effect]:
         """Everything up to `seq` is on the disk: commands among it may go out."""
-        return self._commands.on_synced(seq, self._owner(now), now)
+        return self._commands.on_synced(seq, lambda producer: self._connection(producer, now), now)
 
     def _remember(self, frame: Frame, seq: int, record: bytes) -> None:
         match frame:
@@ -268,6 +283,9 @@ class Core:
             return self._refuse(peer, grant, f"schema {hello.schema}, this hub speaks {SCHEMA}", now)
         if not 0 < hello.incarnation < 2**63 or hello.first < 1:
             return self._malformed(grant, "a greeting without an incarnation", now)
+        joined = hello.producer in self._joined.names
+        if joined and (held := self._name_held(peer, hello, now)):
+            return held
         for old in [s.peer for s in self.sessions.values() if s.key == (hello.producer, hello.incarnation)]:
             if old != peer:
                 del self.sessions[old]
@@ -284,7 +302,27 @@ class Core:
         effects: list[Effect] = [
             ToProducer(peer, wire.pack(wire.Welcome(self.epoch, hello.nonce, 0 if self.holding else last)))
         ]
+        if joined and self._joined.came_back(hello.producer, hello.incarnation):
+            session.back = True
+            effects += _event("info", "engine.back", f"{hello.producer} is back under its name, as a new process", now)
         return effects + self._commands.on_hello(session.producer, peer, now)
+
+    def _name_held(self, peer: bytes, hello: wire.Hello, now: Now) -> list[Effect]:
+        """The answer to an engine under whose name another one is there; nothing where the name is free."""
+        key = (hello.producer, hello.incarnation)
+        rivals = [s.seen for s in self.sessions.values() if s.producer == hello.producer and s.key != key]
+        match self._joined.contest(hello.producer, rivals, now.mono):
+            case "free":
+                return []
+            case "taken":
+                reason = (
+                    f"an engine named '{hello.producer}' is there already; give each its own: DRIFTLINE_ENGINE=NAME"
+                )
+                counted = self.refusals.count("name", hello.producer, reason, now)
+                events = _event("warn", "engine.name-taken", f"{hello.producer}: {reason}", now) if counted else []
+                return [*counted, *events, ToProducer(peer, wire.pack(wire.Refused(reason)))]
+            case _:
+                return [ToProducer(peer, wire.pack(wire.Refused("its name is still that of an earlier process")))]
 
     def _on_data(
         self, peer: bytes, grant: Grant, incarnation: int, pseq: int, dropped: int, message: bytes, now: Now
@@ -306,8 +344,18 @@ class Core:
         body = message[wire.DATA_HEAD.size :]
         frame, body = self._checked(session.producer, body, now)
         audit = result_entry(frame, session.producer, now) if isinstance(frame, Ack) else None
-        write = Write(body, frame, session.producer, incarnation, pseq, audit=audit)
-        return [write, *self._acks([session])] if session.unacked >= _ACK_EVERY_FRAMES else [write]
+        effects: list[Effect] = [Write(body, frame, session.producer, incarnation, pseq, audit=audit)]
+        effects += self._restored_fix(session, frame, now)
+        return [*effects, *self._acks([session])] if session.unacked >= _ACK_EVERY_FRAMES else effects
+
+    def _restored_fix(self, session: Session, frame: Frame, now: Now) -> list[Effect]:
+        """A command that gives an engine which has come back the value that an operator had asked for."""
+        if not isinstance(frame, FixState) or not session.back or not self._joined.unmet(session.producer, frame):
+            return []
+        number = f"hub{self.epoch}n{self.head + 1}"
+        args = {"fix": frame.fix, "value": frame.requested}
+        command = Command(number, "fix.set", args, -1, now.wall + RESTORE_SECONDS, HUB)
+        return [Write(encode(command), command, arrived=now)]
 
     def _checked(self, producer: str, body: bytes, now: Now) -> tuple[Frame, bytes]:
         """The frame, or in its place an event that says what is wrong: every pseq has exactly one record."""
@@ -316,7 +364,11 @@ class Core:
             if isinstance(frame, Command | Lease):
                 raise FrameError("producers may not send commands, nor publish a lease")
             if isinstance(frame, Ack):
-                self._commands.check_ack(producer, frame)
+                answer = self._commands.check_ack(producer, frame)
+                frame, body = answer, body if answer is frame else encode(answer)
+            elif isinstance(frame, FixState) and self._joined.own_report(producer, frame):
+                frame = self._joined.merged(frame)
+                body = encode(frame)
         except FrameError as error:
             self.bad_frames += 1
             event = Event(now.wall, "warn", "hub.bad_frame", f"{producer}: a frame was refused: {str(error)[:200]}")
@@ -347,12 +399,16 @@ class Core:
 
     def _refuse(self, peer: bytes, grant: Grant | None, reason: str, now: Now) -> list[Effect]:
         self.sessions.pop(peer, None)
-        notes = self.refusals.count("role", grant.identity if grant else "unknown", reason, now)
-        return [*notes, ToProducer(peer, wire.pack(wire.Refused(reason)))]
+        who = grant.identity if grant else "unknown"
+        notes = self.refusals.count("role", who, reason, now)
+        events = _event("warn", "hub.refused", f"{who} was refused: {reason}", now) if notes else []
+        return [*notes, *events, ToProducer(peer, wire.pack(wire.Refused(reason)))]
 
     def on_unknown_key(self, address: str, now: Now) -> list[Effect]:
         """A connection with a key that has no grant was refused."""
-        return [*self.refusals.count("key", "unknown", f"an unknown key from {address}", now)]
+        notes = self.refusals.count("key", "unknown", f"an unknown key from {address}", now)
+        text = f"a connection from {address} was refused: its key is not one of this run's"
+        return [*notes, *(_event("warn", "hub.refused", text, now) if notes else [])]
 
     def on_refused_subscription(self, grant: Grant | None, topic: str, now: Now) -> list[Effect]:
         """A key asked for a topic that it may not have."""
@@ -370,14 +426,10 @@ class Core:
         """Entries that an earlier hub could not write to the audit log any more."""
         return self._commands.unrecorded(open_intents, now)
 
-    def _owner(self, now: Now) -> bytes | None:
-        """Connection of the producer that carries commands out, if it is there."""
-        owners = [
-            s
-            for s in self.sessions.values()
-            if s.producer == self._commands.owner and now.mono - s.seen < SESSION_SECONDS
-        ]
-        return max(owners, key=lambda s: s.seen).peer if owners else None
+    def _connection(self, producer: str, now: Now) -> bytes | None:
+        """Connection of the producer of this name, if it is there."""
+        found = [s for s in self.sessions.values() if s.producer == producer and now.mono - s.seen < SESSION_SECONDS]
+        return max(found, key=lambda s: s.seen).peer if found else None
 
     def on_gone(self, peer: bytes) -> None:
         """A connection turned out to be closed."""
@@ -415,7 +467,22 @@ class Core:
                 session.reported = now.mono
                 event = _drop_event(session, reported, now)
                 effects.append(Write(encode(event), event))
-        return effects + self._commands.on_tick(now)
+        return effects + self._departures(now) + self._commands.on_tick(now)
+
+    def _departures(self, now: Now) -> list[Effect]:
+        """Leave out joined engines that have not been heard for a session's time, of which this hub was there for."""
+        if self._ticking_since is None:
+            self._ticking_since = now.mono
+        if now.mono - self._ticking_since <= SESSION_SECONDS:
+            return []
+        there = {session.producer for session in self.sessions.values()}
+        effects: list[Effect] = []
+        for engine in self._joined.names:
+            if engine not in there:
+                text = f"{engine} has left, or cannot be reached: nothing was heard for {SESSION_SECONDS:.0f} s"
+                effects += _event("warn", "engine.left", text, now)
+                effects += _states(*self._joined.without(engine, now.wall))
+        return effects
 
     def beacon(self, now: Now, degraded: str) -> Publish:
         """The hub's heartbeat."""
@@ -462,6 +529,15 @@ class Core:
             case wire.LeaseRequest(id=number):
                 return self._commands.on_lease_request((peer, number), grant, request, now)
         return [ToClient(peer, wire.pack(reply))]
+
+
+def _event(level: Level, kind: str, text: str, now: Now) -> list[Effect]:
+    event = Event(now.wall, level, kind, text)
+    return [Write(encode(event), event)]
+
+
+def _states(*states: FixState | None) -> list[Effect]:
+    return [Write(encode(state), state) for state in states if state is not None]
 
 
 def _drop_event(session: Session, reported: Tail, now: Now) -> Event:
