@@ -62,6 +62,7 @@ ENGINES = (
     "tests/e2e/test_engine_pool.py",
     "tests/e2e/test_facts_table.py",
     "tests/e2e/test_interrupt.py",
+    "tests/e2e/test_join.py",
     "tests/e2e/test_parity.py",
     "tests/e2e/test_run_trainer.py",
     "tests/e2e/test_two_nodes.py",

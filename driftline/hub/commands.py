@@ -298,6 +298,15 @@ class CommandTable:
                 effects += self._hand_over(tracked, lambda name: peer if name == producer else None, now)
         return effects
 
+    def on_left(self, engine: str, why: str, now: Now) -> list[Effect]:
+        """A joined engine has gone: what it has not answered has failed there."""
+        effects: list[Effect] = []
+        for tracked in self._open.values():
+            if engine in tracked.engines and tracked.engines[engine] is None:
+                ack = engines.relayed(engine, Ack(tracked.command.id, "failed", now.wall, why))
+                effects.append(Write(encode(ack), ack))
+        return effects
+
     def on_tick(self, now: Now) -> list[Effect]:
         """Expire commands that were not accepted in time."""
         effects: list[Effect] = []

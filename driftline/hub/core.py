@@ -67,6 +67,8 @@ class Session:
         self.reported = 0.0
         self.back = False
         """Whether it has taken the name of an engine that had joined before."""
+        self.leaving = False
+        """Whether a joined engine has said that it ends."""
 
     @property
     def key(self) -> Key:
@@ -346,6 +348,9 @@ class Core:
         audit = result_entry(frame, session.producer, now) if isinstance(frame, Ack) else None
         effects: list[Effect] = [Write(body, frame, session.producer, incarnation, pseq, audit=audit)]
         effects += self._restored_fix(session, frame, now)
+        session.leaving = session.leaving or (
+            isinstance(frame, EngineState) and (frame.engine, frame.phase) == (session.producer, "dead")
+        )
         return [*effects, *self._acks([session])] if session.unacked >= _ACK_EVERY_FRAMES else effects
 
     def _restored_fix(self, session: Session, frame: Frame, now: Now) -> list[Effect]:
@@ -428,7 +433,11 @@ class Core:
 
     def _connection(self, producer: str, now: Now) -> bytes | None:
         """Connection of the producer of this name, if it is there."""
-        found = [s for s in self.sessions.values() if s.producer == producer and now.mono - s.seen < SESSION_SECONDS]
+        found = [
+            s
+            for s in self.sessions.values()
+            if s.producer == producer and now.mono - s.seen < SESSION_SECONDS and not s.leaving
+        ]
         return max(found, key=lambda s: s.seen).peer if found else None
 
     def on_gone(self, peer: bytes) -> None:
@@ -470,18 +479,20 @@ class Core:
         return effects + self._departures(now) + self._commands.on_tick(now)
 
     def _departures(self, now: Now) -> list[Effect]:
-        """Leave out joined engines that have not been heard for a session's time, of which this hub was there for."""
+        """Leave out joined engines that have ended, or were not heard while this hub was there to hear them."""
         if self._ticking_since is None:
             self._ticking_since = now.mono
-        if now.mono - self._ticking_since <= SESSION_SECONDS:
-            return []
-        there = {session.producer for session in self.sessions.values()}
+        waited = now.mono - self._ticking_since > SESSION_SECONDS
+        there = {session.producer for session in self.sessions.values() if not session.leaving}
+        ended = {session.producer for session in self.sessions.values() if session.leaving}
         effects: list[Effect] = []
         for engine in self._joined.names:
-            if engine not in there:
-                text = f"{engine} has left, or cannot be reached: nothing was heard for {SESSION_SECONDS:.0f} s"
-                effects += _event("warn", "engine.left", text, now)
-                effects += _states(*self._joined.without(engine, now.wall))
+            if engine in there or not (waited or engine in ended):
+                continue
+            why = "has ended" if engine in ended else f"was not heard for {SESSION_SECONDS:.0f} s: it is left out"
+            effects += _event("info" if engine in ended else "warn", "engine.left", f"{engine} {why}", now)
+            effects += _states(*self._joined.without(engine, now.wall))
+            effects += self._commands.on_left(engine, f"it {why}", now)
         return effects
 
     def beacon(self, now: Now, degraded: str) -> Publish:

@@ -14,7 +14,7 @@ import pytest
 
 from driftline import rundir
 from driftline.client import Client, RefusedError, attach
-from driftline.frames import Ack, Command, EngineFix, Event, FixState, Frame
+from driftline.frames import Ack, Command, EngineFix, EngineState, Event, FixState, Frame
 from driftline.hub import engines
 from driftline.hub.engines import JoinedEngines
 from driftline.keys import load, make_run_keys
@@ -128,6 +128,19 @@ def test_a_command_that_no_engine_can_take_expires_with_the_reason(hub: Hub, sta
     hub.start()  # it does not know the old connection, and the engine does not come back
     ack = client.wait(client.command("pause", {}, timeout=1.0), PATIENCE)
     assert (ack.state, ack.detail) == ("expired", "no joined engine was connected")
+
+
+def test_an_engine_that_ends_is_left_out_at_once_and_owes_no_answer(hub: Hub, stack: ExitStack) -> None:
+    one = member(stack, hub, "engine-0")
+    member(stack, hub, "engine-1")
+    client = operator(stack, hub)
+    one.probe.send(EngineState("engine-0", "dead", -1, time.time(), detail="shut down"))
+    assert one.probe.flush(PATIENCE), "also its last frame is acknowledged"
+    until(lambda: events(client, "engine.left"), "the event")
+    assert [event.text for event in events(client, "engine.left")] == ["engine-0 has ended"]
+    until(lambda: [one.engine for one in fix(client).engines] == ["engine-1"], "the state without it")
+    assert client.wait(client.command("pause", {}), PATIENCE).data == {"engine-1.was": 1}
+    assert not one.taken
 
 
 def test_a_trainer_that_reports_fixes_owns_them(hub: Hub, stack: ExitStack) -> None:
