@@ -69,6 +69,11 @@ class Member:
             threading.Thread(target=self._acting, name="driftline-act", daemon=True),
         ]
 
+    @property
+    def connected(self) -> bool:
+        """True while the hub answers."""
+        return self._probe.connected
+
     def start(self) -> None:
         """Report from now on, and take commands."""
         for thread in self._threads:

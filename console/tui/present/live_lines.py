@@ -41,7 +41,9 @@ def engine_line(engine: EngineState, width: int, *, run_over: bool = False) -> l
     `run_over`: the run has ended, and every engine that had not died before with it.
     """
     phase_ink = {"running": Ink.OK, "dead": Ink.ALARM}.get(engine.phase, Ink.WARN)
-    line: list[Text] = [(engine.engine, Ink.TEXT), (f" v{engine.version}", Ink.BRIGHT)]
+    line: list[Text] = [(engine.engine, Ink.TEXT)]
+    if engine.version >= 0:
+        line.append((f" v{engine.version}", Ink.BRIGHT))
     if run_over and engine.phase != "dead":
         return [*line, (" ended with the run", Ink.DIM)]
     if engine.phase != "running":
