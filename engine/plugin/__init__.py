@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Final
 
-LOG: Final = "vllm.driftline"
-"""Below vLLM's own logger, so that what is said here stands in the engine's log in its format."""
+from engine.plugin.log import LOG
 
 
 def register() -> None:

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from engine.plugin import LOG, versions, worker
+from engine.plugin import versions, worker
+from engine.plugin.log import LOG
 
 OWN_EXTENSION: Final = "engine.actor.worker_extension.DriftlineWorker"
 """The worker extension of engines that Driftline's own pool runs: those report through their actor."""

@@ -22,9 +22,10 @@ from driftline import clocks
 from driftline.catalog.fixes import ON
 from driftline.frames import Command, Data, EngineState, FixState, Phase
 from driftline.producer.probe import Probe
-from engine.plugin import LOG, report
+from engine.plugin import report
 from engine.plugin.core import CoreHandle
 from engine.plugin.environment import Membership, NameClaim
+from engine.plugin.log import LOG
 from engine.plugin.report import Facts
 from engine.types import EngineError
 

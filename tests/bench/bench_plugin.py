@@ -59,8 +59,10 @@ def main() -> int:
 def _run(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Seconds of each window of the pairs, and how often the engine had joined in it."""
     from driftline import rundir
+    from engine.plugin import versions, worker
     from tests.e2e.engine_support import engine_model
 
+    versions.hook_workers(dict(worker.METHODS))  # the worker is forked from here
     run = rundir.create(folder, "plugin")
     command = [sys.executable, "-m", "driftline.hub", str(run.path), "--parent-pid", str(os.getpid())]
     with (run.logs / "hub.log").open("w") as log:
@@ -117,14 +119,12 @@ class Engine:
 def joined(core: Any, run: Any, dose: int) -> Iterator[None]:
     """The engine as it is once it has joined `dose` times; afterwards as if it never had."""
     from driftline import keys
-    from engine.plugin import versions, worker
     from engine.plugin.core import CoreHandle
     from engine.plugin.environment import Membership, NameClaim
     from engine.plugin.member import Member
 
     places = [core, core.scheduler, core.scheduler.kv_cache_manager]
     before = [dict(vars(place)) for place in places]
-    versions.hook_workers(dict(worker.METHODS))
     members = []
     try:
         for number in range(dose):
