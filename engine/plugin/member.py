@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -106,7 +107,7 @@ class Member:
             rate = (now[1] - before[1]) / seconds if seconds > 0 else 0.0
             hits = (now[3] - before[3]) / queried if queried else 0.0
             before = now
-            self._guarded(lambda rate=rate, hits=hits: self._report(rate, hits))
+            self._guarded(partial(self._report, rate, hits))
             self._guarded(self._end_lease)
             if self._ended.wait(HEARTBEAT_S):
                 return

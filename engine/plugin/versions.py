@@ -249,7 +249,7 @@ def set_logprobs_mode(runner: Any, mode: str) -> None:
         sampler.topk_topp_sampler = type(part)(logprobs_mode=mode, **extra)
     if hasattr(runner, "prompt_logprobs_worker"):
         runner.prompt_logprobs_worker.logprobs_mode = mode
-    rejection = getattr(runner, "rejection_sampler", None)
+    rejection: Any = getattr(runner, "rejection_sampler", None)
     if hasattr(rejection, "is_processed_logprobs_mode"):
         rejection.is_processed_logprobs_mode = mode.startswith("processed")
     if hasattr(rejection, "is_logits_logprobs_mode"):

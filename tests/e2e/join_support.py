@@ -101,9 +101,10 @@ class Child:
 
 def _children(pid: int) -> list[psutil.Process]:
     try:
-        return psutil.Process(pid).children(recursive=True)
+        found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
+    return found
 
 
 class Server(Child):
@@ -190,7 +191,7 @@ class Script(Child):
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith(word):
-                return line.removeprefix(word)
+                return str(line.removeprefix(word))
             self.printed.append(line)
         raise AssertionError("".join(self.printed)[-4000:] + self.log.read_text()[-4000:])
 
@@ -222,7 +223,8 @@ class AsyncHost:
         (output,) = [one async for one in outputs][-1].outputs
         ids = list(output.token_ids)
         assert output.logprobs is not None
-        return ids, [float(one[i].logprob) for one, i in zip(output.logprobs, ids, strict=True)]
+        found = zip(output.logprobs, ids, strict=True)
+        return ids, [float(one[i].logprob) for one, i in found if one is not None]
 
     async def pause(self) -> None:
         await self._llm.pause_generation(mode="keep", clear_cache=False)
