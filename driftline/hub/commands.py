@@ -329,7 +329,7 @@ class CommandTable:
         return bool(tracked.engines) or (not tracked.handed and self._joined.take(tracked.command.verb))
 
     def _awaited(self, tracked: TrackedCommand) -> str:
-        return "no joined engine" if self._for_engines(tracked) else "the trainer"
+        return "no joined engine was" if self._for_engines(tracked) else f"the {OWNER} was not"
 
     def _finish(self, tracked: TrackedCommand, now: Now, *, late: bool = False) -> list[Effect]:
         """The result of a command to engines, once all have answered or the time for it is over."""

@@ -285,7 +285,7 @@ class Core:
             return self._refuse(peer, grant, f"schema {hello.schema}, this hub speaks {SCHEMA}", now)
         if not 0 < hello.incarnation < 2**63 or hello.first < 1:
             return self._malformed(grant, "a greeting without an incarnation", now)
-        joined = hello.producer in self._joined.names
+        joined = self._joined.knows(hello.producer)
         if joined and (held := self._name_held(peer, hello, now)):
             return held
         for old in [s.peer for s in self.sessions.values() if s.key == (hello.producer, hello.incarnation)]:
@@ -304,7 +304,7 @@ class Core:
         effects: list[Effect] = [
             ToProducer(peer, wire.pack(wire.Welcome(self.epoch, hello.nonce, 0 if self.holding else last)))
         ]
-        if joined and self._joined.came_back(hello.producer, hello.incarnation):
+        if joined and self._joined.greeted(hello.producer, hello.incarnation):
             session.back = True
             effects += _event("info", "engine.back", f"{hello.producer} is back under its name, as a new process", now)
         return effects + self._commands.on_hello(session.producer, peer, now)
@@ -355,7 +355,10 @@ class Core:
 
     def _restored_fix(self, session: Session, frame: Frame, now: Now) -> list[Effect]:
         """A command that gives an engine which has come back the value that an operator had asked for."""
-        if not isinstance(frame, FixState) or not session.back or not self._joined.unmet(session.producer, frame):
+        if not isinstance(frame, FixState):
+            return []
+        self._joined.greeted(session.producer, session.incarnation)
+        if not session.back or not self._joined.unmet(session.producer, frame):
             return []
         number = f"hub{self.epoch}n{self.head + 1}"
         args = {"fix": frame.fix, "value": frame.requested}

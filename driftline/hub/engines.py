@@ -1,6 +1,6 @@
 """Engines that have joined a run by themselves: one state of each fix over all of them, and commands to all of them.
 
-An engine of somebody else's trainer has nobody above it that speaks for all engines. It sends a `FixState` with its own
+An engine of another project's trainer has nothing above it that speaks for all engines. It sends a `FixState` with its own
 report alone; the hub puts those of all engines together before it journals them, so that consoles, exports and
 recordings see one state of the whole pool, as they do of a pool that a trainer owns. A command goes to every joined
 engine that is connected. Each answers for itself; their answers are journaled as progress, and once all have answered
@@ -23,6 +23,8 @@ ENGINE_VERBS: Final[frozenset[Verb]] = frozenset({"fix.set", "pause", "resume", 
 """What a joined engine is asked for; all other commands are the trainer's."""
 RIVAL_SECONDS: Final = 2.5
 """An engine that was heard this recently keeps its name: a connected probe is heard each second."""
+
+NAMES_KEPT: Final = 4096
 
 _ORDER: Final[tuple[How, ...]] = ("live", "next_sync", "engine_restart", "not_available")
 _TARGETS: Final = "engines"
@@ -119,11 +121,17 @@ class JoinedEngines:
             and mine.effective != state.requested
         )
 
-    def came_back(self, engine: str, incarnation: int) -> bool:
-        """Note who greets under this name; whether that is another process than the one that had it before."""
-        before = self._incarnations.get(engine)
+    def knows(self, engine: str) -> bool:
+        """Whether an engine has joined under this name, also one that has gone."""
+        return engine in self._incarnations or engine in self.names
+
+    def greeted(self, engine: str, incarnation: int) -> bool:
+        """Note which process has this name; whether another one had it before."""
+        before = self._incarnations.pop(engine, incarnation)
         self._incarnations[engine] = incarnation
-        return before is not None and before != incarnation
+        if len(self._incarnations) > NAMES_KEPT:
+            del self._incarnations[next(iter(self._incarnations))]
+        return before != incarnation
 
     def contest(self, engine: str, rivals: Iterable[float], mono: float) -> str:
         """Whether a newcomer may have a name, given when others under it were last heard: "free", "wait" or "taken".
@@ -189,7 +197,7 @@ def natural(name: str) -> list[str | int]:
 
 
 def _over(base: FixState, engines: list[EngineFix], time: float) -> FixState:
-    """`base` with these engines' reports. Before anybody asked for a value, the commonest one is the requested one."""
+    """`base` with these engines' reports. Before an operator asks for a value, the commonest one is the requested one."""
     ordered = tuple(sorted(engines, key=lambda one: natural(one.engine)))
     values = [one.effective for one in ordered if one.effective]
     requested = base.requested if base.by else max(sorted(set(values)), key=values.count, default="")

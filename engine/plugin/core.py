@@ -64,7 +64,7 @@ class CoreHandle:
 
     @property
     def paused(self) -> bool:
-        """Whether the scheduler gives out no steps, whoever asked for it."""
+        """Whether the scheduler gives out no steps, an operator's pause or the framework's own."""
         return versions.paused(self._core)
 
     @property

@@ -160,7 +160,7 @@ def _async_scheduling(facts: Facts) -> Reading:
 
 
 def _inflight(facts: Facts) -> Reading:
-    why = "decided by whoever pauses the engine for a weight update: its framework"
+    why = "decided by its framework, which pauses the engine for a weight update"
     if facts.core.pause is None:
         return "", "not_available", f"no weight update has paused this engine yet; {why}"
     mode, clear = facts.core.pause

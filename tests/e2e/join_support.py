@@ -150,8 +150,10 @@ class Server(Child):
 
 
 SYNC: Final = """
-import json, sys
+import json, os, sys
+import vllm
 from vllm import LLM, SamplingParams
+vllm.__version__ = os.environ.get("PRETEND", vllm.__version__)  # in spawned processes too: they import this file
 if __name__ == "__main__":
     llm = LLM(model=sys.argv[1], skip_tokenizer_init=True, **json.loads(sys.argv[2]))
     params = SamplingParams(
@@ -163,7 +165,7 @@ if __name__ == "__main__":
         ids = list(output.token_ids)
         print("answer", json.dumps([ids, [one[i].logprob for one, i in zip(output.logprobs, ids)]]), flush=True)
 """
-"""A script of somebody who uses `LLM`: a prompt a line in, an answer a line out."""
+"""A script that uses `LLM`: a prompt a line in, an answer a line out."""
 
 
 class Script(Child):
@@ -197,7 +199,7 @@ class Script(Child):
 
 
 class AsyncHost:
-    """An actor of somebody's framework with an `AsyncLLM` in it; Ray makes it from this class."""
+    """An actor of another framework with an `AsyncLLM` in it; Ray makes it from this class."""
 
     def __init__(self, env: dict[str, str]) -> None:
         os.environ.update(env)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from engine.cluster.ray_cluster import Cluster
 from tests.e2e import engine_support as support
 from tests.e2e import join_support as joins
 from tests.e2e.join_support import Engine, Script, Server, Stream
+from tests.faults.scale import FULL
 from tests.unit.hubs import Hub, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
@@ -114,7 +117,7 @@ def check_state(run: Run, name: str) -> EngineState:
 
 
 def test_vllm_serve(run: Run) -> None:
-    env = joins.environment(run.folder, DRIFTLINE_RUN=str(run.hub.run.path))
+    env = joins.environment(run.folder, DRIFTLINE_RUN=str(run.hub.run.path), VLLM_WORKER_MULTIPROC_METHOD="spawn")
     server = Server(run.model_path, env, run.folder / "serve.log")
     try:
         server.wait()
@@ -164,6 +167,7 @@ def test_a_synchronous_llm_of_another_machine(run: Run) -> None:
         DRIFTLINE_RUN=str(elsewhere / "connection.json"),
         DRIFTLINE_KEY=str(elsewhere / "engine.key"),
         DRIFTLINE_ENGINE="engine-sync",
+        VLLM_WORKER_MULTIPROC_METHOD="fork",
     )
     script = Script(run.model_path, env, run.folder / "sync.log")
     try:
@@ -236,3 +240,76 @@ def test_an_async_llm_in_a_ray_actor(run: Run, monkeypatch: pytest.MonkeyPatch) 
         call("close")
     finally:
         cluster.stop()
+
+
+def test_a_core_in_its_caller_s_process(run: Run) -> None:
+    """As where VLLM_ENABLE_V1_MULTIPROCESSING=0 is set: commands are carried out when the caller steps it."""
+    if not FULL:
+        pytest.skip("a sixth start of an engine takes half a minute; `make faults` runs it")
+    env = joins.environment(
+        run.folder,
+        DRIFTLINE_RUN=str(run.hub.run.path),
+        DRIFTLINE_ENGINE="engine-inside",
+        VLLM_ENABLE_V1_MULTIPROCESSING="0",
+    )
+    script = Script(run.model_path, env, run.folder / "inside.log")
+    try:
+        script.wait()
+        script.sample(list(range(2, 40)))
+        switch_while_it_samples(run, script, "engine-inside")
+        state = run.engine("engine-inside")
+        assert state is not None
+        assert state.pid == script.process.pid
+    finally:
+        script.end()
+
+
+def test_on_a_version_that_it_does_not_know_it_only_reports(run: Run) -> None:
+    """The real engine under another number: nothing of it is wrapped; it says of itself what it was configured with."""
+    env = joins.environment(
+        run.folder,
+        DRIFTLINE_RUN=str(run.hub.run.path),
+        DRIFTLINE_ENGINE="engine-99",
+        PRETEND="0.99.0",
+        VLLM_WORKER_MULTIPROC_METHOD="spawn",
+    )
+    script = Script(run.model_path, env, run.folder / "unknown.log")
+    try:
+        script.wait()
+        run.until(lambda: len(run.fixes("engine-99")) == len(BY_ID), "its fixes")
+        state = run.engine("engine-99")
+        assert state is not None
+        assert state.vllm == "0.99.0"
+        assert "it only reports here" in state.detail
+        assert run.fixes("engine-99")["processed-logprobs"].effective == "", "not read back, so not claimed"
+        assert run.fixes("engine-99")["prefix-cache-off"].effective == "off"
+        stream = Stream(script, run.model)
+        stream.start()
+        assert {one.kind for one in stream.after(0.0)} == {"raw"}
+        with pytest.raises(RefusedError, match="only reports here"):
+            run.ask("fix.set", fix="processed-logprobs", value="on")
+        assert run.ask("pause").state == "refused"
+        assert {one.kind for one in stream.after(time.monotonic())} == {"raw"}
+        stream.end()
+    finally:
+        script.end()
+
+
+@pytest.mark.parametrize(("allowed", "loaded"), [("driftline", True), ("another", False)])
+def test_vllm_itself_loads_it_unless_vllm_plugins_leaves_it_out(tmp_path: Path, allowed: str, loaded: bool) -> None:
+    """No engine is needed for that: the group is loaded the same way in each of vLLM's processes. Twice is as once."""
+    script = (
+        "import sys\n"
+        "from vllm import plugins\n"
+        "for _ in range(2):\n"
+        "    plugins.plugins_loaded = False\n"
+        "    plugins.load_general_plugins()\n"
+        "from vllm.v1.engine.core import EngineCoreProc\n"
+        "wraps, loop = 0, EngineCoreProc.run_busy_loop\n"
+        "while loop is not None:\n"
+        "    wraps, loop = wraps + hasattr(loop, '_driftline'), getattr(loop, '__wrapped__', None)\n"
+        "print('engine.plugin' in sys.modules, wraps)\n"
+    )
+    env = joins.environment(tmp_path, DRIFTLINE_RUN=str(tmp_path), VLLM_PLUGINS=allowed)
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == [f"{loaded} {int(loaded)}"], done.stderr[-2000:]

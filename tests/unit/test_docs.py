@@ -32,7 +32,7 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
 )
 PACKAGES = ("driftline", "engine", "trainer", "console")
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-OTHER_PROGRAMS = {"pip", "ssh", "source"}
+OTHER_PROGRAMS = {"pip", "ssh", "source", "vllm"}
 """Programs of others that a shell block may call; nothing is checked of those lines but that they can be split."""
 LANGUAGES = {"sh", "text", "python", "toml"}
 BANNED = ("told", "nobody", "somebody", "whoever")

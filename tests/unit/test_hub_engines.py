@@ -170,7 +170,7 @@ def test_two_engines_of_one_name(hub: Hub, stack: ExitStack) -> None:
     client = operator(stack, hub)
     until(lambda: events(client, "engine.name-taken"), "the second one to be refused")
     (event,) = events(client, "engine.name-taken")
-    assert "give each a name with DRIFTLINE_ENGINE" in event.text
+    assert "give each its own: DRIFTLINE_ENGINE=NAME" in event.text
     assert event.text in hub.log.read_text()
     assert not second.connected
     assert client.wait(client.command("pause", {}), PATIENCE).state == "applied"
@@ -230,7 +230,7 @@ def test_engines_that_differ_in_what_they_can_do_are_partial_with_the_reason() -
 @pytest.mark.parametrize(
     ("heard", "verdicts"),
     [([], ["free"]), ([9.9], ["wait", "taken"]), ([5.0], ["free"])],
-    ids=["nobody has the name", "it is in use", "it was, some time ago"],
+    ids=["it is free", "it is in use", "it was, some time ago"],
 )
 def test_who_may_have_a_name(heard: list[float], verdicts: list[str]) -> None:
     joined = JoinedEngines("trainer")
