@@ -206,7 +206,7 @@ class CommandTable:
             return self._refuse(asker, grant, wire.HELD, reason, now)
         stamped = msgspec.structs.replace(command, issuer=grant.identity)
         taken = self._lease.on_command(grant.identity, command, now, grant.public)
-        write = Write(encode(stamped), stamped, asker=asker, audit=_intent_entry(stamped, now), arrived=now)
+        write = Write(encode(stamped), stamped, asker=asker, audit=intent_entry(stamped, now), arrived=now)
         return [*taken, write]
 
     def on_lease_request(
@@ -385,7 +385,8 @@ def result_entry(ack: Ack, who: str, now: Now) -> Entry | None:
     return Entry(RESULT, now.wall, who, ack.id, f"{ack.state}: {ack.detail}" if ack.detail else ack.state)
 
 
-def _intent_entry(command: Command, now: Now) -> Entry:
+def intent_entry(command: Command, now: Now) -> Entry:
+    """The audit entry of a command that is about to be journaled."""
     data: dict[str, str | int | float] = {f"args.{key}": value for key, value in command.args.items()}
     data |= {"generation": command.generation, "deadline": command.deadline, "session": command.session}
     return Entry(INTENT, now.wall, command.issuer, command.id, command.verb, data)

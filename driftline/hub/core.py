@@ -34,7 +34,7 @@ from driftline.frames import (
     decode,
     encode,
 )
-from driftline.hub.commands import CommandTable, SavedCommand, result_entry
+from driftline.hub.commands import CommandTable, SavedCommand, intent_entry, result_entry
 from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Stamp, ToClient, ToProducer, Write
 from driftline.hub.engines import JoinedEngines
 from driftline.hub.limits import AFTER_RESTART, Limits, RateLimiter, limit_text
@@ -363,7 +363,7 @@ class Core:
         number = f"hub{self.epoch}n{self.head + 1}"
         args = {"fix": frame.fix, "value": frame.requested}
         command = Command(number, "fix.set", args, -1, now.wall + RESTORE_SECONDS, HUB)
-        return [Write(encode(command), command, arrived=now)]
+        return [Write(encode(command), command, arrived=now, audit=intent_entry(command, now))]
 
     def _checked(self, producer: str, body: bytes, now: Now) -> tuple[Frame, bytes]:
         """The frame, or in its place an event that says what is wrong: every pseq has exactly one record."""
@@ -375,7 +375,9 @@ class Core:
                 answer = self._commands.check_ack(producer, frame)
                 frame, body = answer, body if answer is frame else encode(answer)
             elif isinstance(frame, FixState) and self._joined.own_report(producer, frame):
-                frame = self._joined.merged(frame)
+                text = f"{producer}: its report of {frame.fix} is left out: in this run the trainer answers for fixes"
+                left_out = Event(now.wall, "info", "engine.left-out", text)
+                frame = left_out if self._joined.owned else self._joined.merged(frame)
                 body = encode(frame)
         except FrameError as error:
             self.bad_frames += 1

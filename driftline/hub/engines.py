@@ -1,7 +1,7 @@
 """Engines that have joined a run by themselves: one state of each fix over all of them, and commands to all of them.
 
-An engine of another project's trainer has nothing above it that speaks for all engines. It sends a `FixState` with its own
-report alone; the hub puts those of all engines together before it journals them, so that consoles, exports and
+An engine of another project's trainer has nothing above it that speaks for all engines. It sends a `FixState` with its
+own report alone; the hub puts those of all engines together before it journals them, so that consoles, exports and
 recordings see one state of the whole pool, as they do of a pool that a trainer owns. A command goes to every joined
 engine that is connected. Each answers for itself; their answers are journaled as progress, and once all have answered
 the hub gives the command its result.
@@ -36,6 +36,7 @@ class JoinedEngines:
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
+        self._owned = False
         self._fixes: dict[str, FixState] = {}
         self._before: dict[str, FixState] = {}
         self._incarnations: dict[str, int] = {}
@@ -55,9 +56,17 @@ class JoinedEngines:
         if not isinstance(frame, FixState):
             return
         if producer == self._owner:
+            self._owned = True
             self._fixes.clear()
+        elif self._owned:
+            return
         elif frame.engines or frame.fix in self._fixes:
             self._fixes[frame.fix] = frame
+
+    @property
+    def owned(self) -> bool:
+        """Whether the trainer has reported fixes: then it answers for those of all engines."""
+        return self._owned
 
     def own_report(self, producer: str, frame: Frame) -> bool:
         """Whether this is an engine's report of one fix, of itself alone."""
@@ -197,7 +206,7 @@ def natural(name: str) -> list[str | int]:
 
 
 def _over(base: FixState, engines: list[EngineFix], time: float) -> FixState:
-    """`base` with these engines' reports. Before an operator asks for a value, the commonest one is the requested one."""
+    """`base` with these engines' reports. Before an operator asks for a value, the commonest one counts as requested."""
     ordered = tuple(sorted(engines, key=lambda one: natural(one.engine)))
     values = [one.effective for one in ordered if one.effective]
     requested = base.requested if base.by else max(sorted(set(values)), key=values.count, default="")

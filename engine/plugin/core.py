@@ -119,6 +119,8 @@ class CoreHandle:
 
     def digest(self) -> worker.Answer:
         """The digest of the weights held. Raises EngineError with a worker's own words."""
+        if versions.asleep(self._core):
+            raise EngineError("the engine is asleep: its weights are not on the device")
         answers = self._ask(worker.DIGEST)
         for answer in answers:
             if "error" in answer:

@@ -36,6 +36,8 @@ READ_BACK_S: Final = 30.0
 READ_LIMIT_S: Final = 60.0
 PAUSE_LEASE_S: Final = 600.0
 """How long a pause lasts at most, as `trainer.pause_lease` of Driftline's own runs."""
+WARNINGS: Final = 8
+"""Different sentences that an engine's log gets of what could not be reported."""
 RING_BYTES: Final = 8 * 1024 * 1024
 """An engine sends states and answers only."""
 
@@ -52,6 +54,7 @@ class Member:
         self._since: dict[str, int] = {}
         self._sent: dict[str, FixState] = {}
         self._connected = False
+        self._warned: set[str] = set()
         self._lease_ends = 0.0
         self._ended = threading.Event()
         self._commands: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
@@ -154,8 +157,10 @@ class Member:
         try:
             act()
         except Exception as error:  # noqa: BLE001  a scheduler that changes while it is looked at, a worker that fails
-            if not self._ended.is_set():
-                log.debug("driftline: %s: %s", type(error).__name__, error)
+            words = f"{type(error).__name__}: {error}"[:300]
+            if not self._ended.is_set() and words not in self._warned and len(self._warned) < WARNINGS:
+                self._warned.add(words)
+                log.warning("driftline: '%s' cannot be reported in full: %s", self.name, words)
 
     # -- commands -----------------------------------------------------------------------------------------------------
 

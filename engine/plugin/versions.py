@@ -6,6 +6,7 @@ attribute is asked for before it is used. All functions raise what vLLM raises; 
 
 from __future__ import annotations
 
+import atexit
 import functools
 import inspect
 import re
@@ -92,7 +93,7 @@ def _hook_client(cls: type[Any], serve: Serve) -> None:
     @functools.wraps(build)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807  it takes the place of one
         build(self, *args, **kwargs)
-        serve(self.engine_core)
+        atexit.register(serve(self.engine_core), "")
 
     setattr(__init__, _MARK, True)
     setattr(cls, "__init__", __init__)  # noqa: B010  as above
@@ -176,6 +177,11 @@ def kv_use(core: Any) -> float:
 def paused(core: Any) -> bool:
     """Whether the scheduler gives out no steps."""
     return bool(core.is_scheduler_paused()) if hasattr(core, "is_scheduler_paused") else False
+
+
+def asleep(core: Any) -> bool:
+    """Whether the weights are off the device: what reads them then may take the process down."""
+    return bool(getattr(core.model_executor, "is_sleeping", False))
 
 
 def pauses_alone(core: Any) -> bool:

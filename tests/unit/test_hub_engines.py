@@ -154,6 +154,10 @@ def test_a_trainer_that_reports_fixes_owns_them(hub: Hub, stack: ExitStack) -> N
     until(lambda: not trainer.commands.empty(), "the trainer to get the command")
     assert trainer.commands.get().id == number
     assert not one.taken
+    one.probe.send(report("engine-0", "on"))
+    assert one.probe.flush(PATIENCE)
+    assert fix(client).effective == "off", "the trainer's word stands"
+    assert "the trainer answers for fixes" in events(client, "engine.left-out")[0].text
 
 
 def test_other_commands_are_the_trainers_as_ever(hub: Hub, stack: ExitStack) -> None:
