@@ -29,50 +29,28 @@ from driftline.frames import (
     Frame,
     FrameError,
     Lease,
-    Level,
     RunState,
     decode,
     encode,
 )
-from driftline.hub.commands import CommandTable, SavedCommand, intent_entry, result_entry
+from driftline.hub.commands import CommandTable, result_entry
 from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Stamp, ToClient, ToProducer, Write
+from driftline.hub.engine_events import EngineEvents, event, states
 from driftline.hub.engines import JoinedEngines
 from driftline.hub.limits import AFTER_RESTART, Limits, RateLimiter, limit_text
 from driftline.hub.producer_tails import Key, Tail, Tails
 from driftline.hub.refusals import Refusals
+from driftline.hub.sessions import SESSION_SECONDS, Session
+from driftline.hub.tracked_command import SavedCommand
 from driftline.journal.records import Record, kind, record_decoder, record_encoder
 from driftline.keys import Grant
 
 HELLO_EVERY: Final = 0.2
-SESSION_SECONDS: Final = 10.0
 DROP_REPORT_SECONDS: Final = 1.0
-RESTORE_SECONDS: Final = 60.0
-"""Deadline of the command by which an engine that has come back gets the values that were asked for."""
 _ACK_EVERY_FRAMES: Final = 256
 _SAVED: Final = 1
 _TOPICS: Final = frozenset(topic.decode() for topic in TOPIC.values())
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-class Session:
-    """One connection of a producer that has greeted."""
-
-    def __init__(self, peer: bytes, producer: str, incarnation: int, now: Now) -> None:
-        self.peer, self.producer, self.incarnation = peer, producer, incarnation
-        self.seen = self.greeted = now.mono
-        self.unacked = 0
-        self.due = False
-        self.dropped = 0
-        self.topics: dict[str, int] = {}
-        self.reported = 0.0
-        self.back = False
-        """Whether it has taken the name of an engine that had joined before."""
-        self.leaving = False
-        """Whether a joined engine has said that it ends."""
-
-    @property
-    def key(self) -> Key:
-        return self.producer, self.incarnation
 
 
 class SavedCore(msgspec.Struct, array_like=True, frozen=True):
@@ -102,7 +80,6 @@ class Core:
         self.sessions: dict[bytes, Session] = {}
         self.producer_seen = float("-inf")
         self.bad_frames = 0
-        self._ticking_since: float | None = None
         self.holding = False
         """Whether acknowledgements are held back, because what is written may not stay."""
         self.refusals = Refusals()
@@ -112,6 +89,7 @@ class Core:
         self._hello_asked: dict[bytes, float] = {}
         self._joined = JoinedEngines(CommandTable.owner)
         self._commands = CommandTable(self.refusals, limits, self._joined, full)
+        self._engines = EngineEvents(self._joined, self._commands, self.refusals)
 
     # Start
 
@@ -198,7 +176,7 @@ class Core:
         effects: list[Effect] = [Publish(TOPIC[type(write.frame)], head, stamp.record)]
         effects += self._commands.on_written(write, stamp.seq)
         if isinstance(write.frame, Command) and write.frame.issuer != HUB:
-            effects += _states(self._joined.requested(write.frame, write.arrived.wall if write.arrived else 0.0))
+            effects += states(self._joined.requested(write.frame, write.arrived.wall if write.arrived else 0.0))
         return effects
 
     def on_write_failed(self, write: Write, reason: str, now: Now) -> list[Effect]:
@@ -286,7 +264,7 @@ class Core:
         if not 0 < hello.incarnation < 2**63 or hello.first < 1:
             return self._malformed(grant, "a greeting without an incarnation", now)
         joined = self._joined.knows(hello.producer)
-        if joined and (held := self._name_held(peer, hello, now)):
+        if joined and (held := self._engines.name_held(peer, hello, self.sessions.values(), now)):
             return held
         for old in [s.peer for s in self.sessions.values() if s.key == (hello.producer, hello.incarnation)]:
             if old != peer:
@@ -306,25 +284,8 @@ class Core:
         ]
         if joined and self._joined.greeted(hello.producer, hello.incarnation):
             session.back = True
-            effects += _event("info", "engine.back", f"{hello.producer} is back under its name, as a new process", now)
+            effects += event("info", "engine.back", f"{hello.producer} is back under its name, as a new process", now)
         return effects + self._commands.on_hello(session.producer, peer, now)
-
-    def _name_held(self, peer: bytes, hello: wire.Hello, now: Now) -> list[Effect]:
-        """The answer to an engine under whose name another one is there; nothing where the name is free."""
-        key = (hello.producer, hello.incarnation)
-        rivals = [s.seen for s in self.sessions.values() if s.producer == hello.producer and s.key != key]
-        match self._joined.contest(hello.producer, rivals, now.mono):
-            case "free":
-                return []
-            case "taken":
-                reason = (
-                    f"an engine named '{hello.producer}' is there already; give each its own: DRIFTLINE_ENGINE=NAME"
-                )
-                counted = self.refusals.count("name", hello.producer, reason, now)
-                events = _event("warn", "engine.name-taken", f"{hello.producer}: {reason}", now) if counted else []
-                return [*counted, *events, ToProducer(peer, wire.pack(wire.Refused(reason)))]
-            case _:
-                return [ToProducer(peer, wire.pack(wire.Refused("its name is still that of an earlier process")))]
 
     def _on_data(
         self, peer: bytes, grant: Grant, incarnation: int, pseq: int, dropped: int, message: bytes, now: Now
@@ -347,23 +308,11 @@ class Core:
         frame, body = self._checked(session.producer, body, now)
         audit = result_entry(frame, session.producer, now) if isinstance(frame, Ack) else None
         effects: list[Effect] = [Write(body, frame, session.producer, incarnation, pseq, audit=audit)]
-        effects += self._restored_fix(session, frame, now)
+        effects += self._engines.restored(session, frame, f"hub{self.epoch}n{self.head + 1}", now)
         session.leaving = session.leaving or (
             isinstance(frame, EngineState) and (frame.engine, frame.phase) == (session.producer, "dead")
         )
         return [*effects, *self._acks([session])] if session.unacked >= _ACK_EVERY_FRAMES else effects
-
-    def _restored_fix(self, session: Session, frame: Frame, now: Now) -> list[Effect]:
-        """A command that gives an engine which has come back the value that an operator had asked for."""
-        if not isinstance(frame, FixState):
-            return []
-        self._joined.greeted(session.producer, session.incarnation)
-        if not session.back or not self._joined.unmet(session.producer, frame):
-            return []
-        number = f"hub{self.epoch}n{self.head + 1}"
-        args = {"fix": frame.fix, "value": frame.requested}
-        command = Command(number, "fix.set", args, -1, now.wall + RESTORE_SECONDS, HUB)
-        return [Write(encode(command), command, arrived=now, audit=intent_entry(command, now))]
 
     def _checked(self, producer: str, body: bytes, now: Now) -> tuple[Frame, bytes]:
         """The frame, or in its place an event that says what is wrong: every pseq has exactly one record."""
@@ -411,14 +360,14 @@ class Core:
         self.sessions.pop(peer, None)
         who = grant.identity if grant else "unknown"
         notes = self.refusals.count("role", who, reason, now)
-        events = _event("warn", "hub.refused", f"{who} was refused: {reason}", now) if notes else []
+        events = event("warn", "hub.refused", f"{who} was refused: {reason}", now) if notes else []
         return [*notes, *events, ToProducer(peer, wire.pack(wire.Refused(reason)))]
 
     def on_unknown_key(self, address: str, now: Now) -> list[Effect]:
         """A connection with a key that has no grant was refused."""
         notes = self.refusals.count("key", "unknown", f"an unknown key from {address}", now)
         text = f"a connection from {address} was refused: its key is not one of this run's"
-        return [*notes, *(_event("warn", "hub.refused", text, now) if notes else [])]
+        return [*notes, *(event("warn", "hub.refused", text, now) if notes else [])]
 
     def on_refused_subscription(self, grant: Grant | None, topic: str, now: Now) -> list[Effect]:
         """A key asked for a topic that it may not have."""
@@ -481,24 +430,7 @@ class Core:
                 session.reported = now.mono
                 event = _drop_event(session, reported, now)
                 effects.append(Write(encode(event), event))
-        return effects + self._departures(now) + self._commands.on_tick(now)
-
-    def _departures(self, now: Now) -> list[Effect]:
-        """Leave out joined engines that have ended, or were not heard while this hub was there to hear them."""
-        if self._ticking_since is None:
-            self._ticking_since = now.mono
-        waited = now.mono - self._ticking_since > SESSION_SECONDS
-        there = {session.producer for session in self.sessions.values() if not session.leaving}
-        ended = {session.producer for session in self.sessions.values() if session.leaving}
-        effects: list[Effect] = []
-        for engine in self._joined.names:
-            if engine in there or not (waited or engine in ended):
-                continue
-            why = "has ended" if engine in ended else f"was not heard for {SESSION_SECONDS:.0f} s: it is left out"
-            effects += _event("info" if engine in ended else "warn", "engine.left", f"{engine} {why}", now)
-            effects += _states(*self._joined.without(engine, now.wall))
-            effects += self._commands.on_left(engine, f"it {why}", now)
-        return effects
+        return effects + self._engines.departures(self.sessions.values(), now) + self._commands.on_tick(now)
 
     def beacon(self, now: Now, degraded: str) -> Publish:
         """The hub's heartbeat."""
@@ -545,15 +477,6 @@ class Core:
             case wire.LeaseRequest(id=number):
                 return self._commands.on_lease_request((peer, number), grant, request, now)
         return [ToClient(peer, wire.pack(reply))]
-
-
-def _event(level: Level, kind: str, text: str, now: Now) -> list[Effect]:
-    event = Event(now.wall, level, kind, text)
-    return [Write(encode(event), event)]
-
-
-def _states(*states: FixState | None) -> list[Effect]:
-    return [Write(encode(state), state) for state in states if state is not None]
 
 
 def _drop_event(session: Session, reported: Tail, now: Now) -> Event:

@@ -206,7 +206,7 @@ def natural(name: str) -> list[str | int]:
 
 
 def _over(base: FixState, engines: list[EngineFix], time: float) -> FixState:
-    """`base` with these engines' reports. Before an operator asks for a value, the commonest one counts as requested."""
+    """`base` with these engines' reports. Before an operator asks for one, the commonest value is the requested one."""
     ordered = tuple(sorted(engines, key=lambda one: natural(one.engine)))
     values = [one.effective for one in ordered if one.effective]
     requested = base.requested if base.by else max(sorted(set(values)), key=values.count, default="")

@@ -174,7 +174,7 @@ def test_two_engines_of_one_name(hub: Hub, stack: ExitStack) -> None:
     client = operator(stack, hub)
     until(lambda: events(client, "engine.name-taken"), "the second one to be refused")
     (event,) = events(client, "engine.name-taken")
-    assert "give each its own: DRIFTLINE_ENGINE=NAME" in event.text
+    assert "an engine 'engine-0' is there already; give each a name of its own" in event.text
     assert event.text in hub.log.read_text()
     assert not second.connected
     assert client.wait(client.command("pause", {}), PATIENCE).state == "applied"
