@@ -30,8 +30,8 @@ def install() -> None:
             _looking.set()
             threading.Thread(target=_look_for_core, args=(why,), name="driftline-look", daemon=True).start()
         return
-    versions.hook_workers(dict(worker.METHODS))
-    versions.hook_cores(serve)
+    versions.hook_workers(dict(worker.METHODS), _lacking)
+    versions.hook_cores(serve, _lacking)
 
 
 def serve(core: Any) -> Callable[[str], None]:
@@ -85,6 +85,10 @@ def _quietly(close: Callable[[str], None]) -> Callable[[str], None]:
             log.debug("driftline: at the end: %s: %s", type(error).__name__, error)
 
     return closed
+
+
+def _lacking(what: str) -> None:
+    log.warning("driftline: inert, because %s", what)
 
 
 def _nothing(_: str) -> None:

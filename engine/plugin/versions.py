@@ -13,8 +13,10 @@ import re
 import sys
 import threading
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Final
 
+from engine.plugin.after_import import after_import
 from engine.plugin.report import CoreFacts
 
 TESTED: Final = ((0, 18, 1), (0, 32, 0))
@@ -26,6 +28,10 @@ _MARK: Final = "_driftline"
 Serve = Callable[[Any], Callable[[str], None]]
 """Called with an engine core, on the thread that steps it, before its first step; what it returns is called when the
 core ends, with the reason as a clause, "" for an orderly end."""
+
+
+Failed = Callable[[str], None]
+"""Called with what this vLLM lacks, as a clause."""
 
 
 def installed() -> str:
@@ -48,14 +54,37 @@ def untested(version: str) -> str:
 # -- the way to the core ----------------------------------------------------------------------------------------------
 
 
-def hook_cores(serve: Serve) -> None:
-    """See to it that every engine core of this process, and of those forked from it, is served. Twice is as once."""
-    from vllm.v1.engine import core, core_client
+def hook_cores(serve: Serve, failed: Failed) -> None:
+    """See to it that every engine core of this process, and of those forked from it, is served. Twice is as once.
 
-    for cls in list(vars(core).values()):
-        if inspect.isclass(cls) and "run_busy_loop" in vars(cls):
+    `failed` is called where this vLLM has no such classes; nothing is raised.
+    """
+
+    def loops(module: ModuleType) -> None:
+        found = [one for one in vars(module).values() if inspect.isclass(one) and "run_busy_loop" in vars(one)]
+        if not found:
+            failed(f"{module.__name__} has no core with a loop")
+        for cls in found:
             _hook_loop(cls, serve)
-    _hook_client(core_client.InprocClient, serve)
+
+    def clients(module: ModuleType) -> None:
+        if hasattr(module, "InprocClient"):
+            _hook_client(module.InprocClient, serve)
+
+    after_import("vllm.v1.engine.core", _guarded(loops, failed))
+    after_import("vllm.v1.engine.core_client", _guarded(clients, failed))
+
+
+def _guarded(act: Callable[[ModuleType], None], failed: Failed) -> Callable[[ModuleType], None]:
+    """What goes wrong here must not be vLLM's import that fails."""
+
+    def guarded(module: ModuleType) -> None:
+        try:
+            act(module)
+        except Exception as error:  # noqa: BLE001  whatever a class of another version does not let be set
+            failed(f"{module.__name__} is not as expected: {type(error).__name__}: {error}")
+
+    return guarded
 
 
 def _hook_loop(cls: type[Any], serve: Serve) -> None:
@@ -226,12 +255,17 @@ def sampling_defaults(core: Any) -> dict[str, Any] | None:
 # -- a worker, in its process -----------------------------------------------------------------------------------------
 
 
-def hook_workers(methods: dict[str, Callable[..., Any]]) -> None:
-    """Give every worker of this process these methods, which `collective_rpc` reaches by name."""
-    from vllm.v1.worker.worker_base import WorkerBase
+def hook_workers(methods: dict[str, Callable[..., Any]], failed: Failed) -> None:
+    """Give every worker of this process, and of those forked from it, these methods: `collective_rpc` finds them."""
 
-    for name, method in methods.items():
-        setattr(WorkerBase, name, method)
+    def workers(module: ModuleType) -> None:
+        if not hasattr(module, "WorkerBase"):
+            failed(f"{module.__name__} has no WorkerBase")
+            return
+        for name, method in methods.items():
+            setattr(module.WorkerBase, name, method)
+
+    after_import("vllm.v1.worker.worker_base", _guarded(workers, failed))
 
 
 def logprobs_modes(runner: Any) -> list[str]:

@@ -62,7 +62,7 @@ def _run(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     from engine.plugin import versions, worker
     from tests.e2e.engine_support import engine_model
 
-    versions.hook_workers(dict(worker.METHODS))  # the worker is forked from here
+    versions.hook_workers(dict(worker.METHODS), print)  # the worker is forked from here
     run = rundir.create(folder, "plugin")
     command = [sys.executable, "-m", "driftline.hub", str(run.path), "--parent-pid", str(os.getpid())]
     with (run.logs / "hub.log").open("w") as log:

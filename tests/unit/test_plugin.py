@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from driftline.keys import load, make_run_keys
 from driftline.rundir import Connection, RunDir, RunError
 from engine import plugin
 from engine.plugin import report, versions
+from engine.plugin.after_import import after_import
 from engine.plugin.environment import Membership, NameClaim, membership
 from engine.plugin.report import CoreFacts, Facts, WorkerFacts
 
@@ -238,3 +240,23 @@ def test_the_entry_point_loads_nothing_of_the_console_s_and_nothing_heavy() -> N
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], env={}, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+def test_a_module_is_acted_on_at_once_or_right_after_its_import_and_is_otherwise_as_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imported_later.py").write_text("value = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    seen: list[object] = []
+    after_import("json", seen.append)
+    assert seen == [sys.modules["json"]]
+    after_import("imported_later", lambda module: seen.append(module.value))
+    assert seen[1:] == []
+    import imported_later  # type: ignore[import-not-found]  # this test has written it
+
+    assert seen[1:] == [1]
+    assert type(imported_later.__loader__).__name__ == "SourceFileLoader"
+    assert imported_later.__spec__.loader is imported_later.__loader__
+    after_import("no_module_of_this_name", seen.append)
+    with pytest.raises(ModuleNotFoundError, match="no_module_of_this_name"):
+        importlib.import_module("no_module_of_this_name")
