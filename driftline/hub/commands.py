@@ -243,9 +243,7 @@ class CommandTable:
             elif tracked.late(now) and tracked.waiting:
                 handed = tracked.handed or tracked.state == "sent"  # by this hub, or one before it
                 text = (
-                    "handed over, not accepted before the deadline"
-                    if handed
-                    else f"{self._awaited(tracked)} was not connected"
+                    "handed over, not accepted before the deadline" if handed else f"{self._awaited(tracked)} connected"
                 )
                 effects.append(_ack(tracked, "expired", text, now))
         return effects + self._lease.on_tick(now)

@@ -32,9 +32,7 @@ class EngineEvents:
             case "free":
                 return []
             case "taken":
-                reason = (
-                    f"an engine named '{hello.producer}' is there already; give each its own: DRIFTLINE_ENGINE=NAME"
-                )
+                reason = f"an engine '{hello.producer}' is there already; give each a name of its own: DRIFTLINE_ENGINE"
                 counted = self._refusals.count("name", hello.producer, reason, now)
                 events = event("warn", "engine.name-taken", reason, now) if counted else []
                 return [*counted, *events, ToProducer(peer, wire.pack(wire.Refused(reason)))]

@@ -307,7 +307,12 @@ def heads(runner: Any) -> tuple[list[str], bool, str]:
     methods = [getattr(LogitsProcessor, name, None) for name in ("forward", "_get_logits", "_apply_head")]
     foreign = sorted({method.__module__ for method in methods if method is not None and method.__module__ != own})
     body = runner.model_config.dtype
-    found = [module for module in runner.get_model().modules() if isinstance(module, LogitsProcessor)]
+    modules = list(runner.get_model().modules())
+    found = [module for module in modules if isinstance(module, LogitsProcessor)]
+    # A framework may also bring a quantization of its own for the last layer alone, as PipelineRL does.
+    methods = [getattr(one, "quant_method", None) for one in modules if type(one).__name__ == "ParallelLMHead"]
+    places = {type(method).__module__ for method in methods if method is not None}
+    foreign += sorted(place for place in places if not place.startswith("vllm."))
     dtypes = {getattr(one, "head_dtype", None) or body for one in found}
     switch = any(hasattr(one, "head_dtype") for one in found)
     return sorted(str(one).removeprefix("torch.") for one in dtypes), switch, ", ".join(foreign)

@@ -80,7 +80,9 @@ def named_verbs() -> frozenset[str]:
 
 
 def complaint(words: list[str]) -> str:
-    """What is wrong with a command, "" for nothing."""
+    """What is wrong with a command, "" for nothing. What is set for it alone stands before it."""
+    while re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        words = words[1:]
     program, rest = words[0], words[1:]
     if program in ("driftline", ".venv/bin/driftline"):
         return parse_error(rest)
