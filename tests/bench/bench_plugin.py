@@ -133,7 +133,9 @@ def joined(core: Any, run: Any, dose: int) -> Iterator[None]:
         for member in members:
             member.start()
         deadline = time.monotonic() + 30.0
-        while not all(member.connected for member in members) and time.monotonic() < deadline:
+        while not all(member.connected for member in members):
+            if time.monotonic() > deadline:
+                raise SystemExit("bench: the hub did not answer")
             time.sleep(0.01)
         yield
     finally:

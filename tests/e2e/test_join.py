@@ -127,14 +127,13 @@ def test_vllm_serve(run: Run) -> None:
             run.ask("fix.set", fix="fp32-lm-head", value="off")
 
         # One prompt over and over: its blocks are read from the cache, until they are not.
-        prompt = list(range(2, 2 + 64))
+        prompt = list(range(2, 2 + 3 * 32))
         stream = Stream(server, run.model, prompt)
         stream.start()
         try:
             run.until(lambda: (run.engine() or pytest.fail("gone")).prefix_hit_rate > 0.5, "hits of the prefix cache")
             assert run.ask("fix.set", fix="prefix-cache-off", value="on").state == "applied"
-            run.until(lambda: (run.engine() or pytest.fail("gone")).prefix_hit_rate == 0.0, "no more hits")
-            assert (run.engine() or pytest.fail("gone")).tokens_per_s > 0
+            run.until(lambda: (one := run.engine()) and one.tokens_per_s and not one.prefix_hit_rate, "no more hits")
             assert run.fixes()["prefix-cache-off"].effective == "on"
             assert run.ask("fix.set", fix="prefix-cache-off", value="off").state == "applied"
             run.until(lambda: (run.engine() or pytest.fail("gone")).prefix_hit_rate > 0.5, "hits again")
