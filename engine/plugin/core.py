@@ -94,11 +94,7 @@ class CoreHandle:
 
         What has been begun is waited for, and what it raises is raised here.
         """
-        if self._hand_over is None:
-            raise EngineError("nothing can be run inside this engine")
-        future: Future[T] = Future()
-        self._jobs.put((future, act))
-        self._hand_over(act)
+        future = self.submit(act)
         try:
             return future.result(timeout)
         except TimeoutError:
@@ -106,6 +102,15 @@ class CoreHandle:
                 idle = "" if versions.has_loop(self._core) else "; an engine in its caller's process acts when it steps"
                 raise EngineError(f"the engine came to no end of a step within {timeout:.0f} s{idle}") from None
             return future.result()
+
+    def submit(self, act: Callable[[], T]) -> Future[T]:
+        """As `between_steps`, without waiting. Raises EngineError where nothing can be run at all."""
+        if self._hand_over is None:
+            raise EngineError("nothing can be run inside this engine")
+        future: Future[T] = Future()
+        self._jobs.put((future, act))
+        self._hand_over(act)
+        return future
 
     # -- on the core's thread -----------------------------------------------------------------------------------------
 

@@ -13,15 +13,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from driftline import clocks
 from driftline.catalog.fixes import ON
-from driftline.frames import Command, Data, EngineState, FixState, Phase
+from driftline.frames import Command, Data, EngineFix, EngineState, FixState, Phase
 from driftline.producer.probe import Probe
 from engine.plugin import report
 from engine.plugin.core import CoreHandle
@@ -33,15 +34,13 @@ from engine.types import EngineError
 HEARTBEAT_S: Final = 0.5
 READ_BACK_S: Final = 30.0
 """How often the workers are asked for their facts: a framework may have changed them."""
-READ_LIMIT_S: Final = 60.0
-PAUSE_LEASE_S: Final = 600.0
-"""How long a pause lasts at most, as `trainer.pause_lease` of Driftline's own runs."""
 WARNINGS: Final = 8
 """Different sentences that an engine's log gets of what could not be reported."""
 RING_BYTES: Final = 8 * 1024 * 1024
 """An engine sends states and answers only."""
 
 log = logging.getLogger(LOG)
+T = TypeVar("T")
 
 
 class Member:
@@ -50,12 +49,16 @@ class Member:
     def __init__(self, to: Membership, claim: NameClaim, core: CoreHandle, reports_only: str = "") -> None:
         self.name = claim.name
         self._claim, self._core, self._reports_only = claim, core, reports_only
-        self._facts = Facts(replace(core.facts(), reports_only=reports_only))
+        self._workers = Facts(core.facts())
+        """As the workers were read back last; set on the core's thread alone, where switches happen too."""
         self._since: dict[str, int] = {}
         self._sent: dict[str, FixState] = {}
+        self._sending = threading.Lock()
+        """States of fixes leave in the order in which they were true."""
+        self._asked: list[Future[None]] = []
         self._connected = False
         self._warned: set[str] = set()
-        self._lease_ends = 0.0
+        self._lease, self._lease_ends = to.lease, 0.0
         self._ended = threading.Event()
         self._commands: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self._verbs: dict[str, Callable[[Command], tuple[str, Data]]] = {
@@ -104,7 +107,7 @@ class Member:
         while True:
             if time.monotonic() - read_at >= READ_BACK_S:
                 read_at = time.monotonic()
-                self._guarded(self._read_back)
+                self._guarded(partial(self._ask_core, self._read_back))
             now = (time.monotonic(), totals.generated, totals.queried, totals.hit)
             seconds, queried = now[0] - before[0], now[2] - before[2]
             rate = (now[1] - before[1]) / seconds if seconds > 0 else 0.0
@@ -117,41 +120,50 @@ class Member:
 
     def _report(self, rate: float, hits: float) -> None:
         self._probe.send(self._state(rate, hits))
-        self._facts = replace(self._facts, core=replace(self._core.facts(), reports_only=self._reports_only))
         self._send_fixes()
 
-    def _send_fixes(self) -> None:
-        connected, before_it = self._probe.connected, self._connected
-        self._connected = connected
-        if connected and not before_it:
-            self._sent.clear()  # a hub that missed this engine for a while has left its fixes out
-        for state in report.fixes(self.name, replace(self._facts, since=dict(self._since)), time.time()):
-            before = self._sent.get(state.fix)
-            if before is None or msgspec.structs.replace(before, time=state.time) != state:
-                self._sent[state.fix] = state
-                self._probe.send(state)
+    def _facts(self) -> Facts:
+        core = replace(self._core.facts(), reports_only=self._reports_only)
+        return replace(self._workers, core=core, since=dict(self._since))
+
+    def _send_fixes(self) -> dict[str, EngineFix]:
+        """Send the states that have changed; returns all of them."""
+        with self._sending:
+            connected, before_it = self._probe.connected, self._connected
+            self._connected = connected
+            if connected and not before_it:
+                self._sent.clear()  # a hub that missed this engine for a while has left its fixes out
+            for state in report.fixes(self.name, self._facts(), time.time()):
+                before = self._sent.get(state.fix)
+                if before is None or msgspec.structs.replace(before, time=state.time) != state:
+                    self._sent[state.fix] = state
+                    self._probe.send(state)
+            return {fix_id: state.engines[0] for fix_id, state in self._sent.items()}
 
     def _state(self, rate: float, hits: float, phase: Phase | None = None, detail: str = "") -> EngineState:
         core = self._core
         running, waiting = core.queue_lengths
-        known = self._facts.core
+        known = self._facts()
         return EngineState(
             engine=self.name, phase=phase or ("paused" if core.paused else "running"), version=core.weight_version,
             time=time.time(), running=running, waiting=waiting, kv_use=core.kv_use, prefix_hit_rate=hits,
             tokens_per_s=rate, preemptions=core.totals.preempted, node=socket.gethostname(), pid=os.getpid(),
-            backend=known.platform, vllm=known.vllm, detail=detail or self._reports_only,
-            settings=report.settings(self._facts),
+            backend=known.core.platform, vllm=known.core.vllm, detail=detail or self._reports_only,
+            settings=report.settings(known),
         )  # fmt: skip
 
-    def _read_back(self) -> None:
+    def _ask_core(self, act: Callable[[], None]) -> None:
+        """Have something done on the core's thread, without waiting, one such thing at a time."""
         if self._reports_only:
-            self._facts = replace(self._facts, problem=f"not read back: {self._reports_only}")
-            return
+            self._workers = replace(self._workers, problem=f"not read back: {self._reports_only}")
+        elif all(future.done() for future in self._asked):
+            self._asked = [self._core.submit(act)]
+
+    def _read_back(self) -> None:
         try:
-            self._facts = self._core.between_steps(self._core.read_workers, READ_LIMIT_S)
-        except Exception as error:
-            self._facts = replace(self._facts, workers=(), problem=f"its workers cannot be asked: {error}"[:300])
-            raise
+            self._workers = self._core.read_workers()
+        except Exception as error:  # noqa: BLE001  as a rule: no such method, in a worker without the plugin
+            self._workers = replace(self._workers, workers=(), problem=f"its workers cannot be asked: {error}"[:300])
 
     def _guarded(self, act: Callable[[], object]) -> None:
         try:
@@ -184,72 +196,69 @@ class Member:
             else:
                 self._probe.ack(command.id, "applied", detail, data)
 
-    def _run(self, command: Command, act: Callable[[], object]) -> None:
-        self._core.between_steps(act, max(0.1, command.deadline - time.time()))
+    def _between(self, command: Command, act: Callable[[], T]) -> T:
+        return self._core.between_steps(act, max(0.1, command.deadline - time.time()))
 
     def _fix_set(self, command: Command) -> tuple[str, Data]:
         fix_id, value = command.args["fix"], command.args["value"]
-        if why := report.refusal(self._facts, fix_id, value):
+        if why := report.refusal(self._facts(), fix_id, value):
             raise _RefusedError(why)
 
         def switch() -> None:
             if fix_id == "processed-logprobs":
-                self._facts = self._core.set_logprobs(report.PROCESSED if value == ON else report.RAW)
+                self._workers = self._core.set_logprobs(report.PROCESSED if value == ON else report.RAW)
             else:
                 self._core.set_skip_reads(value == ON)
-                self._facts = self._core.read_workers()
 
-        before = self._effective(fix_id)
-        self._run(command, switch)
-        after = self._effective(fix_id)
-        if after != before:
+        before = self._send_fixes()[fix_id].effective
+        self._between(command, switch)
+        if value != before:
             self._since[fix_id] = self._core.weight_version
-        self._send_fixes()
-        if after != value:
-            raise EngineError(f"{fix_id} is {after or 'not known'} after the switch: {self._facts.problem}")
-        return self._sent[fix_id].engines[0].detail, {"effective": after, "before": before}
-
-    def _effective(self, fix_id: str) -> str:
-        states = {state.fix: state for state in report.fixes(self.name, self._facts, time.time())}
-        return states[fix_id].engines[0].effective
+        after = self._send_fixes()[fix_id]
+        if after.effective != value:
+            raise EngineError(f"{fix_id} is {after.effective or 'not known'} after the switch: {after.detail}")
+        return after.detail, {"effective": after.effective, "before": before}
 
     def _cache_reset(self, command: Command) -> tuple[str, Data]:
         self._require_switches()
-        freed = self._core.between_steps(self._core.reset_prefix_cache, max(0.1, command.deadline - time.time()))
+        freed = self._between(command, self._core.reset_prefix_cache)
         words = "every block is gone" if freed else "requests in flight hold blocks: nothing was reset"
-        return f"reset_prefix_cache() returned {str(freed).lower()}: {words}", {
-            "reset": "freed" if freed else "refused"
-        }
+        detail = f"reset_prefix_cache() returned {str(freed).lower()}: {words}"
+        return detail, {"reset": "freed" if freed else "refused"}
 
     def _digest(self, command: Command) -> tuple[str, Data]:
         self._require_switches()
-        found = self._core.between_steps(self._core.digest, max(0.1, command.deadline - time.time()))
-        packed, all_of_them = found["packed"], found["parameters"]
-        note = f"; {packed} of {all_of_them} parameters are packed for the kernel and are not in it" if packed else ""
-        return f"{found['digest'][:12]} over {all_of_them - packed} parameters{note}", found
+        found = self._between(command, self._core.digest)
+        packed, parameters = found["packed"], found["parameters"]
+        note = f"; {packed} of {parameters} parameters are packed for the kernel and are not in it" if packed else ""
+        return f"{found['digest'][:12]} over {parameters - packed} parameters{note}", found
 
     def _pause(self, command: Command) -> tuple[str, Data]:
         self._require_switches()
-        renewed, until = self._core.held_by_operator, time.time() + PAUSE_LEASE_S
-        held = self._core.between_steps(self._core.pause, max(0.1, command.deadline - time.time()))
-        self._lease_ends = time.monotonic() + PAUSE_LEASE_S
+        renewed, until = self._core.held_by_operator, time.time() + self._lease
+        held = self._between(command, self._core.pause)
+        self._lease_ends = time.monotonic() + self._lease
         return "", {"lease_until": until, "renewed": renewed, "in_flight": held}
 
     def _resume(self, command: Command) -> tuple[str, Data]:
         self._require_switches()
         if not self._core.held_by_operator:
             raise _RefusedError("no operator has paused it")
+        why = self._between(command, self._core.resume)
         self._lease_ends = 0.0
-        why = self._core.between_steps(self._core.resume, max(0.1, command.deadline - time.time()))
         return why, {}
 
     def _end_lease(self) -> None:
         if self._lease_ends and clocks.passed(self._lease_ends):
-            self._lease_ends = 0.0
-            why = self._core.between_steps(self._core.resume, READ_LIMIT_S)
-            self._probe.event(
-                "engine.resumed", f"{self.name}: the lease of its pause ran out{f'; {why}' if why else ''}"
-            )
+            self._ask_core(self._lease_over)
+
+    def _lease_over(self) -> None:
+        if not clocks.passed(self._lease_ends):
+            return  # it was renewed meanwhile
+        why = self._core.resume()
+        self._lease_ends = 0.0
+        text = f"{self.name}: the lease of its pause ran out{f'; {why}' if why else ''}"
+        self._probe.event("engine.resumed", text)
 
     def _require_switches(self) -> None:
         if self._reports_only:

@@ -117,7 +117,9 @@ def check_state(run: Run, name: str) -> EngineState:
 
 
 def test_vllm_serve(run: Run) -> None:
-    env = joins.environment(run.folder, DRIFTLINE_RUN=str(run.hub.run.path), VLLM_WORKER_MULTIPROC_METHOD="spawn")
+    env = joins.environment(
+        run.folder, DRIFTLINE_RUN=str(run.hub.run.path), DRIFTLINE_PAUSE_LEASE="3", VLLM_WORKER_MULTIPROC_METHOD="spawn"
+    )
     server = Server(run.model_path, env, run.folder / "serve.log")
     try:
         server.wait()
@@ -145,6 +147,13 @@ def test_vllm_serve(run: Run) -> None:
         assert first.state == "applied"
         assert len(str(first.data["engine-0.digest"])) == 64
         assert first.data == second.data, "the same weights"
+
+        paused = run.ask("pause")
+        assert paused.state == "applied"
+        assert float(paused.data["engine-0.lease_until"]) > paused.time
+        run.until(lambda: any(event.kind == "engine.resumed" for event in run.events()), "the lease to run out")
+        run.until(lambda: (run.engine() or pytest.fail("gone")).phase == "running", "it to go on")
+        server.sample(list(range(2, 40)))
         log = server.log.read_text()
         assert log.count("driftline: this engine joins") == 1, "the core's process joins, and no other"
     finally:

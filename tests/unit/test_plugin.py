@@ -57,6 +57,8 @@ def connection(run: RunDir) -> Path:
 def test_a_run_directory_or_a_connection_file_with_its_key(run: RunDir) -> None:
     here = membership({"DRIFTLINE_RUN": str(run.path)})
     assert (here.run, here.keys, here.name, here.id) == (run, load(run, "engine"), "", run.id)
+    assert here.lease == 600.0
+    assert membership({"DRIFTLINE_RUN": str(run.path), "DRIFTLINE_PAUSE_LEASE": "30"}).lease == 30.0
     there = membership(
         {
             "DRIFTLINE_RUN": str(connection(run)),
@@ -72,6 +74,9 @@ def test_a_run_directory_or_a_connection_file_with_its_key(run: RunDir) -> None:
     [
         ({"DRIFTLINE_RUN": "/nowhere/run"}, "no run '/nowhere/run'"),
         ({"DRIFTLINE_RUN": "{run}", "DRIFTLINE_ENGINE": "two words"}, "DRIFTLINE_ENGINE='two words': a name is"),
+        ({"DRIFTLINE_RUN": "{run}", "DRIFTLINE_PAUSE_LEASE": "soon"}, "DRIFTLINE_PAUSE_LEASE='soon': a lease is 1 to"),
+        ({"DRIFTLINE_RUN": "{run}", "DRIFTLINE_PAUSE_LEASE": "nan"}, "a lease is 1 to 86400 seconds"),
+        ({"DRIFTLINE_RUN": "{run}", "DRIFTLINE_PAUSE_LEASE": "0"}, "a lease is 1 to 86400 seconds"),
         ({"DRIFTLINE_RUN": "{connection}"}, "DRIFTLINE_KEY must name a key file"),
         ({"DRIFTLINE_RUN": "{connection}", "DRIFTLINE_KEY": "/nowhere"}, "/nowhere: the key cannot be read"),
         ({"DRIFTLINE_RUN": "{connection}", "DRIFTLINE_KEY": "{connection}"}, "not a key file"),
