@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from transformers import Qwen2ForCausalLM
 
+from console.connect.backfill import frames_between
 from driftline.catalog.fixes import BY_ID
 from driftline.client import Client, RefusedError, attach
 from driftline.config import EngineConfig
@@ -60,7 +61,8 @@ class Run(NamedTuple):
         return self.client.wait(self.client.command(verb, arguments, timeout=LIMIT_S), LIMIT_S)
 
     def events(self) -> list[Event]:
-        return [frame for one in self.client.page(1).frames if isinstance(frame := one.frame(), Event)]
+        stamped = frames_between(self.client, 1, self.client.snapshot().head + 1)
+        return [frame for one in stamped if isinstance(frame := one.frame(), Event)]
 
     def until(self, true: Callable[[], object], what: str) -> None:
         until(true, what, LIMIT_S)
