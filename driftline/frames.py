@@ -32,7 +32,7 @@ How = Literal["live", "next_sync", "engine_restart", "not_available"]
 Level = Literal["info", "warn", "error"]
 RunStatus = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
 Phase = Literal["starting", "running", "paused", "syncing", "restarting", "dead"]
-Verb = Literal["fix.set", "sync", "pause", "resume", "stop", "mark", "correction.set"]
+Verb = Literal["fix.set", "sync", "pause", "resume", "stop", "mark", "correction.set", "cache.reset", "digest"]
 AckState = Literal["queued", "sent", "accepted", "applied", "failed", "refused", "expired"]
 
 # Ranges of every number that is not a measured value, enforced wherever a body is decoded: at the hub's door, and by
@@ -178,7 +178,8 @@ class EngineState(_Frame, tag="g", frozen=True):
     """State of one engine, sent by that engine a few times a second; rates are over the last interval.
 
     `gpu_memory_used` and `gpu_memory_total` are bytes over its GPUs, for all their users, 0 without a GPU; `gpu_use`
-    is the mean fraction of the time that they were busy (0 to 1), -1 where that is not reported.
+    is the mean fraction of the time that they were busy (0 to 1), -1 where that is not reported. `settings` says how
+    the engine is set, as it read it back, in one line; "" where it does not say.
     """
 
     engine: str
@@ -199,6 +200,7 @@ class EngineState(_Frame, tag="g", frozen=True):
     gpu_memory_used: Count = 0
     gpu_memory_total: Count = 0
     gpu_use: Finite = -1.0
+    settings: str = ""
 
 
 class EngineFix(_Frame, frozen=True):

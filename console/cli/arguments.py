@@ -240,11 +240,15 @@ def _add_operator_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     for name, text in (
         ("pause", "pause generation on every engine, under a lease"),
         ("resume", "resume generation"),
+        ("reset-cache", "empty the prefix cache of every engine that joined by itself"),
+        ("digest", "a checksum of the weights that each engine holds, of those that joined by themselves"),
     ):
-        verb = _add_verb(verbs, name, f"operate:{name}", text)
+        verb = _add_verb(verbs, name, f"operate:{name.replace('-', '_')}", text)
         _add_run(verb)
         _add_take_over(verb)
         _add_wait(verb, "until it has taken effect")
+        if name in ("reset-cache", "digest"):
+            verb.set_defaults(wait=True)  # they are sent for their answers
     stop = _add_verb(verbs, "stop", "stop:stop", "end the run in good order")
     stop.add_argument("target", nargs="?", metavar="RUN", help="the same as --run")
     _add_run(stop)
@@ -319,7 +323,8 @@ _GROUPS: Final[dict[str, Callable[[argparse._SubParsersAction[Parser]], None]]] 
     **dict.fromkeys(("watch", "sentinels"), _add_sentinel_verbs),
     **dict.fromkeys(("export", "query", "compact", "import"), _add_table_verbs),
     **dict.fromkeys(("compare", "parity"), _add_parity_verbs),
-    **dict.fromkeys(("fix", "correction", "sync", "pause", "resume", "stop"), _add_operator_verbs),
+    **dict.fromkeys(("fix", "correction", "sync", "pause", "resume"), _add_operator_verbs),
+    **dict.fromkeys(("reset-cache", "digest", "stop"), _add_operator_verbs),
     **dict.fromkeys(("doctor", "keys"), _add_key_and_doctor_verbs),
     **dict.fromkeys(("config", "completion"), _add_settings_verbs),
 }

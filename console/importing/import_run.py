@@ -81,7 +81,14 @@ def import_log(path: Path, root: Path, name: str, step: str | None = None, only:
     mapped = targets(log)
     with_pairs: set[int] = set()
     run = create(root, name)
-from collections.abc import Callable, Iterator
+    with ending.unfinished(run.path):
+        try:
+            write(run, frames(run, path, log, mapped, _noted(tokens, with_pairs)))
+        except OSError as error:
+            raise LogImportError(f"{error.filename or path}: {error.strerror or error}") from error
+        if not log.rows and not with_pairs:
+            raise LogImportError(f"{path}: no step of its token files is whole yet")
+    steps = {row.step for row in log.rows} | with_pairs
     return ImportReport(
         run.id,
         str(run.path),

@@ -1,7 +1,8 @@
 """The life cycle of commands inside the hub, as a pure state machine.
 
 A command is checked, stamped with its issuer, journaled, forced to disk, and only then answered and delivered to its
-owner, the producer named "trainer". Until the owner has sent a terminal ack it is delivered again whenever the owner
+owner, the producer named "trainer", or to the engines that have joined by themselves (`driftline.hub.engines`).
+Until the owner has sent a terminal ack it is delivered again whenever the owner
 greets; the owner handles each id once. A command that was not accepted before its deadline expires. The wire carries
 deadlines as wall times; how far away one is gets noted on arrival, and the monotonic clock judges it from then on.
 Commands that act come from one session at a time (`driftline.hub.lease`).
@@ -10,7 +11,7 @@ Commands that act come from one session at a time (`driftline.hub.lease`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -19,81 +20,21 @@ from driftline import wire
 from driftline.audit import INTENT, RESULT, Entry
 from driftline.catalog import corrections
 from driftline.catalog.fixes import UnknownFixError, check
-from driftline.frames import TERMINAL, Ack, AckState, Command, Frame, FrameError, Lease, decode, encode
+from driftline.frames import TERMINAL, Ack, AckState, Command, Frame, FrameError, Lease, encode
+from driftline.hub import engines
 from driftline.hub.effects import HUB, Effect, Now, Sync, ToClient, ToProducer, Write
+from driftline.hub.engines import JoinedEngines
 from driftline.hub.lease import LeaseState, reply, session_problem
 from driftline.hub.limits import Limits, RateLimiter, limit_text
 from driftline.hub.refusals import Refusals
+from driftline.hub.tracked_command import LONGEST_DEADLINE, SavedCommand, TrackedCommand
 from driftline.keys import Grant
 
 OWNER: Final = "trainer"
-LONGEST_DEADLINE: Final = 24 * 3600.0
 _MAX_ID, _MAX_ARGS, _MAX_ARG = 64, 16, 1024
 
-
-class TrackedCommand:
-    """One command and how far it has come."""
-
-    def __init__(self, command: Command) -> None:
-        self.command = command
-        self.acks: list[Ack] = []
-        self.state: AckState = "queued"
-        self.durable = False
-        self.handed = False
-        self.askers: list[tuple[bytes, int]] = []
-        self._ends: float | None = None
-
-    def arrived(self, now: Now) -> None:
-        """Note the time that the deadline leaves: from here on the monotonic clock alone judges it.
-
-        For a command of an earlier hub this is the first time that this one looks at it.
-        """
-        if self._ends is None:
-            self._ends = now.mono + min(LONGEST_DEADLINE, self.command.deadline - now.wall)
-
-    def left(self, now: Now) -> float:
-        """Seconds until the deadline; below 0 once it has passed."""
-        self.arrived(now)
-        assert self._ends is not None, "set above"
-        return self._ends - now.mono
-
-    def late(self, now: Now) -> bool:
-        """Whether the deadline has passed."""
-        return self.left(now) < 0
-
-    @property
-    def ended(self) -> bool:
-        return self.state in TERMINAL
-
-    @property
-    def waiting(self) -> bool:
-        """Durable, and not accepted yet."""
-        return self.durable and self.state in ("queued", "sent")
-
-    def add_ack(self, ack: Ack, most: int) -> None:
-        """Add one ack; after a terminal one nothing changes any more. Acks beyond `most` are in the journal alone."""
-        if len(self.acks) < most or (ack.state in TERMINAL and not self.ended):
-            self.acks.append(ack)
-        if not self.ended:
-            self.state = ack.state
-
-
-class SavedCommand(msgspec.Struct, array_like=True, frozen=True):
-    """A command and its acks in a checkpoint: frames as they are packed in the journal."""
-
-    command: bytes
-    state: AckState
-    acks: tuple[bytes, ...]
-
-    def restore(self) -> TrackedCommand:
-        """The tracked command again, as the journal would give it. Raises FrameError."""
-        command, acks = decode(self.command), [decode(ack) for ack in self.acks]
-        if not isinstance(command, Command):
-            raise FrameError("not a command")
-        tracked = TrackedCommand(command)
-        tracked.acks = [ack for ack in acks if isinstance(ack, Ack)]
-        tracked.state, tracked.durable = self.state, True
-        return tracked
+Connected = Callable[[str], bytes | None]
+"""The connection of a producer by its name, None where it is not there."""
 
 
 class CommandTable:
@@ -101,8 +42,8 @@ class CommandTable:
 
     owner = OWNER
 
-    def __init__(self, refusals: Refusals, limits: Limits, full: float = 1.0) -> None:
-        self._refusals, self._limits = refusals, limits
+    def __init__(self, refusals: Refusals, limits: Limits, joined: JoinedEngines, full: float = 1.0) -> None:
+        self._refusals, self._limits, self._joined = refusals, limits, joined
         self._rate = RateLimiter(limits.commands, full)
         self._lease = LeaseState()
         self._tracked: dict[str, TrackedCommand] = {}
@@ -123,7 +64,12 @@ class CommandTable:
     def save(self) -> list[SavedCommand]:
         """The state that `restore` would rebuild. A command is saved as durable: its segment is synced by then."""
         return [
-            SavedCommand(encode(tracked.command), tracked.state, tuple(map(encode, tracked.acks)))
+            SavedCommand(
+                encode(tracked.command),
+                tracked.state,
+                tuple(map(encode, tracked.acks)),
+                {engine: encode(ack) if ack is not None else b"" for engine, ack in tracked.engines.items()},
+            )
             for tracked in self._tracked.values()
         ]
 
@@ -139,12 +85,18 @@ class CommandTable:
             if tracked.ended:
                 self._open.pop(ack.id, None)
 
-    def check_ack(self, producer: str, ack: Ack) -> None:
-        """Raise FrameError unless this producer may answer this command."""
+    def check_ack(self, producer: str, ack: Ack) -> Ack:
+        """The ack as it is to be journaled. Raises FrameError unless this producer may answer this command."""
+        tracked = self._tracked.get(ack.id)
+        if tracked is not None and producer in tracked.engines:
+            return engines.relayed(producer, ack)
         if producer != OWNER:
             raise FrameError(f"only {OWNER} answers commands")
-        if ack.id not in self._tracked:
+        if tracked is None:
             raise FrameError(f"ack of an unknown command '{ack.id[:_MAX_ID]}'")
+        if tracked.engines:
+            raise FrameError(f"command '{ack.id[:_MAX_ID]}' is for the joined engines to answer")
+        return ack
 
     def acks(self, request: int, command: str, after: int) -> wire.AcksReply:
         """Answer to an AcksRequest."""
@@ -171,7 +123,7 @@ class CommandTable:
         if len(self._tracked) >= self._limits.commands_kept and not self._forget(now):
             reason = f"{len(self._tracked)} commands are not over or may still be repeated; try again later"
             return self._refuse(asker, grant, "rate", reason, now)
-        reason = _command_problem(command, generations, now)
+        reason = _command_problem(command, generations, now) or self._joined.refusal(command)
         if reason:
             return self._refuse(asker, grant, "unfit", reason, now)
         reason = self._lease.refusal(grant.identity, command, now)
@@ -179,7 +131,7 @@ class CommandTable:
             return self._refuse(asker, grant, wire.HELD, reason, now)
         stamped = msgspec.structs.replace(command, issuer=grant.identity)
         taken = self._lease.on_command(grant.identity, command, now, grant.public)
-        write = Write(encode(stamped), stamped, asker=asker, audit=_intent_entry(stamped, now), arrived=now)
+        write = Write(encode(stamped), stamped, asker=asker, audit=intent_entry(stamped, now), arrived=now)
         return [*taken, write]
 
     def on_lease_request(
@@ -239,19 +191,22 @@ class CommandTable:
                 return [Sync(seq)]
             case Ack() as ack:
                 self._add_ack(ack)
+                tracked_by_engines = self._open.get(ack.id)
+                if tracked_by_engines is not None and engines.answered(ack):
+                    return self._finish(tracked_by_engines, Now(ack.time, 0.0))
             case Lease() as lease:
                 self._lease.apply(lease)
                 return [reply(write.asker, write, lease)] if write.asker is not None else []
         return []
 
-    def on_synced(self, seq: int, owner: bytes | None, now: Now) -> list[Effect]:
+    def on_synced(self, seq: int, connected: Connected, now: Now) -> list[Effect]:
         """Commands up to `seq` are safe on disk: deliver them and answer the clients that sent them."""
         ready = [tracked for written, tracked in self._unsynced if written <= seq]
         self._unsynced = [(written, tracked) for written, tracked in self._unsynced if written > seq]
         effects: list[Effect] = []
         for tracked in ready:
             tracked.durable = True
-            effects += self._hand_over(tracked, owner, now)
+            effects += self._hand_over(tracked, connected, now)
             # The ack just asked for counts once written; the answer need not wait for it.
             state: AckState = "sent" if tracked.handed else "queued"
             effects += [ToClient(peer, wire.pack(wire.CommandReply(number, state))) for peer, number in tracked.askers]
@@ -259,13 +214,22 @@ class CommandTable:
         return effects
 
     def on_hello(self, producer: str, peer: bytes, now: Now) -> list[Effect]:
-        """A producer has greeted: if it is the owner, it gets whatever is not over."""
-        if producer != OWNER:
-            return []
+        """A producer has greeted: the owner, or a joined engine, gets whatever is not over and for it."""
         effects: list[Effect] = []
+        if producer != OWNER and producer not in self._joined.names:
+            return effects
         for tracked in list(self._open.values()):
-            if tracked.durable and not tracked.late(now):
-                effects += self._hand_over(tracked, peer, now)
+            if tracked.durable and not tracked.late(now) and (producer == OWNER) != self._for_engines(tracked):
+                effects += self._hand_over(tracked, lambda name: peer if name == producer else None, now)
+        return effects
+
+    def on_left(self, engine: str, why: str, now: Now) -> list[Effect]:
+        """A joined engine has gone: what it has not answered has failed there."""
+        effects: list[Effect] = []
+        for tracked in self._open.values():
+            if engine in tracked.engines and tracked.engines[engine] is None:
+                ack = engines.relayed(engine, Ack(tracked.command.id, "failed", now.wall, why))
+                effects.append(Write(encode(ack), ack))
         return effects
 
     def on_tick(self, now: Now) -> list[Effect]:
@@ -273,14 +237,54 @@ class CommandTable:
         effects: list[Effect] = []
         while len(self._tracked) > self._limits.commands_kept and self._forget(now):
             pass  # a journal may hold more than a hub keeps
-        for tracked in self._open.values():
-            if tracked.late(now) and tracked.waiting:
+        for tracked in list(self._open.values()):
+            if tracked.engines and tracked.durable:
+                effects += self._finish(tracked, now, late=tracked.late(now))
+            elif tracked.late(now) and tracked.waiting:
                 handed = tracked.handed or tracked.state == "sent"  # by this hub, or one before it
-                text = "handed over, not accepted before the deadline" if handed else "the trainer was not connected"
+                text = (
+                    "handed over, not accepted before the deadline" if handed else f"{self._awaited(tracked)} connected"
+                )
                 effects.append(_ack(tracked, "expired", text, now))
         return effects + self._lease.on_tick(now)
 
-    def _hand_over(self, tracked: TrackedCommand, owner: bytes | None, now: Now) -> list[Effect]:
+    def _for_engines(self, tracked: TrackedCommand) -> bool:
+        return bool(tracked.engines) or (not tracked.handed and self._joined.take(tracked.command.verb))
+
+    def _awaited(self, tracked: TrackedCommand) -> str:
+        return "no joined engine was" if self._for_engines(tracked) else f"the {OWNER} was not"
+
+    def _finish(self, tracked: TrackedCommand, now: Now, *, late: bool = False) -> list[Effect]:
+        """The result of a command to engines, once all have answered or the time for it is over."""
+        if tracked.ended or not tracked.engines or (not late and None in tracked.engines.values()):
+            return []
+        state, detail, data = engines.result(tracked.engines)
+        ack = Ack(tracked.command.id, state, now.wall, detail, data)
+        effects: list[Effect] = [Write(encode(ack), ack, audit=result_entry(ack, HUB, now))]
+        met = any(ack is not None and ack.data.get("state") == "applied" for ack in tracked.engines.values())
+        if not met and (fix := self._joined.withdrawn(tracked.command, detail, now.wall)) is not None:
+            effects.append(Write(encode(fix), fix))
+        return effects
+
+    def _hand_to_engines(self, tracked: TrackedCommand, connected: Connected, now: Now) -> list[Effect]:
+        names = list(tracked.engines) or self._joined.names
+        peers = {name: peer for name in names if (peer := connected(name)) and tracked.engines.get(name) is None}
+        if not peers:
+            return [] if tracked.engines else [_ack(tracked, "queued", "no joined engine is connected", now)]
+        command = msgspec.structs.replace(tracked.command, deadline=now.wall + tracked.left(now))
+        effects: list[Effect] = [ToProducer(peer, wire.pack(command)) for peer in peers.values()]
+        if not tracked.engines:
+            tracked.engines = dict.fromkeys(peers)
+            detail, data = engines.handed(peers)
+            ack = Ack(tracked.command.id, "sent", now.wall, detail, data)
+            effects.append(Write(encode(ack), ack))
+        tracked.handed = True
+        return effects
+
+    def _hand_over(self, tracked: TrackedCommand, connected: Connected, now: Now) -> list[Effect]:
+        if self._for_engines(tracked):
+            return self._hand_to_engines(tracked, connected, now)
+        owner = connected(self.owner)
         if owner is None:
             return [_ack(tracked, "queued", f"{OWNER} is not connected", now)]
         # The owner reads the deadline by the wall clock of now, which may have jumped since the command came.
@@ -304,7 +308,8 @@ def result_entry(ack: Ack, who: str, now: Now) -> Entry | None:
     return Entry(RESULT, now.wall, who, ack.id, f"{ack.state}: {ack.detail}" if ack.detail else ack.state)
 
 
-def _intent_entry(command: Command, now: Now) -> Entry:
+def intent_entry(command: Command, now: Now) -> Entry:
+    """The audit entry of a command that is about to be journaled."""
     data: dict[str, str | int | float] = {f"args.{key}": value for key, value in command.args.items()}
     data |= {"generation": command.generation, "deadline": command.deadline, "session": command.session}
     return Entry(INTENT, now.wall, command.issuer, command.id, command.verb, data)

@@ -27,12 +27,15 @@ from driftline.frames import (
     Lease,
     RunState,
 )
-from driftline.hub.commands import CommandTable, SavedCommand
+from driftline.hub.commands import CommandTable
 from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Stamp, ToClient, Write
+from driftline.hub.engine_events import EngineEvents, event, states
+from driftline.hub.engines import JoinedEngines
 from driftline.hub.limits import AFTER_RESTART, Limits, RateLimiter, limit_text
 from driftline.hub.producer_tails import Tail
 from driftline.hub.producers import Producers
 from driftline.hub.refusals import Refusals
+from driftline.hub.tracked_command import SavedCommand
 from driftline.journal.records import Record, kind, record_decoder, record_encoder
 from driftline.keys import Grant
 
@@ -66,8 +69,10 @@ class Core:
         self.refusals = Refusals()
         self._states: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._fix_generations: dict[str, int] = {}
-        self._commands = CommandTable(self.refusals, limits, full)
-        self.producers = Producers(epoch, self.refusals, self._commands)
+        self._joined = JoinedEngines(CommandTable.owner)
+        self._commands = CommandTable(self.refusals, limits, self._joined, full)
+        engines = EngineEvents(self._joined, self._commands, self.refusals)
+        self.producers = Producers(epoch, self.refusals, self._commands, self._joined, engines)
 
     # Start
 
@@ -86,6 +91,7 @@ class Core:
                 return  # journaled by another version; it stays in the journal and counts as an unknown frame
             self._remember(frame, record.seq, record_encoder.encode(record))
             self._remember_drops(record.producer, frame)
+            self._joined.remember(record.producer, frame)
             self._commands.restore(frame)
 
     def save(self) -> bytes:
@@ -108,8 +114,10 @@ class Core:
         try:
             known = _saved.decode(saved)
             commands = [command.restore() for command in known.commands]
-            records = [record_decoder.decode(record) for what, _, _, record in known.states if what == "writer"]
-            leases = [record.frame() for record in records]
+            records = [
+                record_decoder.decode(record) for what, _, _, record in known.states if what in ("writer", "fix")
+            ]
+            states = [(record.producer, record.frame()) for record in records]
         except (*DECODE_ERRORS, FrameError) as error:
             raise ValueError(f"not a checkpoint: {error}") from error
         if known.version != _SAVED:
@@ -119,8 +127,9 @@ class Core:
         self._states = {(what, name): (seq, record) for what, name, seq, record in known.states}
         self._fix_generations = dict(known.generations)
         self._commands.load(commands)
-        for lease in leases:
-            self._commands.restore(lease)
+        for producer, frame in states:
+            self._joined.remember(producer, frame)
+            self._commands.restore(frame)
 
     def start(self, head: int = 0) -> None:
         """The journal is read, its newest number was `head`: this is where the epoch begins.
@@ -148,9 +157,12 @@ class Core:
             self.producers.tails.entry((write.producer, write.incarnation)).last = write.pseq
         self._remember(write.frame, stamp.seq, stamp.record)
         self._remember_drops(write.producer, write.frame)
+        self._joined.remember(write.producer, write.frame)
         head = wire.LIVE_HEAD.pack(self.epoch, stamp.seq, stamp.previous)
         effects: list[Effect] = [Publish(TOPIC[type(write.frame)], head, stamp.record)]
         effects += self._commands.on_written(write, stamp.seq)
+        if isinstance(write.frame, Command) and write.frame.issuer != HUB:
+            effects += states(self._joined.requested(write.frame, write.arrived.wall if write.arrived else 0.0))
         return effects
 
     def on_write_failed(self, write: Write, reason: str, now: Now) -> list[Effect]:
@@ -165,7 +177,7 @@ class Core:
 
     def on_synced(self, seq: int, now: Now) -> list[Effect]:
         """Everything up to `seq` is on the disk: commands among it may go out."""
-        return self._commands.on_synced(seq, self.producers.owner(now), now)
+        return self._commands.on_synced(seq, lambda producer: self.producers.connection(producer, now), now)
 
     def _remember(self, frame: Frame, seq: int, record: bytes) -> None:
         match frame:
@@ -216,7 +228,9 @@ class Core:
 
     def on_unknown_key(self, address: str, now: Now) -> list[Effect]:
         """A connection with a key that has no grant was refused."""
-        return [*self.refusals.count("key", "unknown", f"an unknown key from {address}", now)]
+        notes = self.refusals.count("key", "unknown", f"an unknown key from {address}", now)
+        text = f"a connection from {address} was refused: its key is not one of this run's"
+        return [*notes, *(event("warn", "hub.refused", text, now) if notes else [])]
 
     def on_refused_subscription(self, grant: Grant | None, topic: str, now: Now) -> list[Effect]:
         """A key asked for a topic that it may not have."""

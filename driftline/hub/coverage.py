@@ -2,8 +2,9 @@
 
     frame                 trainer      supervisor   engine            metrics
     RunState              as trainer   yes          -                 -
-    FixState, Effect      as trainer   -            -                 -
-    Ack                   as trainer   -            -                 -
+    Effect                as trainer   -            -                 -
+    FixState              as trainer   -            its own report    -
+    Ack                   as trainer   -            [3]               -
     EngineState           yes [1]      -            of its own name   -
     Span                  yes          -            of its own name   -
     Metrics, Tokens       yes          -            -                 yes
@@ -12,8 +13,8 @@
 
 "as trainer": only from the producer named `trainer`, of which a run has one. [1] of an engine that does not report
 itself under a key of its own. [2] by the first word of the event's kind: that of an event which says what the hub, the
-supervisor or the trainer did is for that one alone (`OWNERS`); every other word is free. A key of several kinds covers
-what any of them does.
+supervisor or the trainer did is for that one alone (`OWNERS`); every other word is free. [3] of a command that the hub
+has handed to it, which the table of commands knows. A key of several kinds covers what any of them does.
 """
 
 from __future__ import annotations
@@ -55,9 +56,9 @@ _ONLY_HUB: Final = frozenset({REFUSED, "hub.bad_frame"})
 
 _KINDS: Final[dict[type, tuple[Kind, ...]]] = {
     RunState: ("trainer", "supervisor"),
-    FixState: ("trainer",),
+    FixState: ("trainer", "engine"),
     Effect: ("trainer",),
-    Ack: ("trainer",),
+    Ack: ("trainer", "engine"),
     EngineState: ("trainer", "engine"),
     Span: ("trainer", "engine"),
     Metrics: ("trainer", "metrics"),
@@ -82,6 +83,8 @@ def refusal(grant: Grant, producer: str, frame: Frame, reports_itself: Callable[
         return f"{what} is for {allowed}, this key is for {', '.join(grant.sends) or 'nothing'}"
     if isinstance(frame, _OF_THE_RUN) and kinds == ("trainer",) and producer != TRAINER:
         return f"{what} is about the run: only the producer '{TRAINER}' sends it, this one is '{producer}'"
+    if isinstance(frame, FixState) and producer != TRAINER and [one.engine for one in frame.engines] != [producer]:
+        return f"{what} of a pool: an engine that has joined sends its own report alone, this engine is '{producer}'"
     if isinstance(frame, EngineState | Span) and frame.engine != producer:
         if kinds == ("engine",):
             return f"{what} of '{frame.engine[:64]}': this engine is '{producer}'"

@@ -12,17 +12,31 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from driftline import wire
-from driftline.frames import DECODE_ERRORS, SCHEMA, TOPIC, Ack, Event, Frame, FrameError, decode, encode
+from driftline.frames import (
+    DECODE_ERRORS,
+    SCHEMA,
+    TOPIC,
+    Ack,
+    EngineState,
+    Event,
+    FixState,
+    Frame,
+    FrameError,
+    decode,
+    encode,
+)
 from driftline.hub.commands import CommandTable, result_entry
 from driftline.hub.coverage import REFUSED, refusal
 from driftline.hub.effects import Effect, Now, ToProducer, Write
+from driftline.hub.engine_events import EngineEvents, event
+from driftline.hub.engines import JoinedEngines
 from driftline.hub.producer_names import ProducerNames
 from driftline.hub.producer_tails import Key, Tail, Tails
 from driftline.hub.refusals import Refusals
+from driftline.hub.sessions import SESSION_SECONDS, Session
 from driftline.keys import Grant
 
 HELLO_EVERY: Final = 0.2
-SESSION_SECONDS: Final = 10.0
 DROP_REPORT_SECONDS: Final = 1.0
 TOLD_KEPT: Final = 1024
 """Refusals that are told as an event: one for each producer and kind of frame. The audit log counts the others."""
@@ -31,28 +45,14 @@ _TOPICS: Final = frozenset(topic.decode() for topic in TOPIC.values())
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class Session:
-    """One connection of a producer that has greeted, with the key whose public half is `public`."""
-
-    def __init__(self, peer: bytes, producer: str, incarnation: int, public: str, now: Now) -> None:
-        self.peer, self.producer, self.incarnation, self.public = peer, producer, incarnation, public
-        self.seen = self.greeted = now.mono
-        self.unacked = 0
-        self.due = False
-        self.dropped = 0
-        self.topics: dict[str, int] = {}
-        self.reported = 0.0
-
-    @property
-    def key(self) -> Key:
-        return self.producer, self.incarnation
-
-
 class Producers:
     """All connections to ingest. What `on_ingest` and the others return is carried out in order."""
 
-    def __init__(self, epoch: int, refusals: Refusals, commands: CommandTable) -> None:
+    def __init__(
+        self, epoch: int, refusals: Refusals, commands: CommandTable, joined: JoinedEngines, engines: EngineEvents
+    ) -> None:
         self._epoch, self._refusals, self._commands = epoch, refusals, commands
+        self._joined, self._engines = joined, engines
         self.sessions: dict[bytes, Session] = {}
         self.seen = float("-inf")
         """When any producer was last heard of, monotonic seconds."""
@@ -62,6 +62,7 @@ class Producers:
         self._names = ProducerNames()
         self._hello_asked: dict[bytes, float] = {}
         self._told: set[tuple[str, str]] = set()
+        self._restored = 0
 
     def _connected(self, key: Key) -> bool:
         return any(session.key == key for session in self.sessions.values())
@@ -112,6 +113,9 @@ class Producers:
                 *self._refuse(peer, grant, "name", taken, now),
                 *self._tell(name, grant.identity, f"{grant.identity} was refused: {taken}", now),
             ]
+        joined = self._joined.knows(name)
+        if joined and (held := self._engines.name_held(peer, hello, self.sessions.values(), now)):
+            return held
         effects = self._greet(peer, grant, hello, now)
         # The producer no longer has the frames that were acknowledged. If the disk has lost them since (a crash of the
         # machine), going on is all that is left; otherwise `first - 1` is never above the tail.
@@ -120,7 +124,11 @@ class Producers:
         last = tail.last = max(tail.last, hello.first - 1)
         welcome = wire.Welcome(self._epoch, hello.nonce, 0 if self.holding else last)
         effects.append(ToProducer(peer, wire.pack(welcome)))
-        if self._owner_session(now) is session:
+        if joined and self._joined.greeted(name, hello.incarnation):
+            session.back = True
+            effects += event("info", "engine.back", f"{name} is back under its name, as a new process", now)
+        # A second process of the owner's name gets nothing while the first is there.
+        if name != self._commands.owner or self._owner_session(now) is session:
             effects += self._commands.on_hello(name, peer, now)
         return effects
 
@@ -172,20 +180,45 @@ class Producers:
             frame: Frame = decode(body)
             if reason := self._refusal(session, grant, frame, now):
                 return self._refuse_frame(session, grant, tail, pseq, frame, reason, now)
-            if isinstance(frame, Ack):
-                self._commands.check_ack(producer, frame)
+            taken = self._put_together(producer, frame, now)
+            body = body if taken is frame else encode(taken)
         except FrameError as error:
             self.bad_frames += 1
-            frame = Event(now.wall, "warn", "hub.bad_frame", f"{producer}: a frame was refused: {str(error)[:200]}")
-            body = encode(frame)
-        audit = result_entry(frame, producer, now) if isinstance(frame, Ack) else None
-        return [Write(body, frame, producer, session.incarnation, pseq, audit=audit)]
+            taken = Event(now.wall, "warn", "hub.bad_frame", f"{producer}: a frame was refused: {str(error)[:200]}")
+            body = encode(taken)
+        audit = result_entry(taken, producer, now) if isinstance(taken, Ack) else None
+        session.leaving = session.leaving or (
+            isinstance(taken, EngineState) and (taken.engine, taken.phase) == (producer, "dead")
+        )
+        write = Write(body, taken, producer, session.incarnation, pseq, audit=audit)
+        again = self._engines.restored(session, taken, f"hub{self._epoch}n{self._restored + 1}", now)
+        self._restored += bool(again)
+        return [write, *again]
+
+    def _put_together(self, producer: str, frame: Frame, now: Now) -> Frame:
+        """The frame as it is to be journaled: what one of several joined engines says, as a part of the whole.
+
+        Raises FrameError for the answer to a command that is not this producer's to answer.
+        """
+        if isinstance(frame, Ack):
+            return self._commands.check_ack(producer, frame)
+        if isinstance(frame, FixState) and self._joined.own_report(producer, frame):
+            if self._joined.owned:
+                text = f"{producer}: its report of {frame.fix} is left out: in this run the trainer answers for fixes"
+                return Event(now.wall, "info", "engine.left-out", text)
+            return self._joined.merged(frame)
+        return frame
 
     def _refusal(self, session: Session, grant: Grant, frame: Frame, now: Now) -> str:
         """Why a key does not cover a frame of one of its connections, as a clause; "" if it does."""
         producer = session.producer
         reason = refusal(grant, producer, frame, lambda name: self._names.used_by_other(name, grant.public, now))
-        if not reason and isinstance(frame, Ack) and self._owner_session(now) is not session:
+        if (
+            not reason
+            and isinstance(frame, Ack)
+            and producer == self._commands.owner
+            and self._owner_session(now) is not session
+        ):
             return f"Ack of a second '{producer}': the commands are those of the one that was connected first"
         return reason
 
@@ -207,8 +240,8 @@ class Producers:
             return []
         self._told.add((producer, what))
         data: dict[str, str | float | int | bool] = {"producer": producer, "frame": what}
-        event = Event(now.wall, "warn", REFUSED, text, data=data)
-        return [Write(encode(event), event)]
+        told = Event(now.wall, "warn", REFUSED, text, data=data)
+        return [Write(encode(told), told)]
 
     def _on_ping(self, peer: bytes, incarnation: int, dropped: int, now: Now) -> list[Effect]:
         session = self.sessions.get(peer)
@@ -238,10 +271,20 @@ class Producers:
 
     def _refuse(self, peer: bytes, grant: Grant | None, kind: str, reason: str, now: Now) -> list[Effect]:
         self.sessions.pop(peer, None)
-        notes = self._refusals.count(kind, grant.identity if grant else "unknown", reason, now)
-        return [*notes, ToProducer(peer, wire.pack(wire.Refused(reason)))]
+        who = grant.identity if grant else "unknown"
+        notes = self._refusals.count(kind, who, reason, now)
+        told = event("warn", REFUSED, f"{who} was refused: {reason}", now) if notes and kind == "role" else []
+        return [*notes, *told, ToProducer(peer, wire.pack(wire.Refused(reason)))]
 
     # Who carries commands out
+
+    def connection(self, producer: str, now: Now) -> bytes | None:
+        """Connection of the producer of this name, if it is there."""
+        if producer == self._commands.owner:
+            return self.owner(now)
+        there = (s for s in self.sessions.values() if s.producer == producer and not s.leaving)
+        newest = max((s for s in there if now.mono - s.seen < SESSION_SECONDS), key=lambda s: s.seen, default=None)
+        return newest.peer if newest is not None else None
 
     def owner(self, now: Now) -> bytes | None:
         """Connection of the producer that carries commands out, if it is there."""
@@ -312,9 +355,9 @@ class Producers:
             delay = DROP_REPORT_SECONDS if known else 3 * DROP_REPORT_SECONDS
             if session.dropped > reported.dropped and now.mono - max(session.reported, session.greeted) >= delay:
                 session.reported = now.mono
-                event = _drop_event(session, reported, now)
-                effects.append(Write(encode(event), event))
-        return effects
+                dropped = _drop_event(session, reported, now)
+                effects.append(Write(encode(dropped), dropped))
+        return effects + self._engines.departures(self.sessions.values(), now)
 
 
 def _drop_event(session: Session, reported: Tail, now: Now) -> Event:

@@ -21,11 +21,11 @@ import zmq
 from driftline import keys as run_keys
 from driftline import wire
 from driftline.audit import AuditError, AuditLog, Entry
-from driftline.frames import MAX_BODY
+from driftline.frames import MAX_BODY, Event
 from driftline.hub import ports
 from driftline.hub.auth import Authenticator, AuthError, GrantTable, secure_server
 from driftline.hub.core import Core
-from driftline.hub.effects import Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
+from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
 from driftline.hub.journal_watch import JournalWatch, log_holes
 from driftline.hub.live_socket import LiveSocket
 from driftline.hub.retention import RetentionPolicy
@@ -43,6 +43,8 @@ GREET_SECONDS: Final = 0.02
 SYNC_SECONDS: Final = 0.1
 TABLE_SECONDS: Final = 1.0
 _MESSAGES_A_TURN: Final = 256
+_LOGGED: Final = ("engine.", "hub.refused")
+"""Kinds of the hub's own events that stand in its log too: who was refused, and what became of an engine's name."""
 
 log = logging.getLogger("driftline.hub")
 
@@ -402,6 +404,8 @@ class Server:
         if self._degraded:
             log.info("the journal can be written again")
             self._degraded = ""
+        if write.producer == HUB and isinstance(write.frame, Event) and write.frame.kind.startswith(_LOGGED):
+            log.warning("%s", write.frame.text)
         self._do(self._core.on_written(write, stamp))
 
     def _note(self, entry: Entry) -> None:

@@ -258,6 +258,8 @@ VERBS: tuple[tuple[Verb, dict[str, str]], ...] = (
     ("stop", {}),
     ("mark", {"text": "x"}),
     ("correction.set", {"value": "tis"}),
+    ("cache.reset", {}),
+    ("digest", {}),
 )
 
 

@@ -32,7 +32,7 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
 )
 PACKAGES = ("driftline", "engine", "trainer", "console")
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-OTHER_PROGRAMS = {"pip", "ssh", "source"}
+OTHER_PROGRAMS = {"pip", "ssh", "source", "vllm"}
 """Programs of others that a shell block may call; nothing is checked of those lines but that they can be split."""
 LANGUAGES = {"sh", "text", "python", "toml"}
 BANNED = ("told", "nobody", "somebody", "whoever")
@@ -80,7 +80,9 @@ def named_verbs() -> frozenset[str]:
 
 
 def complaint(words: list[str]) -> str:
-    """What is wrong with a command, "" for nothing."""
+    """What is wrong with a command, "" for nothing. What is set for it alone stands before it."""
+    while re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        words = words[1:]
     program, rest = words[0], words[1:]
     if program in ("driftline", ".venv/bin/driftline"):
         return parse_error(rest)

@@ -657,9 +657,12 @@ def test_a_command_without_a_terminal_ack_is_handed_over_to_each_trainer_in_turn
 def test_a_greeting_can_be_refused(schema: int, name: str, text: str) -> None:
     core = Core("r", 1)
     hello = wire.HELLO + wire.pack(wire.Hello(name, 7, 1, 1, 0, schema))
-    (refused,) = told(core.on_ingest(b"p", Grant("producer", "trainer", "k"), hello, clock(1.0)))
+    written, refused = told(core.on_ingest(b"p", Grant("producer", "trainer", "k"), hello, clock(1.0)))
     assert text in wire.to_producer_decoder.decode(refused.message).reason
     assert not core.producers.sessions
+    assert (written.frame.kind, text in written.frame.text) == ("hub.refused", True)
+    again = told(core.on_ingest(b"p", Grant("producer", "trainer", "k"), hello, clock(1.1)))
+    assert len(again) == 1, "a producer that keeps trying does not fill the journal"
 
 
 def test_a_client_that_wrote_nothing_readable_gets_a_refusal() -> None:

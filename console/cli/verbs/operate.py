@@ -1,4 +1,4 @@
-"""`driftline sync`, `pause` and `resume`: commands to a live run."""
+"""`driftline sync`, `pause`, `resume`, `reset-cache` and `digest`: commands to a live run."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from driftline.frames import Frame, RunState, Span, Verb
 PHASES: Final = ("pause", "load", "verify", "reset", "resume", "total")
 ACK_FIELDS: Final = ("held_s", "aborted", "attempts", "verified")
 """Fields of a sync that are only in its acknowledgement, not in its spans."""
+PRINTED: Final[frozenset[Verb]] = frozenset({"cache.reset", "digest"})
+"""Commands that are sent for their answers."""
 RESULTS: Final = {"verify": "digest", "reset": "reset"}
 """Name of a phase's result in the output."""
 
@@ -117,6 +119,16 @@ def resume(args: argparse.Namespace) -> int:
     return _send_simple(args, "resume")
 
 
+def reset_cache(args: argparse.Namespace) -> int:
+    """Empty the prefix cache of every engine that has joined by itself, and print what each came back with."""
+    return _send_simple(args, "cache.reset")
+
+
+def digest(args: argparse.Namespace) -> int:
+    """Print a checksum of the weights that each engine holds, of those that have joined by themselves."""
+    return _send_simple(args, "digest")
+
+
 def _send_simple(args: argparse.Namespace, verb: Verb) -> int:
     with connect_client(live_run(args.run), "operator") as client:
         ack = send_command(client, args, verb, {}, verb).ack
@@ -124,7 +136,19 @@ def _send_simple(args: argparse.Namespace, verb: Verb) -> int:
     if ack is not None and ack.data.get("renewed"):
         detail = ": it was paused already, its lease is renewed"
     print(f"{verb}: {'queued' if ack is None else 'applied'}{detail}")
+    for line in engine_lines(ack.data if ack is not None and verb in PRINTED else {}):
+        print(line)
     return OK
+
+
+def engine_lines(data: Mapping[str, Any]) -> list[str]:
+    """What each engine answered, a line an engine; `data` has it flat: `engine-0.digest` and so on."""
+    engines: dict[str, list[str]] = {}
+    for key, value in data.items():
+        engine, dot, name = key.rpartition(".")
+        if dot:
+            engines.setdefault(engine, []).append(f"{name} {value}")
+    return [f"{engine}  {'  '.join(parts)}" for engine, parts in engines.items()]
 
 
 def _trainer_version(client: Client) -> int:

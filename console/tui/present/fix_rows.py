@@ -118,6 +118,8 @@ def _after(effect: Effect) -> set[tuple[str, str]]:
 def _pending(state: FixState, glyphs: Glyphs) -> str:
     """The reason why a fix is unsettled, with the engine where it is one of several; short, for small screens."""
     late = [engine for engine in state.engines if engine.effective != state.requested]
+    if not state.by and late and all(engine.effective for engine in late):
+        return f"{glyphs.arrow} engines came with different values"  # and no operator has asked for one
     who = f"{late[0].engine} " if len(late) == 1 < len(state.engines) else ""
     # An engine that reports nothing is dead or restarting, and says so in its own words.
     silent = next((engine.detail for engine in late if not engine.effective and engine.detail), "")

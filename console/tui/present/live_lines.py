@@ -8,7 +8,7 @@ from console.status.link_health import by_files, over
 from console.store.model import Logged, RunModel
 from console.tui.paint.cells import Text
 from console.tui.paint.theme import HEALTH_INK, Ink
-from console.tui.paint.units import number, version
+from console.tui.paint.units import number
 from driftline.catalog.metrics import BY_NAME, health
 from driftline.frames import EngineState
 
@@ -38,7 +38,9 @@ def engine_line(engine: EngineState, width: int, *, run_over: bool = False) -> l
     `run_over`: the run has ended, and every engine that had not died before with it.
     """
     phase_ink = {"running": Ink.OK, "dead": Ink.ALARM}.get(engine.phase, Ink.WARN)
-    line: list[Text] = [(engine.engine, Ink.TEXT), (f" {version(engine.version)}", Ink.BRIGHT)]
+    line: list[Text] = [(engine.engine, Ink.TEXT)]
+    if engine.version >= 0:
+        line.append((f" v{engine.version}", Ink.BRIGHT))
     if run_over and engine.phase != "dead":
         return [*line, (" ended with the run", Ink.DIM)]
     if engine.phase != "running":

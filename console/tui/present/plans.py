@@ -14,7 +14,7 @@ from console.store.model import RunModel
 from console.tui.paint.units import counted
 from driftline.catalog import corrections
 from driftline.catalog.fixes import BY_ID, OFF, ON, REMOVED, WAIT, Fix
-from driftline.frames import FixState, How, Verb
+from driftline.frames import EngineState, FixState, How, Verb
 
 if TYPE_CHECKING:
     from console.parity.gate import Verdict
@@ -75,8 +75,13 @@ def check(operator: bool, link: Link, model: RunModel) -> None:
         raise RefusedError("refused: the hub has not been heard yet")
     if link.state != "live":
         raise RefusedError(f"refused: the feed is {link.age:.0f} s old, what is on screen may not be so any more")
-    if model.run is None:
+    if model.run is None and not joined(model):
         raise RefusedError("refused: the run has not reported its state yet")
+
+
+def joined(model: RunModel) -> list[EngineState]:
+    """The engines that have joined by themselves and are up: only these say how they are set."""
+    return [engine for engine in model.engines.values() if engine.settings and engine.phase != "dead"]
 
 
 def possible(operator: bool, link: Link, model: RunModel) -> bool:
@@ -163,7 +168,8 @@ def plan_sync(model: RunModel) -> Plan:
 def plan_pause(model: RunModel) -> Plan:
     """Pause generation, or resume it when the run is paused."""
     run = model.run
-    paused = run is not None and run.status == "paused"
+    own = joined(model)
+    paused = (run is not None and run.status == "paused") or (bool(own) and all(e.phase == "paused" for e in own))
     by = f" by {run.paused_by}" if run is not None and run.paused_by else ""
     if paused:
         return Plan("resume generation", _engines(model), f"paused{by}", "engines generate again", "none", "resume")

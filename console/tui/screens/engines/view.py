@@ -14,7 +14,7 @@ from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.spark import resample, spark
 from console.tui.paint.table import Column, row
 from console.tui.paint.theme import HEALTH_INK, Ink
-from console.tui.paint.units import NONE, counted, duration, number, size, speed, version
+from console.tui.paint.units import NONE, counted, duration, number, size, speed
 from driftline.catalog.metrics import BY_NAME, health
 from driftline.frames import EngineState
 
@@ -78,7 +78,7 @@ def engine_rows(model: RunModel, order: str, *, reverse: bool) -> list[EngineRow
         silent = 0.0 if ended or state.phase == "dead" else now - trace.last_report
         rows.append(
             EngineRow(
-                state, newest - state.version, silent, max(now - trace.began, 0.0), trace.restarts,
+                state, _behind(state, newest), silent, max(now - trace.began, 0.0), trace.restarts,
                 trace.lost_preemptions, list(trace.recent), ended,
             )
         )  # fmt: skip
@@ -119,7 +119,7 @@ def table_row(engine: EngineRow, columns: Sequence[Column], glyphs: Glyphs) -> l
         "sign": ("!" if dead or silent else "", Ink.ALARM),
         "engine": (state.engine, Ink.ALARM if dead else Ink.TEXT),
         "phase": (phase, Ink.ALARM if silent else ink),
-        "version": (version(state.version), Ink.BRIGHT),
+        "version": (f"v{state.version}", Ink.BRIGHT) if state.version >= 0 else (NONE, Ink.DIM),
         "behind": (f"{engine.behind}", Ink.WARN if engine.behind > 1 else Ink.TEXT),
         "for": (duration(engine.held), Ink.DIM),
         "node": (state.node or NONE, Ink.DIM),
@@ -145,6 +145,11 @@ def table_row(engine: EngineRow, columns: Sequence[Column], glyphs: Glyphs) -> l
     return row(columns, cells)
 
 
+def _behind(state: EngineState, newest: int) -> int:
+    """Versions behind the newest; 0 for an engine whose weights have no number."""
+    return newest - state.version if state.version >= 0 else 0
+
+
 def _kv_ink(value: float) -> Ink:
     return HEALTH_INK[health("engine/kv_use", value)] if value >= (BY_NAME["engine/kv_use"].warn or 1.0) else Ink.TEXT
 
@@ -168,7 +173,10 @@ def facts(model: RunModel, engine: EngineRow) -> list[list[Text]]:
     if state.detail:
         pieces.append([(state.detail, Ink.ALARM if state.phase == "dead" else Ink.WARN)])
     behind = f", {counted(engine.behind, 'version')} behind" if engine.behind else ", the newest"
-    pieces.append([(version(state.version), Ink.BRIGHT), (behind, Ink.TEXT)])
+    if state.version >= 0:
+        pieces.append([(f"v{state.version}", Ink.BRIGHT), (behind, Ink.TEXT)])
+    else:
+        pieces.append([("weight version not reported", Ink.DIM)])
     for word, value in (("pid", str(state.pid) if state.pid else ""), ("on", state.node)):
         if value:
             pieces.append([(f"{word} ", Ink.DIM), (value, Ink.TEXT)])
@@ -189,6 +197,8 @@ def facts(model: RunModel, engine: EngineRow) -> list[list[Text]]:
     text = ", ".join(fix if value == "on" else f"{fix} {value}" for fix, value in on)
     pieces.append([("fixes ", Ink.DIM), (text or "none on", Ink.TEXT)])
     pieces.append(_last_sync(model, state.engine))
+    if state.settings:
+        pieces.append([("joined by itself, set to ", Ink.DIM), (state.settings, Ink.TEXT)])
     return pieces
 
 
