@@ -22,13 +22,12 @@ from typing import Final
 import msgspec
 import psutil
 
-from driftline.frames import EngineState, Event, Metrics, Span, Tokens
-from driftline.journal.journal import read
 from tests.faults import soak_faults
-from tests.faults.soak_faults import ENDING, HEAPING, NEW, OLD, SERIES, Fault, hub_killed, hub_killed_in_a_series
+from tests.faults.soak_count import counted
+from tests.faults.soak_faults import ENDING, HEAPING, NEW, OLD, QUICK, SERIES, Fault, hub_killed, hub_killed_in_a_series
 from tests.faults.soak_load import slope
-from tests.faults.soak_world import PRODUCERS, World, odd_ones
-from tests.unit.hubs import PATIENCE
+from tests.faults.soak_world import World
+from tests.unit import odd_frames
 
 SETTLE_SECONDS: Final = 600.0
 WANTED: Final = 1.0
@@ -36,11 +35,6 @@ WANTED: Final = 1.0
 LONG: Final = 1800.0
 SETTLED: Final = 16.0
 """MiB that the memory of a settled process may move within minutes, where the time is too short for a slope."""
-QUICK: Final[tuple[Fault, ...]] = (
-    soak_faults.hub_stopped, soak_faults.feed_renewed, soak_faults.garbage, soak_faults.journal_renamed,
-    soak_faults.odd_frames, soak_faults.network_cut,
-)  # fmt: skip
-"""Those of a soak of less than a minute."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -94,7 +88,7 @@ class Soak:
         world.load.ending.set()
         world.load.join()
         rate = world.load.tokens / (time.monotonic() - start)
-        count = self._count()
+        count = counted(world)
         return self._report(lasted, rate, count)
 
     def _do(self, fault: Fault) -> None:
@@ -127,43 +121,8 @@ class Soak:
         )
         return (
             f"f27: after {elapsed / 60:.0f} min: {world.load.tokens / elapsed:.0f} tokens/s, number "
-            f"{world.follower.at}, {sum(self._done.values())} faults{memory}; drawn {world.console.bytes / 1e6:.1f} MB"
+            f"{world.follower.at}, {sum(self._done.values())} faults, drawn {world.console.bytes / 1e6:.1f} MB{memory}"
         )
-
-    def _count(self) -> int:
-        """Everything that was sent is there once, in the follower and on the disk; returns the number of frames."""
-        world = self._world
-        load, follower = world.load, world.follower
-        assert all(probe.flush(4 * PATIENCE) for probe in load.probes.values())
-        assert [probe.stats.dropped for probe in load.probes.values()] == [0, 0, 0]
-        seen: set[int] = set()
-        kept: Counter[tuple[str, str]] = Counter()
-        steps: set[tuple[str, str, int]] = set()
-        refused = 0
-        for folder in (*world.away, world.run.journal):
-            last = 0
-            for stamped in read(folder):
-                assert stamped.seq > last, f"{folder}: number {stamped.seq} after {last}"
-                last = stamped.seq
-                if last in seen:
-                    continue  # saved by the hub from a directory that was taken away
-                seen.add(last)
-                frame = stamped.frame()
-                if isinstance(frame, Event) and frame.kind == "hub.bad_frame":
-                    refused += frame.text.startswith("odd: ")
-                if stamped.producer in PRODUCERS and isinstance(frame, Metrics | Tokens | EngineState | Span):
-                    kept[stamped.producer, type(frame).__name__] += 1
-                    if isinstance(frame, Metrics | Tokens):
-                        steps.add((stamped.producer, type(frame).__name__, frame.step))
-        head = max(seen)
-        assert len(seen) == head, f"{head - len(seen)} numbers are missing on the disk"
-        assert kept == load.sent, "lost or double on the disk"
-        assert len(steps) == sum(n for (_, kind), n in load.sent.items() if kind in ("Metrics", "Tokens"))
-        assert refused == world.odd_sent, f"{refused} refusals counted, {world.odd_sent} odd frames sent"
-        world.until(lambda: follower.at >= head, "the follower to have everything", 4 * PATIENCE)
-        assert not follower.wrong
-        assert follower.count.kept == load.sent, "lost or double in the follower"
-        return sum(load.sent.values())
 
     def _report(self, lasted: float, rate: float, count: int) -> str:
         samples = self._samples
@@ -212,7 +171,7 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     print(f"f27: seed {options.seed}", flush=True)
-    odd = soak_faults.refused_bodies(odd_ones(1000))
+    odd = soak_faults.refused_bodies(odd_frames.drawn(500))
     with tempfile.TemporaryDirectory() as temporary:
         with World(options.folder or Path(temporary), random.Random(options.seed)) as world:
             world.odd_bodies = odd

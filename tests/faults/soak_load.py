@@ -16,6 +16,7 @@ from collections import Counter
 import msgspec
 import numpy as np
 
+from driftline.catalog.metrics import METRICS
 from driftline.client import Feed, attach
 from driftline.frames import Command, EngineState, Metrics, Span, Stamped, Tokens
 from driftline.keys import load
@@ -61,7 +62,7 @@ class Load(threading.Thread):
     def run(self) -> None:
         logprobs = np.random.default_rng(1).normal(size=N).astype(np.float32)
         numbers = np.arange(N, dtype=np.int32)
-        values = {f"m/{i}": i / 3 for i in range(30)}
+        values = {metric.name: (number + 1) / 40 for number, metric in enumerate(METRICS[:30])}
         engines = ("engine-0", "engine-1")
         due = time.monotonic()
         step_at = state_at = sync_at = due

@@ -9,17 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, given, settings
-
+from console.launch.restarts import HUB, Backoff
 from console.launch.supervisor import Supervisor
 from driftline import rundir
 from driftline.config import HubConfig
-from driftline.frames import Frame
 from driftline.keys import add
 from driftline.rundir import RunDir
 from tests.faults.proxy import Proxy
 from tests.faults.soak_load import Console, Follower, Load
-from tests.unit import odd_frames
 from tests.unit.hubs import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +39,7 @@ class BadHubSupervisor(Supervisor):
 class World:
     """Everything of one soak. A context manager: leaving it ends all that it started, by id."""
 
-    def __init__(self, folder: Path, rolls: random.Random) -> None:
+    def __init__(self, folder: Path, rolls: random.Random, hub_backoff: Backoff = HUB) -> None:
         self.run: RunDir = rundir.create(folder, "soak")
         self.rolls = rolls
         self.flags = folder / "flags"
@@ -52,7 +49,7 @@ class World:
         self.odd_sent = 0
         self.odd_bodies: list[bytes] = []
         self._cleanup = contextlib.ExitStack()
-        self.supervisor = BadHubSupervisor(self.run)
+        self.supervisor = BadHubSupervisor(self.run, hub_backoff=hub_backoff)
         self.supervisor.flags = self.flags
 
     def __enter__(self) -> World:
@@ -139,19 +136,3 @@ class World:
         finally:
             process.kill()
             process.communicate()
-
-
-def odd_ones(count: int) -> list[Frame]:
-    """Frames by hypothesis with the odd numbers in their fields; `count` of them."""
-    found: list[Frame] = []
-
-    @settings(
-        max_examples=count, database=None, deadline=None, phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    @given(odd_frames.any_frame())
-    def collect(frame: Frame) -> None:
-        found.append(frame)
-
-    collect()
-    return found
