@@ -1,4 +1,4 @@
-"""Faults 29 to 41 and more: each kind of a soak by itself, on one run under load; at the end nothing is lost."""
+"""Faults 29 to 40: each kind of a soak by itself, on one run under load; at the end nothing is lost."""
 
 from __future__ import annotations
 
