@@ -1,4 +1,4 @@
-"""Tables and notes that are being written: under temporary names, and locked, so that what a kill left is told from them.
+"""Tables and notes that are being written: under temporary names, and locked, to tell them from what a kill left.
 
 A compaction that is killed cannot remove its files, and another one may be at work beside the next: `driftline compact`
 beside a run's own.
