@@ -26,8 +26,8 @@ from tests.faults.proxy import Proxy
 
 RATE, N = 100_000, 2048
 """Tokens a second, and in one frame."""
-STEP_SECONDS, STATE_SECONDS, SYNC_SECONDS = 2.0, 0.5, 10.0
-"""A step of 2 * 10^5 tokens, an engine's state, a weight sync."""
+STEP_SECONDS, STATE_SECONDS, SYNC_SECONDS = 10.0, 0.5, 10.0
+"""A step of 10^6 tokens, an engine's state, a weight sync."""
 RING_BYTES = 512 * 2**20
 """The supervisor waits up to 30 s before it starts a hub that dies often: 70 MB of tokens."""
 BURST = "engine-9"

@@ -35,6 +35,7 @@ from tests.unit import odd_frames
 from tests.unit.hubs import PATIENCE, Hub
 from tests.unit.runs import NOW, journal
 
+pytestmark = pytest.mark.timeout(1800 if FULL else 300)
 FRAMES, JOURNALS = (1000, 100) if FULL else (100, 3)
 """Odd frames of one journal, and journals."""
 BATCH = 2000
@@ -130,7 +131,6 @@ def read_by_every_verb(run: RunDir, reference: RunDir, out: Path, capsys: pytest
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-@pytest.mark.timeout(1800 if FULL else 300)
 def test_no_verb_falls_over_a_journal_of_before_the_ranges(
     home: Path, capsys: pytest.CaptureFixture[str], sent: tuple[Frame, ...]
 ) -> None:
@@ -145,7 +145,6 @@ def test_no_verb_falls_over_a_journal_of_before_the_ranges(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800 if FULL else 300)
 def test_the_hub_refuses_every_frame_outside_its_ranges_and_no_other(
     hub: Hub, home: Path, capsys: pytest.CaptureFixture[str], sent: tuple[Frame, ...]
 ) -> None:
