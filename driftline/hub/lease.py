@@ -47,13 +47,17 @@ class LeaseState:
         self.lease = NO_LEASE
         self._ends: float | None = None
         self._end_written = float("-inf")
+        self._granted = NO_LEASE, 0.0
+        """The newest lease that was to be written here, and its end on the steady clock."""
         self._key: tuple[str, str, str] = ("", "", "")
         """Identity, session and public key of the newest session that asked for the lease and got it."""
 
     def apply(self, frame: Frame) -> None:
         """A frame is in the journal, from now or before this hub's time."""
         if isinstance(frame, Lease):
-            self.lease, self._ends = frame, None
+            granted, end = self._granted
+            # One of before this hub's time has its end by the wall clock; it is looked at once.
+            self.lease, self._ends = frame, end if frame == granted else None
 
     def current(self, now: Now) -> Lease:
         """The lease now; NO_LEASE where it is free or has expired."""
@@ -127,8 +131,11 @@ class LeaseState:
         if _is(held, identity, session):
             if LEASE_SECONDS - self._left(now) < RENEW_STEP:
                 return []
-            return [_write(Lease(identity, session, held.since, until), None, asker)]
+            longer = Lease(identity, session, held.since, until)
+            self._granted = longer, now.mono + LEASE_SECONDS
+            return [_write(longer, None, asker)]
         mine = Lease(identity, session, now.wall, until)
+        self._granted = mine, now.mono + LEASE_SECONDS
         if held == NO_LEASE:
             return [_write(mine, _entry("taken", mine, now), asker)]
         text = f"{name(mine)} took over from {name(held)}"

@@ -1,7 +1,8 @@
-"""A hub whose disk fails on demand: `python -m tests.faults.badhub FLAGS RUN_DIR`.
+"""A hub whose disk and clock fail on demand: `python -m tests.faults.badhub FLAGS RUN_DIR`.
 
 While FLAGS/sync exists every sync fails, while FLAGS/write does every write, while FLAGS/short does every write after
 half of its bytes. While FLAGS/hang exists the hub's loop hangs at its next write, and only its sockets' threads go on.
+While FLAGS/clock exists the wall clock is ahead by the seconds in it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 from driftline.hub.__main__ import main
 from driftline.journal.disk import Disk
@@ -39,5 +41,20 @@ class FaultyDisk(Disk):
         super().sync(fd)
 
 
+class JumpingClock:
+    """The wall clock, moved by the seconds in a file while there is one."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._time = file, time.time
+
+    def __call__(self) -> float:
+        try:
+            return self._time() + float(self._file.read_text())
+        except (FileNotFoundError, ValueError):  # none, or one that is being written
+            return self._time()
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[2:], FaultyDisk(Path(sys.argv[1]))))
+    flags = Path(sys.argv[1])
+    with patch.object(time, "time", JumpingClock(flags / "clock")):
+        sys.exit(main(sys.argv[2:], FaultyDisk(flags)))

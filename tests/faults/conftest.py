@@ -16,7 +16,9 @@ from tests.faults.matrix import Case, Table
 from tests.faults.scale import FULL, dice
 
 _LAST = ("test_soak.py", "test_overhead.py")
-_SOAK = pytest.StashKey["subprocess.Popen[str]"]()
+MINUTES = 15.0
+"""Of the soak beside the others; an hour of it is a command of its own, see README.md."""
+_SOAK = pytest.StashKey[tuple[Path, "subprocess.Popen[bytes]"]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -25,18 +27,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if FULL:
         items.sort(key=lambda item: _LAST.index(item.path.name) + 1 if item.path.name in _LAST else 0)
         if any(item.path == here / "test_soak.py" for item in items) and not config.option.collectonly:
-            folder = config._tmp_path_factory.mktemp("soak")  # type: ignore[attr-defined]
-            config.stash[_SOAK] = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.soak", str(folder), str(dice("f27").randrange(2**32))],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
+            log = config._tmp_path_factory.mktemp("soak") / "log"  # type: ignore[attr-defined]
+            seed = str(dice("f27").randrange(2**32))
+            with log.open("w") as out:  # a pipe would be full before anybody reads it
+                config.stash[_SOAK] = (
+                    log,
+                    subprocess.Popen(
+                        [sys.executable, "-m", "tests.faults.soak", "--minutes", str(MINUTES), "--seed", seed],
+                        stdout=out,
+                        stderr=subprocess.STDOUT,
+                    ),
+                )
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End a soak that nobody waited for."""
-    process = config.stash.get(_SOAK, None)
+    _, process = config.stash.get(_SOAK, (None, None))
     if process is not None and process.poll() is None:
         process.terminate()
         process.wait(60)
@@ -63,6 +69,6 @@ def case(tmp_path: Path, table: Table) -> Iterator[Callable[..., Case]]:
 
 
 @pytest.fixture
-def long_soak(pytestconfig: pytest.Config) -> subprocess.Popen[str]:
-    """The soak that goes on beside the other tests."""
+def long_soak(pytestconfig: pytest.Config) -> tuple[Path, subprocess.Popen[bytes]]:
+    """The log and the process of the soak that goes on beside the other tests."""
     return pytestconfig.stash[_SOAK]

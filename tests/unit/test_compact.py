@@ -6,6 +6,8 @@ import json
 import math
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -21,7 +23,7 @@ from console.launch.restarts import Backoff
 from console.launch.supervisor import Supervisor
 from console.process import tree
 from console.recorded.compaction import encode as columns
-from console.recorded.compaction import wide
+from console.recorded.compaction import temporary, wide
 from console.recorded.compaction.compact import CompactError, check, compact
 from driftline import rundir
 from driftline.config import HubConfig
@@ -240,6 +242,28 @@ def test_nothing_half_written_counts(run: RunDir, monkeypatch: pytest.MonkeyPatc
     assert not [path for path in run.parquet.rglob(".*") if path.is_file()], "no litter"
     assert len(list(compact(run))) == len(segments(run.journal))
     assert check(run) == []
+
+
+def test_what_a_killed_compaction_left_is_removed_by_the_next_one(run: RunDir) -> None:
+    """Killed while it writes; what another one writes meanwhile stays."""
+    code = (
+        "import os, sys; from pathlib import Path; from console.recorded.compaction.compact import compact; "
+        "from driftline.rundir import RunDir; os.rename = lambda *_: os.kill(os.getpid(), 9); "
+        "list(compact(RunDir(Path(sys.argv[1]))))"
+    )
+
+    def litter() -> list[Path]:
+        return [path for path in run.parquet.rglob(".*") if path.is_file()]
+
+    killed = subprocess.run([sys.executable, "-c", code, str(run.path)], timeout=PATIENCE)
+    assert killed.returncode == -9
+    assert litter(), "it was killed while it wrote"
+    mine, file = temporary.create(run.parquet / "reports" / "000099.parquet")
+    with file:
+        assert len(list(compact(run))) == len(segments(run.journal))
+        assert litter() == [mine]
+    assert check(run) == []
+    assert temporary.remove_leftovers(run.parquet) == [mine]
 
 
 def test_a_live_runs_open_segment_is_left_alone_and_retention_waits(hub: Hub) -> None:

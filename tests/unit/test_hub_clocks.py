@@ -134,6 +134,17 @@ def test_commands_after_a_jump_keep_their_order_and_the_lease_its_holder(world: 
     assert isinstance(world.command(BO, "c4"), wire.CommandReply)
 
 
+@pytest.mark.parametrize("jump", JUMPS)
+def test_a_lease_that_was_taken_just_before_a_jump_keeps_its_time(world: World, jump: float) -> None:
+    """Its end is known from its beginning, not only once somebody has asked for it."""
+    world.lease(ANA, "take")
+    world.wall += jump
+    world.wait(LEASE_SECONDS - 1.0)
+    assert isinstance(world.command(BO, "c1"), wire.Refusal)
+    world.wait(1.5)
+    assert isinstance(world.command(BO, "c2"), wire.CommandReply)
+
+
 def test_a_late_trainer_gets_nothing_whatever_the_wall_clock_says(world: World) -> None:
     world.command(ANA, "c1")
     world.wait(31.0)

@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import hashlib
 import os
-import secrets
 import signal
 import sys
 import time
@@ -27,13 +26,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from console.process import ending
-from console.recorded.compaction import wide
+from console.recorded.compaction import temporary, wide
 from console.recorded.compaction.encode import Batch, batches
 from driftline import bounded_file
 from driftline.frames import Stamped
 from driftline.journal.disk import sync_path
 from driftline.journal.journal import Damage, read_segment, segments
-from driftline.rundir import NOTE_BYTES, RunDir, write_private
+from driftline.rundir import NOTE_BYTES, RunDir
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,9 +66,15 @@ def closed(run: RunDir) -> list[Path]:
 
 
 def compact(run: RunDir) -> Iterator[Note]:
-    """Write the tables of every closed segment that has none yet. Raises CompactError; complete segments stay."""
-    for path in closed(run):
-        if not run.compacted(int(path.stem)).exists():
+    """Write the tables of every closed segment that has none yet. Raises CompactError; complete segments stay.
+
+    What a compaction that was killed has left is removed first.
+    """
+    todo = [path for path in closed(run) if not run.compacted(int(path.stem)).exists()]
+    if todo:
+        temporary.remove_leftovers(run.parquet)
+    for path in todo:
+        if not run.compacted(int(path.stem)).exists():  # another compaction may be at work too
             yield _segment(run, path)
 
 
@@ -128,7 +133,7 @@ def _segment(run: RunDir, path: Path) -> Note:
             {table: _sha256(writer.path) for table, writer in writers.items()},
         )
         run.parquet.mkdir(exist_ok=True)
-        write_private(run.compacted(number), msgspec.json.format(msgspec.json.encode(note)))
+        temporary.write(run.compacted(number), msgspec.json.format(msgspec.json.encode(note)))
         sync_path(run.parquet)
     except (OSError, pa.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
@@ -145,15 +150,13 @@ class _Writer:
         self.path, self.rows = path, 0
         self._schema: pa.Schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in kinds.items()])
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
     def __enter__(self) -> _Writer:
         import pyarrow.parquet as pq
 
+        self._temporary, self._file = temporary.create(self.path)
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(ending.temporary(self._temporary))
-        self._file = open(self._temporary, "xb")
-        os.fchmod(self._file.fileno(), 0o600)
         # Numbers of reports hardly ever repeat: a dictionary of them would not save anything.
         coded = [name for name in self._schema.names if not name.startswith(wide.VALUE)]
         self._parquet = pq.ParquetWriter(
