@@ -85,6 +85,11 @@ class CommandTable:
             if tracked.ended:
                 self._open.pop(ack.id, None)
 
+    def handed_to(self, engine: str, command: str) -> bool:
+        """Whether this command went to that joined engine, which then answers it."""
+        tracked = self._tracked.get(command)
+        return tracked is not None and engine in tracked.engines
+
     def check_ack(self, producer: str, ack: Ack) -> Ack:
         """The ack as it is to be journaled. Raises FrameError unless this producer may answer this command."""
         tracked = self._tracked.get(ack.id)

@@ -213,14 +213,14 @@ class Producers:
         """Why a key does not cover a frame of one of its connections, as a clause; "" if it does."""
         producer = session.producer
         reason = refusal(grant, producer, frame, lambda name: self._names.used_by_other(name, grant.public, now))
-        if (
-            not reason
-            and isinstance(frame, Ack)
-            and producer == self._commands.owner
-            and self._owner_session(now) is not session
-        ):
+        if reason or not isinstance(frame, Ack):
+            return reason
+        if producer != self._commands.owner:
+            handed = self._commands.handed_to(producer, frame.id)
+            return "" if handed else f"Ack of a command that was not handed to '{producer}'"
+        if self._owner_session(now) is not session:
             return f"Ack of a second '{producer}': the commands are those of the one that was connected first"
-        return reason
+        return ""
 
     def _refuse_frame(
         self, session: Session, grant: Grant, tail: Tail, pseq: int, frame: Frame, reason: str, now: Now
