@@ -41,7 +41,7 @@ class Syncer(threading.Thread):
             self._wanted.clear()
             self._run_tasks()
             # The server writes a command's intent before the command: with the head, its intent is there.
-            head, audited = self._journal.head, self._audit.size
+            head, audited = self._journal.head, self._audit.count
             if (head, audited) == (self.synced, self._audited) and not asked:
                 continue
             try:
