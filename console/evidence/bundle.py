@@ -16,6 +16,7 @@ from console.evidence.summary import markdown
 from console.export import ExportError, export
 from console.store.load import load
 from driftline import __version__
+from driftline.audit import former
 from driftline.rundir import RunDir
 from driftline.text import sanitize
 
@@ -60,6 +61,7 @@ def _fill(run: RunDir, folder: Path, pictures: Pictures, say: Callable[[str], No
     for path, name, what in (
         (run.config, "config.toml", "the configuration as run"),
         (run.audit, "audit.log", "commands and refusals, hash-chained"),
+        (former(run.audit), "audit.log.1", "the entries before those"),
     ):
         if path.exists():
             shutil.copyfile(path, folder / name)
