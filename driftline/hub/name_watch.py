@@ -47,13 +47,15 @@ class NameWatch:
         if (producer, what) not in self._told and len(self._told) < PRODUCERS_KEPT:
             self._told.add((producer, what))
             self._waiting.append((producer, what, most))
-            self.crowded = f"{producer} has made too many names of {what}: the newest {most:,} are kept in memory"
+            self.crowded = f"{producer} makes more than {most:,} names of {what}: the newest are kept in memory"
 
     def due(self, now: Now) -> list[Event]:
         """Events that are to be published."""
         events = []
         for producer, what, most in self._waiting:
-            text = f"TOO MANY NAMES: {producer} has made more than {most:,} of {what}; the newest are kept in memory, "
+            text = (
+                f"TOO MANY NAMES: {producer} makes more than {most:,} names of {what}: the newest are kept in memory, "
+            )
             data: dict[str, str | float | int | bool] = {"producer": producer, "what": what, "kept": most}
             events.append(Event(now.wall, "warn", TOO_MANY, f"{text}the journal has them all", data=data))
         self._waiting.clear()
