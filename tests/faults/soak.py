@@ -25,7 +25,7 @@ from driftline.frames import Metrics, Tokens
 from driftline.journal.journal import read
 from driftline.producer.probe import Probe
 from tests.faults.scale import scaled
-from tests.unit.hubs import PATIENCE, Hub, until
+from tests.unit.hubs import PATIENCE, Hub, numbers_key, until
 
 RATE, N = 100_000, 2048
 """Tokens a second, and in one frame."""
@@ -39,7 +39,7 @@ class Load(threading.Thread):
 
     def __init__(self, hub: Hub) -> None:
         super().__init__()
-        keys = {"trainer": "trainer", "engine-0": "engine"}
+        keys = {"trainer": "trainer", "engine-0": numbers_key(hub.run)}
         self.probes = {name: Probe(name, hub.run, keys=key) for name, key in keys.items()}
         self.sent: Counter[str] = Counter()
         self.ending = threading.Event()
