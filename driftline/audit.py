@@ -5,9 +5,13 @@ that a line changed, removed or put in later breaks the chain at that place. (Li
 that holds: compare its last `command`s with the journal's.) A command's intent is on the disk before the command is
 delivered. It never contains a secret: keys appear by their public half.
 
+A file of more than AUDIT_BYTES becomes `audit.log.1`, in the place of the one before it, and a new one goes on with the
+numbers and the chain: the newest AUDIT_BYTES of entries are always there.
+
     kind                text
     hub.started         the epoch
     hub.audit_restored  the file was taken away under the hub, and was written again from what the hub had open
+    hub.audit_rotated   the lines before this one are in `audit.log.1`, or in a file that was dropped since
     command.intent      a command was accepted; `data` has verb, arguments, generation and deadline
     command.result      its end: applied, failed, refused or expired
     writer.taken|released|expired|revoked    a session of `who` took the lease (from `former`), released it, let it
@@ -22,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -29,13 +34,16 @@ import msgspec
 
 from driftline import bounded_file
 from driftline.frames import DECODE_ERRORS
-from driftline.journal.disk import DISK, Disk, replace
+from driftline.journal.disk import DISK, Disk, replace, sync_path
 from driftline.journal.rescue import same_file
 
 MOST_BYTES: Final = 1 << 30
 """Of a log that is read: some million commands."""
 INTENT: Final = "command.intent"
 RESULT: Final = "command.result"
+ROTATED: Final = "hub.audit_rotated"
+AUDIT_BYTES: Final = 8 * 1024 * 1024
+"""Size of a file at which the next one begins: some 30,000 entries."""
 _FIRST: Final = hashlib.sha256(b"").hexdigest()
 
 
@@ -77,15 +85,21 @@ _decoder: Final[msgspec.json.Decoder[Line]] = msgspec.json.Decoder(Line)
 class AuditLog:
     """The only writer of the log, in the hub's process. `append` only writes; `sync` (any thread) makes it durable."""
 
-    def __init__(self, path: Path, disk: Disk = DISK) -> None:
+    def __init__(self, path: Path, disk: Disk = DISK, limit: int = AUDIT_BYTES) -> None:
         self.path = path
-        self._disk = disk
+        self._disk, self._limit = disk, limit
+        self._retired = -1
+        """Descriptor of the file before this one, which the syncing thread may still be at."""
         self.damage = ""
         self._open: set[str] = set()
         self._synced, self._sync_failed = 0, False
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             self._size, self._n, self._last = self._load()
+            if not self._size and self._n:  # a crash between the two names
+                self._append(Entry(ROTATED, time.time(), text=f"the lines before are in {former(path).name}"))
+        except AuditError:
+            raise
         except OSError as error:
             raise AuditError(f"{path}: {error.strerror or error}") from error
 
@@ -98,6 +112,11 @@ class AuditLog:
             return
         if entry.kind == RESULT and entry.command not in self._open:
             return
+        if self._size >= self._limit:
+            self._rotate(entry.time)
+        self._append(entry)
+
+    def _append(self, entry: Entry) -> None:
         line = _encode(Line(**msgspec.structs.asdict(entry), n=self._n + 1, prev=self._last))
         self._write(line + b"\n")
         self._n, self._last, self._size = self._n + 1, _digest(line), self._size + len(line) + 1
@@ -105,15 +124,45 @@ class AuditLog:
 
     def sync(self) -> None:
         """Force what was written to the disk. Raises AuditError."""
-        size = self._size
+        fd, size = self._fd, self._size
         try:
             if self._sync_failed:
-                self._disk.rewrite(self._fd, self._synced, size)
-            self._disk.sync(self._fd)
+                self._disk.rewrite(fd, self._synced, size)
+            self._disk.sync(fd)
         except OSError as error:
             self._sync_failed = True
             raise AuditError(f"{self.path}: {error.strerror or error}") from error
-        self._synced, self._sync_failed = size, False
+        if fd == self._fd:
+            self._synced, self._sync_failed = size, False
+
+    def _rotate(self, now: float) -> None:
+        """Begin the next file. Raises AuditError, and then the old one is still the one being written."""
+        try:
+            self.sync()
+            if not same_file(self.path, self._fd):  # taken away: first it is put back
+                return
+            temporary = self.path.with_name(f".{self.path.name}.next")
+            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+            # The new file has a line before it has its name: no reader finds one without a beginning.
+            old, size = self._fd, self._size
+            self._fd, self._size = fd, 0
+            try:
+                self._append(Entry(ROTATED, now, text=f"the lines before are in {former(self.path).name}"))
+                self._disk.sync(fd)
+                os.replace(self.path, former(self.path))
+                os.replace(temporary, self.path)
+                sync_path(self.path.parent)
+            except OSError:
+                self._fd, self._size = old, size
+                os.close(fd)
+                raise
+        except AuditError:
+            raise
+        except OSError as error:
+            raise AuditError(f"{self.path}: {error.strerror or error}") from error
+        if self._retired >= 0:
+            os.close(self._retired)
+        self._retired, self._synced, self._sync_failed = old, self._size, False
 
     def restore_file(self) -> bool:
         """Where the file was taken away, put it back with everything that was written; whether that was so.
@@ -139,9 +188,9 @@ class AuditLog:
         return True
 
     @property
-    def size(self) -> int:
-        """Bytes written."""
-        return self._size
+    def count(self) -> int:
+        """Number of the newest entry."""
+        return self._n
 
     @property
     def open(self) -> set[str]:
@@ -154,6 +203,8 @@ class AuditLog:
             self.sync()
         finally:
             os.close(self._fd)
+            if self._retired >= 0:
+                os.close(self._retired)
 
     def _count(self, entry: Entry) -> None:
         if entry.kind == INTENT:
@@ -174,7 +225,7 @@ class AuditLog:
                 os.fsync(side.fileno())
             os.ftruncate(self._fd, len(whole))
         number, last = 0, _FIRST
-        for raw in whole.splitlines():
+        for raw in [*_lines(former(self.path)), *whole.splitlines()]:
             last = _digest(raw)
             with contextlib.suppress(*DECODE_ERRORS):
                 line = _decoder.decode(raw)
@@ -187,38 +238,53 @@ class AuditLog:
             raise AuditError(f"{self.path}: {reason}")
 
 
+def former(path: Path) -> Path:
+    """Where the file before an audit log is, if there is one."""
+    return path.with_name(f"{path.name}.1")
+
+
 def verify(path: Path) -> Verdict:
-    """Check the whole chain. Raises AuditError for a file that cannot be read."""
-    try:
-        data = bounded_file.read(path, MOST_BYTES)
-    except OSError as error:
-        raise AuditError(f"{path}: {error.strerror}") from error
+    """Check the whole chain, that of the file before this one included. Raises AuditError for a file that cannot be
+    read."""
+    data = _bytes(path)
     whole, newline, torn = data.rpartition(b"\n")
-    last, count = _FIRST, 0
-    for count, raw in enumerate(whole.split(b"\n") if newline else [], 1):
+    raws = [*_lines(former(path)), *(whole.split(b"\n") if newline else [])]
+    last, number = _FIRST, 0
+    for count, raw in enumerate(raws, 1):
         try:
             line = _decoder.decode(raw)
         except DECODE_ERRORS:
             return Verdict(count - 1, last, f"line {count} is not an audit line", len(torn))
+        if count == 1 and line.kind == ROTATED:  # what it follows was dropped
+            last, number = line.prev, line.n - 1
         if line.prev != last:
             return Verdict(count - 1, last, f"line {count} does not follow line {count - 1}", len(torn))
-        if line.n != count:
+        if line.n != number + 1:
             return Verdict(count - 1, last, f"line {count} says it is number {line.n}", len(torn))
-        last = _digest(raw)
-    return Verdict(count, last, "", len(torn))
+        last, number = _digest(raw), line.n
+    return Verdict(len(raws), last, "", len(torn))
 
 
 def entries(path: Path) -> list[Line]:
-    """All lines that can be read, in order. Raises AuditError for a file that cannot be read."""
-    try:
-        raws = bounded_file.read(path, MOST_BYTES).splitlines()
-    except OSError as error:
-        raise AuditError(f"{path}: {error.strerror}") from error
+    """All lines that can be read, in order, with those of the file before this one. Raises AuditError for a file that
+    cannot be read."""
     found = []
-    for raw in raws:
+    for raw in [*_lines(former(path)), *_bytes(path).splitlines()]:
         with contextlib.suppress(*DECODE_ERRORS):
             found.append(_decoder.decode(raw))
     return found
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return bounded_file.read(path, MOST_BYTES)
+    except OSError as error:
+        raise AuditError(f"{path}: {error.strerror}") from error
+
+
+def _lines(path: Path) -> list[bytes]:
+    """Lines of a file that need not be there."""
+    return _bytes(path).splitlines() if path.exists() else []
 
 
 def _digest(line: bytes) -> str:

@@ -112,7 +112,8 @@ ToProducer = Welcome | Acked | HelloPlease | Refused | NotCovered | Command
 
 class Beacon(_Message, frozen=True):
     """The hub's heartbeat. `head` is the newest sequence number, `plain` the newest that is not a Tokens frame, `base`
-    the head at the start of this epoch. `degraded` is a sentence when the journal cannot be written, else ""."""
+    the head at the start of this epoch. `degraded` is a sentence when the journal cannot be written, else ""; `crowded`
+    one when a producer has made too many names (`driftline.hub.name_watch`)."""
 
     epoch: int
     head: int
@@ -120,6 +121,7 @@ class Beacon(_Message, frozen=True):
     base: int
     time: float
     degraded: str = ""
+    crowded: str = ""
 
 
 class SnapshotRequest(_Strict, tag="snapshot", frozen=True):

@@ -227,8 +227,8 @@ def gates(facts: Sequence[GateFact]) -> list[Finding]:
     return findings
 
 
-def hub(degraded: str | None) -> Finding:
-    """The hub's own error state: "" for none, None if no beacon came."""
+def hub(degraded: str | None, crowded: str = "") -> Finding:
+    """The hub's own error state: "" for none, None if no beacon came; `crowded`: who makes too many names."""
     if degraded is None:
         return Finding("hub", "fail", "the hub is silent", "see the run's logs/hub.log")
     if degraded and degraded.startswith(LOST):
@@ -236,6 +236,9 @@ def hub(degraded: str | None) -> Finding:
         return Finding("hub", "fail", degraded, todo)
     if degraded:
         return Finding("hub", "fail", f"the journal is degraded: {degraded}", "make room; producers hold their frames")
+    if crowded:
+        todo = "take steps, samples and hosts out of the names of metrics: each name costs every console memory"
+        return Finding("hub", "warn", f"TOO MANY NAMES: {crowded}", todo)
     return Finding("hub", "ok", "answers, and records")
 
 

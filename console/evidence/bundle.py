@@ -18,6 +18,7 @@ from console.export import ExportError, export
 from console.process import ending
 from console.store.load import load
 from driftline import __version__, bounded_file
+from driftline.audit import former
 from driftline.journal.holes import lacks
 from driftline.rundir import RunDir
 from driftline.text import sanitize
@@ -88,6 +89,7 @@ def _fill(
     for path, name, what in (
         (run.config, "config.toml", "the configuration as run"),
         (run.audit, "audit.log", "commands and refusals, hash-chained"),
+        (former(run.audit), "audit.log.1", "the entries before those"),
     ):
         if not path.exists():
             continue

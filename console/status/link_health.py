@@ -73,6 +73,19 @@ class Drop(msgspec.Struct, frozen=True):
     time: float
 
 
+class Crowd(msgspec.Struct, frozen=True):
+    """A producer that has made more names of something than are kept in memory; `gone` were dropped by this console."""
+
+    producer: str
+    what: str
+    kept: int
+    gone: int = 0
+
+    def __str__(self) -> str:
+        lost = f"{self.gone:,} old ones are not shown" if self.gone else "not every one is shown"
+        return f"{self.producer} makes more than {self.kept:,} names of {self.what}: {lost}; the journal has them all"
+
+
 class Banner(msgspec.Struct, frozen=True):
     """`word` names the problem, `text` its meaning and what is being done, `more` further details if there is room."""
 
@@ -97,8 +110,9 @@ def ended(run: RunState | None, link: Link) -> bool:
     return link.state in ("stale", "lost") and over(run)
 
 
-def banner(run: RunState | None, link: Link, drops: list[Drop], now: float | None) -> Banner | None:
-    """The worst problem, None if there is none. `now` is the hub's clock as of the newest frame."""
+def banner(run: RunState | None, link: Link, drops: list[Drop], now: float | None, crowded: str = "") -> Banner | None:
+    """The worst problem, None if there is none. `now` is the hub's clock as of the newest frame; `crowded` a sentence
+    about a producer of too many names."""
     if run is not None and ended(run, link):
         why = f": {run.detail}" if run.detail else ""
         bad = run.status == "failed"
@@ -136,7 +150,7 @@ def banner(run: RunState | None, link: Link, drops: list[Drop], now: float | Non
         return Banner("LINK", link.trouble, "warn")
     if link.missing:
         return Banner("JOURNAL HOLE", f"all figures have it: {link.missing}", "warn")
-    return None
+    return Banner("TOO MANY NAMES", crowded, "warn") if crowded else None
 
 
 def _degraded(reason: str) -> Banner:

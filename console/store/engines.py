@@ -14,6 +14,7 @@ from driftline.frames import EngineState, Phase
 RECENT: Final = 240
 """Reports kept as they are: two minutes of two a second."""
 BUCKETS: Final = 512
+ENGINES_KEPT: Final = 1024
 FIRST_BUCKET: Final = 1.0
 """Seconds of a bucket of the long history at first."""
 
@@ -110,14 +111,22 @@ class Trace:
 
 
 class EngineHistory:
-    """All engines that have ever reported, by name."""
+    """The engines that have reported, by name: the ENGINES_KEPT that were heard of last."""
 
     def __init__(self) -> None:
         self.traces: dict[str, Trace] = {}
 
-    def record(self, state: EngineState, time: float) -> None:
-        """Add one report of one engine, stamped by the hub at Unix time `time`."""
-        trace = self.traces.get(state.engine)
+    def record(self, state: EngineState, time: float) -> str:
+        """Add one report of one engine, stamped by the hub at Unix time `time`.
+
+        Return the engine that was dropped for it, the one that was silent for longest, where there are too many; "" as
+        a rule.
+        """
+        trace, gone = self.traces.get(state.engine), ""
         if trace is None:
+            if len(self.traces) >= ENGINES_KEPT:
+                gone = min(self.traces, key=lambda name: self.traces[name].last_report)
+                del self.traces[gone]
             trace = self.traces[state.engine] = Trace()
         trace.record(state, time)
+        return gone

@@ -8,7 +8,7 @@ not a change.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -29,8 +29,12 @@ from driftline.frames import (
 )
 from driftline.text import plural
 
+T = TypeVar("T")
+
 KEPT: Final = 10_000
 _BAD: Final = frozenset({"failed", "refused", "expired"})
+NAMES_KEPT: Final = 1024
+"""Engines, fixes and commands whose newest state is remembered; a forgotten one's next report is like a first one."""
 _UP: Final = (None, "starting", "restarting", "dead")
 EVENT_DELAY_SECONDS: Final = 2.0
 """Seconds, on the hub's clock, within which a sync's event must come; without one its spans are an entry."""
@@ -144,9 +148,7 @@ class RunLog:
 
     def _command(self, stamped: Stamped, command: Command, step: int) -> None:
         what = " ".join((command.verb, *command.args.values()))
-        self._verbs[command.id] = what
-        while len(self._verbs) > 1000:
-            del self._verbs[next(iter(self._verbs))]
+        _keep(self._verbs, command.id, what)
         data: dict[str, str | float | int | bool] = {"id": command.id, "verb": command.verb, **command.args}
         if command.session:
             data["session"] = command.session
@@ -163,7 +165,7 @@ class RunLog:
 
     def _fix(self, stamped: Stamped, state: FixState, step: int) -> None:
         before = self._fixes.get(state.fix)
-        self._fixes[state.fix] = state
+        _keep(self._fixes, state.fix, state)
         if before is None:
             return
         data: dict[str, str | float | int | bool] = {"fix": state.fix, "generation": state.generation, "by": state.by}
@@ -182,7 +184,7 @@ class RunLog:
 
     def _engine(self, stamped: Stamped, state: EngineState, step: int) -> None:
         before = self._phases.get(state.engine)
-        self._phases[state.engine] = state.phase
+        _keep(self._phases, state.engine, state.phase)
         # A sync happens on every step and is not an entry; coming up and going down are.
         up = state.phase == "running" and before in _UP
         if before == state.phase or not (up or state.phase in ("dead", "restarting", "starting")):
@@ -213,3 +215,11 @@ class RunLog:
             return
         data: dict[str, str | float | int | bool] = {"session": writer.session, "since": writer.since}
         self._add(stamped, "info", "writer.held" if writer.issuer else "writer.free", text, step, data=data)
+
+
+def _keep(table: dict[str, T], name: str, value: T) -> None:
+    """Remember a newest value; the one that was unseen for longest goes where there are too many."""
+    table.pop(name, None)
+    table[name] = value
+    if len(table) > NAMES_KEPT:
+        del table[next(iter(table))]

@@ -7,14 +7,15 @@ socket. The same frames always give the same model, so live view, replay and tes
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from console.recorded.metric_columns import Stretch
-from console.status.link_health import DROPS_SECONDS, Drop
-from console.store.engines import EngineHistory
+from console.status.link_health import DROPS_SECONDS, Crowd, Drop
+from console.store.engines import ENGINES_KEPT, EngineHistory
 from console.store.log import RunLog
 from console.store.series.series import SeriesStore
 from console.store.syncs import SPANS_KEPT, SyncIndex
@@ -36,12 +37,17 @@ from driftline.frames import (
     Span,
     Stamped,
 )
+from driftline.keys import HUB
 
 EVENTS_KEPT: Final = 5_000
 COMMANDS_KEPT: Final = 1_000
 MARKS_KEPT: Final = 2_000
+FIXES_KEPT: Final = 256
+PRODUCERS_KEPT: Final = 1_024
 DROPPED: Final = "probe.dropped"
 """Kind of the hub's event for frames that a producer had to drop."""
+TOO_MANY: Final = "names.too_many"
+"""Kind of the hub's event for a producer that makes too many names."""
 
 
 class Logged(msgspec.Struct, frozen=True):
@@ -108,6 +114,8 @@ class RunModel:
         """By fix: the measured effect of its newest change."""
         self.drops: dict[str, Drop] = {}
         """By producer: frames that it had to drop before sending them."""
+        self.crowds: dict[str, Crowd] = {}
+        """By what there are too many names of: who makes them, as the hub or the frames here say."""
         self.damaged = 0
         """Frames that could not be decoded."""
         self.step = -1
@@ -146,10 +154,12 @@ class RunModel:
         self.log.apply(stamped, frame, self.step)
         match frame:
             case Metrics():
-                self._metrics(frame)
+                self._metrics(frame, stamped.producer)
             case EngineState():
                 self.engines[frame.engine] = frame
-                self.history.record(frame, stamped.time)
+                if gone := self.history.record(frame, stamped.time):
+                    self.engines.pop(gone, None)
+                    self._crowd(stamped.producer, "engines", ENGINES_KEPT, 1)
             case RunState():
                 self._correction(frame)
                 self.run = frame
@@ -160,9 +170,14 @@ class RunModel:
                 self.events.append(Logged(stamped.seq, stamped.time, stamped.producer, frame))
                 if frame.kind == DROPPED:
                     self._dropped(stamped.time, frame)
+                elif frame.kind == TOO_MANY and stamped.producer == HUB:
+                    self._told_of_crowd(frame)
             case Effect():
                 for fix, _, _ in frame.changes:
+                    self.effects.pop(fix, None)  # the newest stand last
                     self.effects[fix] = frame
+                while len(self.effects) > FIXES_KEPT:
+                    del self.effects[next(iter(self.effects))]
             case Span():
                 self.spans.append(frame)
                 self.syncs.record(frame)
@@ -175,21 +190,52 @@ class RunModel:
             case _:
                 pass  # Tokens are kept by the token store of the screens that ask for them.
 
-    def _metrics(self, frame: Metrics) -> None:
+    def _metrics(self, frame: Metrics, producer: str) -> None:
+        gone = self.metrics.gone
         self.metrics.record(frame.step, frame.time, frame.values)
-        for name, label in frame.labels.items():
-            self.labels[resolve(name)] = label
+        self._label({resolve(name): label for name, label in frame.labels.items()})
+        self._crowd(producer, "metrics", self.metrics.kept, self.metrics.gone - gone)
         self.step = max(self.step, frame.step)
 
     def apply_metrics(self, stretches: Sequence[Stretch]) -> None:
         """Apply many Metrics frames at once, as `apply` would one by one; `head` and times are left to the caller."""
+        gone = self.metrics.gone
         self.metrics.extend(stretches)
         for stretch in sorted(stretches, key=lambda one: int(one.places[-1])):
-            self.labels |= stretch.labels
+            self._label(stretch.labels)
             self.step = max(self.step, int(stretch.steps.max()))
+        self._crowd("", "metrics", self.metrics.kept, self.metrics.gone - gone)
+
+    def _label(self, labels: Mapping[str, str]) -> None:
+        self.labels |= labels
+        if len(self.labels) > 2 * self.metrics.kept:
+            kept = [name for name in self.labels if name in self.metrics][-self.metrics.kept :]
+            self.labels = {name: self.labels[name] for name in kept}
+
+    @property
+    def crowded(self) -> str:
+        """Who makes too many names, as a sentence; "" if nobody does."""
+        return next((str(crowd) for crowd in self.crowds.values()), "")
+
+    def _crowd(self, producer: str, what: str, kept: int, gone: int) -> None:
+        """`gone` names of something were dropped from memory for those of a producer, "" where it is not known."""
+        if not gone:
+            return
+        before = self.crowds.get(what, Crowd("a producer", what, kept))
+        self.crowds[what] = replace(before, producer=producer or before.producer, gone=before.gone + gone)
+
+    def _told_of_crowd(self, event: Event) -> None:
+        producer, what, kept = (event.data.get(key) for key in ("producer", "what", "kept"))
+        if isinstance(producer, str) and isinstance(what, str) and isinstance(kept, int):
+            before = self.crowds.get(what, Crowd(producer, what, kept))
+            self.crowds[what] = replace(before, producer=producer)
 
     def _fix(self, frame: FixState) -> None:
         self.fixes[frame.fix] = frame
+        if len(self.fixes) > FIXES_KEPT:
+            gone = min(self.fixes, key=lambda fix: self.fixes[fix].time)
+            for table in (self.fixes, self._reported, self._agreed):
+                table.pop(gone, None)
         value = frame.effective
         reported = [engine.since_step for engine in frame.engines if engine.since_step >= 0]
         step = max(reported, default=max(self.step, 0))
@@ -225,6 +271,9 @@ class RunModel:
             self.drops[producer] = Drop(producer, lost, total, time, time)
         else:
             self.drops[producer] = Drop(producer, before.frames + lost, total, before.first, time)
+
+        if len(self.drops) > PRODUCERS_KEPT:
+            del self.drops[min(self.drops, key=lambda name: self.drops[name].time)]
 
     def _command(self, frame: Command) -> None:
         known = self.commands.get(frame.id)

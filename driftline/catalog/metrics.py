@@ -479,6 +479,10 @@ METRICS: Final[tuple[Metric, ...]] = (
 )
 
 BY_NAME: Final[dict[str, Metric]] = {metric.name: metric for metric in METRICS}
+NAMES_KEPT: Final = 10_000
+"""Names of metrics that a console holds series of. A run that makes more, such as with a step in the name, is reported
+(TOO MANY NAMES); the names that were unseen for longest are dropped from memory, and the journal has them all."""
+
 ALIASES: Final[dict[str, str]] = {alias: metric.name for metric in METRICS for alias in metric.aliases}
 
 

@@ -13,25 +13,24 @@ from typing import Final
 
 import msgspec
 
-from driftline import frames, wire
+from driftline import wire
 from driftline.audit import RESULT, Entry
 from driftline.frames import (
     DECODE_ERRORS,
     TOPIC,
     Command,
-    EngineState,
     Event,
-    FixState,
     Frame,
     FrameError,
-    Lease,
-    RunState,
+    encode,
 )
 from driftline.hub.commands import CommandTable
 from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Stamp, ToClient, Write
 from driftline.hub.engine_events import EngineEvents, event, states
 from driftline.hub.engines import JoinedEngines
 from driftline.hub.limits import AFTER_RESTART, Limits, RateLimiter, limit_text
+from driftline.hub.name_watch import NameWatch
+from driftline.hub.newest_states import NewestStates
 from driftline.hub.producer_tails import Tail
 from driftline.hub.producers import Producers
 from driftline.hub.refusals import Refusals
@@ -67,8 +66,8 @@ class Core:
         self._requests = RateLimiter(limits.requests, full)
         self.head = self.plain = self.base = 0
         self.refusals = Refusals()
-        self._states: dict[tuple[str, str], tuple[int, bytes]] = {}
-        self._fix_generations: dict[str, int] = {}
+        self._states = NewestStates(limits.states_kept)
+        self._names = NameWatch()
         self._joined = JoinedEngines(CommandTable.owner)
         self._commands = CommandTable(self.refusals, limits, self._joined, full)
         engines = EngineEvents(self._joined, self._commands, self.refusals)
@@ -89,14 +88,14 @@ class Core:
                 frame = record.frame()
             except FrameError:
                 return  # journaled by another version; it stays in the journal and counts as an unknown frame
-            self._remember(frame, record.seq, record_encoder.encode(record))
+            self._states.remember(frame, record.seq, record_encoder.encode(record))
             self._remember_drops(record.producer, frame)
             self._joined.remember(record.producer, frame)
             self._commands.restore(frame)
 
     def save(self) -> bytes:
         """Everything that `restore` would add up to, for a checkpoint. Bounded, as all that it is made of."""
-        states = [(what, name, seq, record) for (what, name), (seq, record) in self._states.items()]
+        states, generations = self._states.save()
         return record_encoder.encode(
             SavedCore(
                 _SAVED,
@@ -104,7 +103,7 @@ class Core:
                 self.plain,
                 self.producers.tails.save(),
                 states,
-                self._fix_generations,
+                generations,
                 self._commands.save(),
             )
         )
@@ -124,8 +123,7 @@ class Core:
             raise ValueError(f"a checkpoint of version {known.version}, this hub reads {_SAVED}")
         self.head, self.plain = known.head, known.plain
         self.producers.tails.load(known.tails)
-        self._states = {(what, name): (seq, record) for what, name, seq, record in known.states}
-        self._fix_generations = dict(known.generations)
+        self._states.load(known.states, known.generations)
         self._commands.load(commands)
         for producer, frame in states:
             self._joined.remember(producer, frame)
@@ -155,7 +153,7 @@ class Core:
             self.plain = stamp.seq
         if write.incarnation:
             self.producers.tails.entry((write.producer, write.incarnation)).last = write.pseq
-        self._remember(write.frame, stamp.seq, stamp.record)
+        crowd = self._states.remember(write.frame, stamp.seq, stamp.record)
         self._remember_drops(write.producer, write.frame)
         self._joined.remember(write.producer, write.frame)
         head = wire.LIVE_HEAD.pack(self.epoch, stamp.seq, stamp.previous)
@@ -163,6 +161,9 @@ class Core:
         effects += self._commands.on_written(write, stamp.seq)
         if isinstance(write.frame, Command) and write.frame.issuer != HUB:
             effects += states(self._joined.requested(write.frame, write.arrived.wall if write.arrived else 0.0))
+        self._names.count(write.producer, write.frame)
+        if crowd:
+            self._names.add(write.producer, crowd, self._limits.states_kept)
         return effects
 
     def on_write_failed(self, write: Write, reason: str, now: Now) -> list[Effect]:
@@ -178,28 +179,6 @@ class Core:
     def on_synced(self, seq: int, now: Now) -> list[Effect]:
         """Everything up to `seq` is on the disk: commands among it may go out."""
         return self._commands.on_synced(seq, lambda producer: self.producers.connection(producer, now), now)
-
-    def _remember(self, frame: Frame, seq: int, record: bytes) -> None:
-        match frame:
-            case RunState():
-                self._states["run", ""] = seq, record
-            case EngineState(engine=engine):
-                self._store_state("engine", engine, seq, record)
-            case Lease():
-                self._states["writer", ""] = seq, record
-            case FixState(fix=fix, generation=generation):
-                if self._store_state("fix", fix, seq, record):
-                    self._fix_generations[fix] = generation
-            case frames.Effect(changes=changes):
-                for fix, _, _ in changes:
-                    self._store_state("effect", fix, seq, record)
-
-    def _store_state(self, what: str, name: str, seq: int, record: bytes) -> bool:
-        """Keep a newest state; false once there are too many, which no honest pool of engines has."""
-        if (what, name) not in self._states and len(self._states) >= self._limits.states_kept:
-            return False
-        self._states[what, name] = seq, record
-        return True
 
     def _remember_drops(self, producer: str, frame: Frame) -> None:
         match frame:
@@ -256,11 +235,13 @@ class Core:
 
     def on_tick(self, now: Now) -> list[Effect]:
         """Everything that is due because time has passed; call it a few times a second."""
-        return [*self.refusals.due_notes(now), *self.producers.on_tick(now), *self._commands.on_tick(now)]
+        notes, events = self.refusals.due_notes(now), self._names.due(now)
+        crowds = [Write(encode(event), event) for event in events]
+        return [*notes, *crowds, *self.producers.on_tick(now), *self._commands.on_tick(now)]
 
     def beacon(self, now: Now, degraded: str) -> Publish:
         """The hub's heartbeat."""
-        beacon = wire.Beacon(self.epoch, self.head, self.plain, self.base, now.wall, degraded)
+        beacon = wire.Beacon(self.epoch, self.head, self.plain, self.base, now.wall, degraded, self._names.crowded)
         head = wire.LIVE_HEAD.pack(self.epoch, self.head, self.plain)
         return Publish(wire.BEACON, head, wire.pack(beacon))
 
@@ -287,7 +268,7 @@ class Core:
             case wire.PingRequest(id=number):
                 reply: wire.Reply = wire.Pong(number, now.wall)
             case wire.SnapshotRequest(id=number):
-                states = tuple(msgspec.Raw(record) for _, record in sorted(set(self._states.values())))
+                states = tuple(map(msgspec.Raw, self._states.records()))
                 reply = wire.SnapshotReply(number, self.run, self.epoch, self.head, now.wall, grant.role, states)
             case wire.PageRequest(id=number, start=start, limit=limit, tokens=tokens):
                 if tokens and not grant.tokens:
@@ -299,7 +280,7 @@ class Core:
             case wire.AcksRequest(id=number, command=command, after=after):
                 reply = self._commands.acks(number, command, after)
             case wire.CommandRequest(id=number, command=command):
-                return self._commands.on_request((peer, number), grant, command, self._fix_generations, now)
+                return self._commands.on_request((peer, number), grant, command, self._states.generations, now)
             case wire.LeaseRequest(id=number):
                 return self._commands.on_lease_request((peer, number), grant, request, now)
         return [ToClient(peer, wire.pack(reply))]

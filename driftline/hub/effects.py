@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 from driftline.audit import Entry
@@ -14,6 +15,11 @@ class Now(NamedTuple):
 
     wall: float
     mono: float
+
+
+def clock() -> Now:
+    """The time now."""
+    return Now(time.time(), time.monotonic())
 
 
 class Write(NamedTuple):

@@ -19,7 +19,8 @@ class Rate(msgspec.Struct, frozen=True):
 
 class Limits(msgspec.Struct, frozen=True):
     """Limits of one hub. A console that pages in a long journal needs hundreds of requests a second, an operator
-    with a script a few commands; `commands_kept` is how many the hub remembers, `acks_kept` how many of each."""
+    with a script a few commands; `commands_kept` is how many the hub remembers, `acks_kept` how many of each;
+    `states_kept` how many newest states of things that have a name."""
 
     commands: Rate = Rate(10.0, 50.0)
     requests: Rate = Rate(2000.0, 4000.0)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
-import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -20,16 +18,18 @@ import zmq
 
 from driftline import keys as run_keys
 from driftline import wire
-from driftline.audit import AuditError, AuditLog, Entry
+from driftline.audit import AuditError
 from driftline.frames import MAX_BODY, Event
 from driftline.hub import ports
 from driftline.hub.auth import Authenticator, AuthError, GrantTable, secure_server
 from driftline.hub.core import Core
-from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write
+from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write, clock
+from driftline.hub.hub_audit import HubAudit
 from driftline.hub.journal_watch import JournalWatch, log_holes
 from driftline.hub.live_socket import LiveSocket
 from driftline.hub.retention import RetentionPolicy
 from driftline.hub.supervisor_watch import SupervisorWatch
+from driftline.hub.syncer import Syncer
 from driftline.journal.disk import DISK, Disk
 from driftline.journal.journal import Journal, JournalError, next_epoch
 from driftline.keys import Grant
@@ -40,81 +40,12 @@ ACK_SECONDS: Final = 0.02
 BEACON_SECONDS: Final = 0.2
 GREET_SECONDS: Final = 0.02
 """A new subscriber gets a beacon at once, because it cannot ask for pages before; but no sooner than this."""
-SYNC_SECONDS: Final = 0.1
 TABLE_SECONDS: Final = 1.0
 _MESSAGES_A_TURN: Final = 256
 _LOGGED: Final = ("engine.", "hub.refused")
 """Kinds of the hub's own events that stand in its log too: who was refused, and what became of an engine's name."""
 
 log = logging.getLogger("driftline.hub")
-
-
-def clock() -> Now:
-    """The time now."""
-    return Now(time.time(), time.monotonic())
-
-
-class Syncer(threading.Thread):
-    """Forces audit log and journal to disk each SYNC_SECONDS, at once when a command waits; then wakes the loop."""
-
-    def __init__(self, journal: Journal, audit: AuditLog) -> None:
-        super().__init__(name="journal-sync", daemon=True)
-        self._journal, self._audit = journal, audit
-        self._audited = 0
-        self._wanted = threading.Event()
-        self._ended = False
-        self.synced = journal.head
-        self.error = ""
-        self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def run(self) -> None:
-        """Sync until `stop`."""
-        self._journal.deferred = True
-        while not self._ended:
-            asked = self._wanted.wait(SYNC_SECONDS)
-            self._wanted.clear()
-            self._run_tasks()
-            # The server writes a command's intent before the command: with the head, its intent is there.
-            head, audited = self._journal.head, self._audit.size
-            if (head, audited) == (self.synced, self._audited) and not asked:
-                continue
-            try:
-                if audited != self._audited:
-                    self._audit.sync()
-                    self._audited = audited
-                self._journal.sync()
-            except OSError as error:  # JournalError and AuditError, and what a disk may still think of
-                self.error = str(error)
-                time.sleep(SYNC_SECONDS)
-                self._wanted.set()
-                continue
-            self.error, self.synced = "", head
-            if asked:
-                os.eventfd_write(self.wake, 1)
-
-    def run_later(self, task: Callable[[], None]) -> None:
-        """Run a slow task on the disk on this thread, some time later; its OSError is logged."""
-        self._tasks.put(task)
-
-    def _run_tasks(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                try:
-                    self._tasks.get_nowait()()
-                except OSError as error:
-                    log.error("on the disk: %s", error)
-
-    def request_sync(self) -> None:
-        """Sync now rather than soon."""
-        self._wanted.set()
-
-    def stop(self) -> None:
-        """Stop; the caller syncs the rest itself."""
-        self._ended, self._journal.deferred = True, False
-        self._wanted.set()
-        if self.is_alive():
-            self.join(timeout=5.0)
 
 
 class Server:
@@ -141,7 +72,6 @@ class Server:
         self._supervisor = SupervisorWatch(run, parent)
         self.stopping = False
         self._degraded = ""
-        self._audit_trouble = ""
         self._greet = False
         """Whether a subscriber has come since the last beacon."""
 
@@ -152,8 +82,8 @@ class Server:
             log.warning("journal: %d bytes were damaged and left out", self._journal.damage.bytes)
         log_holes(run)
         self._watch = JournalWatch(run, self._journal, self._core, lock)
-        self._audit = self._open_audit()
-        self._syncer = Syncer(self._journal, self._audit)
+        self._audit = HubAudit(run.audit, self._core, disk)
+        self._syncer = Syncer(self._journal, self._audit.log)
 
         self._context: Context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 8192)
@@ -242,7 +172,7 @@ class Server:
         with contextlib.suppress(JournalError):
             self._journal.close()
         with contextlib.suppress(AuditError):
-            self._audit.close()
+            self._audit.log.close()
         self._context.destroy(linger=200)
 
     @property
@@ -329,7 +259,8 @@ class Server:
 
     def _refresh(self, now: Now) -> None:
         """Apply changes of the table of grants, also to open connections, and apply retention."""
-        self._keep_audit_file()
+        if self._audit.look():
+            self._syncer.request_sync()
         self._do(self._supervisor.look(now))
         if gone := self._keep.expired(self._journal, self._run, self._journal.now):
             log.info("retention: segments up to %s go, frames from %d on stay", gone[-1].stem, self._journal.first)
@@ -342,17 +273,6 @@ class Server:
         self._do(self._core.on_grants(self._table.in_force(), now))
         if changes:
             self._reopen(lambda: self._live.disconnect_revoked(changes))
-
-    def _keep_audit_file(self) -> None:
-        try:
-            if self._audit.restore_file():
-                log.warning("%s was removed or replaced: it is put back with all its lines", self._audit.path)
-                self._audit_trouble = ""
-                self._note(Entry("hub.audit_restored", time.time(), text="the file was removed or replaced"))
-        except AuditError as error:
-            if str(error) != self._audit_trouble:
-                self._audit_trouble = str(error)
-                log.error("the audit log was removed or replaced: %s", error)
 
     def _reopen(self, cut: Callable[[], object]) -> None:
         """Let `cut` disconnect all subscribers, where it has to, and publish the new endpoint."""
@@ -386,14 +306,15 @@ class Server:
                 case SendPage():
                     self._send_page(effect)
                 case Note(entry=entry):
-                    self._note(entry)
+                    if self._audit.note(entry):
+                        self._syncer.request_sync()
 
     def _write(self, write: Write) -> None:
         now = clock()
         stamp = self._core.stamp(write, now)
         try:
             if write.audit is not None:
-                self._audit.append(write.audit)
+                self._audit.log.append(write.audit)
             self._journal.append(stamp.record, stamp.seq, stamp.plain)
         except (JournalError, AuditError) as error:
             if not self._degraded:
@@ -407,24 +328,6 @@ class Server:
         if write.producer == HUB and isinstance(write.frame, Event) and write.frame.kind.startswith(_LOGGED):
             log.warning("%s", write.frame.text)
         self._do(self._core.on_written(write, stamp))
-
-    def _note(self, entry: Entry) -> None:
-        try:
-            self._audit.append(entry)
-        except AuditError as error:
-            # What it is about has happened already, and refusing is safe; the next command will find the log broken.
-            log.error("not in the audit log: %s %s: %s", entry.kind, entry.who, error)
-            return
-        self._syncer.request_sync()
-
-    def _open_audit(self) -> AuditLog:
-        audit = AuditLog(self._run.audit, self._disk)
-        if audit.damage:
-            log.error("audit log: %s; it is continued", audit.damage)
-        for entry in self._core.unrecorded(audit.open, clock()):
-            audit.append(entry)
-        audit.append(Entry("hub.started", time.time(), text=f"epoch {self._core.epoch}"))
-        return audit
 
     def _to_producer(self, peer: bytes, message: bytes) -> None:
         try:

@@ -13,8 +13,6 @@ cut. Retention, where it is asked for, takes away whole closed segments, the old
 
 from __future__ import annotations
 
-import bisect
-import contextlib
 import logging
 import os
 import threading
@@ -24,24 +22,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from driftline.journal.disk import DISK, Disk, move_aside, sync_path
+from driftline.journal.checkpoints import Checkpoints
+from driftline.journal.disk import DISK, Disk, sync_path
 from driftline.journal.index import (
     CHECKPOINT,
     INDEX,
-    Index,
     SegmentCache,
-    build_index,
-    load_checkpoint,
-    read_extent,
-    read_one,
-    save_checkpoint,
 )
+from driftline.journal.opening import open_existing
+from driftline.journal.paging import page_of
 from driftline.journal.records import (
     MAX_NUMBER,
     SUFFIX,
     Damage,
     Record,
-    first_seq,
     kind,
     next_epoch,
     pack_head,
@@ -70,10 +64,8 @@ SEGMENT_SECONDS: Final = 600.0
 """A segment is followed by the next at the first of these: what a restart has to read stays a fraction of a second,
 the index in memory under a megabyte, and what retention takes away at once, little."""
 
-_CHECKPOINTS_KEPT: Final = 2
 _LEFT_KEPT: Final = 4
 """Segments that may wait for a slow disk to be closed; then the writer waits too, so that this has an end."""
-_PAGE_LOOK: Final = 20_000
 
 log = logging.getLogger("driftline.hub")
 
@@ -110,7 +102,7 @@ class Journal:
         self._disk = disk
         self._closed: list[Segment] = []
         self._cache = SegmentCache()
-        self._checkpointed = 0
+        self._checkpoints = Checkpoints(folder)
         self._until = 0.0
         self._zero = time.time() - time.monotonic()
         self.deferred = False
@@ -119,7 +111,8 @@ class Journal:
         self._left: deque[OpenSegment] = deque()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._open_existing(segments(folder))
+            before = open_existing(segments(folder), self._checkpoints, self._state, self.damage)
+            self._closed, self.head, self.scanned = before
             self.epoch = next_epoch(folder)
             self._open = self._new_segment(self.epoch)
             self._folder_fd = open_folder(folder)
@@ -191,40 +184,9 @@ class Journal:
     def page(self, start: int, limit: int, max_bytes: int, tokens: bool) -> tuple[list[bytes], int]:
         """Records from `start` on, at most `limit` and (but for one) `max_bytes`; and where to go on.
 
-        It looks at no more than _PAGE_LOOK numbers, so that passing over many Tokens frames does not block the hub.
+        It looks at no more than PAGE_LOOK numbers, so that passing over many Tokens frames does not block the hub.
         """
-        start = max(start, self.first)
-        records: list[bytes] = []
-        seq, taken = start, 0
-        at_segment = max(0, bisect.bisect_right(self._closed, seq, key=lambda s: s.first) - 1)
-        for segment in [*self._closed[at_segment:], None]:
-            if segment is not None and segment.end <= seq:
-                continue
-            try:
-                fd, index = (
-                    (self._open.fd, self._open.index)
-                    if segment is None
-                    else self._cache.open_segment(segment.path, segment.first - 1)
-                )
-            except OSError as error:
-                log.error("a page leaves out a segment that cannot be read: %s", error)
-                seq = segment.end if segment is not None else seq
-                continue
-            for at in range(max(0, seq - index.first), len(index)):
-                seq = index.first + at
-                if seq - start >= _PAGE_LOOK:
-                    return records, seq
-                size = index.sizes[at]
-                if index.offsets[at] == 0 or not (tokens or index.plain[at]):
-                    continue
-                if len(records) == limit or (records and taken + size > max_bytes):
-                    return records, seq
-                body = read_one(fd, index.offsets[at], size, seq)
-                if body is not None:
-                    records.append(body)
-                    taken += size
-            seq = max(seq, index.first + len(index))
-        return records, max(start, self.head + 1)
+        return page_of(self._closed, self._open, self._cache, max(start, self.first), limit, max_bytes, tokens=tokens)
 
     def expired(self, keep_bytes: float, oldest: float, spared: Callable[[int], bool]) -> list[Path]:
         """Give up the oldest closed segments while the journal is over `keep_bytes` (0: no limit) or they were
@@ -239,7 +201,7 @@ class Journal:
         while self._closed:
             segment = self._closed[0]
             over = 0 < keep_bytes < total or segment.closed < oldest
-            if not over or segment.number > self._checkpointed or spared(segment.number):
+            if not over or segment.number > self._checkpoints.newest or spared(segment.number):
                 break
             total -= segment.size
             gone.append(segment.path)
@@ -325,7 +287,7 @@ class Journal:
                 self._left.append(one)
             gone = max(0, before - sum(one.end - one.first for one in self._closed))
             if gone:
-                self._checkpointed = 0  # until the checkpoint of the copy is on the disk, nothing may be deleted
+                self._checkpoints.newest = 0  # until the checkpoint of the copy is on the disk, nothing may be deleted
             self.lost = ""
         if not self.deferred:
             self.sync()
@@ -356,59 +318,6 @@ class Journal:
                 new.path.unlink(missing_ok=True)
             raise
         return made[:-1], made[-1]
-
-    # Start
-
-    def _open_existing(self, paths: list[Path]) -> None:
-        numbers = [int(path.stem) for path in paths]
-        known = self._load_checkpoint(paths)
-        for path, number in zip(paths, numbers, strict=True):
-            after = self._closed[-1].end - 1 if self._closed else max(first_seq(path) - 1, 0)
-            extent = read_extent(path) if number <= known else None
-            if extent is not None and extent.first > after:
-                first, end, size = extent
-            else:
-                index = self._rebuild(path, after, restoring=number > known)
-                first, end, size = index.first, index.first + len(index), path.stat().st_size
-            self._closed.append(Segment(path, first, end, size, path.stat().st_mtime))
-            self.head = max(self.head, end - 1)
-        if paths:
-            sync_path(paths[-1])  # a hub that was killed may not have come to it
-            if numbers[-1] > known:
-                self._checkpoint(paths[-1], numbers[-1], self.head, self._state.save())
-        self._checkpointed = max(self._checkpointed, known)
-
-    def _load_checkpoint(self, paths: list[Path]) -> int:
-        """Give the newest checkpoint that can be believed to `state`; return the number of its segment, or 0.
-
-        The segment itself may be gone: where retention took everything that was closed, its checkpoint stands for it.
-        """
-        oldest = int(paths[0].stem) if paths else 0
-        left = [path.with_suffix(SUFFIX) for path in self.folder.glob(f"*{CHECKPOINT}") if path.stem.isdecimal()]
-        outlived = [path for path in left if int(path.stem) < oldest]
-        for path in [*reversed(paths), *sorted(outlived, reverse=True)]:
-            found = load_checkpoint(path)
-            if found is None:
-                continue
-            try:
-                self._state.load(found[1])
-            except ValueError as error:
-                log.info("%s: not used: %s", path.with_suffix(CHECKPOINT), error)
-                continue
-            self.head = found[0]
-            return int(path.stem)
-        return 0
-
-    def _rebuild(self, path: Path, after: int, *, restoring: bool) -> Index:
-        """Read a segment that has no index to be believed, cut a torn end off, and leave an index beside it."""
-        index, end = build_index(path, after, self.damage, self._state.restore if restoring else None)
-        if self.damage.torn:
-            move_aside(path, end)
-        size = path.stat().st_size
-        self.scanned += size
-        with contextlib.suppress(OSError):  # the disk may be full; the next hub will read the segment again
-            index.save(path)
-        return index
 
     # Segments
 
@@ -470,23 +379,7 @@ class Journal:
             one.index.save(one.path)
         except OSError as error:
             log.warning("%s: %s; it will be made again", one.path.with_suffix(INDEX), error.strerror or error)
-        self._checkpoint(one.path, number, one.head, one.saved)
-
-    def _checkpoint(self, path: Path, number: int, head: int, saved: bytes) -> None:
-        try:
-            save_checkpoint(path, head, saved)
-        except OSError as error:
-            log.warning("%s: %s", path.with_suffix(CHECKPOINT), error.strerror or error)
-            return
-        self._checkpointed = number
-        try:
-            outdated = sorted(self.folder.glob(f"*{CHECKPOINT}"))[:-_CHECKPOINTS_KEPT]
-            if outdated:  # one of them may be all that is left of deleted segments
-                sync_path(path.with_suffix(CHECKPOINT))
-            for old in outdated:
-                old.unlink(missing_ok=True)
-        except OSError as error:
-            log.warning("%s: older ones stay: %s", path.with_suffix(CHECKPOINT), error.strerror or error)
+        self._checkpoints.save(one.path, number, one.head, one.saved)
 
 
 __all__ = [

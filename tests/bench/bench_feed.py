@@ -28,7 +28,7 @@ from console.tui.app import ConsoleApp
 from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
 from tests.bench.terminal import painted, started
-from tests.unit.hubs import Hub
+from tests.unit.hubs import Hub, numbers_key
 
 SECONDS: Final = float(os.environ.get("SECONDS", "60"))
 TOKENS_RATE, POINTS_RATE = 1_000_000, 50_000
@@ -52,7 +52,7 @@ def produce(path: Path) -> None:
     engines = tuple(f"engine-{at % 2}" for at in range(SEQUENCES))
     values = {"reward/mean": 0.5, "policy/entropy": 1.0} | {f"m/{at}": at / 3 for at in range(POINTS - 2)}
     frames = steps = late = 0
-    with Probe("trainer", run) as metrics, Probe("engine-0", run, keys="engine") as tokens:
+    with Probe("trainer", run) as metrics, Probe("engine-0", run, keys=numbers_key(run)) as tokens:
         begin = time.monotonic()
         while (now := time.monotonic() - begin) < SECONDS:
             moved = False

@@ -29,6 +29,7 @@ from driftline.journal.journal import Journal, Record, record_encoder
 from driftline.keys import load
 from driftline.rundir import RunDir
 from driftline.sockets import Context, Socket, configure, secure_client
+from tests.unit.hubs import numbers_key
 
 TOKENS = 4096
 RATES = (100_000, 1_000_000)
@@ -124,7 +125,7 @@ class Producer:
         self.socket: Socket = context.socket(zmq.DEALER)
         configure(self.socket, max_message=wire.REQUEST_BYTES, send_frames=1000, receive_frames=1000)
         there = run.connection()
-        secure_client(self.socket, there.server, load(run, "engine"))
+        secure_client(self.socket, there.server, load(run, numbers_key(run)))
         self.socket.connect(there.ingest)
         self.sent = self.acked = 0
         self.greeted = False

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from driftline.frames import Metrics, RunState
-from driftline.keys import add, load, revoke
+from driftline.keys import add, revoke
 from driftline.producer.probe import Probe
 from tests.tui.test_pty import Terminal, environment
-from tests.unit.hubs import PATIENCE, Hub, until
+from tests.unit.hubs import PATIENCE, Hub, numbers_key, until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -106,7 +106,7 @@ def test_a_full_disk_is_named_and_forgotten(hub: Hub, console: Terminal, trainer
 
 def test_drops_of_a_producer_are_told(hub: Hub, console: Terminal) -> None:
     hub.freeze()
-    probe = Probe("engine-0", hub.run, keys=load(hub.run, "engine"), ring_bytes=64 * 1024)
+    probe = Probe("engine-0", hub.run, keys=numbers_key(hub.run), ring_bytes=64 * 1024)
     try:
         for step in range(2000):
             probe.send(Metrics(step, 1, time.time(), {f"engine/number_{i}": 1.0 for i in range(10)}))

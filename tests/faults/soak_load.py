@@ -46,8 +46,8 @@ class Load(threading.Thread):
         far = msgspec.structs.replace(there, ingest=f"tcp://127.0.0.1:{proxy.port}")
         self.probes = {
             "trainer": Probe("trainer", run, ring_bytes=RING_BYTES, on_command=self._apply),
-            "engine-0": Probe("engine-0", run, keys="engine", ring_bytes=RING_BYTES),
-            "engine-1": Probe("engine-1", keys=load(run, "engine"), connection=far, ring_bytes=RING_BYTES),
+            "engine-0": Probe("engine-0", run, keys=numbers_key(run), ring_bytes=RING_BYTES),
+            "engine-1": Probe("engine-1", keys=load(run, numbers_key(run)), connection=far, ring_bytes=RING_BYTES),
         }
         self.sent: Counter[tuple[str, str]] = Counter()
         """Frames by producer and kind."""

@@ -34,7 +34,7 @@ SERIES: Final = 6
 BURST_CODE: Final = f"""
 import sys
 from driftline.producer.probe import Probe
-probe = Probe({BURST!r}, sys.argv[1], keys="engine")
+probe = Probe({BURST!r}, sys.argv[1], keys="numbers")
 step = 0
 while True:
     probe.emit({{"a": 1.0}}, step=step)

@@ -23,7 +23,7 @@ from driftline.frames import Command, Event, Metrics, Tokens
 from driftline.journal.journal import read
 from driftline.producer.probe import Probe
 from tests.faults.scale import FULL, dice, scaled
-from tests.unit.hubs import PATIENCE, Hub, until
+from tests.unit.hubs import PATIENCE, Hub, numbers_key, until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -38,7 +38,8 @@ def test_f01_hub_killed_at_random_under_three_producers(hub: Hub) -> None:
     """Lost 0, double 0, numbers 1..N."""
     kills, pause = scaled(4, 50), 0.4
     rolls = dice("f01")
-    names = {"trainer": "trainer", "engine-0": "engine", "engine-1": "engine"}
+    key = numbers_key(hub.run)
+    names = {"trainer": "trainer", "engine-0": key, "engine-1": key}
     probes = {name: Probe(name, hub.run, keys=key) for name, key in names.items()}
     sent: Counter[tuple[str, int]] = Counter()
     ending = threading.Event()
@@ -152,7 +153,7 @@ def test_f04_producer_killed_in_a_burst_costs_only_what_was_not_acknowledged(hub
     code = (
         "import sys\n"
         "from driftline.producer.probe import Probe\n"
-        "probe = Probe('engine-0', sys.argv[1], keys='engine')\n"
+        "probe = Probe('engine-0', sys.argv[1], keys='numbers')\n"
         "step = 0\n"
         "while True:\n"
         "    probe.emit({'a': 1.0}, step=step)\n"
@@ -162,6 +163,7 @@ def test_f04_producer_killed_in_a_burst_costs_only_what_was_not_acknowledged(hub
         "        probe.flush(0.02)\n"
     )
     rolls = dice("f04")
+    numbers_key(hub.run)
     other = Probe("trainer", hub.run)
     try:
         for round_ in range(scaled(3, 20)):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from driftline import rundir
+from driftline.keys import add, make_run_keys
 from driftline.rundir import Connection, RunDir
 from tests import signals
 
@@ -67,6 +68,14 @@ class Hub:
     def end(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill()
+
+
+def numbers_key(run: RunDir) -> str:
+    """Name of a key for producers that send numbers and tokens under an engine's name; made when first asked for."""
+    make_run_keys(run)  # the hub may not have come to it
+    if not (run.keys / "numbers.key").exists():
+        add(run, "numbers", "producer", "engine-*", kinds=("engine", "metrics"))
+    return "numbers"
 
 
 def until(condition: Callable[[], object], what: str, timeout: float = PATIENCE) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.audit import INTENT, RESULT, AuditError, AuditLog, Entry, entries, verify
+from driftline.audit import INTENT, RESULT, AuditError, AuditLog, Entry, entries, former, verify
 from driftline.client import Client, RefusedError, attach
 from driftline.frames import Command
 from driftline.hub.effects import Now
@@ -203,3 +203,43 @@ def test_the_audit_log_is_whole_after_kills(hub: Hub) -> None:
     assert [line.text for line in lines if line.kind == "hub.started"] == [f"epoch {n}" for n in range(1, 6)]
     assert verify(hub.run.audit).error == ""
     assert not re.search("secret", hub.run.audit.read_text())
+
+
+def test_a_file_that_is_full_is_followed_by_another_and_the_newest_entries_stay(tmp_path: Path) -> None:
+    """The chain goes on over the files, over a restart, and over those that were dropped; a hole in it shows."""
+    path, limit, count = tmp_path / "audit.log", 4096, 0
+    for _ in range(3):
+        log = AuditLog(path, limit=limit)
+        assert log.damage == ""
+        for _ in range(100):
+            count += 1
+            log.append(Entry("k", float(count), text="x" * 40))
+        log.close()
+    sizes = [one.stat().st_size for one in (path, former(path))]
+    assert max(sizes) < limit + 512
+    assert {one.name for one in tmp_path.iterdir()} == {path.name, former(path).name}
+    assert verify(path).error == ""
+    kept = [int(line.time) for line in entries(path) if line.kind == "k"]
+    assert kept == list(range(kept[0], count + 1)), "the newest, none missing"
+    assert sum(sizes) > limit
+    lines = former(path).read_bytes().splitlines(keepends=True)
+    former(path).write_bytes(b"".join(lines[1:]))
+    assert "does not follow" in verify(path).error, "only a file that says so begins in the middle"
+    former(path).write_bytes(b"".join(lines[:-1]))
+    assert "does not follow" in verify(path).error
+    former(path).unlink()
+    assert verify(path).error == ""
+
+
+def test_an_intent_in_the_file_before_still_gets_its_result(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    log = AuditLog(path, limit=4096)
+    log.append(Entry(INTENT, 1.0, command="c1"))
+    while not former(path).exists():
+        log.append(Entry("k", 1.0, text="x" * 40))
+    log.close()
+    log = AuditLog(path, limit=4096)
+    assert log.open == {"c1"}
+    log.append(Entry(RESULT, 2.0, command="c1"))
+    log.close()
+    assert [line.kind for line in entries(path) if line.command] == [INTENT, RESULT]

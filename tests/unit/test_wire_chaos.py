@@ -18,7 +18,7 @@ from driftline.frames import Metrics
 from driftline.journal.journal import Damage, read, scan, segments
 from driftline.keys import load
 from driftline.producer.probe import Probe
-from tests.unit.hubs import PATIENCE, Hub, until
+from tests.unit.hubs import PATIENCE, Hub, numbers_key, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -28,7 +28,7 @@ def test_kills_under_load_lose_nothing_and_double_nothing(hub: Hub) -> None:
     names = ("trainer", "engine-0")
     probes = {
         "trainer": Probe("trainer", hub.run),
-        "engine-0": Probe("engine-0", hub.run, keys="engine"),
+        "engine-0": Probe("engine-0", hub.run, keys=numbers_key(hub.run)),
     }
     connection, keys = attach(hub.run, "viewer")
     feed = Feed(connection, keys)

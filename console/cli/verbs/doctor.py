@@ -94,7 +94,7 @@ def _check_hub(run: Target) -> Iterator[Finding]:
         yield Finding("keys", "fail", str(error), "another key: --key FILE")
         return
     beacon = next_beacon(run.connection(), keys, PULSE_SECONDS)
-    yield checks.hub(beacon.degraded if beacon is not None else None)
+    yield checks.hub(beacon.degraded if beacon is not None else None, beacon.crowded if beacon is not None else "")
     try:
         with Client(run.connection(), keys) as client:
             client.ping()  # the first round trip pays for the handshake

@@ -92,7 +92,9 @@ def hub_banner(run: Target, summary: Summary) -> Banner | None:
     """The banner for what is wrong with the hub now, from one beacon of its next_beacon; None if nothing is."""
     beacon = next_beacon(run.connection(), run.credentials("viewer"), PULSE_SECONDS)
     link = Link(True, 0.0 if beacon is not None else PULSE_SECONDS + STALE_AFTER)
-    return banner(summary.run, link if beacon is None else replace(link, degraded=beacon.degraded), [], None)
+    if beacon is None:
+        return banner(summary.run, link, [], None)
+    return banner(summary.run, replace(link, degraded=beacon.degraded), [], None, sanitize(beacon.crowded))
 
 
 def live_summary(client: Client) -> Summary:

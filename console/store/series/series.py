@@ -24,19 +24,21 @@ from console.store.series.decimate import DIRECT, Envelope, Floats, envelope
 from console.store.series.pyramid import Pyramid, Values
 from console.store.series.smooth import Average
 from console.store.series.steps import FIRST, StepBuffer, StepPool, Steps
-from driftline.catalog.metrics import resolve
+from driftline.catalog.metrics import NAMES_KEPT, resolve
 
 __all__ = ["Points", "Series", "SeriesStore", "Steps", "Values"]
 
 _RATE: Final = "engine/tokens_per_s"
 _END: Final = 2**62
 """Behind every index."""
+_SPARE: Final = 10
+"""One part in so many more names than are kept may come before the old ones are dropped."""
 
 
 class Series:
     """One metric over the steps. Reads are views of the live buffer: cheap, and never written behind their end."""
 
-    __slots__ = ("_buffer", "_changed", "_derived", "_lock", "_n", "_pool", "_values", "revision")
+    __slots__ = ("_buffer", "_changed", "_derived", "_lock", "_n", "_pool", "_values", "revision", "seen")
 
     def __init__(self, pool: StepPool | None = None) -> None:
         """`pool` has the steps of all series that may share them."""
@@ -49,6 +51,8 @@ class Series:
         self._derived: _Derived | None = None
         self.revision = 0
         """Counts the writes, so that a reader can check cheaply for changes."""
+        self.seen = 0
+        """In which turn of its store it got its newest value."""
 
     @classmethod
     def from_arrays(cls, steps: Steps, values: Values) -> Series:
@@ -63,6 +67,11 @@ class Series:
         series._buffer, series._values, series._n, series.revision = StepBuffer(steps), values, len(steps), 1
         series._buffer.users = 1
         return series
+
+    def close(self) -> None:
+        """Nothing more will be written: its steps need not be kept for it. What was read before stays."""
+        if self._buffer is not None:
+            self._pool.release(self._buffer)
 
     def __len__(self) -> int:
         return self._n
@@ -267,24 +276,27 @@ class Points:
 
 
 class SeriesStore:
-    """All series of one run, by canonical name; every method takes names and aliases alike."""
+    """All series of one run, by canonical name; every method takes names and aliases alike.
 
-    def __init__(self) -> None:
+    At most `kept` of them, and a tenth more for a moment: where names go on coming, those that were unseen for longest
+    are dropped (`gone` counts them). One that comes again begins anew; the journal has all of it.
+    """
+
+    def __init__(self, kept: int = NAMES_KEPT) -> None:
         self._series: dict[str, Series] = {}
         self._pool = StepPool()
+        self._turn = 0
+        self.kept, self.gone = kept, 0
         self.clock = Clock()
         """The time of each step, in seconds and in tokens."""
 
     def put(self, name: str, step: int, value: float) -> None:
         """Record one value."""
-        name = resolve(name)
-        series = self._series.get(name)
-        if series is None:
-            series = self._series[name] = Series(self._pool)
-        series.put(step, value)
+        self._named(resolve(name)).put(step, value)
 
     def record(self, step: int, time: float, values: Mapping[str, float]) -> None:
         """Record the numbers of one step, reported at `time` (seconds since the epoch, the producer's clock)."""
+        self._turn += 1
         for name, value in values.items():
             self.put(name, step, value)
         rate = self._series.get(_RATE)
@@ -300,12 +312,27 @@ class SeriesStore:
             steps, times, rates, rated = moments(part, _RATE)
             known = self._series.get(_RATE)
             newest = (int(known.steps[-1]), float(known.values[-1])) if known is not None and len(known) else None
+            self._turn += 1
             for name, column in columns(part).items():
-                series = self._series.get(name)
-                if series is None:
-                    series = self._series[name] = Series(self._pool)
-                series.extend(column.steps, column.values)
+                self._named(name).extend(column.steps, column.values)
             self.clock.extend(steps, times, _newest_rates(steps, rates, rated, newest))
+
+    def _named(self, name: str) -> Series:
+        """The series to write to."""
+        series = self._series.get(name)
+        if series is None:
+            if len(self._series) >= self.kept + self.kept // _SPARE:
+                self._drop_unseen()
+            series = self._series[name] = Series(self._pool)
+        series.seen = self._turn
+        return series
+
+    def _drop_unseen(self) -> None:
+        # Many at once: finding the one that was unseen for longest costs a look at each.
+        oldest = sorted(self._series, key=lambda name: self._series[name].seen)[: len(self._series) - self.kept]
+        for name in oldest:
+            self._series.pop(name).close()
+        self.gone += len(oldest)
 
     def names(self) -> tuple[str, ...]:
         """Canonical names, in the order in which they first came."""
@@ -341,7 +368,7 @@ class SeriesStore:
 
     def last_step(self) -> int:
         """The highest step of any metric, -1 without one."""
-        return max((int(series.steps[-1]) for series in self._series.values() if len(series)), default=-1)
+        return max((int(series.steps[-1]) for series in tuple(self._series.values()) if len(series)), default=-1)
 
 
 def _newest_rates(

@@ -49,22 +49,25 @@ class StepBuffer:
 
 
 class StepPool:
-    """The distinct step buffers of one store."""
+    """The distinct step buffers of one store, by their first step: a search looks only at those that begin alike."""
 
     __slots__ = ("_buffers",)
 
     def __init__(self) -> None:
-        self._buffers: list[StepBuffer] = []
+        self._buffers: dict[int, list[StepBuffer]] = {}
 
     def __len__(self) -> int:
-        return len(self._buffers)
+        return sum(map(len, self._buffers.values()))
+
+    def _alike(self, first: int) -> list[StepBuffer]:
+        """Every buffer whose first step is `first`, the oldest first."""
+        return self._buffers.get(first, [])
 
     def start(self, step: int) -> StepBuffer:
         """A buffer whose first step is `step`."""
-        for buffer in self._buffers:
-            if buffer.n and buffer.data[0] == step:
-                buffer.users += 1
-                return buffer
+        for buffer in self._alike(step):
+            buffer.users += 1
+            return buffer
         return self._add(StepBuffer(), step)
 
     def extend(self, buffer: StepBuffer, n: int, step: int) -> StepBuffer:
@@ -75,11 +78,11 @@ class StepPool:
         if buffer.data[n] == step:
             return buffer
         prefix = buffer.data[:n]
-        for other in self._buffers:
+        for other in self._alike(int(buffer.data[0])):
             if other.n > n and other.data[n] == step and np.array_equal(other.data[:n], prefix):
                 return self._swap(buffer, other)
         own = StepBuffer(prefix.copy())
-        self._release(buffer)
+        self.release(buffer)
         return self._add(own, step)
 
     def follow(self, buffer: StepBuffer | None, n: int, steps: Steps) -> StepBuffer:
@@ -87,7 +90,8 @@ class StepPool:
 
         They ascend and are above those.
         """
-        others = [other for other in self._buffers if other is not buffer]
+        alike = self._alike(int(steps[0] if buffer is None or n == 0 else buffer.data[0])) if len(steps) else []
+        others = [other for other in alike if other is not buffer]
         for candidate in (*([] if buffer is None else [buffer]), *others):
             both = min(candidate.n - n, len(steps))
             if both < 0 or (both == 0 and candidate is not buffer):
@@ -98,37 +102,39 @@ class StepPool:
                 return candidate if candidate is buffer else self._swap(buffer, candidate)
         own = StepBuffer(np.empty(0, np.int64) if buffer is None else buffer.data[:n].copy())
         own.extend(steps)
-        own.users = 1
         if buffer is not None:
-            self._release(buffer)
-        self._buffers.append(own)
-        return own
+            self.release(buffer)
+        return self._keep(own)
 
     def insert(self, buffer: StepBuffer, n: int, at: int, step: int) -> StepBuffer:
         """The buffer for a series that has the first `n` steps of `buffer` and gets `step` as its `at`-th."""
         steps = np.insert(buffer.data[:n], at, step)
-        for other in self._buffers:
+        for other in self._alike(int(steps[0])):
             if other.n > n and other.data[at] == step and np.array_equal(other.data[: n + 1], steps):
                 return self._swap(buffer, other)
-        self._release(buffer)
-        own = StepBuffer(steps)
-        own.users = 1
-        self._buffers.append(own)
-        return own
+        self.release(buffer)
+        return self._keep(StepBuffer(steps))
 
     def _add(self, buffer: StepBuffer, step: int) -> StepBuffer:
         buffer.append(step)
+        return self._keep(buffer)
+
+    def _keep(self, buffer: StepBuffer) -> StepBuffer:
         buffer.users = 1
-        self._buffers.append(buffer)
+        self._buffers.setdefault(int(buffer.data[0]), []).append(buffer)
         return buffer
 
     def _swap(self, old: StepBuffer | None, new: StepBuffer) -> StepBuffer:
         new.users += 1
         if old is not None:
-            self._release(old)
+            self.release(old)
         return new
 
-    def _release(self, buffer: StepBuffer) -> None:
+    def release(self, buffer: StepBuffer) -> None:
+        """A series does not use this buffer any more."""
         buffer.users -= 1
-        if buffer.users == 0:
-            self._buffers.remove(buffer)
+        first = int(buffer.data[0])
+        if buffer.users == 0 and buffer in (alike := self._alike(first)):
+            alike.remove(buffer)
+            if not alike:
+                del self._buffers[first]

@@ -79,7 +79,7 @@ def _metric_part(parts: list[Part], model: RunModel, rank: int, word: str, metri
 
 def trouble(model: RunModel, link: Link) -> Banner | None:
     """The reason not to trust the figures just now, for the banner; None without one."""
-    return banner(model.run, link, list(model.drops.values()), model.last_time)
+    return banner(model.run, link, list(model.drops.values()), model.last_time, model.crowded)
 
 
 def link_text(model: RunModel, link: Link, *, frozen: bool) -> Text:
