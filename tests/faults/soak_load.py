@@ -23,6 +23,7 @@ from driftline.keys import load
 from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
 from tests.faults.proxy import Proxy
+from tests.unit.hubs import numbers_key
 
 RATE, N = 100_000, 2048
 """Tokens a second, and in one frame."""
