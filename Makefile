@@ -24,6 +24,8 @@ TORCH_INDEX ?=
 PYTEST_ARGS ?=
 BESIDE := -n 5 --dist loadfile --no-loadscope-reorder
 ENGINES := -n 2 --dist loadfile --no-loadscope-reorder
+# Tests start hundreds of processes: each would compile what it imports (a third of the start of a console).
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help venv demo test test-quick parity faults chaos stats lint bench clean
 

@@ -27,6 +27,9 @@ ENVIRONMENT: Final = {
 LOCAL: Final = {
     # Ray's switch for one-machine platforms; on Linux too it keeps every socket of a local Ray on the loopback.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Ray's workers let every other process go first (15). These are engines: the trainer waits for their rollouts, an
+    # operator for their answer, and on a busy machine both would wait for everything else.
+    "RAY_worker_niceness": "0",
 }
 
 

@@ -86,9 +86,14 @@ class Recorder(HeadlessDriver):
 
 
 async def painted(app: ConsoleApp) -> None:
-    done = asyncio.Event()
-    app.call_after_refresh(done.set)
-    await done.wait()
+    """Wait until two refreshes in a row have sent nothing: what a change brings about may take more than one."""
+    quiet = 0
+    while quiet < 2:
+        before = len(Recorder.sent)
+        done = asyncio.Event()
+        app.call_after_refresh(done.set)
+        await done.wait()
+        quiet = quiet + 1 if len(Recorder.sent) == before else 0
 
 
 @pytest.mark.parametrize("system", ["truecolor", "256", "standard"])

@@ -146,7 +146,7 @@ def test_the_workflow_and_the_hooks_call_what_there_is() -> None:
     assert {"test-quick", "test"} <= set(called)
     assert [target for target in called if target not in targets()] == []
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
-    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(BIN)", ".venv/bin")
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(1)", ".venv/bin")
     entries = re.findall(r"entry: (.+)", hooks)
     assert len(entries) == 4
     assert [entry for entry in entries if entry not in recipe] == []

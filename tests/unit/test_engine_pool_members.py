@@ -283,8 +283,8 @@ def test_with_a_barrier_all_are_let_go_together(two: ScriptedPool) -> None:
 def test_groups_that_a_pause_cut_short_are_run_again_and_told_once_a_sync(two: ScriptedPool) -> None:
     two.actor("engine-0").abort = 2
     two.actor("engine-1").abort = 1
-    for group in range(6):
-        two.pool.submit(RolloutRequest(group, PROMPT, 1))
+    # On the pool's thread, so that none has come back before the last is sent: each engine is given three.
+    two.run(lambda: [two.pool.submit(RolloutRequest(group, PROMPT, 1)) for group in range(6)])
     assert set(two.groups(6)) == set(range(6))
     assert two.of("rollouts.aborted") == []
     two.pool.sync(WEIGHTS, 1)

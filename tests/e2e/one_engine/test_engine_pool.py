@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from driftline.catalog import fixes
@@ -81,6 +82,12 @@ def test_groups_come_back_whole(rig: Rig) -> None:
             assert sequence.finish == ("stop" if stopped else "length")
             assert stopped or len(sequence.ids) == MAX_TOKENS
             assert support.EOS not in sequence.ids[:-1]
+
+
+def test_an_engine_and_its_core_run_at_the_priority_of_the_trainer(rig: Rig) -> None:
+    (info,) = rig.pool.infos
+    actor = psutil.Process(info.pid)
+    assert {process.nice() for process in (actor, *actor.children(recursive=True))} == {psutil.Process().nice()}
 
 
 def test_engines_do_not_repeat_themselves(rig: Rig) -> None:
