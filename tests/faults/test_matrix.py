@@ -90,7 +90,7 @@ def test_29_killed_before_there_is_a_trainer(case: Callable[..., Case], name: st
     assert early
     assert run.wait_started() == 0, (run.folder / "out").read_text()
     trainers = [process for process in children.of_run(run.run) if "trainer" in process.cmdline()]
-    assert len(trainers) == 1, "one trainer, whoever has started it"
+    assert len(trainers) == 1, "one trainer, whichever supervisor has started it"
 
 
 def test_29_a_closed_terminal_ends_nothing(case: Callable[..., Case]) -> None:
