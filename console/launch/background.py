@@ -31,7 +31,7 @@ def start(run: RunDir, *, steps: int | None) -> None:
     Raises CommandError.
     """
     try:
-        # Without a process id: nobody has started anything yet.
+        # Without a process id: nothing has been started yet.
         record = Supervision(pid=0, host=socket.gethostname(), started=time.time(), detached=True, steps=steps)
         supervision.write(run, record)
         with open(run.logs / "supervisor.log", "ab") as log:

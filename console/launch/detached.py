@@ -2,7 +2,7 @@
 
 It holds the run's supervisor lock on LOCK_FD, starts the run, or goes on with it where another supervisor has left it,
 and has a standby ready that does the same. `driftline.supervision` says which of the two: a record without a process
-id is of a run that nobody has started yet, and without a record the run has ended in order.
+id is of a run that has not been started yet, and without a record the run has ended in order.
 """
 
 from __future__ import annotations

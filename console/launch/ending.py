@@ -49,7 +49,7 @@ def ended(run: RunDir) -> bool:
 
 
 def ask_without_hub(run: RunDir) -> str:
-    """Ask the run to end by a signal, where no hub can carry a command; returns whom, "" if there is nobody."""
+    """Ask the run to end by a signal, where no hub can carry a command; returns which process, "" without one."""
     if (trainer := children.find(run, "trainer")) is not None:
         with contextlib.suppress(psutil.NoSuchProcess):
             trainer.terminate()

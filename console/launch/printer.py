@@ -1,7 +1,7 @@
 """Lines for a terminal or a pipe, written on a thread of its own.
 
-A terminal that was stopped with ctrl-S, or a pipe whose reader does not read, blocks whoever writes to it. Who looks
-after a run must not be blocked.
+A terminal that was stopped with ctrl-S, or a pipe whose reader does not read, blocks the thread that writes to it. What
+looks after a run must not be blocked.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ from driftline import supervision
 from driftline.config import HubConfig
 from driftline.keys import SUPERVISOR
 from driftline.producer.probe import Probe
-from driftline.rundir import RunDir
+from driftline.rundir import RunDir, RunError
 from driftline.supervision import Supervision
 
 TRAINER_GRACE: Final = 90.0
@@ -153,12 +153,13 @@ class Supervisor:
         self._hub.begin(command, Found(children.find(self.run, "hub")))
         self._children["hub"] = self._hub.child or Found(None)
         self._compacts = hub.compact
+        if hub.compact:
+            self._start_compaction()
+        self._write_record()
         trainer = children.find(self.run, "trainer")
         if trainer is None and not self._record.trainer:
             return False
         self._children["trainer"] = Found(trainer)
-        if hub.compact:
-            self._start_compaction()
         text = f"process {self._record.pid} looks after the run from now on: its supervisor was gone"
         self.report("supervisor.replaced", text)
         return True
@@ -192,7 +193,7 @@ class Supervisor:
         if self._lock < 0:
             try:
                 self._lock = supervision.take(self.run)
-            except supervision.HeldError as error:
+            except RunError as error:
                 raise CommandError(str(error), FAILED) from error
         self._write_record()
 
@@ -370,7 +371,9 @@ class Supervisor:
             spared = [*spared, standby.pid]
         mine = processes.descendants(without=spared)
         cut = {os.getpid(), *spared, *(process.pid for pid in spared for process in processes.descendants(pid))}
-        marked = [process for process in children.of_run(self.run) if process.pid not in cut]
+        # A hub for a trainer that is another's has none to end.
+        family = children.of_run(self.run) if self._record.trainer else []
+        marked = [process for process in family if process.pid not in cut]
         left = [process for process in dict.fromkeys([*mine, *marked]) if process.pid not in self._before]
         if left:
             self._say(f"ending {len(left)} processes that the trainer left")

@@ -382,7 +382,7 @@ class EnginePool:
             self._loop.post(lambda: on_event(kind, text, level, data))
 
     def _ray_lost(self, text: str) -> None:
-        """On the watch's thread: whoever waits for the engines is told that none will come."""
+        """On the watch's thread: every wait for engines ends with this error, since none will come."""
         error = EngineError(text)
         self._dispatch.fail(error)
         with suppress(EngineError):  # not running yet: the start sees it by itself

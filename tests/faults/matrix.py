@@ -211,8 +211,8 @@ class Case:
         steps_seen = [frame.step for frame in self.frames() if isinstance(frame, Metrics)]
         assert steps_seen == sorted(set(steps_seen)), "no step twice"
         assert steps_seen == list(range(1, len(steps_seen) + 1)), "no step lost"
-        told = f"; {sign}" if sign else ""
-        self.table.add(name, phase, f"replaced; went on: {', '.join(others)}{told}", seconds)
+        event = f"; {sign}" if sign else ""
+        self.table.add(name, phase, f"replaced; went on: {', '.join(others)}{event}", seconds)
 
     def ends(self, phase: str, name: str, *, says: str, status: str = "failed", checkpoint: bool = False) -> None:
         """Kill a process whose death ends the run: it says so and ends in order, and no process is left."""

@@ -5,6 +5,9 @@ With the real one, vLLM and Ray: `test_matrix_engines.py`, at full scale.
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -87,7 +90,7 @@ def test_29_killed_before_there_is_a_trainer(case: Callable[..., Case], name: st
     assert early
     assert run.wait_started() == 0, (run.folder / "out").read_text()
     trainers = [process for process in children.of_run(run.run) if "trainer" in process.cmdline()]
-    assert len(trainers) == 1, "one trainer, whoever has started it"
+    assert len(trainers) == 1, "one trainer, whichever supervisor has started it"
 
 
 def test_29_a_closed_terminal_ends_nothing(case: Callable[..., Case]) -> None:
@@ -118,6 +121,23 @@ def test_29_a_run_goes_on_without_any_supervisor_and_says_so(case: Callable[...,
     assert "NO SUPERVISOR" in run.command("status", "--run", str(run.run.path)).stdout
     if FULL:
         assert "was killed: the run goes on" in run.command("doctor", str(run.run.path)).stdout
+    trainer = run.pid("trainer")
+    run.kill("hub")
+    run.until(lambda: not run.run.live(), "the hub's death")
+    said = run.command("status", "--run", str(run.run.path)).stdout
+    assert f"NO HUB, its trainer (process {trainer}) goes on" in said
+    hub = subprocess.Popen(
+        [sys.executable, "-P", "-m", "console.cli", "hub", "--run", str(run.run.path)], env=run.environment
+    )
+    try:
+        step = run.step()
+        run.until(lambda: run.step() > step + 3, "further steps, over another hub")
+        hub.send_signal(signal.SIGINT)
+        assert hub.wait(60) == 130
+        assert run.pid("trainer") == trainer, "it was not that command's to end"
+    finally:
+        hub.kill()
+        hub.wait()
     (run.folder / "pids.end").touch()
     stopped = run.command("stop", str(run.run.path), "--wait")
     assert (stopped.returncode, stopped.stdout) == (0, f"run {run.run.id} has ended\n"), stopped.stderr

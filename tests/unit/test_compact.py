@@ -310,7 +310,7 @@ def test_a_compaction_that_dies_is_started_again_after_a_while_and_the_run_says_
         first.wait(PATIENCE)
 
         def again() -> bool:
-            supervisor.keep_compaction()
+            supervisor.keep_hub()
             return supervisor._children["compact"].pid != first.pid
 
         until(again, "the compaction to be started again")

@@ -158,6 +158,58 @@ def test_after_the_bound_the_next_death_ends_the_run(tmp_path: Path) -> None:
         scripted.pool.close()
 
 
+def test_an_engine_that_is_killed_while_it_starts_is_started_again(tmp_path: Path) -> None:
+    made: list[Scripted] = []
+
+    def script(actor: Scripted) -> None:
+        made.append(actor)
+        if len(made) == 1:
+            actor.dead.set()
+
+    one = ScriptedPool(tmp_path, 1, script)
+    try:
+        assert one.actors("engine-0") == made
+        assert len(made) == 2
+        [death] = one.of("engine.died")
+        assert "its process died" in death["text"]
+        assert "it had not started yet, another one is started" in death["text"]
+        one.pool.submit(RolloutRequest(0, [1, 2], 1))
+        assert one.groups(1) == {0: "engine-0"}
+    finally:
+        one.pool.close()
+
+
+def test_an_engine_that_dies_at_every_start_ends_the_start(tmp_path: Path) -> None:
+    made: list[Scripted] = []
+
+    def script(actor: Scripted) -> None:
+        made.append(actor)
+        actor.dead.set()
+
+    with pytest.raises(EngineError, match="engine-0: its process died"):
+        ScriptedPool(tmp_path, 1, script, replacements=2)
+    assert len(made) == 3
+
+
+def test_without_ray_every_wait_ends_and_no_engine_is_asked_to_end(two: ScriptedPool) -> None:
+    """As the watch over Ray's processes reports it; on real ones it is fault 29."""
+    two.pool.submit(RolloutRequest(0, [1, 2], 1))
+    two.groups(1)
+    text = "Ray's raylet (process 7) has died, and no engine lives without it"
+    two.pool._cluster.lost = text
+    two.pool._ray_lost(text)
+    with pytest.raises(EngineError, match=r"Ray's raylet \(process 7\) has died"):
+        two.pool.take(LIMIT_S)
+    two.until(lambda: two.of("engine.gave-up"))
+    two.run(lambda: two.actor("engine-0").dead.set())  # they follow, and none is replaced
+    with pytest.raises(EngineError, match="Ray's raylet"):
+        two.pool.sync({}, 1)
+    assert two.pool.abandoned
+    two.pool.close()
+    assert [len(two.actors(name)) for name in two.pool.names] == [1, 1]
+    assert not [call for name in two.pool.names for call in two.actor(name).calls if call == "close"]
+
+
 def test_a_dead_core_is_a_dead_engine(two: ScriptedPool) -> None:
     """The actor lives on, and both its watch and a request tell that vLLM's core is dead."""
     died, error = asyncio.Event(), DeadCoreError("engine-0: vLLM's engine core died; CPU Generator")

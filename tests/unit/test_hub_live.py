@@ -143,11 +143,13 @@ def test_who_breaks_the_protocol_is_banned_and_the_others_lose_nothing(hub: Hub,
         assert probe.flush(PATIENCE)
 
         def there() -> bool:
-            seen.extend(s.seq for s in feed.drain())
+            # The hub adds an event of its own about the key that it does not know any more.
+            frames = (s.frame() for s in feed.drain() if s.producer == "trainer")
+            seen.extend(frame.step for frame in frames if isinstance(frame, Metrics))
             return len(seen) >= 300
 
         until(there, "the others' frames")
-        assert seen == list(range(1, 301))
+        assert seen == list(range(300))
     assert hub.stop() == 0
     (entry,) = [entry for entry in entries(hub.run.audit) if entry.kind == "refused.banned"]
     assert entry.who == "viewer sly"

@@ -187,7 +187,7 @@ def test_a_reader_that_does_not_read_stops_no_supervision(start: Callable[..., S
         until(lambda: one.run.live() and one.run.connection().pid != first, "another hub")
         one.process.send_signal(signal.SIGTERM)
         one.process.send_signal(signal.SIGINT)  # a second signal does not wait for the pipe
-        assert one.end() == 143
+        assert one.end() in (130, 143), "two that are there at once come in the order of their numbers"
     finally:
         os.close(reading)
     one.assert_nothing_is_left()

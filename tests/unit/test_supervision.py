@@ -40,7 +40,7 @@ def test_a_supervisor_holds_a_lock_and_whoever_comes_second_hears_who(run: RunDi
     with pytest.raises(supervision.HeldError, match=r"has a supervisor already \(process 7\)"):
         supervision.take(run)
     os.close(lock)
-    assert supervision.lost(run), "the record is there, and nobody who wrote it"
+    assert supervision.lost(run), "the record is there, and its writer has gone"
     run.supervisor_file.unlink()
     assert not supervision.lost(run), "it has ended in order"
 

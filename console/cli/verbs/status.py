@@ -15,6 +15,7 @@ from console.connect.resolve import connect_client, open_target
 from console.connect.target import Target
 from console.errors import FAILED, NO_RUN, OK, CommandError
 from console.formatting import to_json
+from console.launch import children
 from console.status import supervision
 from console.status.link_health import STALE_AFTER, Banner, Link, banner
 from console.status.summary import Summary, document, line, summarise
@@ -61,7 +62,8 @@ def status(args: argparse.Namespace) -> int:
         else:
             raise CommandError(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
         # A run whose hub is away goes on all the same.
-        going = live or (care is not None and care.alive)
+        alone = trainer_alone(run.directory) if not live and care is not None and not care.alive else 0
+        going = live or alone > 0 or (care is not None and care.alive)
         missing, odd = journal_gaps(run.directory) if run.directory is not None else ([], [])
         local = run.directory is not None
         path = str(run.directory.path) if run.directory is not None else str(args.run)
@@ -73,10 +75,17 @@ def status(args: argparse.Namespace) -> int:
     else:
         parts = [line(run.id, summary, live=going), problem.word if problem is not None else ""]
         parts += supervision.words(care, now)
+        parts.append(f"NO HUB, its trainer (process {alone}) goes on" if alone else "")
         parts += [f"JOURNAL HOLE: {hole_text(hole)}" for hole in missing]
         parts.append(sanitize(f"JOURNAL: {odd_text(odd)}") if odd else "")
         print("  ".join(part for part in parts if part))
     return OK
+
+
+def trainer_alone(run: RunDir | None) -> int:
+    """Process id of a trainer that has neither hub nor supervisor, 0 if it does not live either."""
+    trainer = children.find(run, "trainer") if run is not None else None
+    return trainer.pid if trainer is not None else 0
 
 
 def journal_gaps(run: RunDir) -> tuple[list[Hole], list[str]]:

@@ -10,7 +10,9 @@ from console.connect.commands import send_command
 from console.connect.resolve import connect_client, live_run
 from console.connect.target import Target, find_target
 from console.errors import NO_RUN, OK, TIMEOUT, USAGE, CommandError
-from console.launch import ending
+from console.launch import children, ending
+from console.launch.supervisor import Supervisor
+from driftline.processes import alive
 from driftline.rundir import RunDir, RunError
 
 
@@ -35,7 +37,7 @@ def stop(args: argparse.Namespace) -> int:
             run = live_run(args.run)
         else:
             ending.check_ours(directory)
-        _ask(run, args)
+        _ask(run, args, until)
         if not (args.wait or args.force):
             print("stop: queued")
             return OK
@@ -44,14 +46,39 @@ def stop(args: argparse.Namespace) -> int:
         run.close()
 
 
-def _ask(run: Target, args: argparse.Namespace) -> None:
+def _end_with_own_hub(run: RunDir, until: float) -> None:
+    """End a trainer that has neither hub nor supervisor, under a hub of this command: its last frames are recorded.
+
+    Raises CommandError where nothing of the run lives.
+    """
+    trainer = children.find(run, "trainer")
+    if trainer is None:
+        if ending.sweep(run):
+            return
+        raise CommandError(_already(run.id), NO_RUN)
+    with Supervisor(run) as supervisor:
+        if supervisor.start_hub(cancelled=lambda: time.monotonic() > until):
+            ending.ask_without_hub(run)
+        while alive(trainer) and time.monotonic() <= until:
+            supervisor.keep_hub()
+            time.sleep(0.1)
+
+
+def _already(run: str) -> str:
+    return f"run {run} has ended already; see: driftline status --run {run}"
+
+
+def _ask(run: Target, args: argparse.Namespace, until: float) -> None:
     directory = run.directory
     if directory is not None and not run.live():
+        if (args.wait or args.force) and not directory.supervised():
+            _end_with_own_hub(directory, until)
+            return
         whom = ending.ask_without_hub(directory)
         if not whom:
             if ending.sweep(directory):
                 return
-            raise CommandError(f"run {run.id} has ended already; see: driftline status --run {run.id}", NO_RUN)
+            raise CommandError(_already(run.id), NO_RUN)
         print(f"driftline: run {run.id} has no hub now; {whom}, was asked by a signal", file=sys.stderr)
         return
     try:
