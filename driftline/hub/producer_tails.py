@@ -44,6 +44,10 @@ class Tails:
         """The entry of an incarnation, if there is one."""
         return self._names.get(key[0], {}).get(key[1])
 
+    def others(self, key: Key) -> bool:
+        """Whether other incarnations of this name are known."""
+        return any(number != key[1] for number in self._names.get(key[0], ()))
+
     def entry(self, key: Key) -> Tail:
         """The entry of an incarnation, made if there is none; the oldest may have to go for it."""
         name, incarnation = key

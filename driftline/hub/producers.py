@@ -30,7 +30,7 @@ from driftline.hub.coverage import REFUSED, refusal
 from driftline.hub.effects import Effect, Now, ToProducer, Write
 from driftline.hub.engine_events import EngineEvents, event
 from driftline.hub.engines import JoinedEngines
-from driftline.hub.producer_names import ProducerNames
+from driftline.hub.producer_names import HOLD_SECONDS, ProducerNames
 from driftline.hub.producer_tails import Key, Tail, Tails
 from driftline.hub.refusals import Refusals
 from driftline.hub.sessions import SESSION_SECONDS, Session
@@ -63,6 +63,10 @@ class Producers:
         self._hello_asked: dict[bytes, float] = {}
         self._told: set[tuple[str, str]] = set()
         self._restored = 0
+        self._trusted = ""
+        """Public half of the key that was last given commands in this hub's life."""
+        self._began: float | None = None
+        """When the first message came to this hub, monotonic seconds."""
 
     def _connected(self, key: Key) -> bool:
         return any(session.key == key for session in self.sessions.values())
@@ -71,6 +75,7 @@ class Producers:
 
     def on_ingest(self, peer: bytes, grant: Grant | None, message: bytes, now: Now) -> list[Effect]:
         """One message of a producer's connection."""
+        self._began = now.mono if self._began is None else self._began
         if grant is None or grant.role != "producer":
             return self._refuse(peer, grant, "role", "this key may not produce", now)
         try:
@@ -107,7 +112,9 @@ class Producers:
         if not 0 < hello.incarnation < 2**63 or hello.first < 1:
             return self.malformed(grant, "a greeting without an incarnation", now)
         tail = self.tails.get((name, hello.incarnation))
-        taken = self._names.claim(name, grant, tail is not None and tail.last > 0, now)
+        returning = tail is not None and tail.last > 0
+        known = returning or not self.tails.others((name, hello.incarnation)) or self._trusted == grant.public
+        taken = self._names.claim(name, grant, returning, now)
         if taken:
             return [
                 *self._refuse(peer, grant, "name", taken, now),
@@ -120,6 +127,10 @@ class Producers:
         # The producer no longer has the frames that were acknowledged. If the disk has lost them since (a crash of the
         # machine), going on is all that is left; otherwise `first - 1` is never above the tail.
         session = self.sessions[peer]
+        # After a restart of the hub another key may greet before the producer that the journal knows: commands wait
+        # until that one, which is the owner of the name, has had the time to come back.
+        began = self._began if self._began is not None else now.mono
+        session.commands_from = 0.0 if known else began + HOLD_SECONDS
         tail = self.tails.newest(session.key)
         last = tail.last = max(tail.last, hello.first - 1)
         welcome = wire.Welcome(self._epoch, hello.nonce, 0 if self.holding else last)
@@ -129,7 +140,7 @@ class Producers:
             effects += event("info", "engine.back", f"{name} is back under its name, as a new process", now)
         # A second process of the owner's name gets nothing while the first is there.
         if name != self._commands.owner or self._owner_session(now) is session:
-            effects += self._commands.on_hello(name, peer, now)
+            effects += self._hand_over(session, now)
         return effects
 
     def _greet(self, peer: bytes, grant: Grant, hello: wire.Hello, now: Now) -> list[Effect]:
@@ -294,7 +305,8 @@ class Producers:
     def _owner_session(self, now: Now) -> Session | None:
         """The first of its name: a second one with the same key gets the commands once the first has gone."""
         owners = (s for s in self.sessions.values() if s.producer == self._commands.owner)
-        return min((s for s in owners if now.mono - s.seen < SESSION_SECONDS), key=lambda s: s.greeted, default=None)
+        there = (s for s in owners if now.mono - s.seen < SESSION_SECONDS and now.mono >= s.commands_from)
+        return min(there, key=lambda s: s.greeted, default=None)
 
     def on_gone(self, peer: bytes, now: Now) -> list[Effect]:
         """A connection turned out to be closed."""
@@ -318,7 +330,12 @@ class Producers:
         if not any(session.producer == self._commands.owner for session in gone):
             return []
         owner = self._owner_session(now)
-        return self._commands.on_hello(owner.producer, owner.peer, now) if owner is not None else []
+        return self._hand_over(owner, now) if owner is not None else []
+
+    def _hand_over(self, session: Session, now: Now) -> list[Effect]:
+        if session.producer == self._commands.owner:
+            self._trusted = session.public
+        return self._commands.on_hello(session.producer, session.peer, now)
 
     # Time
 
@@ -345,6 +362,10 @@ class Producers:
             del self._hello_asked[peer]
         self._names.on_tick(now)
         effects: list[Effect] = self._hand_on(silent, now)
+        for session in [s for s in self.sessions.values() if 0 < s.commands_from <= now.mono]:
+            session.commands_from = 0.0
+            if self._owner_session(now) is session:
+                effects += self._hand_over(session, now)
         owners = [s for s in self.sessions.values() if s.producer == self._commands.owner]
         if len(owners) > 1:  # another waits for the first to go: sending to one that has gone shows it
             effects += self._acks(owners)

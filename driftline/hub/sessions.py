@@ -22,6 +22,8 @@ class Session:
         self.dropped = 0
         self.topics: dict[str, int] = {}
         self.reported = 0.0
+        self.commands_from = 0.0
+        """Monotonic seconds from which on it may be given commands; 0 is at once."""
         self.back = False
         """Whether it has taken the name of an engine that had joined before."""
         self.leaving = False

@@ -13,6 +13,7 @@ import zmq
 from driftline import rundir, wire
 from driftline.audit import entries
 from driftline.client import Client, Feed, RefusedError, attach
+from driftline.frames import Metrics
 from driftline.hub import auth, server
 from driftline.hub.auth import GrantTable
 from driftline.hub.effects import Publish

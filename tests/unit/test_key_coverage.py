@@ -269,6 +269,7 @@ def test_a_second_key_takes_neither_the_name_nor_the_commands_of_the_first(hub: 
         until(lambda: number in got, "the command")
         assert second.commands.empty()
         assert not second.connected
+        assert first.flush(PATIENCE)
         # The hub forgets who had the name, and the journal still knows the first: it goes before the other.
         hub.kill()
         hub.start()
