@@ -31,6 +31,9 @@ TICK_MS: Final = 20
 PING_SECONDS: Final = 1.0
 SILENT_SECONDS: Final = 4.0
 STALL_SECONDS: Final = 1.0
+AGAIN_SECONDS: Final = 0.25
+"""Least time between greetings that the hub asks for, unless frames were acknowledged meanwhile: one whose journal
+cannot be written asks at once, again and again, and each greeting has everything sent once more."""
 SEARCH_SECONDS: Final = 1.0
 TRIM_SECONDS: Final = 1.0
 _BURST: Final = 64
@@ -67,6 +70,7 @@ class Sender(threading.Thread):
         self._born = time.monotonic()
         self._next = 1
         self._received_at = self._sent_at = self._hello_at = self._progress = self._searched = float("-inf")
+        self._hello_asked, self._hello_acked = False, 0
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._warned = ""
         self._reported_drops, self._drops_reported_at = 0, float("-inf")
@@ -177,7 +181,7 @@ class Sender(threading.Thread):
                     self._progress = self._received_at
                     self._warned = ""
                 case wire.HelloPlease():
-                    self._send_hello()
+                    self._hello_asked = True
                 case wire.Refused(reason=reason):
                     self._greeted = False
                     self._warn_once(f"the hub refuses: {reason}")
@@ -206,7 +210,10 @@ class Sender(threading.Thread):
         now = time.monotonic()
         stalled = self._next > self._ring.acked + 1 and now - self._progress > STALL_SECONDS
         silent = now - self._received_at > 2 * PING_SECONDS
-        if not self._greeted or stalled or silent:
+        if self._hello_asked:
+            if self._ring.acked > self._hello_acked or now - self._hello_at > AGAIN_SECONDS:
+                self._send_hello()
+        elif not self._greeted or stalled or silent:
             if now - self._hello_at > STALL_SECONDS / (1 if self._greeted else 4):
                 self._send_hello()
         elif self._ring.dropped != self._reported_drops and now - self._drops_reported_at > PING_SECONDS / 2:
@@ -223,6 +230,7 @@ class Sender(threading.Thread):
 
     def _send_hello(self) -> None:
         self._hello_at = time.monotonic()
+        self._hello_asked, self._hello_acked = False, self._ring.acked
         self._nonce += 1
         hello = wire.Hello(
             self._producer, self._incarnation, self._ring.acked + 1, self._nonce, self._ring.dropped, SCHEMA

@@ -253,6 +253,7 @@ def failed(document: dict[str, object]) -> list[str]:
     return [f"{check['check']}: {check['text']}" for check in checks if check["verdict"] == "fail"]
 
 
+@pytest.mark.slow
 def test_a_good_run_a_loose_key_and_a_revoked_one(hub: Hub, tmp_path: Path) -> None:
     code, document, error = examine(hub)
     assert (code, error, failed(document)) == (0, "", [])

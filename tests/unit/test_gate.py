@@ -98,6 +98,7 @@ def test_only_steps_since_the_newest_change_of_a_fix_count() -> None:
     assert both([*straddling, switched(20)]).passes is True
 
 
+@pytest.mark.slow
 def test_healthy_runs_pass_and_shifted_ones_are_caught() -> None:
     for seed in range(200):
         size = healthy(seed)["mismatch/abs_diff_mean"]

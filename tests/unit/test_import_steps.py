@@ -241,6 +241,7 @@ def test_a_number_called_time_that_is_none_is_kept(tmp_path: Path) -> None:
     assert frame(find(made.path), "metrics")["log/time"].to_list() == [12.5]
 
 
+@pytest.mark.slow
 def test_a_step_with_more_numbers_than_a_frame_holds_is_whole(tmp_path: Path) -> None:
     values = {f"layer/{'x' * 300}/{at}": float(at) for at in range(25_000)}
     path = write_lines(tmp_path / "log.jsonl", [{"step": 1, "reward": 1.0, "z" * 500: 1.0, **values}])

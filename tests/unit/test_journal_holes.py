@@ -46,6 +46,7 @@ def write(folder: Path, lives: int) -> RunDir:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_a_hub_starts_on_a_journal_with_a_hole_and_odd_names_and_they_are_reported(tmp_path: Path) -> None:
     hub = Hub(tmp_path)
     make_run_keys(hub.run)

@@ -7,9 +7,11 @@ import io
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from console.cli.main import main
@@ -61,6 +63,12 @@ def answer(*arguments: str) -> tuple[int, str]:
     return code, out.getvalue()
 
 
+def processor_seconds(hub: Hub) -> float:
+    assert hub.process is not None
+    used = psutil.Process(hub.process.pid).cpu_times()
+    return float(used.user + used.system)
+
+
 def remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
@@ -79,9 +87,12 @@ def test_a_journal_taken_away_is_noticed_and_goes_on_where_a_new_directory_is(
     until(lambda: feed.status.degraded, "consoles to be told")
     assert feed.status.degraded == f"journal lost: {hub.run.journal} was removed or renamed"
     acked = probe.stats.acked
+    began, used = time.monotonic(), processor_seconds(hub)
     emit(probe, FRAMES)
-    assert not probe.flush(0.5)
+    assert not probe.flush(1.0)
     assert probe.stats.acked == acked, "nothing is acknowledged"
+    share = (processor_seconds(hub) - used) / (time.monotonic() - began)
+    assert share < 0.25, "what cannot be written is not sent again and again without a pause"
     with Client(*attach(hub.run, "operator")) as client, pytest.raises(RefusedError, match="journal lost"):
         client.command("mark", {"text": "x"})
 

@@ -53,6 +53,7 @@ def test_an_ended_run_is_judged_from_its_journal(tmp_path: Path, ended: RunDir) 
     assert driftline("watch", ended.id, "--exit-code", cwd=tmp_path).returncode == 7
 
 
+@pytest.mark.slow
 def test_what_is_only_parquet_is_seen_too(tmp_path: Path, ended: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that keeps little leaves a run's beginning in Parquet alone, alarms and all."""
     made = create(tmp_path / "runs", "kept")
@@ -200,6 +201,7 @@ def test_a_live_run_is_followed_and_a_command_is_run(tmp_path: Path, hub: Hub) -
         (0.2, ("--once",), 0),
     ],
 )
+@pytest.mark.slow
 def test_the_exit_code_of_a_live_run_that_goes_on(
     tmp_path: Path, hub: Hub, value: float, options: tuple[str, ...], code: int
 ) -> None:
