@@ -131,8 +131,8 @@ def _judge(rule: Baseline, windows: Floats) -> Floats:
 
 def _correlation(values: Floats, sigma: Floats) -> Floats:
     """The correlation of neighbouring steps of each row, from 0 to MOST, by the noise from step to step; (rows,)."""
-    steps = np.sort(np.abs(np.diff(values, axis=1)), axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
+        steps = np.sort(np.abs(np.diff(values, axis=1)), axis=1)
         found = 1.0 - (MAD_TO_SIGMA * _middle(steps) / sigma) ** 2 / 2
     return np.asarray(np.clip(np.nan_to_num(found, nan=0.0, neginf=0.0), 0.0, MOST), np.float64)
 

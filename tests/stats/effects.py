@@ -114,7 +114,8 @@ def _coverage(ratio: Ratio) -> str:
     head = ["correlation in a prompt", "step effect", *(f"{before} and {after} steps" for before, after in SIDES)]
     return _table(
         f"Coverage of the 95 % intervals of difference / ratio, {ratio.metric} (true ratio {EFFECT:g}; "
-        f"{clustered.PROMPTS} prompts of {clustered.SAMPLES} a step, {REPEATS} repeats, seed {SEED})",
+        f"{clustered.PROMPTS} prompts of {clustered.SAMPLES} a step, {REPEATS} repeats, seed {SEED}; standard error of "
+        f".95: {math.sqrt(0.95 * 0.05 / REPEATS):.3f})",
         head,
         [list(row(made)) for made in MADE],
     )

@@ -49,6 +49,21 @@ def test_nominal_95_percent_are_93_to_97(made: Made, before: int, after: int) ->
     assert (found <= ALLOWED[1] + SLACK).all(), found
 
 
+@pytest.mark.parametrize(("before", "after"), [(10, 10), (20, 20), (40, 40)])
+def test_neighbouring_steps_that_are_alike_cost_little_coverage(before: int, after: int) -> None:
+    """A correlation of .5, estimated from so few steps: the page says how much is missing."""
+    made = Made(prompt=0.3, step=0.2, neighbours=0.5)
+    assert effects.coverage(made, before, after, RATIOS[0], repeats=REPEATS).min() >= 0.91 - SLACK
+
+
+def test_steps_that_are_alike_are_said_beside_the_interval() -> None:
+    wave = 1 + 0.3 * np.sin(np.arange(40) / 3)
+    found = intervals.compare(side(wave[:20]), side(wave[20:], 20), RATIOS[0])
+    assert "neighbouring steps are alike" in found.note
+    rough = 1 + 0.3 * np.random.default_rng(3).standard_normal(40).clip(-2, 2)
+    assert intervals.compare(side(rough[:20]), side(rough[20:], 20), RATIOS[0]).note == ""
+
+
 @pytest.mark.parametrize("growth", [-0.05, 0.05])
 def test_an_even_trend_of_learning_is_not_taken_for_an_effect(growth: float) -> None:
     made = Made(prompt=0.3, step=0.1)

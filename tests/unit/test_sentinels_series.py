@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from console.sentinels import Sentinels, load
-from console.sentinels.baseline import UNKNOWN, block, usual, usuals
+from console.sentinels.baseline import UNKNOWN, WIDEST, block, usual, usuals
 from console.sentinels.kinds import Baseline
 from console.sentinels.rules import Rules, parse
 from console.store.model import Mark
@@ -216,6 +216,24 @@ def test_too_little_to_go_by_is_no_baseline():
     watch = Watched(Sentinels(one("clip-jump")))
     watch.steps({"policy/clip_fraction": [0.01] * 20 + [0.9] * 15})
     assert watch.changes == []
+
+
+def test_steps_that_are_alike_are_worth_fewer_and_their_limit_is_wider():
+    """The same values in another order: what tells is the noise from step to step."""
+    rule = load().rules["kl-spike"]
+    assert isinstance(rule, Baseline)
+    random = np.random.default_rng(6)
+    shocks = np.zeros(100)
+    for i in range(1, 100):
+        shocks[i] = 0.9 * shocks[i - 1] + random.normal()
+    alike = np.exp(0.3 * shocks - 5)
+    shuffled = random.permutation(alike)
+
+    def distance(values: np.ndarray) -> float:
+        known = usual(rule, values)
+        return math.log(known.limit + rule.floor) - math.log(known.centre + rule.floor)
+
+    assert distance(alike) / distance(shuffled) == pytest.approx(WIDEST / (1 + 26 / 400), rel=0.05)
 
 
 def test_a_look_without_news_costs_nothing_to_speak_of():

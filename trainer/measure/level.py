@@ -31,13 +31,15 @@ _STEEPEST: Final = 5.0
 
 LARGEST_CORRELATION: Final = 0.9
 """Of neighbouring steps. Closer to 1 the level of so few steps has no finite interval."""
-_SHRINK: Final = 0.5
-"""Of the standard error of the correlation, 1 / sqrt(steps), is taken off an estimate within so much of 0, because a
-negative one counts as none: without it series without correlation get intervals a tenth too wide at 8 steps."""
-_STRETCH: Final = 1.2
+_SHRINK: Final = 1.0
+"""Standard errors of the correlation, 1 / sqrt(steps), that are taken off an estimate of less than _CLEAR of them,
+because a negative one counts as none: without it series without correlation get intervals a tenth too wide."""
+_CLEAR: Final = 0.8
+_STRETCH: Final = 2.0
 """Standard errors that are added, at most, to an estimate that is clearly above 0: an interval that is too narrow by an
-estimate that is too low is worse than one that is too wide by one that is too high. What is added rises by so many
-standard errors for each that the estimate is above _SHRINK. Chosen by the tables of docs/fixes-and-syncs.md."""
+estimate that is too low is worse than one that is too wide by one that is too high. So many are added for each that the
+estimate is above _CLEAR. Chosen by the tables of docs/fixes-and-syncs.md."""
+_MOST_ADDED: Final = 1.2
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def correlation(fits: list[Fit], parts: list[npt.NDArray[np.int64]]) -> float:
     room = 1.0 - (coefficients + 2 * len(fits)) / steps
     estimate = (over / under + coefficients / steps) / room if room > 0 else 0.0
     error = 1.0 / np.sqrt(steps)
-    added = np.clip(_STRETCH * (estimate / error - _SHRINK) - _SHRINK, -_SHRINK, _STRETCH)
+    added = np.clip(_STRETCH * (estimate / error - _CLEAR) - _SHRINK, -_SHRINK, _MOST_ADDED)
     return float(np.clip(estimate + added * error, 0.0, LARGEST_CORRELATION))
 
 
