@@ -137,7 +137,11 @@ def dense(row: Ints, codes: Codes, values: Floats, count: int, wanted: dict[str,
 
 
 def _keys(made: Merged, part: slice) -> dict[str, pl.Series]:
-    columns = pl.Series("step", made.step[part]), times("time", made.time[part]), pl.Series("version", made.version[part])
+    columns = (
+        pl.Series("step", made.step[part]),
+        times("time", made.time[part]),
+        pl.Series("version", made.version[part]),
+    )
     return {column.name: column for column in columns}
 
 
