@@ -202,7 +202,8 @@ def _order(row: Ints, rank: npt.NDArray[np.int64], columns: int) -> npt.NDArray[
     order = np.argsort(key, kind="stable")
     order = order[rank[order] >= 0]
     sorted_keys = key[order]
-    return order[np.append(sorted_keys[1:] != sorted_keys[:-1], True)[: len(order)]]
+    last = np.append(sorted_keys[1:] != sorted_keys[:-1], True)[: len(order)]
+    return np.asarray(order[last])
 
 
 def _sparse(values: Floats, row: Ints, count: int, absent: Any) -> Any:

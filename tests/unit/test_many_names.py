@@ -39,6 +39,19 @@ def expected(count: int, new: int) -> dict[str, list[float | None]]:
     return columns
 
 
+def read(out: Path) -> pl.DataFrame:
+    """A file; all rows are looked at for the type of a column that begins with nulls."""
+    match out.suffix:
+        case ".parquet":
+            return pl.read_parquet(out)
+        case ".arrow":
+            return pl.read_ipc(out)
+        case ".csv":
+            return pl.read_csv(out, infer_schema_length=None)
+        case _:
+            return pl.read_ndjson(out, infer_schema_length=None)
+
+
 @pytest.mark.parametrize("many", [10, 10_000])
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".csv", ".ndjson"])
 def test_every_number_stands_in_its_step_and_column(
@@ -52,9 +65,7 @@ def test_every_number_stands_in_its_step_and_column(
     journal(run, growing(30, 3))
     out = tmp_path / f"m{suffix}"
     assert export(run, out).rows == 30
-    read = {".parquet": pl.read_parquet, ".arrow": pl.read_ipc, ".csv": pl.read_csv, ".ndjson": pl.read_ndjson}
-    # All rows have to be looked at for the type of a column that begins with nulls.
-    table = read[suffix](out, **({} if suffix in (".parquet", ".arrow") else {"infer_schema_length": None}))
+    table = read(out)
     told = expected(30, 3)
     assert table.columns == [*TABLES["metrics"].columns, *sorted(name for name in told if name.startswith("new"))]
     assert {name: table[name].to_list() for name in told} == told
