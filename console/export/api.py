@@ -9,8 +9,9 @@
 
 The journal (or its compacted tables) is the one source: every acknowledged frame is exported, whether or not a console
 was attached. Tables and units are in `console.export.schema`. Tables of single frames are streamed: a
-run larger than memory exports in bounded memory. So are the `metrics` of a run that reports once a step, in order;
-those of a resumed run, or with several reports a step, are merged in memory, 8 bytes a number.
+run larger than memory exports in bounded memory. So are the `metrics` of a run that reports once a step, in order, and
+in the long form whatever the names; those of a resumed run, with several reports a step, with names that come late or
+with more than 4,096 names are merged in memory, 12 bytes a number, and 56 a report.
 """
 
 from __future__ import annotations

@@ -35,9 +35,7 @@ def conform(frame: pl.DataFrame, names: Iterable[str], projection: Projection = 
     # Columns are used directly: a Polars query for each part would wait for the threads that write the part before.
     return pl.DataFrame(
         {
-            name: present[name]
-            if name in present
-            else nulls(name, kinds.get(name, pl.Float64()), frame.height)
+            name: present[name] if name in present else nulls(name, kinds.get(name, pl.Float64()), frame.height)
             for name in names
             if projection.has(name) or name == "step"  # a frame without a column would have no rows
         }

@@ -42,9 +42,7 @@ def merged(numbers: Numbers) -> Merged:
     if rising(numbers.step):
         return Merged(every, every, numbers.step, numbers.version, numbers.time)
     steps, step_of = np.unique(numbers.step, return_inverse=True)
-    _, source = np.unique(
-        step_of.ravel() * (int(numbers.producer.max()) + 1) + numbers.producer, return_inverse=True
-    )
+    _, source = np.unique(step_of.ravel() * (int(numbers.producer.max()) + 1) + numbers.producer, return_inverse=True)
     source = source.ravel()
     newest = np.zeros(numbers.reports, np.int64)
     newest[source] = every  # of the same source the last one stays

@@ -12,7 +12,7 @@ import polars as pl
 from console.export.numbers import KEYS, Codes, Collector, Names, Numbers
 from console.export.polars_columns import stacked, times
 from console.export.projection import EVERYTHING, Projection
-from console.export.steps import CELLS, dense
+from console.export.steps import CELLS, MANY_NAMES, dense
 from console.recorded.blocks import Block, Rows
 from console.recorded.compaction.read_wide import nulls
 from console.recorded.metric_arrays import Layout, Layouts
@@ -41,7 +41,9 @@ class Reports:
 
     def is_full(self, rows: int) -> bool:
         """Whether there are so many rows, or numbers in them as in a part of bounded size."""
-        return self.rows >= rows or sum(sheet.cells for sheet in self._sheets.values()) + self._others.numbers >= CELLS
+        numbers = sum(sheet.cells for sheet in self._sheets.values()) + self._others.numbers
+        # With many names a part shows soon that this form of the table is not the one to take.
+        return self.rows >= rows or numbers >= CELLS or len(self._names.canonical) > MANY_NAMES
 
     def add(self, block: Block) -> None:
         """Add the Metrics frames of a block; other frames are left out."""
@@ -90,8 +92,9 @@ def parts(
             "time": times("time", numbers.time[begin:end]),
             "version": pl.Series("version", numbers.version[begin:end]),
         }
+        absent = nulls("", pl.Null(), end - begin)
         for name in present:
-            columns[name] = found[name] if name in found else nulls(name, pl.Null(), end - begin)
+            columns[name] = found[name] if name in found else absent.alias(name)
         yield pl.DataFrame(columns)
         begin, end = end, end + 2 * (end - begin)
 

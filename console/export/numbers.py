@@ -113,7 +113,15 @@ def joined(parts: list[Numbers]) -> Numbers:
     if (found.seq[1:] >= found.seq[:-1]).all():
         return found
     order = np.argsort(found.seq, kind="stable")
-    return Numbers(*(keys[order] for keys in found[:7]), found.codes, found.values)
+    return found._replace(
+        seq=found.seq[order],
+        step=found.step[order],
+        version=found.version[order],
+        time=found.time[order],
+        producer=found.producer[order],
+        begin=found.begin[order],
+        size=found.size[order],
+    )
 
 
 class Collector:

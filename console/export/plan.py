@@ -280,6 +280,8 @@ def _chosen(request: TableRequest, columns: dict[str, Column], made: TableResult
     known = made.columns if request.long else columns
     for name in asked:
         if name not in known:
-            listed = ", ".join(islice(known, _LISTED)) + (f" and {more} more" if (more := len(known) - _LISTED) > 0 else "")
+            listed = ", ".join(islice(known, _LISTED)) + (
+                f" and {more} more" if (more := len(known) - _LISTED) > 0 else ""
+            )
             raise TableRequestError(f"the table {request.table} has no column '{name}'; it has: {listed}")
     return list(columns) if request.long or not asked else list(dict.fromkeys(asked))

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from console.export.merge import Merged, merged
 from console.export.numbers import NUMBERS, Codes, Floats, Ints, Names, Numbers
-from console.export.polars_columns import schema, times
+from console.export.polars_columns import times
 from console.export.schema import TABLES
 from console.recorded.compaction.read_wide import nulls
 
@@ -69,7 +69,8 @@ class Steps:
             if label and label not in places:
                 have[label] = pl.Series(label, [True]).new_from_index(0, count)
             # Named by the dict: a series without a name would be given one.
-            yield pl.DataFrame({name: have[name] if name in have else _absent(name, count) for name in columns})
+            absent = nulls("", pl.Float64(), count)
+            yield pl.DataFrame({name: have[name] if name in have else absent.alias(name) for name in columns})
 
     def table(self, columns: Sequence[str], *, label: str = "") -> pa.Table:
         """The rows with some of the columns, whole: those of no number share one array, and a name of few has few."""
@@ -135,12 +136,12 @@ def dense(row: Ints, codes: Codes, values: Floats, count: int, wanted: dict[str,
     return {name: column.slice(at * count, count).alias(name) for at, (name, _) in enumerate(present)}
 
 
-def _absent(name: str, count: int) -> pl.Series:
-    return nulls(name, schema(TABLES["metrics"].columns).get(name, pl.Float64()), count)
-
-
 def _keys(made: Merged, part: slice) -> dict[str, pl.Series]:
-    columns = pl.Series("step", made.step[part]), times("time", made.time[part]), pl.Series("version", made.version[part])
+    columns = (
+        pl.Series("step", made.step[part]),
+        times("time", made.time[part]),
+        pl.Series("version", made.version[part]),
+    )
     return {column.name: column for column in columns}
 
 
@@ -201,7 +202,8 @@ def _order(row: Ints, rank: npt.NDArray[np.int64], columns: int) -> npt.NDArray[
     order = np.argsort(key, kind="stable")
     order = order[rank[order] >= 0]
     sorted_keys = key[order]
-    return order[np.append(sorted_keys[1:] != sorted_keys[:-1], True)[: len(order)]]
+    last = np.append(sorted_keys[1:] != sorted_keys[:-1], True)[: len(order)]
+    return np.asarray(order[last])
 
 
 def _sparse(values: Floats, row: Ints, count: int, absent: Any) -> Any:

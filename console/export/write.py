@@ -17,12 +17,13 @@ from polars.io.plugins import register_io_source
 from console.export import derived, ndjson
 from console.export.plan import TableResult
 from console.export.read_ahead import ahead
-from console.export.steps import CELLS
+from console.export.steps import CELLS, STEP_KEYS
 from console.formatting import to_json
 from console.process import ending
 
 FORMATS: Final = (".parquet", ".csv", ".ndjson", ".arrow")
 _SLICE: Final = 65_536
+_FEW_ROWS: Final = 1024
 SIDECAR: Final = ".meta.json"
 """Suffix of the metadata file of formats that cannot hold metadata: `steps.csv` in `steps.csv.meta.json`."""
 
@@ -192,9 +193,16 @@ _SINKS: Final[dict[str, Callable[[pl.LazyFrame, BinaryIO, dict[str, str]], None]
 
 def _arrow_parquet(table: pa.Table, file: BinaryIO, metadata: dict[str, str]) -> None:
     # Neither a dictionary (numbers hardly ever repeat) nor the schema once more in a form of Arrow's own, which readers
-    # do not need: both cost as much as the numbers where a column has few of them.
+    # do not need, nor, for a few numbers, least and greatest value or a compressor: each costs as much as they do.
+    long = table.num_rows >= _FEW_ROWS
     with pq.ParquetWriter(
-        file, table.schema, compression="zstd", version="2.6", use_dictionary=False, store_schema=False
+        file,
+        table.schema,
+        compression="zstd" if long else "none",
+        version="2.6",
+        use_dictionary=False,
+        write_statistics=True if long else list(STEP_KEYS),
+        store_schema=False,
     ) as writer:
         writer.add_key_value_metadata(metadata)
         writer.write_table(table)

@@ -11,6 +11,7 @@ BENCHES = (
     "bench_hub",
     "bench_export",
     "bench_query",
+    "bench_names",
     "bench_open",
     "bench_chart",
     "bench_live",

@@ -21,7 +21,7 @@ from console.export import FORMATS, ExportError, build, compacted, export, frame
 from console.export.polars_columns import stacked
 from console.export.schema import TABLES
 from console.export.source import Directory
-from console.recorded.blocks import Block, encode, segment
+from console.recorded.blocks import Block, decoder, encode, segment
 from console.recorded.compaction import wide
 from console.recorded.compaction.compact import compact
 from driftline.catalog.metrics import resolve
@@ -145,7 +145,7 @@ def test_blocks_hold_what_the_careful_reader_finds_whatever_is_damaged(run: RunD
         damage, expected = Damage(), Damage()
         found = [body for block in segment(path, damage) for body in block]
         assert [encode(s) for s in journal_module.read_segment(path, 1, expected)] == [
-            encode(metric_rows.decoder.decode(body)) for body in found
+            encode(decoder.decode(body)) for body in found
         ]
         assert (damage.bytes, damage.torn) == (expected.bytes, expected.torn)
 
@@ -153,7 +153,7 @@ def test_blocks_hold_what_the_careful_reader_finds_whatever_is_damaged(run: RunD
 def test_tags_are_read_without_decoding(run: RunDir) -> None:
     for path in segments(run.journal):
         for block in segment(path, Damage()):
-            kinds = [metric_rows.decoder.decode(body).frame().__struct_config__.tag for body in block]
+            kinds = [decoder.decode(body).frame().__struct_config__.tag for body in block]
             assert [chr(tag) for tag in block.tags] == kinds
             assert all(
                 body.startswith(block.buffer[at:end])
