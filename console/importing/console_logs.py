@@ -65,6 +65,10 @@ class _Found:
     trainer: list[tuple[dict[str, Any], int | None]] = field(default_factory=list)
     other: int = 0
 
+    @property
+    def entries(self) -> int:
+        return len(self.verl) + len(self.slime) + len(self.stepped) + len(self.trainer)
+
 
 def read(path: Path) -> Log:
     """The metrics of a console log. Raises LogImportError, OSError."""
@@ -75,7 +79,7 @@ def read(path: Path) -> Log:
             log.kind = f"console log{f' of {dialect}' if dialect else ''}"
             for entry in entries:
                 add(log, entry)
-            if others := sum(map(len, (found.verl, found.slime, found.stepped, found.trainer))) - len(entries):
+            if others := found.entries - len(entries):
                 log.left.add(OTHERS, count=others)
             break
     else:

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Final
 
 CAUGHT: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LIMIT_SECONDS: Final = 0.8
+LIMIT_SECONDS: Final = 0.6
 """From the signal to the forced end: well within the two seconds that are promised, on a slow machine too."""
 _AGAIN_SECONDS: Final = 0.05
 _IMPORT: Final = "<frozen importlib._bootstrap>"
@@ -47,27 +47,23 @@ class _Ending:
         """Parts of the program on the stack that take the signals themselves."""
         self.before: dict[int, object] = {}
         self._raised = False
-        self._ended = threading.Event()
-        self._pipe = (-1, -1)
 
-    def install(self) -> None:
+    def install(self, *, limited: bool) -> None:
         """Take the signals that have their default action; one that was ignored (nohup) stays ignored."""
         for number in CAUGHT:
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 self.before[number] = signal.signal(number, self._handle)
-        self._pipe = os.pipe()
-        for fd in self._pipe:
-            os.set_blocking(fd, fd == self._pipe[0])
-        signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, args=(self._pipe[0],), name="ending", daemon=True).start()
+        if not limited:
+            return
+        end, written = os.pipe()
+        os.set_blocking(written, False)
+        signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(end,), name="ending", daemon=True).start()
 
     def remove(self) -> None:
         """Give the signals back."""
-        signal.set_wakeup_fd(-1)
         for number, handler in self.before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal has returned
-        self._ended.set()
-        os.close(self._pipe[1])  # the thread closes the other end
 
     def raise_recorded(self) -> None:
         """Raise SignalledError if a signal came while nothing could be raised."""
@@ -85,20 +81,19 @@ class _Ending:
 
     def _watch(self, fd: int) -> None:
         """A thread's: nothing, until a signal has come."""
-        while data := os.read(fd, 64):
-            mine = [number for number in data if number in self.before]
+        while True:
+            mine = [number for number in os.read(fd, 64) if number in self.before]
             if mine and not self.unlimited:
                 self._limit(mine[0])
-        os.close(fd)
 
     def _limit(self, number: int) -> None:
         deadline = time.monotonic() + LIMIT_SECONDS
-        while not self._ended.wait(_AGAIN_SECONDS):
-            if time.monotonic() > deadline:
-                self._force(number)
+        while time.monotonic() < deadline:
+            time.sleep(_AGAIN_SECONDS)
             if not self._raised and self.number is not None and not self.unlimited:
                 # It came during an import: the handler looks again whether that is complete.
                 signal.pthread_kill(threading.main_thread().ident or 0, number)
+        self._force(number)
 
     def _force(self, number: int) -> None:
         # Twice: another thread may be about to make what it has registered.
@@ -117,19 +112,26 @@ _restores: list[Callable[[], None]] = []
 
 
 def install() -> None:
-    """Have signals end this process, from now to its end. For entry points."""
+    """Have signals end this process, from now to its end, within LIMIT_SECONDS. For entry points."""
+    _install(limited=True)
+
+
+def _install(*, limited: bool) -> None:
     global _ending
     if _ending is None and threading.current_thread() is threading.main_thread():
         _ending = _Ending()
-        _ending.install()
+        _ending.install(limited=limited)
 
 
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
-    """The same while entered, unless `install` has been called before."""
+    """Have signals raise SignalledError while entered, unless `install` has been called before.
+
+    Without a limit: whose process it is may have other things to end.
+    """
     global _ending
     before = _ending
-    install()
+    _install(limited=False)
     try:
         yield
     finally:
@@ -210,11 +212,13 @@ def remove(path: Path) -> None:
         if not path.is_dir() or path.is_symlink():
             path.unlink(missing_ok=True)
             return
+        # Under another name first: who still writes into it finds it gone, and what is emptied stays empty.
+        path = path.rename(path.with_name(f"{path.name}.gone"))
         for folder, below, names in os.walk(path, topdown=False):
             for name in names:
                 os.unlink(os.path.join(folder, name))
-            for name in below:
-                os.rmdir(os.path.join(folder, name))
+            for one in (os.path.join(folder, name) for name in below):
+                (os.unlink if os.path.islink(one) else os.rmdir)(one)
         path.rmdir()
 
 

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from textual.pilot import Pilot
+
 from console.evidence.bundle import Picture
 from console.replay.source import Recording
 from console.settings.keys import TABS, Where
@@ -24,6 +26,7 @@ from driftline.rundir import RunDir
 SIZE: Final = (160, 48)
 SCREEN_SECONDS: Final = 60.0
 """Longest time for one screen; one of a large run on a busy machine takes two."""
+_END_SECONDS: Final = 5.0
 _SETTLED: Final = 3
 """Looks at an unchanged screen before it is drawn: panes that work in the background come late."""
 _PATIENCE: Final = 200
@@ -47,6 +50,7 @@ def pictures(run: RunDir, start: int | None = None, size: tuple[int, int] = SIZE
             yield picture
             if picture.problem:
                 break
+        session.end()
 
 
 class _Session:
@@ -57,7 +61,10 @@ class _Session:
         self._opened = threading.Event()
         self._drawn: queue.Queue[str | BaseException] = queue.Queue()
         # A thread of its own: who asks may be in an event loop already.
-        threading.Thread(target=self._draw, args=(run, start, size, screens), name="pictures", daemon=True).start()
+        self._thread = threading.Thread(
+            target=self._draw, args=(run, start, size, screens), name="pictures", daemon=True
+        )
+        self._thread.start()
         self._opened.wait()
 
     def next_picture(self, screen: str, patience: float) -> Picture:
@@ -65,13 +72,17 @@ class _Session:
         try:
             item = self._drawn.get(timeout=patience)
         except queue.Empty:
-            sys.stdout, sys.stderr = self._streams  # that app will not give them back
             return Picture(screen, problem=f"not drawn within {patience:g} s")
         if isinstance(item, str):
             return Picture(screen, item)
         if isinstance(item, PicturesError) or not isinstance(item, Exception):
             raise item
         return Picture(screen, problem=" ".join(f"{type(item).__name__}: {item}".split()))
+
+    def end(self) -> None:
+        """Wait for the end of the app; one that does not come to it is left to the end of the process."""
+        self._thread.join(_END_SECONDS)
+        sys.stdout, sys.stderr = self._streams  # which such an app does not give back
 
     def _draw(self, run: RunDir, start: int | None, size: tuple[int, int], screens: Sequence[Where]) -> None:
         try:
@@ -94,7 +105,7 @@ class _Session:
                 app.action_screen(screen)
                 before, same = "", 0
                 for _ in range(_PATIENCE):
-                    await pilot.pause(0.1)
+                    await _pause(app, pilot)
                     app.refresh_view()
                     now = painted_text(app)
                     same = same + 1 if now == before and now.strip() else 0  # on a busy machine it begins empty
@@ -102,3 +113,18 @@ class _Session:
                     if same >= _SETTLED:
                         break
                 self._drawn.put(app.export_screenshot(title=f"driftline {watch.recording.run}"))
+
+
+async def _pause(app: ConsoleApp, pilot: Pilot[None]) -> None:
+    """A tenth of a second for the app; less where it ends by an error, on which the pilot would wait for ever."""
+    pause = asyncio.ensure_future(pilot.pause(0.1))
+    while not pause.done() and app.is_running and not app.return_code:
+        await asyncio.wait([pause], timeout=0.1)
+    if not pause.done():
+        pause.cancel()
+        raise _EndedError
+    await pause
+
+
+class _EndedError(RuntimeError):
+    """The app has ended by an error of its own, which it raises when it is left."""

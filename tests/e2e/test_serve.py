@@ -178,7 +178,7 @@ SAID = (
 )
 
 
-def test_a_thousand_silent_connections_lock_nobody_out_who_has_the_token(serving: Serving) -> None:
+def test_a_thousand_silent_connections_do_not_keep_out_a_page_with_the_token(serving: Serving) -> None:
     base, headers = cookie(serving)
     port = int(base.rstrip("/").rpartition(":")[2])
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,7 @@
-"""A wall clock that jumps by an hour either way: no lease of a synthetic run, no retention and no order changes."""
+"""A wall clock that jumps by an hour either way does not change the lease of a synthetic run's pause.
+
+The hub's leases, deadlines and order: `test_hub_clocks.py`; retention: `test_journal_index.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,10 @@ import pytest
 from console.simulate import run as simulate
 from driftline import clocks
 from driftline.frames import Command, Event, RunState
-from driftline.hub.retention import RetentionPolicy
-from driftline.journal import journal as journals
-from driftline.journal.journal import Journal
-from driftline.journal.records import Record, read, record_encoder, segments
-from driftline.rundir import create
+from driftline.journal.records import read
 from tests.unit.hubs import PATIENCE, Hub, until
 
 JUMPS = [-3600.0, 0.0, 3600.0]
-HOURS = 0.5
-"""Kept; less than a jump."""
 
 
 class Clock:
@@ -32,36 +29,6 @@ class Clock:
     def wait(self, seconds: float) -> None:
         self.wall += seconds
         self.mono += seconds
-
-
-@pytest.mark.parametrize("jump", JUMPS)
-def test_retention_counts_hours_that_have_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
-    clock = Clock()
-    monkeypatch.setattr(journals, "time", clock.module)
-    run = create(tmp_path, "run")
-    journal = Journal(run.journal)
-    keep = RetentionPolicy(hours=HOURS)
-
-    def append() -> None:
-        seq = journal.head + 1
-        journal.append(record_encoder.encode(Record(seq, clock.wall, "x", b"\x92\xa1m\x01")), seq, plain=True)
-
-    try:
-        for _ in range(3):
-            append()
-            clock.wait(journals.SEGMENT_SECONDS + 1.0)
-        append()
-        journal.sync()
-        clock.wall += jump
-        assert keep.expired(journal, run, journal.now) == []
-        clock.wait(3600.0 * HOURS - 2 * journals.SEGMENT_SECONDS)
-        append()
-        journal.sync()
-        assert [path.stem for path in keep.expired(journal, run, journal.now)] == ["000001"]
-        assert [stamped.seq for stamped in read(run.journal)] == [1, 2, 3, 4, 5]
-        assert [path.stem for path in segments(run.journal)][:2] == ["000001", "000002"]
-    finally:
-        journal.close()
 
 
 @pytest.mark.parametrize("jump", JUMPS)

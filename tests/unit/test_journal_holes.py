@@ -42,7 +42,8 @@ def write(folder: Path, lives: int) -> RunDir:
         log = Journal(run.journal)
         for seq in range(10 * life + 1, 10 * life + 11):
             log.append(record_encoder.encode(Record(seq, 0.0, "x", b"\x92\xa1m\x01")), seq, plain=True)
-        journal.close()
+        log.close()
+    return run
 
 
 @pytest.mark.timeout(120)

@@ -53,9 +53,8 @@ def compare(args: argparse.Namespace) -> int:
         raise CommandError(f"--until {args.until} is before --from {args.start}", USAGE)
     rules = _rules(args)
     *references, run = _open(args.runs)
-    for one in (*references, run):
-        for lack in one.missing:
-            print(f"driftline: {sanitize(f'{one.id}: {lack}')}", file=sys.stderr)
+    for text in dict.fromkeys(f"{one.id}: {lack}" for one in (*references, run) for lack in one.missing):
+        print(f"driftline: {sanitize(text)}", file=sys.stderr)
     comparison = judge(references, run, rules, start=args.start, until=args.until)
     print_comparison(comparison, json=args.json)
     return CODES[comparison.verdict]
