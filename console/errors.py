@@ -20,7 +20,7 @@ NOT_ENOUGH_DATA: Final = 6
 ALARM: Final = 7
 """`watch --exit-code`: a sentinel has raised an alarm."""
 INTERRUPTED: Final = 130
-"""Ctrl-C."""
+"""Ctrl-C. Like every signal's: 128 and its number, as a shell reports it (`console.process.ending`)."""
 
 
 class CommandError(Exception):

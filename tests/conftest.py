@@ -79,6 +79,7 @@ SLOW = (
     "tests/tui/test_pty_runs.py",
     "tests/unit/test_audit.py",
     "tests/unit/test_effect_intervals.py",
+    "tests/unit/test_ending.py",
     "tests/unit/test_hub_deaths.py",
     "tests/unit/test_hub_keep.py",
     "tests/unit/test_journal_lost.py",

@@ -41,7 +41,8 @@ def build(argv: Sequence[str] = ()) -> Parser:
         epilog="RUN is an id, a path, ssh://[user@]host[:port]/path/to/run, or a connection file (with a key in "
         "$DRIFTLINE_KEY); default: $DRIFTLINE_RUN, else the newest live run in $DRIFTLINE_RUNS (./runs). "
         "Exit codes: 0 done, 1 failed or refused, 2 bad arguments or configuration, 3 no such or no live run, "
-        "4 --wait timed out, 5 not at parity, 6 not enough data to say so, 7 an alarm (watch --exit-code), 130 ctrl-C.",
+        "4 --wait timed out, 5 not at parity, 6 not enough data to say so, 7 an alarm (watch --exit-code), "
+        "129 SIGHUP, 130 ctrl-C, 143 SIGTERM.",
     )
     parser.add_argument("--version", action="version", version=f"driftline {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)

@@ -5,7 +5,8 @@ and nothing but `attach` (and `run` or `demo` on a terminal, through it) ever im
 
 Exit codes: 0 done; 1 a command failed, was refused or expired, or a run failed; 2 bad
 arguments or configuration; 3 no such run, or no live one; 4 `--wait` timed out; 5 a run is not at parity with its
-reference, 6 not enough data to say so; 7 a sentinel has raised an alarm (`watch --exit-code`); 130 ctrl-C.
+reference, 6 not enough data to say so; 7 a sentinel has raised an alarm (`watch --exit-code`); 129 a terminal that was
+closed (SIGHUP), 130 ctrl-C, 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -20,16 +21,21 @@ from collections.abc import Callable, Sequence
 from console import errors
 from console.cli.arguments import build
 from console.errors import CommandError
-from console.process.interrupt import deferred_interrupt
+from console.process import ending
 from driftline.rundir import RUNS_VARIABLE, RunError
 from driftline.text import sanitize
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
+    with ending.installed():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     _repair_streams()
     try:
-        with deferred_interrupt():
+        with ending.deferred():
             args = build(sys.argv[1:] if argv is None else argv).parse_args(argv)
             _configure(args)
             module, _, function = str(args.verb).partition(":")
@@ -37,12 +43,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = verb(args)
         sys.stdout.flush()
         return code
+    except ending.SignalledError as signalled:
+        return signalled.exit_code
+    except KeyboardInterrupt:
+        return errors.INTERRUPTED
+    except Exception as error:  # noqa: BLE001  `_failed` raises again what is not for the operator
+        # What a signal interrupts may fail because of that.
+        return ending.exit_code() or _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """The exit code for an error that is told in a sentence; raises any other."""
+    try:
+        raise error
     except CommandError as failure:
         return _fail(str(failure), failure.exit_code)
     except RunError as error:
         return _fail(str(error), errors.NO_RUN)
-    except KeyboardInterrupt:
-        return errors.INTERRUPTED
     except BrokenPipeError:
         # The reader of the pipe (head, less) has ended.
         _discard_stdout()

@@ -30,7 +30,7 @@ from msgspec.structs import replace
 
 from console.connect import channel, ssh
 from console.connect.ssh import Address, AddressError, last_words
-from console.process import die_with_parent
+from console.process import die_with_parent, ending
 from driftline.rundir import CONNECTION_BYTES, Connection
 from driftline.text import sanitize
 
@@ -45,6 +45,8 @@ MAX_FILE: Final = CONNECTION_BYTES
 PREFIX: Final = "driftline-ssh-"
 YOUNG_SECONDS: Final = 60.0
 """A folder changed more recently than this may still be in the making."""
+_LOG_BYTES: Final = 1 << 16
+"""Of the end of what OpenSSH has printed: its last words are in it."""
 _TICK: Final = 0.02
 _SOCKET_PATH: Final = 103
 """Bytes that the address of a Unix socket may have everywhere (macOS; Linux has four more)."""
@@ -84,6 +86,8 @@ class Tunnel:
         self._retry_at = 0.0
         self.restarts = 0
         """Number of reconnects."""
+        self._temporary = contextlib.ExitStack()
+        self._temporary.enter_context(ending.temporary(self._folder))
         atexit.register(self.close)
         # All children are started by this thread: the kernel signals them when it ends, so it must outlive them.
         self._thread = threading.Thread(target=self._run, name="tunnel", daemon=True)
@@ -149,7 +153,7 @@ class Tunnel:
         atexit.unregister(self.close)
         self._ending.set()
         self._thread.join(timeout=10.0)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._temporary.close()
         lock_fd, self._lock_fd = self._lock_fd, -1
         if lock_fd >= 0:
             os.close(lock_fd)
@@ -226,7 +230,9 @@ class Tunnel:
 
     def _reason(self) -> str:
         with contextlib.suppress(OSError):
-            data = (self._folder / "log").read_bytes()
+            with (self._folder / "log").open("rb") as log:
+                log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_BYTES))
+                data = log.read(_LOG_BYTES)
             if data.strip():
                 return _clean(data)
         code = self._child.returncode if self._child is not None else None

@@ -16,6 +16,7 @@ from console.export import derived, ndjson
 from console.export.plan import TableResult
 from console.export.read_ahead import ahead
 from console.formatting import to_json
+from console.process import ending
 
 FORMATS: Final = (".parquet", ".csv", ".ndjson", ".arrow")
 _SLICE: Final = 65_536
@@ -67,22 +68,20 @@ def _whole(out: Path, metadata: dict[str, str], written: Callable[[Path], int]) 
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     beside = temporary.with_name(temporary.name + SIDECAR)
     try:
-        rows = written(temporary)
-        if out.suffix != ".parquet":
-            with beside.open("x", encoding="utf-8") as file:
-                file.write(to_json(metadata) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, sidecar(out))
-        os.replace(temporary, out)
+        with ending.temporary(temporary), ending.temporary(beside):
+            rows = written(temporary)
+            if out.suffix != ".parquet":
+                with beside.open("x", encoding="utf-8") as file:
+                    file.write(to_json(metadata) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(beside, sidecar(out))
+            os.replace(temporary, out)
     except OSError as error:
         raise WriteError(f"{out}: cannot be written: {error.strerror or error}") from error
     except pl.exceptions.PolarsError as error:
         # Polars reports some failures of the file below it (a full disk) as errors of its own.
         raise WriteError(f"{out}: cannot be written: {_one_line(error)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-        beside.unlink(missing_ok=True)
     return rows
 
 

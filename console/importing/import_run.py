@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from console.importing import console_logs, folders, json_logs, naming, tensorbo
 from console.importing.rows import Log, LogImportError
 from console.importing.steps import place, several
 from console.importing.write import frames, write
+from console.process import ending
 from driftline.rundir import create
 from driftline.text import sanitize
 
@@ -54,7 +54,7 @@ def read(path: Path, step: str | None = None, only: str | None = None) -> Log:
     try:
         log = _read(path, step, only)
     except OSError as error:
-        raise LogImportError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise LogImportError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
     for row in log.rows:
         for name in [name for name in row.values if len(name) > _LONGEST]:
             log.left.add(TOO_LONG, name)
@@ -76,11 +76,8 @@ def import_log(path: Path, root: Path, name: str, step: str | None = None, only:
     log = read(path, step, only)
     mapped = _named(log)
     run = create(root, name)
-    try:
+    with ending.unfinished(run.path):
         write(run, list(frames(run, path, log, mapped)))
-    except BaseException:
-        shutil.rmtree(run.path, ignore_errors=True)
-        raise
     steps = {row.step for row in log.rows}
     return ImportReport(
         run.id,

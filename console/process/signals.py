@@ -10,13 +10,16 @@ import signal
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Final
+from typing import Any
 
-CAUGHT: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from console.process import ending
 
 
 class Signals:
-    """Counts SIGINT, SIGTERM and SIGHUP while entered. A signal that was ignored (nohup) stays ignored."""
+    """Counts SIGINT, SIGTERM and SIGHUP while entered. A signal that was ignored (nohup) stays ignored.
+
+    What is entered with it ends the process itself, however long that takes: what it has started has to end first.
+    """
 
     def __init__(self) -> None:
         self.first: int | None = None
@@ -24,7 +27,8 @@ class Signals:
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self) -> Signals:
-        for number in CAUGHT:
+        ending.suspend()
+        for number in ending.CAUGHT:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
         return self
@@ -34,6 +38,7 @@ class Signals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        ending.resume()
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.count += 1

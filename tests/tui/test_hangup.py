@@ -67,7 +67,7 @@ def assert_restored(terminal: Terminal) -> None:
     assert termios.tcgetattr(terminal.fd)[:4] == terminal.modes[:4], "echo and line mode are back"
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM], ids=["hup", "term"])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT], ids=["hup", "term", "int"])
 def test_a_signal_ends_it_with_the_terminal_as_it_was(make: Callable[..., Terminal], number: int) -> None:
     terminal = make()
     terminal.expect("clip fraction")

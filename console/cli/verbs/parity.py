@@ -31,6 +31,7 @@ from console.parity.judge import fewest
 from console.parity.report import closing, corrected
 from console.parity.rules import load
 from console.parity.runs import Run, read_run
+from console.process import ending
 from console.process.signals import Signals
 from driftline.client import Client, ClientError, attach
 from driftline.frames import Frame, Stamped, Verb
@@ -234,9 +235,8 @@ def _heading(shown: Shown) -> str:
 def _write(out: Path, text: str) -> None:
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(out)
+        with ending.temporary(temporary):
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(out)
     except OSError as error:
         raise CommandError(f"{out}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

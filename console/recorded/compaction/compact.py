@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from console.process import ending
 from console.recorded.compaction import wide
 from console.recorded.compaction.encode import Batch, batches
 from driftline import bounded_file
@@ -149,6 +150,8 @@ class _Writer:
     def __enter__(self) -> _Writer:
         import pyarrow.parquet as pq
 
+        self._stack = contextlib.ExitStack()
+        self._stack.enter_context(ending.temporary(self._temporary))
         self._file = open(self._temporary, "xb")
         os.fchmod(self._file.fileno(), 0o600)
         # Numbers of reports hardly ever repeat: a dictionary of them would not save anything.
@@ -177,7 +180,7 @@ class _Writer:
                 os.rename(self._temporary, self.path)
         finally:
             self._file.close()
-            self._temporary.unlink(missing_ok=True)
+            self._stack.close()
 
 
 def _read_back(path: Path, rows: int) -> None:
@@ -210,19 +213,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m console.recorded.compaction.compact")
     parser.add_argument("run", type=Path)
     run = RunDir(parser.parse_args().run.resolve())
-    ending = []
-    signal.signal(signal.SIGTERM, lambda *_: ending.append(True))
+    asked = []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
     os.nice(19)  # the trainer and the engines come first
-    while not ending:
+    while not asked:
         try:
             for note in compact(run):
                 print(f"segment {note.segment}: {note.journal_bytes} -> {note.parquet_bytes} bytes", flush=True)
-                if ending:
+                if asked:
                     break
         except CompactError as error:
             print(f"driftline compact: {error}", file=sys.stderr, flush=True)
         deadline = time.monotonic() + LOOK_SECONDS
-        while not ending and time.monotonic() < deadline:
+        while not asked and time.monotonic() < deadline:
             time.sleep(0.1)
     return 0
 

@@ -1,6 +1,6 @@
 """The end of the console by a signal or with its terminal, without a key.
 
-Left to themselves SIGHUP and SIGTERM kill the process with the terminal still in raw mode on the alternate screen,
+Left to themselves the signals kill the process with the terminal still in raw mode on the alternate screen,
 and Textual 8.2.8 neither survives a terminal that takes no more bytes (its writing thread dies, and the app waits
 for it for ever) nor ends with one that gives no more (its input thread spins on an end of file).
 """
@@ -18,10 +18,11 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import IO, Any, Final
 
-CAUGHT: Final = (signal.SIGHUP, signal.SIGTERM)
-RESTORE_SECONDS: Final = 2.0
+from console.process import ending
+
+RESTORE_SECONDS: Final = 1.0
 """Seconds for putting the terminal right; less than `console.launch.console_child` waits for its console."""
-CLOSE_SECONDS: Final = 5.0
+CLOSE_SECONDS: Final = 0.7
 """Seconds after that for what else there is to end: screens, connections, a lease that is given back."""
 
 RESET: Final = b"\x1b[<u\x1b[?7h\x1b[?1004l\x1b[?2004l\x1b[?1049l\x1b[?25h\x1b[0m"
@@ -77,12 +78,14 @@ class Hangup:
         with contextlib.suppress(termios.error):
             self._modes = termios.tcgetattr(self._fd)
         threading.Thread(target=self._watch, name="hangup", daemon=True).start()
-        for number in CAUGHT:
+        ending.suspend()
+        for number in ending.CAUGHT:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._on_signal)
 
     def stop(self) -> None:
         """The terminal is put right: give the signals back."""
+        ending.resume()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}

@@ -6,10 +6,13 @@ command runs. Plain escape sequences, and no import that costs anything.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from types import TracebackType
 from typing import Final
+
+from console.process import ending
 
 ENTER: Final = "\x1b[?1049h\x1b[?25l\x1b[2J\x1b[H"
 LEAVE: Final = "\x1b[?1049l\x1b[?25h"
@@ -22,6 +25,7 @@ class Splash:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Splash:
         global _shown
@@ -35,14 +39,21 @@ class Splash:
         sys.stdout.write(f"{ENTER} driftline\x1b[{max(height // 2, 1)};{column}H{text}")
         sys.stdout.flush()
         _shown = True
+        self._stack.enter_context(ending.restored(_leave_by_descriptor))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stack.close()
         if take_over():
             sys.stdout.write(LEAVE)
             sys.stdout.flush()
+
+
+def _leave_by_descriptor() -> None:
+    if take_over():
+        os.write(sys.stdout.fileno(), LEAVE.encode())
 
 
 def take_over() -> bool:
