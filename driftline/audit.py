@@ -26,10 +26,13 @@ from typing import Final
 
 import msgspec
 
+from driftline import bounded_file
 from driftline.frames import DECODE_ERRORS
 from driftline.journal.disk import DISK, Disk, replace
 from driftline.journal.rescue import same_file
 
+MOST_BYTES: Final = 1 << 30
+"""Of a log that is read: some million commands."""
 INTENT: Final = "command.intent"
 RESULT: Final = "command.result"
 _FIRST: Final = hashlib.sha256(b"").hexdigest()
@@ -121,7 +124,7 @@ class AuditLog:
                 if same_file(self.path, self._fd):
                     return False
             data = os.pread(self._fd, self._size, 0)
-            there = self.path.read_bytes() if self.path.exists() else b""
+            there = bounded_file.read(self.path, MOST_BYTES) if self.path.exists() else b""
             if not data.startswith(there):
                 raise AuditError(f"{self.path}: another audit log is in its place")
             replace(self.path, data)
@@ -161,7 +164,7 @@ class AuditLog:
         """Size, number and digest of the last whole line; an end that a crash tore off is moved aside."""
         verdict = verify(self.path)
         self.damage = verdict.error
-        data = self.path.read_bytes()
+        data = bounded_file.read(self.path, MOST_BYTES)
         whole = data[: len(data) - verdict.torn]
         if verdict.torn:
             with self.path.with_name(f"{self.path.name}.torn").open("ab") as side:
@@ -186,7 +189,7 @@ class AuditLog:
 def verify(path: Path) -> Verdict:
     """Check the whole chain. Raises AuditError for a file that cannot be read."""
     try:
-        data = path.read_bytes()
+        data = bounded_file.read(path, MOST_BYTES)
     except OSError as error:
         raise AuditError(f"{path}: {error.strerror}") from error
     whole, newline, torn = data.rpartition(b"\n")
@@ -207,7 +210,7 @@ def verify(path: Path) -> Verdict:
 def entries(path: Path) -> list[Line]:
     """All lines that can be read, in order. Raises AuditError for a file that cannot be read."""
     try:
-        raws = path.read_bytes().splitlines()
+        raws = bounded_file.read(path, MOST_BYTES).splitlines()
     except OSError as error:
         raise AuditError(f"{path}: {error.strerror}") from error
     found = []

@@ -17,16 +17,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+from console.importing import files
 from console.importing.json_logs import add
 from console.importing.rows import Log, LogImportError, text_number
 from console.importing.steps import is_step
+from driftline.bounded_file import UnfitFileError
 
 SUFFIXES: Final = (".log", ".txt", ".out", ".err", "")
 ADVICE: Final = (
     "read are lines of verl (step:N - name:value - ...), of slime (step N: {...}) and dictionaries of the Hugging Face "
     "Trainer; for another trainer switch on a logger to a file, TensorBoard or W&B (verl: trainer.logger=[file])"
 )
+OTHERS: Final = "lines with metrics that are not of the log's own form, such as one whose step is no whole number"
 _LONGEST: Final = 1 << 20
+_SNIFFED: Final = 1 << 19
+"""Characters of a file that are looked at to tell whether it is a log."""
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _REPEATED: Final = re.compile(r"\s*\[repeated \d+x across cluster\].*$")
 _VERL: Final = re.compile(r"(?:^|[\s\])])step:\s*(\d+)\s+-\s+(.*)$")
@@ -60,6 +65,10 @@ class _Found:
     trainer: list[tuple[dict[str, Any], int | None]] = field(default_factory=list)
     other: int = 0
 
+    @property
+    def entries(self) -> int:
+        return len(self.verl) + len(self.slime) + len(self.stepped) + len(self.trainer)
+
 
 def read(path: Path) -> Log:
     """The metrics of a console log. Raises LogImportError, OSError."""
@@ -70,6 +79,8 @@ def read(path: Path) -> Log:
             log.kind = f"console log{f' of {dialect}' if dialect else ''}"
             for entry in entries:
                 add(log, entry)
+            if others := found.entries - len(entries):
+                log.left.add(OTHERS, count=others)
             break
     else:
         if not found.trainer:
@@ -82,14 +93,19 @@ def read(path: Path) -> Log:
 
 def is_one(path: Path) -> bool:
     """True for a file in which metrics stand as a trainer prints them."""
-    found = _scan(path, 2000)
+    try:
+        found = _scan(path, _SNIFFED)
+    except UnfitFileError:
+        return False  # another file of the folder, and no log of that size could be read
     return bool(found.verl or found.slime or found.stepped or found.trainer)
 
 
 def _scan(path: Path, most: int | None = None) -> _Found:
-    found, bar = _Found(), None
-    for at, line in enumerate(_lines(path)):
-        if most is not None and at >= most:
+    """The entries of a file, or of its first `most` characters."""
+    found, bar, read = _Found(), None, 0
+    for line in _lines(path):
+        read += len(line) + 1
+        if most is not None and read > most:
             break
         if progress := _PROGRESS.findall(line):
             bar = int(progress[-1][0])
@@ -111,11 +127,10 @@ def _scan(path: Path, most: int | None = None) -> _Found:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        while chunk := file.readline(_LONGEST):
-            # A progress bar goes back to the beginning of its line; what is printed beside it stands there too.
-            for line in chunk.rstrip("\n").split("\r"):
-                yield _REPEATED.sub("", _COLOURS.sub("", line))
+    for chunk in files.text_lines(path, longest=_LONGEST):
+        # A progress bar goes back to the beginning of its line; what is printed beside it stands there too.
+        for line in chunk.rstrip("\n").split("\r"):
+            yield _REPEATED.sub("", _COLOURS.sub("", line))
 
 
 def _pairs(text: str) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
+from console.importing import files
 from console.importing.json_logs import add
 from console.importing.rows import Log, LogImportError, SeveralRunsError, text_number
 from console.importing.steps import form
@@ -23,7 +25,6 @@ _BOUNDS: Final = ("__MIN", "__MAX")
 NO_NAME: Final = "values of columns without a name"
 BOUNDS: Final = "values of the chart's __MIN and __MAX columns"
 _TENSORBOARD: Final = ("wall_time", "step", "value")
-_LONGEST: Final = 1 << 24
 
 
 def table(path: Path, only: str | None = None) -> Log:
@@ -31,13 +32,12 @@ def table(path: Path, only: str | None = None) -> Log:
 
     Raises LogImportError, OSError.
     """
-    csv.field_size_limit(_LONGEST)
+    csv.field_size_limit(files.LONGEST)
     log = Log("CSV", title=path.stem)
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            first = file.readline()
-            file.seek(0)
-            lines = list(csv.reader(file, delimiter=max(",;\t", key=first.count)))
+        whole = _lines(path)
+        first = next(whole, "")
+        lines = list(csv.reader(chain([first], whole), delimiter=max(",;\t", key=first.count)))
     except csv.Error as error:
         raise LogImportError(f"{path}: not a CSV file: {error}") from error
     if len(lines) < 2:
@@ -57,6 +57,13 @@ def table(path: Path, only: str | None = None) -> Log:
         if cells := {name: _cell(row[at]) for at, name in names.items() if at < len(row) and row[at].strip()}:
             add(log, cells)
     return log
+
+
+def _lines(path: Path) -> Iterator[str]:
+    for line in files.text_lines(path, "utf-8-sig"):
+        if len(line) >= files.LONGEST:
+            raise csv.Error(f"a line of more than {files.LONGEST} characters")
+        yield line
 
 
 def _distinct(head: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from statistics import median
 from typing import Final
 
 from console.importing import console_logs, csv_logs, json_logs, tensorboard, wandb
+from console.importing.files import lines
 from console.importing.rows import Log, LogImportError, Row, SeveralRunsError, parse
 from console.importing.steps import COUNTER, in_order, is_step, place
 from driftline.text import plural, sanitize
@@ -341,9 +342,8 @@ def _resumed(parts: Sequence[Part]) -> bool:
 def _is_log(path: Path) -> bool:
     """True for a table in which a step stands: other tables (data sets, samples) lie in the same folders."""
     try:
-        with path.open("rb") as file:
-            head = list(islice(file, _SNIFFED))
-    except OSError:
+        head = list(islice(lines(path), _SNIFFED))
+    except (OSError, LogImportError):
         return False
     if path.suffix in (".csv", ".tsv"):
         names = re.split(r"[,\t]", head[0].decode("utf-8-sig", "replace")) if head else []

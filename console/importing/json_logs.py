@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from console.importing import files
 from console.importing.moments import find, unix_seconds
 from console.importing.rows import NO_TIME, LeftOut, Log, LogImportError, Record, number, parse, record
 from console.importing.steps import COUNTED, COUNTER
@@ -22,20 +23,19 @@ def jsonl(path: Path) -> Log:
     """A log of one JSON object a line. Raises LogImportError, OSError."""
     log = Log("JSONL", title=path.stem)
     lines = 0
-    with path.open("rb") as file:
-        for line in file:
-            if not line.strip():
-                continue
-            try:
-                parsed = parse(line)
-            except (ValueError, RecursionError):
-                parsed = None
-            if not isinstance(parsed, Mapping):
-                log.damaged += len(line)
-                log.left.add(NO_OBJECT)
-                continue
-            lines += 1
-            add(log, _unwrapped(parsed))
+    for line in files.lines(path):
+        if not line.strip():
+            continue
+        try:
+            parsed = parse(line)
+        except (ValueError, RecursionError):
+            parsed = None
+        if not isinstance(parsed, Mapping):
+            log.damaged += len(line)
+            log.left.add(NO_OBJECT)
+            continue
+        lines += 1
+        add(log, _unwrapped(parsed))
     if not lines:
         raise LogImportError(f"{path}: no line of it is a JSON object")
     return log
@@ -44,7 +44,7 @@ def jsonl(path: Path) -> Log:
 def trainer_state(path: Path) -> Log:
     """`log_history` of a `trainer_state.json`. Raises LogImportError, OSError."""
     try:
-        history = parse(path.read_bytes())["log_history"]
+        history = parse(files.read(path))["log_history"]
         lines: list[Mapping[str, Any]] = [line for line in history if isinstance(line, Mapping)]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise LogImportError(f"{path}: no log_history in it, as a Hugging Face Trainer writes it") from error

@@ -18,6 +18,7 @@ from typing import Final
 
 import google_crc32c
 
+from console.importing import files
 from console.importing.moments import unix_seconds
 from console.importing.protobuf import double, fields, message, signed, single, text, varint
 from console.importing.rows import NO_NUMBER, NO_TIME, Log, Record
@@ -36,7 +37,7 @@ def read(found: Sequence[Path], title: str) -> Log:
     """The scalars of the event files of one folder, in the order in which they were begun. Raises OSError."""
     log = Log("TensorBoard", title=title, counter=STEP)
     for one in sorted(found):
-        for data in records(one.read_bytes(), log):
+        for data in records(files.read(one), log):
             try:
                 _take(data, log)
             except (ValueError, struct.error):

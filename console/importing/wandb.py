@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from console.importing import files
 from console.importing.json_logs import entry_record
 from console.importing.protobuf import double, fields, message, signed, text, zigzag
 from console.importing.rows import Log, LogImportError, number, parse
@@ -40,7 +41,7 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 def read(path: Path) -> Log:
     """The history of a run, its own steps and the steps that it declared. Raises LogImportError, OSError."""
-    data = path.read_bytes()
+    data = files.read(path)
     if len(data) < _HEADER.size or _HEADER.unpack_from(data)[:2] != (_IDENT, _MAGIC):
         raise LogImportError(f"{path}: not a W&B run: it does not begin as one")
     version = data[_HEADER.size - 1]

@@ -24,12 +24,16 @@ from typing import Final, NamedTuple
 
 import google_crc32c
 
+from driftline import bounded_file
 from driftline.frames import DECODE_ERRORS
 from driftline.journal import disk
 from driftline.journal.records import HEADER, PREFIX, Damage, Record, kind, record_at, record_decoder, scan
 
 INDEX: Final = ".rli"
 CHECKPOINT: Final = ".rlc"
+_MOST_INDEX: Final = 64 << 20
+"""Most bytes of an index: nine a record, of which a segment has at most some ten thousand."""
+_MOST_CHECKPOINT: Final = 1 << 30
 OPEN_SEGMENTS: Final = 8
 """Closed segments whose index and descriptor are kept at hand; paging rarely looks at more than two."""
 
@@ -105,7 +109,7 @@ def _mark(segment: Path) -> tuple[int, bytes]:
 def load_index(segment: Path) -> Index | None:
     """The sidecar of a segment; None unless it is intact and fits the segment as it is now."""
     try:
-        data = segment.with_suffix(INDEX).read_bytes()
+        data = bounded_file.read(segment.with_suffix(INDEX), _MOST_INDEX)
         extent = _extent(data[: _INDEX.size + _CRC.size], _mark(segment))
     except OSError:
         return None
@@ -157,7 +161,7 @@ def load_checkpoint(segment: Path) -> tuple[int, bytes] | None:
     Retention may have taken the segment away: then there is nothing left that it must fit.
     """
     try:
-        data = segment.with_suffix(CHECKPOINT).read_bytes()
+        data = bounded_file.read(segment.with_suffix(CHECKPOINT), _MOST_CHECKPOINT)
         mark = _mark(segment) if segment.exists() else None
     except OSError:
         return None

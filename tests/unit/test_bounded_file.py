@@ -18,6 +18,9 @@ import trainer.__main__ as trainer_main
 from console.connect import channel, ssh
 from console.connect.target import ConnectionFileRun
 from console.export.source import Directory
+from console.importing import files
+from console.importing.import_run import read as read_log
+from console.importing.rows import LogImportError
 from console.parity import rules as parity_rules
 from console.recorded.compaction.compact import check
 from console.recorded.frames import frames
@@ -168,6 +171,43 @@ def test_a_console_with_such_a_history_remembers_for_itself(tmp_path: Path, kind
     history.add("sync")
     assert history.older("") == "sync"
     assert (os.stat(path).st_mode, os.stat(path).st_size) == (before.st_mode, before.st_size)
+
+
+LOGS = (
+    "log.jsonl",
+    "log.csv",
+    "run.wandb",
+    "events.out.tfevents.1",
+    "trainer_state.json",
+    "train.log",
+    "log.txt",
+    "log",
+)
+
+
+@pytest.mark.parametrize("kind", ["endless", "fifo", "sparse"])
+@pytest.mark.parametrize("name", LOGS)
+def test_a_log_of_that_kind_is_no_log(tmp_path: Path, name: str, kind: str) -> None:
+    path = tmp_path / name
+    spoil(path, kind)
+    with pytest.raises(LogImportError) as refused:
+        read_log(path)
+    assert str(refused.value) == f"{path}: " + (
+        "not a regular file" if kind != "sparse" else f"cannot be read: more than {files.LARGEST} bytes"
+    )
+    with pytest.raises(LogImportError):
+        read_log(tmp_path)
+
+
+def test_a_log_without_the_end_of_a_line_is_read_in_parts(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.touch()
+    os.truncate(path, 3 * files.LONGEST // 2)
+    with path.open("ab") as file:
+        file.write(b'\n{"step": 1, "reward": 2}\n')
+    log = read_log(path)
+    assert [row.step for row in log.rows] == [1]
+    assert log.damaged == 3 * files.LONGEST // 2 + 1
 
 
 def test_a_model_with_an_endless_configuration_is_refused(tmp_path: Path) -> None:

@@ -80,3 +80,48 @@ def test_odd_logs(tmp_path: Path, kind: str, seed: int) -> None:
         assert load(run).model.head > 0
     assert all(refusal and "\n" not in refusal for refusal in refusals)
     assert read, "not every one of them is refused"
+
+
+ODD_STEPS = [math.inf, -math.inf, math.nan, 1e308, 2**53, -1, 1.5, 10**400, "\ud800"]
+FORMS = ("jsonl", "state", "csv", "wandb", "verl", "slime", "dictionaries")
+
+
+def three_entries(folder: Path, form: str, step: str, odd: object) -> Path:
+    """A log whose second of three entries has an odd step; its steps are 1 and 2."""
+    rows: list[dict[str, Any]] = [{step: 1, "reward": 0.1}, {step: odd, "reward": 9.0}, {step: 2, "reward": 0.2}]
+    lines, name = [], "train.log"
+    match form:
+        case "jsonl":
+            name, lines = "log.jsonl", list(map(json.dumps, rows))
+        case "state":
+            name, lines = "trainer_state.json", [json.dumps({"log_history": rows})]
+        case "csv":
+            name, lines = "log.csv", [f"{step},reward", *(f"{row[step]},{row['reward']}" for row in rows)]
+        case "verl":
+            lines = [f"step:{row[step]} - reward:{row['reward']}" for row in rows]
+        case "slime":
+            lines = [f"step {row[step]}: {{'reward': {row['reward']}}}" for row in rows]
+        case "dictionaries":
+            lines = [repr(row) for row in rows]
+        case _:
+            path = folder / "run-x.wandb"
+            path.write_bytes(wandb_file([history(None, row) for row in rows]))
+            return path
+    path = folder / name
+    path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+    return path
+
+
+@pytest.mark.parametrize("odd", ODD_STEPS, ids=lambda odd: ascii(odd)[:8])
+@pytest.mark.parametrize("step", ["step", "_step"])
+@pytest.mark.parametrize("form", FORMS)
+def test_an_entry_of_an_odd_step_is_left_out_and_counted(tmp_path: Path, form: str, step: str, odd: object) -> None:
+    if step == "_step" and form in ("verl", "slime", "dictionaries"):
+        pytest.skip("W&B's own step is not printed in this form")
+    made = import_log(three_entries(tmp_path, form, step, odd), tmp_path / "runs", "odd")
+    table = frame(find(made.path), "metrics")
+    assert table["step"].to_list() == [1, 2]
+    said = [*made.left_out, *(note for note in made.notes if "skipped" in note)]
+    assert any(": 1" in line or line.startswith("1 ") for line in said), said
+    if "carried" not in said and not any("logged without a step" in note for note in made.notes):
+        assert table["reward/mean"].to_list() == [0.1, 0.2]

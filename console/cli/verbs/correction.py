@@ -103,10 +103,14 @@ def require_consent(value: str, verdict: Verdict, *, despite: bool, ask: Callabl
         raise CommandError(f"correction {value}: not confirmed, not switched on", code)
 
 
+_ANSWER: Final = 1000
+"""Most characters of an answer."""
+
+
 def _ask(question: str) -> str:
     # On stderr: stdout may be read by a program (--json).
     print(question, end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline()
+    return sys.stdin.readline(_ANSWER)
 
 
 def _read_state(client: Client) -> tuple[RunState | None, Verdict]:
