@@ -12,6 +12,7 @@ from console.store.tokens.frames import is_tokens
 from driftline import client as hub
 from driftline.client import Client, ClientError, Feed, LeaseKeeper
 from driftline.frames import Stamped, Verb
+from driftline.journal.holes import lacks
 from driftline.rundir import RunError
 
 COMMAND_TIMEOUT: Final = 30.0
@@ -42,6 +43,7 @@ class LiveSource:
         self._tokens_lock = threading.Lock()
         self.run = run.id
         self.operator = operate
+        self._missing = "; ".join(lacks(run.directory)) if run.directory is not None else ""
 
     def wait(self, timeout: float) -> bool:
         return self._feed.wait(timeout)
@@ -98,6 +100,7 @@ class LiveSource:
             degraded=status.degraded,
             way=self._target.note(),
             gone=gone,
+            missing=self._missing,
         )
 
     def command(self, verb: Verb, args: dict[str, str], generation: int) -> str:

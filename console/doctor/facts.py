@@ -43,7 +43,7 @@ def paths(run: RunDir) -> Iterator[PathFact]:
 def journal(run: RunDir) -> JournalFact:
     """What is missing in the journal, and what does not belong there."""
     try:
-        missing = holes(run.journal, lambda number: run.compacted(number).exists())
+        missing = holes(run)
     except OSError as error:
         return JournalFact(str(run.journal), (), (), str(error.strerror or error))
     return JournalFact(str(run.journal), tuple(missing), tuple(odd_names(run.journal)))

@@ -42,12 +42,14 @@ class ExportError(RuntimeError):
 
 
 class ExportReport(msgspec.Struct, frozen=True):
-    """Result of an export: `rows` by `columns` (counts) at `path`; `damaged` bytes of the journal were skipped."""
+    """Result of an export: `rows` by `columns` (counts) at `path`; `damaged` bytes of the journal were skipped, and
+    `missing` are clauses about segments that it lacks."""
 
     rows: int
     columns: int
     path: Path
     damaged: int = 0
+    missing: tuple[str, ...] = ()
 
 
 def open_run(name: str | None = None) -> RunDir:
@@ -89,7 +91,8 @@ def export(
     synthetic run has a column `synthetic` in every format and every choice.
 
     The file carries `driftline.run`, `.table`, `.tables` (version of the columns), `.schema` (of the frames),
-    `.config_digest`, `.synthetic`, `.units` (JSON: column to unit) and `.range`: Parquet as key-value metadata, the
+    `.config_digest`, `.synthetic`, `.units` (JSON: column to unit), `.range` and, where the journal has a hole,
+    `.missing` (JSON: a list of clauses): Parquet as key-value metadata, the
     other formats in `<name>.meta.json` beside them.
 
     Raises ExportError for an unknown table, column or extension, a place that cannot be written, a full disk.
@@ -104,10 +107,11 @@ def export(
             raise plan.TableRequestError(f"unknown table '{table}'; allowed: {', '.join(TABLES)}")
         write.check(out)
         found = plan.open_table(source, request)
-        rows = write.write(out, found, _metadata(source, request, found))
+        missing = source.missing()
+        rows = write.write(out, found, _metadata(source, request, found, missing))
     except (plan.TableRequestError, write.WriteError, SourceError) as error:
         raise ExportError(str(error)) from error
-    return ExportReport(rows, len(found.columns), out, source.damage.bytes)
+    return ExportReport(rows, len(found.columns), out, source.damage.bytes, tuple(missing))
 
 
 def frame(run: RunDir | Source, table: str = "metrics", *, columns: Sequence[str] = ()) -> pl.DataFrame:
@@ -156,7 +160,7 @@ def save(frame: pl.DataFrame, out: Path, metadata: dict[str, str]) -> None:
         raise ExportError(str(error)) from error
 
 
-def _metadata(source: Source, request: TableRequest, found: TableResult) -> dict[str, str]:
+def _metadata(source: Source, request: TableRequest, found: TableResult, missing: list[str]) -> dict[str, str]:
     limits = {"steps": list(request.steps), "since": request.since, "until": request.until}
     return {
         "driftline.run": source.id,
@@ -167,6 +171,7 @@ def _metadata(source: Source, request: TableRequest, found: TableResult) -> dict
         "driftline.synthetic": "true" if "synthetic" in found.columns and source.synthetic() else "false",
         "driftline.units": json.dumps({name: column.unit for name, column in found.columns.items() if column.unit}),
         "driftline.range": json.dumps(limits),
+        **({"driftline.missing": json.dumps(missing)} if missing else {}),
     }
 
 

@@ -19,6 +19,7 @@ from driftline import toml_file
 from driftline.client import Client
 from driftline.config import ConfigError, digest
 from driftline.frames import DECODE_ERRORS, FrameError, RunState, Stamped
+from driftline.journal.holes import lacks
 from driftline.journal.records import Damage
 from driftline.rundir import RunDir, RunError
 
@@ -41,6 +42,9 @@ class Source(Protocol):
 
     def parts(self, stored: str, projection: Projection = EVERYTHING) -> Iterator[pl.DataFrame]:
         """A stored table in parts of bounded size, in the order of the frames' numbers; `projection` is a hint."""
+
+    def missing(self) -> list[str]:
+        """What its journal lacks, in clauses; nothing where that is not known."""
 
     def config_digest(self) -> str:
         """Digest of the configuration as run, "" if it is unknown."""
@@ -72,6 +76,9 @@ class Directory:
             yield from compacted.parts(self.run, number, stored, projection)
         except frames.unreadable() as error:
             raise SourceError(frames.damaged(self.run, number)) from error
+
+    def missing(self) -> list[str]:
+        return lacks(self.run)
 
     def config_digest(self) -> str:
         try:
@@ -118,6 +125,9 @@ class Hub:
 
     def parts(self, stored: str, projection: Projection = EVERYTHING) -> Iterator[pl.DataFrame]:
         yield from batches(stored, self._pages(tokens="t" in STORED[stored].tags), projection=projection)
+
+    def missing(self) -> list[str]:
+        return []
 
     def config_digest(self) -> str:
         return _first_state(self._snapshot.states).config_digest

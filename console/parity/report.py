@@ -138,6 +138,7 @@ def document(comparison: Comparison, causes: dict[str, Cause]) -> dict[str, Any]
             {"run": run.id, "id": one.value, "first": one.first, "last": one.last}
             for run, one in _corrections(comparison)
         ],
+        "missing": {run.id: list(run.missing) for run in (*comparison.references, comparison.run) if run.missing},
         "metrics": [_document(judged, causes.get(judged.metric), comparison) for judged in comparison.metrics],
     }
 

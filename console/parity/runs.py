@@ -5,11 +5,12 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +21,7 @@ from driftline.catalog.corrections import OFF
 from driftline.catalog.metrics import resolve
 from driftline.config import Config, ConfigError, load
 from driftline.frames import FixState, Frame, FrameError, Metrics, RunState, Stamped
+from driftline.journal.holes import lacks
 from driftline.journal.records import Damage, kind
 from driftline.rundir import RunDir, RunError, find
 
@@ -74,6 +76,8 @@ class Run:
     synthetic: bool = False
     corrections: tuple[CorrectionChange, ...] = ()
     config: Config | None = field(default=None, compare=False)
+    missing: tuple[str, ...] = field(default=(), compare=False)
+    """What its journal lacks, in clauses."""
 
     def fixes_at(self, step: int) -> dict[str, str]:
         """The value of each fix at a step; one that was first reported later has that value."""
@@ -124,7 +128,7 @@ def read_run(run: RunDir) -> Run:
             found = run_from_frames(run.id, (one for one in frames(run) if kind(one.body) != b"t"), config)
     except unreadable() as error:
         raise SourceError(damaged(run)) from error
-    return found
+    return replace(found, missing=tuple(lacks(run)))
 
 
 def _read_in_bulk(run: RunDir, config: Config | None) -> Run | None:
@@ -281,5 +285,16 @@ def read_table(path: Path) -> Run:
                 known["step"].cast(pl.Int64).to_numpy(), known[name].cast(pl.Float64).to_numpy()
             )
     return Run(
-        metadata.get("driftline.run", path.stem), series, synthetic=metadata.get("driftline.synthetic") == "true"
+        metadata.get("driftline.run", path.stem),
+        series,
+        synthetic=metadata.get("driftline.synthetic") == "true",
+        missing=_missing(metadata.get("driftline.missing", "")),
     )
+
+
+def _missing(text: str) -> tuple[str, ...]:
+    """What an exported table says of the journal that it is from."""
+    try:
+        return tuple(msgspec.json.decode(text, type=list[str])) if text else ()
+    except msgspec.MsgspecError:
+        return ()

@@ -19,6 +19,7 @@ from console.status.link_health import Link
 from console.store.load import apply_portion, portions
 from console.store.model import RunModel
 from driftline.frames import FrameError, RunState, Stamped, Verb
+from driftline.journal.holes import lacks
 from driftline.journal.records import Damage, kind
 from driftline.rundir import RunDir
 from driftline.text import sanitize
@@ -64,6 +65,7 @@ class Recording:
         self.damage = Damage()
         self.timeline: Timeline | None = None
         self.trouble = ""
+        self._missing = ""
         self._clock = clock
         self._player = Player(speed, playing=playing)
         self._lock = threading.Lock()
@@ -84,6 +86,7 @@ class Recording:
 
     def open(self) -> RunModel:
         """Read the run: its timeline, and the model at the first step to show. Raises OSError."""
+        self._missing = "; ".join(lacks(self.directory))
         model = RunModel()
         known = []
         begin, head, end = 0.0, 0, 0.0
@@ -240,7 +243,8 @@ class Recording:
     def link(self) -> Link:
         with self._lock:
             word = f"REPLAY x{self._player.speed:g}" if self._player.playing else "REPLAY"
-        return Link(heard=True, age=0.0, trouble=self.trouble, replay="OPENING" if self.timeline is None else word)
+        opening = "OPENING" if self.timeline is None else word
+        return Link(heard=True, age=0.0, trouble=self.trouble, replay=opening, missing=self._missing)
 
     def tokens(self, on: bool) -> str:
         """Follow token logprobs too."""

@@ -39,7 +39,8 @@ class Link(msgspec.Struct, frozen=True):
     `heard` is False until the first beacon or frame, `age` the seconds since the last one, `behind` the frames that the
     hub has and the console has not; `trouble` is a sentence about what is wrong with the link, `degraded` the hub's
     own complaint about its journal, `way` a clause about a tunnel that is down; `gone` is True once it is known that
-    the hub's process has ended; `replay` is the state of a replay in a word, "" for a live run.
+    the hub's process has ended; `missing` is a clause about segments that the run's journal lacks; `replay` is the
+    state of a replay in a word, "" for a live run.
     """
 
     heard: bool
@@ -50,6 +51,7 @@ class Link(msgspec.Struct, frozen=True):
     way: str = ""
     gone: bool = False
     replay: str = ""
+    missing: str = ""
 
     @property
     def state(self) -> LinkState:
@@ -117,6 +119,8 @@ def banner(run: RunState | None, link: Link, drops: list[Drop], now: float | Non
         return Banner("DROPS", text, "warn", f"{worst.total:,} since its start")
     if link.trouble:
         return Banner("LINK", link.trouble, "warn")
+    if link.missing:
+        return Banner("JOURNAL HOLE", f"all figures have it: {link.missing}", "warn")
     return None
 
 

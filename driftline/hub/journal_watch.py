@@ -26,7 +26,7 @@ log = logging.getLogger("driftline.hub")
 def log_holes(run: RunDir) -> None:
     """Log what is missing in a journal, and what does not belong there."""
     try:
-        for hole in holes(run.journal, lambda number: run.compacted(number).exists()):
+        for hole in holes(run):
             log.warning("%s: %s", run.journal, hole_text(hole))
     except OSError as error:
         log.warning("%s: holes were not looked for: %s", run.journal, error)

@@ -5,15 +5,16 @@ The oldest segments may be missing: retention deletes them. One in the middle wa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from driftline import bounded_file
 from driftline.journal.index import build_index, read_extent
 from driftline.journal.records import SUFFIX, Damage, first_seq, segments
+from driftline.rundir import NOTE_BYTES, RunDir
 
 _NAMES_SHOWN: Final = 3
 
@@ -27,20 +28,36 @@ class Hole(msgspec.Struct, frozen=True):
     end: int
 
 
-def holes(folder: Path, elsewhere: Callable[[int], bool]) -> list[Hole]:
-    """The frames that are missing between two segments.
+class _Span(msgspec.Struct, frozen=True):
+    """The frames of a segment that only Parquet has, of its note; 0: not known."""
 
-    `elsewhere` says of a segment's number that its frames are kept in another place. Raises OSError.
-    """
+    first: int = 0
+    last: int = 0
+
+
+def holes(run: RunDir) -> list[Hole]:
+    """The frames that are missing between two segments, each in the journal or in Parquet. Raises OSError."""
     found = []
-    for before, after in pairwise(segments(folder)):
-        first, last = int(before.stem) + 1, int(after.stem) - 1
-        if first > last or all(elsewhere(number) for number in range(first, min(last, first + 10_000) + 1)):
+    listed: dict[int, Path | None] = dict.fromkeys(_compacted(run))
+    listed |= {int(path.stem): path for path in segments(run.journal)}
+    for (before, older), (after, newer) in pairwise(sorted(listed.items())):
+        if after - before == 1:
             continue
-        start, end = _end(before), first_seq(after) - 1
+        start = _end(older) if older is not None else _span(run, before).last + 1
+        end = (first_seq(newer) if newer is not None else _span(run, after).first) - 1
         if start <= end:  # else the copy of a segment that was taken away has another number
-            found.append(Hole(first, last, start, end))
+            found.append(Hole(before + 1, after - 1, start, end))
     return found
+
+
+def lacks(run: RunDir) -> list[str]:
+    """What is missing in a journal and what does not belong there, in clauses; for all that is read from it."""
+    try:
+        found = [f"the journal has a hole: {hole_text(hole)}" for hole in holes(run)]
+    except OSError as error:
+        return [f"the journal cannot be read: {error.filename or run.journal}: {error.strerror or error}"]
+    odd = odd_text(odd_names(run.journal))
+    return [*found, f"the journal has files that are {odd}"] if odd else found
 
 
 def odd_names(folder: Path) -> list[str]:
@@ -66,6 +83,17 @@ def odd_text(names: list[str]) -> str:
     """Odd names in words; "" for none."""
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     return f"not segments by their names: {', '.join(names[:_NAMES_SHOWN])}{more}" if names else ""
+
+
+def _compacted(run: RunDir) -> list[int]:
+    return [int(note.stem) for note in run.parquet.glob("*.json") if note.stem.isdecimal()]
+
+
+def _span(run: RunDir, number: int) -> _Span:
+    try:
+        return msgspec.json.decode(bounded_file.read(run.compacted(number), NOTE_BYTES), type=_Span)
+    except (OSError, msgspec.MsgspecError):
+        return _Span()
 
 
 def _end(path: Path) -> int:

@@ -17,6 +17,7 @@ from console.parity.judge import Comparison, Verdict
 from console.parity.judge import compare as judge
 from console.parity.rules import DEFAULT, Rules, RulesError, load
 from console.parity.runs import Run, SourceError, open_run
+from driftline.text import sanitize
 
 CODES: Final[dict[Verdict, int]] = {"pass": OK, "fail": NOT_PARITY, "not enough data": NOT_ENOUGH_DATA}
 
@@ -34,7 +35,8 @@ def compare(args: argparse.Namespace) -> int:
     `home` (first step from which every metric stayed in the band, or null), `reason` (what the comparison as a whole
     lacks, or ""), `unrecorded` [metric that no run has], `apart` {metric: how many times the rules' spread the
     references are apart, where that is more than the rules allow for}, `corrections` of the objective that were on in
-    the steps judged [{`run`, `id`, `first`, `last` (null: to its end)}], `metrics` [{`metric`, `verdict`, `steps`
+    the steps judged [{`run`, `id`, `first`, `last` (null: to its end)}], `missing` {run: [what its journal lacks]},
+    `metrics` [{`metric`, `verdict`, `steps`
     (compared), `since`, `until` (the first and last of them), `first`, `back`, `excursions` [{`first`, `last` (null: it
     goes on), `side` (above, below)}], `worst` (step), `value`, `reference`, `difference` (in units), `distance`,
     `distance_last` (in half-widths of the band), `reason`, `bursts` [{`first`, `last`, `steps`, `peak` (in units),
@@ -48,6 +50,8 @@ def compare(args: argparse.Namespace) -> int:
         raise CommandError(f"--until {args.until} is before --from {args.start}", USAGE)
     rules = _rules(args)
     *references, run = _open(args.runs)
+    for text in dict.fromkeys(f"{one.id}: {lack}" for one in (*references, run) for lack in one.missing):
+        print(f"driftline: {sanitize(text)}", file=sys.stderr)
     comparison = judge(references, run, rules, start=args.start, until=args.until)
     print_comparison(comparison, json=args.json)
     return CODES[comparison.verdict]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Final
 
 from console.cli.verbs.on_disk import print_damage
@@ -15,7 +17,7 @@ from console.connect.resolve import connect_client, open_target
 from console.errors import FAILED, OK, USAGE, CommandError
 from console.export import ExportError, source_of, through_hub
 from console.export import export as write
-from console.process.signals import Signals
+from driftline.text import sanitize
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,14 +46,14 @@ def export(args: argparse.Namespace) -> int:
                 source = source_of(run.directory)
             else:
                 source = through_hub(stack.enter_context(connect_client(run, "viewer")), run.id)
-            signals = stack.enter_context(Signals())
             # In a thread: Python handles a signal only when the main thread runs bytecode, which it does ten times a
             # second here; the signal may be delivered to any thread, and would not end a longer wait.
             pool = stack.enter_context(ThreadPoolExecutor(1))
-            interruptible = _InterruptibleSource(source, signals)
+            stop = Event()
+            stack.callback(stop.set)
             writing = pool.submit(
                 write,
-                interruptible,
+                _StoppableSource(source, stop),
                 Path(args.out),
                 args.table,
                 columns=columns,
@@ -63,29 +65,22 @@ def export(args: argparse.Namespace) -> int:
             while not wait([writing], _POLL_SECONDS).done:
                 pass
             report = writing.result()
-    except _SignalledError as error:
-        return error.exit_code
     except ExportError as error:
         raise CommandError(str(error), FAILED) from error
     print(f"{report.path}: {report.rows} rows, {report.columns} columns")
+    for lack in report.missing:
+        print(f"driftline: {sanitize(lack)}", file=sys.stderr)
     print_damage(report.damaged)
     return OK
 
 
-class _SignalledError(Exception):
-    """A signal came; `exit_code` is 128 + its number, as in a shell."""
+class _StoppableSource:
+    """A source that raises between two parts once `stop` is set; the writer then removes its partial file."""
 
-    def __init__(self, exit_code: int) -> None:
-        self.exit_code = exit_code
-
-
-class _InterruptibleSource:
-    """A source that raises between two parts once a signal has come; the writer then removes its partial file."""
-
-    def __init__(self, source: Source, signals: Signals) -> None:
+    def __init__(self, source: Source, stop: Event) -> None:
         self.id = source.id
         self._source = source
-        self._signals = signals
+        self._stop = stop
 
     @property
     def damage(self) -> Damage:
@@ -93,9 +88,12 @@ class _InterruptibleSource:
 
     def parts(self, stored: str, *args: Any, **kwargs: Any) -> Iterator[pl.DataFrame]:
         for part in self._source.parts(stored, *args, **kwargs):
-            if self._signals:
-                raise _SignalledError(self._signals.exit_code)
+            if self._stop.is_set():
+                raise ExportError("stopped")
             yield part
+
+    def missing(self) -> list[str]:
+        return self._source.missing()
 
     def config_digest(self) -> str:
         return self._source.config_digest()

@@ -7,14 +7,22 @@ from collections.abc import Iterator
 
 from console.errors import FAILED, CommandError
 from driftline.frames import Stamped
+from driftline.journal.holes import lacks
 from driftline.journal.records import Damage
 from driftline.rundir import RunDir
+from driftline.text import sanitize
 
 
 def print_damage(damaged: int) -> None:
     """Say on stderr that a journal was not whole."""
     if damaged:
         print(f"driftline: {damaged} bytes of the journal are damaged and were left out", file=sys.stderr)
+
+
+def print_lacks(run: RunDir | None) -> None:
+    """Say on stderr which segments of a journal are missing in its middle: what is read from it has the same hole."""
+    for lack in lacks(run) if run is not None else ():
+        print(f"driftline: {sanitize(lack)}", file=sys.stderr)
 
 
 def read_frames(run: RunDir) -> Iterator[Stamped]:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from console.cli.verbs import on_disk
 from console.connect.resolve import connect_client, open_target
 from console.errors import FAILED, OK, USAGE, CommandError
 from console.export import ExportError, save, through_hub
 from console.export import query as ask
 from console.formatting import to_json
+from driftline.journal.holes import lacks
 from driftline.text import sanitize
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from console.connect.target import Target
 
 FORMATS: Final = ("table", "csv", "json", "parquet")
 _WIDEST: Final = 60
@@ -33,18 +38,26 @@ def query(args: argparse.Namespace) -> int:
     try:
         with open_target(args, ended=True) as run:
             if run.directory is not None:
+                on_disk.print_lacks(run.directory)
                 answer = ask(run.directory, args.sql)
             else:
                 with connect_client(run, "viewer") as client:
                     answer = ask(through_hub(client, run.id), args.sql)
             if out is not None:
-                save(answer, out, {"driftline.run": run.id, "driftline.query": args.sql})
+                save(answer, out, _metadata(run, args.sql))
                 print(f"{out}: {answer.height} rows, {answer.width} columns")
                 return OK
     except ExportError as error:
         raise CommandError(str(error), FAILED) from error
     _PRINT[form](answer)
     return OK
+
+
+def _metadata(run: Target, sql: str) -> dict[str, str]:
+    found = lacks(run.directory) if run.directory is not None else []
+    return {"driftline.run": run.id, "driftline.query": sql} | (
+        {"driftline.missing": json.dumps(found)} if found else {}
+    )
 
 
 def _table(frame: pl.DataFrame) -> None:

@@ -72,7 +72,7 @@ def status(args: argparse.Namespace) -> int:
 def journal_gaps(run: RunDir) -> tuple[list[Hole], list[str]]:
     """Segments missing in the middle of a journal, and names in its folder that are no segment's."""
     try:
-        missing = holes(run.journal, lambda number: run.compacted(number).exists())
+        missing = holes(run)
     except OSError as error:
         raise CommandError(f"{run.journal}: cannot be read: {error.strerror or error}", FAILED) from error
     return missing, odd_names(run.journal)
