@@ -12,7 +12,7 @@ from pathlib import Path
 from console.cli.verbs.replay import recorded_run
 from console.errors import CommandError
 from console.settings.keys import TABS
-from console.tui.pictures import pictures
+from console.tui.pictures import PicturesError, pictures
 from driftline.rundir import RunError
 
 
@@ -27,8 +27,11 @@ def main() -> None:
     args = parser.parse_args()
     try:
         drawn = pictures(recorded_run(args.run, "picture"), args.step, args.size)
-        args.out.write_text(next(svg for screen, svg in drawn if screen == args.screen), encoding="utf-8")
-    except (CommandError, RunError, OSError) as error:
+        picture = next(one for one in drawn if one.screen == args.screen)
+        if picture.problem:
+            raise CommandError(f"the {picture.screen} screen was not drawn: {picture.problem}")
+        args.out.write_text(picture.svg, encoding="utf-8")
+    except (CommandError, PicturesError, RunError, OSError) as error:
         sys.exit(f"picture: {error}")
 
 

@@ -6,51 +6,79 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from console.evidence.summary import markdown
 from console.export import ExportError, export
+from console.process import ending
 from console.store.load import load
-from driftline import __version__
+from driftline import __version__, bounded_file
+from driftline.journal.holes import lacks
 from driftline.rundir import RunDir
 from driftline.text import sanitize
 
 TABLES: Final = ("metrics", "tokens", "sequences", "syncs", "fixes", "events", "commands")
-Pictures = Callable[[RunDir], Iterator[tuple[str, str]]]
-"""Names and SVG texts of the screens over a run."""
+_COPIED_BYTES: Final = 1 << 30
+"""Most bytes of a configuration or an audit log that are copied."""
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """A screen over a run as an SVG, or `problem`: why it was not drawn, as a clause."""
+
+    screen: str
+    svg: str = ""
+    problem: str = ""
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """A written folder. `problems` are clauses about what could not be put into it, `missing` about what the run's
+    journal lacks."""
+
+    path: Path
+    problems: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+Pictures = Callable[[RunDir], Iterator[Picture]]
+"""The screens over a run."""
 
 
 class EvidenceError(RuntimeError):
     """A bundle that was not written; the message is a whole sentence, and no folder is left under its name."""
 
 
-def bundle(run: RunDir, out: Path, pictures: Pictures, say: Callable[[str], None]) -> Path:
+def bundle(run: RunDir, out: Path, pictures: Pictures, say: Callable[[str], None]) -> Evidence:
     """Write everything about a run into the new folder `out`; `say` is called with each part as it is written.
 
-    `manifest.json` has the SHA-256 of every other file. Raises EvidenceError.
+    `manifest.json` has the SHA-256 of every other file. What could not be gathered is named in the summary and in the
+    answer, and the rest is written. Raises EvidenceError.
     """
     if out.exists():
         raise EvidenceError(f"{out} exists already; give a new folder with --out")
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
-        temporary.mkdir(parents=True, mode=0o700)
-        _fill(run, temporary, pictures, say)
-        os.rename(temporary, out)
+        with ending.temporary(temporary):
+            temporary.mkdir(parents=True, mode=0o700)
+            missing = tuple(lacks(run))
+            problems = _fill(run, temporary, pictures, say, missing)
+            os.rename(temporary, out)
     except (ExportError, OSError) as error:
         reason = str(error)
         if isinstance(error, OSError) and error.strerror:
             reason = f"{error.filename or out}: {error.strerror}"
         raise EvidenceError(f"no evidence was written: {reason}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return out
+    return Evidence(out, tuple(problems), missing)
 
 
-def _fill(run: RunDir, folder: Path, pictures: Pictures, say: Callable[[str], None]) -> None:
+def _fill(
+    run: RunDir, folder: Path, pictures: Pictures, say: Callable[[str], None], missing: tuple[str, ...]
+) -> list[str]:
+    problems: list[str] = []
     files: list[tuple[str, str]] = []
     (folder / "tables").mkdir()
     for table in TABLES:
@@ -61,18 +89,27 @@ def _fill(run: RunDir, folder: Path, pictures: Pictures, say: Callable[[str], No
         (run.config, "config.toml", "the configuration as run"),
         (run.audit, "audit.log", "commands and refusals, hash-chained"),
     ):
-        if path.exists():
-            shutil.copyfile(path, folder / name)
+        if not path.exists():
+            continue
+        try:
+            bounded_file.copy(path, folder / name, _COPIED_BYTES)
+        except bounded_file.UnfitFileError as error:
+            problems.append(f"{name} was not copied: {error.strerror}")
+        else:
             files.append((name, what))
     (folder / "screens").mkdir()
-    for screen, svg in pictures(run):
+    for picture in pictures(run):
+        screen = picture.screen
         say(f"screen {screen}")
-        (folder / "screens" / f"{screen}.svg").write_text(svg, encoding="utf-8")
+        if picture.problem:
+            problems.append(f"the {screen} screen was not drawn: {sanitize(picture.problem)}")
+            continue
+        (folder / "screens" / f"{screen}.svg").write_text(picture.svg, encoding="utf-8")
         files.append((f"screens/{screen}.svg", f"the {screen} screen as the recording ends"))
     say("summary")
     loaded = load(run)
     files.append(("manifest.json", "SHA-256 of every other file"))
-    text = markdown(sanitize(run.id), loaded.model, loaded.damaged, files)
+    text = markdown(sanitize(run.id), loaded.model, loaded.damaged, files, (*missing, *problems))
     (folder / "summary.md").write_text(text, encoding="utf-8")
     manifest = {
         "driftline": __version__,
@@ -82,6 +119,7 @@ def _fill(run: RunDir, folder: Path, pictures: Pictures, say: Callable[[str], No
         "files": {str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return problems
 
 
 def _sha256(path: Path) -> str:

@@ -24,11 +24,15 @@ EVENTS: Final = 50
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>#|~!])")
 
 
-def markdown(name: str, model: RunModel, damaged: int, files: Sequence[tuple[str, str]]) -> str:
-    """The summary of a run; `files` are (name, description) of the files beside it."""
+def markdown(
+    name: str, model: RunModel, damaged: int, files: Sequence[tuple[str, str]], missing: Sequence[str] = ()
+) -> str:
+    """The summary of a run; `files` are (name, description) of the files beside it, `missing` clauses about what is
+    not in here."""
     parts = [
         f"# Evidence: {safe(name)}",
         *_state(model, damaged),
+        *(f"**Not complete: {safe(one)}.**" for one in missing),
         "## Metrics",
         *_metrics(model),
         "## Fixes",

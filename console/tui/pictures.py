@@ -1,61 +1,130 @@
-"""Every screen over a recording as an SVG: the real app on a terminal that exists in memory only."""
+"""Every screen over a recording as an SVG: the real app on a terminal that exists in memory only.
+
+A screen that fails to draw ends the app that it is in, and one that does not come to an end keeps it: the screens after
+it are drawn by another app, in a thread of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import queue
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+from textual.pilot import Pilot
+
+from console.evidence.bundle import Picture
 from console.replay.source import Recording
-from console.settings.keys import TABS
+from console.settings.keys import TABS, Where
 from console.tui.app import ConsoleApp
 from console.tui.open_replay import ReplayWatch
 from console.tui.terminal.textual_patches import painted_text
 from driftline.rundir import RunDir
 
 SIZE: Final = (160, 48)
+SCREEN_SECONDS: Final = 60.0
+"""Longest time for one screen; one of a large run on a busy machine takes two."""
+_END_SECONDS: Final = 5.0
 _SETTLED: Final = 3
 """Looks at an unchanged screen before it is drawn: panes that work in the background come late."""
 _PATIENCE: Final = 200
 
 
-def pictures(run: RunDir, start: int | None = None, size: tuple[int, int] = SIZE) -> Iterator[tuple[str, str]]:
-    """(screen, SVG) for each screen, as of step `start` (None: the end of the recording)."""
-    drawn: queue.Queue[tuple[str, str] | BaseException | None] = queue.Queue()
+class PicturesError(RuntimeError):
+    """A recording of which no screen can be drawn; the message is a clause."""
 
-    async def session() -> None:
+
+def pictures(run: RunDir, start: int | None = None, size: tuple[int, int] = SIZE) -> Iterator[Picture]:
+    """Each screen, as of step `start` (None: the end of the recording), with its SVG or with why there is none.
+
+    Raises PicturesError where that is not a matter of a screen.
+    """
+    left = [tab.id for tab in TABS]
+    while left:
+        session = _Session(run, start, size, tuple(left))
+        for screen in tuple(left):
+            picture = session.next_picture(screen, SCREEN_SECONDS)
+            left.remove(screen)
+            yield picture
+            if picture.problem:
+                break
+        session.end()
+
+
+class _Session:
+    """One app that draws screens, one after the other, in a thread of its own until one of them fails."""
+
+    def __init__(self, run: RunDir, start: int | None, size: tuple[int, int], screens: Sequence[Where]) -> None:
+        self._streams = sys.stdout, sys.stderr  # Textual replaces them as long as the app runs
+        self._opened = threading.Event()
+        self._drawn: queue.Queue[str | BaseException] = queue.Queue()
+        # A thread of its own: who asks may be in an event loop already.
+        self._thread = threading.Thread(
+            target=self._draw, args=(run, start, size, screens), name="pictures", daemon=True
+        )
+        self._thread.start()
+        self._opened.wait()
+
+    def next_picture(self, screen: str, patience: float) -> Picture:
+        """The picture of the next screen, which is `screen`."""
+        try:
+            item = self._drawn.get(timeout=patience)
+        except queue.Empty:
+            return Picture(screen, problem=f"not drawn within {patience:g} s")
+        if isinstance(item, str):
+            return Picture(screen, item)
+        if isinstance(item, PicturesError) or not isinstance(item, Exception):
+            raise item
+        return Picture(screen, problem=" ".join(f"{type(item).__name__}: {item}".split()))
+
+    def end(self) -> None:
+        """Wait for the end of the app; one that does not come to it is left to the end of the process."""
+        self._thread.join(_END_SECONDS)
+        sys.stdout, sys.stderr = self._streams  # which such an app does not give back
+
+    def _draw(self, run: RunDir, start: int | None, size: tuple[int, int], screens: Sequence[Where]) -> None:
+        try:
+            asyncio.run(self._session(run, start, size, screens))
+        except BaseException as error:  # noqa: BLE001  handed on to who waits for the pictures
+            self._drawn.put(error)
+        finally:
+            self._opened.set()
+
+    async def _session(self, run: RunDir, start: int | None, size: tuple[int, int], screens: Sequence[Where]) -> None:
         watch = ReplayWatch(Recording(run, start=start))
         app = ConsoleApp(watch.source, watch=watch, sixteen=False)
         async with app.run_test(size=size) as pilot:
             while watch.recording.timeline is None:
+                if watch.recording.trouble:
+                    raise PicturesError(watch.recording.trouble)
                 await pilot.pause(0.05)
-            for tab in TABS:
-                app.action_screen(tab.id)
+            self._opened.set()
+            for screen in screens:
+                app.action_screen(screen)
                 before, same = "", 0
                 for _ in range(_PATIENCE):
-                    await pilot.pause(0.1)
+                    await _pause(app, pilot)
                     app.refresh_view()
                     now = painted_text(app)
                     same = same + 1 if now == before and now.strip() else 0  # on a busy machine it begins empty
                     before = now
                     if same >= _SETTLED:
                         break
-                drawn.put((tab.id, app.export_screenshot(title=f"driftline {watch.recording.run}")))
+                self._drawn.put(app.export_screenshot(title=f"driftline {watch.recording.run}"))
 
-    def work() -> None:
-        try:
-            asyncio.run(session())
-            drawn.put(None)
-        except BaseException as error:  # noqa: BLE001  handed on to who waits for the pictures
-            drawn.put(error)
 
-    # A thread of its own: who asks may be in an event loop already.
-    thread = threading.Thread(target=work, name="pictures", daemon=True)
-    thread.start()
-    while (item := drawn.get()) is not None:
-        if isinstance(item, BaseException):
-            raise item
-        yield item
-    thread.join()
+async def _pause(app: ConsoleApp, pilot: Pilot[None]) -> None:
+    """A tenth of a second for the app; less where it ends by an error, on which the pilot would wait for ever."""
+    pause = asyncio.ensure_future(pilot.pause(0.1))
+    while not pause.done() and app.is_running and not app.return_code:
+        await asyncio.wait([pause], timeout=0.1)
+    if not pause.done():
+        pause.cancel()
+        raise _EndedError
+    await pause
+
+
+class _EndedError(RuntimeError):
+    """The app has ended by an error of its own, which it raises when it is left."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import threading
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,6 +18,8 @@ from console.evidence.bundle import TABLES, EvidenceError, bundle
 from console.evidence.summary import markdown, safe
 from console.settings.keys import TABS
 from console.store.load import load
+from console.tui import pictures as pictures_module
+from console.tui.screens.sync.screen import SyncScreen
 from driftline import rundir
 from driftline.frames import Event, encode
 from driftline.journal.journal import Journal, Record, record_encoder
@@ -76,6 +80,43 @@ def test_nothing_is_left_where_it_fails(run: RunDir, tmp_path: Path) -> None:
     with pytest.raises(EvidenceError, match="No space left on device"):
         bundle(run, tmp_path / "evidence", broken, lambda _: None)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["raises", pytest.param("hangs", marks=pytest.mark.slow)])
+def test_a_screen_that_fails_is_named_and_the_rest_is_written(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    going = threading.Event()
+
+    def broken(*_: object) -> None:
+        while how == "hangs" and not going.wait(0.05):
+            pass
+        raise RuntimeError("broken\ninside")
+
+    monkeypatch.setattr(SyncScreen, "draw", broken)
+    monkeypatch.setattr(pictures_module, "SCREEN_SECONDS", 20.0)
+    out = tmp_path / "evidence"
+    try:
+        assert main(["evidence", str(run.path), "--out", str(out)]) == 1
+    finally:
+        going.set()
+    printed = capsys.readouterr()
+    why = "not drawn within 20 s" if how == "hangs" else "RuntimeError: broken inside"
+    assert printed.out.strip() == str(out)
+    assert printed.err.splitlines()[-1] == f"driftline: the sync screen was not drawn: {why}", "after its traceback"
+    drawn = {path.stem for path in (out / "screens").iterdir()}
+    assert drawn == {tab.id for tab in TABS} - {"sync"}
+    assert "the sync screen was not drawn" in (out / "summary.md").read_text()
+    assert set(json.loads((out / "manifest.json").read_text())["files"]) >= {"summary.md", "tables/metrics.parquet"}
+
+
+def test_an_endless_configuration_is_left_out_and_named(run: RunDir, tmp_path: Path) -> None:
+    copy = RunDir(shutil.copytree(run.path, tmp_path / "copy" / run.id))
+    copy.config.unlink()
+    copy.config.symlink_to("/dev/zero")
+    made = bundle(copy, tmp_path / "evidence", lambda _: iter(()), lambda _: None)
+    assert made.problems == ("config.toml was not copied: it is a device, not a regular file",)
+    assert not (made.path / "config.toml").exists()
 
 
 def test_nothing_recorded_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,14 +8,19 @@ from pathlib import Path
 
 from console.cli.verbs.replay import recorded_run
 from console.errors import FAILED, OK, CommandError
+from driftline.text import sanitize
 
 
 def evidence(args: argparse.Namespace) -> int:
-    """Write the folder and print its name. A live run is taken as far as it is recorded now."""
+    """Write the folder and print its name. A live run is taken as far as it is recorded now.
+
+    Where a screen could not be drawn, or a file not be copied, the rest is written all the same: stderr and the summary
+    say what is not there, and the exit code is 1.
+    """
     run = recorded_run(args.run, "evidence")
     from console.evidence.bundle import EvidenceError, bundle
     from console.store.load import load
-    from console.tui.pictures import pictures
+    from console.tui.pictures import PicturesError, pictures
 
     out = Path(args.out) if args.out else run.snapshots / f"evidence-step{max(load(run).model.step, 0)}"
 
@@ -28,10 +33,12 @@ def evidence(args: argparse.Namespace) -> int:
 
     try:
         made = bundle(run, out, pictures, say)
-    except EvidenceError as error:
+    except (EvidenceError, PicturesError) as error:
         raise CommandError(str(error), FAILED) from error
     finally:
         if live:
             print("\r\x1b[K", end="", file=err, flush=True)
-    print(made)
-    return OK
+    print(made.path)
+    for text in (*made.missing, *made.problems):
+        print(f"driftline: {sanitize(text)}", file=sys.stderr)
+    return FAILED if made.problems else OK
