@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -17,6 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from console.web.door import MOST_SILENT
 from driftline.frames import Command
 from driftline.journal.journal import read
 from driftline.producer.probe import Probe
@@ -151,6 +154,85 @@ def test_the_consoles_end_with_the_server_however_it_ends(serving: Serving, numb
     children = asyncio.run(open_and_end())
     assert serving.process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
     until(lambda: not any(map(alive, children)), "the consoles to end")
+
+
+def cookie(serving: Serving) -> tuple[str, dict[str, str]]:
+    """The address without the token, and the headers of a page that has been given the cookie."""
+    base, _, token = serving.address.partition("?token=")
+    return base, {"Cookie": f"driftline-{base.rstrip('/').rpartition(':')[2]}={token}", "Origin": base.rstrip("/")}
+
+
+def end(serving: Serving) -> str:
+    """End the server; what it has said on stderr."""
+    serving.process.send_signal(signal.SIGTERM)
+    _, said = serving.process.communicate(timeout=PATIENCE)
+    assert serving.process.returncode == 128 + signal.SIGTERM
+    return str(said)
+
+
+SAID = (
+    b"",
+    b"GET / HTTP/1.1\r\nHost: x\r\n",
+    b"GET / HTTP/1.1\r\nX: " + b"y" * 100,
+    b"\x16\x03\x01\0\0 no HTTP\r\n\r\n",
+)
+
+
+def test_a_thousand_silent_connections_do_not_keep_out_a_page_with_the_token(serving: Serving) -> None:
+    base, headers = cookie(serving)
+    port = int(base.rstrip("/").rpartition(":")[2])
+    with contextlib.ExitStack() as stack:
+        silent = []
+        for at in range(1000):
+            silent.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)))
+            with contextlib.suppress(OSError):  # it was closed already
+                silent[-1].sendall(SAID[at % len(SAID)])
+            if at % 250 == 249:
+                assert fetch(base, **headers)[0] == 200, f"with {at + 1} connections"
+        files = psutil.Process(serving.process.pid).num_fds()
+        assert files < MOST_SILENT + 64, "those that gave way are closed"
+        until(lambda: psutil.Process(serving.process.pid).num_fds() < 64, "the time of the silent to be up")
+        assert fetch(base, **headers)[0] == 200
+        for one in silent:
+            one.settimeout(PATIENCE)
+            with contextlib.suppress(ConnectionResetError):
+                while one.recv(4096):
+                    pass
+    assert end(serving) == ""
+
+
+def test_what_a_page_sends_later_is_bounded_too(serving: Serving) -> None:
+    import aiohttp
+
+    base, headers = cookie(serving)
+
+    async def send(*texts: str) -> int | None:
+        """The code with which the server closes the page, None if that is open after all the texts."""
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{base}ws", headers=headers) as page:
+            for text in texts:
+                await page.send_str(text)
+            await page.send_str('["ping", 7]')
+            async with asyncio.timeout(PATIENCE):
+                async for message in page:
+                    if message.type is aiohttp.WSMsgType.TEXT and message.json() == ["pong", 7]:
+                        return None
+            return page.close_code
+
+    async def all_of_them() -> None:
+        sizes = ['["resize", {"width": 1000000000, "height": 1}]', '["resize", {"width": -5, "height": 0}]']
+        assert await send(*sizes, '["focus"]', '["blur"]', '["stdin", "?"]') is None
+        for text in BAD:
+            assert await send(text) in (1008, 1009), text[:40]
+
+    asyncio.run(all_of_them())
+    until(lambda: not serving.children(), "the consoles to end")
+    assert end(serving) == ""
+
+
+BAD = (
+    "", "null", "[]", "{}", "[" * 50_000, '["resize"]', '["resize", {"width": 1e400, "height": 1}]', '["stdin", 7]',
+    '["resize", {"width": true, "height": 1}]', '["quit", 1]', f'["stdin", "{"x" * 70_000}"]',
+)  # fmt: skip
 
 
 def alive(process: psutil.Process) -> bool:

@@ -93,7 +93,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
-        bound.listen(64)
+        bound.listen(512)
     except OSError as error:
         bound.close()
         reason = (error.strerror or str(error)).lower()
