@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from console.simulate.curves import OFFSET, Curves
 from console.simulate.tokens import Answers
 from driftline.catalog.fixes import BY_ID, OFF, ON
+from driftline.clocks import by_wall, passed
 from driftline.frames import Command, EngineFix, EngineState, FixState, How, RunState, Span
 from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
@@ -46,7 +47,7 @@ class Simulator:
         self._fixes = {fix: self._first_state(fix) for fix in BY_ID}
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._at_sync: list[Callable[[], None]] = []
-        self._paused_by, self._lease_until = "", 0.0
+        self._paused_by, self._lease_end = "", 0.0
         self._last_sync = self._curves.phases()
         self._next_step = time.monotonic() + self._period
         self._next_state = 0.0
@@ -72,7 +73,7 @@ class Simulator:
         self._later = [(at, action) for at, action in self._later if at > now]
         for action in due:
             action()
-        if self._paused_by and time.time() > self._lease_until:
+        if self._paused_by and passed(self._lease_end):
             self._probe.event("run.lease", f"the lease of {self._paused_by} has ended: resumed", "warn", self._step)
             self._paused_by = ""
         if now >= self._next_state:
@@ -141,7 +142,7 @@ class Simulator:
                 data = {"sync": command.id, "version": self._version}
                 self._probe.ack(command.id, "applied", f"{len(self._synced)} engines at v{self._version}", data)
             case "pause":
-                self._paused_by, self._lease_until = command.issuer, time.time() + LEASE
+                self._paused_by, self._lease_end = command.issuer, time.monotonic() + LEASE
                 self._applied(command, f"until resumed, at most {LEASE:.0f} s")
             case "resume":
                 self._paused_by = ""
@@ -217,7 +218,7 @@ class Simulator:
                 synthetic=True,
                 detail="synthetic feed",
                 paused_by=self._paused_by,
-                lease_until=self._lease_until if self._paused_by else 0.0,
+                lease_until=by_wall(self._lease_end) if self._paused_by else 0.0,
             )
         )
         phase = "paused" if self._paused_by else "running"
