@@ -19,7 +19,7 @@ from typing import Final
 
 import psutil
 
-from console.launch import children
+from console.launch import children, detached
 from driftline import supervision
 from driftline.frames import Event, Frame, Metrics, RunState
 from driftline.journal.journal import read
@@ -252,17 +252,26 @@ class Case:
     def close(self) -> None:
         """End everything, whatever became of the test."""
         self._reading.set()
+        left = [psutil.Process(pid) for name in ("supervisor", "standby") if (pid := self._pid_or_none(name))]
+        for process in left:  # neither takes over from the other while both are being ended
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
         with contextlib.suppress(OSError):
             self.run.supervisor_file.unlink(missing_ok=True)
-        left = [psutil.Process(pid) for name in ("supervisor", "standby") if (pid := self._pid_or_none(name))]
         if self._terminal is not None:
             self._terminal.close()
         elif self.starter is not None and self.starter.poll() is None:
             self.starter.kill()
             self.starter.wait()
-        for process in [*left, *children.of_run(self.run)]:
+        for process in [*left, *children.of_run(self.run), *self._supervisors()]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+
+    def _supervisors(self) -> list[psutil.Process]:
+        """Supervisors and standbys of the run by their command lines, whatever its files say."""
+        path = str(self.run.path)
+        found = [(process, _words(process)) for process in psutil.process_iter()]
+        return [p for p, words in found if detached.MODULE in words and path in words]
 
     def _pid_or_none(self, name: str) -> int:
         with contextlib.suppress(RunError, psutil.NoSuchProcess):
