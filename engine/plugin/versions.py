@@ -19,7 +19,7 @@ from typing import Any, Final
 from engine.plugin.after_import import after_import
 from engine.plugin.report import CoreFacts
 
-TESTED: Final = ((0, 18, 1), (0, 32, 0))
+TESTED: Final = ((0, 32, 0), (0, 32, 0))
 """Oldest and newest version that the plugin's tests have passed on, both included."""
 
 _NUMBER: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
