@@ -39,9 +39,10 @@ class BadHubSupervisor(Supervisor):
 class World:
     """Everything of one soak. A context manager: leaving it ends all that it started, by id."""
 
-    def __init__(self, folder: Path, rolls: random.Random, hub_backoff: Backoff = HUB) -> None:
+    def __init__(self, folder: Path, rolls: random.Random, hub_backoff: Backoff = HUB, pace: float = 1.0) -> None:
+        """`pace`: how long faults last, against how long they do in a soak."""
         self.run: RunDir = rundir.create(folder, "soak")
-        self.rolls = rolls
+        self.rolls, self._pace = rolls, pace
         self.flags = folder / "flags"
         self.flags.mkdir()
         self.away: list[Path] = []
@@ -88,8 +89,8 @@ class World:
             time.sleep(0.02)
 
     def rest(self, seconds: float) -> None:
-        """How long a fault lasts."""
-        end = time.monotonic() + seconds
+        """Let a fault last."""
+        end = time.monotonic() + seconds * self._pace
         while time.monotonic() < end:
             self.keep()
             time.sleep(0.02)

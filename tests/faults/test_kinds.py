@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from console.launch.restarts import Backoff
-from tests.faults.scale import FULL, dice
+from tests.faults.scale import FULL, dice, scaled
 from tests.faults.soak_count import counted
 from tests.faults.soak_faults import ENDING, HEAPING, NEW, OLD, Fault, refused_bodies
 from tests.faults.soak_world import World
@@ -22,8 +22,8 @@ QUICK = Backoff((0.0, 0.01, 0.02, 0.05))
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("kinds")
-    with World(folder, random.Random(dice("kinds").randrange(2**32)), QUICK) as world:
+    rolls = random.Random(dice("kinds").randrange(2**32))
+    with World(tmp_path_factory.mktemp("kinds"), rolls, QUICK, scaled(0.2, 1.0)) as world:
         world.odd_bodies = refused_bodies(odd_frames.drawn(300))
         world.until(world.healthy, "the start")
         yield world

@@ -13,7 +13,7 @@ from tests.faults.scale import FULL, dice
 
 @pytest.mark.skipif(FULL, reason="at full scale there is one beside the other faults, below")
 def test_f27_a_short_soak_loses_nothing_and_grows_nowhere() -> None:
-    options = ["--minutes", "0.3", "--every", "2", "--seed", str(dice("f27").randrange(2**32))]
+    options = ["--minutes", "0.15", "--every", "1.5", "--seed", str(dice("f27").randrange(2**32))]
     command = [sys.executable, "-m", "tests.faults.soak", *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=280)
     print(done.stdout)

@@ -37,6 +37,7 @@ async def looked_at(frames: tuple[Frame, ...]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # it would be written over the screen
 @pytest.mark.timeout(1800 if FULL else 300)
 def test_no_screen_falls_over_them() -> None:
     frames = odd_frames.drawn(APPS * FRAMES)

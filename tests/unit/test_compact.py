@@ -8,7 +8,9 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -36,6 +38,7 @@ from driftline.frames import (
     Frame,
     Metrics,
     Span,
+    Stamped,
     Tokens,
     encode,
     floats,
@@ -264,6 +267,27 @@ def test_what_a_killed_compaction_left_is_removed_by_the_next_one(run: RunDir) -
         assert litter() == [mine]
     assert check(run) == []
     assert temporary.remove_leftovers(run.parquet) == [mine]
+
+
+def test_a_run_directory_that_is_away_meanwhile_is_not_made_anew(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever renamed it could not put it back."""
+    import console.recorded.compaction.compact as module
+
+    away = run.path.with_name("away")
+    real = module.read_segment
+
+    def renamed(*arguments: Any) -> Iterator[Stamped]:
+        frames = list(real(*arguments))
+        run.path.rename(away)
+        yield from frames
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_segment", renamed)
+        with pytest.raises(CompactError, match="not compacted: No such file"):
+            list(compact(run))
+    assert not run.path.exists()
+    away.rename(run.path)
+    assert len(list(compact(run))) == len(segments(run.journal))
 
 
 def test_a_live_runs_open_segment_is_left_alone_and_retention_waits(hub: Hub) -> None:

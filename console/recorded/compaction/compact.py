@@ -113,10 +113,13 @@ def _segment(run: RunDir, path: Path) -> Note:
 
     writers: dict[str, _Writer] = {}
     try:
+        # Not the run directory itself: where that is away for a while, it must find its place empty.
+        run.parquet.mkdir(mode=0o700, exist_ok=True)
         with contextlib.ExitStack() as stack:
             for batch in batches(frames()):
                 table = batch.table
                 if table not in writers:
+                    _file(run, table, number).parent.mkdir(mode=0o700, exist_ok=True)
                     writers[table] = stack.enter_context(_Writer(_file(run, table, number), batch.kinds))
                 writers[table].write(batch)
         for writer in writers.values():
@@ -132,7 +135,6 @@ def _segment(run: RunDir, path: Path) -> Note:
             {table: writer.rows for table, writer in writers.items()},
             {table: _sha256(writer.path) for table, writer in writers.items()},
         )
-        run.parquet.mkdir(exist_ok=True)
         temporary.write(run.compacted(number), msgspec.json.format(msgspec.json.encode(note)))
         sync_path(run.parquet)
     except (OSError, pa.ArrowException) as error:
@@ -149,7 +151,6 @@ class _Writer:
 
         self.path, self.rows = path, 0
         self._schema: pa.Schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in kinds.items()])
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def __enter__(self) -> _Writer:
         import pyarrow.parquet as pq

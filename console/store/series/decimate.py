@@ -136,11 +136,12 @@ def joined(env: Envelope) -> Envelope:
     fill = empty & whole
     if fill.any():
         column, p, q = inner[fill], before[fill], after[fill]
-        y = last[p] + (first[q] - last[p]) * ((column - p) / (q - p))
+        with np.errstate(over="ignore"):  # between the largest and the smallest number: infinite, and drawn as that
+            y = last[p] + (first[q] - last[p]) * ((column - p) / (q - p))
         low[column] = high[column] = first[column] = last[column] = y
     # The step from one column to the next is drawn half in each.
     a, b = slice(first_column, last_column), slice(first_column + 1, last_column + 1)
-    middle = (last[a] + first[b]) / 2
+    middle = last[a] / 2 + first[b] / 2  # each half first: a sum of two large values is infinite
     # A NaN column beside a filled one ends the line; fmin and fmax ignore it.
     low_a, high_a = np.fmin(low[a], middle), np.fmax(high[a], middle)
     low_b, high_b = np.fmin(low[b], middle), np.fmax(high[b], middle)
