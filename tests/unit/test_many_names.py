@@ -67,7 +67,9 @@ def test_every_number_stands_in_its_step_and_column(
     assert export(run, out).rows == 30
     table = read(out)
     told = expected(30, 3)
-    assert table.columns == [*TABLES["metrics"].columns, *sorted(name for name in told if name.startswith("new"))]
+    names = [*TABLES["metrics"].columns, *sorted(name for name in told if name.startswith("new"))]
+    # Polars reads the keys of lines that it has looked at as a whole in no order.
+    assert (sorted(table.columns) == sorted(names)) if suffix == ".ndjson" else (table.columns == names)
     assert {name: table[name].to_list() for name in told} == told
     assert table["step"].to_list() == list(range(30))
     if suffix == ".parquet":
