@@ -128,7 +128,7 @@ def needed(found: Splits, least: float, highest: float) -> tuple[float, float]:
     apart, own = float(found.apart[at]), float(found.own[at])
     before, after = float(found.before[at]), float(found.after[at])
     # A shift of the second part leaves V as it is, and moves T by this much.
-    by = k * (n - k) / n**1.5
+    by = k * (n - k) / (n * math.sqrt(n))
     room = math.sqrt(highest * own)
 
     def up(sign: float) -> float:

