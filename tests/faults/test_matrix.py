@@ -106,6 +106,22 @@ def test_29_a_closed_terminal_ends_nothing(case: Callable[..., Case]) -> None:
     assert run.over()
 
 
+def another_hub_by_hand(run: Case) -> None:
+    trainer = run.pid("trainer")
+    hub = subprocess.Popen(
+        [sys.executable, "-P", "-m", "console.cli", "hub", "--run", str(run.run.path)], env=run.environment
+    )
+    try:
+        step = run.step()
+        run.until(lambda: run.step() > step + 3, "further steps, over another hub")
+        hub.send_signal(signal.SIGINT)
+        assert hub.wait(60) == 130
+        assert run.pid("trainer") == trainer, "it was not that command's to end"
+    finally:
+        hub.kill()
+        hub.wait()
+
+
 def test_29_a_run_goes_on_without_any_supervisor_and_says_so(case: Callable[..., Case]) -> None:
     run = case(LIGHT, manners="phases")
     (run.folder / "pids.go").touch()
@@ -122,23 +138,12 @@ def test_29_a_run_goes_on_without_any_supervisor_and_says_so(case: Callable[...,
     assert "NO SUPERVISOR" in run.command("status", "--run", str(run.run.path)).stdout
     if FULL:
         assert "was killed: the run goes on" in run.command("doctor", str(run.run.path)).stdout
-    trainer = run.pid("trainer")
     run.kill("hub")
     run.until(lambda: not run.run.live(), "the hub's death")
     said = run.command("status", "--run", str(run.run.path)).stdout
-    assert f"NO HUB, its trainer (process {trainer}) goes on" in said
-    hub = subprocess.Popen(
-        [sys.executable, "-P", "-m", "console.cli", "hub", "--run", str(run.run.path)], env=run.environment
-    )
-    try:
-        step = run.step()
-        run.until(lambda: run.step() > step + 3, "further steps, over another hub")
-        hub.send_signal(signal.SIGINT)
-        assert hub.wait(60) == 130
-        assert run.pid("trainer") == trainer, "it was not that command's to end"
-    finally:
-        hub.kill()
-        hub.wait()
+    assert f"NO HUB, its trainer (process {run.pid('trainer')}) goes on" in said
+    if FULL:
+        another_hub_by_hand(run)
     (run.folder / "pids.end").touch()
     stopped = run.command("stop", str(run.run.path), "--wait")
     assert (stopped.returncode, stopped.stdout) == (0, f"run {run.run.id} has ended\n"), stopped.stderr
