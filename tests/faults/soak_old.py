@@ -120,9 +120,10 @@ def console_killed(world: World) -> None:
     """One that prints, beside the attached one."""
     command = [sys.executable, "-m", "console.cli", "tail", "--run", str(world.run.path)]
     with world.child(command) as process:
-        assert process.stdout is not None
-        world.until(lambda: select.select([process.stdout], [], [], 0)[0], "it to print a step")
-        assert process.stdout.readline()
+        out = process.stdout
+        assert out is not None
+        world.until(lambda: select.select([out], [], [], 0)[0], "it to print a step")
+        assert out.readline()
 
 
 def producer_killed(world: World) -> None:
