@@ -77,6 +77,10 @@ CASES: dict[str, tuple[Case, ...]] = {
     "parity": (),
     "simulate": (Case("busy", at("ended", "simulate", "--steps", "0"), 0.0, "ctrl-C ends it"),),
     "hub": (Case("waiting", at("ended", "hub"), 0.0, "ctrl-C ends the hub"),),
+    "follow": (
+        Case("waiting", lambda w: ("follow", str(w.log.with_name("none.jsonl"))), 0.0, "ctrl-C ends the following"),
+        Case("busy", lambda w: ("follow", str(w.log)), 0.3, "ctrl-C ends the following"),
+    ),
     "attach": (waiting("attach", "RUN", terminal=True), Case("busy", at("live", "attach", "RUN"), 2.0, terminal=True)),
     "replay": (busy("replay", "RUN", then=1.0, terminal=True),),
     "evidence": (busy("evidence", "RUN", "--out", "e"), busy("evidence", "RUN", "--out", "e", then=2.5)),
@@ -109,6 +113,8 @@ CASES: dict[str, tuple[Case, ...]] = {
     "sync": (waiting("sync", "--run", "RUN"), Case("waiting", at("live", "sync", "--wait", "--run", "RUN"), 0.5)),
     "pause": (waiting("pause", "--run", "RUN"), Case("waiting", at("live", "pause", "--wait", "--run", "RUN"), 0.5)),
     "resume": (waiting("resume", "--run", "RUN"),),
+    "reset-cache": (waiting("reset-cache", "--run", "RUN"),),
+    "digest": (waiting("digest", "--run", "RUN"),),
     "stop": (waiting("stop", "--run", "RUN"), Case("waiting", at("live", "stop", "--wait", "--run", "RUN"), 0.5)),
     "doctor": (waiting("doctor", "RUN"),),
     "keys new": (),
@@ -131,7 +137,8 @@ SHORT = (
     ("correction set", 1),
 )
 NEEDED = {"run": ("c.toml",), "attach": (), "sentinels check": ("c.toml",), "export": ("--out", "t.csv"),
-          "query": ("SELECT",), "import": ("x.csv", "--as", "x"), "compare": ("a", "b"), "fix set": ("a", "on"),
+          "query": ("SELECT",), "import": ("x.csv", "--as", "x"), "follow": ("x",), "compare": ("a", "b"),
+          "fix set": ("a", "on"),
           "correction set": ("off",), "keys new": ("a",), "keys revoke": ("a",), "completion": ("bash",)}  # fmt: skip
 """Arguments without which a verb's own module is not imported."""
 
