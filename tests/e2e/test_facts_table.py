@@ -137,8 +137,8 @@ def test_the_table_of_facts_in_one_run(live: LiveRun) -> None:
     assert stale.mismatch.low > 0
     gone = facts.switch("prefix-cache-off", "on", LONG)
     assert stale.fresh > TIMES * gone.fresh
-    # Requests in flight go on with what they have: the means fall, but against a trend of twenty steps with a few of them
-    # in it the interval of the change may reach beyond zero (measured: -.059 to +.016).
+    # Requests in flight go on with what they have: the means fall, but a few of those requests bend the trend of twenty
+    # steps, and the interval of the change may reach beyond zero (measured: -.059 to +.016).
     assert gone.mismatch.before > 2 * gone.mismatch.after
     assert gone.mismatch.change < 0
 
