@@ -137,6 +137,7 @@ class Comparison:
         return max((judged.back for judged in self.metrics if judged.back is not None), default=None)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is too large for a square is infinite, and judged as that
 def compare(
     references: Sequence[Run], run: Run, rules: Rules, *, start: int | None = None, until: int | None = None
 ) -> Comparison:

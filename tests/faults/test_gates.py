@@ -69,7 +69,7 @@ def test_f03_consoles_killed_and_stopped_get_every_number_once(hub: Hub, tmp_pat
         for _ in range(scaled(3, 20)):
             emit(rolls.uniform(0.3, 0.8))
             console.send_signal(signal.SIGSTOP)
-            emit(scaled(0.5, rolls.uniform(1.0, 10.0)))
+            emit(scaled(0.5, rolls.uniform(1.0, 6.0)))
             console.send_signal(signal.SIGCONT)
             emit(0.2)
             console.kill()
