@@ -86,6 +86,7 @@ class Child:
     def __init__(self, command: list[str], env: dict[str, str], log: Path, **options: Any) -> None:
         self.log = log
         self._out = log.open("w")
+        options = {"stdout": self._out} | options  # the engine core writes its log there
         self.process = subprocess.Popen(
             command, env=env, stderr=self._out, text=True, preexec_fn=signals.restore_defaults, **options
         )
@@ -127,7 +128,7 @@ class Server(Child):
             for part in ([f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)]))
         ]
         command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model), "--host", "127.0.0.1"]
-        super().__init__([*command, "--port", str(port), *options], env, log, stdout=subprocess.DEVNULL)
+        super().__init__([*command, "--port", str(port), *options], env, log)
         self._url = f"http://127.0.0.1:{port}"
         self._model = str(model)
 
