@@ -53,7 +53,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _failed(error: Exception) -> int:
-    """The exit code for an error that is told in a sentence; raises any other."""
+    """The exit code for an error that is reported in a sentence; raises any other."""
     try:
         raise error
     except CommandError as failure:

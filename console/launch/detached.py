@@ -71,7 +71,7 @@ def _supervise(run: RunDir, record: Supervision, lock: int) -> int:
             return session.watch() if going else signals.exit_code
         except (CommandError, RunError):
             raise
-        except BaseException:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001  whatever it was, printed below
             # A mistake of this program must not end the run, as leaving the session would: the standby goes on with it.
             traceback.print_exc()
             sys.stderr.flush()

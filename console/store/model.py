@@ -214,7 +214,7 @@ class RunModel:
 
     @property
     def crowded(self) -> str:
-        """Who makes too many names, as a sentence; "" if nobody does."""
+        """Who makes too many names, as a sentence; "" if no producer does."""
         return next((str(crowd) for crowd in self.crowds.values()), "")
 
     def _crowd(self, producer: str, what: str, kept: int, gone: int) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 
 SILENT_SECONDS: Final = 5.0
 MOST_SILENT: Final = 128
-"""Far below the 1,024 open files that a process may have where nobody has set another limit."""
+"""Far below the 1,024 open files that a process may have where no other limit is set."""
 _PAUSE_SECONDS: Final = 0.05
 
 

@@ -43,7 +43,7 @@ class NameWatch:
             self.add(max(self._made, key=lambda name: self._made[name]), "metrics", self._most)
 
     def add(self, producer: str, what: str, most: int) -> None:
-        """A producer has made more names of something than are kept; told once for each."""
+        """A producer has made more names of something than are kept; reported once for each."""
         if (producer, what) not in self._told and len(self._told) < PRODUCERS_KEPT:
             self._told.add((producer, what))
             self._waiting.append((producer, what, most))

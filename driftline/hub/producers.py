@@ -1,7 +1,7 @@
 """The producers' connections, as a pure state machine: greetings, frames by their numbers, what each key may send.
 
 A frame that its key does not cover is refused at the door: it gets no place in the journal, its number counts as dealt
-with, the audit log counts it, and the first of a producer and a kind of frame is told as an event.
+with, the audit log counts it, and the first of a producer and a kind of frame is reported as an event.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from driftline.keys import Grant
 HELLO_EVERY: Final = 0.2
 DROP_REPORT_SECONDS: Final = 1.0
 TOLD_KEPT: Final = 1024
-"""Refusals that are told as an event: one for each producer and kind of frame. The audit log counts the others."""
+"""Refusals that are reported as an event: one for each producer and kind of frame. The audit log counts the others."""
 _ACK_EVERY_FRAMES: Final = 256
 _TOPICS: Final = frozenset(topic.decode() for topic in TOPIC.values())
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -151,7 +151,7 @@ class Producers:
             self._names.release(session.producer, session.public)
         since = now.mono
         for other in [s for s in self.sessions.values() if s.producer == hello.producer and s.peer != peer]:
-            # One process has one connection, and a name one key: whoever had it was displaced by `claim`.
+            # One process has one connection, and a name one key: the key that had it was displaced by `claim`.
             if other.key == key or other.public != grant.public:
                 del self.sessions[other.peer]
                 since = other.greeted if other.key == key else since

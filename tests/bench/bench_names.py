@@ -5,8 +5,8 @@ for each may cost no more than its numbers do. Two kinds of run of NUMBERS numbe
 DRIFTLINE_BENCH_NUMBERS says otherwise) are measured: every step has every name, and each step has 20 numbers under
 names of its own, that never come again (of a hundredth of the numbers: the wide table has a cell for every step and
 name). Each task is a process of its own, with the start of Python and its imports, as one who calls the command waits
-for it; the ratio is to the same numbers under 30 names. For the wide table it is also told what Polars takes for only
-writing the frame that was exported: a column of a Parquet file has a cost, however few numbers are in it.
+for it; the ratio is to the same numbers under 30 names. The wide table also says what Polars takes for
+writing the frame alone: a column of a Parquet file has a cost, however few numbers are in it.
 """
 
 from __future__ import annotations

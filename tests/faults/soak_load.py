@@ -36,7 +36,7 @@ BURST = "engine-9"
 
 
 class Load(threading.Thread):
-    """Two engines' tokens at RATE together, their states and syncs, and a trainer's metrics, until told to end.
+    """Two engines' tokens at RATE together, their states and syncs, and a trainer's metrics, until it is to end.
 
     `engine-1` goes through `proxy`. Commands for the trainer are acknowledged as applied, and counted by id.
     """

@@ -192,7 +192,7 @@ def audit_removed(world: World) -> None:
 
 
 def _lost(world: World) -> None:
-    world.until(lambda: "journal lost" in world.follower.degraded, "consoles to be told that the journal is lost")
+    world.until(lambda: "journal lost" in world.follower.degraded, "consoles to hear that the journal is lost")
 
 
 def _found(world: World) -> None:

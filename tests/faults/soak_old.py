@@ -98,7 +98,7 @@ def disk_fails(world: World) -> None:
     """Writes, writes after half of their bytes, or syncs."""
     how = world.rolls.choice(["write", "short", "sync"])
     with world.flag(how):
-        world.until(lambda: world.follower.degraded, f"consoles to be told ({how})")
+        world.until(lambda: world.follower.degraded, f"consoles to hear of it ({how})")
     world.until(lambda: not world.follower.degraded, "the all-clear")
 
 
@@ -180,7 +180,7 @@ def joins(world: World) -> None:
 
 
 def network_cut(world: World) -> None:
-    """Between an engine and the hub: a reset, an end that one side is never told of, a black hole."""
+    """Between an engine and the hub: a reset, an end that one side never hears of, a black hole."""
     far = world.load.probes["engine-1"]
     match world.rolls.choice(["reset", "half open", "black hole"]):
         case "reset":

@@ -166,7 +166,7 @@ def test_the_hub_refuses_every_frame_outside_its_ranges_and_no_other(
         assert isinstance(event, Event)
         assert event.kind == "hub.bad_frame"
         ranged = f"{type(frame).__name__}." in event.text
-        # What this key may not send, or nobody has asked for, is refused too, for another reason.
+        # What this key may not send, or was not asked for, is refused too, for another reason.
         assert ranged or odd_frames.in_range(frame), (event.text, frame)
         outside, refused = outside + (not odd_frames.in_range(frame)), refused + ranged
     assert refused == outside == sum(not odd_frames.in_range(frame) for frame in sent)

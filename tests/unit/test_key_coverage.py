@@ -116,7 +116,7 @@ def test_every_kind_of_key_by_every_kind_of_frame(hub: Hub, caplog: pytest.LogCa
             lambda n: wire.CommandRequest(n, Command("c1", "mark", {"text": "x"}, -1, time.time() + 60)),
         )
         for key, (name, _) in KEYS.items():
-            # One after another, as the names of nobody clash: each sends the whole table.
+            # One after another, as no two have one name: each sends the whole table.
             with Probe(name, hub.run, keys=pairs[key]) as probe:
                 for frame, _ in SENT.values():
                     probe.send(named(frame, name))

@@ -1,4 +1,4 @@
-"""Names that a producer chooses: what is held by name is bounded, the names unseen for longest go, and it is told."""
+"""Names that a producer chooses: what is held by name is bounded, and the names unseen for longest go first."""
 
 from __future__ import annotations
 
