@@ -115,4 +115,6 @@ def _run(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         hub.wait(10)
     print(f"  seed {seed}")
     seconds = np.diff(np.array(marks))[WARM : WARM + 2 * PAIRS]
+    if len(seconds) < 2 * PAIRS:
+        raise SystemExit(f"bench: the run ended after {len(marks)} steps, {len(order) + 1} were asked for")
     return seconds, np.array(order[WARM : WARM + 2 * PAIRS])

@@ -117,7 +117,7 @@ class Soak:
     def _line(self, elapsed: float) -> str:
         world = self._world
         memory = (
-            f"hub {self._samples[-1].hub:.1f}, console {self._samples[-1].console:.1f} MiB" if self._samples else ""
+            f"; hub {self._samples[-1].hub:.1f}, console {self._samples[-1].console:.1f} MiB" if self._samples else ""
         )
         return (
             f"f27: after {elapsed / 60:.0f} min: {world.load.tokens / elapsed:.0f} tokens/s, number "

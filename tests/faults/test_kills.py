@@ -209,7 +209,7 @@ def test_f05_a_hub_away_costs_the_producer_neither_time_nor_memory(hub: Hub, how
         until(lambda: probe.connected, "the probe")
         before = process.memory_info().rss
         hub.freeze() if how == "stopped" else hub.kill()
-        end = time.monotonic() + scaled(1.5, 30.0)
+        end = time.monotonic() + scaled(1.5, 20.0)
         while time.monotonic() < end:
             for _ in range(10):
                 start = time.perf_counter()

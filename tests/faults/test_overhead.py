@@ -13,7 +13,7 @@ import pytest
 from tests.bench.bench_overhead import DOSE, WANTED, interval
 from tests.faults.scale import FULL
 
-PAIRS = 200
+PAIRS = 120
 
 
 def made_up(share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -31,7 +31,7 @@ def test_26_the_interval_covers_the_true_cost_and_tells_too_much_from_little() -
     assert all(interval(*made_up(2 * WANTED, rng), resamples=400)[2] > WANTED for _ in range(20))
 
 
-@pytest.mark.skipif(not FULL, reason="200 pairs of real steps take eight minutes; `make faults` runs them")
+@pytest.mark.skipif(not FULL, reason="120 pairs of real steps take five minutes; `make faults` runs them")
 @pytest.mark.engine
 @pytest.mark.timeout(1500)
 def test_26_telemetry_costs_a_real_step_at_most_half_a_percent() -> None:
