@@ -20,7 +20,7 @@ from driftline.text import sanitize
 
 _LONGEST: Final = 400
 """Most characters of a name: frames have a largest size."""
-PICKLES: Final = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
+PICKLES: Final = (".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 TOO_LONG: Final = f"numbers under a name of more than {_LONGEST} characters"
 
 

@@ -130,7 +130,7 @@ def test_f10_a_hub_whose_loop_hangs_is_called_stale_and_lets_nobody_in(faulty: F
         faulty.set("hang", False)
         until(lambda: feed.status.connected and not feed.status.error, "the feed to recover")
         assert probe.flush(PATIENCE)
-        assert [s.frame().step for s in read(run.journal)] == [1]
+        assert [s.frame().step for s in read(run.journal) if s.producer == "trainer"] == [1]
 
 
 @pytest.mark.parametrize("how", ["write", "short", "sync"])

@@ -56,7 +56,7 @@ def test_f29_ever_new_names_cost_a_bound_of_memory(hub: Hub, capsys: pytest.Capt
 
         until(told, "the hub to say so")
         grown = (process.memory_info().rss - begun) / 2**20
-        assert main(["status", str(hub.run.path)]) == 0
+        assert main(["status", "--run", str(hub.run.path)]) == 0
         assert "TOO MANY NAMES" in capsys.readouterr().out
         main(["doctor", str(hub.run.path), "--json"])
         checks = json.loads(capsys.readouterr().out)["checks"]

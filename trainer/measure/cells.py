@@ -8,6 +8,7 @@ step and by prompt group (`trainer.measure.intervals` says which of them an inte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -74,17 +75,19 @@ class Side:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A token-weighted mean as a ratio of two columns; `tokens` is the column to report as its tokens."""
+    """A token-weighted mean as a ratio of two columns. `tokens` is the column to report as its tokens, `most` the
+    largest value that the mean can have."""
 
     metric: str
     over: int
     under: int
     tokens: int
+    most: float = math.inf
 
 
 RATIOS: Final = (
     Ratio("mismatch/abs_diff_mean", ABS_DIFF, TOKENS, TOKENS),
-    Ratio("policy/clip_fraction", CLIPPED, COUNTED, WHOLE_TOKENS),
+    Ratio("policy/clip_fraction", CLIPPED, COUNTED, WHOLE_TOKENS, 1.0),
     Ratio("policy/kl_new_old", KL, WHOLE_TOKENS, WHOLE_TOKENS),
 )
 """The metrics of an effect, under the names and by the definitions of `driftline.catalog.metrics`."""

@@ -53,6 +53,8 @@ ALIKE: Final = 0.5
 """Correlation of neighbouring steps from which on an interval says that it holds less often than in 95 %."""
 _EXACT: Final = 1e-6
 """Half the width of a ratio's interval, as a share, below which both levels are exact."""
+_FAR: Final = 2.0
+"""Times the largest value of a side's steps that its level may be."""
 _MANY: Final = 1e6
 """Degrees of freedom that are as good as infinitely many."""
 
@@ -99,6 +101,13 @@ class _Part:
     @property
     def zero(self) -> bool:
         return not self.over.any()
+
+    def most(self, ratio: Ratio) -> float:
+        """The largest level that is thought possible: _FAR times what any step has shown, and what the metric can be.
+
+        It is met only by levels of a few values among zeros, whose logarithm has no useful limit.
+        """
+        return min(_FAR * float((self.over / self.under).max()), ratio.most)
 
 
 @dataclass(frozen=True)
@@ -157,7 +166,8 @@ def compare(before: Side, after: Side, ratio: Ratio) -> Comparison:
             return Comparison(note=_too_few(units, steps))
     if was.zero and now.zero:
         return Comparison(change=0.0, note="exactly 0 on both sides")
-    return _comparison(_by_step(was, now) if unit == "step" else _by_group(was, now), unit, units)
+    levels = _by_step(was, now) if unit == "step" else _by_group(was, now)
+    return _comparison(levels, (was.most(ratio), now.most(ratio)), unit, units)
 
 
 def _too_few(groups: tuple[int, int], steps: tuple[int, int]) -> str:
@@ -272,10 +282,13 @@ def _scatter(part: _Part) -> tuple[float, float]:
     return count / (count - 1) * float(squares.sum()), min(level.tail_freedom(squares), count - 1.0)
 
 
-def _comparison(levels: _Levels, unit: Unit, units: tuple[int, int]) -> Comparison:
+def _comparison(levels: _Levels, most: tuple[float, float], unit: Unit, units: tuple[int, int]) -> Comparison:
     (was, was_low, was_high), (now, now_low, now_high) = (
-        (math.exp(one.log), math.exp(one.log - half), math.exp(one.log + half))
-        for one, half in ((one, levels.t * math.sqrt(one.variance)) for one in (levels.before, levels.after))
+        (math.exp(one.log), math.exp(one.log - half), max(math.exp(one.log), min(math.exp(one.log + half), top)))
+        for one, half, top in (
+            (one, levels.t * math.sqrt(one.variance), top)
+            for one, top in zip((levels.before, levels.after), most, strict=True)
+        )
     )
     found = Comparison(
         change=now - was,
@@ -291,4 +304,7 @@ def _comparison(levels: _Levels, unit: Unit, units: tuple[int, int]) -> Comparis
     if now == 0.0:
         return replace(found, ratio=0.0, note="exactly 0 after: the ratio has no interval")
     log, half = levels.after.log - levels.before.log, levels.half
-    return replace(found, ratio=math.exp(log), ratio_low=math.exp(log - half), ratio_high=math.exp(log + half))
+    top = max(most[1], now) / was_low
+    return replace(
+        found, ratio=math.exp(log), ratio_low=math.exp(log - half), ratio_high=min(math.exp(log + half), top)
+    )
