@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from driftline import wire
-from driftline.frames import Command, Event, FixState, Frame, Level, encode
+from driftline.frames import Command, EngineState, Event, FixState, Frame, Level, encode
 from driftline.hub.commands import CommandTable, intent_entry
 from driftline.hub.effects import HUB, Effect, Now, ToProducer, Write
 from driftline.hub.engines import JoinedEngines
@@ -64,7 +64,7 @@ class EngineEvents:
                 continue
             why = "has ended" if engine in ended else f"was not heard for {SESSION_SECONDS:.0f} s: it is left out"
             effects += event("info" if engine in ended else "warn", "engine.left", f"{engine} {why}", now)
-            effects += states(*self._joined.without(engine, now.wall))
+            effects += states(*self._joined.without(engine, now.wall), self._joined.ended(engine, why, now.wall))
             effects += self._commands.on_left(engine, f"it {why}", now)
         return effects
 
@@ -75,6 +75,6 @@ def event(level: Level, kind: str, text: str, now: Now) -> list[Effect]:
     return [Write(encode(made), made)]
 
 
-def states(*changed: FixState | None) -> list[Effect]:
-    """Journal states of fixes."""
+def states(*changed: FixState | EngineState | None) -> list[Effect]:
+    """Journal states of fixes and engines."""
     return [Write(encode(state), state) for state in changed if state is not None]

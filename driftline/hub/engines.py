@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from driftline.frames import TERMINAL, Ack, AckState, Command, Data, EngineFix, FixState, Frame, How, Verb
+from driftline.frames import TERMINAL, Ack, AckState, Command, Data, EngineFix, EngineState, FixState, Frame, How, Verb
 
 ENGINE_VERBS: Final[frozenset[Verb]] = frozenset({"fix.set", "pause", "resume", "cache.reset", "digest"})
 """What a joined engine is asked for; all other commands are the trainer's."""
@@ -41,6 +41,7 @@ class JoinedEngines:
         self._before: dict[str, FixState] = {}
         self._incarnations: dict[str, int] = {}
         self._contested: dict[str, float] = {}
+        self._states: dict[str, EngineState] = {}
 
     @property
     def names(self) -> list[str]:
@@ -53,11 +54,17 @@ class JoinedEngines:
 
     def remember(self, producer: str, frame: Frame) -> None:
         """A frame is in the journal, from now or before this hub's time."""
+        if isinstance(frame, EngineState) and frame.engine == producer != self._owner and not self._owned:
+            self._states.pop(producer, None)  # the newest stand last
+            self._states[producer] = frame
+            if len(self._states) > NAMES_KEPT:
+                del self._states[next(iter(self._states))]
         if not isinstance(frame, FixState):
             return
         if producer == self._owner:
             self._owned = True
             self._fixes.clear()
+            self._states.clear()
         elif self._owned:
             return
         elif frame.engines or frame.fix in self._fixes:
@@ -118,6 +125,15 @@ class JoinedEngines:
             for state in self._fixes.values()
             if any(one.engine == engine for one in state.engines)
         ]
+
+    def ended(self, engine: str, why: str, now: float) -> EngineState | None:
+        """The last state of an engine that has gone without a word, as of its end; None where it has said so itself."""
+        known = self._states.get(engine)
+        if known is None or known.phase == "dead":
+            return None
+        return msgspec.structs.replace(
+            known, phase="dead", time=now, running=0, waiting=0, tokens_per_s=0.0, detail=why
+        )
 
     def unmet(self, engine: str, state: FixState) -> bool:
         """Whether this engine lacks a value that an operator has asked for and that it could take at once."""
