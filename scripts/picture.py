@@ -26,8 +26,7 @@ def main() -> None:
     parser.add_argument("--size", type=_size, default=(120, 40), help="COLUMNSxROWS (default 120x40)")
     args = parser.parse_args()
     try:
-        drawn = pictures(recorded_run(args.run, "picture"), args.step, args.size)
-        picture = next(one for one in drawn if one.screen == args.screen)
+        (picture,) = pictures(recorded_run(args.run, "picture"), args.step, args.size, (args.screen,))
         if picture.problem:
             raise CommandError(f"the {picture.screen} screen was not drawn: {picture.problem}")
         args.out.write_text(picture.svg, encoding="utf-8")

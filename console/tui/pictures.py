@@ -36,12 +36,18 @@ class PicturesError(RuntimeError):
     """A recording of which no screen can be drawn; the message is a clause."""
 
 
-def pictures(run: RunDir, start: int | None = None, size: tuple[int, int] = SIZE) -> Iterator[Picture]:
-    """Each screen, as of step `start` (None: the end of the recording), with its SVG or with why there is none.
+ALL: Final[tuple[Where, ...]] = tuple(tab.id for tab in TABS)
 
-    Raises PicturesError where that is not a matter of a screen.
+
+def pictures(
+    run: RunDir, start: int | None = None, size: tuple[int, int] = SIZE, screens: Sequence[Where] = ALL
+) -> Iterator[Picture]:
+    """Each of `screens`, as of step `start` (None: the end of the recording), with its SVG or with why there is none.
+
+    Take all of them: what draws goes on until the last is drawn. Raises PicturesError where that is not a matter of a
+    screen.
     """
-    left = [tab.id for tab in TABS]
+    left = list(screens)
     while left:
         session = _Session(run, start, size, tuple(left))
         for screen in tuple(left):

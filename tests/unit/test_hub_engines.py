@@ -224,6 +224,17 @@ def test_an_engine_that_is_gone_is_left_out() -> None:
     assert (left.requested, left.settled) == ("on", True), "what most engines have, as long as no operator asked"
 
 
+def test_an_engine_that_went_without_a_word_is_dead_and_one_that_said_so_is_not_reported_again() -> None:
+    joined = JoinedEngines("trainer")
+    joined.remember("a", EngineState("a", "running", 3, 1.0, running=5, tokens_per_s=9.0))
+    joined.remember("b", EngineState("a", "dead", 3, 1.0))
+    last = joined.ended("a", "was not heard for 10 s", 7.0)
+    assert last == EngineState("a", "dead", 3, 7.0, detail="was not heard for 10 s")
+    assert joined.ended("b", "", 7.0) is None
+    joined.remember("a", EngineState("a", "dead", 3, 8.0, detail="shut down"))
+    assert joined.ended("a", "", 9.0) is None
+
+
 def test_engines_that_differ_in_what_they_can_do_are_partial_with_the_reason() -> None:
     joined = JoinedEngines("trainer")
     joined.remember("a", joined.merged(report("a", "off")))
