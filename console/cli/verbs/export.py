@@ -17,6 +17,7 @@ from console.connect.resolve import connect_client, open_target
 from console.errors import FAILED, OK, USAGE, CommandError
 from console.export import ExportError, source_of, through_hub
 from console.export import export as write
+from console.process import ending
 from driftline.text import sanitize
 
 if TYPE_CHECKING:
@@ -52,17 +53,19 @@ def export(args: argparse.Namespace) -> int:
             pool = stack.enter_context(ThreadPoolExecutor(1))
             stop = Event()
             stack.callback(stop.set)
-            writing = pool.submit(
-                write,
-                _StoppableSource(source, stop),
-                Path(args.out),
-                args.table,
-                columns=columns,
-                steps=within,
-                since=since,
-                until=until,
-                long=args.long,
-            )
+            # A signal within it would leave a thread that the pool does not know, and does not wait for.
+            with ending.deferred():
+                writing = pool.submit(
+                    write,
+                    _StoppableSource(source, stop),
+                    Path(args.out),
+                    args.table,
+                    columns=columns,
+                    steps=within,
+                    since=since,
+                    until=until,
+                    long=args.long,
+                )
             while not wait([writing], _POLL_SECONDS).done:
                 pass
             report = writing.result()
