@@ -27,7 +27,7 @@ from driftline.text import plural, sanitize
 PAUSE: Final = 1.0
 """Seconds between two looks at the files."""
 SHARE: Final = 20
-"""A log that takes a second to read is read every SHARE seconds at most: five per cent of a core."""
+"""Files that take a second to look through are looked through every SHARE seconds at most: five per cent of a core."""
 HOLD: Final = 20.0
 """Seconds for which a step's numbers wait for its token pairs, where the run writes these."""
 FULL: Final = 16 * 1024 * 1024
@@ -94,6 +94,8 @@ class Follower:
             return False
         self._take_log(now)
         self._take_pairs(now, ended)
+        looked = time.monotonic()
+        self._due = looked + max(PAUSE, SHARE * (looked - now))
         sent = False
         for frame in self._ready(now, ended):
             if not self._send(frame):
@@ -101,7 +103,6 @@ class Follower:
             sent = True
         if sent:
             self._report()
-        self._due = now + max(PAUSE, SHARE * self._log.read_seconds)
         return sent
 
     def close(self, seconds: float = 10.0) -> bool:

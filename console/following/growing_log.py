@@ -39,7 +39,6 @@ class GrowingLog:
         self.notes: tuple[str, ...] = ()
         self.left_out: tuple[str, ...] = ()
         self.targets: dict[str, Target] = {}
-        self.read_seconds = 0.0
 
     def poll(self) -> Iterator[tuple[int, Metrics]]:
         """Rows that are new, and rows that have changed, in the order of the log: (life, frame).
@@ -50,7 +49,6 @@ class GrowingLog:
         now = self._signature()
         if now == self._seen or not now:
             return
-        begin = time.monotonic()
         try:
             log = read(self._path, self._step, self._only)
         except (SeveralRunsError, UnknownKindError):
@@ -59,7 +57,7 @@ class GrowingLog:
             self.waiting = str(error)
             return
         finally:
-            self._seen, self.read_seconds = now, time.monotonic() - begin
+            self._seen = now
         self.waiting = ""
         self.kind, self.title = log.kind, log.title
         self.notes, self.left_out = tuple(log.notes), tuple(log.left.lines())

@@ -38,7 +38,7 @@ from driftline.keys import Grant
 
 HELLO_EVERY: Final = 0.2
 DROP_REPORT_SECONDS: Final = 1.0
-TOLD_KEPT: Final = 1024
+REPORTED_KEPT: Final = 1024
 """Refusals that are reported as an event: one for each producer and kind of frame. The audit log counts the others."""
 _ACK_EVERY_FRAMES: Final = 256
 _TOPICS: Final = frozenset(topic.decode() for topic in TOPIC.values())
@@ -61,7 +61,7 @@ class Producers:
         self.tails = Tails(self._connected)
         self._names = ProducerNames()
         self._hello_asked: dict[bytes, float] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
         self._restored = 0
         self._trusted = ""
         """Public half of the key that was last given commands in this hub's life."""
@@ -118,7 +118,7 @@ class Producers:
         if taken:
             return [
                 *self._refuse(peer, grant, "name", taken, now),
-                *self._tell(name, grant.identity, f"{grant.identity} was refused: {taken}", now),
+                *self._report(name, grant.identity, f"{grant.identity} was refused: {taken}", now),
             ]
         joined = self._joined.knows(name)
         if joined and (held := self._engines.name_held(peer, hello, self.sessions.values(), now)):
@@ -241,18 +241,18 @@ class Producers:
         tail.last = pseq
         identity = f"{grant.identity} as {session.producer}"
         notes = self._refusals.count("frame", identity, reason, now)
-        told = self._tell(session.producer, type(frame).__name__, f"{session.producer}: {reason}", now)
-        answer = [ToProducer(session.peer, wire.pack(wire.NotCovered(reason)))] if told else []
-        return [*notes, *told, *answer]
+        reported = self._report(session.producer, type(frame).__name__, f"{session.producer}: {reason}", now)
+        answer = [ToProducer(session.peer, wire.pack(wire.NotCovered(reason)))] if reported else []
+        return [*notes, *reported, *answer]
 
-    def _tell(self, producer: str, what: str, text: str, now: Now) -> list[Effect]:
+    def _report(self, producer: str, what: str, text: str, now: Now) -> list[Effect]:
         """An event about a refusal, once for each producer and thing."""
-        if (producer, what) in self._told or len(self._told) >= TOLD_KEPT:
+        if (producer, what) in self._reported or len(self._reported) >= REPORTED_KEPT:
             return []
-        self._told.add((producer, what))
+        self._reported.add((producer, what))
         data: dict[str, str | float | int | bool] = {"producer": producer, "frame": what}
-        told = Event(now.wall, "warn", REFUSED, text, data=data)
-        return [Write(encode(told), told)]
+        refused = Event(now.wall, "warn", REFUSED, text, data=data)
+        return [Write(encode(refused), refused)]
 
     def _on_ping(self, peer: bytes, incarnation: int, dropped: int, now: Now) -> list[Effect]:
         session = self.sessions.get(peer)
@@ -284,8 +284,8 @@ class Producers:
         self.sessions.pop(peer, None)
         who = grant.identity if grant else "unknown"
         notes = self._refusals.count(kind, who, reason, now)
-        told = event("warn", REFUSED, f"{who} was refused: {reason}", now) if notes and kind == "role" else []
-        return [*notes, *told, ToProducer(peer, wire.pack(wire.Refused(reason)))]
+        events = event("warn", REFUSED, f"{who} was refused: {reason}", now) if notes and kind == "role" else []
+        return [*notes, *events, ToProducer(peer, wire.pack(wire.Refused(reason)))]
 
     # Who carries commands out
 
