@@ -14,9 +14,9 @@ from pathlib import Path
 
 from console.importing.folders import list_files
 from console.importing.import_run import read, targets
-from console.importing.naming import Target
 from console.importing.rows import LogImportError, Row, SeveralRunsError, UnknownKindError
 from console.importing.write import row_metrics
+from driftline.catalog.naming import Target
 from driftline.frames import Metrics
 
 Signature = tuple[tuple[str, int, int], ...]

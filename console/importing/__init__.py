@@ -1,1 +1,1 @@
-"""Imports logs of other frameworks as runs: readers, the mapping of metric names, and the journal written."""
+"""Imports logs of other frameworks as runs: readers, and the journal written."""

@@ -9,12 +9,13 @@ from typing import Final
 
 import msgspec
 
-from console.importing import console_logs, folders, json_logs, naming, tensorboard, wandb
+from console.importing import console_logs, folders, json_logs, tensorboard, wandb
 from console.importing.rows import Log, LogImportError, SeveralRunsError, UnknownKindError
 from console.importing.steps import place, several
 from console.importing.token_files import TokenFiles, TokenStep
 from console.importing.write import frames, write
 from console.process import ending
+from driftline.catalog import naming
 from driftline.rundir import create
 from driftline.text import sanitize
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from console.importing.naming import STALE
 from console.importing.token_files import TokenStep
+from driftline.catalog.naming import STALE
 from driftline.frames import Metrics, Tokens
 from driftline.pairs import formulas, shown
 from driftline.pairs.pairs import UNKNOWN

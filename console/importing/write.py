@@ -12,10 +12,10 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from console.importing.naming import Target, version
 from console.importing.pair_frames import by_step, pair_frames
 from console.importing.rows import Log, LogImportError, Row
 from console.importing.token_files import TokenStep
+from driftline.catalog.naming import Target, version
 from driftline.frames import Event, Frame, FrameError, Metrics, RunState, Tokens, encode
 from driftline.journal.journal import Journal, JournalError, Record, record_encoder
 from driftline.rundir import RunDir

@@ -12,17 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from driftline import keys as run_keys
+from driftline import membership as driftline_membership
 from driftline import rundir
 from driftline.keys import Keys
-from driftline.rundir import RUN_VARIABLE, Connection, RunDir, RunError
+from driftline.membership import PAUSE_LEASE_S
+from driftline.rundir import Connection, RunDir, RunError
 
-KEY_VARIABLE: Final = "DRIFTLINE_KEY"
 NAME_VARIABLE: Final = "DRIFTLINE_ENGINE"
-LEASE_VARIABLE: Final = "DRIFTLINE_PAUSE_LEASE"
-PAUSE_LEASE_S: Final = 600.0
-"""How long a pause lasts at most, as `trainer.pause_lease` of Driftline's own runs."""
-LONGEST_LEASE_S: Final = 86_400.0
 ENGINE_KEY: Final = "engine"
 """The key of a run directory that an engine takes where none is named."""
 MOST_ENGINES: Final = 4096
@@ -31,7 +27,7 @@ _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Membership(NamedTuple):
-    """A run to join: its directory on this machine, or a connection from elsewhere, and the key to do it with."""
+    """A run to join, as `driftline.membership.Membership`, and the name to do it under."""
 
     run: RunDir | None
     connection: Connection | None
@@ -49,28 +45,11 @@ class Membership(NamedTuple):
 
 def membership(environ: Mapping[str, str]) -> Membership:
     """The run that the variables name. Raises RunError with a sentence: no such run, no key, no name, no lease."""
-    place = environ.get(RUN_VARIABLE, "")
     name = environ.get(NAME_VARIABLE, "")
     if name and _NAME.fullmatch(name) is None:
         raise RunError(f"{NAME_VARIABLE}='{name[:80]}': a name is 1 to 64 letters, digits, '.', '_' or '-'")
-    lease = _lease(environ.get(LEASE_VARIABLE, ""))
-    key = environ.get(KEY_VARIABLE, "")
-    if place.endswith(".json") or Path(place).is_file():
-        if not key:
-            raise RunError(f"{RUN_VARIABLE} is a connection file; {KEY_VARIABLE} must name a key file beside it")
-        return Membership(None, rundir.read_connection(Path(place)), run_keys.load_file(Path(key)), name, lease)
-    run = rundir.find(place)
-    return Membership(run, None, run_keys.load_file(Path(key)) if key else run_keys.load(run, ENGINE_KEY), name, lease)
-
-
-def _lease(text: str) -> float:
-    try:
-        seconds = float(text or PAUSE_LEASE_S)
-    except ValueError:
-        seconds = 0.0
-    if not 1.0 <= seconds <= LONGEST_LEASE_S:
-        raise RunError(f"{LEASE_VARIABLE}='{text[:80]}': a lease is 1 to {LONGEST_LEASE_S:.0f} seconds")
-    return seconds
+    to = driftline_membership.membership(environ, ENGINE_KEY)
+    return Membership(to.run, to.connection, to.keys, name, to.lease)
 
 
 class NameClaim:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from console.export import frame
-from console.importing import names
 from console.importing.import_run import import_log
-from console.importing.naming import RESERVED, catalogued, mapping
 from console.store.load import load
+from driftline.catalog import framework_names as names
 from driftline.catalog.metrics import ALIASES, BY_NAME, resolve
+from driftline.catalog.naming import RESERVED, catalogued, mapping
 from driftline.rundir import find
 
 ROWS = [(source, rule) for source, rules in names.KNOWN.items() for rule in rules]

@@ -35,7 +35,7 @@ def run_import(args: argparse.Namespace) -> int:
         return OK
     print(
         f"driftline: none of its {len(report.kept)} names is known: they are kept, but nothing of {report.run} can be "
-        "judged (names: driftline/catalog/metrics.py, console/importing/names.py)",
+        "judged (names: driftline/catalog/metrics.py, driftline/catalog/framework_names.py)",
         file=sys.stderr,
     )
     return FAILED

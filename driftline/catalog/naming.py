@@ -1,4 +1,4 @@
-"""From a log's names to the catalogue's: by `console.importing.names`, and by what else the log has. Pure."""
+"""From a log's names to the catalogue's: by `driftline.catalog.framework_names`, and by what else the log has. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from console.importing.names import ASYNCHRONOUS, KNOWN, PREFIXES, SUFFIXES, UNKNOWN_VERSION, VERSIONS, Name
+from driftline.catalog.framework_names import ASYNCHRONOUS, KNOWN, PREFIXES, SUFFIXES, UNKNOWN_VERSION, VERSIONS, Name
 from driftline.catalog.metrics import ALIASES, BY_NAME
 from driftline.text import sanitize
 
