@@ -1,28 +1,40 @@
-"""The state of each fix of the catalogue on an engine: how it can take effect there, and its present value.
+"""The state of each fix of the catalogue on an engine of our own pool: its value, and how it can take effect there.
 
-Pure functions from facts read back from the engine (`Backend`) to `EngineFix`; applying them is the actor's.
+The value is read by `engine.plugin.report`, as it is of any engine; a pool can do more about it than the plugin, since
+it restarts its engines and loads their weights. Pure functions; applying them is the actor's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from driftline.catalog.fixes import BY_ID, OFF, ON, REMOVED, WAIT
 from driftline.frames import EngineFix, How
-from engine.types import Backend, PauseMode
-
-PROCESSED: Final = "processed_logprobs"
-RAW: Final = "raw_logprobs"
-MIXED: Final = "mixed"
+from engine.plugin.report import Facts, read
+from engine.types import PauseMode
 
 PAUSES: Final[dict[str, PauseMode]] = {OFF: "abort", ON: "keep", WAIT: "wait"}
 """vLLM's `pause_generation` mode for each value of `inflight-keep`; all but "keep" clear the caches too."""
 
 
-def describe(engine: str, backend: Backend) -> dict[str, EngineFix]:
-    """Every fix of the catalogue as this engine has it."""
-    return {fix_id: _describe(engine, backend, fix_id) for fix_id in BY_ID}
+_INFLIGHT: Final = {
+    ON: "a sync keeps requests in flight and clears no cache",
+    WAIT: "a sync waits for requests in flight, then clears the caches",
+    OFF: "a sync aborts requests in flight and clears the caches",
+}
+
+
+def describe(engine: str, facts: Facts, inflight: str) -> dict[str, EngineFix]:
+    """Every fix of the catalogue as this engine has it.
+
+    `inflight` is the value of `inflight-keep` with which the last sync paused (before the first: the value at start).
+    """
+    found = {}
+    for fix_id in BY_ID:
+        effective, how, detail = _state(facts, fix_id, inflight)
+        found[fix_id] = EngineFix(engine, effective, how, facts.since.get(fix_id, -1), detail=detail)
+    return found
 
 
 def path(state: EngineFix, fix_id: str, value: str) -> How:
@@ -56,11 +68,6 @@ def not_live(state: EngineFix, fix_id: str, value: str) -> str:
     return f"{state.engine}: {fix_id} {value} takes effect {when}, not at once"
 
 
-def logprobs_mode(value: str) -> str:
-    """vLLM's `logprobs_mode` for a value of `processed-logprobs`."""
-    return PROCESSED if value == ON else RAW
-
-
 def head_dtype(value: str, model_dtype: str) -> str:
     """Dtype of the last projection for a value of `fp32-lm-head`.
 
@@ -81,56 +88,17 @@ def wanted_at_start(wanted: Mapping[str, str]) -> dict[str, str]:
     return usual | dict(wanted)
 
 
-def _describe(engine: str, backend: Backend, fix_id: str) -> EngineFix:
-    effective, how, detail = _READERS[fix_id](backend)
-    return EngineFix(
-        engine=engine, effective=effective, how=how, since_version=backend.since.get(fix_id, -1), detail=detail
-    )
-
-
-def _processed(backend: Backend) -> tuple[str, How, str]:
-    return (ON if backend.logprobs_mode == PROCESSED else OFF), "live", f"logprobs_mode={backend.logprobs_mode}"
-
-
-def _prefix_cache(backend: Backend) -> tuple[str, How, str]:
-    if not backend.prefix_caching:
-        return REMOVED, "engine_restart", "the engine was built without a prefix cache"
-    if not backend.skip_prefix_reads:
-        return OFF, "live", "requests read cached blocks"
-    reset = {
-        None: "",
-        True: "; reset_prefix_cache() returned true: every block is gone",
-        False: "; reset_prefix_cache() returned false: requests in flight hold blocks, which no new one reads",
-    }[backend.freed]
-    return ON, "live", f"requests submitted since then read no cached block{reset}"
-
-
-def _async_scheduling(backend: Backend) -> tuple[str, How, str]:
-    effective = OFF if backend.async_scheduling else ON
-    if backend.platform == "cpu":
-        return effective, "not_available", "vLLM's CPU platform forces async scheduling off"
-    return effective, "engine_restart", "it is chosen when the engine is built"
-
-
-def _inflight_keep(backend: Backend) -> tuple[str, How, str]:
-    details = {
-        ON: "a sync keeps requests in flight and clears no cache",
-        WAIT: "a sync waits for requests in flight, then clears the caches",
-        OFF: "a sync aborts requests in flight and clears the caches",
-    }
-    return backend.inflight, "next_sync", details[backend.inflight]
-
-
-def _fp32_head(backend: Backend) -> tuple[str, How, str]:
-    heads = set(backend.head_dtypes)
-    effective = ON if heads == {"float32"} else OFF if "float32" not in heads else MIXED
-    return effective, "next_sync", f"head {'/'.join(sorted(heads))}, body {backend.model_dtype}"
-
-
-_READERS: Final[dict[str, Callable[[Backend], tuple[str, How, str]]]] = {
-    "processed-logprobs": _processed,
-    "prefix-cache-off": _prefix_cache,
-    "async-scheduling-off": _async_scheduling,
-    "inflight-keep": _inflight_keep,
-    "fp32-lm-head": _fp32_head,
-}
+def _state(facts: Facts, fix_id: str, inflight: str) -> tuple[str, How, str]:
+    """Value, way and detail of a fix. What the plugin reports as fixed the pool changes at a sync or by a restart."""
+    if fix_id == "inflight-keep":
+        return inflight, "next_sync", _INFLIGHT[inflight]
+    reading = read(facts, fix_id)
+    if not reading.fixed:
+        return reading.effective, "live", reading.detail
+    if reading.effective == REMOVED:
+        return REMOVED, "engine_restart", reading.text
+    if fix_id == "fp32-lm-head" and reading.effective:
+        return reading.effective, "next_sync", reading.detail
+    if fix_id == "async-scheduling-off" and reading.effective and facts.core.platform != "cpu":
+        return reading.effective, "engine_restart", "it is chosen when the engine is built"
+    return reading.effective, "not_available", reading.text

@@ -192,28 +192,6 @@ class ProcessLocation:
     node: str
 
 
-@dataclass(frozen=True)
-class Backend:
-    """Read-back facts that decide what each fix is doing on an engine. Dtypes are torch names without `torch.`.
-
-    `head_dtypes` holds the projection dtype of every logits processor of the model. `inflight` is the value of
-    `inflight-keep` with which the last sync paused (before the first: the value at start), `freed` what the reset of
-    the prefix cache returned at the last switch to "on", None when there was none. `since` has the weight version at
-    which each fix was last switched.
-    """
-
-    platform: str
-    logprobs_mode: str
-    model_dtype: str
-    head_dtypes: tuple[str, ...]
-    prefix_caching: bool
-    skip_prefix_reads: bool
-    async_scheduling: bool
-    inflight: str = "on"
-    freed: bool | None = None
-    since: dict[str, int] = field(default_factory=dict)
-
-
 def engine_names(count: int) -> list[str]:
     """Names of the engines of a pool, in order."""
     return [f"engine-{index}" for index in range(count)]

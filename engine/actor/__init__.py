@@ -1,1 +1,1 @@
-"""One engine: the Ray actor around vLLM, its fixes, its weight updates, and what runs inside the worker."""
+"""One engine: the Ray actor around vLLM, its fixes and its weight updates."""

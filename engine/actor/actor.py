@@ -22,7 +22,7 @@ import numpy as np
 from driftline import clocks
 from driftline.frames import EngineFix, EngineState, Phase
 from engine import fixes
-from engine.actor import epochs, launch
+from engine.actor import entry_point, epochs, launch
 from engine.actor.async_llm import Core
 from engine.actor.fix_switches import FixSwitches
 from engine.actor.pause_reasons import PauseReasons
@@ -87,6 +87,7 @@ class EngineActor:
         self._quiet_logs()
         os.environ.update(launch.environment(self._spec.config))
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would overrule engine.kv_cache_gb
+        entry_point.ensure(self._name)
         self._probe = self._open_probe()
         if self._probe is not None:
             self._probe.send((await self.sample()).state)  # the next one comes only once vLLM has loaded
@@ -328,13 +329,12 @@ class EngineActor:
 
     def _describe(self, seconds: float) -> EngineInfo:
         import ray
-        import vllm
 
         core = self._require()
         return EngineInfo(
-            engine=self._name, pid=os.getpid(), node=socket.gethostname(), backend=core.platform,
-            vllm=vllm.__version__, async_scheduling=core.async_scheduling, loaded_s=seconds, workers=core.workers,
-            node_id=ray.get_runtime_context().get_node_id(),
+            engine=self._name, pid=os.getpid(), node=socket.gethostname(), backend=core.built.platform,
+            vllm=core.built.vllm, async_scheduling=bool(core.built.async_scheduling), loaded_s=seconds,
+            workers=core.workers, node_id=ray.get_runtime_context().get_node_id(),
         )  # fmt: skip
 
     def _open_probe(self) -> Probe | None:

@@ -6,59 +6,47 @@ What is asked of it without waiting in between is done in that order, between st
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from engine.actor.launch import one_line
+from engine.plugin import versions, worker
+from engine.plugin.report import Facts, worker_facts
 from engine.types import EngineError, PauseMode
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 
-_WORKER: Final = re.compile(
-    r"Call to \w+ method failed: (?:Worker failed with error '(?P<process>.*)', please check the stack trace.*"
-    r"|(?P<core>.*))",
-    re.DOTALL,
-)
-"""The text that vLLM puts around the error message of a worker in a process of its own, and of one in the core's."""
-
-
-def worker_error(text: str) -> str:
-    """A worker's own words in what vLLM reports of its failure, on one line."""
-    found = _WORKER.search(text)
-    return one_line((found["process"] or found["core"]) if found else text)
-
-
 class Core:
     """A running vLLM. `name` is the engine's."""
 
     def __init__(self, name: str, llm: AsyncLLM) -> None:
-        from vllm.platforms import current_platform
-
         self.name, self.llm = name, llm
-        config = llm.vllm_config
-        self.platform = str(current_platform.device_type)
-        self.prefix_caching = bool(config.cache_config.enable_prefix_caching)
-        self.async_scheduling = bool(config.scheduler_config.async_scheduling)
-        self.workers = int(config.parallel_config.world_size)
+        self.built = versions.read_core(llm)
+        self.workers = int(llm.vllm_config.parallel_config.world_size)
 
     async def stamp(self, label: str) -> None:
         """Have the tokens of every step from now on carry this label."""
         await self.llm.update_weight_version(label)
 
     async def ask(self, method: str, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
-        """Call a method of `DriftlineWorker` in every worker. Raises EngineError with the worker's own words."""
+        """Call a method of `engine.plugin.worker` in every worker. Raises EngineError with a worker's own words."""
         try:
             answers: list[dict[str, Any]] = await self.llm.collective_rpc(method, args=args, kwargs=kwargs)
         except Exception as error:  # vLLM hands a worker's failure over as a bare Exception
-            raise EngineError(f"{self.name}: {worker_error(str(error))}") from error
+            words = one_line(str(error))
+            if f"'{method}' is not implemented" in words:
+                words = f"its workers have not loaded Driftline's plugin, a vllm.general_plugins entry point: {words}"
+            raise EngineError(f"{self.name}: {words}") from error
+        for answer in answers:
+            if worker.failure(answer):
+                raise EngineError(f"{self.name}: {one_line(answer['error'] or answer['kind'])}")
         return answers
 
-    async def facts(self, method: str = "driftline_facts", **kwargs: Any) -> dict[str, Any]:
+    async def facts(self, method: str = worker.FACTS, **kwargs: Any) -> Facts:
         """The facts that all workers agree on. Raises EngineError when they do not."""
-        return self.agreed(await self.ask(method, **kwargs))
+        return Facts(self.built, (worker_facts(self.agreed(await self.ask(method, **kwargs))),), "")
 
     def agreed(self, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The one answer of all workers. Raises EngineError when they disagree."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 from driftline.catalog.fixes import OFF, ON
 from driftline.frames import EngineFix
 from engine import fixes
 from engine.actor.async_llm import Core
 from engine.actor.epochs import Epochs
-from engine.types import Backend, EngineError
+from engine.plugin import worker
+from engine.plugin.report import Facts, WorkerFacts, logprobs_mode
+from engine.types import EngineError
 
 AT_START: Final = ("processed-logprobs", "fp32-lm-head", "prefix-cache-off")
 """Fixes that an engine is given once it is up; the others are arguments of its construction or of a sync."""
@@ -22,7 +25,7 @@ class FixSwitches:
     def __init__(self, core: Core, epochs: Epochs, wanted: dict[str, str]) -> None:
         self._core = core
         self._epochs = epochs
-        self._facts: dict[str, Any] = {}
+        self._facts = Facts(core.built)
         self._since: dict[str, int] = {}
         self._freed: bool | None = None
         self.skip_prefix_reads = False
@@ -44,14 +47,9 @@ class FixSwitches:
 
     def last_read(self) -> dict[str, EngineFix]:
         """Every fix as it was when it was last read back; only this object switches any."""
-        core, facts = self._core, self._facts
-        backend = Backend(
-            platform=core.platform, logprobs_mode=facts["logprobs_mode"], model_dtype=facts["model_dtype"],
-            head_dtypes=tuple(facts["head_dtypes"]), prefix_caching=core.prefix_caching,
-            skip_prefix_reads=self.skip_prefix_reads, async_scheduling=core.async_scheduling, inflight=self.inflight,
-            freed=self._freed, since=dict(self._since),
-        )  # fmt: skip
-        return fixes.describe(core.name, backend)
+        core = replace(self._facts.core, skip_reads=self.skip_prefix_reads, freed=self._freed)
+        facts = replace(self._facts, core=core, since=dict(self._since))
+        return fixes.describe(self._core.name, facts, self.inflight)
 
     def states(self) -> dict[str, str]:
         """Fix id to effective value, as last read back."""
@@ -73,7 +71,7 @@ class FixSwitches:
             return (await self.read())[fix_id]
         core, epochs = self._core, self._epochs
         # With async scheduling a step's outputs are stamped after the next one was sent off; standing still is exact.
-        stand = core.async_scheduling and running
+        stand = bool(core.built.async_scheduling) and running
         if stand:
             await core.pause("keep")
         _, outcome, _ = await asyncio.gather(
@@ -91,12 +89,13 @@ class FixSwitches:
 
     def head_dtype(self, value: str | None) -> str:
         """The dtype that a sync has to switch the head to for a value of `fp32-lm-head`; "" for none."""
-        return "" if value is None else fixes.head_dtype(value, self._facts["model_dtype"])
+        return "" if value is None else fixes.head_dtype(value, self._facts.workers[0].model_dtype)
 
-    def on_synced(self, facts: dict[str, Any] | None, version: int) -> bool:
+    def on_synced(self, facts: WorkerFacts | None, version: int) -> bool:
         """Take in what a sync read back, after `inflight` was set; whether that begins a new epoch."""
         before = self._epochs.states([self._epochs.epoch])[self._epochs.epoch]
-        self._facts = facts or self._facts
+        if facts is not None:
+            self._facts = replace(self._facts, workers=(facts,))
         for fix_id, value in self.states().items():
             if value != before[fix_id]:
                 self._since[fix_id] = version
@@ -104,9 +103,9 @@ class FixSwitches:
 
     async def _apply(self, fix_id: str, value: str) -> None:
         if fix_id == "processed-logprobs":
-            self._facts = await self._core.facts("driftline_apply", logprobs_mode=fixes.logprobs_mode(value))
+            self._facts = await self._core.facts(worker.APPLY, logprobs_mode=logprobs_mode(value))
         elif fix_id == "fp32-lm-head":
-            self._facts = await self._core.facts("driftline_apply", head_dtype=self.head_dtype(value))
+            self._facts = await self._core.facts(worker.APPLY, head_dtype=self.head_dtype(value))
         elif fix_id == "prefix-cache-off" and value in (ON, OFF):
             # First the reads, then the reset: no request that is submitted in between reads an old block.
             self.skip_prefix_reads = value == ON

@@ -14,6 +14,7 @@ from driftline.catalog.fixes import REMOVED
 from driftline.config import EngineConfig, SamplingConfig
 from driftline.keys import Keys
 from driftline.rundir import Connection
+from engine.plugin import POOL_VARIABLE
 from engine.types import EngineError
 from engine.weights.transport import BACKENDS, Kind
 
@@ -23,7 +24,7 @@ _MODEL_CONFIG_BYTES: Final = 16 << 20
 
 OURS: Final = frozenset(
     {
-        "model", "dtype", "skip_tokenizer_init", "seed", "worker_extension_cls", "weight_transfer_config",
+        "model", "dtype", "skip_tokenizer_init", "seed", "weight_transfer_config",
         "block_size", "enable_prefix_caching", "max_num_seqs", "max_model_len", "enforce_eager",
         "gpu_memory_utilization", "logprobs_mode", "async_scheduling", "generation_config", "disable_log_stats",
     }
@@ -65,6 +66,7 @@ def environment(config: EngineConfig) -> dict[str, str]:
     threads = str(max(1, int(config.cpus)))
     eager_cpu = config.enforce_eager and not config.gpus
     return {
+        POOL_VARIABLE: "1",
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
@@ -102,7 +104,6 @@ def vllm_args(spec: EngineSpec, *, cpu: bool) -> dict[str, Any]:
         "enforce_eager": config.enforce_eager,
         "enable_prefix_caching": spec.fixes["prefix-cache-off"] != REMOVED,
         "generation_config": "vllm",
-        "worker_extension_cls": "engine.actor.worker_extension.DriftlineWorker",
         "weight_transfer_config": {"backend": BACKENDS[spec.transport]},
         "disable_log_stats": True,
     }

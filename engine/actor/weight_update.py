@@ -13,6 +13,8 @@ from engine.actor.epochs import Epochs
 from engine.actor.fix_switches import FixSwitches
 from engine.actor.pause_reasons import PauseReasons
 from engine.fixes import PAUSES
+from engine.plugin import worker
+from engine.plugin.report import WorkerFacts, worker_facts
 from engine.types import EngineError, PauseMode, Reset, SyncReport
 from engine.weights.transport import Update
 
@@ -41,7 +43,7 @@ class LoadOutcome:
     bytes: int = 0
     load_s: float = 0.0
     verify_s: float = 0.0
-    facts: dict[str, Any] | None = None
+    facts: WorkerFacts | None = None
 
 
 class WeightUpdate:
@@ -127,7 +129,7 @@ class WeightUpdate:
         head, began = self._switches.head_dtype(request.fixes.get("fp32-lm-head")), time.perf_counter()
         failed = f"the load of version {request.version} failed half-way: "
         try:
-            answers = await self._core.ask("driftline_load", dict(request.update), request.expected, head_dtype=head)
+            answers = await self._core.ask(worker.LOAD, dict(request.update), request.expected, head_dtype=head)
             looked = max(answer.pop("seconds") for answer in answers)
             answer = self._core.agreed(answers)
         except EngineError as error:
@@ -142,7 +144,7 @@ class WeightUpdate:
             bytes=answer["bytes"],
             load_s=time.perf_counter() - began - looked,
             verify_s=looked,
-            facts=answer["facts"],
+            facts=worker_facts(answer["facts"]),
         )
 
     async def _reset(self, mode: PauseMode, loaded: LoadOutcome) -> Reset:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from engine.plugin import versions, worker
-from engine.plugin.report import CoreFacts, Facts, WorkerFacts
+from engine.plugin.report import CoreFacts, Facts, worker_facts
 from engine.types import EngineError
 
 T = TypeVar("T")
@@ -116,11 +116,11 @@ class CoreHandle:
 
     def read_workers(self) -> Facts:
         """Every worker's facts, read back now."""
-        return self._taken(self._ask(worker.READ))
+        return self._taken(self._ask(worker.FACTS))
 
     def set_logprobs(self, mode: str) -> Facts:
         """Switch the logprobs of every worker; returns the facts read back."""
-        return self._taken(self._ask(worker.SET_LOGPROBS, mode))
+        return self._taken(self._ask(worker.APPLY, mode))
 
     def digest(self) -> worker.Answer:
         """The digest of the weights held. Raises EngineError with a worker's own words."""
@@ -128,8 +128,8 @@ class CoreHandle:
             raise EngineError("the engine is asleep: its weights are not on the device")
         answers = self._ask(worker.DIGEST)
         for answer in answers:
-            if "error" in answer:
-                raise EngineError(str(answer["error"]))
+            if what := worker.failure(answer):
+                raise EngineError(what)
         return worker.combined(answers)
 
     def set_skip_reads(self, skip: bool) -> None:
@@ -167,17 +167,10 @@ class CoreHandle:
 
     def _taken(self, answers: list[worker.Answer]) -> Facts:
         for answer in answers:
-            if "error" in answer:
-                return Facts(self.facts(), problem=str(answer["error"]))
+            if what := worker.failure(answer):
+                return Facts(self.facts(), problem=what)
         self._runner = str(answers[0]["runner"]) if answers else ""
-        found = tuple(
-            WorkerFacts(
-                tuple(one["logprobs_modes"]), one["model_dtype"], tuple(one["head_dtypes"]), bool(one["head_switch"]),
-                str(one["head_owner"]),
-            )
-            for one in answers
-        )  # fmt: skip
-        return Facts(self.facts(), found, "")
+        return Facts(self.facts(), tuple(worker_facts(one) for one in answers), "")
 
     # -- hooks --------------------------------------------------------------------------------------------------------
 

@@ -12,8 +12,6 @@ from typing import Any, Final
 from engine.plugin import versions, worker
 from engine.plugin.log import LOG
 
-OWN_EXTENSION: Final = "engine.actor.worker_extension.DriftlineWorker"
-"""The worker extension of engines that Driftline's own pool runs: those report through their actor."""
 LOOK_S: Final = 1.0
 LOOK_LIMIT_S: Final = 3600.0
 
@@ -48,9 +46,6 @@ def join(core: Any, reports_only: str) -> Callable[[str], None]:
         from engine.plugin.environment import NameClaim, membership
         from engine.plugin.member import Member
 
-        if str(core.vllm_config.parallel_config.worker_extension_cls) == OWN_EXTENSION:
-            log.info("driftline: inert, because this engine's own pool reports for it")
-            return _nothing
         try:
             to = membership(os.environ)
         except RunError as error:

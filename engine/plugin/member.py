@@ -206,7 +206,7 @@ class Member:
 
         def switch() -> None:
             if fix_id == "processed-logprobs":
-                self._workers = self._core.set_logprobs(report.PROCESSED if value == ON else report.RAW)
+                self._workers = self._core.set_logprobs(report.logprobs_mode(value))
             else:
                 self._core.set_skip_reads(value == ON)
 

@@ -1,10 +1,14 @@
-"""An engine's account of itself: facts read back from vLLM's objects, as fix states and as one line. Pure."""
+"""An engine's account of itself: facts read back from vLLM's objects, as fix states and as one line. Pure.
+
+`read` is the one place where facts become the value of a fix; `engine.fixes` adds what an engine of our own pool can
+do about it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from driftline.catalog.fixes import BY_ID, OFF, ON, REMOVED, WAIT
 from driftline.frames import EngineFix, FixState, How
@@ -66,30 +70,62 @@ class Facts:
     since: Mapping[str, int] = field(default_factory=dict)
 
 
-Reading = tuple[str, How, str]
+class Reading(NamedTuple):
+    """A fix as it was read back: its value ("" for not known), how that shows, and why it cannot be switched in the
+
+    running engine ("" where it can).
+    """
+
+    effective: str
+    detail: str
+    fixed: str = ""
+
+    @property
+    def text(self) -> str:
+        """Detail and reason."""
+        return "; ".join(part for part in (self.detail, self.fixed) if part)
+
+
+def read(facts: Facts, fix_id: str) -> Reading:
+    """A fix of the catalogue as this engine has it."""
+    return _READERS[fix_id](facts)
+
+
+def logprobs_mode(value: str) -> str:
+    """vLLM's `logprobs_mode` for a value of `processed-logprobs`."""
+    return PROCESSED if value == ON else RAW
+
+
+def worker_facts(answer: Mapping[str, Any]) -> WorkerFacts:
+    """A worker's answer to `engine.plugin.worker.facts`."""
+    return WorkerFacts(
+        tuple(answer["logprobs_modes"]), answer["model_dtype"], tuple(answer["head_dtypes"]),
+        bool(answer["head_switch"]), str(answer["head_owner"]),
+    )  # fmt: skip
 
 
 def fixes(engine: str, facts: Facts, time: float) -> list[FixState]:
     """Every fix of the catalogue as this engine has it: a state that holds this engine's own report."""
     found = []
     for fix_id in BY_ID:
-        effective, how, detail = _READERS[fix_id](facts)
-        if facts.core.reports_only and how == "live":
-            how, detail = "not_available", f"{detail}; {facts.core.reports_only}"
-        mine = EngineFix(engine, effective, how, facts.since.get(fix_id, -1), -1, detail)
-        found.append(FixState(fix_id, effective, 0, "", time, how, (mine,)))
+        reading = read(facts, fix_id)
+        live = not reading.fixed and not facts.core.reports_only
+        detail = "; ".join(part for part in (reading.text, "" if reading.fixed else facts.core.reports_only) if part)
+        how: How = "live" if live else "not_available"
+        mine = EngineFix(engine, reading.effective, how, facts.since.get(fix_id, -1), -1, detail)
+        found.append(FixState(fix_id, reading.effective, 0, "", time, how, (mine,)))
     return found
 
 
 def refusal(facts: Facts, fix_id: str, value: str) -> str:
     """Why this engine cannot take the value now, as a sentence; "" where it can."""
-    effective, how, detail = _READERS[fix_id](facts)
+    reading = read(facts, fix_id)
     if facts.core.reports_only:
         return facts.core.reports_only
-    if effective == value:
+    if reading.effective == value:
         return ""
-    if how != "live" or value not in (ON, OFF):
-        return f"{fix_id} {value} cannot be switched from here: {detail}"
+    if reading.fixed or value not in (ON, OFF):
+        return f"{fix_id} {value} cannot be switched from here: {reading.text}"
     return ""
 
 
@@ -121,69 +157,67 @@ def _one(values: set[str]) -> str:
 def _processed(facts: Facts) -> Reading:
     modes = {mode for worker in facts.workers for mode in worker.logprobs_modes}
     if not modes:
-        return "", "not_available", facts.problem
+        return Reading("", "", facts.problem)
     effective = ON if modes == {PROCESSED} else MIXED if PROCESSED in modes else OFF
-    return effective, "live", f"logprobs_mode={_one(modes)}"
+    return Reading(effective, f"logprobs_mode={_one(modes)}")
 
 
 def _prefix_cache(facts: Facts) -> Reading:
     core = facts.core
     if core.prefix_caching is None:
-        return "", "not_available", "this vLLM does not say whether it has a prefix cache"
+        return Reading("", "", "this vLLM does not say whether it has a prefix cache")
     if not core.prefix_caching:
-        return REMOVED, "not_available", "the engine was built without a prefix cache"
+        return Reading(REMOVED, "", "the engine was built without a prefix cache")
     if core.skip_reads:
         freed = {
             None: "",
             True: "; reset_prefix_cache() returned true: every block is gone",
             False: "; reset_prefix_cache() returned false: requests in flight hold blocks, which no new one reads",
         }[core.freed]
-        return ON, "live", f"requests scheduled since then read no cached block{freed}"
+        return Reading(ON, f"requests begun since then read no cached block{freed}")
     if core.salted:
         some = "" if core.salted == core.scheduled else f" ({core.salted} of the last {core.scheduled})"
-        return (
-            (SALTED if not some else MIXED),
-            "live",
-            f"requests carry a cache salt{some}: blocks of one salt are shared",
+        return Reading(
+            SALTED if not some else MIXED, f"requests carry a cache salt{some}: blocks of one salt are shared"
         )
-    return OFF, "live", "requests read cached blocks, whichever weights they were computed with"
+    return Reading(OFF, "requests read cached blocks, whichever weights they were computed with")
 
 
 def _async_scheduling(facts: Facts) -> Reading:
     on = facts.core.async_scheduling
     if on is None:
-        return "", "not_available", "this vLLM does not say how it schedules"
+        return Reading("", "", "this vLLM does not say how it schedules")
     if facts.core.platform == "cpu":
-        return (OFF if on else ON), "not_available", "vLLM's CPU platform forces async scheduling off"
+        return Reading(OFF if on else ON, "", "vLLM's CPU platform forces async scheduling off")
     how = "chosen when the framework builds the engine: --async-scheduling or --no-async-scheduling"
-    return (OFF if on else ON), "not_available", how
+    return Reading(OFF if on else ON, "", how)
 
 
 def _inflight(facts: Facts) -> Reading:
     why = "decided by its framework, which pauses the engine for a weight update"
     if facts.core.pause is None:
-        return "", "not_available", f"no weight update has paused this engine yet; {why}"
+        return Reading("", "", f"no weight update has paused this engine yet; {why}")
     mode, clear = facts.core.pause
     effective = {("keep", False): ON, ("keep", True): MIXED, ("wait", True): WAIT, ("wait", False): WAIT}.get(
         facts.core.pause, OFF
     )
-    return effective, "not_available", f"the last pause was mode={mode}, clear_cache={clear}; {why}"
+    return Reading(effective, f"the last pause was mode={mode}, clear_cache={clear}", why)
 
 
 def _head(facts: Facts) -> Reading:
     why = 'the head\'s dtype is fixed when the model is loaded: --hf-overrides \'{"head_dtype": "float32"}\''
     if not facts.workers:
-        return "", "not_available", facts.problem
+        return Reading("", "", facts.problem)
     first = facts.workers[0]
     if not first.head_switch:
         why = "this vLLM has no dtype of its own for the head (vLLM 0.26 and newer have, at load time)"
     if first.head_owner:
-        return "", "not_available", f"the last projection is computed by {first.head_owner}, not by vLLM: not known"
+        return Reading("", "", f"the last projection is computed by {first.head_owner}, not by vLLM: not known")
     dtypes = {dtype for worker in facts.workers for dtype in worker.head_dtypes}
     if not dtypes:
-        return "", "not_available", "the model has no logits processor that could be asked"
+        return Reading("", "", "the model has no logits processor that could be asked")
     effective = ON if dtypes == {"float32"} else MIXED if "float32" in dtypes else OFF
-    return effective, "not_available", f"head {_one(dtypes)}, body {first.model_dtype}; {why}"
+    return Reading(effective, f"head {_one(dtypes)}, body {first.model_dtype}", why)
 
 
 _READERS: Final[dict[str, Callable[[Facts], Reading]]] = {

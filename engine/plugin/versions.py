@@ -12,7 +12,7 @@ import inspect
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Final
 
@@ -274,6 +274,18 @@ def logprobs_modes(runner: Any) -> list[str]:
     parts = [sampler, getattr(sampler, "topk_topp_sampler", None), getattr(runner, "prompt_logprobs_worker", None)]
     modes = [getattr(part, "logprobs_mode", None) for part in parts if part is not None]
     return sorted({str(mode) for mode in modes if mode is not None})
+def hook_transfer_engines(engines: Mapping[str, tuple[str, str]], failed: Failed) -> None:
+    """Let vLLM's factory of weight-transfer engines know these: name to module and class, imported when asked for."""
+
+    def factories(module: ModuleType) -> None:
+        factory = module.WeightTransferEngineFactory
+        for name, (place, cls) in engines.items():
+            if name not in factory._registry:
+                factory.register_engine(name, place, cls)
+
+    after_import("vllm.distributed.weight_transfer.factory", _guarded(factories, failed))
+
+
 
 
 def set_logprobs_mode(runner: Any, mode: str) -> None:
@@ -321,3 +333,24 @@ def heads(runner: Any) -> tuple[list[str], bool, str]:
 def runner_kind(runner: Any) -> str:
     """Which of vLLM's two model runners this is."""
     return "V2" if ".worker.gpu." in type(runner).__module__ else "V1"
+def set_head_dtype(runner: Any, name: str) -> None:
+    """Compute the last projection in this dtype. Raises ValueError for a quantized one, or a model that has none."""
+    import torch
+    from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+    from vllm.model_executor.layers.logits_processor import LogitsProcessor
+    from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod, VocabParallelEmbedding
+
+    model, dtype = runner.get_model(), getattr(torch, name)
+    processors = [module for module in model.modules() if isinstance(module, LogitsProcessor)]
+    if not processors:
+        raise ValueError(f"{type(model).__name__} has no logits processor")
+    if dtype != runner.model_config.dtype:
+        # vLLM would raise in the middle of a step, which ends the engine.
+        plain = (UnquantizedEmbeddingMethod, UnquantizedLinearMethod)
+        for path, layer in model.named_modules():
+            if isinstance(layer, VocabParallelEmbedding) and not isinstance(layer.quant_method, plain):
+                raise ValueError(f"{path} is quantized; its projection stays in the model's dtype")
+    for processor in processors:
+        processor.head_dtype = dtype
+
+

@@ -1,7 +1,8 @@
-"""What the plugin does inside vLLM's workers, as methods that `collective_rpc` reaches by name.
+"""What Driftline does inside vLLM's workers, as methods that `collective_rpc` reaches by name.
 
-Every method returns plain values and raises nothing: what went wrong is in `error`, so that no failure of ours ever
-takes vLLM's own path for a failed worker.
+The same for an engine of anybody's that has joined and for one of our own pool. The core runs them between two steps,
+so a switch never splits a batch. Every method returns plain values and raises nothing: what went wrong is in `error`,
+so that no failure of ours ever takes vLLM's own path for a failed worker.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any, Final
 
 from engine.plugin import versions
 
-READ: Final = "driftline_joined_read"
-SET_LOGPROBS: Final = "driftline_joined_logprobs"
-DIGEST: Final = "driftline_joined_digest"
+FACTS: Final = "driftline_facts"
+APPLY: Final = "driftline_apply"
+DIGEST: Final = "driftline_digest"
+LOAD: Final = "driftline_load"
 
 Answer = dict[str, Any]
 
@@ -26,14 +28,17 @@ def _guarded(method: Callable[..., Answer]) -> Callable[..., Answer]:
         try:
             return method(*args, **kwargs)
         except Exception as error:  # noqa: BLE001  whatever the model or a framework's patches raise
-            return {"error": f"{type(error).__name__}: {error}"[:400]}
+            return {"error": str(error)[:400], "kind": type(error).__name__}
 
     return guarded
 
 
-@_guarded
-def read(self: Any) -> Answer:
-    """Facts of this worker, read back from the live objects."""
+def failure(answer: Answer) -> str:
+    """What went wrong in a worker, with the name of its exception; "" for nothing."""
+    return f"{answer['kind']}: {answer['error']}" if "error" in answer else ""
+
+
+def _facts(self: Any) -> Answer:
     runner = self.model_runner
     dtypes, switch, owner = versions.heads(runner)
     return {
@@ -46,11 +51,41 @@ def read(self: Any) -> Answer:
     }
 
 
+def _apply(self: Any, logprobs_mode: str = "", head_dtype: str = "") -> Answer:
+    if logprobs_mode:
+        versions.set_logprobs_mode(self.model_runner, logprobs_mode)
+    if head_dtype:
+        versions.set_head_dtype(self.model_runner, head_dtype)
+    return _facts(self)
+
+
 @_guarded
-def set_logprobs(self: Any, mode: str) -> Answer:
-    """Return logprobs before ("raw_logprobs") or after ("processed_logprobs") temperature; read everything back."""
-    versions.set_logprobs_mode(self.model_runner, mode)
-    return read(self)
+def facts(self: Any) -> Answer:
+    """Facts of this worker, read back from the live objects."""
+    return _facts(self)
+
+
+@_guarded
+def apply(self: Any, logprobs_mode: str = "", head_dtype: str = "") -> Answer:
+    """Switch what is named, and read everything back: one call, between the same two steps.
+
+    Logprobs are before ("raw_logprobs") or after ("processed_logprobs") temperature; the last projection is computed in
+    `head_dtype`.
+    """
+    return _apply(self, logprobs_mode, head_dtype)
+
+
+@_guarded
+def load(self: Any, update: dict[str, Any], expected: str, head_dtype: str = "") -> Answer:
+    """Load weights as `engine.weights.load` does, then switch the head, only with weights as they should be.
+
+    Returns what that returns, and the facts.
+    """
+    from engine.weights.load import load as load_weights
+
+    found = load_weights(self, update, expected)
+    good = found["digest"] == expected and not found["problem"]
+    return found | {"facts": _apply(self, head_dtype=head_dtype if good else "")}
 
 
 @_guarded
@@ -66,7 +101,7 @@ def digest(self: Any) -> Answer:
     return {"digest": combine(held), "parameters": len(parameters), "packed": len(parameters) - len(held)}
 
 
-METHODS: Final[dict[str, Callable[..., Answer]]] = {READ: read, SET_LOGPROBS: set_logprobs, DIGEST: digest}
+METHODS: Final[dict[str, Callable[..., Answer]]] = {FACTS: facts, APPLY: apply, LOAD: load, DIGEST: digest}
 
 
 def combined(answers: list[Answer]) -> Answer:

@@ -1,8 +1,8 @@
 """The shared-memory transport, as one of vLLM's own weight-transfer engines.
 
-Imported in every vLLM worker process (by `engine.actor.worker_extension`), where importing it registers our transports;
-NCCL is vLLM's own. Loading goes through vLLM's layerwise reload: plain `load_weights`
-is wrong on a CPU, where vLLM packs linear weights and drops the originals.
+vLLM's factory imports it by name where an engine asks for it (`engine.plugin.pool_engine`). Loading goes through
+vLLM's layerwise reload: plain `load_weights` is wrong on a CPU, where vLLM packs linear weights and drops the
+originals.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferInitInfo,
     WeightTransferUpdateInfo,
 )
-from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from engine.weights.publish import Reader
-from engine.weights.transport import BACKENDS
 
 READER = Reader()
 """The reader of this worker process; after a wrong load it is unmapped."""
@@ -69,10 +67,3 @@ class SharedMemoryTransferEngine(WeightTransferEngine[SharedMemoryInitInfo, Shar
 
     def shutdown(self) -> None:
         """Nothing to release: segments belong to the trainer."""
-
-
-if BACKENDS["shm"] not in WeightTransferEngineFactory._registry:
-    WeightTransferEngineFactory.register_engine(BACKENDS["shm"], SharedMemoryTransferEngine)
-    WeightTransferEngineFactory.register_engine(
-        BACKENDS["ipc"], "engine.weights.transfer_ipc", "PlainIPCTransferEngine"
-    )

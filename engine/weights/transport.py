@@ -32,6 +32,11 @@ Update = dict[str, Any]
 
 BACKENDS: Final[dict[Kind, str]] = {"shm": "driftline_shm", "ipc": "driftline_ipc", "nccl": "nccl"}
 """Names in vLLM's `WeightTransferEngineFactory`, for `weight_transfer_config`."""
+TRANSFER_ENGINES: Final[dict[str, tuple[str, str]]] = {
+    BACKENDS["shm"]: ("engine.weights.transfer_shm", "SharedMemoryTransferEngine"),
+    BACKENDS["ipc"]: ("engine.weights.transfer_ipc", "PlainIPCTransferEngine"),
+}
+"""Module and class of each of ours, for that factory; NCCL is vLLM's own."""
 SENT_S: Final = 30.0
 """Longest wait for a sender's thread once every engine has answered."""
 

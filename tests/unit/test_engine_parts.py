@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,26 @@ from driftline.config import EngineConfig, SamplingConfig
 from driftline.frames import EngineFix, EngineState
 from engine import fixes
 from engine.actor import launch
-from engine.actor.async_llm import worker_error
 from engine.actor.stats import Counters, pool_stats
-from engine.types import Backend, EngineError, EngineSample
+from engine.plugin import report
+from engine.plugin.report import CoreFacts, Facts, WorkerFacts
+from engine.types import EngineError, EngineSample
 from tests.environment import needs_engine
 
-CPU = Backend(
-    platform="cpu",
-    logprobs_mode="raw_logprobs",
-    model_dtype="float32",
-    head_dtypes=("bfloat16",),
-    prefix_caching=True,
-    skip_prefix_reads=False,
-    async_scheduling=False,
-)
+CORE = CoreFacts("cpu", "0.0.0", prefix_caching=True, async_scheduling=False, cascade_attention=True)
+WORKER = WorkerFacts(("raw_logprobs",), "float32", ("bfloat16",), True, "")
+CPU = Facts(CORE, (WORKER,), "")
 
 
-def changed(**fields: object) -> Backend:
-    return Backend(**{**vars(CPU), **fields})  # type: ignore[arg-type]
+def changed(**fields: Any) -> Facts:
+    """An engine that differs in these facts of its core or its worker."""
+    inside = {name: value for name, value in fields.items() if name in vars(WORKER)}
+    core = replace(CORE, **{name: value for name, value in fields.items() if name not in inside})
+    return replace(CPU, core=core, workers=(replace(WORKER, **inside),))
+
+
+def described(facts: Facts, inflight: str = "on") -> dict[str, EngineFix]:
+    return fixes.describe("engine-0", facts, inflight)
 
 
 def spec(config: EngineConfig, **fields: str) -> launch.EngineSpec:
@@ -54,7 +57,7 @@ def spec(config: EngineConfig, **fields: str) -> launch.EngineSpec:
 
 
 def test_every_fix_of_the_catalogue_is_described() -> None:
-    states = fixes.describe("engine-0", CPU)
+    states = described(CPU)
     assert list(states) == [fix.id for fix in FIXES]
     for fix_id, state in states.items():
         assert state.engine == "engine-0"
@@ -63,39 +66,52 @@ def test_every_fix_of_the_catalogue_is_described() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fix_id", "backend", "effective"),
+    ("fix_id", "facts", "effective"),
     [
         ("processed-logprobs", CPU, "off"),
-        ("processed-logprobs", changed(logprobs_mode="processed_logprobs"), "on"),
+        ("processed-logprobs", changed(logprobs_modes=("processed_logprobs",)), "on"),
         ("prefix-cache-off", CPU, "off"),
-        ("prefix-cache-off", changed(skip_prefix_reads=True), "on"),
+        ("prefix-cache-off", changed(skip_reads=True), "on"),
         ("prefix-cache-off", changed(prefix_caching=False), "removed"),
         ("async-scheduling-off", CPU, "on"),
         ("async-scheduling-off", changed(platform="cuda", async_scheduling=True), "off"),
-        ("inflight-keep", CPU, "on"),
-        ("inflight-keep", changed(inflight="wait"), "wait"),
         ("fp32-lm-head", CPU, "off"),
         ("fp32-lm-head", changed(head_dtypes=("float32",)), "on"),
         ("fp32-lm-head", changed(head_dtypes=("float32", "bfloat16")), "mixed"),
+        ("fp32-lm-head", changed(head_dtypes=()), ""),
     ],
 )
-def test_effective_is_what_the_backend_holds(fix_id: str, backend: Backend, effective: str) -> None:
-    assert fixes.describe("engine-0", backend)[fix_id].effective == effective
+def test_effective_is_what_was_read_back(fix_id: str, facts: Facts, effective: str) -> None:
+    assert described(facts)[fix_id].effective == effective
+
+
+@pytest.mark.parametrize("value", ["on", "wait", "off"])
+def test_the_pause_is_the_pool_s_own_choice(value: str) -> None:
+    state = described(changed(pause=("abort", True)), value)["inflight-keep"]
+    assert (state.effective, state.how) == (value, "next_sync")
+
+
+def test_every_value_is_the_plugin_s_reading() -> None:
+    """One account of an engine: what the pool adds is the way in which a value can change."""
+    for facts in (CPU, changed(prefix_caching=False), changed(head_dtypes=("float32",)), changed(skip_reads=True)):
+        for state in report.fixes("engine-0", facts, 1.0):
+            if state.fix != "inflight-keep":
+                assert described(facts)[state.fix].effective == state.effective
 
 
 def test_a_fix_says_since_which_version() -> None:
-    states = fixes.describe("engine-0", changed(since={"fp32-lm-head": 7}))
+    states = described(replace(CPU, since={"fp32-lm-head": 7}))
     assert states["fp32-lm-head"].since_version == 7
     assert states["processed-logprobs"].since_version == -1
 
 
 def test_async_scheduling_is_not_available_on_cpu_and_needs_a_restart_elsewhere() -> None:
-    assert fixes.describe("e", CPU)["async-scheduling-off"].how == "not_available"
-    assert fixes.describe("e", changed(platform="cuda"))["async-scheduling-off"].how == "engine_restart"
+    assert described(CPU)["async-scheduling-off"].how == "not_available"
+    assert described(changed(platform="cuda"))["async-scheduling-off"].how == "engine_restart"
 
 
 @pytest.mark.parametrize(
-    ("fix_id", "backend", "value", "path"),
+    ("fix_id", "facts", "value", "path"),
     [
         ("processed-logprobs", CPU, "on", "live"),
         ("prefix-cache-off", CPU, "on", "live"),
@@ -111,8 +127,8 @@ def test_async_scheduling_is_not_available_on_cpu_and_needs_a_restart_elsewhere(
         ("fp32-lm-head", CPU, "on", "next_sync"),
     ],
 )
-def test_each_value_has_its_path(fix_id: str, backend: Backend, value: str, path: str) -> None:
-    assert fixes.path(fixes.describe("e", backend)[fix_id], fix_id, value) == path
+def test_each_value_has_its_path(fix_id: str, facts: Facts, value: str, path: str) -> None:
+    assert fixes.path(described(facts)[fix_id], fix_id, value) == path
 
 
 @pytest.mark.parametrize(("value", "path"), [("on", "live"), ("removed", "engine_restart")])
@@ -122,7 +138,7 @@ def test_an_engine_that_reports_nothing_has_the_catalogues_path(value: str, path
 
 
 def test_only_a_change_that_cannot_be_made_is_refused() -> None:
-    states = fixes.describe("engine-0", CPU)
+    states = described(CPU)
     assert fixes.refusal(states["processed-logprobs"], "processed-logprobs", "on") == ""
     assert fixes.refusal(states["async-scheduling-off"], "async-scheduling-off", "on") == ""
     sentence = fixes.refusal(states["async-scheduling-off"], "async-scheduling-off", "off")
@@ -131,7 +147,7 @@ def test_only_a_change_that_cannot_be_made_is_refused() -> None:
 
 
 def test_what_takes_effect_later_is_said_to() -> None:
-    states = fixes.describe("engine-0", CPU)
+    states = described(CPU)
     assert fixes.not_live(states["processed-logprobs"], "processed-logprobs", "on") == ""
     head = fixes.not_live(states["fp32-lm-head"], "fp32-lm-head", "on")
     assert head == "engine-0: fp32-lm-head on takes effect with the next weight sync, not at once"
@@ -141,8 +157,8 @@ def test_what_takes_effect_later_is_said_to() -> None:
 
 @pytest.mark.parametrize(("freed", "words"), [(True, "returned true"), (False, "returned false"), (None, "")])
 def test_the_cache_resets_answer_is_shown(freed: bool | None, words: str) -> None:
-    detail = fixes.describe("e", changed(skip_prefix_reads=True, freed=freed))["prefix-cache-off"].detail
-    assert detail.startswith("requests submitted since then read no cached block")
+    detail = described(changed(skip_reads=True, freed=freed))["prefix-cache-off"].detail
+    assert detail.startswith("requests begun since then read no cached block")
     assert words in detail
     assert ("reset_prefix_cache" in detail) == (freed is not None)
 
@@ -206,20 +222,6 @@ def test_one_worker_runs_in_the_core_s_process_and_several_do_not() -> None:
     for several in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
         assert executor(**{several: 2}) is None
     assert executor(distributed_executor_backend="mp") == "mp"
-
-
-@pytest.mark.parametrize(
-    "report",
-    [
-        "Call to collective_rpc method failed: lm_head is quantized;\n its projection stays",
-        "Call to collective_rpc method failed: "
-        "Worker failed with error 'lm_head is quantized;\n its projection stays', please check the stack trace above",
-        "lm_head is quantized; its projection stays",
-    ],
-    ids=["in the core", "in a process of its own", "bare"],
-)
-def test_a_worker_s_words_are_found_in_what_vllm_reports(report: str) -> None:
-    assert worker_error(report) == "lm_head is quantized; its projection stays"
 
 
 def test_threads_follow_cpus() -> None:

@@ -1,0 +1,24 @@
+"""The plugin in the processes of an engine of our own pool: the workers' methods, and our ways for weights to travel.
+
+Such an engine reports through its actor, which knows more of it than the core does; so the core is left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from engine.plugin import versions, worker
+from engine.plugin.log import LOG
+from engine.weights.transport import TRANSFER_ENGINES
+
+log = logging.getLogger(LOG)
+
+
+def install() -> None:
+    """Get ready in this process, whichever of vLLM's it is. Any number of calls is as one."""
+    versions.hook_workers(dict(worker.METHODS), _lacking)
+    versions.hook_transfer_engines(TRANSFER_ENGINES, _lacking)
+
+
+def _lacking(what: str) -> None:
+    log.error("driftline: this engine's actor will not reach its workers, because %s", what)
