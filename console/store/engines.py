@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from driftline.frames import EngineState, Phase
 
 RECENT: Final = 240
@@ -51,9 +54,11 @@ class Trace:
         self._phase: Phase | None = None
         self._pid = 0
         self._preemptions = 0
-        self._keys: list[int] = []
-        self._counts: list[int] = []
-        self._sums: list[list[float]] = []
+        # All of its room from the start: as objects it would be five times as much, freed and taken again for ever.
+        self._n = 0
+        self._keys: npt.NDArray[np.int64] = np.zeros(BUCKETS + 1, np.int64)
+        self._counts: npt.NDArray[np.int64] = np.zeros(BUCKETS + 1, np.int64)
+        self._sums: npt.NDArray[np.float64] = np.zeros((BUCKETS + 1, len(FIELDS)))
 
     def record(self, state: EngineState, time: float) -> None:
         """Add one report, stamped by the hub at `time`."""
@@ -74,40 +79,29 @@ class Trace:
             return  # a repetition, or a clock that was set back: times in a history ascend
         self.recent.append(reading)
         key = int(state.time // self.period)
-        if self._keys and self._keys[-1] == key:
-            self._counts[-1] += 1
-            sums = self._sums[-1]
-            for place, value in enumerate(reading[1:]):
-                sums[place] += value
-            return
-        self._keys.append(key)
-        self._counts.append(1)
-        self._sums.append(list(reading[1:]))
-        while len(self._keys) > BUCKETS:
+        if not self._n or self._keys[self._n - 1] != key:
+            self._keys[self._n] = key
+            self._n += 1
+        self._counts[self._n - 1] += 1
+        self._sums[self._n - 1] += reading[1:]
+        while self._n > BUCKETS:
             self._halve()
 
     def _halve(self) -> None:
         """Twice as long buckets: a bucket and its neighbour become one."""
         self.period *= 2
-        keys: list[int] = []
-        counts: list[int] = []
-        sums: list[list[float]] = []
-        for key, count, row in zip(self._keys, self._counts, self._sums, strict=True):
-            if keys and keys[-1] == key // 2:
-                counts[-1] += count
-                sums[-1] = [one + other for one, other in zip(sums[-1], row, strict=True)]
-            else:
-                keys.append(key // 2)
-                counts.append(count)
-                sums.append(row)
-        self._keys, self._counts, self._sums = keys, counts, sums
+        keys = self._keys[: self._n] // 2
+        firsts = np.flatnonzero(np.diff(keys, prepend=keys[0] - 1))
+        counts, sums = np.add.reduceat(self._counts[: self._n], firsts), np.add.reduceat(self._sums[: self._n], firsts)
+        self._n = len(firsts)
+        for kept, made in ((self._keys, keys[firsts]), (self._counts, counts), (self._sums, sums)):
+            kept[: self._n], kept[self._n :] = made, 0
 
     def whole(self) -> list[Reading]:
         """Means over `period` seconds each for the whole run; spans without a report are missing."""
-        return [
-            Reading(key * self.period, *(value / count for value in row))
-            for key, count, row in zip(self._keys, self._counts, self._sums, strict=True)
-        ]
+        n = self._n
+        means = (self._sums[:n] / self._counts[:n, None]).tolist()
+        return [Reading(key * self.period, *row) for key, row in zip(self._keys[:n].tolist(), means, strict=True)]
 
 
 class EngineHistory:

@@ -35,6 +35,8 @@ KEPT: Final = 10_000
 _BAD: Final = frozenset({"failed", "refused", "expired"})
 NAMES_KEPT: Final = 1024
 """Engines, fixes and commands whose newest state is remembered; a forgotten one's next report is like a first one."""
+_NO_DATA: Final[dict[str, str | float | int | bool]] = {}
+"""Of all entries without any: a dict for each would be a fifth of the log."""
 _UP: Final = (None, "starting", "restarting", "dead")
 EVENT_DELAY_SECONDS: Final = 2.0
 """Seconds, on the hub's clock, within which a sync's event must come; without one its spans are an entry."""
@@ -111,8 +113,9 @@ class RunLog:
     ) -> None:  # fmt: skip
         self.count += 1
         entry = Entry(
-            self.count, stamped.seq, stamped.time, stamped.producer, level, kind, text, step, data or {}, ref, routine
-        )
+            self.count, stamped.seq, stamped.time, stamped.producer, level, kind, text, step, data or _NO_DATA, ref,
+            routine,
+        )  # fmt: skip
         self.entries.append(entry)
 
     def _event(self, stamped: Stamped, event: Event) -> None:

@@ -18,7 +18,7 @@ from console.status.link_health import DROPS_SECONDS, Crowd, Drop
 from console.store.engines import ENGINES_KEPT, EngineHistory
 from console.store.log import RunLog
 from console.store.series.series import SeriesStore
-from console.store.syncs import SPANS_KEPT, SyncIndex
+from console.store.syncs import SyncIndex
 from driftline.catalog.metrics import resolve
 from driftline.frames import (
     TERMINAL,
@@ -101,7 +101,6 @@ class RunModel:
         self.metrics = SeriesStore()
         self.labels: dict[str, str] = {}
         self.events: deque[Logged] = deque(maxlen=EVENTS_KEPT)
-        self.spans: deque[Span] = deque(maxlen=SPANS_KEPT)
         self.commands: dict[str, CommandLife] = {}
         self.marks: list[Mark] = []
         self.syncs = SyncIndex()
@@ -179,7 +178,6 @@ class RunModel:
                 while len(self.effects) > FIXES_KEPT:
                     del self.effects[next(iter(self.effects))]
             case Span():
-                self.spans.append(frame)
                 self.syncs.record(frame)
             case Lease():
                 self.writer = frame if frame.issuer else None

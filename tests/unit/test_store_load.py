@@ -70,7 +70,7 @@ def inside(thing: object) -> object:
 def assert_equal(found: RunModel, expected: RunModel) -> None:
     """Everything that a screen can ask of them."""
     for name in (
-        "run", "engines", "fixes", "labels", "events", "spans", "commands", "marks", "head", "first_time", "last_time",
+        "run", "engines", "fixes", "labels", "events", "commands", "marks", "head", "first_time", "last_time",
         "effects", "drops", "damaged", "step",
     ):  # fmt: skip
         # As text: NaN is not equal to itself.

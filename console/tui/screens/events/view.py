@@ -13,7 +13,7 @@ from typing import Final
 from console.formatting import clock
 from console.store.log import Entry, RunLog
 from console.store.model import RunModel
-from console.store.syncs import TIMES
+from console.store.sync import TIMES
 from console.tui.paint.cells import Text
 from console.tui.paint.table import flow
 from console.tui.paint.theme import Ink

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Final
 
-from console.store.syncs import EngineSync, Sync
+from console.store.sync import EngineSync, Sync
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.table import Column, choose, flow, head

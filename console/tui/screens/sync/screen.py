@@ -9,7 +9,7 @@ from textual.containers import Horizontal
 
 from console.connect.source import Link
 from console.store.model import RunModel
-from console.store.syncs import Sync
+from console.store.sync import Sync
 from console.tui.bindings import bindings
 from console.tui.chart import from_model
 from console.tui.paint.cells import Text

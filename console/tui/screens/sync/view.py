@@ -11,7 +11,7 @@ import numpy as np
 
 from console.formatting import clock
 from console.store.model import CommandLife, RunModel
-from console.store.syncs import TIMES, Sync
+from console.store.sync import TIMES, Sync
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.spark import spark
