@@ -6,17 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from driftline import rundir
 from driftline.keys import add, make_run_keys
 from driftline.rundir import Connection, RunDir
+from driftline.testing import PATIENCE, until
 from tests import signals
 
-PATIENCE = 30.0
-"""Seconds after which a condition that should come within milliseconds counts as failed."""
+__all__ = ["PATIENCE", "Hub", "numbers_key", "until"]
 
 
 class Hub:
@@ -76,11 +74,3 @@ def numbers_key(run: RunDir) -> str:
     if not (run.keys / "numbers.key").exists():
         add(run, "numbers", "producer", "engine-*", kinds=("engine", "metrics"))
     return "numbers"
-
-
-def until(condition: Callable[[], object], what: str, timeout: float = PATIENCE) -> None:
-    """Wait for a condition; fail with its name."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout:.0f} s for {what}"
-        time.sleep(0.01)

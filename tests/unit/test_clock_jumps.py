@@ -6,7 +6,6 @@ The hub's leases, deadlines and order: `test_hub_clocks.py`; retention: `test_jo
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,21 +13,10 @@ from console.simulate import run as simulate
 from driftline import clocks
 from driftline.frames import Command, Event, RunState
 from driftline.journal.records import read
+from driftline.testing import Clock
 from tests.unit.hubs import PATIENCE, Hub, until
 
 JUMPS = [-3600.0, 0.0, 3600.0]
-
-
-class Clock:
-    """Two clocks; `jump` moves the one on the wall alone."""
-
-    def __init__(self) -> None:
-        self.wall, self.mono = 1.79e9, 5.0
-        self.module = SimpleNamespace(time=lambda: self.wall, monotonic=lambda: self.mono)
-
-    def wait(self, seconds: float) -> None:
-        self.wall += seconds
-        self.mono += seconds
 
 
 @pytest.mark.parametrize("jump", JUMPS)
@@ -37,11 +25,11 @@ def test_the_pause_of_a_synthetic_run_ends_with_its_lease(
 ) -> None:
     hub = Hub(tmp_path)
     hub.start()
-    clock = Clock()
+    clock = Clock(1.79e9, 5.0)
     try:
         with simulate.Simulator(hub.run, steps=0, rate=10.0, engines=1, seed=0) as simulator:
-            monkeypatch.setattr(simulate, "time", clock.module)
-            monkeypatch.setattr(clocks, "time", clock.module)
+            monkeypatch.setattr(simulate, "time", clock)
+            monkeypatch.setattr(clocks, "time", clock)
 
             def go_on() -> None:
                 # Its own due times are of the clock of before; each look is a step of a second.
@@ -50,7 +38,7 @@ def test_the_pause_of_a_synthetic_run_ends_with_its_lease(
 
             simulator._probe.commands.put(Command("c1", "pause", issuer="ana@box"))
             go_on()
-            clock.wall += jump
+            clock.jump(jump)
             clock.wait(simulate.LEASE - 5.0)
             go_on()
             until(lambda: sent(hub, simulator)[-1].paused_by == "ana@box", "the run's state")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from driftline import clocks, wire
@@ -12,6 +10,7 @@ from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Now, ToClient, ToProducer, Write
 from driftline.journal.records import Record, record_decoder
 from driftline.keys import Grant
+from driftline.testing import Clock
 from driftline.wire import LEASE_SECONDS
 from trainer.control.deadline import by_monotonic, check_deadline
 from trainer.errors import ExpiredError
@@ -22,21 +21,17 @@ GRANTS = {grant.public: grant for grant in (ANA, BO, TRAINER)}
 JUMPS = [-3600.0, 0.0, 3600.0]
 
 
-class World:
-    """One hub behind a disk that is a list, and two clocks; `jump` moves the one on the wall alone."""
+class World(Clock):
+    """One hub behind a disk that is a list, by a clock of its own."""
 
     def __init__(self) -> None:
-        self.wall, self.mono = 1.0e9, 50.0
+        super().__init__()
         self.core, self.disk = Core("r", 1), list[Record]()
         self.requests = 0
 
     @property
     def now(self) -> Now:
         return Now(self.wall, self.mono)
-
-    def wait(self, seconds: float) -> None:
-        self.wall += seconds
-        self.mono += seconds
 
     def do(self, effects: list[Effect]) -> list[Effect]:
         others: list[Effect] = []
@@ -92,7 +87,7 @@ def world() -> World:
 @pytest.mark.parametrize("jump", JUMPS)
 def test_a_command_has_the_time_that_its_deadline_left_on_arrival(world: World, jump: float) -> None:
     assert world.command(ANA, "c1") == wire.CommandReply(1, "queued")
-    world.wall += jump
+    world.jump(jump)
     world.wait(29.0)
     world.tick()
     assert world.ended() == []
@@ -110,7 +105,7 @@ def test_a_hub_that_starts_counts_from_its_first_look(world: World, jump: float)
     world.restart()
     world.wait(10.0)
     world.tick()
-    world.wall += jump
+    world.jump(jump)
     world.wait(19.0)
     world.tick()
     assert world.ended() == []
@@ -122,7 +117,7 @@ def test_a_hub_that_starts_counts_from_its_first_look(world: World, jump: float)
 @pytest.mark.parametrize("jump", JUMPS)
 def test_commands_after_a_jump_keep_their_order_and_the_lease_its_holder(world: World, jump: float) -> None:
     world.command(ANA, "c1", timeout=60.0)
-    world.wall += jump
+    world.jump(jump)
     world.wait(1.0)
     assert world.command(ANA, "c2", timeout=60.0) == wire.CommandReply(1, "queued")
     refused = world.command(BO, "c3")
@@ -138,7 +133,7 @@ def test_commands_after_a_jump_keep_their_order_and_the_lease_its_holder(world: 
 def test_a_lease_that_was_taken_just_before_a_jump_keeps_its_time(world: World, jump: float) -> None:
     """Its end is known from its beginning, not only once somebody has asked for it."""
     world.lease(ANA, "take")
-    world.wall += jump
+    world.jump(jump)
     world.wait(LEASE_SECONDS - 1.0)
     assert isinstance(world.command(BO, "c1"), wire.Refusal)
     world.wait(1.5)
@@ -154,10 +149,10 @@ def test_a_late_trainer_gets_nothing_whatever_the_wall_clock_says(world: World) 
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_in_the_trainer_too_what_is_left_on_arrival_counts(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
-    clock = SimpleNamespace(wall=1.0e9, mono=5.0)
-    monkeypatch.setattr(clocks, "time", SimpleNamespace(time=lambda: clock.wall, monotonic=lambda: clock.mono))
+    clock = Clock(mono=5.0)
+    monkeypatch.setattr(clocks, "time", clock)
     command = by_monotonic(Command("c1", "sync", deadline=clock.wall + 30.0))
-    clock.wall += jump
+    clock.jump(jump)
     clock.mono += 29.0
     check_deadline(command)
     clock.mono += 1.5
@@ -172,10 +167,10 @@ def test_in_the_trainer_too_what_is_left_on_arrival_counts(monkeypatch: pytest.M
 def test_an_end_survives_a_jump_and_is_handed_on_by_the_clock_of_then(
     monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
-    clock = SimpleNamespace(wall=1.0e9, mono=5.0)
-    monkeypatch.setattr(clocks, "time", SimpleNamespace(time=lambda: clock.wall, monotonic=lambda: clock.mono))
+    clock = Clock(mono=5.0)
+    monkeypatch.setattr(clocks, "time", clock)
     end = clocks.by_monotonic(clock.wall + 30.0)
-    clock.wall += jump
+    clock.jump(jump)
     clock.mono += 10.0
     assert clocks.by_wall(end) == clock.wall + 20.0
     assert not clocks.passed(end)

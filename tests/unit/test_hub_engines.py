@@ -1,6 +1,6 @@
 """Producers that report fixes for themselves: one state over all of them, commands to all of them, names that collide.
 
-They are probes that speak as the plugin does; engines are in tests/e2e/test_join.py.
+They are recordings that a probe plays as the plugin would speak; engines are in tests/e2e/test_join.py.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import pytest
 
 from driftline import rundir
 from driftline.client import Client, RefusedError, attach
-from driftline.frames import Ack, Command, EngineFix, EngineState, Event, FixState, Frame
+from driftline.frames import Ack, EngineFix, EngineState, Event, FixState, Frame
 from driftline.hub import engines
 from driftline.hub.engines import JoinedEngines
 from driftline.keys import load, make_run_keys
 from driftline.producer.probe import Probe
+from driftline.testing import Answer, Moment, RecordedEngine, Recording
 from tests.unit.hubs import PATIENCE, Hub, until
 
 FIX = "processed-logprobs"
@@ -29,25 +30,16 @@ def report(engine: str, value: str, how: str = "live", detail: str = "") -> FixS
     return FixState(FIX, value, 0, "", time.time(), how, (EngineFix(engine, value, how, -1, -1, detail),))  # type: ignore[arg-type]  # a test's word
 
 
-class Member:
+def recording(name: str, value: str = "off", refuses: str = "") -> Recording:
     """A producer that answers as an engine would: it takes a value, or refuses with a word."""
-
-    def __init__(self, hub: Hub, name: str, value: str = "off", refuses: str = "") -> None:
-        self.name, self.value, self.refuses = name, value, refuses
-        self.taken: list[Command] = []
-        self.probe = Probe(name, hub.run, keys="engine", on_command=self.act)
-        self.probe.send(report(name, value))
-
-    def act(self, command: Command) -> None:
-        self.taken.append(command)
-        self.probe.ack(command.id, "accepted")
-        if self.refuses:
-            self.probe.ack(command.id, "refused", self.refuses)
-            return
-        if command.verb == "fix.set":
-            self.value = command.args["value"]
-            self.probe.send(report(self.name, self.value))
-        self.probe.ack(command.id, "applied", "", {"was": 1})
+    asked = [("fix.set", {"fix": FIX, "value": one}) for one in ("on", "off")]
+    answers = []
+    for verb, args in (*asked, ("pause", dict[str, str]())):
+        accepted, applied = Ack("", "accepted", 0.0), Ack("", "applied", 0.0, "", {"was": 1})
+        states = [report(name, args["value"])] if args else []
+        frames: tuple[Frame, ...] = (accepted, *states, applied)
+        answers.append(Answer(verb, args, (accepted, Ack("", "refused", 0.0, refuses)) if refuses else frames))  # type: ignore[arg-type]  # a test's word
+    return Recording(name, (Moment(0.0, report(name, value)),), tuple(answers))
 
 
 @pytest.fixture
@@ -56,11 +48,8 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def member(stack: ExitStack, hub: Hub, name: str, value: str = "off", refuses: str = "") -> Member:
-    made = Member(hub, name, value, refuses)
-    stack.callback(made.probe.close, 0.5)
-    assert made.probe.flush(PATIENCE)
-    return made
+def member(stack: ExitStack, hub: Hub, name: str, value: str = "off", refuses: str = "") -> RecordedEngine:
+    return stack.enter_context(RecordedEngine(recording(name, value, refuses), hub.run))
 
 
 def operator(stack: ExitStack, hub: Hub) -> Client:

@@ -21,6 +21,7 @@ from driftline.hub.effects import Effect, Now, ToClient, Write
 from driftline.hub.lease import END_RETRY, NO_LEASE, RENEW_STEP, LeaseState
 from driftline.journal.journal import read
 from driftline.keys import add, load, load_file, revoke
+from driftline.testing import Clock
 from driftline.wire import LEASE_SECONDS
 from tests.unit.hubs import Hub, until
 
@@ -30,18 +31,8 @@ ANA, BO = "operator ana", "operator bo"
 ONE, TWO = "ana@box:1", "ana@box:2"
 
 
-class Clock:
-    """A wall clock that can jump, and a steady one."""
-
-    def __init__(self) -> None:
-        self.wall, self.mono = 1.0e9, 50.0
-
-    def now(self) -> Now:
-        return Now(self.wall, self.mono)
-
-    def wait(self, seconds: float) -> None:
-        self.wall += seconds
-        self.mono += seconds
+def at(clock: Clock) -> Now:
+    return Now(clock.wall, clock.mono)
 
 
 def written(lease: LeaseState, effects: list[Effect]) -> list[Write]:
@@ -57,8 +48,8 @@ def order(session: str, verb: Verb = "sync") -> Command:
 
 
 def act(lease: LeaseState, clock: Clock, who: str, session: str, verb: Verb = "sync") -> list[Write]:
-    assert lease.refusal(who, order(session, verb), clock.now()) == ""
-    return written(lease, lease.on_command(who, order(session, verb), clock.now()))
+    assert lease.refusal(who, order(session, verb), at(clock)) == ""
+    return written(lease, lease.on_command(who, order(session, verb), at(clock)))
 
 
 def test_the_first_who_acts_holds_it_and_the_others_are_told_who_and_since_when() -> None:
@@ -68,10 +59,10 @@ def test_the_first_who_acts_holds_it_and_the_others_are_told_who_and_since_when(
     assert write.audit is not None
     assert (write.audit.kind, write.audit.who, write.audit.data["session"]) == ("writer.taken", ANA, ONE)
     for who, session in ((ANA, TWO), (BO, ONE), (ANA, "")):
-        said = lease.refusal(who, order(session), clock.now())
+        said = lease.refusal(who, order(session), at(clock))
         since = "since 2001-09-09 01:46:40 UTC"
         assert said == f"operator ana (ana@box:1) has held the lease {since}; to act, take over from them"
-        assert lease.refusal(who, order(session, "mark"), clock.now()) == "", "a mark is anybody's"
+        assert lease.refusal(who, order(session, "mark"), at(clock)) == "", "a mark is anybody's"
         assert act(lease, clock, who, session, "mark") == [], "and takes nothing"
 
 
@@ -86,14 +77,14 @@ def test_a_holder_lasts_a_lease_after_the_last_sign_of_life() -> None:
         assert write.frame == Lease(ANA, ONE, began, clock.wall + LEASE_SECONDS)
     clock.wait(RENEW_STEP - 1.0)
     assert act(lease, clock, ANA, ONE) == [], "not a frame for each command"
-    assert lease.on_tick(clock.now()) == []
+    assert lease.on_tick(at(clock)) == []
     clock.wait(LEASE_SECONDS - RENEW_STEP + 1.0)
-    assert lease.refusal(BO, order(TWO), clock.now()) == "", "free at once, told or not"
-    (write,) = written(lease, lease.on_tick(clock.now()))
+    assert lease.refusal(BO, order(TWO), at(clock)) == "", "free at once, told or not"
+    (write,) = written(lease, lease.on_tick(at(clock)))
     assert write.frame == NO_LEASE
     assert write.audit is not None
     assert (write.audit.kind, write.audit.who) == ("writer.expired", ANA)
-    assert lease.on_tick(clock.now()) == []
+    assert lease.on_tick(at(clock)) == []
 
 
 def test_a_disk_that_takes_nothing_holds_nobody_up_and_is_not_asked_all_the_time() -> None:
@@ -102,10 +93,10 @@ def test_a_disk_that_takes_nothing_holds_nobody_up_and_is_not_asked_all_the_time
     clock.wait(LEASE_SECONDS + 1.0)
     tries = 0
     for _ in range(100):
-        tries += len(lease.on_tick(clock.now()))
+        tries += len(lease.on_tick(at(clock)))
         clock.wait(END_RETRY / 50)
     assert tries == 2
-    assert lease.refusal(BO, order(TWO), clock.now()) == ""
+    assert lease.refusal(BO, order(TWO), at(clock)) == ""
     (write,) = act(lease, clock, BO, TWO)
     assert write.frame.issuer == BO
 
@@ -114,18 +105,18 @@ def test_a_disk_that_takes_nothing_holds_nobody_up_and_is_not_asked_all_the_time
 def test_a_jump_of_the_wall_clock_neither_ends_nor_prolongs_it(jump: float) -> None:
     lease, clock = LeaseState(), Clock()
     act(lease, clock, ANA, ONE)
-    assert lease.current(clock.now()).issuer == ANA
+    assert lease.current(at(clock)).issuer == ANA
     clock.wall += jump
     clock.wait(LEASE_SECONDS - 1.0)
-    assert lease.current(clock.now()).issuer == ANA
+    assert lease.current(at(clock)).issuer == ANA
     clock.wait(1.5)
-    assert lease.current(clock.now()) == NO_LEASE
+    assert lease.current(at(clock)) == NO_LEASE
     later, clock = LeaseState(), Clock()
     later.apply(Lease(ANA, ONE, clock.wall, clock.wall + LEASE_SECONDS))
     clock.wall -= 3600.0
-    assert later.current(clock.now()).issuer == ANA
+    assert later.current(at(clock)).issuer == ANA
     clock.wait(LEASE_SECONDS + 0.5)
-    assert later.current(clock.now()) == NO_LEASE, "no longer than a lease, whatever the clock said before the restart"
+    assert later.current(at(clock)) == NO_LEASE, "no longer than a lease, whatever the clock said before the restart"
 
 
 def test_a_restarted_hub_goes_on_with_what_was_left() -> None:
@@ -134,15 +125,15 @@ def test_a_restarted_hub_goes_on_with_what_was_left() -> None:
     clock.wait(LEASE_SECONDS - 10.0)
     later = LeaseState()
     later.apply(write.frame)
-    assert later.refusal(BO, order(TWO), clock.now())
+    assert later.refusal(BO, order(TWO), at(clock))
     clock.wait(10.5)
-    assert not later.refusal(BO, order(TWO), clock.now())
+    assert not later.refusal(BO, order(TWO), at(clock))
 
 
 def test_taking_over_is_recorded_with_both_names() -> None:
     lease, clock = LeaseState(), Clock()
     act(lease, clock, ANA, ONE)
-    effects = lease.on_request(b"p", BO, wire.LeaseRequest(7, TWO, "take"), clock.now())
+    effects = lease.on_request(b"p", BO, wire.LeaseRequest(7, TWO, "take"), at(clock))
     write, event = effects
     assert isinstance(write, Write)
     assert isinstance(event, Write)
@@ -151,8 +142,8 @@ def test_taking_over_is_recorded_with_both_names() -> None:
     assert isinstance(event.frame, Event)
     assert event.frame.text == f"{BO} ({TWO}) took over from {ANA} ({ONE})"
     written(lease, effects)
-    assert lease.refusal(ANA, order(ONE), clock.now())
-    (reply,) = lease.on_request(b"p", ANA, wire.LeaseRequest(8, ONE, "renew"), clock.now())
+    assert lease.refusal(ANA, order(ONE), at(clock))
+    (reply,) = lease.on_request(b"p", ANA, wire.LeaseRequest(8, ONE, "renew"), at(clock))
     assert isinstance(reply, ToClient)
     said = wire.reply_decoder.decode(reply.message)
     assert (said.id, said.mine, said.writer.issuer) == (8, False, BO), "and who lost it learns from whom"
