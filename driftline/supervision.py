@@ -35,7 +35,8 @@ class Supervision(msgspec.Struct, frozen=True, kw_only=True):
 
     `trainer` is True once it has started one. The hub has died `hub_deaths` times within `hub_window` seconds, the last
     time at Unix time `hub_died`, each at one of `hub_died_at` (ascending, the newest DEATHS_KEPT); it is away since
-    `hub_away` (0.0: it is up), and started again at `hub_next` (0.0: no start is waited for). `takeovers` are the times of late at which a standby has become the supervisor.
+    `hub_away` (0.0: it is up), and started again at `hub_next` (0.0: no start is waited for). `takeovers` are the times
+    of late at which a standby has become the supervisor.
     """
 
     pid: int
