@@ -19,6 +19,8 @@ from driftline.text import sanitize_struct
 
 RECORD_BYTES: Final = 1 << 16
 """Most bytes of the record."""
+DEATHS_KEPT: Final = 256
+"""Most deaths of a hub in the record: its pauses allow some thirty within the window."""
 # Others try the lock for a moment to see whether it is held.
 _TRIES: Final = 10
 _PAUSE: Final = 0.03
@@ -32,8 +34,9 @@ class Supervision(msgspec.Struct, frozen=True, kw_only=True):
     """What a supervisor does. `host` is its machine, `detached` whether the run outlives it, `steps` those asked for.
 
     `trainer` is True once it has started one. The hub has died `hub_deaths` times within `hub_window` seconds, the last
-    time at Unix time `hub_died`; it is away since `hub_away` (0.0: it is up), and started again at `hub_next` (0.0: no
-    start is waited for). `takeovers` are the times of late at which a standby has become the supervisor.
+    time at Unix time `hub_died`, each at one of `hub_died_at` (ascending, the newest DEATHS_KEPT); it is away since
+    `hub_away` (0.0: it is up), and started again at `hub_next` (0.0: no start is waited for). `takeovers` are the times
+    of late at which a standby has become the supervisor.
     """
 
     pid: int
@@ -45,6 +48,7 @@ class Supervision(msgspec.Struct, frozen=True, kw_only=True):
     hub_deaths: int = 0
     hub_window: float = 0.0
     hub_died: float = 0.0
+    hub_died_at: tuple[float, ...] = ()
     hub_away: float = 0.0
     hub_next: float = 0.0
     takeovers: tuple[float, ...] = ()

@@ -113,7 +113,8 @@ ToProducer = Welcome | Acked | HelloPlease | Refused | NotCovered | Command
 class Beacon(_Message, frozen=True):
     """The hub's heartbeat. `head` is the newest sequence number, `plain` the newest that is not a Tokens frame, `base`
     the head at the start of this epoch. `degraded` is a sentence when the journal cannot be written, else ""; `crowded`
-    one when a producer has made too many names (`driftline.hub.name_watch`)."""
+    one when a producer has made too many names (`driftline.hub.name_watch`); `missing` is a clause about what the
+    journal lacks, None from a hub of before this field."""
 
     epoch: int
     head: int
@@ -122,6 +123,7 @@ class Beacon(_Message, frozen=True):
     time: float
     degraded: str = ""
     crowded: str = ""
+    missing: str | None = None
 
 
 class SnapshotRequest(_Strict, tag="snapshot", frozen=True):
@@ -172,7 +174,7 @@ Request = SnapshotRequest | PageRequest | CommandRequest | AcksRequest | PingReq
 
 
 class SnapshotReply(_Message, tag="snapshot", frozen=True):
-    """Newest states as records, and the role of the key that asked."""
+    """Newest states as records, the role of the key that asked, and clauses about what the journal lacks."""
 
     id: int
     run: str
@@ -181,6 +183,7 @@ class SnapshotReply(_Message, tag="snapshot", frozen=True):
     time: float
     role: str
     states: tuple[msgspec.Raw, ...]
+    missing: tuple[str, ...] = ()
 
 
 class PageReply(_Message, tag="page", frozen=True):

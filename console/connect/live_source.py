@@ -49,6 +49,7 @@ class LiveSource:
         self._tokens_lock = threading.Lock()
         self.run = run.id
         self.operator = operate
+        # Until the hub says it, which looks again when the journal's folder changes, wherever that is.
         self._missing = "; ".join(lacks(run.directory)) if run.directory is not None else ""
 
     def wait(self, timeout: float) -> bool:
@@ -109,7 +110,7 @@ class LiveSource:
             gone=gone,
             care=supervision.hub_text(care, time.time()) if care is not None and gone else "",
             unsupervised=care is not None and not care.alive,
-            missing=self._missing,
+            missing=self._missing if status.missing is None else status.missing,
         )
 
     def _look_for_supervisor(self) -> supervision.Care | None:

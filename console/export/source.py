@@ -153,7 +153,7 @@ class Hub:
         yield from numbers.batches(self._pages(tokens=False), names, producers)
 
     def missing(self) -> list[str]:
-        return []
+        return list(self._snapshot.missing)
 
     def config_digest(self) -> str:
         return _first_state(self._snapshot.states).config_digest

@@ -5,6 +5,9 @@
     TRL     {'loss': 0.0, 'reward': 0.21, 'epoch': 0.025}, without a step; or {"step": 1, "reward": 0.21}
 
 Before them may stand what Ray and loggers print (`(TaskRunner pid=4242)`, a time, colours); other lines are skipped.
+
+What a process prints may be anything, also a megabyte without a line's end. Every search here takes time that is
+linear in the line: no pattern begins anew inside of what it has just passed, or repeats without a bound.
 """
 
 from __future__ import annotations
@@ -30,20 +33,21 @@ ADVICE: Final = (
 )
 OTHERS: Final = "lines with metrics that are not of the log's own form, such as one whose step is no whole number"
 _LONGEST: Final = 1 << 20
+"""Most characters of a line; a longer one is cut."""
 _SNIFFED: Final = 1 << 19
 """Characters of a file that are looked at to tell whether it is a log."""
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_REPEATED: Final = re.compile(r"\s*\[repeated \d+x across cluster\].*$")
-_VERL: Final = re.compile(r"(?:^|[\s\])])step:\s*(\d+)\s+-\s+(.*)$")
-_SLIME: Final = re.compile(r"(?:^|[\s\])])([A-Za-z][\w-]*) (\d+): (\{.*\})")
-_DICT: Final = re.compile(r"(\{.*\})")
+_REPEATED: Final = re.compile(r"\[repeated \d{1,19}x across cluster\]")
+_VERL: Final = re.compile(r"(?:^|[\s\])])step:\s*(\d{1,19})\s+-\s+")
+_SLIME: Final = re.compile(r"(?:^|[\s\])])([A-Za-z][\w-]*) (\d{1,19}): (?=\{)")
+_SEPARATOR: Final = re.compile(r"(?<!\s)\s+-(?:\s+|$)")
 _WRAPPED: Final = re.compile(
     r"\b(?:np\.|numpy\.|jnp\.)?(?:float\d+|int\d+|bfloat16|bool_|tensor|array)"
-    r"\(\s*([^(),\[\]]+?)\s*(?:,[^()]*)?\)"
+    r"\(\s{0,8}([^(),\[\]\s]{1,64})\s{0,8}(?:,[^()]{0,200})?\)"
 )
 """A number as NumPy and torch print it: np.float64(0.13), tensor(0.13, device='cuda:0')."""
 _WORD: Final = re.compile(r"(?<![\w'\"./-])(-?)(nan|inf|NaN|Infinity|null|true|false)(?![\w'\"/])")
-_PROGRESS: Final = re.compile(r"(\d+)/(\d+) \[")
+_PROGRESS: Final = re.compile(r"(?<!\d)(\d{1,18})/\d{1,18} \[")
 _STEP_OF: Final = {"rollout": "rollout/step", "perf": "rollout/step", "eval": "eval/step"}
 """slime counts rollouts and, in the lines `step N`, optimiser steps: the step that each kind of line is against."""
 _TRAINER: Final = frozenset({"loss", "epoch", "learning_rate", "grad_norm", "reward", "train_loss", "eval_loss"})
@@ -108,13 +112,13 @@ def _scan(path: Path, most: int | None = None) -> _Found:
         if most is not None and read > most:
             break
         if progress := _PROGRESS.findall(line):
-            bar = int(progress[-1][0])
+            bar = int(progress[-1])
         if match := _VERL.search(line):
-            found.verl.append({**_pairs(match[2]), "step": int(match[1])})
-        elif (match := _SLIME.search(line)) and (entry := _dictionary(match[3])):
+            found.verl.append({**_pairs(line[match.end() :]), "step": int(match[1])})
+        elif (match := _SLIME.search(line)) and (entry := _dictionary(line, match.end())):
             step = _STEP_OF.get(match[1], "train/step" if match[1].endswith("step") else f"{match[1]}/step")
             found.slime.append({step: int(match[2]), **entry})
-        elif (match := _DICT.search(line)) and (entry := _dictionary(match[1])):
+        elif entry := _dictionary(line, line.find("{")):
             if any(is_step(name) for name in entry):
                 found.stepped.append(entry)
             elif not _TRAINER.isdisjoint(entry) or _SUMMARY in entry:
@@ -130,13 +134,15 @@ def _lines(path: Path) -> Iterator[str]:
     for chunk in files.text_lines(path, longest=_LONGEST):
         # A progress bar goes back to the beginning of its line; what is printed beside it stands there too.
         for line in chunk.rstrip("\n").split("\r"):
-            yield _REPEATED.sub("", _COLOURS.sub("", line))
+            plain = _COLOURS.sub("", line)
+            repeated = _REPEATED.search(plain)
+            yield plain if repeated is None else plain[: repeated.start()].rstrip()
 
 
 def _pairs(text: str) -> dict[str, Any]:
     """`name:value - name:value`; a value is what stands after the last colon."""
     found: dict[str, Any] = {}
-    for part in re.split(r"\s+-(?:\s+|$)", _WRAPPED.sub(r"\1", text)):
+    for part in _SEPARATOR.split(_WRAPPED.sub(r"\1", text)):
         name, _, value = part.rpartition(":")
         if name := name.strip():
             found[name] = _value(value.strip())
@@ -150,8 +156,13 @@ def _value(value: object) -> object:
     return value if number is None else number
 
 
-def _dictionary(text: str) -> dict[str, Any]:
-    """A printed dictionary with at least one number; an empty one for anything else."""
+def _dictionary(line: str, begin: int) -> dict[str, Any]:
+    """The dictionary printed in a line from `begin` to the last brace, with at least one number; an empty one for
+    anything else."""
+    end = line.rfind("}") + 1
+    if begin < 0 or end <= begin:
+        return {}
+    text = line[begin:end]
     plain = _WORD.sub(lambda match: f"'{match[1]}{match[2]}'", _WRAPPED.sub(r"\1", text))
     try:
         parsed = ast.literal_eval(plain)

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import psutil
 
-from console.launch.last_words import UNKNOWN
+from console.launch.last_words import UNKNOWN, opening
 from console.process import die_with_parent
 from console.process import tree as processes
 from driftline.processes import alive
@@ -92,6 +92,8 @@ def start(run: RunDir, name: str, command: Sequence[str], *, dies_with_parent: b
         "SPT_NOENV": "1",
     }
     with open(run.logs / f"{name}.log", "ab") as log:
+        log.write(opening(name).encode())
+        log.flush()
         return subprocess.Popen(
             [*(wrapper if dies_with_parent else []), *command],
             stdin=subprocess.DEVNULL,

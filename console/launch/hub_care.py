@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from console.launch.children import Child
@@ -47,6 +47,10 @@ class HubCare:
         self._seen_up = 0
         self.child: Child | None = None
 
+    def carry(self, ages: Iterable[float]) -> None:
+        """Go on with the deaths that another supervisor has counted, `ages` seconds ago."""
+        self._restarts.carry(ages, time.monotonic())
+
     def begin(self, command: Sequence[str], child: Child | None = None) -> None:
         """Start the hub by this command; `child` is one that lives already, or has ended. Raises OSError."""
         self._command = command
@@ -57,6 +61,11 @@ class HubCare:
     def deaths(self) -> int:
         """Deaths within the window, as of the newest."""
         return self._restarts.deaths
+
+    @property
+    def ages(self) -> list[float]:
+        """Seconds since each of those deaths, the oldest first."""
+        return self._restarts.ages(time.monotonic())
 
     @property
     def window(self) -> float:

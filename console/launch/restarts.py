@@ -6,6 +6,7 @@ There is no number of deaths after which a process is given up: it watches the r
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -39,6 +40,11 @@ class Restarts:
         self._deaths: deque[float] = deque()
         self._next: float | None = None
 
+    def carry(self, ages: Iterable[float], now: float) -> None:
+        """Go on with the deaths that another supervisor has counted, `ages` seconds ago; older ones do not count."""
+        before = sorted(now - max(age, 0.0) for age in ages if age <= self._backoff.window)
+        self._deaths.extendleft(reversed(before))
+
     def died(self, now: float) -> float:
         """Count a death; returns the pause in seconds until the next start."""
         self._deaths.append(now)
@@ -52,6 +58,10 @@ class Restarts:
     def deaths(self) -> int:
         """Deaths within the window, as of the newest."""
         return len(self._deaths)
+
+    def ages(self, now: float) -> list[float]:
+        """Seconds since each of those deaths, the oldest first."""
+        return [now - death for death in self._deaths]
 
     @property
     def waiting(self) -> bool:

@@ -149,7 +149,8 @@ class Supervisor:
 
         What has died meanwhile counts as having died just now.
         """
-        command = self._hub_command(hub, synthetic=False)
+        command, now = self._hub_command(hub, synthetic=False), time.time()
+        self._hub.carry(now - death for death in self._record.hub_died_at)
         self._hub.begin(command, Found(children.find(self.run, "hub")))
         self._children["hub"] = self._hub.child or Found(None)
         self._compacts = hub.compact
@@ -203,12 +204,14 @@ class Supervisor:
         trainer = trainer or "trainer" in self._children
         if self._lock < 0 or (state == self._recorded and trainer == self._record.trainer):
             return
+        died_at = tuple(now - age for age in self._hub.ages)
         self._record = replace(
             self._record,
             trainer=trainer,
             hub_deaths=self._hub.deaths,
             hub_window=self._hub.window,
-            hub_died=now if self._hub.deaths != self._record.hub_deaths else self._record.hub_died,
+            hub_died=died_at[-1] if died_at else 0.0,
+            hub_died_at=died_at[-supervision.DEATHS_KEPT :],
             hub_away=0.0 if away is None else now - away,
             hub_next=0.0 if due is None else now + due,
         )

@@ -1,4 +1,4 @@
-"""CRC-32C of many records of one length by one pass over their bytes. Pure.
+"""CRC-32C of many records of one length by two passes over as many bytes. Pure.
 
 A checksum for each of a million records costs more than everything else about them, because each has to be sliced
 out first. But a CRC is linear: over the field of two elements that of a row of records follows from those of the
@@ -6,26 +6,31 @@ records, and those follow from the checksum stored in each record. So the record
 CRC of all its bytes, at the speed of the memory. A single wrong record is always found, as it is alone; several wrong
 ones in a row escape with a probability of 2^-32, as damage to any one of them does.
 
-A register is a CRC that was started with 0 and is not inverted, uint32. The linear map that takes a register to what
-it is `n` zero bytes later is kept as its values for each byte of the register, shape (4, 256).
+What the CRC must be is found by the same instruction: as the CRC of bytes of the same length that are zero but for
+five words a record, which depend on the record's head alone.
 """
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from typing import Final
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
 from driftline.journal.records import MAGIC, PREFIX
 
 Registers = npt.NDArray[np.uint32]
-Map = npt.NDArray[np.uint32]
 
 _POLYNOMIAL: Final = np.uint32(0x82F63B78)
 _ONES: Final = np.uint32(0xFFFFFFFF)
 _HEAD_BYTES: Final = PREFIX - 4
+_WORDS: Final = PREFIX // 4
+_MAGIC: Final = np.uint32(int.from_bytes(MAGIC, "little"))
+_LEAST: Final = 1 << 22
+"""Bytes of zeros that are kept, so that a block needs no new memory."""
 
 
 def _byte_table() -> Registers:
@@ -36,6 +41,24 @@ def _byte_table() -> Registers:
 
 
 _TABLE: Final = _byte_table()
+
+
+class _Zeros(threading.local):
+    """Zero bytes, of each thread its own; who writes into them makes them zero again."""
+
+    def __init__(self) -> None:
+        self._bytes = np.zeros(0, np.uint8)
+
+    def take(self, count: int) -> npt.NDArray[np.uint8]:
+        """So many of them."""
+        if count > len(self._bytes):
+            if count > _LEAST:
+                return np.zeros(count, np.uint8)
+            self._bytes = np.zeros(_LEAST, np.uint8)
+        return self._bytes[:count]
+
+
+_zeros: Final = _Zeros()
 
 
 def row_checksums(rows: npt.NDArray[np.uint8]) -> list[int]:
@@ -49,63 +72,31 @@ def row_checksums(rows: npt.NDArray[np.uint8]) -> list[int]:
 def records_checksum(seqs: npt.NDArray[np.uint64], stored: Registers, length: int) -> int:
     """CRC-32C of all the bytes of consecutive records, if each is intact.
 
-    `seqs` and `stored` (their checksums) are read from their heads, shape (n,); `length` is that of each body in bytes.
+    `seqs` and `stored` (their checksums) are read from their heads, shape (n,) with n > 0; `length` is that of each
+    body in bytes.
     """
-    stored_map, low_map, high_map, constant = _records(length)
-    record = _zeros(PREFIX + length)
-    registers = _through(stored_map, stored) ^ _through(low_map, seqs.astype(np.uint32)) ^ constant
-    high = seqs >> np.uint64(32)
-    if high.any():
-        registers ^= _through(high_map, high.astype(np.uint32))
-    count = len(registers)
-    while len(registers) > 1:
-        if len(registers) % 2:
-            registers = np.concatenate((np.zeros(1, np.uint32), registers))
-        registers = _through(record, registers[0::2]) ^ registers[1::2]
-        record = _through(record, record)
-    return int(registers[0] ^ _constant(count * (PREFIX + length)))
-
-
-@lru_cache(maxsize=64)
-def _records(length: int) -> tuple[Map, Map, Map, np.uint32]:
-    """The register of an intact record as a sum of maps: of its checksum, of both halves of its number, a constant."""
-    # A word behind a message is added to the register and goes four bytes through it: the register of a head is
-    # four(four(four(four(magic) + length) + low) + high). What the body adds follows from the checksum, which is
-    # body(head) + of body + inverted, and in the record the checksum stands between the two:
-    # body(four(head + stored)) + of body = stored + inverted + body(four(head + stored) + head).
-    four, body = _zeros(4), _zeros(length)
-    unchanged = _zeros(0)
-    high = _through(body, _through(four, four) ^ four)
-    low = _through(high, four)
-    stored = unchanged ^ _through(body, four)
-    start = np.zeros(1, np.uint32)
-    for word in (int.from_bytes(MAGIC, "little"), length):
-        start = _through(four, start ^ np.uint32(word))
-    return stored, low, high, np.uint32(_through(low, start)[0] ^ _constant(_HEAD_BYTES + length))
-
-
-def _through(linear: Map, registers: Registers) -> Registers:
-    """The map applied to each register; to the values of another map, which gives the map of both after each other."""
-    parts = np.ascontiguousarray(registers, "<u4").view(np.uint8).reshape(*registers.shape, 4)
-    result: Registers = linear[0][parts[..., 0]]
-    for at in (1, 2, 3):
-        result ^= linear[at][parts[..., at]]
-    return result
+    # Write R(x) for the register (a CRC that was started with 0 and is not inverted) of bytes x, and 0.. for zero bytes
+    # in place of those that follow. The record's register is R(head, stored, body) = R(head, stored, 0..) + R(body),
+    # and its checksum, over head and body without itself, stored + inverted = R(head, 0..) + R(body). So the record has
+    # R(head, stored, 0..) + R(head, 0..) + stored + inverted: the bytes of its head and its checksum, the head once more
+    # four bytes later, and behind the record, where a register is added to the bytes that come next, a word.
+    count, stride = len(seqs), PREFIX + length
+    zeros = _zeros.take(count * stride)
+    words = np.ndarray((count, _WORDS), "<u4", zeros, 0, (stride, 4))
+    low, high = seqs.astype(np.uint32), (seqs >> np.uint64(32)).astype(np.uint32)
+    behind = stored ^ _inverted(length)
+    words[0, 0] = _MAGIC
+    np.bitwise_xor(behind[:-1], _MAGIC, out=words[1:, 0])
+    words[:, 1] = _MAGIC ^ np.uint32(length)
+    np.bitwise_xor(low, np.uint32(length), out=words[:, 2])
+    np.bitwise_xor(low, high, out=words[:, 3])
+    np.bitwise_xor(stored, high, out=words[:, 4])
+    found = int(google_crc32c.value(zeros)) ^ int(behind[-1])
+    words[:] = 0
+    return found
 
 
 @lru_cache(maxsize=512)
-def _zeros(count: int) -> Map:
-    """The map of `count` zero bytes, by squaring."""
-    if count == 0:
-        return np.arange(256, dtype=np.uint32)[None, :] << np.array([[0], [8], [16], [24]], dtype=np.uint32)
-    if count == 1:
-        each = _zeros(0)
-        return np.asarray(_TABLE[each & np.uint32(0xFF)] ^ (each >> np.uint32(8)))
-    half = _zeros(count // 2)
-    whole = _through(half, half)
-    return _through(_zeros(1), whole) if count % 2 else whole
-
-
-def _constant(count: int) -> np.uint32:
-    """Contribution of the initial value and the final inversion to the CRC of `count` bytes: the CRC of zeros."""
-    return np.uint32(_through(_zeros(count), np.array([_ONES]))[0] ^ _ONES)
+def _inverted(length: int) -> np.uint32:
+    """What initial value and final inversion add to a record's checksum: the CRC of so many zeros."""
+    return np.uint32(google_crc32c.value(bytes(_HEAD_BYTES + length)))

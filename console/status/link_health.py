@@ -26,6 +26,9 @@ BEHIND_FRAMES: Final = 1000
 DROPS_SECONDS: Final = 60.0
 """Seconds, on the hub's clock, for which frames dropped by a producer are shown in the banner."""
 
+HOLE: Final = "JOURNAL HOLE"
+"""The word for segments that a journal lacks."""
+
 LinkState = Literal["connecting", "live", "stale", "lost"]
 
 # Of the system and of driftline.disk, however they are wrapped.
@@ -149,7 +152,7 @@ def banner(run: RunState | None, link: Link, drops: list[Drop], now: float | Non
     if link.trouble:
         return Banner("LINK", link.trouble, "warn")
     if link.missing:
-        return Banner("JOURNAL HOLE", f"all figures have it: {link.missing}", "warn")
+        return Banner(HOLE, f"all figures have it: {link.missing}", "warn")
     return Banner("TOO MANY NAMES", crowded, "warn") if crowded else None
 
 

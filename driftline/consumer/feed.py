@@ -40,7 +40,8 @@ class FeedStatus(msgspec.Struct, frozen=True):
     """How fresh a feed is. `age` is seconds since the hub's last message, `received` the number up to which the feed
     has everything it asked for, `error` a sentence while something is wrong, `degraded` the hub's own error,
     `rewinds` how often a crash of the hub's machine has taken back frames that were already delivered, `skipped` how
-    many of the numbers asked for retention had deleted before they could be read."""
+    many of the numbers asked for retention had deleted before they could be read, `missing` the hub's own clause about
+    segments that the journal lacks, None where it has not said."""
 
     connected: bool
     head: int
@@ -52,6 +53,7 @@ class FeedStatus(msgspec.Struct, frozen=True):
     degraded: str = ""
     rewinds: int = 0
     skipped: int = 0
+    missing: str | None = None
 
     @property
     def behind(self) -> int:
@@ -112,6 +114,7 @@ class Feed:
         self._page_failed = False
         self._page_frames = wire.PAGE_FRAMES
         self._error = self._degraded = ""
+        self._missing: str | None = None
         self._queue: deque[tuple[Stamped, int]] = deque()
         self._queued_bytes = 0
         self._filled = threading.Condition()
@@ -149,6 +152,7 @@ class Feed:
             degraded=self._degraded,
             rewinds=self._rewinds,
             skipped=self._skipped,
+            missing=self._missing,
         )
 
     def close(self) -> None:
@@ -294,6 +298,7 @@ class Feed:
         self._goal = beacon.head if self._tokens else beacon.plain
         self._head = beacon.head
         self._degraded = sanitize(beacon.degraded)
+        self._missing = None if beacon.missing is None else sanitize(beacon.missing)
 
     def _check_base(self, base: int) -> None:
         """A new epoch: frames that the journal no longer has are taken back, even where they were delivered."""

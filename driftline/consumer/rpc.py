@@ -55,7 +55,8 @@ class HubSilentError(ClientError):
 class Snapshot(msgspec.Struct, frozen=True):
     """Newest RunState, EngineState of each engine, FixState and Effect of each fix, in the order of their numbers.
 
-    `head` is the newest sequence number of the run, `time` the hub's clock, `role` that of the key that asked.
+    `head` is the newest sequence number of the run, `time` the hub's clock, `role` that of the key that asked,
+    `missing` are clauses about segments that the journal lacks.
     """
 
     run: str
@@ -64,6 +65,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     time: float
     states: tuple[Stamped, ...]
     role: str
+    missing: tuple[str, ...] = ()
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -108,7 +110,8 @@ class Client:
     def snapshot(self) -> Snapshot:
         """The newest states."""
         r = self._ask(wire.SnapshotReply, lambda number: wire.SnapshotRequest(number))
-        return Snapshot(sanitize(r.run), r.epoch, r.head, r.time, _frames(r.states), r.role)
+        missing = tuple(map(sanitize, r.missing))
+        return Snapshot(sanitize(r.run), r.epoch, r.head, r.time, _frames(r.states), r.role, missing)
 
     def page(
         self, start: int, limit: int = wire.PAGE_FRAMES, *, tokens: bool = True, timeout: float = REQUEST_SECONDS

@@ -65,6 +65,8 @@ class Core:
         full = 1.0 if epoch == 1 else AFTER_RESTART
         self._requests = RateLimiter(limits.requests, full)
         self.head = self.plain = self.base = 0
+        self.missing: tuple[str, ...] = ()
+        """Clauses about what the journal lacks, for those who ask; set by who looks at its files."""
         self.refusals = Refusals()
         self._states = NewestStates(limits.states_kept)
         self._names = NameWatch()
@@ -241,7 +243,8 @@ class Core:
 
     def beacon(self, now: Now, degraded: str) -> Publish:
         """The hub's heartbeat."""
-        beacon = wire.Beacon(self.epoch, self.head, self.plain, self.base, now.wall, degraded, self._names.crowded)
+        crowded, missing = self._names.crowded, "; ".join(self.missing)
+        beacon = wire.Beacon(self.epoch, self.head, self.plain, self.base, now.wall, degraded, crowded, missing)
         head = wire.LIVE_HEAD.pack(self.epoch, self.head, self.plain)
         return Publish(wire.BEACON, head, wire.pack(beacon))
 
@@ -269,7 +272,8 @@ class Core:
                 reply: wire.Reply = wire.Pong(number, now.wall)
             case wire.SnapshotRequest(id=number):
                 states = tuple(map(msgspec.Raw, self._states.records()))
-                reply = wire.SnapshotReply(number, self.run, self.epoch, self.head, now.wall, grant.role, states)
+                at = self.epoch, self.head, now.wall
+                reply = wire.SnapshotReply(number, self.run, *at, grant.role, states, self.missing)
             case wire.PageRequest(id=number, start=start, limit=limit, tokens=tokens):
                 if tokens and not grant.tokens:
                     reason = "this key may not read raw tokens"

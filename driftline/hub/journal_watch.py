@@ -13,7 +13,6 @@ from driftline.frames import Event, encode
 from driftline.hub import run_lock
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Now, Write
-from driftline.journal.holes import hole_text, holes, odd_names, odd_text
 from driftline.journal.journal import Journal, JournalError
 from driftline.journal.rescue import LOST, same_file
 from driftline.rundir import RunDir, RunError
@@ -21,17 +20,6 @@ from driftline.rundir import RunDir, RunError
 RETRY_SECONDS: Final = 0.2
 
 log = logging.getLogger("driftline.hub")
-
-
-def log_holes(run: RunDir) -> None:
-    """Log what is missing in a journal, and what does not belong there."""
-    try:
-        for hole in holes(run):
-            log.warning("%s: %s", run.journal, hole_text(hole))
-    except OSError as error:
-        log.warning("%s: holes were not looked for: %s", run.journal, error)
-    if odd := odd_text(odd_names(run.journal)):
-        log.warning("%s: %s", run.journal, odd)
 
 
 class JournalWatch:

@@ -24,8 +24,9 @@ from driftline.hub import ports
 from driftline.hub.auth import Authenticator, AuthError, GrantTable, secure_server
 from driftline.hub.core import Core
 from driftline.hub.effects import HUB, Effect, Note, Now, Publish, SendPage, Sync, ToClient, ToProducer, Write, clock
+from driftline.hub.hole_watch import HoleWatch
 from driftline.hub.hub_audit import HubAudit
-from driftline.hub.journal_watch import JournalWatch, log_holes
+from driftline.hub.journal_watch import JournalWatch
 from driftline.hub.live_socket import LiveSocket
 from driftline.hub.retention import RetentionPolicy
 from driftline.hub.supervisor_watch import SupervisorWatch
@@ -80,7 +81,8 @@ class Server:
         self._core.start(self._journal.head)
         if self._journal.damage.bytes:
             log.warning("journal: %d bytes were damaged and left out", self._journal.damage.bytes)
-        log_holes(run)
+        self._holes = HoleWatch(run)
+        self._core.missing = self._holes.missing
         self._watch = JournalWatch(run, self._journal, self._core, lock)
         self._audit = HubAudit(run.audit, self._core, disk)
         self._syncer = Syncer(self._journal, self._audit.log)
@@ -265,6 +267,9 @@ class Server:
         if gone := self._keep.expired(self._journal, self._run, self._journal.now):
             log.info("retention: segments up to %s go, frames from %d on stay", gone[-1].stem, self._journal.first)
             self._syncer.run_later(lambda: self._journal.delete(gone))
+        self._core.missing = self._holes.missing
+        if self._holes.changed():
+            self._syncer.run_later(self._holes.look)
         self._apply_grants(now)
 
     def _apply_grants(self, now: Now) -> None:

@@ -267,6 +267,9 @@ class EngineActor:
         try:
             return AsyncLLM.from_engine_args(AsyncEngineArgs(**args), stat_loggers=[stat_logger(self._counters)])
         except Exception as error:  # whatever vLLM raises while it builds, the engine is not there
+            if killed := launch.killed_core(str(error)):
+                text = f"vLLM's engine core was killed by {killed} while it loaded"
+                raise DeadCoreError(f"{self._name}: {text}; see {self._spec.log}") from error
             cause = launch.last_error(Path(self._spec.log)) or launch.one_line(f"{type(error).__name__}: {error}")
             raise EngineError(f"{self._name}: vLLM did not start: {cause}; see {self._spec.log}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -149,6 +150,8 @@ def stop_ids(model: Path) -> list[int]:
 
 
 _RAISED = re.compile(r"(?:^|\s)((?:\w+\.)*\w*(?:Error|Exception): .+)$")
+_KILLED = re.compile(r"Failed core proc\(s\): \{[^}]*: -(\d+)")
+"""What vLLM says of a core that did not come up, with the exit codes of its processes: negative for a signal."""
 
 
 def last_error(log: Path) -> str:
@@ -162,6 +165,17 @@ def last_error(log: Path) -> str:
     causes = [match[1] for line in lines if (match := _RAISED.search(line))]
     # "Engine core initialization failed" and its like only point at the cause above them.
     return one_line(next((c for c in reversed(causes) if "root cause above" not in c and "stack trace" not in c), ""))
+
+
+def killed_core(text: str) -> str:
+    """The signal that ended vLLM's core while it loaded, by what vLLM raises then; "" where none did."""
+    found = _KILLED.search(text)
+    if found is None:
+        return ""
+    try:
+        return signal.Signals(int(found[1])).name
+    except ValueError:
+        return f"signal {found[1]}"
 
 
 def one_line(text: str, limit: int = 400) -> str:

@@ -32,6 +32,10 @@ LOCAL: Final = {
     "RAY_worker_niceness": "0",
 }
 
+SHUTDOWN_S: Final = 30.0
+"""Longest wait, in seconds, for Ray to end by itself. On a busy machine it takes a few; one of whose processes hangs or
+dies meanwhile is waited for without a bound by Ray's own shutdown."""
+
 
 class Cluster:
     """A Ray to put engines on: the one $RAY_ADDRESS names, else a local one without a dashboard."""
@@ -122,17 +126,16 @@ class Cluster:
     def stop(self, timeout: float = 10.0) -> list[int]:
         """Leave or end Ray, and every held process; returns the pids that had to be killed. Idempotent."""
         if self._watch is not None:
-            self._watch.close()
+            self.lost = self._watch.close() or self.lost
+            self._watch = None
         with self._lock:
             self.processes.refresh()
+        if not self.lost and self._joined and not _shut_down():
+            self.lost = f"Ray did not end by itself within {SHUTDOWN_S:g} s"
+        self._joined = False
         if self.lost:
             # Ray's own shutdown would wait for the dead, for minutes; what is left of Ray is ended by its process ids.
-            self._joined, timeout = False, 0.0
-        if self._joined:
-            import ray
-
-            ray.shutdown()
-            self._joined = False
+            timeout = 0.0
         with self._lock:
             killed = self.processes.end(timeout)
             self._actor_groups.clear()
@@ -151,3 +154,13 @@ class Cluster:
                     f"engine.count = {config.count} with engine.{key} = {each:g} needs {needed:g} {resource}s; "
                     f"this Ray has {there.get(resource, 0.0):g}"
                 )
+
+
+def _shut_down() -> bool:
+    """Let Ray end itself; False where it had not after SHUTDOWN_S."""
+    import ray
+
+    thread = threading.Thread(target=ray.shutdown, name="ray-shutdown", daemon=True)
+    thread.start()
+    thread.join(SHUTDOWN_S)
+    return not thread.is_alive()

@@ -37,11 +37,15 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="ray-watch", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Stop watching; afterwards neither function is called."""
+    def close(self) -> str:
+        """Stop watching; afterwards neither function is called. Returns the sentence for a process that has died since
+
+        the last look, "" where all live or `on_lost` was called.
+        """
         self._ending.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()
+        return self._look()
 
     def _run(self) -> None:
         while not self._ending.wait(EVERY_S):
@@ -51,10 +55,16 @@ class Watch:
                     self._on_guard(
                         f"the guard of the engines' processes has died (code {code}), another one is started"
                     )
-            for process, name in list(self._needed.items()):
-                if not alive(process) and not self._ending.is_set():
-                    self._needed.clear()
-                    self._on_lost(f"Ray's {name} (process {process.pid}) has died, and no engine lives without it")
+            if not self._ending.is_set() and (lost := self._look()):
+                self._on_lost(lost)
+
+    def _look(self) -> str:
+        """A sentence for the first process that has died, once; else ""."""
+        for process, name in list(self._needed.items()):
+            if not alive(process):
+                self._needed.clear()
+                return f"Ray's {name} (process {process.pid}) has died, and no engine lives without it"
+        return ""
 
 
 def _name(process: psutil.Process) -> str:

@@ -150,7 +150,10 @@ class EnginePool:
             self._loop.stop()
         if self._started:
             self._transport.close()
+        known = self._cluster.lost
         self._cluster.stop()
+        if self._cluster.lost != known:
+            self._on_progress(f"{self._cluster.lost}; what was left of it is killed")
 
     @property
     def names(self) -> list[str]:

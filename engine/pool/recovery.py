@@ -12,9 +12,11 @@ from engine.pool.admission import Admission
 from engine.pool.dispatch import Dispatch
 from engine.pool.members import Fleet, Member
 from engine.pool.spawn import Spawner
-from engine.types import EngineError
+from engine.types import DeadCoreError, EngineError
 
 PAUSE_S: Final = 1.0
+LOADS: Final = 3
+"""Starts of an engine whose core dies while it loads: something outside may have killed it, or it dies each time."""
 PAUSE_MAX_S: Final = 30.0
 """Wait, in seconds, before the second try at a replacement; doubled for each more, up to the longest."""
 
@@ -51,16 +53,21 @@ class Recovery:
         self.background(self._retry_start(name, error, time.monotonic()))
 
     async def first_start(self, name: str) -> Member:
-        """The first start of an engine; one whose process is killed meanwhile is started again, within the bound.
+        """The first start of an engine; one that is killed meanwhile is started again, within the bound.
 
+        Of vLLM's core the bound is LOADS as well: it may take minutes to load, and die of the same cause each time.
         Raises EngineError, at once for an engine that cannot start.
         """
+        loads = 0
         while True:
             try:
                 return await self._admission.start_engine(name)
-            except DiedError as error:
+            except (DiedError, DeadCoreError) as error:
+                loads += isinstance(error, DeadCoreError)
                 if self._fleet.failure is not None or self._used >= self._bound:
                     raise
+                if loads >= LOADS:
+                    raise EngineError(f"{error} ({loads} times; it is not started again)") from error
                 self._used += 1
                 text = f"{error}; it had not started yet, another one is started"
                 self._fleet.report_event("engine.died", text, "error", {"engine": name})

@@ -48,6 +48,7 @@ def test_29_what_is_replaced_while_the_engines_load(case: Callable[..., Case]) -
         run.replaced("start", name, others=tuple(other for other in keep if other != name), sign=sign)
     run.replaced("start", "guard", others=keep, sign="guard.died")
     run.replaced("start", "actor", others=(*CORE, "raylet", "gcs"), sign="engine.died")
+    run.replaced("start", "core", others=(*CORE, "raylet", "gcs"), sign="engine.died")
     run.until(lambda: run.step() > 2, "steps")
     keep += ("core",)
     for name, sign in HELPERS:
@@ -64,7 +65,7 @@ def test_29_what_is_replaced_while_the_engines_load(case: Callable[..., Case]) -
     assert list(run.run.checkpoints.glob("step-*")), "the final checkpoint"
 
 
-@pytest.mark.parametrize("name", ["trainer", "raylet", "gcs", "core"])
+@pytest.mark.parametrize("name", ["trainer", "raylet", "gcs"])
 def test_29_what_ends_a_run_while_its_engines_load(case: Callable[..., Case], name: str) -> None:
     run = case(REAL)
     run.until(lambda: "loading vLLM" in run.detail() and run.pid(name), "engines that load")

@@ -154,6 +154,43 @@ def test_columns_stay_aligned_and_their_heads_come_again() -> None:
         assert row[: heads[0].index("reward") + len("reward")].split()[-1] == ".43"
 
 
+def own(step: int, *names: str) -> Metrics:
+    return Metrics(step, 1, 1.0, {name: 0.5 for name in names})
+
+
+def test_steps_without_any_number_of_the_columns_are_listed_with_those_that_they_have() -> None:
+    many = own(1, *(f"layer/{at}/\x1b[2Jnorm" for at in range(40)), "x" * 100)
+    found = lines_of([many, own(2, "train/my_loss"), own(2, "again"), own(3), own(4, "y" * 100)])
+    assert [text[9:].strip() for text in found] == [
+        "step 1: layer/0/[2Jnorm .5, layer/1/[2Jnorm .5 and 39 more",
+        "step 2: train/my_loss .5",
+        f"step 4: {'y' * 40} .5",
+    ]
+    assert all(len(text) <= 80 for text in found)
+    assert lines_of([own(1, "mine")], synthetic=True)[0].startswith("SYNTHETIC")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_step_that_comes_in_several_frames_has_its_row_alone(first: int) -> None:
+    parts = [[NUMBERS, own(NUMBERS.step, "mine")], [own(NUMBERS.step + 1, "mine")]]
+    more = [msgspec.structs.replace(NUMBERS, step=NUMBERS.step + 1), state("finished")]
+    parts[1].insert(first, more[0])
+    found = lines_of([*parts[0], *parts[1], more[1]])
+    assert len(found) == 4, "head, two rows, and the end"
+    assert not any("mine" in text for text in found)
+
+
+def test_a_step_that_gets_no_row_is_listed_once_that_is_known() -> None:
+    found = lines_of([NUMBERS, own(NUMBERS.step + 1, "mine")])
+    assert len(found) == 2, "its row may come yet"
+    after = [own(NUMBERS.step + 1, "mine"), own(NUMBERS.step + 2, "other")]
+    assert [text[9:].strip() for text in lines_of([NUMBERS, *after])[2:]] == [
+        f"step {NUMBERS.step + 1}: mine .5",
+        f"step {NUMBERS.step + 2}: other .5",
+    ]
+    assert lines_of([NUMBERS, after[0], state("finished")])[2].endswith("mine .5")
+
+
 def test_alarms_are_marked() -> None:
     wrong = Metrics(1, 1, 1.0, {"mismatch/abs_diff_mean": 0.2, "reward/mean": 0.1})
     assert ".2!" in lines_of([wrong])[-1]

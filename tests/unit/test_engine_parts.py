@@ -332,3 +332,18 @@ def test_importing_costs_no_engine(statement: str, absent: tuple[str, ...]) -> N
     code = f"import sys; {statement}; print([name for name in {absent!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("text", "signal"),
+    [
+        ("Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': -9}", "SIGKILL"),
+        ("Failed core proc(s): {'EngineCore_DP0': 1, 'EngineCore_DP1': -15}", "SIGTERM"),
+        ("Failed core proc(s): {'EngineCore': -99}", "signal 99"),
+        ("Failed core proc(s): {'EngineCore': 1}", ""),
+        ("Failed core proc(s): {}", ""),
+        ("no memory: -9", ""),
+    ],
+)
+def test_a_core_that_was_killed_while_it_loaded(text: str, signal: str) -> None:
+    assert launch.killed_core(text) == signal

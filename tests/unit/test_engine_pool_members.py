@@ -14,6 +14,7 @@ import torch
 
 from driftline import clocks
 from engine.pool import recovery
+from engine.pool.recovery import LOADS
 from engine.types import DeadCoreError, EngineError, RolloutRequest
 from tests.unit.pool_fakes import LIMIT_S, Scripted, ScriptedPool
 
@@ -189,6 +190,46 @@ def test_an_engine_that_dies_at_every_start_ends_the_start(tmp_path: Path) -> No
     with pytest.raises(EngineError, match="engine-0: its process died"):
         ScriptedPool(tmp_path, 1, script, replacements=2)
     assert len(made) == 3
+
+
+def _killed_while_it_loads(actor: Scripted) -> None:
+    async def start() -> EngineError:
+        return DeadCoreError(f"{actor.name}: vLLM's engine core was killed by SIGKILL while it loaded; see log")
+
+    actor.do_start = start  # type: ignore[method-assign,assignment]
+
+
+def test_an_engine_whose_core_is_killed_while_it_loads_is_started_again(tmp_path: Path) -> None:
+    made: list[Scripted] = []
+
+    def script(actor: Scripted) -> None:
+        made.append(actor)
+        if len(made) < LOADS:
+            _killed_while_it_loads(actor)
+
+    one = ScriptedPool(tmp_path, 1, script)
+    try:
+        assert len(made) == LOADS
+        deaths = [death["text"] for death in one.of("engine.died")]
+        assert len(deaths) == LOADS - 1
+        assert all("killed by SIGKILL while it loaded" in text for text in deaths)
+        assert all("it had not started yet, another one is started" in text for text in deaths)
+        one.pool.submit(RolloutRequest(0, [1, 2], 1))
+        assert one.groups(1) == {0: "engine-0"}
+    finally:
+        one.pool.close()
+
+
+def test_a_core_that_is_killed_each_time_it_loads_ends_the_start_with_the_reason(tmp_path: Path) -> None:
+    made: list[Scripted] = []
+
+    def script(actor: Scripted) -> None:
+        made.append(actor)
+        _killed_while_it_loads(actor)
+
+    with pytest.raises(EngineError, match=r"killed by SIGKILL while it loaded; see log \(3 times; it is not started"):
+        ScriptedPool(tmp_path, 1, script)
+    assert len(made) == LOADS
 
 
 def test_without_ray_every_wait_ends_and_no_engine_is_asked_to_end(two: ScriptedPool) -> None:

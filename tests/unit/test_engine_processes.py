@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from engine.cluster import ray_cluster
+from engine.cluster import watch as watch_module
 from engine.cluster.guard import Guard
 from engine.cluster.processes import ProcessGroup
+from engine.cluster.ray_cluster import Cluster
 from engine.cluster.watch import Watch
 from engine.weights.shared_memory import FOLDER
 
@@ -177,6 +181,55 @@ def test_the_watch_reports_once_that_ray_has_lost_a_process(tmp_path: Path) -> N
         guard.close()
         raylet.kill()
         raylet.wait()
+
+
+def test_ray_s_own_end_is_waited_for_with_a_bound(
+    monkeypatch: pytest.MonkeyPatch, parent: tuple[psutil.Process, psutil.Process]
+) -> None:
+    """What stands in for Ray's shutdown waits for ever, as the real one does for a raylet that dies meanwhile."""
+    shut = threading.Event()
+    ended = threading.Event()
+
+    def shutdown() -> None:
+        shut.wait(LIMIT_S)
+        ended.set()
+
+    monkeypatch.setattr(ray_cluster, "SHUTDOWN_S", 0.2)
+    monkeypatch.setattr("ray.shutdown", shutdown)
+    cluster = Cluster()
+    cluster._joined = True
+    cluster.processes.track(parent[0].pid)
+    assert sorted(cluster.stop(LIMIT_S)) == sorted(process.pid for process in parent), "killed, and not waited for"
+    assert not ended.is_set()
+    assert cluster.lost == "Ray did not end by itself within 0.2 s"
+    assert cluster.stop() == [], "and once only"
+    shut.set()
+    assert ended.wait(LIMIT_S)
+
+
+def test_a_raylet_that_died_just_before_the_end_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is no Ray: only its name is."""
+    calls: list[str] = []
+    monkeypatch.setattr("ray.shutdown", lambda: calls.append("shutdown"))
+    monkeypatch.setattr(watch_module, "EVERY_S", 3600.0)
+    program = tmp_path / "raylet"
+    program.symlink_to("/bin/sleep")
+    raylet = subprocess.Popen([str(program), "600"])
+    cluster, guard = Cluster(), Guard()
+    try:
+        cluster._joined, cluster._guard = True, guard
+        cluster._watch = Watch([psutil.Process(raylet.pid)], guard, calls.append, calls.append)
+        raylet.kill()
+        raylet.wait()
+        cluster.stop(LIMIT_S)
+        assert cluster.lost == f"Ray's raylet (process {raylet.pid}) has died, and no engine lives without it"
+        assert calls == []
+    finally:
+        raylet.kill()
+        raylet.wait()
+        guard.close()
 
 
 def test_a_guard_ends_with_an_orderly_close() -> None:

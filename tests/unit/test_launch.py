@@ -257,6 +257,31 @@ def test_the_error_in_a_log(tmp_path: Path, log: str, error: str) -> None:
     assert last_words.last_error(tmp_path / "log") == error
 
 
+def test_the_last_words_are_those_of_this_life(tmp_path: Path) -> None:
+    log = tmp_path / "hub.log"
+    log.write_text(f"{last_words.opening('hub')}driftline hub: ERROR the journal cannot be written\n")
+    error = "ERROR the journal cannot be written"
+    killed, ended = "killed by SIGKILL (signal 9)", "exit code 1"
+    assert last_words.last_words(-9, log) == f"{killed}; the last error that it had reported: {error}; log: {log}"
+    assert last_words.last_words(1, log) == f"{error} ({ended}; log: {log})"
+    with log.open("a") as file:
+        file.write(f"{last_words.opening('hub')}what it said as it went along\n")
+    assert last_words.last_words(-9, log) == f"{killed}; log: {log}", "the error was an earlier process's"
+    assert last_words.last_words(1, log) == f"what it said as it went along ({ended}; log: {log})"
+
+
+def test_a_process_that_is_killed_does_not_quote_the_one_before(tmp_path: Path) -> None:
+    run = create(tmp_path / "runs", "run")
+    with launch.Supervisor(run) as supervisor:
+        failing = [sys.executable, "-c", "import sys; sys.exit('ERROR of the first')"]
+        assert supervisor.start("part", failing).wait(LIMIT) == 1
+        assert supervisor.last_words("part").startswith("ERROR of the first (exit code 1; ")
+        second = supervisor.start("part", [sys.executable, "-c", "import time; time.sleep(600)"])
+        second.kill()
+        second.wait(LIMIT)
+        assert supervisor.last_words("part") == f"killed by SIGKILL (signal 9); log: {supervisor.log('part')}"
+
+
 def test_a_hub_that_may_not_listen_there(tmp_path: Path) -> None:
     environment = os.environ | {"DRIFTLINE_RUNS": str(tmp_path / "runs")}
     done = subprocess.run(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from console.connect.resolve import connect_client
+from console.connect.target import Target
 from console.errors import FAILED, CommandError
 from driftline.frames import Stamped
 from driftline.journal.holes import lacks
@@ -19,9 +21,22 @@ def print_damage(damaged: int) -> None:
         print(f"driftline: {damaged} bytes of the journal are damaged and were left out", file=sys.stderr)
 
 
-def print_lacks(run: RunDir | None) -> None:
+def lacks_of(run: Target) -> list[str]:
+    """What the journal of a run lacks, in clauses: from its files, or as the hub of another machine says.
+
+    Raises CommandError.
+    """
+    if run.directory is not None:
+        return lacks(run.directory)
+    if not run.live():
+        return []
+    with connect_client(run, "viewer") as client:
+        return list(client.snapshot().missing)
+
+
+def print_lacks(found: Iterable[str]) -> None:
     """Say on stderr which segments of a journal are missing in its middle: what is read from it has the same hole."""
-    for lack in lacks(run) if run is not None else ():
+    for lack in found:
         print(f"driftline: {sanitize(lack)}", file=sys.stderr)
 
 

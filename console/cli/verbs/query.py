@@ -15,7 +15,6 @@ from console.errors import FAILED, OK, USAGE, CommandError
 from console.export import ExportError, save, through_hub
 from console.export import query as ask
 from console.formatting import to_json
-from driftline.journal.holes import lacks
 from driftline.text import sanitize
 
 if TYPE_CHECKING:
@@ -37,14 +36,15 @@ def query(args: argparse.Namespace) -> int:
         raise CommandError("--format parquet is written to a file: add --out FILE.parquet", USAGE)
     try:
         with open_target(args, ended=True) as run:
+            missing = on_disk.lacks_of(run)
+            on_disk.print_lacks(missing)
             if run.directory is not None:
-                on_disk.print_lacks(run.directory)
                 answer = ask(run.directory, args.sql)
             else:
                 with connect_client(run, "viewer") as client:
                     answer = ask(through_hub(client, run.id), args.sql)
             if out is not None:
-                save(answer, out, _metadata(run, args.sql))
+                save(answer, out, _metadata(run, args.sql, missing))
                 print(f"{out}: {answer.height} rows, {answer.width} columns")
                 return OK
     except ExportError as error:
@@ -53,10 +53,9 @@ def query(args: argparse.Namespace) -> int:
     return OK
 
 
-def _metadata(run: Target, sql: str) -> dict[str, str]:
-    found = lacks(run.directory) if run.directory is not None else []
+def _metadata(run: Target, sql: str, missing: list[str]) -> dict[str, str]:
     return {"driftline.run": run.id, "driftline.query": sql} | (
-        {"driftline.missing": json.dumps(found)} if found else {}
+        {"driftline.missing": json.dumps(missing)} if missing else {}
     )
 
 

@@ -17,7 +17,7 @@ from console.errors import FAILED, NO_RUN, OK, CommandError
 from console.formatting import to_json
 from console.launch import children
 from console.status import supervision
-from console.status.link_health import STALE_AFTER, Banner, Link, banner
+from console.status.link_health import HOLE, STALE_AFTER, Banner, Link, banner
 from console.status.summary import Summary, document, line, summarise
 from driftline.client import Client, next_beacon
 from driftline.frames import Frame, FrameError, Metrics, Stamped
@@ -73,13 +73,20 @@ def status(args: argparse.Namespace) -> int:
         more = {"live": live, "trouble": words, "journal": gaps, "supervisor": supervision.document(care, now)}
         print(to_json(document(run.id, path, summary, live=going) | more))
     else:
-        parts = [line(run.id, summary, live=going), problem.word if problem is not None else ""]
+        parts = [line(run.id, summary, live=going), _said(problem)]
         parts += supervision.words(care, now)
         parts.append(f"NO HUB, its trainer (process {alone}) goes on" if alone else "")
         parts += [f"JOURNAL HOLE: {hole_text(hole)}" for hole in missing]
         parts.append(sanitize(f"JOURNAL: {odd_text(odd)}") if odd else "")
         print("  ".join(part for part in parts if part))
     return OK
+
+
+def _said(problem: Banner | None) -> str:
+    """The word of a banner; of a hole, which is nothing of the moment, the whole of it."""
+    if problem is None:
+        return ""
+    return f"{problem.word}: {problem.text}" if problem.word == HOLE else problem.word
 
 
 def trainer_alone(run: RunDir | None) -> int:
@@ -103,7 +110,10 @@ def hub_banner(run: Target, summary: Summary) -> Banner | None:
     link = Link(True, 0.0 if beacon is not None else PULSE_SECONDS + STALE_AFTER)
     if beacon is None:
         return banner(summary.run, link, [], None)
-    return banner(summary.run, replace(link, degraded=beacon.degraded), [], None, sanitize(beacon.crowded))
+    # Of a run of this machine the holes are listed from its files.
+    missing = sanitize(beacon.missing or "") if run.directory is None else ""
+    link = replace(link, degraded=beacon.degraded, missing=missing)
+    return banner(summary.run, link, [], None, sanitize(beacon.crowded))
 
 
 def live_summary(client: Client) -> Summary:

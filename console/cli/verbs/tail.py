@@ -32,7 +32,7 @@ def tail(args: argparse.Namespace) -> int:
     Exit code 0; 1 when the run ended as failed or its hub went away without reporting an end.
     """
     with open_target(args) as run:
-        on_disk.print_lacks(run.directory)
+        on_disk.print_lacks(on_disk.lacks_of(run))
         if run.live():
             return _follow(run, args.seconds)
         if run.directory is None:

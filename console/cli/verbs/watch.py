@@ -46,7 +46,7 @@ def watch(args: argparse.Namespace) -> int:
     alerts = read_alerts(args)
     out = Printer(as_json=args.json)
     with open_target(args) as run:
-        on_disk.print_lacks(run.directory)
+        on_disk.print_lacks(on_disk.lacks_of(run))
         if run.live():
             code = _follow_run(run, rules, out, alerts, once=args.once, limit=args.seconds)
         elif run.directory is not None:
