@@ -58,6 +58,40 @@ def test_a_start_leaves_garbage_collection_on_and_the_environment_as_it_was() ->
     assert done.stdout.split() == ["1"], "numpy has started no threads"
 
 
+_CIRCLES = """
+import gc
+from collections import deque
+from console.process import fast_start
+class Circle:
+    alive = most = 0
+    def __init__(self):
+        self.own, self.more = self, [[] for _ in range(8)]
+        Circle.alive += 1
+        Circle.most = max(Circle.most, Circle.alive)
+    def __del__(self):
+        Circle.alive -= 1
+def most():
+    '''Circles at a time, each of which is on show while five hundred more come: it has been seen before it is garbage.'''
+    gc.collect()
+    Circle.most, shown = 0, deque(maxlen=500)
+    for _ in range(30_000):
+        shown.append(Circle())
+    return Circle.most
+own = gc.get_threshold()
+fast_start.begin()
+fast_start.settle()
+print(most())
+gc.set_threshold(*own)
+print(most())
+"""
+
+
+def test_garbage_of_a_running_console_stays_small() -> None:
+    done = subprocess.run([sys.executable, "-c", _CIRCLES], capture_output=True, text=True, timeout=120, check=True)
+    here, usual = map(int, done.stdout.split())
+    assert 500 <= here < usual / 2
+
+
 async def test_a_screen_whose_panes_are_going_with_the_app_is_left_alone(running: Running) -> None:
     """A q or ctrl-C in the first moment: the screen is still told that it is on, while its panes are taken away."""
     async with running(source_with(4)) as pilot:

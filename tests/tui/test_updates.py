@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
+from typing import cast
 
 import pytest
 from rich.cells import cell_len
 from textual.drivers.headless_driver import HeadlessDriver
+from textual.strip import Strip
 
 from console.tui.app import ConsoleApp
 from console.tui.paint.cells import Cells
 from console.tui.paint.theme import LOOKS, Ink, palette
 from driftline.frames import Event
-from tests.tui.conftest import source_with
+from tests.tui.conftest import Running, source_with
 from tests.tui.synthetic import START, FakeSource, engines, metrics, run_state
 
 Cell = tuple[str, tuple[str, ...]]
@@ -168,3 +171,31 @@ def test_what_is_far_apart_is_sent_apart():
     for column in (3, 5, 60, 99):
         new.text(1, column, "x", Ink.TEXT)
     assert [(region.x, region.right) for region in new.changed(old)] == [(3, 6), (60, 61), (99, 100)]
+
+
+async def test_rows_that_were_drawn_are_freed_without_the_collector(running: Running) -> None:
+    source = source_with(60, 45)
+
+    def rows() -> int:
+        return sum(isinstance(one, Strip) for one in gc.get_objects())
+
+    async with running(source, size=(120, 40)) as pilot:
+        app = cast("ConsoleApp", pilot.app)
+
+        async def draw(turns: range) -> None:
+            for turn in turns:
+                await change(app, source, turn)
+                app.refresh_view()
+                await pilot.pause()
+
+        gc.disable()
+        try:
+            await draw(range(100, 110))
+            gc.collect()
+            before = rows()
+            await draw(range(110, 170))
+            grown = rows() - before
+        finally:
+            gc.enable()
+    # It was several for each drawing: each row drawn whole held itself.
+    assert grown < 60

@@ -6,7 +6,7 @@ differ are asked to be redrawn: over SSH that is the difference between kilobyte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,19 @@ _GAP = 8
 """Cells that are sent again rather than jumped over: about what moving the cursor takes in bytes."""
 
 Text = tuple[str, Ink]
+
+
+class Row(Strip):
+    """A row of the screen that is freed as soon as another takes its place.
+
+    Textual's own keeps what it was divided into, which is itself where the only cut is at its end, as for most rows of
+    most frames: a circle of some thirty objects, left to the collector of garbage, which may not come for an hour.
+    """
+
+    def divide(self, cuts: Iterable[int]) -> Sequence[Strip]:
+        """The parts between these cell positions; what lies behind the last is left out."""
+        inside = [cut for cut in cuts if cut <= self.cell_length]
+        return [self] if inside == [self.cell_length] else super().divide(inside)
 
 
 class Cells:
@@ -99,7 +112,7 @@ class Cells:
         """The rows (all without `rows`) as strips for the compositor; as few segments as the inks allow."""
         chars, inks = (self.chars, self.inks) if rows is None else (self.chars[rows], self.inks[rows])
         if self.width == 0:
-            return [Strip([], 0) for _ in range(len(chars))]
+            return [Row([], 0) for _ in range(len(chars))]
         # A blank has no ink of its own: it continues the run on its left, unless the row has a selection.
         plain = (inks < SELECTED).all(axis=1, keepdims=True)
         own = np.where((chars == _SPACE) & plain, 0, np.arange(self.width))
@@ -120,7 +133,7 @@ class Cells:
                 begin = stop
             if "\0" in line:
                 segments = [Segment(segment.text.replace("\0", ""), segment.style) for segment in segments]
-            strips.append(Strip(segments, self.width))
+            strips.append(Row(segments, self.width))
         return strips
 
 

@@ -10,7 +10,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from console.tui.paint.cells import Cells
+from console.tui.paint.cells import Cells, Row
 from console.tui.paint.glyphs import GLYPHS, Glyphs
 from console.tui.paint.theme import DARK, palette
 
@@ -74,7 +74,8 @@ class CellWidget(Widget):
                 strips = [strip.apply_filter(line_filter, background) for strip in strips]
         if crop.column_span != (0, self.size.width):
             strips = [strip.crop(*crop.column_span) for strip in strips]
-        return strips
+        # What a filter or a crop has made is one of Textual's own.
+        return [strip if isinstance(strip, Row) else Row(strip, strip.cell_length) for strip in strips]
 
     def on_resize(self) -> None:
         self.repaint()
