@@ -13,10 +13,10 @@ from types import FrameType
 from driftline import Probe
 from driftline.config import Config
 from driftline.frames import Command, Level, RunState
-from driftline.keys import Keys, producer_keys
-from driftline.rundir import Connection, RunDir, RunError
+from driftline.rundir import RunDir, RunError
 from engine import EngineError, EnginePool
 from engine.fixes import wanted_at_start
+from engine.pool.reporting import report_to
 from engine.types import engine_names
 from trainer.control.command_thread import CommandThread
 from trainer.control.deadline import by_monotonic
@@ -94,7 +94,7 @@ class Session:
         self._steps = steps
         self._digest = digest
         self._inbox = Inbox()
-        self._connection, self._keys = _for_engines(run, config.engine.count)
+        self._connection, self._keys = report_to(run, engine_names(config.engine.count))
         self._probe = Probe("trainer", run, on_command=self._inbox.put_command)
         self._report = Reporter(self._probe, _first_state(config, run, steps, digest))
         self._pool: EnginePool | None = None
@@ -246,10 +246,3 @@ def _first_state(config: Config, run: RunDir, steps: int, digest: str) -> RunSta
         correction_requested=config.correction.value,
         correction_by="config",
     )
-
-
-def _for_engines(run: RunDir, count: int) -> tuple[Connection | None, dict[str, Keys]]:
-    """The connection for the engines, None where the run has no hub, and a key of its own for each. Raises RunError."""
-    if not run.connection_file.exists():
-        return None, {}
-    return run.connection(), producer_keys(run, engine_names(count), "engine")

@@ -41,7 +41,7 @@ from driftline.frames import (
 from driftline.keys import Keys, load
 from driftline.producer.mend import mended, without_surrogates
 from driftline.producer.ring import Ring
-from driftline.producer.sender import Sender
+from driftline.producer.sender import TICK_S, Sender
 from driftline.rundir import Connection, RunDir, RunError
 
 RING_BYTES: Final = 64 * 1024 * 1024
@@ -75,7 +75,8 @@ class Probe:
     `run` is a run directory or its id; None takes $DRIFTLINE_RUN, else the newest live run, and without any the
     probe is inert. `keys` names a key file of the run, or is a pair. On another machine give `connection` and the
     pair instead of `run`. Commands for this producer go to `on_command`, on the probe's own thread, or into
-    `commands`; every command id is handed over once.
+    `commands`; every command id is handed over once. `tick`: after at most so many seconds a frame is sent, unless
+    `wake` has it sent at once; each look at what there is costs some ten microseconds of the process.
 
     No method raises because of the hub or because of a value: what cannot be sent is counted and logged once. In a
     child made by `os.fork`, such as a loader's worker, the probe is inert: its thread stayed with the parent.
@@ -90,6 +91,7 @@ class Probe:
         connection: Connection | None = None,
         ring_bytes: int = RING_BYTES,
         on_command: Callable[[Command], None] | None = None,
+        tick: float = TICK_S,
     ) -> None:
         self.name = name
         self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
@@ -106,7 +108,7 @@ class Probe:
         except RunError as error:
             log.warning("probe '%s' is inert: %s", name, error)
             return
-        self._sender = Sender(name, self._ring, find, pair, self._command)
+        self._sender = Sender(name, self._ring, find, pair, self._command, tick)
         self._sender.start()
         _probes.add(self)
         # A trainer that just ends should not lose its last step.
@@ -237,12 +239,19 @@ class Probe:
         """True while the hub answers."""
         return self._sender is not None and self._sender.connected
 
+    def wake(self) -> None:
+        """Have what was emitted sent now, where a long `tick` would let it wait. Waits for nothing."""
+        sender = self._sender
+        if sender is not None:
+            sender.wake()
+
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until everything emitted so far is acknowledged; False if time ran out or some of it was dropped."""
         if self._sender is None:
             return False
         ring, deadline = self._ring, time.monotonic() + timeout
         wanted, dropped = ring.added_count, ring.dropped
+        self._sender.wake()
         numbered = None
         while True:
             if numbered is None and ring.taken_count >= wanted:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import ctypes
 import logging
 import secrets
+import socket
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import zmq
@@ -25,8 +27,10 @@ from driftline.producer.ring import Ring
 from driftline.rundir import Connection
 from driftline.sockets import Context, Monitor, Socket, configure, dial, secure_client
 
-TICK_MS: Final = 20
+TICK_S: Final = 0.02
 """How long a frame may wait for the thread to look: there is no wake-up call, which would cost `emit` more."""
+SEEK_S: Final = 0.1
+"""A tick at most while there is no hub that has welcomed this producer: greetings are not to wait for a long one."""
 
 PING_SECONDS: Final = 1.0
 SILENT_SECONDS: Final = 4.0
@@ -45,7 +49,10 @@ log = logging.getLogger("driftline.probe")
 
 
 class Sender(threading.Thread):
-    """Sends what is in the ring. `find` returns the hub's connection; `on_command` gets each command once."""
+    """Sends what is in the ring. `find` returns the hub's connection; `on_command` gets each command once.
+
+    `tick` in seconds is how long a frame waits for the thread to look, unless `wake` has it look at once.
+    """
 
     def __init__(
         self,
@@ -54,12 +61,19 @@ class Sender(threading.Thread):
         find: Callable[[], Connection | None],
         keys: Keys,
         on_command: Callable[[Command], None],
+        tick: float = TICK_S,
     ) -> None:
         super().__init__(name=f"probe-{name}", daemon=True)
         self._producer, self._ring, self._find, self._keys = name, ring, find, keys
         self._on_command = on_command
         self._incarnation = secrets.randbits(62) + 1
         self._ending = threading.Event()
+        self._tick = tick
+        self._woken, self._waker = socket.socketpair()
+        for end in (self._woken, self._waker):
+            end.setblocking(False)
+        self._poller: zmq.Poller = zmq.Poller()
+        self._poller.register(self._woken, zmq.POLLIN)
         self._context: Context = zmq.Context()
         self._socket: Socket | None = None
         self._monitor: Monitor | None = None
@@ -86,9 +100,15 @@ class Sender(threading.Thread):
         """True while it is worth waiting for an answer: connected, or too young to know."""
         return self.connected or (not self._ever_welcomed and time.monotonic() - self._born < SILENT_SECONDS)
 
+    def wake(self) -> None:
+        """Look at the ring now. One system call; any thread."""
+        with suppress(OSError):  # as many wake-ups as it takes are under way already, or the thread has ended
+            self._waker.send(b"\0")
+
     def end(self) -> None:
-        """Stop within a tick or so."""
+        """Stop within a moment."""
         self._ending.set()
+        self.wake()
         if threading.current_thread() is not self:
             self.join(timeout=2.0)
 
@@ -101,12 +121,22 @@ class Sender(threading.Thread):
                     self._ending.wait(0.05)
                     continue
                 more = self._greeted and self._send()
-                if self._socket.poll(0 if more else TICK_MS):
-                    self._receive()
+                self._wait(0.0 if more else self._tick if self._greeted else min(self._tick, SEEK_S))
                 self._keep_alive()
         finally:
             self._disconnect()
+            self._waker.close()
+            self._woken.close()
             self._context.destroy(linger=0)
+
+    def _wait(self, seconds: float) -> None:
+        """Until a message has come, which is received, or a wake-up, or the time has passed."""
+        ready = dict(self._poller.poll(round(seconds * 1000)))
+        if self._woken.fileno() in ready:
+            with suppress(BlockingIOError):
+                self._woken.recv(4096)
+        if self._socket in ready:
+            self._receive()
 
     def _find_hub(self) -> None:
         """Find the hub: at first, and again while it is silent, because it may have come back elsewhere."""
@@ -118,19 +148,21 @@ class Sender(threading.Thread):
         if where is None or (self._where is not None and _same_endpoint(where, self._where)):
             return
         self._disconnect()
-        socket: Socket = self._context.socket(zmq.DEALER)
-        configure(socket, max_message=wire.REQUEST_BYTES, send_frames=1000, receive_frames=1000)
-        socket.immediate = True  # nothing queues for a hub that is away: the ring is the queue
-        secure_client(socket, where.server, self._keys)
-        self._monitor = Monitor(socket)
-        dial(socket, where.ingest)
-        self._socket, self._where = socket, where
+        dealer: Socket = self._context.socket(zmq.DEALER)
+        configure(dealer, max_message=wire.REQUEST_BYTES, send_frames=1000, receive_frames=1000)
+        dealer.immediate = True  # nothing queues for a hub that is away: the ring is the queue
+        secure_client(dealer, where.server, self._keys)
+        self._monitor = Monitor(dealer)
+        dial(dealer, where.ingest)
+        self._poller.register(dealer, zmq.POLLIN)
+        self._socket, self._where = dealer, where
         self._hello_at = float("-inf")
 
     def _disconnect(self) -> None:
         if self._monitor is not None:
             self._monitor.close()
         if self._socket is not None:
+            self._poller.unregister(self._socket)
             self._socket.close(linger=100)
         self._socket = self._monitor = None
         self._greeted = False

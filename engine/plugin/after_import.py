@@ -9,9 +9,15 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+else:
+    # What they would give is not needed here, and their module brings those of archives and temporary files along.
+    Loader = MetaPathFinder = object
 
 Act = Callable[[ModuleType], None]
 

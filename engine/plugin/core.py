@@ -20,10 +20,11 @@ SALTS_SEEN: Final = 256
 
 
 class Totals:
-    """Counts since the engine joined. Written on the core's thread alone."""
+    """Counts since the engine joined. Written on the core's thread alone, by requests, so that a step costs nothing."""
 
     def __init__(self) -> None:
-        self.generated = 0
+        self.finished = 0
+        """Tokens of the requests that have ended."""
         self.queried = 0
         self.hit = 0
         self.preempted = 0
@@ -45,6 +46,7 @@ class CoreHandle:
         self._last_pause: tuple[str, bool] | None = None
         self._runner = ""
         self.totals = Totals()
+        self._hooked, self._generated = hooked, 0
         self.skip_reads = False
         self.freed: bool | None = None
         if hooked:
@@ -61,6 +63,17 @@ class CoreHandle:
     def kv_use(self) -> float:
         """The used part of the KV cache, 0 to 1."""
         return versions.kv_use(self._core)
+
+    def generated(self) -> int:
+        """Tokens sampled so far, for one thread at a time; it never goes back, and stays 0 where nothing is hooked.
+
+        What has ended is read first: a request that ends meanwhile is missed until the next call, and not in it twice.
+        """
+        if not self._hooked:
+            return 0
+        finished = self.totals.finished
+        self._generated = max(self._generated, finished + versions.tokens_in_flight(self._core))
+        return self._generated
 
     @property
     def paused(self) -> bool:
@@ -177,18 +190,15 @@ class CoreHandle:
     def _hook(self) -> None:
         core = self._core
         self._hand_over = versions.run_between_steps(core, self._run_jobs)
-        versions.replace(core.scheduler, "update_from_output", self._counting)
+        versions.replace(core.scheduler, "_free_blocks", self._counting_ended)
         versions.replace(core.scheduler, "_preempt_request", self._counting_preemptions)
         versions.replace(core.scheduler.kv_cache_manager, "get_computed_blocks", self._looking_up)
         versions.replace(core, "pause_scheduler", self._pausing)
         versions.replace(core, "resume_scheduler", self._resuming)
 
     def _run_jobs(self) -> None:
-        while True:
-            try:
-                future, act = self._jobs.get_nowait()
-            except queue.Empty:
-                return
+        while not self._jobs.empty():  # an engine in its caller's process asks before each step
+            future, act = self._jobs.get_nowait()
             if not future.set_running_or_notify_cancel():
                 continue
             try:
@@ -196,16 +206,15 @@ class CoreHandle:
             except Exception as error:  # noqa: BLE001  it belongs to who asked, not to the engine
                 future.set_exception(error)
 
-    def _counting(self, update: Callable[..., Any]) -> Callable[..., Any]:
+    def _counting_ended(self, free: Callable[..., Any]) -> Callable[..., Any]:
         totals = self.totals
 
-        def update_from_output(scheduled: Any, output: Any, *args: Any, **kwargs: Any) -> Any:
-            sampled = getattr(output, "sampled_token_ids", None)
-            if isinstance(sampled, list):
-                totals.generated += sum(map(len, sampled))
-            return update(scheduled, output, *args, **kwargs)
+        def free_blocks(request: Any, *args: Any, **kwargs: Any) -> Any:
+            freed = free(request, *args, **kwargs)  # it is in flight until then
+            totals.finished += int(request.num_output_tokens)
+            return freed
 
-        return update_from_output
+        return free_blocks
 
     def _counting_preemptions(self, preempt: Callable[..., Any]) -> Callable[..., Any]:
         totals = self.totals

@@ -22,7 +22,7 @@ import msgspec
 
 from driftline import clocks
 from driftline.catalog.fixes import ON
-from driftline.frames import Command, Data, EngineFix, EngineState, FixState, Phase
+from driftline.frames import AckState, Command, Data, EngineFix, EngineState, FixState, Phase
 from driftline.producer.probe import Probe
 from engine.plugin import report
 from engine.plugin.core import CoreHandle
@@ -36,6 +36,9 @@ READ_BACK_S: Final = 30.0
 """How often the workers are asked for their facts: a framework may have changed them."""
 WARNINGS: Final = 8
 """Different sentences that an engine's log gets of what could not be reported."""
+TICK_S: Final = 0.5
+"""How long the probe's thread rests where it is not woken: each look takes a step's time from the engine."""
+HOST: Final = socket.gethostname()
 RING_BYTES: Final = 8 * 1024 * 1024
 """An engine sends states and answers only."""
 
@@ -53,6 +56,9 @@ class Member:
         """As the workers were read back last; set on the core's thread alone, where switches happen too."""
         self._since: dict[str, int] = {}
         self._sent: dict[str, FixState] = {}
+        self._sent_of: Facts | None = None
+        """The facts of which `_sent` are the states; None for none."""
+        self._settings: tuple[Facts | None, str] = (None, "")
         self._sending = threading.Lock()
         """States of fixes leave in the order in which they were true."""
         self._asked: list[Future[None]] = []
@@ -70,7 +76,7 @@ class Member:
         }
         self._probe = Probe(
             self.name, to.run, keys=to.keys, connection=to.connection, ring_bytes=RING_BYTES,
-            on_command=self._commands.put,
+            on_command=self._commands.put, tick=TICK_S,
         )  # fmt: skip
         self._threads = [
             threading.Thread(target=self._reporting, name="driftline-report", daemon=True),
@@ -103,12 +109,12 @@ class Member:
         """Send the state twice a second, and the fixes when they change, until the end."""
         self._guarded(self._core.read_sampling_defaults)
         totals, read_at = self._core.totals, float("-inf")
-        before = (time.monotonic(), totals.generated, totals.queried, totals.hit)
+        before = (time.monotonic(), self._core.generated(), totals.queried, totals.hit)
         while True:
             if time.monotonic() - read_at >= READ_BACK_S:
                 read_at = time.monotonic()
                 self._guarded(partial(self._ask_core, self._read_back))
-            now = (time.monotonic(), totals.generated, totals.queried, totals.hit)
+            now = (time.monotonic(), self._core.generated(), totals.queried, totals.hit)
             seconds, queried = now[0] - before[0], now[2] - before[2]
             rate = (now[1] - before[1]) / seconds if seconds > 0 else 0.0
             hits = (now[3] - before[3]) / queried if queried else 0.0
@@ -121,6 +127,7 @@ class Member:
     def _report(self, rate: float, hits: float) -> None:
         self._probe.send(self._state(rate, hits))
         self._send_fixes()
+        self._probe.wake()
 
     def _facts(self) -> Facts:
         core = replace(self._core.facts(), reports_only=self._reports_only)
@@ -133,7 +140,12 @@ class Member:
             self._connected = connected
             if connected and not before_it:
                 self._sent.clear()  # a hub that missed this engine for a while has left its fixes out
-            for state in report.fixes(self.name, self._facts(), time.time()):
+                self._sent_of = None
+            facts = self._facts()
+            if facts == self._sent_of:
+                return {fix_id: state.engines[0] for fix_id, state in self._sent.items()}
+            self._sent_of = facts
+            for state in report.fixes(self.name, facts, time.time()):
                 before = self._sent.get(state.fix)
                 if before is None or msgspec.structs.replace(before, time=state.time) != state:
                     self._sent[state.fix] = state
@@ -144,12 +156,14 @@ class Member:
         core = self._core
         running, waiting = core.queue_lengths
         known = self._facts()
+        if known != self._settings[0]:
+            self._settings = known, report.settings(known)
         return EngineState(
             engine=self.name, phase=phase or ("paused" if core.paused else "running"), version=core.weight_version,
             time=time.time(), running=running, waiting=waiting, kv_use=core.kv_use, prefix_hit_rate=hits,
-            tokens_per_s=rate, preemptions=core.totals.preempted, node=socket.gethostname(), pid=os.getpid(),
+            tokens_per_s=rate, preemptions=core.totals.preempted, node=HOST, pid=os.getpid(),
             backend=known.core.platform, vllm=known.core.vllm, detail=detail or self._reports_only,
-            settings=report.settings(known),
+            settings=self._settings[1],
         )  # fmt: skip
 
     def _ask_core(self, act: Callable[[], None]) -> None:
@@ -181,20 +195,24 @@ class Member:
             act = self._verbs.get(command.verb)
             if act is None:
                 allowed = ", ".join(self._verbs)
-                self._probe.ack(command.id, "refused", f"a joined engine knows no '{command.verb}', only {allowed}")
+                self._ack(command.id, "refused", f"a joined engine knows no '{command.verb}', only {allowed}")
                 continue
-            self._probe.ack(command.id, "accepted")
+            self._ack(command.id, "accepted")
             try:
                 detail, data = act(command)
             except _RefusedError as error:
-                self._probe.ack(command.id, "refused", str(error))
+                self._ack(command.id, "refused", str(error))
             except Exception as error:  # whatever vLLM raises is the command's result, and the engine goes on
                 if not isinstance(error, EngineError):
                     log.exception("driftline: command %s (%s) failed", command.id, command.verb)
                 words = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
-                self._probe.ack(command.id, "failed", words[:400])
+                self._ack(command.id, "failed", words[:400])
             else:
-                self._probe.ack(command.id, "applied", detail, data)
+                self._ack(command.id, "applied", detail, data)
+
+    def _ack(self, id: str, state: AckState, detail: str = "", data: Data | None = None) -> None:
+        self._probe.ack(id, state, detail, data)
+        self._probe.wake()
 
     def _between(self, command: Command, act: Callable[[], T]) -> T:
         return self._core.between_steps(act, max(0.1, command.deadline - time.time()))

@@ -198,6 +198,12 @@ def queue_lengths(core: Any) -> tuple[int, int]:
     return len(scheduler.running), len(scheduler.waiting) + len(skipped)
 
 
+def tokens_in_flight(core: Any) -> int:
+    """Tokens that requests which have not ended have been given. From any thread."""
+    requests = getattr(core.scheduler, "requests", None)
+    return sum(request.num_output_tokens for request in list(requests.values())) if requests else 0
+
+
 def kv_use(core: Any) -> float:
     """The used part of the KV cache, 0 to 1."""
     return float(core.scheduler.kv_cache_manager.usage)
@@ -268,12 +274,6 @@ def hook_workers(methods: dict[str, Callable[..., Any]], failed: Failed) -> None
     after_import("vllm.v1.worker.worker_base", _guarded(workers, failed))
 
 
-def logprobs_modes(runner: Any) -> list[str]:
-    """The mode of every part of a model runner that returns logprobs; of one that is as it should be they agree."""
-    sampler = runner.sampler
-    parts = [sampler, getattr(sampler, "topk_topp_sampler", None), getattr(runner, "prompt_logprobs_worker", None)]
-    modes = [getattr(part, "logprobs_mode", None) for part in parts if part is not None]
-    return sorted({str(mode) for mode in modes if mode is not None})
 def hook_transfer_engines(engines: Mapping[str, tuple[str, str]], failed: Failed) -> None:
     """Let vLLM's factory of weight-transfer engines know these: name to module and class, imported when asked for."""
 
@@ -286,6 +286,12 @@ def hook_transfer_engines(engines: Mapping[str, tuple[str, str]], failed: Failed
     after_import("vllm.distributed.weight_transfer.factory", _guarded(factories, failed))
 
 
+def logprobs_modes(runner: Any) -> list[str]:
+    """The mode of every part of a model runner that returns logprobs; of one that is as it should be they agree."""
+    sampler = runner.sampler
+    parts = [sampler, getattr(sampler, "topk_topp_sampler", None), getattr(runner, "prompt_logprobs_worker", None)]
+    modes = [getattr(part, "logprobs_mode", None) for part in parts if part is not None]
+    return sorted({str(mode) for mode in modes if mode is not None})
 
 
 def set_logprobs_mode(runner: Any, mode: str) -> None:
@@ -330,9 +336,6 @@ def heads(runner: Any) -> tuple[list[str], bool, str]:
     return sorted(str(one).removeprefix("torch.") for one in dtypes), switch, ", ".join(foreign)
 
 
-def runner_kind(runner: Any) -> str:
-    """Which of vLLM's two model runners this is."""
-    return "V2" if ".worker.gpu." in type(runner).__module__ else "V1"
 def set_head_dtype(runner: Any, name: str) -> None:
     """Compute the last projection in this dtype. Raises ValueError for a quantized one, or a model that has none."""
     import torch
@@ -354,3 +357,6 @@ def set_head_dtype(runner: Any, name: str) -> None:
         processor.head_dtype = dtype
 
 
+def runner_kind(runner: Any) -> str:
+    """Which of vLLM's two model runners this is."""
+    return "V2" if ".worker.gpu." in type(runner).__module__ else "V1"

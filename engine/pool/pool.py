@@ -15,14 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import msgspec
-
 from driftline.config import EngineConfig, SamplingConfig
 from driftline.frames import EngineFix, How, Level
 from driftline.keys import Keys
-from driftline.rundir import Connection
+from driftline.rundir import Connection, RunDir
 from engine.actor.launch import EngineSpec, check_model
-from engine.actor.stats import pool_stats
 from engine.cluster.ray_calls import LoopThread, unwrap
 from engine.cluster.ray_cluster import Cluster
 from engine.fixes import wanted_at_start
@@ -31,13 +28,13 @@ from engine.pool.dispatch import Dispatch
 from engine.pool.fix_changes import FixChanges, check_fix
 from engine.pool.members import Fleet
 from engine.pool.recovery import Recovery
+from engine.pool.reporting import report_to, stats
 from engine.pool.rolling_restart import RollingRestart
 from engine.pool.spawn import CLOSE_S, Spawner
 from engine.pool.weight_sync import RETRIES, WeightSyncs
 from engine.types import (
     EngineError,
     EngineInfo,
-    EngineSample,
     PauseReport,
     PoolStats,
     RestartReport,
@@ -55,17 +52,25 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 EventData = dict[str, str | int | float | bool]
 
-STATS_S: Final = 2.0
 PROGRESS_S: Final = 5.0
 
 
 class EnginePool:
-    """N engines. Every method may be called from any thread and raises EngineError with a sentence.
+    """N engines, each one vLLM in a Ray actor. Every method may be called from any thread and raises EngineError with
 
-    A dead engine is replaced in the background, with the wanted fixes and the newest weights, at most
-    `config.replacements` times; after that every call raises. `keys` has for each engine the pair it sends under,
-    where there is a `connection`. `on_event(kind, text, level, data)` reports it, from
-    the pool's own thread, in which the pool's methods must not be called.
+    a sentence. What a trainer needs is `start`, `submit`, `take`, `sync`, `fix_states`, `apply_fix` and `close`
+    (docs/your-trainer.md has a loop); these stay as they are. A `with` block starts and closes.
+
+    `model` is a local Hugging Face directory, `dtype` vLLM's word for the body's ("auto": the model's own), `fixes` the
+    value of each backend fix at the start, by its id, where it is not vLLM's default. A dead engine is replaced in the
+    background, with the wanted fixes and the newest weights, at most `config.replacements` times; after that every call
+    raises.
+
+    With a `run` the engines report to it, and their logs lie in it; `connection` and `keys` (for each engine the pair
+    it sends under) take its place where there is no run directory on this machine. `log_dir` holds the engines' logs,
+    "engine-logs" in the working directory where nothing else is named. `on_progress(text)` reports the start.
+    `on_event(kind, text, level, data)` reports deaths and the like, from the pool's own thread, in which the pool's
+    methods must not be called. Raises RunError for a run whose keys cannot be read.
     """
 
     def __init__(
@@ -74,22 +79,25 @@ class EnginePool:
         sampling: SamplingConfig,
         *,
         model: Path,
-        dtype: str,
-        fixes: dict[str, str],
-        connection: Connection | None,
-        keys: Mapping[str, Keys] | None,
-        log_dir: Path,
-        on_progress: Callable[[str], None],
+        dtype: str = "auto",
+        fixes: Mapping[str, str] | None = None,
+        run: RunDir | None = None,
+        connection: Connection | None = None,
+        keys: Mapping[str, Keys] | None = None,
+        log_dir: Path | None = None,
+        on_progress: Callable[[str], None] = lambda _text: None,
         on_event: Callable[[str, str, Level, EventData], None] | None = None,
     ) -> None:
         self._config = config
         self._sampling = sampling
         self._model = Path(model).resolve()
         self._dtype = dtype
-        self._fixes = dict(fixes)
+        self._fixes = dict(fixes or {})
+        if run is not None and connection is None:
+            connection, keys = report_to(run, self.names)
         self._connection = connection
         self._keys = dict(keys or {})
-        self._log_dir = Path(log_dir).resolve()
+        self._log_dir = Path(log_dir or (run.logs if run is not None else "engine-logs")).resolve()
         self._on_progress = on_progress
         self._on_event = on_event
         self._cluster = Cluster()
@@ -98,6 +106,13 @@ class EnginePool:
         self._dispatch = Dispatch(self._fleet, self._loop)
         self._started = False
         self._closed = False
+
+    def __enter__(self) -> EnginePool:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -288,6 +303,23 @@ class EnginePool:
         self._rolling_restart.reserve(fix_id)
         return self._loop.schedule(self._rolling_restart.run(fix_id, value))
 
+    def apply_fix(self, fix_id: str, value: str) -> How:
+        """Let a fix take a value by the way that it takes; returns that way.
+
+        "live": every engine has it now, read back. "next_sync": the next `sync` brings it, and its reports hold what
+        was read back. "engine_restart": one engine after the other was built anew with it, which took minutes, while
+        the rest served. Raises EngineError for an unknown fix or value, where it is not available here, and where an
+        engine did not take it: none has it then.
+        """
+        how = self.how(fix_id, value)
+        if how == "live":
+            self.set_fix(fix_id, value)
+        elif how == "next_sync":
+            self.stage_fix(fix_id, value)
+        else:
+            self.restart_fix(fix_id, value).result()
+        return how
+
     def fix_states(self, fix_id: str | None = None) -> dict[str, list[EngineFix]]:
         """Every fix of the catalogue (or the one named), per engine, read back from the engines now.
 
@@ -298,30 +330,9 @@ class EnginePool:
 
     def stats(self) -> PoolStats:
         """Load and rates since the previous call. A slow engine is shown as it last was, an absent one as absent."""
-        return self._loop.wait(self._stats())
+        return self._loop.wait(stats(self._fleet))
 
     # -- on the loop's thread -----------------------------------------------------------------------------------
-
-    async def _stats(self) -> PoolStats:
-        samples = dict(await self._fleet.ask_all(lambda actor: actor.sample.remote(), STATS_S, fatal=False))
-        befores, afters = [], []
-        for name in self.names:
-            member = self._fleet.members[name]
-            sample = samples.get(member, member.base)
-            if isinstance(sample, EngineError):
-                sample = member.base
-            if not member.serves or sample is None:
-                if member.shown is None:
-                    continue
-                phase = "dead" if member.status == "dead" else "restarting"
-                state = msgspec.structs.replace(member.shown, phase=phase, running=0, waiting=0, kv_use=0.0)
-                befores.append(absent := EngineSample(state, 0, 0, 0))
-                afters.append(absent)
-                continue
-            befores.append(member.base or sample)
-            afters.append(sample)
-            member.base, member.shown = sample, sample.state
-        return pool_stats(befores, afters)
 
     async def _end_engines(self, closed: EngineError) -> None:
         self._fleet.fail(closed)

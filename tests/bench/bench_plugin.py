@@ -28,8 +28,8 @@ from tests.bench import bench_overhead
 
 DOSE: Final = 20
 PAIRS: Final = int(os.environ.get("PAIRS", "30"))
-STEPS: Final = 150
-"""Steps of a window."""
+STEPS: Final = 700
+"""Steps of a window: a second and more, so that each holds its share of the reports, two a second."""
 WARM: Final = 20
 RUNNING: Final = 16
 WANTED: Final = 0.005

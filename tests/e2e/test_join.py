@@ -19,6 +19,9 @@ from driftline.client import Client, RefusedError, attach
 from driftline.config import EngineConfig
 from driftline.frames import Ack, EngineFix, EngineState, Event, FixState, Frame
 from engine.cluster.ray_cluster import Cluster
+from engine.plugin import POOL_VARIABLE
+from engine.plugin.worker import METHODS
+from engine.weights.transport import TRANSFER_ENGINES
 from tests.e2e import engine_support as support
 from tests.e2e import join_support as joins
 from tests.e2e.join_support import Engine, Script, Server, Stream
@@ -324,3 +327,23 @@ def test_vllm_itself_loads_it_unless_vllm_plugins_leaves_it_out(tmp_path: Path, 
     env = joins.environment(tmp_path, DRIFTLINE_RUN=str(tmp_path), VLLM_PLUGINS=allowed)
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1:] == [f"{loaded} {int(loaded)}"], done.stderr[-2000:]
+
+
+def test_in_an_engine_of_our_own_pool_it_only_gives_the_workers_their_methods(tmp_path: Path) -> None:
+    """Also where the environment names a run to join: the actor reports such an engine."""
+    script = (
+        "from vllm import plugins\n"
+        "plugins.load_general_plugins()\n"
+        "from vllm.v1.engine.core import EngineCoreProc\n"
+        "from vllm.v1.worker.worker_base import WorkerBase\n"
+        "from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory as factory\n"
+        "found = [name for name in dir(WorkerBase) if name.startswith('driftline')]\n"
+        "print(hasattr(EngineCoreProc.run_busy_loop, '_driftline'), *found)\n"
+        "print(*sorted(name for name in factory._registry if name.startswith('driftline')))\n"
+    )
+    env = joins.environment(tmp_path, DRIFTLINE_RUN=str(tmp_path), **{POOL_VARIABLE: "1"})
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-2:] == [
+        f"False {' '.join(sorted(METHODS))}",
+        " ".join(sorted(TRANSFER_ENGINES)),
+    ], done.stderr[-2000:]

@@ -247,3 +247,15 @@ def test_the_result_of_a_command_without_all_answers() -> None:
     assert engines.result({"a": done, "b": None}) == (
         "failed", "1 of 2 engines; b: did not answer before the deadline", {"a.x": 2},
     )  # fmt: skip
+
+
+def test_a_probe_that_rests_sends_when_it_is_woken(hub: Hub) -> None:
+    """As an engine's does, whose steps it must not disturb."""
+    with Probe("engine-0", hub.run, keys="engine", tick=3600.0) as probe:
+        until(lambda: probe.connected, "the hub's welcome, for which no long tick waits")
+        for count in (1, 2):
+            probe.event("test", "one")
+            probe.wake()
+            until(lambda: probe.stats.acked == count, "what waited to be sent")  # noqa: B023  it is waited for here
+        probe.event("test", "the last one")
+    assert probe.stats.acked == 3, "the end waits for no tick either"

@@ -21,6 +21,7 @@ from engine.plugin import report, versions
 from engine.plugin.after_import import after_import
 from engine.plugin.environment import Membership, NameClaim, membership
 from engine.plugin.report import CoreFacts, Facts, WorkerFacts
+from tests.bench import bench_import
 
 CORE = CoreFacts("cuda", "0.32.0", prefix_caching=True, async_scheduling=True, cascade_attention=False)
 WORKER = WorkerFacts(("raw_logprobs",), "bfloat16", ("bfloat16",), True, "")
@@ -265,3 +266,11 @@ def test_a_module_is_acted_on_at_once_or_right_after_its_import_and_is_otherwise
     after_import("no_module_of_this_name", seen.append)
     with pytest.raises(ModuleNotFoundError, match="no_module_of_this_name"):
         importlib.import_module("no_module_of_this_name")
+
+
+def test_what_it_imports_is_a_fraction_of_what_every_process_of_vllm_has_anyway() -> None:
+    """The figure in milliseconds is that of `tests.bench bench_import`; here two things are compared in one run."""
+    cost = bench_import.measure(bench_import.BARE, 3)
+    assert cost.heavy == ()
+    assert cost.inert < 0.5 * cost.before
+    assert cost.joining < 1.5 * cost.before
