@@ -151,6 +151,9 @@ class RunState(_Frame, tag="r", frozen=True):
     `correction`: the objective-side correction (`driftline.catalog.corrections`) that the trainer uses since step
     `correction_since`, "" where a trainer says nothing of it; `correction_requested` is what was asked for last, by
     `correction_by`, and `correction_generation` counts the requests.
+
+    `framework` is the trainer's, with its version ("TRL 1.2.0"), and `via` how it speaks to the run ("adapter",
+    "files"); "" for Driftline's own trainer and where it does not say.
     """
 
     run: str
@@ -172,6 +175,8 @@ class RunState(_Frame, tag="r", frozen=True):
     correction_generation: Count = 0
     correction_by: str = ""
     correction_since: Step = -1
+    framework: str = ""
+    via: str = ""
 
 
 class EngineState(_Frame, tag="g", frozen=True):
@@ -180,6 +185,10 @@ class EngineState(_Frame, tag="g", frozen=True):
     `gpu_memory_used` and `gpu_memory_total` are bytes over its GPUs, for all their users, 0 without a GPU; `gpu_use`
     is the mean fraction of the time that they were busy (0 to 1), -1 where that is not reported. `settings` says how
     the engine is set, as it read it back, in one line; "" where it does not say.
+
+    Who speaks for the engine: `via` is how ("plugin", "actor", "bridge"), `framework` whose engine it is, with its
+    version ("verl 0.6.0"), `since` when that one joined (Unix time); "" and 0 where it does not say. `key` is the
+    holder of the key that it came with, as `Grant.identity`: the hub writes it, whatever the producer has put there.
     """
 
     engine: str
@@ -201,6 +210,10 @@ class EngineState(_Frame, tag="g", frozen=True):
     gpu_memory_total: Count = 0
     gpu_use: Finite = -1.0
     settings: str = ""
+    via: str = ""
+    framework: str = ""
+    since: Time = 0.0
+    key: str = ""
 
 
 class EngineFix(_Frame, frozen=True):

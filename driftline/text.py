@@ -6,7 +6,9 @@ script behind it has to think of it again.
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -17,6 +19,8 @@ _UNSAFE: Final = re.compile(
     "\u2028\u2029\ud800-\udfff]"  # line and paragraph separators, lone surrogates
 )
 _VISIBLE: Final = {"\n": "↵", "\t": "⇥"}
+
+_NUMBER: Final = re.compile(r"([0-9]{1,18})")
 
 _KNOWN_LIMIT: Final = 4096
 _known_clean: set[str] = set()  # metric names and labels come again with every frame
@@ -34,6 +38,29 @@ def sanitize(text: str) -> str:
 def plural(count: int, word: str) -> str:
     """`1 engine`, `2 engines`."""
     return f"{count} {word}{'s' * (count != 1)}"
+
+
+@functools.lru_cache(maxsize=8192)
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """A sort key by which engine-9 comes before engine-10. Kept, because the same names are sorted many times."""
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in _NUMBER.split(name))
+
+
+def spans(names: Sequence[str]) -> list[str]:
+    """Names in natural order, those that follow each other as one: `engine-0 to engine-4`, `engine-7`, `engine-8`."""
+    groups: list[list[str]] = []
+    for name in sorted(names, key=natural):
+        if groups and _follows(groups[-1][-1], name):
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return [word for group in groups for word in (group if len(group) < 3 else [f"{group[0]} to {group[-1]}"])]
+
+
+def _follows(before: str, name: str) -> bool:
+    word, other = before.rstrip("0123456789"), name.rstrip("0123456789")
+    one, two = before[len(word) :], name[len(other) :]
+    return word == other and bool(one) and bool(two) and int(two) == int(one) + 1
 
 
 def sanitize_struct(struct: _S) -> _S:

@@ -90,6 +90,12 @@ def _add_starting_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     )
     follow.add_argument("--only", metavar="NAME", help="of several runs in a folder, this one")
     follow.add_argument("--once", action="store_true", help="end once all that is there now was sent")
+    bridge = _add_verb(verbs, "bridge", "bridge:bridge", "a vLLM server without the plugin, as an engine of a run")
+    text = "http://HOST:PORT of the server (default http://127.0.0.1:8000)"
+    bridge.add_argument("url", nargs="?", metavar="URL", help=text)
+    bridge.add_argument("--run", metavar="RUN", help="id, path or connection file (default: the newest live run)")
+    bridge.add_argument("--key", metavar="FILE", help="a producer's key (default: the run's own for engines)")
+    bridge.add_argument("--name", metavar="NAME", help="the engine's name in the run (default engine-PORT)")
 
 
 def _add_attach(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -126,6 +132,8 @@ def _add_status_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     status = _add_verb(verbs, "status", "status:status", "one line about a run, fit for a status bar")
     _add_run(status)
     _add_key(status)
+    text = "a line for each engine too, and what differs between their configurations"
+    status.add_argument("--engines", action="store_true", help=text)
     _add_json(status)
     tail = _add_verb(verbs, "tail", "tail:tail", "one line for each step and event, as they come")
     _add_run(tail)
@@ -315,7 +323,7 @@ def _add_settings_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
 
 
 _GROUPS: Final[dict[str, Callable[[argparse._SubParsersAction[Parser]], None]]] = {
-    **dict.fromkeys(("run", "demo", "simulate", "hub", "follow"), _add_starting_verbs),
+    **dict.fromkeys(("run", "demo", "simulate", "hub", "follow", "bridge"), _add_starting_verbs),
     "attach": _add_attach,
     **dict.fromkeys(("replay", "evidence"), _add_recorded_run_verbs),
     **dict.fromkeys(("list", "status", "tail"), _add_status_verbs),

@@ -11,13 +11,13 @@ A run is one or the other: as soon as the producer `trainer` has reported a fix,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
 
 from driftline.frames import TERMINAL, Ack, AckState, Command, Data, EngineFix, EngineState, FixState, Frame, How, Verb
+from driftline.text import natural
 
 ENGINE_VERBS: Final[frozenset[Verb]] = frozenset({"fix.set", "pause", "resume", "cache.reset", "digest"})
 """What a joined engine is asked for; all other commands are the trainer's."""
@@ -28,7 +28,6 @@ NAMES_KEPT: Final = 4096
 
 _ORDER: Final[tuple[How, ...]] = ("live", "next_sync", "engine_restart", "not_available")
 _TARGETS: Final = "engines"
-_NUMBER: Final = re.compile(r"(\d+)")
 
 
 class JoinedEngines:
@@ -214,11 +213,6 @@ def result(answers: Mapping[str, Ack | None]) -> tuple[AckState, str, Data]:
     notes = [f"{engine}: {detail or one}" for engine, (one, detail) in said.items() if one != "applied"]
     head = f"{done} of {len(said)} engines"
     return state, "; ".join([head, *notes])[:1000], data
-
-
-def natural(name: str) -> list[str | int]:
-    """A sort key by which engine-9 comes before engine-10."""
-    return [int(part) if part.isdigit() else part for part in _NUMBER.split(name)]
 
 
 def _over(base: FixState, engines: list[EngineFix], time: float) -> FixState:

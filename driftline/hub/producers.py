@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+import msgspec
+
 from driftline import wire
 from driftline.frames import (
     DECODE_ERRORS,
@@ -191,7 +193,7 @@ class Producers:
             frame: Frame = decode(body)
             if reason := self._refusal(session, grant, frame, now):
                 return self._refuse_frame(session, grant, tail, pseq, frame, reason, now)
-            taken = self._put_together(producer, frame, now)
+            taken = self._put_together(producer, grant, frame, now)
             body = body if taken is frame else encode(taken)
         except FrameError as error:
             self.bad_frames += 1
@@ -206,8 +208,8 @@ class Producers:
         self._restored += bool(again)
         return [write, *again]
 
-    def _put_together(self, producer: str, frame: Frame, now: Now) -> Frame:
-        """The frame as it is to be journaled: what one of several joined engines says, as a part of the whole.
+    def _put_together(self, producer: str, grant: Grant, frame: Frame, now: Now) -> Frame:
+        """The frame as it is to be journaled: an engine's report as a part of the whole, its state with its key.
 
         Raises FrameError for the answer to a command that is not this producer's to answer.
         """
@@ -218,6 +220,8 @@ class Producers:
                 text = f"{producer}: its report of {frame.fix} is left out: in this run the trainer answers for fixes"
                 return Event(now.wall, "info", "engine.left-out", text)
             return self._joined.merged(frame)
+        if isinstance(frame, EngineState) and frame.key != grant.identity:
+            return msgspec.structs.replace(frame, key=grant.identity)
         return frame
 
     def _refusal(self, session: Session, grant: Grant, frame: Frame, now: Now) -> str:
