@@ -1,7 +1,8 @@
 """Whether vLLM works where this runs: it is imported, loads a tiny model made on the spot, and samples one token.
 
-Run by its path on the Python of any environment, with any version of vLLM; hence no import of this project's. The argument is
-JSON of further arguments of vLLM's `LLM`. The last line that it prints begins with `driftline: `, JSON of what it found.
+Run by its path on the Python of any environment, with any version of vLLM; hence no import of this project's. The
+argument is JSON of further arguments of vLLM's `LLM`. A line that it prints begins with `driftline: `: JSON of what it
+found.
 """
 
 from __future__ import annotations

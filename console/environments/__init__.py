@@ -1,1 +1,1 @@
-"""Environments of other vLLM versions, each a virtual environment of its own made from pins that lie in the repository."""
+"""Virtual environments of other vLLM versions, each made from pins that lie in the repository."""

@@ -23,9 +23,9 @@ def run(
     command: Sequence[str], environ: Mapping[str, str], log: Path, each: Callable[[str], None], signals: Signals,
     limit: float = float("inf"),
 ) -> int | None:  # fmt: skip
-    """Run a command; `each` gets every line of its output as it comes, and "" five times a second. Returns its exit code.
+    """Run a command; `each` gets every line of its output as it comes, and "" five times a second.
 
-    None when it took longer than `limit` seconds. Raises EndedBySignalError.
+    Returns its exit code, None when it took longer than `limit` seconds. Raises EndedBySignalError.
     """
     ends = time.monotonic() + limit
     with log.open("w") as out, log.open(errors="replace") as written:

@@ -1,4 +1,4 @@
-"""Which environments there can be, and what each of them needs of the machine and of whoever starts vLLM in it. Pure."""
+"""Which environments there can be, and what each needs of the machine and of the start of its vLLM. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PYTHON: Final = (3, 11)
 class Known:
     """An environment that can be made.
 
-    `disk_gb` is its size with the CUDA build of torch, as measured, `download_gb` what pip fetches for it meanwhile, both
-    in 10^9 bytes. `preload` names libraries that this vLLM wants in LD_PRELOAD on a CPU. `glibcxx` is the version of
-    libstdc++'s symbols that its compiled part asks for, "" where every supported system has it. `variables` and
-    `arguments` are what vLLM must be given to run on a CPU at all.
+    `disk_gb` is its size as measured, with the build of torch that its pins name, `download_gb` what pip fetches for it
+    meanwhile, both in 10^9 bytes. `preload` names libraries that this vLLM wants in LD_PRELOAD on a CPU. `glibcxx` is
+    the version of libstdc++'s symbols that its compiled part asks for, "" where every supported system has it.
+    `variables` and `arguments` are what vLLM must be given to run on a CPU at all.
     """
 
     version: str

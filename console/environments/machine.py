@@ -19,7 +19,13 @@ from driftline import bounded_file
 
 _LIBRARY_BYTES: Final = 64 << 20
 _DRIVER: Final = Path("/proc/driver/nvidia/version")
-_LIBRARY_FOLDERS: Final = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
+_LIBRARY_FOLDERS: Final = (
+    "/usr/lib/x86_64-linux-gnu",
+    "/lib/x86_64-linux-gnu",
+    "/usr/lib64",
+    "/usr/lib",
+    "/usr/local/lib",
+)
 _ASK: Final = "import sys; print(*sys.version_info[:2])"
 
 

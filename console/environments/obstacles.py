@@ -34,20 +34,21 @@ def obstacle(known: Known, machine: Machine, folder: Path, build: Build, *, repa
     if lacks_libstdcxx(known, machine) and not repair:
         newest = ".".join(map(str, machine.glibcxx))
         return (
-            f"{known.name}'s compiled part asks for GLIBCXX_{known.glibcxx}, and this system's libstdc++ ends at {newest}: "
-            f"use a newer system (GCC 13: Debian 13, Ubuntu 24.04), or let the one reference that asks for it be changed "
-            f"in the environment's own copy: --repair"
+            f"{known.name}'s compiled part asks for GLIBCXX_{known.glibcxx}, and this system's libstdc++ ends at "
+            f"{newest}: use a newer system (GCC 13: Debian 13, Ubuntu 24.04), or let the one reference that asks for "
+            f"it be changed in the environment's own copy: --repair"
         )
     for name in known.preload:
         if name not in FROM_PACKAGES and name not in machine.libraries:
             package = DEBIAN.get(name)
             how = f"; install it: apt-get install {package}" if package else ""
-            return f"vLLM {known.version} refuses to start on a CPU without {name} in LD_PRELOAD, and this machine has none{how}"
+            refuses = f"vLLM {known.version} refuses to start on a CPU without {name} in LD_PRELOAD"
+            return f"{refuses}, and this machine has none{how}"
     return ""
 
 
 def needed_gb(known: Known, *, small: bool) -> float:
-    """Free disk that making it takes, in 10^9 bytes: what it is in the end, and the packages while they are unpacked."""
+    """Free disk that making it takes, in 10^9 bytes: its own size, and the packages while they are unpacked."""
     whole = known.disk_gb + known.download_gb
     return whole / 3 if small else whole
 

@@ -52,7 +52,7 @@ class PipLines:
         """Why pip failed, as a clause with what to do, where it is a cause that is known; else its last line."""
         text = "\n".join(self._words)
         if "No matching distribution found" in text and "torch==" in text:
-            return "pip finds no such torch; TORCH_INDEX names PyTorch's own CPU wheel index (README, \"Install\")"
+            return 'pip finds no such torch; TORCH_INDEX names PyTorch\'s own CPU wheel index (README, "Install")'
         if "No space left" in text:
             return "the disk is full; DRIFTLINE_ENVIRONMENTS names a folder on a larger one"
         if "Connection" in text or "Temporary failure in name resolution" in text or "timed out" in text:

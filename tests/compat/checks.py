@@ -19,6 +19,8 @@ from tests.e2e.test_join import Run, switch_while_it_samples
 from tests.unit.hubs import Hub
 
 LEASE_S: Final = 3
+START_S: Final = 900.0
+"""An environment's first start reads gigabytes from the disk, and compiles every module that it imports."""
 SERVE: Final = "`vllm serve`"
 SYNC: Final = "`LLM`"
 CACHED: Final = list(range(2, 2 + 3 * 32))
@@ -55,14 +57,14 @@ def _served(run: Run, record: Record, environment: Path, row: Row, say: Callable
     env = _environ(run, record, name, VLLM_SERVER_DEV_MODE="1")
     server = Server(run.model_path, env, run.folder / "serve.log", str(plan.interpreter(environment)))
     try:
-        server.wait()
+        server.wait(START_S)
         row.hosts.append(SERVE)
         of_engine = _Checks(run, server, name, row)
         for title, act in of_engine.all().items():
             before = time.monotonic()
             try:
                 row.cells[title] = act()
-            except BaseException as error:  # noqa: BLE001  pytest's own failures are among them
+            except BaseException as error:
                 if isinstance(error, KeyboardInterrupt):
                     raise
                 row.cells[title] = Cell("fails", " ".join(str(error).split())[:300] or type(error).__name__)
@@ -86,7 +88,7 @@ def _synchronous(run: Run, record: Record, environment: Path, row: Row, say: Cal
         switch_while_it_samples(run, script, name)
         row.hosts.append(SYNC)
         say(f"{row.version} {SYNC}: joins, switched on and off")
-    except BaseException as error:  # noqa: BLE001  as above
+    except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
         row.cells["join"] = Cell("fails", f"{SYNC}: {' '.join(str(error).split())[-300:]}")
@@ -217,5 +219,3 @@ class _Checks:
         assert found.how == "not_available"
         assert found.effective in ("on", "off"), found
         return Cell("reports only", found.detail)
-
-

@@ -32,7 +32,7 @@ class Cell:
 
 @dataclass
 class Row:
-    """A version. `absent` is why there is no environment of it here, "" where there is; `hosts` are those that joined."""
+    """A version. `absent` is why there is no environment of it here, "" where there is; `hosts` joined."""
 
     version: str
     torch: str = ""
@@ -43,7 +43,9 @@ class Row:
     @property
     def works(self) -> bool:
         """Whether everything that could be checked was as it should be."""
-        return not self.absent and set(self.cells) == set(COLUMNS) and all(c.word != "fails" for c in self.cells.values())
+        return (
+            not self.absent and set(self.cells) == set(COLUMNS) and all(c.word != "fails" for c in self.cells.values())
+        )
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -146,8 +146,8 @@ class Server(Child):
         self._url = f"http://127.0.0.1:{port}"
         self._model = str(model)
 
-    def wait(self) -> None:
-        deadline = time.monotonic() + START_S
+    def wait(self, limit: float = START_S) -> None:
+        deadline = time.monotonic() + limit
         while True:
             self.check()
             try:

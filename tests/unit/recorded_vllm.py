@@ -52,7 +52,7 @@ class Vllm:
         return type(name, (), made)
 
     def make(self, place: str, **members: Any) -> Any:
-        """An object of such a class; what is no method becomes an attribute, where this version has one of that name."""
+        """An object of such a class; what is no method becomes an attribute, where this version has it."""
         one = self.make_class(place, **members)()
         found = self._classes[place]
         assert found is not None

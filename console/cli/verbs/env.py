@@ -104,7 +104,8 @@ def _say(text: str) -> None:
 
 def _words(made: Record, folder: Path) -> str:
     day = time.strftime("%Y-%m-%d %H:%M", time.localtime(made.made))
-    return f"vLLM {made.vllm}, torch {made.torch}, {made.bytes / 1e9:.1f} GB, made in {made.seconds:.0f} s on {day}, {folder}"
+    what = f"vLLM {made.vllm}, torch {made.torch}"
+    return f"{what}, {made.bytes / 1e9:.1f} GB, made in {made.seconds:.0f} s on {day}, {folder}"
 
 
 def _aged(wanted: Known, there: Record) -> str:
