@@ -21,7 +21,7 @@ from console.process.signals import Signals
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CONSTRAINTS: Final = ROOT / "constraints"
-CHECK: Final = ROOT / "engine" / "one_token.py"
+CHECK: Final = ROOT / "scripts" / "one_token.py"
 ANSWER: Final = "driftline: "
 CHECK_LIMIT_S: Final = 600.0
 SAY_EVERY_S: Final = 10.0
@@ -132,8 +132,10 @@ def _environ(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _cause(log: Path) -> str:
-    """The last line of a log that names an exception, else its last line."""
+    """What a log says of a library of the system, else its last exception, else its last line."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    if system := [line for line in lines if "GLIBC" in line and "not found" in line]:
+        return system[0][-300:]  # vLLM only warns of it, and falls over something else later
     named = [line for line in lines if "Error: " in line and "root cause above" not in line]
     return (named or lines or ["it said nothing"])[-1][:300]
 

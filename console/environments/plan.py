@@ -13,7 +13,7 @@ from console.environments.known import Known
 Build = Literal["cpu", "cuda"]
 """vLLM's CPU build with its pins, or the ordinary one, of which pip chooses what it stands on."""
 
-_GPU_PARTS: Final = re.compile(r"^(nvidia-|cuda-|triton==)")
+_GPU_PARTS: Final = re.compile(r"^(nvidia|cuda)-")
 """What only the CUDA build of torch needs."""
 BESIDE: Final = ("ray", "msgspec", "pyzmq", "numpy", "google-crc32c", "psutil")
 """What Driftline's engines and its plugin stand on, beside vLLM."""
