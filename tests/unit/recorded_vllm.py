@@ -44,7 +44,7 @@ class Vllm:
                 made[method] = _method(method, signature, members.get(method))
         for key in found["properties"].split():
             if key in members:
-                made[key] = property(lambda _, value=members[key]: value)
+                made[key] = property(_always(members[key]))
         if "__init__" in members:
             made["__init__"] = _method("__init__", found["signatures"]["__init__"], members["__init__"])
         if not found["own_loop"]:
@@ -89,6 +89,10 @@ def module(name: str, **members: Any) -> ModuleType:
     made = ModuleType(name)
     vars(made).update(members)
     return made
+
+
+def _always(value: Any) -> Callable[[Any], Any]:
+    return lambda _: value
 
 
 def _method(name: str, signature: str | None, act: Callable[..., Any] | None) -> Callable[..., Any]:
