@@ -6,6 +6,7 @@
 #   make parity  the article's figure: reference seeds, vLLM's defaults, and a run repaired live (15 minutes)
 #   make faults  every fault and bad input of the wire at its full scale (seeds are printed)
 #   make chaos   two hundred random operator actions over a run with two engines (the seed is printed)
+#   make compat  the engine plugin on vLLM 0.18.1 to the newest, each in an environment of its own (an hour; 13 GB, KEEP=1)
 #   make stats   the tables of what the statistics hold, by simulation (seeds are printed)
 #   make bench   what it costs, as ratios against other tools
 #
@@ -22,12 +23,14 @@ BENCH := .venv-bench
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+KEEP ?=
+VERSIONS ?=
 BESIDE := -n 5 --dist loadfile --no-loadscope-reorder
 ENGINES := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests start hundreds of processes: each would compile what it imports (a third of the start of a console).
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo test test-quick parity faults chaos stats lint bench clean
+.PHONY: help venv demo test test-quick parity faults chaos compat stats lint bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -96,6 +99,10 @@ faults: $(STAMP)
 
 chaos: $(STAMP)
 	DRIFTLINE_CHAOS=full $(BIN)/python -m pytest tests/e2e/test_chaos.py -s $(PYTEST_ARGS)
+
+# VERSIONS="0.18.1 0.24.0" checks these alone; KEEP=1 leaves the environments that it makes.
+compat: $(STAMP)
+	@KEEP="$(KEEP)" TORCH_INDEX="$(TORCH_INDEX)" $(BIN)/python -m tests.compat $(VERSIONS)
 
 stats: $(STAMP)
 	@$(BIN)/python -m tests.stats

@@ -57,6 +57,7 @@ def pytest_runtest_makereport(
 
 ONE_ENGINE = "tests/e2e/one_engine/"
 ENGINES = (
+    "tests/e2e/test_compat.py",
     "tests/e2e/test_engine_life.py",
     "tests/e2e/test_chaos.py",
     "tests/e2e/test_interrupt.py",

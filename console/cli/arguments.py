@@ -306,6 +306,21 @@ def _add_key_and_doctor_verbs(verbs: argparse._SubParsersAction[Parser]) -> None
     _add_run(revoking)
 
 
+def _add_environment_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = "environments of other vLLM versions, made from pins"
+    env = _add_verb(verbs, "env", "", text).add_subparsers(metavar="VERB", required=True)
+    adding = _add_verb(env, "add", "env:add", "make one and check it; one that is there is left as it is")
+    adding.add_argument("name", metavar="NAME", help="for example vllm-0.18.1; see: driftline env list")
+    adding.add_argument("--python", metavar="PATH", help="the Python to make it with (default: one that is found)")
+    text = "let its compiled part be changed where this system's libstdc++ is too old for it"
+    adding.add_argument("--repair", action="store_true", help=text)
+    text = "vLLM's CPU build or its ordinary one (default: by whether NVIDIA's driver is loaded)"
+    adding.add_argument("--build", choices=("cpu", "cuda"), help=text)
+    _add_json(_add_verb(env, "list", "env:list_environments", "those that can be made, and what there is of each"))
+    removing = _add_verb(env, "remove", "env:remove", "delete one")
+    removing.add_argument("name", metavar="NAME", help="see: driftline env list")
+
+
 def _add_settings_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = "your own configuration: theme, keys, marker, runs, notifications"
     file = _add_verb(verbs, "config", "", text).add_subparsers(metavar="VERB", required=True)
@@ -334,6 +349,7 @@ _GROUPS: Final[dict[str, Callable[[argparse._SubParsersAction[Parser]], None]]] 
     **dict.fromkeys(("fix", "correction", "sync", "pause", "resume"), _add_operator_verbs),
     **dict.fromkeys(("reset-cache", "digest", "stop"), _add_operator_verbs),
     **dict.fromkeys(("doctor", "keys"), _add_key_and_doctor_verbs),
+    "env": _add_environment_verbs,
     **dict.fromkeys(("config", "completion"), _add_settings_verbs),
 }
 """The function that adds each verb to the parser, in the order of the help."""

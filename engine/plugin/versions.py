@@ -1,7 +1,9 @@
 """Everything that differs between vLLM versions, and everything that is taken from vLLM's inside.
 
-What is there decides, not the number: a version lies in TESTED, or the plugin only reports, and within the range each
-attribute is asked for before it is used. All functions raise what vLLM raises; their callers answer for that.
+What is there decides, not the number: a version lies between those of TESTED, or the plugin only reports, and within
+that range each attribute is asked for before it is used. `tests/unit/data/vllm_interfaces/` holds what each tested
+version has of it, and `tests/unit/test_vllm_interfaces.py` runs this module against all of them. All functions raise
+what vLLM raises; their callers answer for that.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from typing import Any, Final
 from engine.plugin.after_import import after_import
 from engine.plugin.report import CoreFacts
 
-TESTED: Final = ((0, 32, 0), (0, 32, 0))
-"""Oldest and newest version that the plugin's tests have passed on, both included."""
+TESTED: Final = ("0.18.1", "0.20.2", "0.24.0", "0.25.1", "0.28.0", "0.32.0")
+"""Versions that `make compat` has passed on, oldest first. Those between the oldest and the newest are acted on too."""
 
 _NUMBER: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _MARK: Final = "_driftline"
@@ -43,12 +45,15 @@ def installed() -> str:
 
 def untested(version: str) -> str:
     """Why nothing may be switched on this version, as a clause; "" where it may."""
-    found = _NUMBER.match(version)
-    oldest, newest = (".".join(map(str, number)) for number in TESTED)
-    if found is not None and TESTED[0] <= tuple(map(int, found.groups())) <= TESTED[1]:
+    number, (oldest, *_, newest) = _number(version), TESTED
+    if number and _number(oldest) <= number <= _number(newest):
         return ""
-    tried = oldest if oldest == newest else f"{oldest} to {newest}"
-    return f"vLLM {version} is outside of what this plugin was tested with ({tried}): it only reports here"
+    return f"vLLM {version} is outside of what this plugin was tested with ({oldest} to {newest}): it only reports here"
+
+
+def _number(version: str) -> tuple[int, ...]:
+    found = _NUMBER.match(version)
+    return tuple(map(int, found.groups())) if found is not None else ()
 
 
 # -- the way to the core ----------------------------------------------------------------------------------------------
@@ -220,8 +225,11 @@ def asleep(core: Any) -> bool:
 
 
 def pauses_alone(core: Any) -> bool:
-    """Whether this core may stand still without others: ranks of data-parallel experts step together."""
-    return not hasattr(core, "pending_pause")
+    """Whether this core may stand still without others: ranks of data-parallel experts step together.
+
+    Those count their common steps, in every version; agreeing on a pause (`pending_pause`) is newer than 0.20.2.
+    """
+    return not hasattr(core, "step_counter")
 
 
 def weight_version(core: Any) -> int:

