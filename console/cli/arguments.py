@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 from console import errors
@@ -306,7 +307,10 @@ def _add_settings_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     _add_theme(show)
     _add_json(show)
     _add_verb(file, "path", "config:path", "where the file is, or would be")
-    _add_verb(file, "check", "config:check", "check the file")
+    checking = _add_verb(file, "check", "config:check", "check the file, or the configuration of a run")
+    checking.add_argument(
+        "run", metavar="FILE", type=Path, nargs="?", help="a run's TOML file (default: your own file)"
+    )
     keys = _add_verb(file, "keys", "config:keys", "the bindings by id, as the file's [keys] names them")
     _add_json(keys)
     text = "a script that completes for a shell"

@@ -87,6 +87,8 @@ class EngineActor:
         self._quiet_logs()
         os.environ.update(launch.environment(self._spec.config))
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would overrule engine.kv_cache_gb
+        if self._spec.environment is not None:
+            os.environ.update(self._spec.environment.variables)
         self._probe = self._open_probe()
         if self._probe is not None:
             self._probe.send((await self.sample()).state)  # the next one comes only once vLLM has loaded
@@ -234,6 +236,7 @@ class EngineActor:
             preemptions=counters.preemptions, pid=os.getpid(), node=info.node if info else "",
             backend=info.backend if info else "", vllm=info.vllm if info else "", detail=pauses.damaged,
             gpu_memory_used=gpu.used, gpu_memory_total=gpu.total, gpu_use=gpu.busy,
+            environment=self._spec.environment.named if self._spec.environment else "",
         )  # fmt: skip
         return EngineSample(state, counters.generated, counters.prefix_queries, counters.prefix_hits)
 

@@ -8,6 +8,7 @@ collects, and never waits for a single engine longer than it said.
 from __future__ import annotations
 
 import atexit
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from driftline.config import EngineConfig, SamplingConfig
+from driftline.config import EngineConfig, SamplingConfig, engine_fixes
 from driftline.frames import EngineFix, How, Level
 from driftline.keys import Keys
 from driftline.rundir import Connection
@@ -29,6 +30,7 @@ from engine.fixes import wanted_at_start
 from engine.pool.admission import Admission
 from engine.pool.dispatch import Dispatch
 from engine.pool.fix_changes import FixChanges, check_fix
+from engine.pool.interpreters import own_specs
 from engine.pool.members import Fleet
 from engine.pool.recovery import Recovery
 from engine.pool.rolling_restart import RollingRestart
@@ -94,7 +96,8 @@ class EnginePool:
         self._on_event = on_event
         self._cluster = Cluster()
         self._loop = LoopThread("engine-pool")
-        self._fleet = Fleet(self.names, wanted_at_start(self._fixes), self._post_event)
+        own = dict(zip(self.names, engine_fixes(config), strict=True))
+        self._fleet = Fleet(self.names, wanted_at_start(self._fixes), self._post_event, own)
         self._dispatch = Dispatch(self._fleet, self._loop)
         self._started = False
         self._closed = False
@@ -114,6 +117,7 @@ class EnginePool:
             for fix_id, value in self._fixes.items():
                 check_fix(fix_id, value)
             self._log_dir.mkdir(parents=True, exist_ok=True)
+            own = own_specs(self._config, self._dtype, os.environ)
             sweep()
             transport = open_transport(self._config)
             self._on_progress("starting Ray")
@@ -123,7 +127,7 @@ class EnginePool:
                 dtype=self._dtype, fixes={}, log="", connection=self._connection,
                 transport=transport.kind,
             )  # fmt: skip
-            spawner = Spawner(self._fleet, self._cluster, transport, template, self._log_dir, self._keys)
+            spawner = Spawner(self._fleet, self._cluster, transport, template, self._log_dir, self._keys, own)
             self._assemble(transport, spawner)
             self._start_engines()
         except BaseException:

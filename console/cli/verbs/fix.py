@@ -14,7 +14,7 @@ from console.status.fix_effects import effect_document, effect_line, owner
 from console.status.summary import Summary, fix_document, summarise
 from driftline.catalog.fixes import BY_ID, FIXES, UnknownFixError, check
 from driftline.client import Client
-from driftline.frames import Effect, FixState
+from driftline.frames import Effect, FixState, meets
 
 TRAINER = "trainer"
 """Name of the trainer among the engines of a fix that changes its side too."""
@@ -95,7 +95,7 @@ def _wait_settled(client: Client, args: argparse.Namespace) -> FixState | None:
     deadline = time.monotonic() + 5.0
     while True:
         state = fix_states(client).get(args.id)
-        if state is not None and state.effective == args.value:
+        if state is not None and meets(args.value, state.effective):
             return state
         if time.monotonic() > deadline:
             effective = state.effective or "not reported" if state is not None else "not reported"
@@ -125,7 +125,7 @@ def _line(fix_id: str, state: FixState | None) -> str:
     if state.how == "not_available":
         return f"- {fix_id:22} {HOW[state.how]}{f': {state.detail}' if state.detail else ''}"
     engines = [engine for engine in state.engines if engine.engine != TRAINER]
-    reported = sum(engine.effective == state.requested for engine in engines)
+    reported = sum(state.met(engine) for engine in engines)
     whole = state.effective not in ("", "mixed")
     sign = "◐" if not whole else ("●" if state.effective in BY_ID[fix_id].repairs else "○")
     since = min((engine.since_version for engine in state.engines if engine.since_version >= 0), default=None)
