@@ -80,6 +80,57 @@ class Group:
 
 
 @dataclass(frozen=True)
+class ScoreRequest:
+    """Tokens for an engine to score that another one has sampled under the weights `version`.
+
+    `positions[i]` are places in the response `sequences[i]`, ascending; each token there is to be scored after
+    `prompt_ids` and what precedes it in its response.
+    """
+
+    group: int
+    version: int
+    prompt_ids: list[int]
+    sequences: list[npt.NDArray[np.int32]]
+    positions: list[npt.NDArray[np.int32]]
+
+    @property
+    def tokens(self) -> int:
+        """How many are to be scored."""
+        return sum(len(positions) for positions in self.positions)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """`logprobs[i]` of the tokens at `ScoreRequest.positions[i]`, NaN where the asked-for weights did not serve."""
+
+    engine: str
+    logprobs: list[npt.NDArray[np.float32]]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ShadowPair:
+    """Tokens that `sampled` has sampled and `scored` has scored: |difference of their logprobs|, in nats."""
+
+    sampled: str
+    scored: str
+    differences: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ShadowStep:
+    """What was scored since the previous one. `share` is the fraction that is taken now, of the `wanted` one.
+
+    `skipped` counts the tokens of taken groups that were not scored: no room, other weights, no engine for it.
+    """
+
+    pairs: tuple[ShadowPair, ...]
+    skipped: int
+    share: float
+    wanted: float
+
+
+@dataclass(frozen=True)
 class SyncReport:
     """One weight sync on one engine. Seconds, bytes, Unix start time.
 

@@ -38,6 +38,8 @@ class Core:
         from vllm.platforms import current_platform
 
         self.name, self.llm = name, llm
+        self.scoring = 0
+        """Requests in flight that score another engine's tokens: see engine.actor.scoring."""
         config = llm.vllm_config
         self.platform = str(current_platform.device_type)
         self.prefix_caching = bool(config.cache_config.enable_prefix_caching)
@@ -91,7 +93,7 @@ class Core:
     @property
     def in_flight(self) -> int:
         """Sequences that have not come to their end."""
-        return int(self.llm.get_num_unfinished_requests())
+        return int(self.llm.get_num_unfinished_requests()) - self.scoring
 
     @property
     def sampled(self) -> int:

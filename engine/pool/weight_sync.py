@@ -173,4 +173,5 @@ class WeightSyncs:
             member.loaded = newest
         # Reports list the fixes in the catalogue's order.
         member.states = member.states | dict(zip(BY_ID, report.fixes, strict=False))
-        return report
+        named = zip(BY_ID, report.fixes, strict=False)
+        return replace(report, fixes=tuple(self._fleet.stamped(member.name, named)))

@@ -103,8 +103,6 @@ class FixTable:
 
 
 def _stamp(new: EngineFix, old: EngineFix | None, version: int, step: int) -> EngineFix:
-    if old is not None and old.wanted and not new.wanted:
-        new = msgspec.structs.replace(new, wanted=old.wanted)  # an engine does not know what is wanted of others
     if old is not None and old.effective == new.effective:
         return msgspec.structs.replace(new, since_version=old.since_version, since_step=old.since_step)
     since = new.since_version if new.since_version >= 0 else version
