@@ -439,8 +439,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         name="shadow/abs_diff_mean",
         title="shadow mean|Δlogp|",
-        formula="|roll - shadow|: the sampling engine's logprob and another engine's under the same weights, each of its "
-        "own sampler",
+        formula="|roll - shadow|: the sampling engine's logprob and another engine's under the same weights, each by "
+        "its own sampler",
         unit="nats",
         pair=_PAIR_SH,
         aggregation="token mean",

@@ -10,6 +10,7 @@ import asyncio
 import math
 import os
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -352,7 +353,7 @@ class EngineActor:
         return EngineInfo(
             engine=self._name, pid=os.getpid(), node=socket.gethostname(), backend=core.platform,
             vllm=vllm.__version__, async_scheduling=core.async_scheduling, loaded_s=seconds, workers=core.workers,
-            node_id=ray.get_runtime_context().get_node_id(),
+            node_id=ray.get_runtime_context().get_node_id(), python=sys.executable,
         )  # fmt: skip
 
     def _open_probe(self) -> Probe | None:

@@ -98,7 +98,10 @@ class Scoring:
 
 
 def _scored_under(output: CompletionOutput, version: int, *, unlabelled: bool) -> bool:
-    """Whether a one-token output is of these weights, with no fix being switched; `unlabelled` of a vLLM without labels."""
+    """Whether a one-token output is of these weights, with no fix being switched.
+
+    `unlabelled` is the answer for a vLLM whose outputs carry no label.
+    """
     if not output.token_ids:
         return False  # cut short by a pause
     if not hasattr(output, "weight_versions"):

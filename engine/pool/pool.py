@@ -260,7 +260,9 @@ class EnginePool:
         return dict(self._syncs.staged) if self._started else {}
 
     def how(self, fix_id: str, value: str, engine: str = "") -> How:
-        """How the value would take effect now (on one engine alone, where it is named), by what the engines last reported; does not ask them.
+        """How the value would take effect now, by what the engines last reported; does not ask them.
+
+        `engine`: on that one alone.
 
         Raises EngineError for an unknown fix or value, and with the reason where it is not available.
         """
@@ -270,7 +272,7 @@ class EnginePool:
     def set_fix(self, fix_id: str, value: str, engine: str = "") -> list[EngineFix]:
         """Switch a live fix on every engine, or on none; returns the states read back.
 
-        With `engine` on that one alone, which keeps it whatever the pool changes to, until it is given the pool's value.
+        `engine`: on that one alone, which keeps it whatever the pool changes to, until it is given the pool's value.
 
         Raises EngineError where it is not live here, or when an engine refuses or dies: the others are then set
         back, and one that cannot be is built anew.
