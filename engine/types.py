@@ -221,7 +221,7 @@ class EngineInfo:
     """Description of an engine once it is up. `loaded_s`: seconds from the first import to ready.
 
     `workers` is the number of vLLM's worker processes: tensor-parallel size times pipeline-parallel size. `node` is
-    the machine's host name, `node_id` Ray's id of its node: a machine may have several; `python` is the path of its interpreter.
+    the machine's host name, `node_id` Ray's id of its node: a machine may have several. `python` is its interpreter.
     """
 
     engine: str

@@ -230,9 +230,11 @@ def _add_operator_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     setting.add_argument("value", metavar="VALUE", help="on, off, or what else the fix knows: removed, wait")
     _add_run(setting)
     _add_take_over(setting)
+    setting.add_argument("--engine", default="", metavar="NAME", help="on this engine alone, at once (default: on all)")
     _add_wait(setting, "until every engine reports the value")
     _add_json(setting)
     _add_correction_verbs(verbs)
+    _add_shadow_verbs(verbs)
     sync = _add_verb(verbs, "sync", "operate:sync", "pause, load weights, resume, on every engine")
     _add_run(sync)
     _add_take_over(sync)
@@ -274,6 +276,20 @@ def _add_correction_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     _add_run(setting)
     _add_take_over(setting)
     _add_wait(setting, "until the trainer uses it")
+    _add_json(setting)
+
+
+def _add_shadow_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = "engine against engine: one scores what another one has sampled"
+    shadow = _add_verb(verbs, "shadow", "", text).add_subparsers(metavar="VERB", required=True)
+    showing = _add_verb(shadow, "show", "shadow:show", "the share that is wanted, and the newest numbers")
+    _add_run(showing)
+    _add_json(showing)
+    setting = _add_verb(shadow, "set", "shadow:set_share", "score this share of the groups from now on")
+    setting.add_argument("share", metavar="SHARE", help="0 to 1, such as .25; off: none")
+    _add_run(setting)
+    _add_take_over(setting)
+    _add_wait(setting, "until it is in force")
     _add_json(setting)
 
 
@@ -327,7 +343,7 @@ _GROUPS: Final[dict[str, Callable[[argparse._SubParsersAction[Parser]], None]]] 
     **dict.fromkeys(("watch", "sentinels"), _add_sentinel_verbs),
     **dict.fromkeys(("export", "query", "compact", "import"), _add_table_verbs),
     **dict.fromkeys(("compare", "parity"), _add_parity_verbs),
-    **dict.fromkeys(("fix", "correction", "sync", "pause", "resume"), _add_operator_verbs),
+    **dict.fromkeys(("fix", "correction", "shadow", "sync", "pause", "resume"), _add_operator_verbs),
     **dict.fromkeys(("reset-cache", "digest", "stop"), _add_operator_verbs),
     **dict.fromkeys(("doctor", "keys"), _add_key_and_doctor_verbs),
     **dict.fromkeys(("config", "completion"), _add_settings_verbs),

@@ -370,8 +370,8 @@ def _correction_problem(command: Command) -> str:
 
 
 def _fix_problem(command: Command, generations: dict[str, int]) -> str:
-    if set(command.args) != {"fix", "value"}:
-        return "fix.set takes the arguments fix and value"
+    if set(command.args) - {"engine"} != {"fix", "value"}:
+        return "fix.set takes the arguments fix and value, and engine where one alone is meant"
     fix = command.args["fix"]
     try:
         check(fix, command.args["value"])
