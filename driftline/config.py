@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -24,7 +24,9 @@ Seconds = Annotated[float, Meta(gt=0)]
 Rate = Annotated[float, Meta(gt=0)]
 Weight = Annotated[float, Meta(ge=0)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
+Count = Annotated[int, Meta(ge=1, le=256)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+EngineDtype = Literal["model", "float32", "bfloat16", "float16"]
 
 
 LEAST_TEMPERATURE = 0.01
@@ -76,14 +78,39 @@ class TaskConfig(_Section, frozen=True):
     prefix: Natural = 32
 
 
+class EngineGroup(_Section, frozen=True):
+    """`[[engine.each]]`: `count` engines alike, with what they have otherwise than `[engine]` and `[fixes]` say.
+
+    `fixes` hold for these engines alone: a change for the whole pool leaves them as they are.
+    """
+
+    count: Count = 1
+    environment: str | None = None
+    dtype: EngineDtype | None = None
+    fixes: dict[str, str] = {}
+    max_num_seqs: Positive | None = None
+    block_size: Positive | None = None
+    kv_cache_gb: Rate | None = None
+    gpu_memory_utilization: Fraction | None = None
+    enforce_eager: bool | None = None
+    cpus: Weight | None = None
+    args: dict[str, str | int | float | bool] | None = None
+
+
 class EngineConfig(_Section, frozen=True):
     """`count` engines, each one Ray actor with one vLLM inside. Extra vLLM arguments go into `args` as they are.
+
+    `environment`: name of an environment (`driftline env list`) or path of the Python that the engines run on, "" for
+    the trainer's own. `dtype`: what their models are loaded in, "model" for that of `[model]`. `each`: engines that are
+    not all alike; then their counts are the pool's.
 
     `replacements`: how many times in a run a dead engine may be replaced before the run fails. `transport`: how
     weights travel; "auto" takes CUDA IPC or NCCL where there are GPUs, else shared memory on this machine.
     """
 
-    count: Annotated[int, Meta(ge=1, le=256)] = 1
+    count: Count = 1
+    environment: str = ""
+    dtype: EngineDtype = "model"
     max_num_seqs: Positive = 64
     max_model_len: Positive = 256
     block_size: Positive = 32
@@ -96,6 +123,21 @@ class EngineConfig(_Section, frozen=True):
     replacements: Natural = 8
     transport: Literal["auto", "shm", "ipc", "nccl"] = "auto"
     args: dict[str, str | int | float | bool] = {}
+    each: tuple[EngineGroup, ...] = ()
+
+
+class ShadowConfig(_Section, frozen=True):
+    """Shadow scoring: `share` of the groups that `from` engines sample is scored by one of the `on` engines as well.
+
+    Both empty means any engine, and any other one. At most `positions` tokens of a sequence are scored, drawn at
+    random, and at most `queue` groups wait: what finds no room is left out and counted.
+    """
+
+    share: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    sampled: tuple[str, ...] = msgspec.field(default=(), name="from")
+    scored: tuple[str, ...] = msgspec.field(default=(), name="on")
+    positions: Positive = 16
+    queue: Annotated[int, Meta(ge=1, le=1024)] = 8
 
 
 class SamplingConfig(_Section, frozen=True):
@@ -204,6 +246,7 @@ class Config(_Section, frozen=True):
     sync: SyncConfig = SyncConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     hub: HubConfig = HubConfig()
+    shadow: ShadowConfig = ShadowConfig()
     fixes: dict[str, str] = {}
 
 
@@ -215,10 +258,58 @@ def load(path: Path) -> Config:
 def parse(text: str, where: str) -> Config:
     """Check the text of a file named `where`. Raises ConfigError."""
     raw = toml_file.parse(text, where, ConfigError)
+    if isinstance(raw.get("engine"), list):
+        raw["engine"] = _as_one_table(raw["engine"], where)
     config = toml_file.convert(raw, Config, where, ConfigError)
     _refuse_unbounded(raw, where)
+    if config.engine.each:
+        if "count" in raw["engine"]:
+            raise ConfigError(f"{where}: engine.count: [[engine.each]] tables have counts of their own")
+        total = sum(group.count for group in config.engine.each)
+        config = msgspec.structs.replace(config, engine=msgspec.structs.replace(config.engine, count=total))
     _check_together(config, where)
     return config
+
+
+def engine_configs(config: EngineConfig) -> list[EngineConfig]:
+    """What each engine of a pool is configured with, in the order of their names."""
+    if not config.each:
+        return [config] * config.count
+    found = []
+    for group in config.each:
+        own = {name: getattr(group, name) for name in _OF_ENGINE if getattr(group, name) is not None}
+        found += [msgspec.structs.replace(config, **own, each=())] * group.count
+    return found
+
+
+def engine_fixes(config: EngineConfig) -> list[dict[str, str]]:
+    """The fixes that each engine of a pool is to have otherwise than the pool, in the order of their names."""
+    if not config.each:
+        return [{}] * config.count
+    return [dict(group.fixes) for group in config.each for _ in range(group.count)]
+
+
+_OF_ENGINE: Final = tuple(name for name in EngineGroup.__struct_fields__ if name not in ("count", "fixes"))
+
+
+def _as_one_table(tables: list[object], where: str) -> dict[str, object]:
+    """`[[engine]]` tables as `[engine]` with `each`: keys of the whole pool may stand in any of them, in one value."""
+    shared: dict[str, object] = {}
+    each = []
+    for index, table in enumerate(tables):
+        if not isinstance(table, dict):
+            raise ConfigError(f"{where}: engine[{index}]: expected a table")
+        for name in table.keys() & (set(EngineConfig.__struct_fields__) - set(EngineGroup.__struct_fields__)):
+            if shared.setdefault(name, table[name]) != table[name]:
+                raise ConfigError(
+                    f"{where}: engine[{index}].{name}: {table[name]} here and {shared[name]} in a table before; "
+                    "it is one for the whole pool"
+                )
+        each.append({name: value for name, value in table.items() if name in EngineGroup.__struct_fields__})
+        if unknown := table.keys() - set(EngineConfig.__struct_fields__):
+            allowed = ", ".join(name for name in EngineConfig.__struct_fields__ if name != "each")
+            raise ConfigError(f"{where}: unknown key 'engine[{index}].{min(unknown)}'; allowed: {allowed}, fixes")
+    return {**shared, "each": each}
 
 
 def digest(text: str) -> str:
@@ -231,6 +322,10 @@ def _refuse_unbounded(raw: dict[str, object], where: str, path: str = "") -> Non
     for name, value in raw.items():
         if isinstance(value, dict):
             _refuse_unbounded(value, where, f"{path}{name}.")
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                if isinstance(item, dict):
+                    _refuse_unbounded(item, where, f"{path}{name}[{index}].")
         elif isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{where}: {path}{name}: {value} is not a finite number")
         elif isinstance(value, int) and not -_INT64 <= value < _INT64:
@@ -238,11 +333,10 @@ def _refuse_unbounded(raw: dict[str, object], where: str, path: str = "") -> Non
 
 
 def _check_together(config: Config, where: str) -> None:
-    for fix_id, value in config.fixes.items():
-        try:
-            fix_catalogue.check(fix_id, value)
-        except fix_catalogue.UnknownFixError as error:
-            raise ConfigError(f"{where}: fixes: {error}") from error
+    _check_fixes(config.fixes, f"{where}: fixes")
+    for index, group in enumerate(config.engine.each):
+        _check_fixes(group.fixes, f"{where}: engine.each[{index}].fixes")
+    _check_shadow(config, where)
     for band in ("icepop", "sequence"):
         low, high = getattr(config.correction, f"{band}_low"), getattr(config.correction, f"{band}_high")
         if not low <= 1 <= high:
@@ -276,3 +370,22 @@ def _check_together(config: Config, where: str) -> None:
             f"{where}: engine.max_model_len: {config.engine.max_model_len} is below the {needed} tokens "
             "that task.prefix and task.digits need"
         )
+
+
+def _check_fixes(fixes: dict[str, str], at: str) -> None:
+    for fix_id, value in fixes.items():
+        try:
+            fix_catalogue.check(fix_id, value)
+        except fix_catalogue.UnknownFixError as error:
+            raise ConfigError(f"{at}: {error}") from error
+
+
+def _check_shadow(config: Config, where: str) -> None:
+    shadow = config.shadow
+    names = [f"engine-{index}" for index in range(config.engine.count)]
+    for key, given in (("from", shadow.sampled), ("on", shadow.scored)):
+        for name in given:
+            if name not in names:
+                raise ConfigError(f"{where}: shadow.{key}: there is no '{name}'; allowed: {', '.join(names)}")
+    if shadow.share and not any(a != b for a in shadow.sampled or names for b in shadow.scored or names):
+        raise ConfigError(f"{where}: shadow.share: an engine is scored by another one, and there is none")

@@ -32,7 +32,9 @@ How = Literal["live", "next_sync", "engine_restart", "not_available"]
 Level = Literal["info", "warn", "error"]
 RunStatus = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
 Phase = Literal["starting", "running", "paused", "syncing", "restarting", "dead"]
-Verb = Literal["fix.set", "sync", "pause", "resume", "stop", "mark", "correction.set", "cache.reset", "digest"]
+Verb = Literal[
+    "fix.set", "sync", "pause", "resume", "stop", "mark", "correction.set", "cache.reset", "digest", "shadow.set"
+]
 AckState = Literal["queued", "sent", "accepted", "applied", "failed", "refused", "expired"]
 
 # Ranges of every number that is not a measured value, enforced wherever a body is decoded: at the hub's door, and by
@@ -150,7 +152,8 @@ class RunState(_Frame, tag="r", frozen=True):
 
     `correction`: the objective-side correction (`driftline.catalog.corrections`) that the trainer uses since step
     `correction_since`, "" where a trainer says nothing of it; `correction_requested` is what was asked for last, by
-    `correction_by`, and `correction_generation` counts the requests.
+    `correction_by`, and `correction_generation` counts the requests. `shadow_share` is the fraction of the groups that
+    another engine is to score as well, as `shadow_by` has asked for, -1 where a trainer says nothing of it.
 
     `framework` is the trainer's, with its version ("TRL 1.2.0"), and `via` how it speaks to the run ("adapter",
     "files"); "" for Driftline's own trainer and where it does not say.
@@ -177,6 +180,8 @@ class RunState(_Frame, tag="r", frozen=True):
     correction_since: Step = -1
     framework: str = ""
     via: str = ""
+    shadow_share: Finite = -1.0
+    shadow_by: str = ""
 
 
 class EngineState(_Frame, tag="g", frozen=True):
@@ -184,7 +189,8 @@ class EngineState(_Frame, tag="g", frozen=True):
 
     `gpu_memory_used` and `gpu_memory_total` are bytes over its GPUs, for all their users, 0 without a GPU; `gpu_use`
     is the mean fraction of the time that they were busy (0 to 1), -1 where that is not reported. `settings` says how
-    the engine is set, as it read it back, in one line; "" where it does not say.
+    the engine is set, as it read it back, in one line; "" where it does not say. `environment` names the one that it
+    runs in, "" for that of the trainer.
 
     Who speaks for the engine: `via` is how ("plugin", "actor", "bridge"), `framework` whose engine it is, with its
     version ("verl 0.6.0"), `since` when that one joined (Unix time); "" and 0 where it does not say. `key` is the
@@ -214,10 +220,19 @@ class EngineState(_Frame, tag="g", frozen=True):
     framework: str = ""
     since: Time = 0.0
     key: str = ""
+    environment: str = ""
+
+
+def meets(wanted: str, effective: str) -> bool:
+    """Whether an engine that reports `effective` has what is wanted: without a prefix cache, its reads are off too."""
+    return effective == wanted or (wanted == "on" and effective == "removed")
 
 
 class EngineFix(_Frame, frozen=True):
-    """One engine's report of one fix. `effective` is read back from the engine; "" means not reported yet."""
+    """One engine's report of one fix. `effective` is read back from the engine; "" means not reported yet.
+
+    `wanted` is a value that this engine alone is to have, whatever the pool has; "" where it follows the pool.
+    """
 
     engine: str
     effective: str
@@ -225,6 +240,7 @@ class EngineFix(_Frame, frozen=True):
     since_version: Version = -1
     since_step: Step = -1
     detail: str = ""
+    wanted: str = ""
 
 
 class FixState(_Frame, tag="f", frozen=True):
@@ -241,16 +257,30 @@ class FixState(_Frame, tag="f", frozen=True):
 
     @property
     def effective(self) -> str:
-        """The value that every engine has reported, "mixed" where they differ, "" where one has not."""
-        values = {e.effective for e in self.engines}
+        """The value that every engine has reported, "mixed" where they differ, "" where one has not.
+
+        Engines that are to have a value of their own do not count where others follow the pool.
+        """
+        values = {e.effective for e in self.following}
         if not values or "" in values:
             return ""
-        return values.pop() if len(values) == 1 else "mixed"
+        if len(values) == 1:
+            return values.pop()
+        return self.requested if all(meets(self.requested, value) for value in values) else "mixed"
+
+    @property
+    def following(self) -> tuple[EngineFix, ...]:
+        """The engines that are to have what the pool has; all of them where none is."""
+        return tuple(e for e in self.engines if not e.wanted) or self.engines
+
+    def met(self, engine: EngineFix) -> bool:
+        """Whether this engine reports what it is to have."""
+        return meets(engine.wanted or self.requested, engine.effective)
 
     @property
     def settled(self) -> bool:
-        """True once every engine reports the requested value."""
-        return self.effective == self.requested
+        """True once every engine reports the requested value, or the one that it alone is to have."""
+        return bool(self.engines) and all(self.met(engine) for engine in self.engines)
 
 
 class Measure(_Frame, frozen=True):

@@ -67,7 +67,7 @@ def convert(
     parts = list(_parts(raw, kind, at))
     for path, table, into in parts:
         section = _struct(into)
-        names = [field.name for field in msgspec.structs.fields(section)] if section else []
+        names = [field.encode_name for field in msgspec.structs.fields(section)] if section else []
         for key in table if section and isinstance(table, dict) else ():
             # msgspec names the first unknown field but not the allowed ones, so unknown keys are looked for first.
             if key not in names and key != section.__struct_config__.tag_field:
@@ -96,11 +96,14 @@ def _parts(raw: Any, kind: Any, at: str) -> Iterator[tuple[str, Any, Any]]:
     """Every value in a table that becomes a struct or a dictionary, with its key and type; the whole comes last."""
     if isinstance(raw, dict) and (section := _struct(kind)):
         for field in msgspec.structs.fields(section):
-            if field.name in raw:
-                yield from _parts(raw[field.name], field.type, f"{at}.{field.name}".removeprefix("."))
+            if field.encode_name in raw:
+                yield from _parts(raw[field.encode_name], field.type, f"{at}.{field.encode_name}".removeprefix("."))
     elif isinstance(raw, dict) and get_origin(kind) is dict:
         for name, value in raw.items():
             yield from _parts(value, get_args(kind)[1], f'{at}."{name}"')
+    elif isinstance(raw, list) and get_origin(kind) is tuple:
+        for index, value in enumerate(raw):
+            yield from _parts(value, get_args(kind)[0], f"{at}[{index}]")
     yield at, raw, kind
 
 

@@ -80,6 +80,57 @@ class Group:
 
 
 @dataclass(frozen=True)
+class ScoreRequest:
+    """Tokens for an engine to score that another one has sampled under the weights `version`.
+
+    `positions[i]` are places in the response `sequences[i]`, ascending; each token there is to be scored after
+    `prompt_ids` and what precedes it in its response.
+    """
+
+    group: int
+    version: int
+    prompt_ids: list[int]
+    sequences: list[npt.NDArray[np.int32]]
+    positions: list[npt.NDArray[np.int32]]
+
+    @property
+    def tokens(self) -> int:
+        """How many are to be scored."""
+        return sum(len(positions) for positions in self.positions)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """`logprobs[i]` of the tokens at `ScoreRequest.positions[i]`, NaN where the asked-for weights did not serve."""
+
+    engine: str
+    logprobs: list[npt.NDArray[np.float32]]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ShadowPair:
+    """Tokens that `sampled` has sampled and `scored` has scored: |difference of their logprobs|, in nats."""
+
+    sampled: str
+    scored: str
+    differences: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ShadowStep:
+    """What was scored since the previous one. `share` is the fraction that is taken now, of the `wanted` one.
+
+    `skipped` counts the tokens of taken groups that were not scored: no room, other weights, no engine for it.
+    """
+
+    pairs: tuple[ShadowPair, ...]
+    skipped: int
+    share: float
+    wanted: float
+
+
+@dataclass(frozen=True)
 class SyncReport:
     """One weight sync on one engine. Seconds, bytes, Unix start time.
 
@@ -170,7 +221,7 @@ class EngineInfo:
     """Description of an engine once it is up. `loaded_s`: seconds from the first import to ready.
 
     `workers` is the number of vLLM's worker processes: tensor-parallel size times pipeline-parallel size. `node` is
-    the machine's host name, `node_id` Ray's id of its node: a machine may have several.
+    the machine's host name, `node_id` Ray's id of its node: a machine may have several. `python` is its interpreter.
     """
 
     engine: str
@@ -182,6 +233,7 @@ class EngineInfo:
     loaded_s: float
     workers: int = 1
     node_id: str = ""
+    python: str = ""
 
 
 @dataclass(frozen=True)

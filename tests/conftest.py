@@ -67,6 +67,7 @@ ENGINES = (
     "tests/e2e/one_engine/test_engine_actor.py",
     "tests/e2e/one_engine/test_engine_pool.py",
     "tests/e2e/test_two_nodes.py",
+    "tests/e2e/test_shadow.py",
     "tests/e2e/test_facts_table.py",
     "tests/e2e/test_run_trainer.py",
     "tests/e2e/test_parity.py",

@@ -28,6 +28,7 @@ from trainer.learn.update import Update
 from trainer.learn.versions import Scores
 from trainer.measure import fix_effects
 from trainer.measure.fix_states import States
+from trainer.measure.shadow import values as shadow_values
 from trainer.report import Reporter
 from trainer.rollouts import Rollout, RolloutBatch, Rollouts
 from trainer.setup import Setup
@@ -177,6 +178,7 @@ class Loop:
         every = self._config.sync.every
         if every and step % every == 0:
             self._sync(step)
+        shadow, compared = shadow_values(self._pool.take_shadow())
         values = {
             **formulas.rewards(rewards.numpy()),
             **update.values,
@@ -184,6 +186,7 @@ class Loop:
             **correction.values,
             **self._syncs.take_latest(),
             **self._engine_values(),
+            **shadow,
             "async/stale_groups": float(taken.stale),
             "async/stale_dropped": float(taken.dropped),
             "rollout/length_mean": measured.batch.tokens / measured.batch.size,
@@ -194,7 +197,7 @@ class Loop:
             "time/train_s": trained_at - scored_at,
             "time/step_s": time.monotonic() - began,
         }
-        self._report.metrics(values, step=step, version=version, labels=self._labels)
+        self._report.metrics(values, step=step, version=version, labels=self._labels | compared)
         own, scored = measured.scores.own.numpy(), measured.scores.scored.numpy()
         self._report.tokens(measured.samples, measured.batch, own, scored, step=step, version=version)
         self._report.state(step=step, version=self._version)

@@ -192,6 +192,7 @@ class Session:
             log_dir=self._run.logs,
             on_progress=on_progress,
             on_event=self._engine_event,
+            shadow=self._config.shadow,
         )
         self._pool.start()
         return self._pool
@@ -245,4 +246,6 @@ def _first_state(config: Config, run: RunDir, steps: int, digest: str) -> RunSta
         correction=config.correction.value,
         correction_requested=config.correction.value,
         correction_by="config",
+        shadow_share=config.shadow.share,
+        shadow_by="config",
     )

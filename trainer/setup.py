@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from driftline.config import Config
+from driftline.config import Config, engine_configs
 from driftline.rundir import RunDir
 from trainer import checkpoint
 from trainer.checkpoint import State
@@ -48,11 +48,11 @@ class Setup:
 
 
 def threads(config: Config) -> int:
-    """Torch threads: as configured, or the cores of this process that `engine.count * engine.cpus` leave, at least 1.
+    """Torch threads: as configured, or the cores of this process that the engines' `cpus` leave, at least 1.
 
     Measured on two cores: with both, the trainer starves the engine, and rollouts are still in flight at every sync.
     """
-    engines = math.ceil(config.engine.count * config.engine.cpus)
+    engines = math.ceil(sum(one.cpus for one in engine_configs(config.engine)))
     return config.trainer.threads or max(1, len(os.sched_getaffinity(0)) - engines)
 
 

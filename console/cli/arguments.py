@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 from console import errors
@@ -237,9 +238,11 @@ def _add_operator_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     setting.add_argument("value", metavar="VALUE", help="on, off, or what else the fix knows: removed, wait")
     _add_run(setting)
     _add_take_over(setting)
+    setting.add_argument("--engine", default="", metavar="NAME", help="on this engine alone, at once (default: on all)")
     _add_wait(setting, "until every engine reports the value")
     _add_json(setting)
     _add_correction_verbs(verbs)
+    _add_shadow_verbs(verbs)
     sync = _add_verb(verbs, "sync", "operate:sync", "pause, load weights, resume, on every engine")
     _add_run(sync)
     _add_take_over(sync)
@@ -281,6 +284,20 @@ def _add_correction_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     _add_run(setting)
     _add_take_over(setting)
     _add_wait(setting, "until the trainer uses it")
+    _add_json(setting)
+
+
+def _add_shadow_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = "engine against engine: one scores what another one has sampled"
+    shadow = _add_verb(verbs, "shadow", "", text).add_subparsers(metavar="VERB", required=True)
+    showing = _add_verb(shadow, "show", "shadow:show", "the share that is wanted, and the newest numbers")
+    _add_run(showing)
+    _add_json(showing)
+    setting = _add_verb(shadow, "set", "shadow:set_share", "score this share of the groups from now on")
+    setting.add_argument("share", metavar="SHARE", help="0 to 1, such as .25; off: none")
+    _add_run(setting)
+    _add_take_over(setting)
+    _add_wait(setting, "until it is in force")
     _add_json(setting)
 
 
@@ -329,7 +346,10 @@ def _add_settings_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     _add_theme(show)
     _add_json(show)
     _add_verb(file, "path", "config:path", "where the file is, or would be")
-    _add_verb(file, "check", "config:check", "check the file")
+    checking = _add_verb(file, "check", "config:check", "check the file, or the configuration of a run")
+    checking.add_argument(
+        "run", metavar="FILE", type=Path, nargs="?", help="a run's TOML file (default: your own file)"
+    )
     keys = _add_verb(file, "keys", "config:keys", "the bindings by id, as the file's [keys] names them")
     _add_json(keys)
     text = "a script that completes for a shell"
@@ -346,7 +366,7 @@ _GROUPS: Final[dict[str, Callable[[argparse._SubParsersAction[Parser]], None]]] 
     **dict.fromkeys(("watch", "sentinels"), _add_sentinel_verbs),
     **dict.fromkeys(("export", "query", "compact", "import"), _add_table_verbs),
     **dict.fromkeys(("compare", "parity"), _add_parity_verbs),
-    **dict.fromkeys(("fix", "correction", "sync", "pause", "resume"), _add_operator_verbs),
+    **dict.fromkeys(("fix", "correction", "shadow", "sync", "pause", "resume"), _add_operator_verbs),
     **dict.fromkeys(("reset-cache", "digest", "stop"), _add_operator_verbs),
     **dict.fromkeys(("doctor", "keys"), _add_key_and_doctor_verbs),
     "env": _add_environment_verbs,

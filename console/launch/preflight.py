@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from pathlib import Path
 from typing import Final
 
 from console.errors import USAGE, CommandError
 from driftline import config as configuration
-from driftline import toml_file
+from driftline import environments, toml_file
 from driftline.rundir import RunDir, RunError, create, runs_root
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
@@ -19,6 +20,13 @@ NEEDED: Final = ("torch", "ray", "vllm", "transformers")
 
 def load_config(path: Path) -> configuration.Config:
     """The configuration, if it can be run on this machine. Raises CommandError with exit code 2."""
+    config = read_config(path)
+    check_environments(config, path)
+    return config
+
+
+def read_config(path: Path) -> configuration.Config:
+    """As `load_config`, without running the Pythons of the engines' environments."""
     try:
         config = configuration.load(path)
     except configuration.ConfigError as error:
@@ -33,6 +41,22 @@ def load_config(path: Path) -> configuration.Config:
     if model and not Path(model).is_dir():
         raise CommandError(f"{path}: model.path: there is no directory {model}", USAGE)
     return config
+
+
+def check_environments(config: configuration.Config, path: Path) -> dict[str, str]:
+    """Run the Python of each environment that the engines are to run in, once; returns the version of each one's vLLM.
+
+    Raises CommandError with exit code 2.
+    """
+    found: dict[str, str] = {}
+    for engine in configuration.engine_configs(config.engine):
+        named = engine.environment
+        if named and named not in found:
+            try:
+                found[named] = environments.check(environments.find(named, os.environ))
+            except environments.EnvironmentUnusableError as error:
+                raise CommandError(f"{path}: engine.environment: {error}", USAGE) from error
+    return found
 
 
 def check_name(name: str, option: str = "--name") -> str:

@@ -154,12 +154,17 @@ class Simulator:
                 self._applied(command)
             case "correction.set":
                 self._probe.ack(command.id, "refused", "a synthetic feed has no objective to correct")
+            case "shadow.set":
+                self._probe.ack(command.id, "refused", "a synthetic feed has no engine that could score")
 
     def _applied(self, command: Command, detail: str = "") -> None:
         self._send_state()
         self._probe.ack(command.id, "applied", detail)
 
     def _set_fix(self, command: Command, fix: str, value: str) -> None:
+        if "engine" in command.args:
+            self._probe.ack(command.id, "refused", "the engines of a synthetic feed are switched together")
+            return
         how = self._how(fix)
         if how == "not_available":
             self._probe.ack(command.id, "refused", f"{fix}: not available here: {NOT_HERE}")

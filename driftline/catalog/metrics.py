@@ -52,6 +52,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _PAIR_MM = "train|roll, same weights"
+_PAIR_SH = "roll|roll of another engine, same weights"
 _PAIR_NO = "new|old"
 _PAIR_CO = "now|roll"
 _NEMO = "NeMo-RL loss_functions.py and its GRPO guide"
@@ -434,6 +435,56 @@ METRICS: Final[tuple[Metric, ...]] = (
         pair="-",
         aggregation="pool",
         source="vLLM prefix_cache_hits / prefix_cache_queries",
+    ),
+    Metric(
+        name="shadow/abs_diff_mean",
+        title="shadow mean|Δlogp|",
+        formula="|roll - shadow|: the sampling engine's logprob and another engine's under the same weights, each by "
+        "its own sampler",
+        unit="nats",
+        pair=_PAIR_SH,
+        aggregation="token mean",
+        source="limits: as mismatch/abs_diff_mean",
+        warn=0.03,
+        alarm=0.05,
+    ),
+    Metric(
+        name="shadow/abs_diff_p99",
+        title="shadow p99|Δlogp|",
+        formula="99th percentile of |roll - shadow| (linear)",
+        unit="nats",
+        pair=_PAIR_SH,
+        aggregation="token",
+        source="limits: as mismatch/abs_diff_p99",
+        warn=0.2,
+        alarm=0.5,
+    ),
+    Metric(
+        name="shadow/tokens",
+        title="shadow tokens",
+        formula="tokens that another engine has scored since the last step",
+        unit="tokens",
+        pair="-",
+        aggregation="pool",
+        source="driftline",
+    ),
+    Metric(
+        name="shadow/skipped",
+        title="shadow skipped",
+        formula="tokens of the groups of the share that were not scored: no room, other weights, across an update",
+        unit="tokens",
+        pair="-",
+        aggregation="pool",
+        source="driftline",
+    ),
+    Metric(
+        name="shadow/share",
+        title="shadow share",
+        formula="fraction of the sampled groups that is scored now, at most the one that is wanted",
+        unit="fraction",
+        pair="-",
+        aggregation="pool",
+        source="driftline",
     ),
     Metric(
         name="correction/weight_mean",

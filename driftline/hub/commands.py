@@ -18,7 +18,7 @@ import msgspec
 
 from driftline import wire
 from driftline.audit import INTENT, RESULT, Entry
-from driftline.catalog import corrections
+from driftline.catalog import corrections, shadow
 from driftline.catalog.fixes import UnknownFixError, check
 from driftline.frames import TERMINAL, Ack, AckState, Command, Frame, FrameError, Lease, encode
 from driftline.hub import engines
@@ -344,6 +344,18 @@ def _command_problem(command: Command, generations: dict[str, int], now: Now) ->
         return _fix_problem(command, generations)
     if command.verb == "correction.set":
         return _correction_problem(command)
+    if command.verb == "shadow.set":
+        return _shadow_problem(command)
+    return ""
+
+
+def _shadow_problem(command: Command) -> str:
+    if set(command.args) != {"share"}:
+        return "shadow.set takes the argument share"
+    try:
+        shadow.share(command.args["share"])
+    except shadow.BadShareError as error:
+        return str(error)
     return ""
 
 
@@ -358,8 +370,8 @@ def _correction_problem(command: Command) -> str:
 
 
 def _fix_problem(command: Command, generations: dict[str, int]) -> str:
-    if set(command.args) != {"fix", "value"}:
-        return "fix.set takes the arguments fix and value"
+    if set(command.args) - {"engine"} != {"fix", "value"}:
+        return "fix.set takes the arguments fix and value, and engine where one alone is meant"
     fix = command.args["fix"]
     try:
         check(fix, command.args["value"])

@@ -94,6 +94,8 @@ class JoinedEngines:
     def requested(self, command: Command, now: float) -> FixState | None:
         """The state of a fix that an operator has just asked for; None where no joined engine is concerned."""
         known = self._fixes.get(command.args.get("fix", ""))
+        if command.verb == "fix.set" and "engine" in command.args and self._fixes:
+            return "engines that joined by themselves are switched together, none of them alone"
         if command.verb != "fix.set" or known is None:
             return None
         self._before[command.id] = known

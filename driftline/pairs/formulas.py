@@ -38,6 +38,18 @@ def mismatch(train: npt.ArrayLike, roll: npt.ArrayLike) -> Values:
     }
 
 
+def shadow(differences: npt.ArrayLike) -> Values:
+    """`shadow/*` without the prefix, from |sampling engine's logprob - scoring engine's| of each token."""
+    size = np.abs(np.asarray(differences, dtype=np.float64).ravel())
+    if size.size == 0:
+        return {"tokens": 0.0}
+    return {
+        "abs_diff_mean": float(size.mean()),
+        "abs_diff_p99": float(np.quantile(size, 0.99)),
+        "tokens": float(size.size),
+    }
+
+
 def staleness(now: npt.ArrayLike, train: npt.ArrayLike) -> Values:
     """`staleness/*`: trainer under the weights at the start of the step against those that sampled the token."""
     now64, train64 = _pair(now, train)

@@ -10,6 +10,7 @@ import asyncio
 import math
 import os
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,10 +23,11 @@ import numpy as np
 from driftline import clocks
 from driftline.frames import EngineFix, EngineState, Phase
 from engine import fixes
-from engine.actor import entry_point, epochs, launch
+from engine.actor import entry_point, epochs, launch, scoring
 from engine.actor.async_llm import Core
 from engine.actor.fix_switches import FixSwitches
 from engine.actor.pause_reasons import PauseReasons
+from engine.actor.scoring import Scoring
 from engine.actor.stats import Counters, GpuMonitor, GpuReading, stat_logger, tokens_per_s
 from engine.actor.weight_update import UpdateRequest, WeightUpdate
 from engine.types import (
@@ -38,6 +40,8 @@ from engine.types import (
     PauseReport,
     ProcessLocation,
     RolloutRequest,
+    ScoreRequest,
+    Scores,
     Sequence,
     SyncReport,
     hit_rate,
@@ -87,6 +91,8 @@ class EngineActor:
         self._quiet_logs()
         os.environ.update(launch.environment(self._spec.config))
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would overrule engine.kv_cache_gb
+        if self._spec.environment is not None:
+            os.environ.update(self._spec.environment.variables)
         entry_point.ensure(self._name)
         self._probe = self._open_probe()
         if self._probe is not None:
@@ -96,6 +102,9 @@ class EngineActor:
         self._switches = FixSwitches(self._core, self._epochs, wanted)
         self._weight_update = WeightUpdate(
             self._core, self._switches, self._epochs, self._pauses, lambda: self._aborted
+        )
+        self._scoring = Scoring(
+            self._core, self._spec.sampling.temperature, lambda: self._epochs.version, lambda: not self._pauses.active
         )
         await self._switches.start(wanted)
         # The first batch pays for vLLM's lazy set-up; a core that cannot take a step shows here.
@@ -150,6 +159,14 @@ class EngineActor:
         states = {epoch: fixed | own for epoch, fixed in found.items()}
         ids = list(request.prompt_ids)
         return Group(request.group, self._name, ids, sequences, started, time.time(), states)
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        """Logprobs of tokens that another engine has sampled, as this one's sampler has them under the same weights."""
+        self._require()
+        try:
+            return await self._scoring.run(request, skip_prefix_reads=self._switches.skip_prefix_reads)
+        except Exception as error:  # whatever vLLM raises; of a dead core `watch` speaks
+            raise EngineError(f"{self._name}: scoring failed: {type(error).__name__}: {error}") from error
 
     async def drain(self) -> int:
         """Cut short what is in flight, so that its `generate` calls return now; returns how many sequences.
@@ -235,8 +252,10 @@ class EngineActor:
             preemptions=counters.preemptions, pid=os.getpid(), node=info.node if info else "",
             backend=info.backend if info else "", vllm=info.vllm if info else "", detail=pauses.damaged,
             gpu_memory_used=gpu.used, gpu_memory_total=gpu.total, gpu_use=gpu.busy,
+            environment=self._spec.environment.named if self._spec.environment else "",
         )  # fmt: skip
-        return EngineSample(state, counters.generated, counters.prefix_queries, counters.prefix_hits)
+        scored = self._scoring.sampled if self._core is not None else 0
+        return EngineSample(state, counters.generated - scored, counters.prefix_queries, counters.prefix_hits)
 
     async def close(self) -> None:
         """End vLLM's processes. The pool ends this one."""
@@ -258,7 +277,7 @@ class EngineActor:
         except Exception as error:  # an import of native code can fail in any way; all mean the same here
             raise EngineError(f"{self._name}: vLLM does not import: {type(error).__name__}: {error}") from error
         del vllm
-        args = launch.vllm_args(self._spec, cpu=current_platform.is_cpu())
+        args = scoring.engine_args() | launch.vllm_args(self._spec, cpu=current_platform.is_cpu())
         self._stop_ids = launch.stop_ids(Path(self._spec.model))
         if current_platform.is_cuda():
             from vllm.third_party import pynvml
@@ -337,7 +356,7 @@ class EngineActor:
         return EngineInfo(
             engine=self._name, pid=os.getpid(), node=socket.gethostname(), backend=core.built.platform,
             vllm=core.built.vllm, async_scheduling=bool(core.built.async_scheduling), loaded_s=seconds,
-            workers=core.workers, node_id=ray.get_runtime_context().get_node_id(),
+            workers=core.workers, node_id=ray.get_runtime_context().get_node_id(), python=sys.executable,
         )  # fmt: skip
 
     def _open_probe(self) -> Probe | None:

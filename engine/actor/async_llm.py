@@ -25,6 +25,8 @@ class Core:
         self.name, self.llm = name, llm
         self.built = versions.read_core(llm)
         self.workers = int(llm.vllm_config.parallel_config.world_size)
+        self.scoring = 0
+        """Requests in flight that score another engine's tokens: see engine.actor.scoring."""
 
     async def stamp(self, label: str) -> None:
         """Have the tokens of every step from now on carry this label."""
@@ -79,7 +81,7 @@ class Core:
     @property
     def in_flight(self) -> int:
         """Sequences that have not come to their end."""
-        return int(self.llm.get_num_unfinished_requests())
+        return int(self.llm.get_num_unfinished_requests()) - self.scoring
 
     @property
     def sampled(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from driftline import bounded_file
 from driftline.catalog.fixes import REMOVED
 from driftline.config import EngineConfig, SamplingConfig
+from driftline.environments import Environment
 from driftline.keys import Keys
 from driftline.rundir import Connection
 from engine.plugin import POOL_VARIABLE
@@ -38,7 +39,8 @@ class EngineSpec:
     """All that one actor needs to build its engine. `index` seeds its sampler, so that no two draw the same noise.
 
     `version` is the label of the weights that the model path holds: a replacement starts with that of its
-    predecessor's last and gets the weights in its first sync. `transport` is `Transport.kind`.
+    predecessor's last and gets the weights in its first sync. `transport` is `Transport.kind`. `environment` is None
+    for the trainer's own.
     """
 
     name: str
@@ -53,6 +55,7 @@ class EngineSpec:
     keys: Keys | None = None
     version: int = 0
     transport: Kind = "shm"
+    environment: Environment | None = None
 
 
 IN_CORE: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
@@ -115,7 +118,7 @@ def vllm_args(spec: EngineSpec, *, cpu: bool) -> dict[str, Any]:
     else:
         args["gpu_memory_utilization"] = config.gpu_memory_utilization
         args["async_scheduling"] = spec.fixes["async-scheduling-off"] == "off"
-    return args | config.args
+    return args | (dict(spec.environment.arguments) if spec.environment else {}) | config.args
 
 
 def log_file(folder: Path, engine: str) -> Path:

@@ -12,7 +12,7 @@ from typing import Final
 
 import psutil
 
-from driftline.config import EngineConfig
+from driftline.config import EngineConfig, engine_configs
 from engine.cluster.guard import Guard
 from engine.cluster.processes import ProcessGroup
 from engine.cluster.watch import Watch
@@ -81,7 +81,7 @@ class Cluster:
         try:
             if self.local:
                 # A local Ray counts CPUs only to place actors; engines may share cores.
-                cpus = max(os.cpu_count() or 1, math.ceil(config.count * config.cpus))
+                cpus = max(os.cpu_count() or 1, math.ceil(sum(one.cpus for one in engine_configs(config))))
                 ray.init(
                     address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
                     logging_level=logging.ERROR, _node_ip_address="127.0.0.1",
@@ -147,11 +147,13 @@ class Cluster:
     def _check_room(self, config: EngineConfig) -> None:
         import ray
 
-        there = ray.cluster_resources()
-        for resource, each, key in (("CPU", config.cpus, "cpus"), ("GPU", config.gpus, "gpus")):
-            if (needed := config.count * each) > there.get(resource, 0.0):
+        there, engines = ray.cluster_resources(), engine_configs(config)
+        for resource, key in (("CPU", "cpus"), ("GPU", "gpus")):
+            each = [float(getattr(one, key)) for one in engines]
+            if (needed := sum(each)) > there.get(resource, 0.0):
+                alike = f"{each[0]:g}" if len(set(each)) == 1 else f"{min(each):g} to {max(each):g}"
                 raise EngineError(
-                    f"engine.count = {config.count} with engine.{key} = {each:g} needs {needed:g} {resource}s; "
+                    f"engine.count = {len(each)} with engine.{key} = {alike} needs {needed:g} {resource}s; "
                     f"this Ray has {there.get(resource, 0.0):g}"
                 )
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
-from driftline.frames import EngineFix
+from driftline.frames import EngineFix, meets
 from engine.fixes import path
 from engine.pool.members import CONTROL_S, Fleet, Member
 from engine.pool.spawn import Spawner
@@ -54,7 +54,7 @@ class Admission:
             await self._syncs.load_newest(member, newest)
         for fix, value in wanted.items():
             state = member.states[fix]
-            if state.effective != value and path(state, fix, value) == "live":
+            if not meets(value, state.effective) and path(state, fix, value) == "live":
                 result = await self._fleet.ask(member, partial(_set_fix, fix, value), CONTROL_S)
                 if isinstance(result, EngineError):
                     raise result
@@ -88,5 +88,5 @@ def _resume(actor: Any) -> Awaitable[PauseReport]:
 
 def _refuse_other(state: EngineFix, fix: str, value: str) -> None:
     """An engine serves with the wanted fixes or not at all; what its platform does not have is not held against it."""
-    if state.effective != value and path(state, fix, value) != "not_available":
+    if not meets(value, state.effective) and path(state, fix, value) != "not_available":
         raise EngineError(f"{state.engine}: came up with {fix} {state.effective}, wanted is {value}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -37,6 +38,8 @@ class Dispatch:
         self._failure: EngineError | None = None
         self._aborted = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self.on_sampled: Callable[[Group], None] = lambda _group: None
+        """Called with each group that is handed over, on the pool's own thread."""
 
     # -- any thread -----------------------------------------------------------------------------------------------
 
@@ -127,6 +130,7 @@ class Dispatch:
             self._retry(flight)
         else:
             self._deliver(result)
+            self.on_sampled(result)
 
     def _retry(self, flight: Flight) -> None:
         self._aborted += 1

@@ -7,11 +7,13 @@ requests, syncs and fix changes; one that is starting is brought up to date by `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+import msgspec
 
 from driftline import clocks
 from driftline.frames import EngineFix, EngineState, Level
@@ -91,7 +93,13 @@ class Fleet:
     change: by a sync, a fix change, or a member that enters rotation; so none enters with older weights or other fixes.
     """
 
-    def __init__(self, names: list[str], wanted: dict[str, str], report_event: EventCallback) -> None:
+    def __init__(
+        self,
+        names: list[str],
+        wanted: dict[str, str],
+        report_event: EventCallback,
+        own: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self.names = names
         self.members: dict[str, Member] = {}
         self.gate = asyncio.Lock()
@@ -103,6 +111,7 @@ class Fleet:
         """Timeout of the running sync for one engine, in seconds; 0 without a sync."""
         self.on_lost: Callable[[Member, EngineError], None] = lambda _member, _error: None
         self.on_entered: Callable[[Member], None] = lambda _member: None
+        self._own = {name: dict(values) for name, values in (own or {}).items()}
         self._overrides: dict[str, dict[str, str]] = {}
         self._lease: float | None = None
         self._changed = asyncio.Event()
@@ -155,8 +164,28 @@ class Fleet:
     # -- what is wanted -------------------------------------------------------------------------------------------
 
     def wanted_of(self, name: str) -> dict[str, str]:
-        """Fix values that an engine of this name is to have: those of all, but for a rolling restart's progress."""
-        return self.wanted | self._overrides.get(name, {})
+        """Fix values that an engine of this name is to have: the pool's, but for a rolling restart's progress, and for
+        those that it alone is configured with."""
+        return self.wanted | self._overrides.get(name, {}) | self._own.get(name, {})
+
+    def own(self, name: str, fix_id: str) -> str:
+        """The value of a fix that this engine alone is to have, "" where it follows the pool."""
+        return self._own.get(name, {}).get(fix_id, "")
+
+    def set_own(self, name: str, fix_id: str, value: str) -> None:
+        """This engine alone is to have this value; it follows the pool again where the pool has the same."""
+        own = self._own.setdefault(name, {})
+        own.pop(fix_id, None)
+        if self.wanted[fix_id] != value:
+            own[fix_id] = value
+
+    def stamped(self, name: str, fixes: Iterable[tuple[str, EngineFix]]) -> list[EngineFix]:
+        """Reports of an engine, each with what it alone is to have."""
+        return [msgspec.structs.replace(report, wanted=self.own(name, fix_id)) for fix_id, report in fixes]
+
+    def following(self, fix_id: str) -> list[Member]:
+        """Members in rotation that have what the pool has of a fix."""
+        return [member for member in self.serving if not self.own(member.name, fix_id)]
 
     def set_override(self, name: str, fix_id: str, value: str | None) -> None:
         """One engine is to differ from the others (None: no longer)."""
@@ -201,7 +230,12 @@ class Fleet:
         self, call: Callable[[Any], Awaitable[T]], timeout: float, *, fatal: bool = True
     ) -> list[tuple[Member, T | EngineError]]:
         """One call of every member in rotation, side by side."""
-        members = self.serving
+        return await self.ask_these(self.serving, call, timeout, fatal=fatal)
+
+    async def ask_these(
+        self, members: list[Member], call: Callable[[Any], Awaitable[T]], timeout: float, *, fatal: bool = True
+    ) -> list[tuple[Member, T | EngineError]]:
+        """One call of each of these, side by side."""
         results = await asyncio.gather(*(self.ask(member, call, timeout, fatal=fatal) for member in members))
         return list(zip(members, results, strict=True))
 

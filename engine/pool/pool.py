@@ -8,6 +8,7 @@ collects, and never waits for a single engine longer than it said.
 from __future__ import annotations
 
 import atexit
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
@@ -15,7 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from driftline.config import EngineConfig, SamplingConfig
+
+from driftline.config import EngineConfig, SamplingConfig, ShadowConfig, engine_fixes
 from driftline.frames import EngineFix, How, Level
 from driftline.keys import Keys
 from driftline.rundir import Connection, RunDir
@@ -26,10 +28,12 @@ from engine.fixes import wanted_at_start
 from engine.pool.admission import Admission
 from engine.pool.dispatch import Dispatch
 from engine.pool.fix_changes import FixChanges, check_fix
+from engine.pool.interpreters import own_specs
 from engine.pool.members import Fleet
 from engine.pool.recovery import Recovery
 from engine.pool.reporting import report_to, stats
 from engine.pool.rolling_restart import RollingRestart
+from engine.pool.shadow import Shadow
 from engine.pool.spawn import CLOSE_S, Spawner
 from engine.pool.weight_sync import RETRIES, WeightSyncs
 from engine.types import (
@@ -39,6 +43,7 @@ from engine.types import (
     PoolStats,
     RestartReport,
     RolloutRequest,
+    ShadowStep,
     SyncReport,
     engine_names,
 )
@@ -87,6 +92,7 @@ class EnginePool:
         log_dir: Path | None = None,
         on_progress: Callable[[str], None] = lambda _text: None,
         on_event: Callable[[str, str, Level, EventData], None] | None = None,
+        shadow: ShadowConfig | None = None,
     ) -> None:
         self._config = config
         self._sampling = sampling
@@ -102,8 +108,11 @@ class EnginePool:
         self._on_event = on_event
         self._cluster = Cluster()
         self._loop = LoopThread("engine-pool")
-        self._fleet = Fleet(self.names, wanted_at_start(self._fixes), self._post_event)
+        own = dict(zip(self.names, engine_fixes(config), strict=True))
+        self._fleet = Fleet(self.names, wanted_at_start(self._fixes), self._post_event, own)
         self._dispatch = Dispatch(self._fleet, self._loop)
+        self._shadow = Shadow(self._fleet, shadow or ShadowConfig())
+        self._dispatch.on_sampled = self._shadow.offer
         self._started = False
         self._closed = False
 
@@ -129,6 +138,7 @@ class EnginePool:
             for fix_id, value in self._fixes.items():
                 check_fix(fix_id, value)
             self._log_dir.mkdir(parents=True, exist_ok=True)
+            own = own_specs(self._config, self._dtype, os.environ)
             sweep()
             transport = open_transport(self._config)
             self._on_progress("starting Ray")
@@ -138,7 +148,7 @@ class EnginePool:
                 dtype=self._dtype, fixes={}, log="", connection=self._connection,
                 transport=transport.kind,
             )  # fmt: skip
-            spawner = Spawner(self._fleet, self._cluster, transport, template, self._log_dir, self._keys)
+            spawner = Spawner(self._fleet, self._cluster, transport, template, self._log_dir, self._keys, own)
             self._assemble(transport, spawner)
             self._start_engines()
         except BaseException:
@@ -268,22 +278,26 @@ class EnginePool:
         """Fix values that the next sync brings."""
         return dict(self._syncs.staged) if self._started else {}
 
-    def how(self, fix_id: str, value: str) -> How:
+    def how(self, fix_id: str, value: str, engine: str = "") -> How:
         """How the value would take effect now, by what the engines last reported; does not ask them.
+
+        `engine`: on that one alone.
 
         Raises EngineError for an unknown fix or value, and with the reason where it is not available.
         """
         self._check()
-        return self._fix_changes.how(fix_id, value)
+        return self._fix_changes.how(fix_id, value, engine)
 
-    def set_fix(self, fix_id: str, value: str) -> list[EngineFix]:
+    def set_fix(self, fix_id: str, value: str, engine: str = "") -> list[EngineFix]:
         """Switch a live fix on every engine, or on none; returns the states read back.
+
+        `engine`: on that one alone, which keeps it whatever the pool changes to, until it is given the pool's value.
 
         Raises EngineError where it is not live here, or when an engine refuses or dies: the others are then set
         back, and one that cannot be is built anew.
         """
         self._check()
-        return self._loop.wait(self._fix_changes.set_fix(fix_id, value))
+        return self._loop.wait(self._fix_changes.set_fix(fix_id, value, engine))
 
     def stage_fix(self, fix_id: str, value: str) -> None:
         """Let a fix change at the next sync, in all engines; takes the place of an earlier stage."""
@@ -328,6 +342,18 @@ class EnginePool:
         self._check()
         return self._loop.wait(self._fix_changes.states(fix_id))
 
+    def set_shadow(self, share: float) -> None:
+        """Have another engine score this share of the groups (0: none) from now on. Does not wait.
+
+        Raises EngineError where there is no other engine.
+        """
+        self._check()
+        self._shadow.set_share(share)
+
+    def take_shadow(self) -> ShadowStep:
+        """What other engines have scored since the previous call. Does not wait."""
+        return self._shadow.take()
+
     def stats(self) -> PoolStats:
         """Load and rates since the previous call. A slow engine is shown as it last was, an absent one as absent."""
         return self._loop.wait(stats(self._fleet))
@@ -337,6 +363,7 @@ class EnginePool:
     async def _end_engines(self, closed: EngineError) -> None:
         self._fleet.fail(closed)
         self._recovery.stop()
+        self._shadow.stop()
         await self._spawner.end_all()
 
     # -- between the threads ------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class RollingRestart:
         before = self._fleet.wanted[fix_id]
         try:
             reports = []
-            for name in self._fleet.names:
+            for name in [name for name in self._fleet.names if not self._fleet.own(name, fix_id)]:
                 try:
                     reports += await self._restart(name, fix_id, value)
                 except EngineError as error:
@@ -94,7 +94,7 @@ class RollingRestart:
                 return member
 
     async def _roll_back(self, fix_id: str, value: str) -> None:
-        for name in self._fleet.names:
+        for name in [name for name in self._fleet.names if not self._fleet.own(name, fix_id)]:
             try:
                 await self._restart(name, fix_id, value)
             except EngineError:

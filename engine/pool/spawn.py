@@ -12,6 +12,7 @@ from driftline.keys import Keys
 from engine.actor.launch import EngineSpec, log_file
 from engine.cluster.ray_calls import GoneError
 from engine.cluster.ray_cluster import Cluster
+from engine.pool.interpreters import OwnSpec, runtime_options
 from engine.pool.members import Fleet, Member
 from engine.types import EngineError, EngineInfo
 from engine.weights.transport import Transport
@@ -28,7 +29,7 @@ PENDING_CALLS: Final = 100_000
 
 class Spawner:
     """`template` is the spec of every engine but for its name, its key (of `keys`, by name), sampler seed, log, fixes
-    and version."""
+    and version, and for what `own` says of it."""
 
     def __init__(
         self,
@@ -38,12 +39,14 @@ class Spawner:
         template: EngineSpec,
         log_dir: Path,
         keys: Mapping[str, Keys] | None = None,
+        own: Mapping[str, OwnSpec] | None = None,
     ) -> None:
         self._fleet = fleet
         self._cluster = cluster
         self._transport = transport
         self._template = template
         self._keys = keys or {}
+        self._own = own or {}
         self._log_dir = log_dir
         self._starts = 0
         self._starts_of: dict[str, int] = {}
@@ -61,6 +64,8 @@ class Spawner:
             self._template, name=name, index=self._starts, fixes=self._fleet.wanted_of(name), log=str(log),
             keys=self._keys.get(name), version=newest.version if newest else 0,
         )  # fmt: skip
+        if (own := self._own.get(name)) is not None:
+            spec = replace(spec, config=own.config, dtype=own.dtype, environment=own.environment)
         self._starts += 1
         member = Member(name, self._actor(spec), log)
         self._members.add(member)
@@ -124,6 +129,7 @@ class Spawner:
         remote = ray.remote(EngineActor).options(
             num_cpus=spec.config.cpus, num_gpus=spec.config.gpus, max_restarts=0, max_task_retries=0,
             max_concurrency=PENDING_CALLS, scheduling_strategy="SPREAD",
+            **runtime_options(spec.environment, self._log_dir),
         )  # fmt: skip
         return remote.remote(spec)
 

@@ -125,7 +125,7 @@ class WeightSyncs:
             for fix, value in self._fleet.wanted_of(member.name).items()
             if fix in member.states and member.states[fix].how == "next_sync" and member.states[fix].effective != value
         }
-        return undone | staged
+        return undone | {fix: value for fix, value in staged.items() if not self._fleet.own(member.name, fix)}
 
     async def _sync_member(
         self, member: Member, newest: NewestWeights, update: Update, fixes: dict[str, str], timeout: float,
@@ -173,4 +173,5 @@ class WeightSyncs:
             member.loaded = newest
         # Reports list the fixes in the catalogue's order.
         member.states = member.states | dict(zip(BY_ID, report.fixes, strict=False))
-        return report
+        named = zip(BY_ID, report.fixes, strict=False)
+        return replace(report, fixes=tuple(self._fleet.stamped(member.name, named)))

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from driftline.catalog.fixes import BY_ID
-from driftline.config import EngineConfig, SamplingConfig
+from driftline.config import EngineConfig, SamplingConfig, ShadowConfig
 from driftline.frames import EngineFix, EngineState, How
 from engine.actor.launch import EngineSpec
 from engine.pool.members import Member
@@ -28,6 +28,8 @@ from engine.types import (
     PauseReport,
     ProcessLocation,
     RolloutRequest,
+    ScoreRequest,
+    Scores,
     Sequence,
     SyncReport,
 )
@@ -36,7 +38,7 @@ from engine.weights.transport import SharedMemory
 LIMIT_S = 30.0
 METHODS = (
     "location", "start", "watch", "sample", "close", "generate", "pause", "resume", "sync", "release", "set_fix",
-    "fix_states", "drain",
+    "fix_states", "drain", "score",
 )  # fmt: skip
 HOW: Final[dict[str, How]] = {
     "async-scheduling-off": "engine_restart",
@@ -100,6 +102,10 @@ class Scripted:
         self.refuse_fix: tuple[str, ...] = ()
         self.lie_fix = ""
         self.bad_loads = 0
+        self.scores = 0.0
+        self.scored: list[int] = []
+        self.scoring = asyncio.Event()
+        self.scoring.set()
         self.abort = 0
         self.sync_takes = asyncio.Event()
         self.sync_takes.set()
@@ -190,6 +196,12 @@ class Scripted:
         async with self.turn:  # an engine's worker does not answer while it loads
             return self.fixes()
 
+    async def do_score(self, request: ScoreRequest) -> Scores | EngineError:
+        await self.scoring.wait()
+        self.scored.append(request.group)
+        value = self.scores if request.version == self.version else np.nan
+        return Scores(self.name, [np.full(len(one), value, np.float32) for one in request.positions], 0.0)
+
     async def do_drain(self) -> int:
         return 0
 
@@ -218,14 +230,19 @@ class ScriptedPool:
     """A pool with its real thread, queues, checks and parts over scripted handles, without Ray."""
 
     def __init__(
-        self, folder: Path, count: int, script: Callable[[Scripted], None] | None = None, **config: Any
+        self,
+        folder: Path,
+        count: int,
+        script: Callable[[Scripted], None] | None = None,
+        shadow: ShadowConfig | None = None,
+        **config: Any,
     ) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.changed = threading.Condition()
         self.pool = EnginePool(
             EngineConfig(count=count, **config), SamplingConfig(), model=folder, dtype="float32",
             fixes={"processed-logprobs": "off"}, connection=None, keys=None, log_dir=folder,
-            on_progress=lambda _: None, on_event=self._event,
+            on_progress=lambda _: None, on_event=self._event, shadow=shadow,
         )  # fmt: skip
         pool, transport = self.pool, SharedMemory()
         spec = EngineSpec("", 0, pool._config, pool._sampling, str(folder), "float32", {}, "")

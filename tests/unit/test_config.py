@@ -43,6 +43,23 @@ def test_the_repository_has_configs():
         ("[run]\nseed = 9223372036854775808\n", ["bad.toml", "run.seed", "64 bits"]),
         ("[model]\nhidden = 100\n", ["bad.toml", "model.hidden", "model.heads = 4", "25", "even"]),
         (
+            "[[engine.each]]\nfoo = 2\n",
+            ["bad.toml", "'engine.each[0].foo'", "allowed: count, environment, dtype, fixes"],
+        ),
+        ("[[engine.each]]\n[[engine.each]]\nblock_size = 0\n", ["bad.toml", "engine.each[1].block_size", ">= 1"]),
+        ("[[engine.each]]\nkv_cache_gb = inf\n", ["bad.toml", "engine.each[0].kv_cache_gb", "finite"]),
+        ("[[engine.each]]\nfixes = {x = 'on'}\n", ["bad.toml", "engine.each[0].fixes", "unknown fix 'x'"]),
+        ("[engine]\ncount = 2\n[[engine.each]]\n", ["bad.toml", "engine.count", "counts of their own"]),
+        ("[[engine]]\nmax_lenght = 2\n", ["bad.toml", "'engine[0].max_lenght'", "allowed: count, environment"]),
+        (
+            "[[engine]]\nmax_model_len = 64\n[[engine]]\nmax_model_len = 65\n",
+            ["bad.toml", "engine[1].max_model_len", "65 here and 64", "whole pool"],
+        ),
+        ("[shadow]\nshare = 1.5\n", ["bad.toml", "shadow.share", "<= 1.0"]),
+        ("[shadow]\nfrom = ['engine-1']\n", ["bad.toml", "shadow.from", "'engine-1'", "allowed: engine-0"]),
+        ("[shadow]\nshare = 0.5\n", ["bad.toml", "shadow.share", "another one"]),
+        ("[shadow]\nsampled = []\n", ["bad.toml", "'shadow.sampled'", "allowed: share, from, on"]),
+        (
             "[rollout]\nmax_lag = 1\nstale = 'drop'\n[sync]\nevery = 3\n",
             ["bad.toml", "rollout.max_lag", "sync.every = 3", "at least 2", "not 1"],
         ),
@@ -72,6 +89,46 @@ def test_bad_input_gets_file_key_and_what_is_allowed(text: str, words: list[str]
 )
 def test_what_lies_on_the_border_is_allowed(text: str):
     cfg.parse(text, "good.toml")
+
+
+def test_engines_that_are_not_alike() -> None:
+    text = """
+    [engine]
+    max_model_len = 128
+    block_size = 64
+    [[engine.each]]
+    environment = "vllm-0.8.5"
+    block_size = 16
+    fixes = { prefix-cache-off = "removed" }
+    [[engine.each]]
+    count = 2
+    dtype = "bfloat16"
+    """
+    config = cfg.parse(text, "x.toml").engine
+    assert config.count == 3
+    each = cfg.engine_configs(config)
+    assert [(one.environment, one.block_size, one.dtype) for one in each] == [
+        ("vllm-0.8.5", 16, "model"), ("", 64, "bfloat16"), ("", 64, "bfloat16"),
+    ]  # fmt: skip
+    assert {one.max_model_len for one in each} == {128}
+    assert cfg.engine_fixes(config) == [{"prefix-cache-off": "removed"}, {}, {}]
+    alike = cfg.EngineConfig(count=2)
+    assert cfg.engine_configs(alike) == [alike, alike]
+    assert cfg.engine_fixes(alike) == [{}, {}]
+
+
+def test_tables_of_engines_are_the_same_written_without_a_common_part() -> None:
+    text = "[[engine]]\nenvironment = 'vllm-0.18.1'\ntransport = 'shm'\n[[engine]]\ncount = 2\nmax_num_seqs = 8\n"
+    common = """
+    [engine]
+    transport = "shm"
+    [[engine.each]]
+    environment = "vllm-0.18.1"
+    [[engine.each]]
+    count = 2
+    max_num_seqs = 8
+    """
+    assert cfg.parse(text, "x.toml") == cfg.parse(common, "x.toml")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path):

@@ -140,6 +140,8 @@ class CommandQueue:
         with self._syncs.lock:
             check_deadline(command)
             self._check_free(fix_id, command.generation)
+            if engine := command.args.get("engine", ""):
+                return self._fix_one(fix_id, value, engine, by)
             before = self._fixes.request(fix_id, value, by)
             try:
                 how = self._pool.how(fix_id, value)
@@ -157,6 +159,17 @@ class CommandQueue:
             self._fixes.observe({fix_id: engines}, version=run.version, step=run.step)
         report_applied(self._report, fix_id, value, by, len(engines), version=run.version, step=run.step)
         return self._effective(fix_id)
+
+    def _fix_one(self, fix_id: str, value: str, engine: str, by: str) -> Data:
+        """Switch a fix on one engine alone, at once: the pool keeps what is wanted of it."""
+        if (how := self._pool.how(fix_id, value, engine)) != "live":
+            raise RefusedError(f"{fix_id} {value} takes effect by {how} on {engine}; one engine alone is switched live")
+        reported = self._pool.set_fix(fix_id, value, engine)
+        run = self._report.run
+        self._fixes.observe({fix_id: reported}, version=run.version, step=run.step)
+        text = f"{fix_id}: {value}, {engine} alone, by {by}"
+        self._report.event("fix.applied", text, step=run.step, fix=fix_id, value=value, engine=engine, by=by)
+        return {f"{one.engine}.effective": one.effective for one in reported}
 
     def _check_free(self, fix_id: str, generation: int) -> None:
         known = self._fixes.state(fix_id).generation

@@ -15,6 +15,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 
 from driftline import clocks
+from driftline.catalog import shadow
 from driftline.catalog.corrections import OFF
 from driftline.frames import Command
 from engine import EngineError, EnginePool
@@ -85,6 +86,7 @@ class CommandThread:
             "stop": self._stop,
             "mark": self._mark,
             "correction.set": self._correction_set,
+            "shadow.set": self._shadow_set,
         }
 
     # -- the loop's side ------------------------------------------------------------------------------------------
@@ -235,6 +237,18 @@ class CommandThread:
     def _correction_set(self, command: Command) -> None:
         self._correction.request(command)
         self._wake_loop()
+
+    def _shadow_set(self, command: Command) -> Data:
+        try:
+            share = shadow.share(command.args.get("share", ""))
+            self._pool.set_shadow(share)
+        except (shadow.BadShareError, EngineError) as error:
+            raise RefusedError(str(error)) from error
+        by = command.issuer or "?"
+        self._report.state(shadow_share=share, shadow_by=by)
+        text = f"{share:g} of the groups are scored by another engine, by {by}" if share else f"none is scored, by {by}"
+        self._report.event("shadow.set", text, step=self._report.run.step, share=share, by=by)
+        return {"share": share}
 
     # -- pauses -----------------------------------------------------------------------------------------------------
 

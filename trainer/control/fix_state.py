@@ -40,7 +40,8 @@ class FixTable:
             engines = tuple(states.get(fix_id, ()))
             how = _how(engines)
             # What cannot be switched and was not asked for is wanted as it is.
-            fixed = {engine.effective for engine in engines} if how in ("engine_restart", "not_available") else set()
+            following = [engine for engine in engines if not engine.wanted] or engines
+            fixed = {engine.effective for engine in following} if how in ("engine_restart", "not_available") else set()
             default = fixed.pop() if len(fixed) == 1 else (defaults or {}).get(fix_id, fix.values[0])
             self._states[fix_id] = FixState(
                 fix=fix_id,
@@ -110,5 +111,6 @@ def _stamp(new: EngineFix, old: EngineFix | None, version: int, step: int) -> En
 
 def _how(engines: Sequence[EngineFix]) -> How:
     """The slowest way that any engine needs; one that is down does not say."""
-    up = [engine for engine in engines if engine.effective] or engines
+    following = [engine for engine in engines if not engine.wanted] or engines
+    up = [engine for engine in following if engine.effective] or following
     return max((engine.how for engine in up), key=_SEVERITY.index, default="not_available")

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from driftline.catalog.fixes import BY_ID
-from driftline.frames import Effect, EngineFix, FixState
+from driftline.catalog.fixes import BY_ID, ON
+from driftline.frames import Effect, EngineFix, FixState, meets
 from driftline.text import plural
 from trainer.control.fix_state import FixTable
 from trainer.learn.lm_head import TRAINER, Head
@@ -130,16 +130,26 @@ class FixTracker:
         self._agreed, self._vectors = agreed, vectors
 
     def _agreement(self) -> tuple[dict[str, str], frozenset[Vector]]:
-        """The value of every fix and the vectors over the engines that are up; nothing while they differ."""
+        """The value of every fix and the vectors over the engines that are up; nothing while they differ.
+
+        An engine that is to have a value of its own differs for good, and is no reason to measure nothing.
+        """
         engines: dict[str, dict[str, str]] = {}
+        own: set[tuple[str, str]] = set()
         for state in self._table.states():
             for engine in state.engines:
                 if engine.engine != TRAINER:
                     engines.setdefault(engine.engine, {})[state.fix] = engine.effective
-        up = [values for values in engines.values() if len(values) == len(BY_ID) and all(values.values())]
-        if not up or any(values != up[0] for values in up):
-            return {}, frozenset()
-        return up[0], frozenset(vector(values) for values in up)
+                    own |= {(engine.engine, state.fix)} if engine.wanted else set()
+        up = {name: values for name, values in engines.items() if len(values) == len(BY_ID) and all(values.values())}
+        agreed: dict[str, str] = {}
+        for fix_id in BY_ID:
+            values = {found[fix_id] for name, found in up.items() if (name, fix_id) not in own}
+            if len(values) > 1 and not all(meets(ON, value) for value in values):
+                return {}, frozenset()
+            if values:
+                agreed[fix_id] = values.pop() if len(values) == 1 else ON
+        return agreed, frozenset(vector(found) for found in up.values())
 
     def _with_trainer(self, seen: Reports) -> dict[str, Sequence[EngineFix]]:
         return {fix: [*engines, *self._head.state()] if fix == HEAD else engines for fix, engines in seen.items()}

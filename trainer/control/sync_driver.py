@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from driftline import clocks
 from driftline.catalog.fixes import BY_ID, OFF, ON
 from driftline.config import SyncConfig
-from driftline.frames import AckState, EngineFix, FixState
+from driftline.frames import AckState, EngineFix, FixState, meets
 from driftline.text import plural
 from engine import EngineError, EnginePool, SyncReport
 from trainer.control.fix_tracker import FixTracker
@@ -158,14 +158,19 @@ class SyncDriver:
         """Record the fixes that the engines report; the trainer's head follows, and waiting commands are answered."""
         good = [report for report in synced.reports if report.ok and report.fixes]
         seen = by_fix(report.fixes for report in synced.reports if report.fixes)
-        heads = {dict(zip(BY_ID, report.fixes, strict=True))[HEAD].effective for report in good}
+        heads = {fixes[HEAD].effective for fixes in self._following(HEAD, good)}
         if boundary and self._head.follows and len(heads) == 1 and heads <= {ON, OFF}:
             self._head.follow(*heads)
         self._fixes.observe(seen, version=synced.version, step=step)
         for staged in list(self._staged.values()):
-            reached = [dict(zip(BY_ID, report.fixes, strict=True))[staged.fix] for report in good]
-            if good and len(good) == len(synced.reports) and all(e.effective == staged.value for e in reached):
+            reached = [fixes[staged.fix] for fixes in self._following(staged.fix, good)]
+            if good and len(good) == len(synced.reports) and all(meets(staged.value, e.effective) for e in reached):
                 self._acknowledge(staged, reached, synced, step)
+
+    def _following(self, fix_id: str, reports: Sequence[SyncReport]) -> list[dict[str, EngineFix]]:
+        """The fixes of those engines that follow the pool in this one, as they report them."""
+        own = {engine.engine for engine in self._fixes.state(fix_id).engines if engine.wanted}
+        return [dict(zip(BY_ID, report.fixes, strict=True)) for report in reports if report.engine not in own]
 
     def _acknowledge(self, staged: Staged, engines: Sequence[EngineFix], synced: Synced, step: int) -> None:
         del self._staged[staged.fix]

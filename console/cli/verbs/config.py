@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 from console.errors import OK, USAGE, CommandError
 from console.formatting import to_json
@@ -35,10 +36,29 @@ def path(_args: argparse.Namespace) -> int:
     return OK
 
 
-def check(_args: argparse.Namespace) -> int:
-    """Print whether the file can be used; exit code 2 with one sentence if not."""
+def check(args: argparse.Namespace) -> int:
+    """Print whether the file can be used, yours or the configuration of a run; exit code 2 with one sentence if not.
+
+    Of a run also what it needs of this machine is looked for: packages, the model, the environments of its engines.
+    """
+    if args.run is not None:
+        return _check_run(args.run)
     found = _load({})
     print(f"{found.path}: {'can be used' if found.exists else 'does not exist; the defaults apply'}")
+    return OK
+
+
+def _check_run(path: Path) -> int:
+    from console.launch.preflight import check_environments, read_config
+    from driftline.config import engine_configs
+
+    config = read_config(path)
+    vllm = check_environments(config, path)
+    print(f"{path}: can be used")
+    if config.engine.each or vllm:
+        for index, engine in enumerate(engine_configs(config.engine)):
+            where = f"environment {engine.environment}, vLLM {vllm[engine.environment]}" if engine.environment else ""
+            print(f"  engine-{index}: {where or 'in the environment of the trainer'}")
     return OK
 
 

@@ -14,7 +14,7 @@ from console.status.fix_effects import effect_document, effect_line, owner
 from console.status.summary import Summary, fix_document, summarise
 from driftline.catalog.fixes import BY_ID, FIXES, UnknownFixError, check
 from driftline.client import Client
-from driftline.frames import Effect, FixState
+from driftline.frames import Effect, FixState, meets
 
 TRAINER = "trainer"
 """Name of the trainer among the engines of a fix that changes its side too."""
@@ -57,7 +57,7 @@ def list_fixes(args: argparse.Namespace) -> int:
 
 
 def set_fix(args: argparse.Namespace) -> int:
-    """Set one fix on every engine. Without --wait: exit code 0 once the hub has accepted the command.
+    """Set one fix on every engine, or on one alone. Without --wait: exit code 0 once the hub has accepted the command.
 
     With --wait: 0 once every engine has reported the value, 1 refused or failed, 4 not within --timeout: a value that
     takes effect at the next sync waits for one, one that needs a restart for all engines (give it minutes).
@@ -70,7 +70,7 @@ def set_fix(args: argparse.Namespace) -> int:
     except UnknownFixError as error:
         raise CommandError(str(error), USAGE) from error
     with connect_client(live_run(args.run), "operator") as client:
-        values = {"fix": args.id, "value": args.value}
+        values = {"fix": args.id, "value": args.value} | ({"engine": args.engine} if args.engine else {})
         order = send_command(client, args, "fix.set", values, f"fix {args.id} {args.value}")
         state = fix_states(client).get(args.id) if order.ack is None else _wait_settled(client, args)
         effect = _summary(client).effects.get(args.id)
@@ -95,14 +95,22 @@ def _wait_settled(client: Client, args: argparse.Namespace) -> FixState | None:
     deadline = time.monotonic() + 5.0
     while True:
         state = fix_states(client).get(args.id)
-        if state is not None and state.effective == args.value:
+        effective = _effective(state, args.engine)
+        if meets(args.value, effective):
             return state
         if time.monotonic() > deadline:
-            effective = state.effective or "not reported" if state is not None else "not reported"
+            effective = effective or "not reported"
             raise CommandError(
                 f"fix {args.id}: acknowledged as {args.value}, but the engines report: {effective}", FAILED
             )
         time.sleep(0.05)
+
+
+def _effective(state: FixState | None, engine: str) -> str:
+    """The value that all engines report, or the one that is named; "" for none."""
+    if state is None or not engine:
+        return state.effective if state is not None else ""
+    return next((one.effective for one in state.engines if one.engine == engine), "")
 
 
 def _effect_line(found: Summary, fix_id: str, effect: Effect) -> str:
@@ -125,7 +133,7 @@ def _line(fix_id: str, state: FixState | None) -> str:
     if state.how == "not_available":
         return f"- {fix_id:22} {HOW[state.how]}{f': {state.detail}' if state.detail else ''}"
     engines = [engine for engine in state.engines if engine.engine != TRAINER]
-    reported = sum(engine.effective == state.requested for engine in engines)
+    reported = sum(state.met(engine) for engine in engines)
     whole = state.effective not in ("", "mixed")
     sign = "◐" if not whole else ("●" if state.effective in BY_ID[fix_id].repairs else "○")
     since = min((engine.since_version for engine in state.engines if engine.since_version >= 0), default=None)

@@ -116,7 +116,7 @@ def _rows(stamped: Stamped, frame: Frame | None) -> tuple[str, list[tuple[Any, .
             return "events", [(frame.time, frame.level, frame.kind, frame.text, frame.step, to_json(frame.data))]
         case Span():
             return "spans", [tuple(getattr(frame, name) for name in frame.__struct_fields__)]
-        case FixState():
+        case FixState() if not any(one.wanted for one in frame.engines):  # which has no column
             common = (frame.time, frame.fix, frame.requested, frame.generation, frame.by, frame.how, frame.detail)
             reports: list[tuple[Any, ...]] = [
                 (one.engine, one.effective, one.how, one.since_version, one.since_step, one.detail)

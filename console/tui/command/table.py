@@ -13,6 +13,7 @@ from console.export.schema import TABLES
 from console.settings.keys import TABS, Where
 from console.tui.command.command import Candidates, Command, GrammarError, Known, Words, at_most, one_of, required
 from console.tui.paint.glyphs import GLYPHS
+from driftline.catalog import shadow
 
 if TYPE_CHECKING:
     from console.tui.host import Host
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 FORMATS: Final = ("parquet", "csv", "ndjson", "arrow")
 OFF: Final = "off"
+SHARES: Final = (".05", ".25", "1", OFF)
 _RANGE: Final = re.compile(r"^(\d*)(?:\.\.|:)(\d*)$")
 
 Steps = tuple[int | None, int | None]
@@ -72,6 +74,14 @@ def _fix_about(known: Known, words: Words) -> str:
         return f"it is wanted {now} already" if words[1] == now else f"wanted {now or 'nothing'} now; enter asks first"
     text = f"{' | '.join(values)}{f', wanted {now} now' if now else ''}"
     return f"{text}; without a value the other one" if len(values) == 2 else text
+
+
+def _share(_known: Known, words: Words) -> float:
+    at_most(words, 1, "shadow")
+    try:
+        return shadow.share(required(words, "shadow", "a share"))
+    except shadow.BadShareError as error:
+        raise GrammarError(str(error)) from error
 
 
 def _pause(host: Host, _none: None) -> None:
@@ -206,6 +216,9 @@ def _export_words(known: Known, words: Words) -> Sequence[str]:
 COMMANDS: Final[tuple[Command[Any], ...]] = (
     Command("fix", "[ID [VALUE]]", "switch a fix, live on every engine", _fix,
             lambda host, fix: host.acting.ask_fix(*fix), _fix_words, acts_on_run=True, about=_fix_about),
+    Command("shadow", "SHARE|off", "have another engine score this share of the groups", _share,
+            lambda host, share: host.acting.ask_shadow(share), _first(lambda _known: SHARES), needs=True,
+            acts_on_run=True),
     Command("sync", "", "sync weights: pause, load, resume", _nothing("sync"),
             lambda host, _none: host.acting.ask_sync(), acts_on_run=True),
     Command("pause", "", "pause generation", _nothing("pause"), _pause, acts_on_run=True),

@@ -103,6 +103,11 @@ class Acting:
                 view = correction_view(app.model)
             app.push_screen(correction_list(app.glyphs, view), chosen)
 
+    def ask_shadow(self, share: float) -> None:
+        """Confirm a share of shadow scoring."""
+        if self._may_act():
+            self._confirm(lambda: plans.plan_shadow(self._app.model, share))
+
     def ask_sync(self) -> None:
         """Confirm a weight sync."""
         if self._may_act():

@@ -72,7 +72,7 @@ def fix_row(
     if state is None:
         return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("", Ink.DIM), "", (absent, Ink.DIM))
     engines = [engine for engine in state.engines if engine.engine != TRAINER] or list(state.engines)
-    reached = sum(engine.effective == state.requested for engine in engines)
+    reached = sum(state.met(engine) for engine in engines)
     more = tuple(engine_fix(engine) for engine in state.engines)
     if not available(state) and (state.settled or not state.effective):
         why = reason(state)
@@ -117,7 +117,7 @@ def _after(effect: Effect) -> set[tuple[str, str]]:
 
 def _pending(state: FixState, glyphs: Glyphs) -> str:
     """The reason why a fix is unsettled, with the engine where it is one of several; short, for small screens."""
-    late = [engine for engine in state.engines if engine.effective != state.requested]
+    late = [engine for engine in state.engines if not state.met(engine)]
     if not state.by and late and all(engine.effective for engine in late):
         return f"{glyphs.arrow} engines came with different values"  # and no operator has asked for one
     who = f"{late[0].engine} " if len(late) == 1 < len(state.engines) else ""
@@ -131,7 +131,8 @@ def engine_fix(engine: EngineFix) -> str:
     """One engine's report of a fix, as a clause."""
     since = f" since v{engine.since_version}" if engine.since_version >= 0 else ""
     detail = f": {engine.detail}" if engine.detail else ""
-    return f"{engine.engine} {engine.effective or 'not reported'}{since}{detail}"
+    own = ", as it alone is to be" if engine.wanted else ""
+    return f"{engine.engine} {engine.effective or 'not reported'}{own}{since}{detail}"
 
 
 def who(by: str) -> str:

@@ -202,6 +202,26 @@ def plan_stop(model: RunModel) -> Plan:
     )
 
 
+def plan_shadow(model: RunModel, share: float) -> Plan:
+    """Score this share of the groups on another engine from now on. Raises RefusedError."""
+    run = model.run
+    if run is None or run.shadow_share < 0:
+        raise RefusedError("refused: this run's trainer says nothing of shadow scoring")
+    if len(model.engines) < 2 and share:
+        raise RefusedError("refused: one engine samples and another one scores; this run has one")
+    if share == run.shadow_share:
+        raise RefusedError(f"a shadow share of {share:g} is wanted already")
+    return Plan(
+        title=f"set the shadow share to {share:g}",
+        target=_engines(model),
+        now=f"{run.shadow_share:g} of the groups are scored by another engine",
+        effect=f"{share:g} of the groups are scored" if share else "no group is scored any more",
+        cost="the scoring engine computes beside its rollouts; the run does not wait for it" if share else "none",
+        verb="shadow.set",
+        args={"share": f"{share:g}"},
+    )
+
+
 def plan_correction(model: RunModel, value: str, verdict: Verdict) -> Plan:
     """Correct the objective from the trainer's next step on; `verdict` is that on the backend. Raises RefusedError.
 

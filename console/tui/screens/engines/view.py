@@ -197,6 +197,8 @@ def facts(model: RunModel, engine: EngineRow) -> list[list[Text]]:
     text = ", ".join(fix if value == "on" else f"{fix} {value}" for fix, value in on)
     pieces.append([("fixes ", Ink.DIM), (text or "none on", Ink.TEXT)])
     pieces.append(_last_sync(model, state.engine))
+    if state.environment:
+        pieces.append([("environment ", Ink.DIM), (state.environment, Ink.TEXT)])
     if state.settings:
         pieces.append([("joined by itself, set to ", Ink.DIM), (state.settings, Ink.TEXT)])
     return pieces
