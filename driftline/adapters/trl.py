@@ -182,24 +182,23 @@ class _Attached:
 
 
 def _callback(attached: _Attached) -> Any:
+    """A TrainerCallback of transformers'; its base is there only where that is installed."""
     from transformers import TrainerCallback
 
-    class DriftlineCallback(TrainerCallback):  # type: ignore[misc]  # untyped where transformers is not installed
-        """Reports to a run of Driftline."""
+    def on_train_begin(_: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG001
+        attached.on_begin(int(state.max_steps))
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-            attached.on_begin(int(state.max_steps))
+    def on_log(_: Any, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG001
+        attached.on_log(logs or {}, int(state.global_step))
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
-            attached.on_log(logs or {}, int(state.global_step))
+    def on_step_end(_: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG001
+        attached.on_step_end(int(state.global_step), lambda: setattr(control, "should_training_stop", True))
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-            attached.on_step_end(int(state.global_step), lambda: setattr(control, "should_training_stop", True))
+    def on_train_end(_: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG001
+        attached.on_end()
 
-        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-            attached.on_end()
-
-    return DriftlineCallback()
+    hooks = {one.__name__: one for one in (on_train_begin, on_log, on_step_end, on_train_end)}
+    return type("DriftlineCallback", (TrainerCallback,), {"__doc__": "Reports to a run of Driftline.", **hooks})()
 
 
 def _installed() -> str:
