@@ -42,6 +42,8 @@ class Signals:
     def __init__(self) -> None:
         self.control: CommandThread | None = None
         self.closing = False
+        self.received = ""
+        """Name of the first signal that asked for the end, "" while none has."""
         self.install()
 
     def install(self) -> None:
@@ -51,9 +53,10 @@ class Signals:
                 signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
+        del frame
         if self.closing:
             return
+        self.received = self.received or signal.Signals(number).name
         if self.control is None:
             self.closing = True
             raise StartupStopped
@@ -101,6 +104,7 @@ class Session:
         self._control: CommandThread | None = None
         self._fixes: FixTracker | None = None
         self._loop: Loop | None = None
+        self._signals: Signals | None = None
 
     def run(self, *, resume: bool, signals: Signals, on_progress: Callable[[str], None]) -> str:
         """Start, train, end. Returns the sentence of a failure, or "" for a run that reached its end or was stopped.
@@ -108,6 +112,7 @@ class Session:
         A mistake of this program leaves as the exception it is, once everything started has been ended.
         """
         failure = ""
+        self._signals = signals
         try:
             loop = self._loop = self._start(resume, signals, lambda text: self._progress(text, on_progress, signals))
             loop.run(self._steps)
@@ -148,7 +153,13 @@ class Session:
     def summary(self) -> str:
         """Progress of the run as a sentence."""
         step = self._report.run.step
-        return f"all {self._steps} steps done" if step >= self._steps else f"stopped after step {step} of {self._steps}"
+        if step >= self._steps:
+            return f"all {self._steps} steps done"
+        text, signals = f"stopped after step {step} of {self._steps}", self._signals
+        # A stop that was asked for while engines load comes as a signal of this process to itself.
+        if signals is None or not signals.received or self._inbox.early_stops:
+            return text
+        return f"{text}, by {signals.received}"
 
     def _start(self, resume: bool, signals: Signals, on_progress: Callable[[str], None]) -> Loop:
         config, report = self._config, self._report

@@ -116,5 +116,7 @@ def _run(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     print(f"  seed {seed}")
     seconds = np.diff(np.array(marks))[WARM : WARM + 2 * PAIRS]
     if len(seconds) < 2 * PAIRS:
-        raise SystemExit(f"bench: the run ended after {len(marks)} steps, {len(order) + 1} were asked for")
+        raise SystemExit(
+            f"bench: the run ended after {len(marks)} steps, {len(order) + 1} were asked for: {made.summary}"
+        )
     return seconds, np.array(order[WARM : WARM + 2 * PAIRS])

@@ -56,6 +56,7 @@ def test_a_live_run_from_start_to_stop_and_on_from_its_checkpoint(live: TrainedR
     last = live.frames(RunState)[-1]
     assert last.status == "finished"
     assert "stopped after step" in last.detail
+    assert last.detail.endswith(", by SIGTERM")
     _the_run_goes_on_from_its_checkpoint(live, last.step)
 
 

@@ -71,7 +71,7 @@ class Circle:
     def __del__(self):
         Circle.alive -= 1
 def most():
-    '''Most circles at a time, each on show while five hundred more come: it was seen before it is garbage.'''
+    '''Circles at a time; each is on show while five hundred more come: it has been seen before it is garbage.'''
     gc.collect()
     Circle.most, shown = 0, deque(maxlen=500)
     for _ in range(30_000):
