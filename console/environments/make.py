@@ -108,7 +108,7 @@ def check(
         now = time.monotonic()
         if now - said[0] >= SAY_EVERY_S:
             said[0] = now
-            say(f"checking: import vLLM, load a tiny model, sample one token ({now - began:.0f} s)")
+            say(f"checking: import vLLM, load a tiny model, sample one token, {now - began:.0f} s")
 
     words = (str(plan.interpreter(wish.folder)), "-P", str(CHECK), json.dumps(dict(arguments)))
     code = command.run(words, _environ(variables), wish.log, each, signals, CHECK_LIMIT_S)
@@ -171,7 +171,8 @@ def _run(wish: Wish, step: plan.Step, temporary: str, packages: int, say: Say, s
         now = time.monotonic()
         if now - said[0] >= SAY_EVERY_S:
             said[0] = now
-            say(f"{step.title}: {lines.progress} ({now - began:.0f} s)")
+            far = f"{lines.progress}, " if lines.progress else ""
+            say(f"{step.title}: {far}{now - began:.0f} s")
 
     say(f"{step.title} ...")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}

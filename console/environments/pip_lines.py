@@ -36,7 +36,9 @@ class PipLines:
 
     @property
     def progress(self) -> str:
-        """How far it is, in a few words."""
+        """How far it is, in a few words; "" before pip has said anything."""
+        if not self._taken:
+            return ""
         if self._installing:
             return "unpacking"
         return f"package {self._taken} of {self._packages}, {self._fetched / 1e9:.1f} GB"

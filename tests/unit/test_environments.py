@@ -204,6 +204,7 @@ def test_versions_are_compared_as_numbers() -> None:
 
 def test_progress_is_read_from_what_pip_prints() -> None:
     lines = PipLines(175)
+    assert lines.progress == ""
     for line in (
         "WARNING: Location 'file:///x' is ignored",
         "Collecting torch==2.10.0 (from -r x.txt (line 3))",
