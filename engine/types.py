@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from driftline.frames import EngineFix, EngineState
+from engine.errors import DeadCoreError as DeadCoreError
+from engine.errors import EngineError as EngineError
 
 Finish = Literal["stop", "length", "abort"]
 PauseMode = Literal["keep", "wait", "abort"]
@@ -20,14 +22,6 @@ Reset = Literal["kept", "freed", "refused"]
 
 IN_BETWEEN = -1
 """The epoch of a token sampled while a fix was being switched: it belongs to neither state."""
-
-
-class EngineError(RuntimeError):
-    """An engine that cannot start, died or refused; the message is a whole sentence that names it."""
-
-
-class DeadCoreError(EngineError):
-    """vLLM's engine core is dead; the actor around it lives on, and says so."""
 
 
 @dataclass(frozen=True)

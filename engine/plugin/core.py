@@ -9,9 +9,9 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from engine.errors import EngineError
 from engine.plugin import versions, worker
 from engine.plugin.report import CoreFacts, Facts, worker_facts
-from engine.types import EngineError
 
 T = TypeVar("T")
 

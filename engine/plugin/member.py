@@ -24,12 +24,12 @@ from driftline import clocks
 from driftline.catalog.fixes import ON
 from driftline.frames import AckState, Command, Data, EngineFix, EngineState, FixState, Phase
 from driftline.producer.probe import Probe
+from engine.errors import EngineError
 from engine.plugin import report
 from engine.plugin.core import CoreHandle
 from engine.plugin.environment import Membership, NameClaim
 from engine.plugin.log import LOG
 from engine.plugin.report import Facts
-from engine.types import EngineError
 
 HEARTBEAT_S: Final = 0.5
 READ_BACK_S: Final = 30.0
