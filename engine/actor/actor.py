@@ -67,6 +67,7 @@ class EngineActor:
         self._counters = Counters()
         self._lock = asyncio.Lock()
         self._phase: Phase = "starting"
+        self._born = time.time()
         self._requests = 0
         self._aborted = 0
         self._epochs = epochs.Epochs(spec.version)
@@ -233,7 +234,7 @@ class EngineActor:
             running=counters.running, waiting=counters.waiting, kv_use=counters.kv_use,
             preemptions=counters.preemptions, pid=os.getpid(), node=info.node if info else "",
             backend=info.backend if info else "", vllm=info.vllm if info else "", detail=pauses.damaged,
-            gpu_memory_used=gpu.used, gpu_memory_total=gpu.total, gpu_use=gpu.busy,
+            gpu_memory_used=gpu.used, gpu_memory_total=gpu.total, gpu_use=gpu.busy, via="actor", since=self._born,
         )  # fmt: skip
         return EngineSample(state, counters.generated, counters.prefix_queries, counters.prefix_hits)
 

@@ -80,8 +80,12 @@ def check(operator: bool, link: Link, model: RunModel) -> None:
 
 
 def joined(model: RunModel) -> list[EngineState]:
-    """The engines that have joined by themselves and are up: only these say how they are set."""
-    return [engine for engine in model.engines.values() if engine.settings and engine.phase != "dead"]
+    """The engines that have joined by themselves and are up: those that say how they are set, or that are bridged."""
+    return [
+        engine
+        for engine in model.engines.values()
+        if (engine.settings or engine.via == "bridge") and engine.phase != "dead"
+    ]
 
 
 def possible(operator: bool, link: Link, model: RunModel) -> bool:
