@@ -64,6 +64,7 @@ ENGINES = (
     "tests/e2e/test_join.py",
     "tests/e2e/test_join_trl.py",
     "tests/e2e/test_your_trainer.py",
+    "tests/e2e/test_bridge_engine.py",
     "tests/e2e/one_engine/test_engine_actor.py",
     "tests/e2e/one_engine/test_engine_pool.py",
     "tests/e2e/test_two_nodes.py",

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
+from console.formatting import clock as clock_time
 from driftline.journal.holes import Hole, hole_text, odd_text
 from driftline.journal.rescue import LOST
+from driftline.text import spans
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -115,6 +117,16 @@ class ServerFact:
     address: str
     port: int
     control: bool
+
+
+@dataclass(frozen=True)
+class JoinedFact:
+    """Something that speaks to the hub under a name: how, as a clause, and since when (Unix time, 0: not known)."""
+
+    name: str
+    how: str
+    phase: str
+    since: float
 
 
 @dataclass(frozen=True)
@@ -240,6 +252,27 @@ def hub(degraded: str | None, crowded: str = "") -> Finding:
         todo = "take steps, samples and hosts out of the names of metrics: each name costs every console memory"
         return Finding("hub", "warn", f"TOO MANY NAMES: {crowded}", todo)
     return Finding("hub", "ok", "answers, and records")
+
+
+def joined(facts: Sequence[JoinedFact]) -> list[Finding]:
+    """Who is joined and how; engines that have died stay listed, because nobody may have noticed."""
+    if not facts:
+        todo = "an engine: DRIFTLINE_RUN in its environment; a trainer: driftline.Probe; see docs/joining.md"
+        return [Finding("joined", "warn", "neither a trainer nor an engine has reported yet", todo)]
+    alike: dict[tuple[str, str], list[JoinedFact]] = {}
+    for fact in facts:
+        alike.setdefault((fact.how, fact.phase), []).append(fact)
+    return [_joined(group) for group in alike.values()]
+
+
+def _joined(group: Sequence[JoinedFact]) -> Finding:
+    """Those that are joined in the same way, in one finding."""
+    first = group[0]
+    times = sorted({clock_time(fact.since) for fact in group if fact.since})
+    since = f", since {times[0]}{f' to {times[-1]}' if len(times) > 1 else ''}" if times else ""
+    names = ", ".join(spans([fact.name for fact in group]))
+    text = f"{names} ({first.phase}): {first.how or 'it does not say how'}{since}"
+    return Finding("joined", "warn" if first.phase == "dead" else "ok", text)
 
 
 def ray(facts: Sequence[RayFact], installed: tuple[int, ...] | None, here: str) -> list[Finding]:

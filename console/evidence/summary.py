@@ -17,6 +17,7 @@ from console.store.model import RunModel
 from driftline.catalog.fixes import BY_ID
 from driftline.catalog.metrics import BY_NAME, METRICS, health
 from driftline.frames import Effect, EngineState, Measure
+from driftline.text import natural
 
 WINDOW: Final = 20
 """Steps at the beginning and at the end of a run that are compared."""
@@ -80,7 +81,7 @@ def _state(model: RunModel, damaged: int) -> list[str]:
 
 
 def _sorted(model: RunModel) -> list[EngineState]:
-    return [model.engines[name] for name in sorted(model.engines)]
+    return [model.engines[name] for name in sorted(model.engines, key=natural)]
 
 
 def _metrics(model: RunModel) -> list[str]:

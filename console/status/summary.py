@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from console.formatting import short
+from console.status import engine_config, fix_coverage
+from console.status.fix_coverage import coverage
 from console.status.lease import session_name
 from console.status.link_health import over
 from driftline.catalog.metrics import health, resolve
 from driftline.frames import Effect, EngineState, FixState, Frame, Lease, Metrics, RunState
-from driftline.text import sanitize
+from driftline.text import natural, sanitize
 
 SERVING = frozenset({"running", "paused", "syncing"})
 """Phases of an engine that is up."""
@@ -92,11 +94,17 @@ def line(run_id: str, summary: Summary, *, live: bool) -> str:
     if summary.engines:
         parts.append(_engines(summary, live=live))
     parts.append(word(summary, live=live))
+    parts += [f"{state.fix} {coverage(state).text}" for state in partial(summary)] if live else []
     if state is not None and state.status == "starting" and state.detail:
         parts.append(f"({sanitize(state.detail)})")
     if live and summary.writer is not None:
         parts.append(f"held by {sanitize(session_name(summary.writer))}")
     return " ".join(parts)
+
+
+def partial(summary: Summary) -> list[FixState]:
+    """The fixes that some engines have and others lack, or say nothing of."""
+    return [state for state in summary.fixes.values() if coverage(state).partial]
 
 
 def _engines(summary: Summary, *, live: bool) -> str:
@@ -151,7 +159,8 @@ def document(run_id: str, path: str, summary: Summary, *, live: bool) -> dict[st
         "writer": writer_document(summary.writer) if live and summary.writer is not None else None,
         "config_digest": state.config_digest if state is not None else "",
         "metrics": {"step": summary.step, "version": summary.version, "values": summary.metrics},
-        "engines": [engine_document(engine) for _, engine in sorted(summary.engines.items())],
+        "engines": [engine_document(summary.engines[name]) for name in sorted(summary.engines, key=natural)],
+        "differences": engine_config.document(engine_config.differences(summary.engines, summary.fixes)),
         "fixes": [fix_document(fix) for fix in summary.fixes.values()],
     }
 
@@ -173,6 +182,7 @@ def fix_document(fix: FixState) -> dict[str, Any]:
         "requested": fix.requested,
         "effective": fix.effective,
         "settled": fix.settled,
+        "coverage": fix_coverage.document(fix),
         "how": fix.how,
         "generation": fix.generation,
         "by": fix.by,

@@ -71,6 +71,7 @@ class EngineActor:
         self._counters = Counters()
         self._lock = asyncio.Lock()
         self._phase: Phase = "starting"
+        self._born = time.time()
         self._requests = 0
         self._aborted = 0
         self._epochs = epochs.Epochs(spec.version)
@@ -251,7 +252,7 @@ class EngineActor:
             running=counters.running, waiting=counters.waiting, kv_use=counters.kv_use,
             preemptions=counters.preemptions, pid=os.getpid(), node=info.node if info else "",
             backend=info.backend if info else "", vllm=info.vllm if info else "", detail=pauses.damaged,
-            gpu_memory_used=gpu.used, gpu_memory_total=gpu.total, gpu_use=gpu.busy,
+            gpu_memory_used=gpu.used, gpu_memory_total=gpu.total, gpu_use=gpu.busy, via="actor", since=self._born,
             environment=self._spec.environment.named if self._spec.environment else "",
         )  # fmt: skip
         scored = self._scoring.sampled if self._core is not None else 0

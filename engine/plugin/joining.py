@@ -42,6 +42,7 @@ def join(core: Any, reports_only: str) -> Callable[[str], None]:
     try:
         # The probe and its sockets are loaded only here: most of vLLM's processes never come this far.
         from driftline.rundir import RunError
+        from engine.plugin import framework
         from engine.plugin.core import CoreHandle
         from engine.plugin.environment import NameClaim, membership
         from engine.plugin.member import Member
@@ -52,7 +53,8 @@ def join(core: Any, reports_only: str) -> Callable[[str], None]:
             log.warning("driftline: inert: %s", error)
             return _nothing
         claim = NameClaim(to)
-        member = Member(to, claim, CoreHandle(core, hooked=not reports_only), reports_only)
+        handle = CoreHandle(core, hooked=not reports_only)
+        member = Member(to, claim, handle, reports_only, framework=framework.found(core))
         member.start()
         log.info("driftline: this engine joins run %s as '%s'", to.id, member.name)
         return _quietly(member.close)

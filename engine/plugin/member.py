@@ -47,10 +47,13 @@ T = TypeVar("T")
 
 
 class Member:
-    """A joined engine. `reports_only` is why it may switch nothing, "" where it may."""
+    """A joined engine. `reports_only` is why it may switch nothing, "" where it may; `framework` whose engine it is."""
 
-    def __init__(self, to: Membership, claim: NameClaim, core: CoreHandle, reports_only: str = "") -> None:
+    def __init__(
+        self, to: Membership, claim: NameClaim, core: CoreHandle, reports_only: str = "", *, framework: str = ""
+    ) -> None:
         self.name = claim.name
+        self._framework, self._joined_at = framework, time.time()
         self._claim, self._core, self._reports_only = claim, core, reports_only
         self._workers = Facts(core.facts())
         """As the workers were read back last; set on the core's thread alone, where switches happen too."""
@@ -163,7 +166,7 @@ class Member:
             time=time.time(), running=running, waiting=waiting, kv_use=core.kv_use, prefix_hit_rate=hits,
             tokens_per_s=rate, preemptions=core.totals.preempted, node=HOST, pid=os.getpid(),
             backend=known.core.platform, vllm=known.core.vllm, detail=detail or self._reports_only,
-            settings=self._settings[1],
+            settings=self._settings[1], via="plugin", framework=self._framework, since=self._joined_at,
         )  # fmt: skip
 
     def _ask_core(self, act: Callable[[], None]) -> None:

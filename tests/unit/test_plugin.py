@@ -17,7 +17,7 @@ from driftline.catalog.fixes import BY_ID
 from driftline.keys import load, make_run_keys
 from driftline.rundir import Connection, RunDir, RunError
 from engine import plugin
-from engine.plugin import report, versions
+from engine.plugin import framework, report, versions
 from engine.plugin.after_import import after_import
 from engine.plugin.environment import Membership, NameClaim, membership
 from engine.plugin.report import CoreFacts, Facts, WorkerFacts
@@ -213,6 +213,28 @@ def test_the_settings_in_one_line() -> None:
     ):  # fmt: skip
         assert words in line
     assert "not read" in report.settings(Facts(CORE))
+
+
+@pytest.mark.parametrize(
+    ("extension", "loaded", "environ", "name"),
+    [
+        ("", (), {}, ""),
+        ("trl.scripts.vllm_serve.WeightSyncWorkerExtension", (), {}, "TRL"),
+        ("", ("numpy", "pipelinerl"), {}, "PipelineRL"),
+        ("mine.worker.Extension", ("skyrl",), {}, "SkyRL"),
+        ("mine.worker.Extension", (), {}, "mine"),
+        ("trl.scripts.Extension", (), {"DRIFTLINE_FRAMEWORK": " my own 1.2 "}, "my own 1.2"),
+        ("", (), {"DRIFTLINE_FRAMEWORK": "x" * 200}, "x" * 60),
+        ("pytest.Extension", (), {}, f"pytest {pytest.__version__}"),
+    ],
+)
+def test_whose_engine_it_is(extension: str, loaded: tuple[str, ...], environ: dict[str, str], name: str) -> None:
+    assert framework.named(extension, loaded, environ).startswith(name)
+    assert bool(framework.named(extension, loaded, environ)) == bool(name)
+
+
+def test_a_core_that_says_nothing_of_its_framework_is_nobody_s() -> None:
+    assert framework.found(object()) == ""
 
 
 def test_inert_without_a_run_in_one_line(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

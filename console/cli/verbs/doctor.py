@@ -10,15 +10,18 @@ from itertools import chain
 
 import zmq
 
+from console.connect.backfill import decode_frames
 from console.connect.target import Target, find_target
 from console.doctor import checks, facts
-from console.doctor.checks import ClockFact, Finding
+from console.doctor.checks import ClockFact, Finding, JoinedFact
 from console.errors import FAILED, OK, CommandError
 from console.formatting import to_json
 from console.status import supervision
+from console.status.engine_config import joined_as
+from console.status.summary import Summary, summarise
 from driftline.client import Client, ClientError, next_beacon
 from driftline.rundir import RunError, runs_root
-from driftline.text import sanitize
+from driftline.text import natural, sanitize
 
 PULSE_SECONDS = 2.0
 
@@ -28,7 +31,8 @@ def run_checks(args: argparse.Namespace) -> int:
 
     One line a check: `ok`, `warn` or `fail`, the finding, and what to do. Exit code 1 if anything fails, else 0.
     --json prints {`run` (null: none was checked), `verdict`, `checks` [{`check`, `verdict` (ok, warn, fail), `text`,
-    `todo`}]}. Checks: keys, hub, clock, gate (an unknown key must be refused), disk, filesystem, journal, supervisor,
+    `todo`}]}. Checks: keys, hub, clock, gate (an unknown key must be refused), joined (who
+    reports, and how), disk, filesystem, journal, supervisor,
     libzmq, ray, vllm, terminal, colours, utf-8, run.
     """
     run = _find_run(args)
@@ -99,9 +103,28 @@ def _check_hub(run: Target) -> Iterator[Finding]:
         with Client(run.connection(), keys) as client:
             client.ping()  # the first round trip pays for the handshake
             yield checks.clock(ClockFact(*client.clock()))
-            yield Finding("run", "ok", f"run {run.id}: this key has the role {client.snapshot().role}")
+            snapshot = client.snapshot()
+            yield Finding("run", "ok", f"run {run.id}: this key has the role {snapshot.role}")
+            yield from checks.joined(
+                joined_facts(summarise(frame for _, frame in decode_frames(list(snapshot.states))))
+            )
     except ClientError as error:
         yield Finding("run", "fail", str(error), "another key: --key FILE; see: driftline keys list")
+
+
+def joined_facts(summary: Summary) -> list[JoinedFact]:
+    """The trainer and the engines of a run, in natural order, as they describe themselves and the hub their keys."""
+    run = summary.run
+    facts = []
+    if run is not None:
+        how = " in ".join(word for word in (run.via, run.framework) if word) or "its own probe"
+        facts.append(JoinedFact("trainer", how, run.status, 0.0))
+    for name in sorted(summary.engines, key=natural):
+        engine = summary.engines[name]
+        kind = f"{engine.backend} vLLM {engine.vllm}".strip() if engine.vllm else engine.backend
+        how = ", ".join(word for word in (joined_as(engine), kind) if word)
+        facts.append(JoinedFact(name, how, engine.phase, engine.since))
+    return facts
 
 
 def check_machine() -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from console.errors import OK
 from console.formatting import to_json
 from driftline.client import Client
 from driftline.frames import Frame, RunState, Span, Verb
+from driftline.text import natural
 
 PHASES: Final = ("pause", "load", "verify", "reset", "resume", "total")
 ACK_FIELDS: Final = ("held_s", "aborted", "attempts", "verified")
@@ -106,7 +107,7 @@ def phases(frames: Iterable[Frame], sync_id: str, ack_data: Mapping[str, Any] = 
             row[RESULTS[span.phase]] = span.result
         row["ok"] = row["ok"] and span.ok
         row["detail"] = span.detail or row["detail"]
-    return [rows[engine] for engine in sorted(rows)]
+    return [rows[engine] for engine in sorted(rows, key=natural)]
 
 
 def pause(args: argparse.Namespace) -> int:

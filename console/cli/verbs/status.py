@@ -17,6 +17,7 @@ from console.errors import FAILED, NO_RUN, OK, CommandError
 from console.formatting import to_json
 from console.launch import children
 from console.status import supervision
+from console.status.engine_lines import engine_lines
 from console.status.link_health import HOLE, STALE_AFTER, Banner, Link, banner
 from console.status.summary import Summary, document, line, summarise
 from driftline.client import Client, next_beacon
@@ -34,14 +35,19 @@ def status(args: argparse.Namespace) -> int:
 
     `demo-7f3a step 812/900 v41 lag 1.2 R .43 KL .02 H 1.9 mm .038 2/2 engines running`: R reward, KL old||new, H
     entropy, mm rollout-against-trainer mean |difference of logprobs|; "!" marks a value the catalogue calls alarming;
-    `2 engines ended` once the run has; `held by ana@box` at its end: the session that has the lease, if any.
+    `2 engines ended` once the run has; a fix that only some engines have, or say nothing of: `processed-logprobs on
+    3/8, off 3, unknown on 2`; `held by ana@box` at its end: the session that has the lease, if any.
+
+    --engines adds a line for each engine (how it is, whose it is, how it joined), for each fix, and for each key of
+    their configurations that differs between them, with the groups of engines that are set alike.
 
     --json prints one object: `run`, `path`, `live` (bool), `status` (starting, running, paused, stopping, finished,
     failed; "died" for a run whose hub has gone without reporting an end; "unknown" before a trainer has reported),
     `detail`, `synthetic` (bool), `step`, `steps`, `version`, `time` (Unix), `objective`, `model`, `temperature`,
     `paused_by`, `lease_until`, `writer` (the session that has the lease: null, or {`issuer`, `session`, `since`,
     `until`}, Unix times), `config_digest`, `metrics` {`step`, `version`, `values` {name: number}}, `engines` (array of
-    objects with the fields of EngineState), `fixes` (array of {`id`, `requested`, `effective`, `settled`, `how`,
+    objects with the fields of EngineState), `differences` {`engines`, `keys`, `groups` [{`engines`, `values`}], `same`,
+    `silent` [{`engines`, `keys`}]}, `fixes` (array of {`id`, `requested`, `effective`, `settled`, `coverage`, `how`,
     `generation`, `by`, `time`, `detail`, `engines`}), `hub_banner` (null, or {`word`, `text`, `level`} as the console's
     banner), `journal` (null where it is on another machine) {`missing` (array of {`first`, `last`: numbers of segments
     that are missing in the middle, `start`, `end`: the frames that were in them}), `odd` (names of files that are no
@@ -79,6 +85,8 @@ def status(args: argparse.Namespace) -> int:
         parts += [f"JOURNAL HOLE: {hole_text(hole)}" for hole in missing]
         parts.append(sanitize(f"JOURNAL: {odd_text(odd)}") if odd else "")
         print("  ".join(part for part in parts if part))
+        if args.engines:
+            print("\n".join(engine_lines(summary, now)))
     return OK
 
 

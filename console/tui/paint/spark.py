@@ -40,3 +40,11 @@ def resample(times: Sequence[float], values: Sequence[float], width: int) -> lis
             sums[place] += value
             counts[place] += 1
     return [total / count if count else -1.0 for total, count in zip(sums, counts, strict=True)]
+
+
+def bars(counts: Sequence[int], glyphs: Glyphs) -> str:
+    """Counts as bars from none to the largest of them; none is a blank, and one is seen beside a thousand."""
+    ramp = _ASCII if glyphs.name == "ascii" else _BLOCKS
+    top = max(counts, default=0)
+    last = len(ramp) - 1
+    return "".join(ramp[round(count / top * last)] if count else " " for count in counts)

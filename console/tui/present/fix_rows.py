@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from console.status.fix_coverage import Coverage, coverage, engines_of
 from console.status.fix_effects import AGAINST, MISMATCH, Relative, joint, owner, relative, units
 from console.status.link_health import by_files, over
 from console.store.model import RunModel
@@ -18,9 +19,7 @@ from console.tui.present.plans import available, reason
 from driftline.catalog.fixes import BY_ID, FIXES, Fix
 from driftline.catalog.metrics import BY_NAME
 from driftline.frames import Effect, EngineFix, FixState, How, Measure
-
-TRAINER: Final = "trainer"
-"""Pseudo-engine that reports of fixes which the trainer takes part in; counted with no engine."""
+from driftline.text import spans
 
 _PENDING: Final[dict[How, str]] = {
     "live": "being applied",
@@ -40,6 +39,12 @@ class FixRow(msgspec.Struct, frozen=True):
     note: Text
     effect: Text = ("", Ink.DIM)
     more: tuple[str, ...] = ()
+    brief: str = ""
+    """What stands in place of a note that there is no room for."""
+
+
+_APART: Final = 4
+"""Engines that are listed one by one; of more, those that report the same share a line."""
 
 
 def fix_rows(model: RunModel, glyphs: Glyphs) -> list[FixRow]:
@@ -71,19 +76,23 @@ def fix_row(
     """
     if state is None:
         return FixRow(fix, (glyphs.unavailable, Ink.DIM), ("", Ink.DIM), "", (absent, Ink.DIM))
-    engines = [engine for engine in state.engines if engine.engine != TRAINER] or list(state.engines)
+    engines = engines_of(state)
     reached = sum(state.met(engine) for engine in engines)
-    more = tuple(engine_fix(engine) for engine in state.engines)
-    if not available(state) and (state.settled or not state.effective):
+    more = by_value(state)
+    if not available(state) and (state.settled or not any(engine.effective for engine in engines)):
         why = reason(state)
         # The symbol says that it is not available; the room is for why.
         note = why if "not available" in why else f"n/a: {why}"
         return FixRow(fix, (glyphs.unavailable, Ink.DIM), (state.effective, Ink.DIM), "", (note, Ink.DIM), more=more)
     more = (*((state.detail,) if state.detail else ()), *more)
     if not state.settled:
-        pending = (_pending(state, glyphs), Ink.WARN)
-        count = (f"{state.requested} {reached}/{len(engines)}", Ink.WARN)
-        return FixRow(fix, (glyphs.partial, Ink.WARN), count, "", pending, more=more)
+        over = coverage(state)
+        if over.unknown and over.total > 2:
+            note, brief = _unknown(state, over, glyphs), f"{over.unknown} unknown"
+        else:
+            note, brief = _pending(state, glyphs) if available(state) else f"n/a: {reason(state)}", ""
+        count = (over.count, Ink.WARN)
+        return FixRow(fix, (glyphs.partial, Ink.WARN), count, "", (note, Ink.WARN), more=more, brief=brief)
     since = max((engine.since_version for engine in state.engines), default=-1)
     repaired = state.effective in fix.repairs
     symbol, ink = (glyphs.on, Ink.OK) if repaired else (glyphs.off, Ink.TEXT)
@@ -115,6 +124,16 @@ def _after(effect: Effect) -> set[tuple[str, str]]:
     return {(fix, after) for fix, _, after in effect.changes}
 
 
+def _unknown(state: FixState, over: Coverage, glyphs: Glyphs) -> str:
+    """Of a fix that some engines say nothing of: what the others have, on how many it is not known, and why."""
+    why = next((one.detail for one in engines_of(state) if not one.effective and one.detail), "")
+    parts = [f"{value} on {count}" for value, count in over.others]
+    waits = any(one.effective not in ("", state.requested) for one in engines_of(state))
+    if state.by and waits:
+        parts = [f"{glyphs.arrow} {_PENDING[state.how]}"] if _PENDING[state.how] else parts
+    return "; ".join([*parts, f"unknown on {over.unknown}{f': {why}' if why else ''}"])
+
+
 def _pending(state: FixState, glyphs: Glyphs) -> str:
     """The reason why a fix is unsettled, with the engine where it is one of several; short, for small screens."""
     late = [engine for engine in state.engines if not state.met(engine)]
@@ -133,6 +152,20 @@ def engine_fix(engine: EngineFix) -> str:
     detail = f": {engine.detail}" if engine.detail else ""
     own = ", as it alone is to be" if engine.wanted else ""
     return f"{engine.engine} {engine.effective or 'not reported'}{own}{since}{detail}"
+
+
+def by_value(state: FixState) -> tuple[str, ...]:
+    """Every engine's report as a clause; of many engines those that say the same in one."""
+    if len(state.engines) <= _APART:
+        return tuple(engine_fix(engine) for engine in state.engines)
+    alike: dict[tuple[str, int, str], list[str]] = {}
+    for engine in state.engines:
+        alike.setdefault((engine.effective, engine.since_version, engine.detail), []).append(engine.engine)
+    said = []
+    for (effective, since, detail), names in alike.items():
+        first = EngineFix(", ".join(spans(names)), effective, state.how, since, -1, detail)
+        said.append(f"{len(names)} of {len(state.engines)}: {engine_fix(first)}")
+    return tuple(said)
 
 
 def who(by: str) -> str:
@@ -197,6 +230,8 @@ def fix_line(row: FixRow, width: int) -> list[Text]:
     room = width - sum(len(part) for part, _ in line) - 1
     if text and (len(text) <= room or room >= _NOTE_LEAST):
         line.append((f" {text}", note_ink))
+    elif row.brief and len(row.brief) <= room:
+        line.append((f" {row.brief}", note_ink))
     # A half of a number would be another number: the effect is there whole or not at all.
     if row.effect[0] and sum(len(part) for part, _ in line) + len(row.effect[0]) + 2 <= width:
         line.append((f"  {row.effect[0]}", row.effect[1]))

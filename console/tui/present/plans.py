@@ -80,8 +80,12 @@ def check(operator: bool, link: Link, model: RunModel) -> None:
 
 
 def joined(model: RunModel) -> list[EngineState]:
-    """The engines that have joined by themselves and are up: only these say how they are set."""
-    return [engine for engine in model.engines.values() if engine.settings and engine.phase != "dead"]
+    """The engines that have joined by themselves and are up: those that say how they are set, or that are bridged."""
+    return [
+        engine
+        for engine in model.engines.values()
+        if (engine.settings or engine.via == "bridge") and engine.phase != "dead"
+    ]
 
 
 def possible(operator: bool, link: Link, model: RunModel) -> bool:
@@ -152,7 +156,7 @@ def plan_sync(model: RunModel) -> Plan:
     """Sync the trainer's weights to every engine."""
     run = model.run
     version = run.version if run is not None else -1
-    behind = sorted({f"v{engine.version}" for engine in model.engines.values()})
+    behind = [f"v{version}" for version in sorted({engine.version for engine in model.engines.values()})]
     last = model.metrics.last("sync/total_s")
     pause = f"about {last:.2g} s each, as the last sync took" if last is not None else "not measured yet"
     return Plan(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from console.tui.paint.cells import Text
 from console.tui.paint.table import Column, choose, head
+from console.tui.present.engine_rows import ORDERS, EngineRow
 from console.tui.screens.engines import view
-from console.tui.screens.engines.view import EngineRow
 from console.tui.widgets.list_pane import ListPane
 
 
@@ -15,7 +15,7 @@ class EngineTable(ListPane[EngineRow]):
     """A row for each engine, the dead first."""
 
     title = "engines"
-    order = view.ORDERS[0]
+    order = ORDERS[0]
     reverse = False
     word = ""
 
@@ -23,9 +23,7 @@ class EngineTable(ListPane[EngineRow]):
         return item.state.engine
 
     def _columns(self, width: int) -> list[Column]:
-        name = min(max((len(item.state.engine) for item in self.items), default=9), 20)
-        shaped = [Column(c.id, c.title, max(name, 6)) if c.id == "engine" else c for c in view.COLUMNS]
-        return choose(shaped, width)
+        return choose(view.columns(self.items), width)
 
     def head(self, width: int) -> list[Text]:
         return head(self._columns(width))
@@ -34,11 +32,12 @@ class EngineTable(ListPane[EngineRow]):
         return view.table_row(item, self._columns(width), self.glyphs)
 
     def label(self) -> str:
-        if not self.items:
-            return self.word
-        parts = [f"{len(self.items):,}"]
-        dead = sum(item.state.phase == "dead" for item in self.items)
-        if dead:
-            parts.append(f"{dead:,} dead")
-        parts.append(f"by {self.order}{', turned' if self.reverse else ''}")
-        return ", ".join([*parts, self.word] if self.word else parts)
+        return label(self.items, self.word, f"by {self.order}{', turned' if self.reverse else ''}")
+
+
+def label(rows: Sequence[EngineRow], word: str, order: str) -> str:
+    """How many engines there are, how many of them are dead, in which order, and whether the figures are of now."""
+    if not rows:
+        return word
+    dead = sum(row.state.phase == "dead" for row in rows)
+    return ", ".join(part for part in (f"{len(rows):,}", f"{dead:,} dead" if dead else "", order, word) if part)

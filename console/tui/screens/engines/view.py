@@ -1,13 +1,14 @@
-"""From the model to the panes of the engines screen: rows in order, their columns, everything about one. Pure."""
+"""From the model to the panes of the engines screen: the columns of a row, everything about one engine. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from console.formatting import clock
-from console.status.link_health import over
-from console.store.engines import Reading, Trace
+from console.status.engine_config import joined_as
+from console.store.engines import Reading
 from console.store.model import RunModel
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
@@ -15,13 +16,9 @@ from console.tui.paint.spark import resample, spark
 from console.tui.paint.table import Column, row
 from console.tui.paint.theme import HEALTH_INK, Ink
 from console.tui.paint.units import NONE, counted, duration, number, size, speed
+from console.tui.present.engine_rows import SILENT_AFTER, EngineRow
 from driftline.catalog.metrics import BY_NAME, health
 from driftline.frames import EngineState
-
-SILENT_AFTER: Final = 5.0
-"""Seconds on the hub's clock without a report of an engine that is not dead: ten reports did not come."""
-
-ORDERS: Final = ("name", "tokens/s", "KV use", "waiting", "behind")
 
 _PHASE_INK: Final = {"running": Ink.OK, "dead": Ink.ALARM}
 _SPARK: Final = 9
@@ -49,63 +46,29 @@ COLUMNS: Final = (
 )
 
 
-class EngineRow(NamedTuple):
-    """One engine as of one moment, free of the model. `behind` in versions; `silent` and `held` in seconds.
-
-    `ended`: the run has, and the engine with it; it cannot be silent then.
-    """
-
-    state: EngineState
-    behind: int
-    silent: float
-    held: float
-    restarts: int
-    lost_preemptions: int
-    recent: list[Reading]
-    ended: bool
-
-
-def engine_rows(model: RunModel, order: str, *, reverse: bool) -> list[EngineRow]:
-    """All engines, the dead first, then those that are silent or not running, then by `order` (one of ORDERS)."""
-    now = model.last_time or 0.0
-    trainer = model.run.version if model.run is not None else -1
-    newest = max([trainer, *(state.version for state in model.engines.values())], default=-1)
-    run_over = over(model.run)
-    rows = []
-    for name, state in model.engines.items():
-        trace = model.history.traces.get(name, Trace())
-        ended = run_over and state.phase != "dead"
-        silent = 0.0 if ended or state.phase == "dead" else now - trace.last_report
-        rows.append(
-            EngineRow(
-                state, _behind(state, newest), silent, max(now - trace.began, 0.0), trace.restarts,
-                trace.lost_preemptions, list(trace.recent), ended,
-            )
-        )  # fmt: skip
-    keys = {
-        "name": lambda row: _natural(row.state.engine),
-        "tokens/s": lambda row: -row.state.tokens_per_s,
-        "KV use": lambda row: -row.state.kv_use,
-        "waiting": lambda row: -row.state.waiting,
-        "behind": lambda row: -row.behind,
-    }
-    rows.sort(key=lambda row: _natural(row.state.engine))
-    rows.sort(key=keys[order], reverse=reverse)
-    rows.sort(key=_trouble)
-    return rows
+def columns(engines: Sequence[EngineRow]) -> list[Column]:
+    """The columns for these engines: what differs between them, of where they come from, before what they share."""
+    name = min(max((len(one.state.engine) for one in engines), default=9), 20)
+    made = [replace(column, width=max(name, 6)) if column.id == "engine" else column for column in COLUMNS]
+    joined = [_joined(one.state) for one in engines]
+    if any(joined):
+        made.append(Column("joined", "joined by", min(max(len(word) for word in joined), 24), 12))
+    for ident, words in (
+        ("joined", set(joined)),
+        ("vllm", {one.state.vllm for one in engines}),
+        ("backend", {one.state.backend for one in engines}),
+    ):
+        if len(words) > 1:
+            made = [replace(column, rank=_DIFFERS) if column.id == ident else column for column in made]
+    return made
 
 
-def _trouble(row: EngineRow) -> int:
-    if row.state.phase == "dead":
-        return 0
-    return 1 if row.silent > SILENT_AFTER else 2
+_DIFFERS: Final = 2
 
 
-def _natural(name: str) -> tuple[str, int, str]:
-    """engine-2 before engine-10."""
-    word = name.rstrip("0123456789")
-    digits = name[len(word) :]
-    return word, int(digits) if digits else -1, name
+def _joined(state: EngineState) -> str:
+    """`plugin verl 0.6.0`."""
+    return " ".join(word for word in (state.via, state.framework) if word)
 
 
 def table_row(engine: EngineRow, columns: Sequence[Column], glyphs: Glyphs) -> list[Text]:
@@ -127,6 +90,7 @@ def table_row(engine: EngineRow, columns: Sequence[Column], glyphs: Glyphs) -> l
         "backend": (state.backend or NONE, Ink.DIM),
         "vllm": (state.vllm or NONE, Ink.DIM),
         "restarts": (str(engine.restarts), Ink.WARN if engine.restarts else Ink.DIM),
+        "joined": (_joined(state) or NONE, Ink.DIM),
     }
     if dead:
         # Its last figures are not those of now; why it died is what matters.
@@ -143,11 +107,6 @@ def table_row(engine: EngineRow, columns: Sequence[Column], glyphs: Glyphs) -> l
         "spark": (spark([one.tokens_per_s for one in engine.recent[-room:]], room, glyphs), Ink.LINE),
     }
     return row(columns, cells)
-
-
-def _behind(state: EngineState, newest: int) -> int:
-    """Versions behind the newest; 0 for an engine whose weights have no number."""
-    return newest - state.version if state.version >= 0 else 0
 
 
 def _kv_ink(value: float) -> Ink:
@@ -199,8 +158,11 @@ def facts(model: RunModel, engine: EngineRow) -> list[list[Text]]:
     pieces.append(_last_sync(model, state.engine))
     if state.environment:
         pieces.append([("environment ", Ink.DIM), (state.environment, Ink.TEXT)])
+    if how := joined_as(state):
+        since = f" since {clock(state.since, model.last_time)}" if state.since else ""
+        pieces.append([("joined by ", Ink.DIM), (f"{how}{since}", Ink.TEXT)])
     if state.settings:
-        pieces.append([("joined by itself, set to ", Ink.DIM), (state.settings, Ink.TEXT)])
+        pieces.append([("set to " if how else "joined by itself, set to ", Ink.DIM), (state.settings, Ink.TEXT)])
     return pieces
 
 

@@ -13,7 +13,7 @@ from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
 from console.tui.paint.units import number
-from console.tui.present.fix_rows import FixRow, absent, engine_fix, fix_rows, who
+from console.tui.present.fix_rows import FixRow, absent, by_value, fix_rows, who
 from driftline.catalog.fixes import BY_ID, FIXES, Fix
 from driftline.frames import AckState, Effect, Event, Measure
 
@@ -177,7 +177,7 @@ def detail(
         when = clock(state.time)
         asked = f"{state.requested} by {who(state.by)} {when}; takes effect: {HOW[state.how]}"
         lines.append(_labelled("wanted", asked, Ink.TEXT))
-        reported = "; ".join(engine_fix(engine) for engine in state.engines) or "no engine has reported"
+        reported = "; ".join(by_value(state)) or "no engine has reported"
         said = f"{state.detail}; {reported}" if state.detail else reported
         lines.append(_labelled("engines", said, Ink.TEXT if state.settled else Ink.WARN))
     lines += [] if measured else effect

@@ -11,10 +11,11 @@ from console.store.model import Logged
 from console.tui.paint.cells import Text
 from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
-from console.tui.present import live_lines
+from console.tui.present import engine_rows, live_lines
+from console.tui.present.engine_rows import LEVEL_INK, EngineRow, Level
 from console.tui.present.fix_rows import FixRow, fix_line
 from console.tui.widgets.pane import Pane
-from driftline.frames import EngineState, Level
+from driftline.frames import Level as EventLevel
 
 
 class FixPanel(Pane):
@@ -26,10 +27,19 @@ class FixPanel(Pane):
         super().__init__(id=id, glyphs=glyphs)
         self.rows: list[FixRow] = []
         self.cursor = 0
+        self.first: Sequence[str] = ()
+        """What an operator should see first, in ever fewer words."""
+        self._moved = False
+        """Whether the operator has chosen a fix: it is followed then, else the first row is the chosen one."""
+        self._head = 0
+        """Lines above the rows, as drawn last."""
 
-    def show(self, rows: list[FixRow]) -> None:
-        """Take the rows to show."""
-        self.rows = rows
+    def show(self, rows: list[FixRow], first: Sequence[str] = ()) -> None:
+        """Take the rows to show, and what stands above them where there is room; the chosen fix stays chosen."""
+        chosen = self.chosen
+        self.rows, self.first = rows, first
+        if self._moved:
+            self.cursor = next((place for place, row in enumerate(rows) if row.fix.id == chosen), self.cursor)
         self.repaint()
 
     @property
@@ -42,18 +52,24 @@ class FixPanel(Pane):
         return f"{on} on" if self.rows else ""
 
     def selected(self) -> int | None:
-        return self.cursor
+        return self.cursor + self._head
 
     def move(self, direction: str) -> bool:
         step = {"up": -1, "down": 1}.get(direction, 0)
         if step == 0 or not 0 <= self.cursor + step < len(self.rows):
             return False
         self.cursor += step
+        self._moved = True
         self.repaint()
         return True
 
     def lines(self, width: int, height: int) -> list[list[Text]]:
         lines = [fix_line(row, width) for row in self.rows]
+        self._head = 0
+        if self.first and height > len(lines):
+            said = next((words for words in self.first if len(words) < width), self.first[-1])
+            self._head = 1
+            lines = [[(f" {said}", Ink.ALARM)], *lines]
         spare = height - len(lines)
         # Room to spare explains the fix under the cursor: what it does, and why it is there at all.
         if spare >= 3 and self.rows:
@@ -75,18 +91,22 @@ class FixPanel(Pane):
         return lines
 
 
+FEW: Final = 4
+"""Engines that have a line each though there is no room for all lines: a summary of them would say less."""
+
+
 class EnginePanel(Pane):
-    """One line for each engine."""
+    """One line for each engine; of more than fit, how they are distributed and those that need a look."""
 
     title = "engines"
 
     def __init__(self, *, id: str, glyphs: Glyphs) -> None:
         super().__init__(id=id, glyphs=glyphs)
-        self.engines: Sequence[EngineState] = ()
+        self.engines: Sequence[EngineRow] = ()
         self.run_over = False
         self.absent = ""
 
-    def show(self, engines: Sequence[EngineState], *, run_over: bool, absent: str) -> None:
+    def show(self, engines: Sequence[EngineRow], *, run_over: bool, absent: str) -> None:
         """Take the engines to show, whether their run has ended, and the sentence in place of none."""
         self.engines, self.run_over, self.absent = engines, run_over, absent
         self.repaint()
@@ -97,15 +117,34 @@ class EnginePanel(Pane):
     def lines(self, width: int, height: int) -> list[list[Text]]:
         if not self.engines:
             return [[(f" {self.absent}", Ink.DIM)]]
-        # What needs a look comes first where not all engines fit.
-        engines = list(self.engines)
-        if len(engines) > height:
-            engines.sort(key=lambda engine: (engine.phase == "running", engine.engine))
-        over = self.run_over
-        return [[(" ", Ink.TEXT), *live_lines.engine_line(one, width - 1, run_over=over)] for one in engines]
+        if len(self.engines) <= max(height, FEW):
+            # What needs a look comes first where not all engines fit.
+            rows = self.engines if len(self.engines) <= height else sorted(self.engines, key=lambda row: row.level)
+            return [self._line(row, width) for row in rows]
+        # How many are in which state, how they are distributed, and who is worst: each has its lines where it fits.
+        bad = engine_rows.worst(self.engines, height)
+        charts = [engine_rows.histogram_line(one, width, self.glyphs) for one in engine_rows.quantities(self.engines)]
+        room = height - 1
+        drawn = min(len(charts), max(room - len(bad), room // 2))
+        return [
+            [(" ", Ink.TEXT), *engine_rows.counts(self.engines)],
+            *charts[:drawn],
+            *(self._line(row, width) for row in bad[: room - drawn]),
+        ]
+
+    def _line(self, row: EngineRow, width: int) -> list[Text]:
+        """An engine; one that needs a look says why."""
+        if row.level in (Level.SILENT, Level.NOTABLE):
+            state = row.state
+            mark = (f"{'!' if row.level is Level.SILENT else ' '}", Ink.ALARM)
+            why = [(f"{state.engine}", Ink.TEXT), (f" {row.why} ", LEVEL_INK[row.level])]
+            used = 1 + sum(len(text) for text, _ in why)
+            rest = live_lines.engine_line(state, width - used, run_over=self.run_over)[1:]
+            return [mark, *why, *(rest if row.level is Level.NOTABLE else [])]
+        return [(" ", Ink.TEXT), *live_lines.engine_line(row.state, width - 1, run_over=self.run_over)]
 
 
-_LEVEL: Final[dict[Level, Ink]] = {"info": Ink.TEXT, "warn": Ink.WARN, "error": Ink.ALARM}
+_LEVEL: Final[dict[EventLevel, Ink]] = {"info": Ink.TEXT, "warn": Ink.WARN, "error": Ink.ALARM}
 
 
 class EventLog(Pane):

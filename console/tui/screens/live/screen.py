@@ -9,6 +9,8 @@ from textual.app import ComposeResult
 from textual.containers import Container, Horizontal, Vertical
 
 from console.connect.source import Link
+from console.status.costly_fixes import costly, sentences
+from console.status.fix_effects import MISMATCH
 from console.status.link_health import over
 from console.store.model import RunModel
 from console.tui.bindings import bindings
@@ -18,7 +20,8 @@ from console.tui.chart.line_chart import LineChart
 from console.tui.chart.overlay import overlaid
 from console.tui.chart.view import ChartView
 from console.tui.paint.glyphs import Glyphs
-from console.tui.present import live_lines
+from console.tui.present import live_lines, plans
+from console.tui.present.engine_rows import by_name
 from console.tui.present.fix_rows import fix_rows
 from console.tui.screens.base.chart_screen import ChartScreen
 from console.tui.screens.base.run_screen import BASE_CSS, StyleSheets
@@ -56,7 +59,9 @@ class LiveScreen(ChartScreen):
         rows = _rows(height)
         alone = self.enlarged is not None
         framed = alone or self.framed(height)
-        engines = min(max(len(self.query_one(EnginePanel).engines), 1) + (2 if framed else 0), rows // 2)
+        wanted = max(len(self.query_one(EnginePanel).engines), 1) + (2 if framed else 0)
+        # Of many engines there is a summary, which is worth more than the events before the last.
+        engines = min(wanted, rows // 2 if wanted <= rows else rows - (3 if rows <= 8 else 5))
         self.query_one("#charts").styles.grid_size_columns = 1 if alone else 3
         self.query_one("#charts").styles.grid_size_rows = 1 if alone else 2
         self.query_one("#panes").styles.height = "1fr" if alone else rows
@@ -87,20 +92,26 @@ class LiveScreen(ChartScreen):
                     unit = self.view.ruler.unit
                     data = overlaid(data, spec.metric, other.model, other.source.run, unit)
                 chart.show(data, self._view(spec.id), self.extent)
-        self.query_one(FixPanel).show(fix_rows(model, self.glyphs))
+        self._show_fixes(model, link)
         engines = self.query_one(EnginePanel)
         count = len(engines.engines)
-        engines.show(
-            [model.engines[name] for name in sorted(model.engines)],
-            run_over=over(model.run),
-            absent=live_lines.no_engine(model),
-        )
+        engines.show(by_name(model), run_over=over(model.run), absent=live_lines.no_engine(model))
         if count != len(engines.engines):
             self.rearrange()
         newest = model.events[-1].seq if model.events else 0
         if newest != self._newest_event:
             self._newest_event = newest
             self.query_one(EventLog).show(live_lines.notable(model.events))
+
+    def _show_fixes(self, model: RunModel, link: Link) -> None:
+        """The fixes in the catalogue's order, but what is off and costs something first, with its price in words."""
+        mismatch = model.metrics.last(MISMATCH)
+        off = [] if over(model.run) else costly(model.fixes, model.effects, mismatch)
+        order = [one.fix for one in off]
+        rows = fix_rows(model, self.glyphs)
+        rows.sort(key=lambda row: order.index(row.fix.id) if row.fix.id in order else len(order))
+        key = "F" if plans.possible(self.console_app.source.operator, link, model) else ""
+        self.query_one(FixPanel).show(rows, sentences(off, mismatch, key))
 
     def _view(self, chart_id: str) -> ChartView:
         return replace(self.view, log=self.logs[chart_id])
