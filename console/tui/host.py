@@ -42,6 +42,9 @@ class Actions(Protocol):
     def ask_correction(self, value: str | None = None) -> None:
         """Ask for a correction of the objective."""
 
+    def ask_shadow(self, share: float) -> None:
+        """Ask for this share of the groups, 0 to 1, to be scored by another engine as well."""
+
     def ask_sync(self) -> None:
         """Ask for a weight sync."""
 

@@ -94,8 +94,6 @@ class JoinedEngines:
     def requested(self, command: Command, now: float) -> FixState | None:
         """The state of a fix that an operator has just asked for; None where no joined engine is concerned."""
         known = self._fixes.get(command.args.get("fix", ""))
-        if command.verb == "fix.set" and "engine" in command.args and self._fixes:
-            return "engines that joined by themselves are switched together, none of them alone"
         if command.verb != "fix.set" or known is None:
             return None
         self._before[command.id] = known
@@ -106,6 +104,8 @@ class JoinedEngines:
     def refusal(self, command: Command) -> str:
         """Why no engine could ever carry this command out, as a clause; "" where one might."""
         known = self._fixes.get(command.args.get("fix", ""))
+        if command.verb == "fix.set" and "engine" in command.args and self._fixes:
+            return "engines that joined by themselves are switched together, none of them alone"
         if command.verb != "fix.set" or known is None or known.how != "not_available" or not known.engines:
             return ""
         why = next((one.detail for one in known.engines if one.detail), "no engine can switch it")

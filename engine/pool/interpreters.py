@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import driftline
-import engine
 from driftline import environments
 from driftline.config import EngineConfig, engine_configs
 from driftline.environments import Environment, EnvironmentUnusableError
@@ -47,6 +46,11 @@ def own_specs(config: EngineConfig, dtype: str, environ: Mapping[str, str]) -> d
     return found
 
 
+def packages() -> list[Path]:
+    """Folders of the packages that an actor imports."""
+    return [Path(str(driftline.__file__)).parent, Path(__file__).resolve().parents[1]]
+
+
 def runtime_options(environment: Environment | None, folder: Path) -> dict[str, Any]:
     """Options of a Ray actor that runs in an environment; none for the driver's own.
 
@@ -55,7 +59,7 @@ def runtime_options(environment: Environment | None, folder: Path) -> dict[str, 
     """
     if environment is None:
         return {}
-    here = [Path(str(package.__file__)).parent for package in (driftline, engine)]
+    here = packages()
     parents = {package.parent for package in here}
     if any(parent.name in ("site-packages", "dist-packages") for parent in parents):
         links = folder / CODE

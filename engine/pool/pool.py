@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-
 from driftline.config import EngineConfig, SamplingConfig, ShadowConfig, engine_fixes
 from driftline.frames import EngineFix, How, Level
 from driftline.keys import Keys

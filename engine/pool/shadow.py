@@ -116,7 +116,7 @@ class Shadow:
         waiting = self._waiting[name]
         while waiting:
             job, member = waiting.popleft(), self._fleet.members[name]
-            held = member.loaded.version if member.loaded else 0
+            held, fixes = member.loaded.version if member.loaded else 0, _fixes(member)
             if not member.serves or self._fleet.paused or held != job.asked.version:
                 self._skip(job.tokens, late=True)
                 continue
@@ -124,9 +124,15 @@ class Shadow:
             if isinstance(result, EngineError):
                 self._skip(job.tokens, late=True)
                 self._report_failed(str(result))
-                continue
-            found = shadow_tokens.differences(job.group, job.asked, result)
-            self._add(job, name, found)
+            elif fixes != _fixes(member) or self._switched(job.group):
+                self._skip(job.tokens)  # what is compared would be neither the engines before it nor those after it
+            else:
+                self._add(job, name, shadow_tokens.differences(job.group, job.asked, result))
+
+    def _switched(self, group: Group) -> bool:
+        """Whether the engine of this group has other fixes by now than it was sampled under."""
+        now = _fixes(self._fleet.members[group.engine])
+        return any(state != now for state in group.states.values())
 
     def _add(self, job: _Job, scorer: str, found: np.ndarray) -> None:
         if not len(found):
@@ -155,6 +161,10 @@ class Shadow:
         if text != self._failed:
             self._failed = text
             self._fleet.report_event("shadow.failed", text, "warn", {})
+
+
+def _fixes(member: Member) -> dict[str, str]:
+    return {fix_id: state.effective for fix_id, state in member.states.items()}
 
 
 def _score(asked: ScoreRequest, actor: Any) -> Awaitable[Scores]:

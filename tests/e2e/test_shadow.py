@@ -76,7 +76,7 @@ class Rig:
                     key = (pair.sampled, pair.scored)
                     found[key] = np.concatenate([found.get(key, np.zeros(0)), pair.differences])
                 time.sleep(0.05)
-        print({pair: f"{one.mean():.2g} over {len(one)}" for pair, one in found.items()})
+        print({pair: f"{one.mean():.2g}, at most {one.max():.2g}, over {len(one)}" for pair, one in found.items()})
         return found
 
     def sync(self, version: int) -> list[SyncReport]:

@@ -133,10 +133,9 @@ def test_an_actor_of_another_environment_gets_the_code_and_nothing_else_of_this_
     assert options["env_vars"]["PYTHONPATH"].split(":") == [str(here), "/somewhere"]
     # Installed among other packages: those must not reach the other interpreter.
     installed = tmp_path / "site-packages"
-    for package in (interpreters.driftline, interpreters.engine):
-        name = package.__name__
+    for name in ("driftline", "engine"):
         (installed / name).mkdir(parents=True)
-        monkeypatch.setattr(package, "__file__", str(installed / name / "__init__.py"))
+    monkeypatch.setattr(interpreters, "packages", lambda: [installed / "driftline", installed / "engine"])
     path = interpreters.runtime_options(environment, tmp_path)["runtime_env"]["env_vars"]["PYTHONPATH"]
     links = tmp_path / interpreters.CODE
     assert path.split(":") == [str(links), "/somewhere"]

@@ -101,6 +101,35 @@ def test_nonsense_is_refused_with_what_is_allowed(rig: Rig, args: dict[str, str]
     assert says in ack.detail
 
 
+def test_one_engine_alone_is_switched_and_the_pools_request_stays(rig: Rig) -> None:
+    ack = rig.probe.answer(rig.send("fix.set", fix="processed-logprobs", value="on", engine=NAME))
+    assert (ack.state, ack.data) == ("applied", {f"{NAME}.effective": "on"})
+    last = rig.fix("processed-logprobs")[-1]
+    assert (last.requested, last.engines[0].effective, last.engines[0].wanted) == ("off", "on", "on")
+    assert last.settled
+    ack = rig.probe.answer(rig.send("fix.set", fix="fp32-lm-head", value="on", engine=NAME))
+    assert ack.state == "refused"
+    assert "takes effect by next_sync" in ack.detail
+
+
+def test_the_share_of_shadow_scoring_is_set_at_once(rig: Rig) -> None:
+    ack = rig.probe.answer(rig.send("shadow.set", share=".25"))
+    assert (ack.state, ack.data) == ("applied", {"share": 0.25})
+    assert rig.pool.shadow_share == 0.25
+    state = rig.probe.of(RunState)[-1]
+    assert (state.shadow_share, state.shadow_by) == (0.25, "op:ana")
+    assert any(event.kind == "shadow.set" for event in rig.probe.of(Event))
+    ack = rig.probe.answer(rig.send("shadow.set", share="3"))
+    assert (ack.state, ack.detail) == (
+        "refused",
+        "shadow share: '3' is no fraction; allowed: 0 to 1, such as .25, or off",
+    )
+    rig.pool.shadow_fails = "shadow scoring takes two engines"
+    ack = rig.probe.answer(rig.send("shadow.set", share="1"))
+    assert (ack.state, ack.detail) == ("refused", rig.pool.shadow_fails)
+    assert rig.probe.of(RunState)[-1].shadow_share == 0.25
+
+
 def test_a_command_that_saw_an_old_generation_is_refused(rig: Rig) -> None:
     first = rig.send("fix.set", generation=0, fix="prefix-cache-off", value="on")
     second = rig.send("fix.set", generation=0, fix="prefix-cache-off", value="off")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+from msgspec.structs import replace as replace_struct
 
 from driftline.catalog.fixes import BY_ID, OFF
 from driftline.config import SyncConfig
@@ -30,7 +31,7 @@ from driftline.frames import (
     Span,
 )  # fmt: skip
 from engine import EngineError, EnginePool, Group, PauseReport, PoolStats, RolloutRequest, Sequence, SyncReport
-from engine.types import RestartReport
+from engine.types import RestartReport, ShadowPair, ShadowStep
 from trainer.control.fix_tracker import FixTracker
 from trainer.control.sync_driver import SyncDriver
 from trainer.learn.lm_head import Head
@@ -126,6 +127,8 @@ class PolicySampler:
         self.offset = 0.0
         self.fix_offsets: dict[str, float] = {}
         self.fail_fix = ""
+        self.shadow_share = 0.0
+        self.shadow_fails = ""
         self.submitted = 0
 
     @torch.no_grad()
@@ -209,9 +212,11 @@ class PolicySampler:
         self.paused = False
         return [PauseReport(NAME, False, True, 0.0, 2)]
 
-    def set_fix(self, fix_id: str, value: str) -> list[EngineFix]:
+    def set_fix(self, fix_id: str, value: str, engine: str = "") -> list[EngineFix]:
         if self.fail_fix:
             raise EngineError(self.fail_fix)
+        if engine:
+            return [replace_struct(self.fix_states()[fix_id][0], effective=value, wanted=value)]
         self._switch({fix_id: value})
         return self.fix_states()[fix_id]
 
@@ -219,7 +224,7 @@ class PolicySampler:
         self.fixes |= values
         self.epoch += 1
 
-    def how(self, fix_id: str, value: str) -> How:
+    def how(self, fix_id: str, value: str, engine: str = "") -> How:
         if self.hows[fix_id] == "not_available":
             raise EngineError(f"{NAME}: {fix_id} cannot be switched {value} here")
         return self.hows[fix_id]
@@ -246,6 +251,16 @@ class PolicySampler:
 
     def fix_states(self) -> dict[str, list[EngineFix]]:
         return {fix: [EngineFix(NAME, value, self.hows[fix])] for fix, value in self.fixes.items()}
+
+    def set_shadow(self, share: float) -> None:
+        if self.shadow_fails and share:
+            raise EngineError(self.shadow_fails)
+        self.shadow_share = share
+
+    def take_shadow(self) -> ShadowStep:
+        size = np.full(4, 0.5)
+        pairs = (ShadowPair("engine-0", "engine-1", size),) if self.shadow_share else ()
+        return ShadowStep(pairs, 0, self.shadow_share, self.shadow_share)
 
     def stats(self) -> PoolStats:
         state = EngineState(NAME, "running", self.version, 0.0)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from console.errors import OK, USAGE, CommandError
 from console.formatting import to_json
+from console.launch.preflight import check_environments, read_config
 from console.settings import file
+from driftline.config import engine_configs
 
 
 def show(args: argparse.Namespace) -> int:
@@ -49,9 +51,6 @@ def check(args: argparse.Namespace) -> int:
 
 
 def _check_run(path: Path) -> int:
-    from console.launch.preflight import check_environments, read_config
-    from driftline.config import engine_configs
-
     config = read_config(path)
     vllm = check_environments(config, path)
     print(f"{path}: can be used")

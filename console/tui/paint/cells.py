@@ -119,7 +119,7 @@ class Cells:
         inks = np.take_along_axis(inks, np.maximum.accumulate(own, axis=1), axis=1)
         bounds = np.ones((len(inks), self.width), np.bool_)
         np.not_equal(inks[:, 1:], inks[:, :-1], out=bounds[:, 1:])
-        strips = []
+        strips: list[Strip] = []
         for row in range(len(inks)):
             starts = np.flatnonzero(bounds[row])
             run_inks = inks[row, starts].tolist()
