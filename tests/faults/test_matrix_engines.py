@@ -48,6 +48,7 @@ def test_29_what_is_replaced_while_the_engines_load(case: Callable[..., Case]) -
         run.replaced("start", name, others=tuple(other for other in keep if other != name), sign=sign)
     run.replaced("start", "guard", others=keep, sign="guard.died")
     run.replaced("start", "actor", others=(*CORE, "raylet", "gcs"), sign="engine.died")
+    run.until(lambda: run.pid("core"), "the core of the engine that took its place")
     run.replaced("start", "core", others=(*CORE, "raylet", "gcs"), sign="engine.died")
     run.until(lambda: run.step() > 2, "steps")
     keep += ("core",)
