@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
-from engine.plugin.after_import import after_import
+from driftline.after_import import after_import
 from engine.plugin.report import CoreFacts
 
 TESTED: Final = ((0, 32, 0), (0, 32, 0))

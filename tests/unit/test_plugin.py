@@ -18,7 +18,7 @@ from driftline.keys import load, make_run_keys
 from driftline.rundir import Connection, RunDir, RunError
 from engine import plugin
 from engine.plugin import report, versions
-from engine.plugin.after_import import after_import
+from driftline.after_import import after_import
 from engine.plugin.environment import Membership, NameClaim, membership
 from engine.plugin.report import CoreFacts, Facts, WorkerFacts
 
