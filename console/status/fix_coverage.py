@@ -27,7 +27,7 @@ class Coverage(NamedTuple):
         return self.total > 0 and self.reached < self.total and (self.unknown > 0 or self.reached > 0)
 
     @property
-    def count(self) -> str:
+    def of_all(self) -> str:
         """`on 3/8`."""
         return f"{self.value} {self.reached}/{self.total}"
 
@@ -35,7 +35,7 @@ class Coverage(NamedTuple):
     def text(self) -> str:
         """`on 3/8, off 3, unknown on 2`."""
         others = [f"{value} {count}" for value, count in self.others]
-        return ", ".join([self.count, *others, *([f"unknown on {self.unknown}"] if self.unknown else [])])
+        return ", ".join([self.of_all, *others, *([f"unknown on {self.unknown}"] if self.unknown else [])])
 
 
 def engines_of(state: FixState) -> list[EngineFix]:

@@ -36,6 +36,9 @@ from driftline.rundir import RUN_VARIABLE, RunError
 NO_SYNC: Final = "the framework gives no way to send weights at its step boundary"
 NO_STOP: Final = "the framework gives no way to end the training at its step boundary"
 
+Way = tuple[Callable[[], object] | Synced | None, str]
+"""How a request is carried out, the sync that has done so already, or None and why it cannot be."""
+
 log = logging.getLogger("driftline.adapters")
 
 
@@ -203,18 +206,25 @@ class JoinedTrainer:
         no_sync: str = NO_SYNC,
         stop: Callable[[], object] | None = None,
         no_stop: str = NO_STOP,
+        just_synced: bool = False,
+        no_pause: str = "",
     ) -> None:
         """Call between two steps, on the trainer's own thread, with the number of the step that has ended.
 
         Carries out what operators have asked for: `sync` sends the weights, `stop` has the framework end its training;
-        None refuses with the reason. Waits here while an operator holds the run, until it is resumed or the lease of
-        the pause ends. Interrupts and signals go on to the framework.
+        None refuses with the reason. `just_synced` says that the weights as they are now are those of the last sync,
+        which then answers a request for one. Waits here while an operator holds the run, until it is resumed or the
+        lease of the pause ends; `no_pause` is why it may not wait. Interrupts and signals go on to the framework.
         """
         if self._probe is None:
             return
         with self.guard("boundary"):
             self._send_state(status="running", step=int(step))
-            ways = {"sync": (sync, no_sync), "stop": (stop, no_stop)}
+            ways: dict[str, Way] = {"sync": (sync, no_sync), "stop": (stop, no_stop)}
+            if just_synced and self._synced is not None and not self._synced.failed:
+                ways["sync"] = (self._synced, "")
+            if no_pause:
+                ways["pause"] = (None, no_pause)
             try:
                 self._carry_out(step, ways)
             finally:
@@ -223,15 +233,17 @@ class JoinedTrainer:
                     self._requests.release("the training was interrupted")
                     self._resumed(step)
 
+    def not_recorded(self, what: str, why: str) -> None:
+        """What this run of the framework does not give, and why; said once."""
+        if self.active:
+            text = f"{self.framework}: {what} are not recorded: {why}"
+            self._say_once("adapter.not-recorded", text, self._state.step)
+
     # -- what goes wrong ----------------------------------------------------------------------------------------------
 
     def hook_missing(self, hook: str, why: str) -> None:
         """A place in the framework that the adapter needs is not there; the rest goes on."""
         self._trouble("adapter.hook-missing", f"{self.framework}: {hook} is not there, so that {why}")
-
-    def not_recorded(self, why: str) -> None:
-        """What the framework does not give in this run, as a sentence; said once."""
-        self._say_once("adapter.not-recorded", why, self._state.step)
 
     def outside_tested(self, why: str) -> None:
         """The framework's release is none that the adapter was tested with; it gives what it can."""
@@ -266,12 +278,12 @@ class JoinedTrainer:
 
     # -- within -------------------------------------------------------------------------------------------------------
 
-    def _carry_out(self, step: int, ways: Mapping[str, tuple[Callable[[], object] | None, str]]) -> None:
+    def _carry_out(self, step: int, ways: Mapping[str, Way]) -> None:
         requests = self._requests
         assert requests is not None, "of an active trainer"
         while True:
             while (command := requests.next()) is not None:
-                if command.verb == "pause":
+                if command.verb == "pause" and "pause" not in ways:
                     pause = requests.hold(command)
                     self._send_state(status="paused", paused_by=pause.by, lease_until=pause.until)
                     self._event("run.paused", f"by {pause.by}, at the end of step {step}", step=step, by=pause.by)
@@ -287,9 +299,13 @@ class JoinedTrainer:
                 return
             requests.wait()
 
-    def _do(self, command: Command, step: int, act: Callable[[], object] | None, why_not: str) -> None:
+    def _do(self, command: Command, step: int, act: Callable[[], object] | Synced | None, why_not: str) -> None:
         if act is None:
             self._ack(command.id, "refused", why_not, {})
+            return
+        if isinstance(act, Synced):
+            text = f"the engines hold v{act.version} already: {self.framework} has sent it at the end of step {step}"
+            self._ack(command.id, "applied", text, {"step": step, **_of(act)})
             return
         self._ack(command.id, "accepted", f"at the end of step {step}", {})
         by, before = command.issuer or "?", self._synced
@@ -306,7 +322,7 @@ class JoinedTrainer:
             self._requests.release(f"{by} has the run end")
             self._event("run.stop", f"asked for by {by}", step=step)
         elif (done := self._synced) is not None and done is not before:
-            data |= {"sync": done.name, "version": done.version, f"{POOL}.total_s": done.seconds}
+            data |= _of(done)
         self._ack(command.id, "applied", f"at the end of step {step}", data)
 
     def _resumed(self, step: int) -> None:
@@ -368,6 +384,10 @@ class JoinedTrainer:
         changes |= {"status": status} if status is not None else {}
         self._state = msgspec.structs.replace(self._state, **changes, time=time.time())
         self._probe.send(self._state)
+
+
+def _of(synced: Synced) -> Data:
+    return {"sync": synced.name, "version": synced.version, f"{POOL}.total_s": synced.seconds}
 
 
 __all__ = ["JoinedTrainer", "Sync", "Synced", "TrainerLogprob"]

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Final
 
-from engine.plugin.after_import import after_import
+from driftline.after_import import after_import
 from engine.plugin.report import CoreFacts
 
 TESTED: Final = ("0.18.1", "0.20.2", "0.24.0", "0.25.1", "0.28.0", "0.32.0")

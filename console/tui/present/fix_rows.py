@@ -91,7 +91,7 @@ def fix_row(
             note, brief = _unknown(state, over, glyphs), f"{over.unknown} unknown"
         else:
             note, brief = _pending(state, glyphs) if available(state) else f"n/a: {reason(state)}", ""
-        count = (over.count, Ink.WARN)
+        count = (over.of_all, Ink.WARN)
         return FixRow(fix, (glyphs.partial, Ink.WARN), count, "", (note, Ink.WARN), more=more, brief=brief)
     since = max((engine.since_version for engine in state.engines), default=-1)
     repaired = state.effective in fix.repairs

@@ -1,7 +1,7 @@
-"""Acting on a module of vLLM's as soon as a process imports it, so that none imports it for the plugin's sake alone.
+"""Acting on a framework's module as soon as a process imports it, so that none imports it for our sake alone.
 
-vLLM loads its plugins in processes that never hold an engine, such as the one that looks at a model's class, and there
-its engine would be seconds of imports for nothing.
+Frameworks load their plugins in processes that need nothing of them: vLLM in the one that looks at a model's class,
+verl in every worker. There the framework's own module would be seconds of imports for nothing.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ class _Finder(MetaPathFinder):
     """Finds what the finders after it find, and has the module acted on once it has been executed."""
 
     def __init__(self) -> None:
-        self.acts: dict[str, Act] = {}
+        self.acts: dict[str, list[Act]] = {}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         del path, target  # the finders after this one are asked anew
-        act = self.acts.pop(fullname, None)  # gone from here, so that the search below goes past this finder
-        if act is None:
+        acts = self.acts.pop(fullname, None)  # gone from here, so that the search below goes past this finder
+        if acts is None:
             return None
         spec = importlib.util.find_spec(fullname)
         if spec is None or spec.loader is None:
             return spec
-        spec.loader = _Acting(spec.loader, act)
+        spec.loader = _Acting(spec.loader, acts)
         return spec
 
 
 class _Acting(Loader):
     """A loader that acts on the module it has loaded, and then is as if it had never been."""
 
-    def __init__(self, loader: Loader, act: Act) -> None:
-        self._loader, self._act = loader, act
+    def __init__(self, loader: Loader, acts: Sequence[Act]) -> None:
+        self._loader, self._acts = loader, acts
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
@@ -56,7 +56,8 @@ class _Acting(Loader):
         module.__spec__.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
-        self._act(module)
+        for act in self._acts:
+            act(module)
 
 
 _finder = _Finder()
@@ -74,4 +75,4 @@ def after_import(name: str, act: Act) -> None:
         return
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
-    _finder.acts[name] = act
+    _finder.acts.setdefault(name, []).append(act)
