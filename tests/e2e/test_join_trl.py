@@ -114,7 +114,7 @@ def test_it_joins_with_its_engine_and_reports_all_that_trl_has(run: Run) -> None
     for name in ("reward/mean", "policy/kl_ref", "policy/entropy", "policy/clip_fraction", "mismatch/abs_diff_mean"):
         assert run.values(name), name
     tokens = next(one for one in run.frames() if isinstance(one, Tokens))
-    assert all(text.startswith("say 10") for text in tokens.prompts), tokens.prompts
+    assert all(text.startswith("reverse:10") for text in tokens.prompts), tokens.prompts
     assert len(tokens.pieces) == tokens.n
     assert tokens.rewards
     assert tokens.version >= 0
@@ -178,10 +178,14 @@ def test_the_console_shows_it(run: Run) -> None:
         (120, 40),
     )
     try:
-        screen.until(lambda text: all(one in text for one in ("engine-0", "reward", "entropy", "mismatch", "on 1/1")))
+        screen.until(
+            lambda text: all(
+                one in text for one in ("engine-0", "reward", "entropy", "KL to the ref", "mismatch", "on 1/1")
+            )
+        )
         print(screen.screen())
         screen.press(b"2")
-        screen.until(lambda text: "say 10" in text)
+        screen.until(lambda text: "reverse:10" in text)
         print(screen.screen())
     finally:
         screen.close()

@@ -15,7 +15,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 import driftline.adapters.trl
 
-PROMPTS = [f"say {number} in reverse: " for number in range(1000, 1064)]
+PROMPTS = [f"reverse:{number}=" for number in range(1000, 1064)]
 TEMPERATURE = 0.7
 
 

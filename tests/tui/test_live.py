@@ -63,6 +63,16 @@ async def test_all_panes_show_the_run(running: Running):
             assert words in text, words
 
 
+async def test_a_run_that_reports_only_the_kl_to_its_reference_shows_that(running: Running):
+    source = FakeSource()
+    source.feed([Metrics(step, step, START + step, {"policy/kl_ref": 0.1 * step}) for step in range(1, 4)])
+    async with running(source, (120, 40)) as pilot:
+        assert "KL to the reference 0.3" in screen_text(pilot)
+        source.feed([Metrics(4, 4, START + 4, {"policy/kl_new_old": 0.02})])
+        await settle(pilot)
+        assert "KL old‖new (k3) 0.02" in screen_text(pilot)
+
+
 async def test_an_empty_run_says_what_it_waits_for(running: Running):
     source = FakeSource()
     async with running(source) as pilot:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class ChartSpec(msgspec.Struct, frozen=True):
-    """One chart of the live screen: which metric, and how it is named where there is little room."""
+    """One chart of the live screen: which metric, and how it is named where there is little room.
+
+    `instead` is what is shown, under names of its own, in a run that does not report `metric` but that.
+    """
 
     id: str
     metric: str
@@ -27,16 +30,28 @@ class ChartSpec(msgspec.Struct, frozen=True):
     log: bool = False
     second: str = ""
     names: tuple[str, str] = ("", "")
+    instead: tuple[str, str, str] = ("", "", "")
 
 
 LIVE_CHARTS: Final[tuple[ChartSpec, ...]] = (
     ChartSpec("clip", "policy/clip_fraction", "clip fraction", "clip fraction"),
-    ChartSpec("kl", "policy/kl_new_old", "KL old‖new (k3)", "KL old‖new"),
+    ChartSpec(
+        "kl", "policy/kl_new_old", "KL old‖new (k3)", "KL old‖new",
+        instead=("policy/kl_ref", "KL to the reference", "KL reference"),
+    ),
     ChartSpec("entropy", "policy/entropy", "entropy", "entropy"),
     ChartSpec("reward", "reward/mean", "reward", "reward"),
     ChartSpec("mismatch", "mismatch/abs_diff_mean", "mismatch mean|Δlogp|", "mismatch |Δlogp|", log=True),
     ChartSpec("lag", "async/version_lag_mean", "", "", second="engine/tokens_per_s", names=("lag", "tok/s")),
-)
+)  # fmt: skip
+
+
+def shown(model: RunModel, spec: ChartSpec) -> ChartSpec:
+    """The chart as this run has it: TRL and SkyRL, for two, report only the KL to their reference."""
+    metric, title, short = spec.instead
+    if not metric or len(model.metrics.steps(spec.metric)) or not len(model.metrics.steps(metric)):
+        return spec
+    return msgspec.structs.replace(spec, metric=metric, title=title, short=short)
 
 
 def freshness(model: RunModel, link: Link) -> Freshness:
@@ -72,7 +87,7 @@ def _line(model: RunModel, metric: str, ink: Ink, short: str, *, secondary: bool
 def _empty(model: RunModel, spec: ChartSpec) -> str:
     if len(model.metrics.names()):
         return "not reported"
-    if spec is not LIVE_CHARTS[0]:
+    if spec.id != LIVE_CHARTS[0].id:
         return ""  # nothing has come yet: said once, not six times
     run = model.run
     if run is not None and run.status == "starting" and run.detail:

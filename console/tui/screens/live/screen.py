@@ -85,6 +85,7 @@ class LiveScreen(ChartScreen):
         for spec in LIVE_CHARTS:
             chart = self.query_one(f"#{spec.id}", LineChart)
             if chart.display:
+                spec = from_model.shown(model, spec)
                 data = self.console_app.showing.judging.behind(spec.metric, from_model.chart(model, spec, fresh))
                 data = alarmed(data, self.console_app.showing.guard)
                 other = self.console_app.overlay
