@@ -3,6 +3,7 @@
 #   make demo    the article's story on this machine: a real vLLM, a real trainer, the console on top
 #   make test    lint, types, import contracts and all tests, the ones on the real vLLM included
 #   make test-quick  the same without the engine and without long waits; PYTHON=python3.12 is another Python
+#   make join    a real GRPO run of TRL's that joins by one line: seen, switched, synced and ended by a console
 #   make parity  the article's figure: reference seeds, vLLM's defaults, and a run repaired live (15 minutes)
 #   make faults  every fault and bad input of the wire at its full scale (seeds are printed)
 #   make chaos   two hundred random operator actions over a run with two engines (the seed is printed)
@@ -27,7 +28,7 @@ ENGINES := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests start hundreds of processes: each would compile what it imports (a third of the start of a console).
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo test test-quick parity faults chaos stats lint bench clean
+.PHONY: help venv demo test test-quick join parity faults chaos stats lint bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -86,6 +87,9 @@ test-quick: $(QUICK_STAMP)
 	$(QUICK)/bin/python -m pytest -m "not engine and not slow" $(BESIDE) $(PYTEST_ARGS) || failed=1; \
 	wait $$lint || failed=1; cat "$$log"; \
 	exit $$failed
+
+join: $(STAMP)
+	$(BIN)/python -m pytest tests/e2e/test_join_trl.py -s $(PYTEST_ARGS)
 
 parity: $(STAMP)
 	@$(BIN)/driftline parity

@@ -61,6 +61,7 @@ ENGINES = (
     "tests/e2e/test_chaos.py",
     "tests/e2e/test_interrupt.py",
     "tests/e2e/test_join.py",
+    "tests/e2e/test_join_trl.py",
     "tests/e2e/one_engine/test_engine_actor.py",
     "tests/e2e/one_engine/test_engine_pool.py",
     "tests/e2e/test_two_nodes.py",

@@ -1,0 +1,1 @@
+"""A run of another framework, from the package index, that joins by one added line."""

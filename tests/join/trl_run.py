@@ -1,0 +1,57 @@
+"""A GRPO run as a user of TRL writes it, on a tiny model, with one line for Driftline.
+
+    python -m tests.join.trl_run MODEL OUT STEPS
+
+MODEL is a folder with a model and its tokenizer. vLLM runs in this process (`vllm_mode="colocate"`).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
+
+import driftline.adapters.trl
+
+PROMPTS = [f"say {number} in reverse: " for number in range(1000, 1064)]
+TEMPERATURE = 0.7
+
+
+def digits(completions: list[str], **_: Any) -> list[float]:
+    """The part of a completion that is digits."""
+    return [sum(one.isdigit() for one in text) / max(1, len(text)) for text in completions]
+
+
+def main(model: str, out: str, steps: int) -> None:
+    """Train."""
+    config = GRPOConfig(
+        output_dir=out,
+        max_steps=steps,
+        per_device_train_batch_size=8,
+        num_generations=4,
+        max_completion_length=24,
+        learning_rate=1e-4,
+        temperature=TEMPERATURE,
+        beta=0.01,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        use_vllm=True,
+        vllm_mode="colocate",
+        vllm_max_model_length=128,
+        model_init_kwargs={"dtype": "float32"},
+    )
+    trainer = GRPOTrainer(
+        model=model, reward_funcs=digits, args=config, train_dataset=Dataset.from_dict({"prompt": PROMPTS})
+    )
+    driftline.adapters.trl.attach(trainer)
+    trainer.train()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
