@@ -70,18 +70,8 @@ def make(wish: Wish, say: Say, signals: Signals) -> Record:
     small = bool(wish.torch_index)
     if why := obstacles.obstacle(known, here, wish.folder.parent, wish.build, repair=wish.repair, small=small):
         raise CommandError(why)
-    wanted = plan.pins(constraints(known).read_text())
-    if wish.build == "cuda":
-        steps = plan.cuda_steps(known, wish.folder, here.python, wanted)
-    else:
-        steps = plan.cpu_steps(known, wish.folder, here.python, wanted, wish.torch_index)
-    wish.folder.parent.mkdir(parents=True, exist_ok=True)
-    # pip unpacks where temporary files lie, and /tmp may be small.
-    with tempfile.TemporaryDirectory(prefix=f".{known.name}-", dir=wish.folder.parent) as temporary:
-        for step in steps:
-            _run(wish, step, temporary, len(wanted), say, signals)
-    if wish.build == "cpu" and obstacles.lacks_libstdcxx(known, here):
-        _repair(wish.folder, say)
+    if not place.installed(wish.folder, pins_digest(known)):
+        _install(wish, here, say, signals)
     variables = {} if wish.build == "cuda" else plan.variables(known, _preloaded(known, wish.folder, here.libraries))
     arguments = dict(known.arguments) if wish.build == "cpu" else {}
     found = check(wish, variables, arguments, say, signals)
@@ -93,6 +83,22 @@ def make(wish: Wish, say: Say, signals: Signals) -> Record:
     place.write_record(wish.folder, made)
     wish.log.unlink(missing_ok=True)
     return made
+
+
+def _install(wish: Wish, here: machine.Machine, say: Say, signals: Signals) -> None:
+    wanted = plan.pins(constraints(wish.known).read_text())
+    if wish.build == "cuda":
+        steps = plan.cuda_steps(wish.known, wish.folder, here.python, wanted)
+    else:
+        steps = plan.cpu_steps(wish.known, wish.folder, here.python, wanted, wish.torch_index)
+    wish.folder.parent.mkdir(parents=True, exist_ok=True)
+    # pip unpacks where temporary files lie, and /tmp may be small.
+    with tempfile.TemporaryDirectory(prefix=f".{wish.known.name}-", dir=wish.folder.parent) as temporary:
+        for step in steps:
+            _run(wish, step, temporary, len(wanted), say, signals)
+    if wish.build == "cpu" and obstacles.lacks_libstdcxx(wish.known, here):
+        _repair(wish.folder, say)
+    place.write_installed(wish.folder, pins_digest(wish.known))
 
 
 def check(

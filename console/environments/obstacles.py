@@ -12,6 +12,8 @@ from console.environments.plan import Build
 
 FROM_PACKAGES: Final = {"libiomp5": "intel-openmp"}
 """Libraries that a package of the environment brings, and that package."""
+_SMALL: Final = 0.5
+"""The part of an environment's size, at most, that is left where torch is its CPU build."""
 DEBIAN: Final = {"libtcmalloc": "libtcmalloc-minimal4"}
 """Debian's package of a library."""
 
@@ -26,7 +28,7 @@ def obstacle(known: Known, machine: Machine, folder: Path, build: Build, *, repa
         )
     if (need := needed_gb(known, small=small)) > machine.free_gb:
         return (
-            f"{known.name} takes {known.disk_gb:.1f} GB and {need - known.disk_gb:.1f} GB more while it is made, and "
+            f"{known.name} takes {need:.1f} GB while it is made, its packages among them, and "
             f"{folder} has {machine.free_gb:.1f} GB free; DRIFTLINE_ENVIRONMENTS names a folder on a larger disk"
         )
     if build == "cuda":
@@ -50,7 +52,7 @@ def obstacle(known: Known, machine: Machine, folder: Path, build: Build, *, repa
 def needed_gb(known: Known, *, small: bool) -> float:
     """Free disk that making it takes, in 10^9 bytes: its own size, and the packages while they are unpacked."""
     whole = known.disk_gb + known.download_gb
-    return whole / 3 if small else whole
+    return whole * _SMALL if small else whole
 
 
 def lacks_libstdcxx(known: Known, machine: Machine) -> bool:

@@ -19,6 +19,8 @@ from driftline import bounded_file
 
 VARIABLE: Final = "DRIFTLINE_ENVIRONMENTS"
 RECORD: Final = "driftline-environment.json"
+INSTALLED: Final = "driftline-installed"
+"""A file that says that every package is installed: its text is the digest of the pins. The check comes after it."""
 _RECORD_BYTES: Final = 1 << 20
 
 
@@ -55,6 +57,19 @@ def record(folder: Path) -> Record | None:
     except (OSError, msgspec.MsgspecError):
         return None
     return found if interpreter(folder).exists() else None
+
+
+def installed(folder: Path, pins: str) -> bool:
+    """Whether all packages of these pins are there, so that only the check is left to be done."""
+    try:
+        return bounded_file.read(folder / INSTALLED, _RECORD_BYTES).decode(errors="replace") == pins
+    except OSError:
+        return False
+
+
+def write_installed(folder: Path, pins: str) -> None:
+    """Say that every package is installed."""
+    (folder / INSTALLED).write_text(pins)
 
 
 def write_record(folder: Path, made: Record) -> None:
@@ -104,6 +119,7 @@ def users(folder: Path) -> list[int]:
 
 
 def remove(folder: Path) -> None:
-    """Delete an environment, its record first: what is left by an interruption counts as half made."""
-    (folder / RECORD).unlink(missing_ok=True)
+    """Delete an environment, first what says that it is whole: what an interruption leaves counts as half made."""
+    for name in (RECORD, INSTALLED):
+        (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder)

@@ -306,6 +306,22 @@ def test_a_half_made_one_is_made_anew(root: Path, capsys: pytest.CaptureFixture[
     assert not left.exists()
 
 
+def test_one_that_was_only_not_checked_is_not_installed_again(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Here the check fails, because the interpreter of this folder has no vLLM beside it."""
+    one = known.ALL["vllm-0.32.0"]
+    python = plan.interpreter(root / one.name)
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho 'ImportError: no vllm here' >&2; exit 1\n")
+    python.chmod(0o755)
+    place.write_installed(root / one.name, make.pins_digest(one))
+    code, out, err = said(capsys, "add", one.name, "--build", "cpu", "--python", sys.executable)
+    assert code == 1
+    assert "was installed and not checked: only that is done now" in out
+    assert "installing" not in out
+    assert "is installed but does not work: ImportError: no vllm here; its log: " in err
+    assert python.exists()
+
+
 def test_the_list(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = a_made(root)
     code, out, _ = said(capsys, "list", "--json")

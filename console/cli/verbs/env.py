@@ -31,7 +31,9 @@ def add(args: argparse.Namespace) -> int:
         if there is not None:
             print(f"{wanted.name} is there: {_words(there, folder)}{_aged(wanted, there)}")
             return OK
-        if folder.exists():
+        if place.installed(folder, make.pins_digest(wanted)):
+            print(f"{folder} was installed and not checked: only that is done now", flush=True)
+        elif folder.exists():
             print(f"{folder} was left half made: it is removed and made anew", flush=True)
             shutil.rmtree(folder)
         wish = make.Wish(
