@@ -18,7 +18,7 @@ BESIDE = {
     "console/tui": {
         "__init__", "app", "bindings", "host", "notice", "open_live", "open_replay", "options", "pictures",
     },
-    "engine": {"__init__", "fixes", "types"},
+    "engine": {"__init__", "errors", "fixes", "types"},
     "trainer": {
         "__init__", "__main__", "checkpoint", "errors", "loop", "report", "rollouts", "session", "setup",
     },
