@@ -272,7 +272,9 @@ def _joined(group: Sequence[JoinedFact]) -> Finding:
     since = f", since {times[0]}{f' to {times[-1]}' if len(times) > 1 else ''}" if times else ""
     names = ", ".join(spans([fact.name for fact in group]))
     text = f"{names} ({first.phase}): {first.how or 'it does not say how'}{since}"
-    return Finding("joined", "warn" if first.phase == "dead" else "ok", text)
+    if first.phase == "dead":
+        return Finding("joined", "warn", text, "driftline status --engines has its last words")
+    return Finding("joined", "ok", text)
 
 
 def ray(facts: Sequence[RayFact], installed: tuple[int, ...] | None, here: str) -> list[Finding]:

@@ -230,6 +230,16 @@ async def test_engines_keys_choose_an_engine_and_its_history(running: Running):
         assert pilot.app.clipboard.startswith("engine-")
 
 
+async def test_engines_have_a_map_and_say_what_differs(running: Running):
+    """More of both: test_many_engines.py."""
+    async with running(large(), (80, 24)) as pilot:
+        await press(pilot, "6", "m")
+        assert not pane(pilot, EngineTable).display
+        await press(pilot, "m")
+        assert pane(pilot, EngineTable).display
+        assert "what differs between 63 engines" in await press(pilot, "d")
+
+
 async def test_an_engine_that_fell_silent_is_said(running: Running):
     source = FakeSource()
     source.feed([run_state(3), *engines(3)])

@@ -16,7 +16,17 @@ import zmq
 
 from console.doctor import checks as doctor
 from console.doctor import facts as probes
-from console.doctor.checks import ClockFact, DiskFact, Finding, GateFact, PathFact, RayFact, ServerFact, TerminalFact
+from console.doctor.checks import (
+    ClockFact,
+    DiskFact,
+    Finding,
+    GateFact,
+    JoinedFact,
+    PathFact,
+    RayFact,
+    ServerFact,
+    TerminalFact,
+)
 from driftline.keys import add, new_pair, revoke
 from driftline.rundir import Connection
 from tests.unit.hubs import Hub, until
@@ -107,6 +117,20 @@ def test_servers() -> None:
     ]
     assert verdicts(doctor.servers(facts)) == ["ok", "warn", "warn", "fail"]
     assert verdicts(doctor.servers([])) == ["ok"]
+
+
+def test_who_is_joined_and_how() -> None:
+    plugin = "plugin in verl 0.6.0, key engine-*, cuda vLLM 0.32.0"
+    facts = [JoinedFact("trainer", "adapter in TRL 1.2.0", "running", 0.0)]
+    facts += [JoinedFact(f"engine-{number}", plugin, "running", 1.0) for number in (0, 1, 2, 10)]
+    facts += [JoinedFact("engine-3", plugin, "dead", 1.0), JoinedFact("engine-4", "", "running", 0.0)]
+    found = doctor.joined(facts)
+    assert verdicts(found) == ["ok", "ok", "warn", "ok"]
+    assert found[0].text == "trainer (running): adapter in TRL 1.2.0"
+    assert found[1].text.startswith(f"engine-0 to engine-2, engine-10 (running): {plugin}, since ")
+    assert found[3].text == "engine-4 (running): it does not say how"
+    (nobody,) = doctor.joined([])
+    assert nobody.verdict == "warn"
 
 
 def test_libraries() -> None:
@@ -263,6 +287,7 @@ def test_a_good_run_a_loose_key_and_a_revoked_one(hub: Hub, tmp_path: Path) -> N
         "keys",
         "gate",
         "hub",
+        "joined",
         "clock",
         "disk",
         "filesystem",

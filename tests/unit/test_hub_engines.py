@@ -149,6 +149,14 @@ def test_a_trainer_that_reports_fixes_owns_them(hub: Hub, stack: ExitStack) -> N
     assert "the trainer answers for fixes" in events(client, "engine.left-out")[0].text
 
 
+def test_whose_key_an_engine_came_with_is_the_hub_s_word(hub: Hub, stack: ExitStack) -> None:
+    one = member(stack, hub, "engine-0")
+    one.probe.send(EngineState("engine-0", "running", 1, time.time(), via="plugin", key="operator ana"))
+    assert one.probe.flush(PATIENCE)
+    (state,) = [frame for frame in said(operator(stack, hub)) if isinstance(frame, EngineState)]
+    assert (state.via, state.key) == ("plugin", "producer engine-*")
+
+
 def test_other_commands_are_the_trainers_as_ever(hub: Hub, stack: ExitStack) -> None:
     one = member(stack, hub, "engine-0")
     ack = (client := operator(stack, hub)).wait(client.command("sync", {}, timeout=1.0), PATIENCE)
