@@ -19,8 +19,6 @@ BATCH_ROWS: Final = 131_072
 """Rows of a batch, or little more: bounds the memory of a streamed table."""
 REPORT_ROWS: Final = 32_768
 """Rows of a batch of reports, which have many columns: larger ones cost more in fresh memory than they save."""
-FEW_COLUMNS: Final = 8
-"""Columns up to which they do not."""
 
 
 class Builder(Protocol):
@@ -83,17 +81,12 @@ def builder(name: str, projection: Projection = EVERYTHING) -> Builder:
             return FrameRows(STORED[name])
 
 
-def few(projection: Projection) -> bool:
-    """Whether so few columns are wanted that making them costs little beside reading the frames."""
-    return projection.columns is not None and len(projection.columns) <= FEW_COLUMNS
-
-
 def batches(
     name: str, blocks: Iterable[Block], rows: int | None = None, *, projection: Projection = EVERYTHING
 ) -> Iterator[pl.DataFrame]:
     """A stored table from blocks of encoded frames (all kinds), in parts of about `rows` rows."""
     if rows is None:
-        rows = REPORT_ROWS if name == "reports" and not few(projection) else BATCH_ROWS
+        rows = REPORT_ROWS if name == "reports" else BATCH_ROWS
     making = builder(name, projection)
     for block in blocks:
         making.add(block)

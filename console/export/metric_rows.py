@@ -160,7 +160,6 @@ class _Sheet:
         n, real = self._n, self._real
         seq, step, version = self._whole[:, :n]
         self._clear()
-        absent = nulls("", pl.Null(), n)
         columns = {
             "seq": pl.Series("seq", seq),
             "producer": pl.Series("producer", [self._layout.producer]).new_from_index(0, n),
@@ -170,7 +169,7 @@ class _Sheet:
         }
         for name in self._names:
             at = self._places.get(name)
-            columns[name] = absent.alias(name) if at is None else pl.Series(name, real[at, :n])
+            columns[name] = nulls(name, pl.Null(), n) if at is None else pl.Series(name, real[at, :n])
         return pl.DataFrame(columns)
 
 

@@ -1,21 +1,15 @@
-"""Parts made while the ones before them are being written, or used: reading takes one processor, or two, encoding the
-others."""
+"""Parts made while the ones before them are being written: reading takes one processor, encoding the others."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
-from itertools import islice
+from collections.abc import Generator, Iterator
 from typing import Final, Generic, TypeVar
 
 _T = TypeVar("_T")
 AHEAD: Final = 2
 """Parts that may wait for the writer; with the one being made they bound the memory of the overlap."""
-SIDE_BY_SIDE: Final = 2
-"""Streams that are made at once: most of their time numpy and the disk are at work, which a second thread need not wait
-for."""
 _POLL_SECONDS: Final = 0.1
 
 
@@ -73,20 +67,3 @@ def ahead(parts: Iterator[_T]) -> Generator[_T, None, None]:
             raise part.error
     finally:
         maker.stop()
-
-
-def side_by_side(streams: Iterable[Iterator[_T]]) -> Generator[_T, None, None]:
-    """The parts of streams, one stream after the other, while SIDE_BY_SIDE of them are being made; as `ahead`."""
-    waiting = iter(streams)
-    makers = deque(_Maker(stream) for stream in islice(waiting, SIDE_BY_SIDE))
-    try:
-        while makers:
-            while not isinstance(part := makers[0].next_part(), _End):
-                yield part
-            if part.error is not None:
-                raise part.error
-            makers.popleft().stop()
-            makers.extend(_Maker(stream) for stream in islice(waiting, 1))
-    finally:
-        for maker in makers:
-            maker.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Final, Protocol
 import polars as pl
 
 from console.export import compacted, numbers
-from console.export.build import batches, few
+from console.export.build import batches
 from console.export.numbers import Names, Numbers
 from console.export.projection import EVERYTHING, Projection
-from console.export.read_ahead import side_by_side
 from console.export.schema import STORED
 from console.recorded import frames
 from console.recorded.blocks import Block, decoder, encode, run_segments, segment
@@ -67,7 +65,6 @@ class Directory:
         self.run = run
         self.id = run.id
         self.damage = Damage()
-        self._lock = threading.Lock()
 
     def parts(self, stored: str, projection: Projection = EVERYTHING) -> Iterator[pl.DataFrame]:
         self.damage = Damage()
@@ -77,19 +74,7 @@ class Directory:
                 journal.append(path)
             else:
                 yield from self._compacted(number, stored, projection)
-        if stored == "reports" and few(projection) and len(journal) > 1:
-            # With all columns the other processors are at work on them: on one table, or a file.
-            yield from side_by_side(self._of_segment(path, stored, projection) for path in journal)
-        else:
-            yield from batches(stored, self._blocks(journal), projection=projection)
-
-    def _of_segment(self, path: Path, stored: str, projection: Projection) -> Iterator[pl.DataFrame]:
-        """The parts of one segment, in a thread of their own."""
-        damage, whole = Damage(), self.damage
-        yield from batches(stored, self._blocks([path], damage), projection=projection)
-        with self._lock:
-            whole.bytes += damage.bytes
-            whole.torn = damage.torn or whole.torn
+        yield from batches(stored, self._blocks(journal), projection=projection)
 
     def numbers(self, names: Names, producers: dict[str, int]) -> Iterator[Numbers]:
         self.damage = Damage()
@@ -134,10 +119,10 @@ class Directory:
             pass  # never had a hub, or the copy left the file out: the run's own state counts
         return _first_state(self._search_frames()).synthetic
 
-    def _blocks(self, paths: list[Path], damage: Damage | None = None) -> Iterator[Block]:
+    def _blocks(self, paths: list[Path]) -> Iterator[Block]:
         for path in paths:
             if path.exists():
-                yield from segment(path, self.damage if damage is None else damage)
+                yield from segment(path, self.damage)
                 continue
             # Deleted since it was listed: a hub deletes compacted segments.
             gone = frames.compacted(self.run, int(path.stem))
