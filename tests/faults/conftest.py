@@ -18,6 +18,8 @@ from tests.faults.scale import FULL, dice
 _LAST = ("test_soak.py", "test_overhead.py")
 MINUTES = 15.0
 """Of the soak beside the others; an hour of it is a command of its own, see README.md."""
+EVERY = 20.0
+"""Seconds between its faults: each of 31 kinds comes within these minutes."""
 _SOAK = pytest.StashKey[tuple[Path, "subprocess.Popen[bytes]"]]()
 
 
@@ -29,15 +31,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if any(item.path == here / "test_soak.py" for item in items) and not config.option.collectonly:
             log = config._tmp_path_factory.mktemp("soak") / "log"  # type: ignore[attr-defined]
             seed = str(dice("f27").randrange(2**32))
+            options = ["--minutes", str(MINUTES), "--every", str(EVERY), "--all-kinds", "--seed", seed]
+            command = [sys.executable, "-m", "tests.faults.soak", *options]
             with log.open("w") as out:  # a pipe would be full before anybody reads it
-                config.stash[_SOAK] = (
-                    log,
-                    subprocess.Popen(
-                        [sys.executable, "-m", "tests.faults.soak", "--minutes", str(MINUTES), "--seed", seed],
-                        stdout=out,
-                        stderr=subprocess.STDOUT,
-                    ),
-                )
+                config.stash[_SOAK] = log, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

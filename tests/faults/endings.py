@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from tests import signals
 from tests.tui.test_pty import Terminal
-from tests.unit.hubs import PATIENCE, until
+from tests.unit.hubs import PATIENCE
 
 Phase = Literal["importing", "busy", "waiting", "asked"]
 
@@ -87,42 +88,24 @@ class Verb:
         """What it has printed."""
         return self.terminal.text() if self.terminal is not None else self._log.read_text()
 
-    def begun(self, then: float, words: str) -> None:
-        """Wait until it is where it is to be stopped: `then` seconds after its beginning, with `words` printed."""
+    def there(self, words: str) -> bool:
+        """Whether it has begun and printed `words`."""
+        running = self.runs()
+        assert self._mark.exists() or running, self.said
+        return self._mark.exists() and words in self.said
 
-        def there() -> bool:
-            if self.terminal is not None:
-                self.terminal._read(0)
-            assert self._mark.exists() or self._running(), self.said
-            return self._mark.exists() and words in self.said
-
-        until(there, f"the verb, and {words!r}: {self.said[-500:]}", 2 * PATIENCE)
-        deadline = time.monotonic() + then
-        while (left := deadline - time.monotonic()) > 0:
-            if self.terminal is not None:
-                self.terminal._read(left)
-            else:
-                time.sleep(left)
-        assert self._running(), f"ended before it could be stopped: {self.said[-500:]}"
-
-    def _running(self) -> bool:
+    def runs(self) -> bool:
+        """Whether it has not ended; what a terminal has to show is taken."""
+        if self.terminal is not None:
+            self.terminal._read(0)
         if self.process is not None:
             return self.process.poll() is None
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
-    def stop(self, number: int) -> tuple[int, float]:
-        """Send a signal; the exit code as a shell has it, and the seconds until the end."""
-        began = time.monotonic()
-        os.kill(self.pid, number)
-        code = self.terminal.wait() if self.terminal is not None else self._wait()
-        return code if code >= 0 else 128 - code, time.monotonic() - began
-
-    def _wait(self) -> int:
-        assert self.process is not None
-        try:
-            return self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired as error:
-            raise AssertionError(f"did not end: {self.said[-2000:]}") from error
+    def code(self) -> int:
+        """The exit code, as a shell has it, of a verb that has ended."""
+        code = self.terminal.wait() if self.terminal is not None else self.process.wait()  # type: ignore[union-attr]
+        return code if code >= 0 else 128 - code
 
     def close(self) -> None:
         if self.terminal is not None:
@@ -130,3 +113,36 @@ class Verb:
         elif self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+def stopped(verbs: Sequence[tuple[Verb, int]], then: float, words: str) -> list[tuple[int, float]]:
+    """Send each verb its signal `then` seconds after it has begun and printed `words`, side by side.
+
+    The exit code of each as a shell has it, and the seconds from the signal to the end. Raises AssertionError.
+    """
+    deadline = time.monotonic() + 3 * PATIENCE
+    begun: dict[Verb, float] = {}
+    sent: dict[Verb, float] = {}
+    ended: dict[Verb, tuple[int, float]] = {}
+    while len(ended) < len(verbs):
+        for verb, number in verbs:
+            now = time.monotonic()
+            assert now < deadline or verb in ended, (
+                f"waited for its beginning, {words!r} or its end: {verb.said[-2000:]}"
+            )
+            if verb in ended:
+                continue
+            if verb in sent:
+                if not verb.runs():
+                    ended[verb] = verb.code(), now - sent[verb]
+            elif verb not in begun:
+                if verb.there(words):
+                    begun[verb] = now
+            elif now >= begun[verb] + then:
+                assert verb.runs(), f"ended before it could be stopped: {verb.said[-500:]}"
+                sent[verb] = time.monotonic()
+                os.kill(verb.pid, number)
+            else:
+                verb.runs()
+        time.sleep(0.005)
+    return [ended[verb] for verb, _ in verbs]

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -32,7 +33,8 @@ CORE: Final = ("hub", "trainer", "supervisor")
 ROOT: Final = Path(__file__).parents[2]
 LIMIT: Final = 240.0
 """Seconds for anything to come about: an engine loads for a minute on a busy machine."""
-POLL: Final = 0.02
+POLL: Final = 0.1
+"""Seconds between two looks; each walks over the processes of the machine, and a run that starts needs its cores."""
 TITLES: Final = {"actor": "ray::EngineActor", "core": "VLLM::EngineCore", "raylet": "raylet", "gcs": "gcs_server"}
 WORDS: Final = {
     "hub": "driftline.hub",
@@ -94,6 +96,8 @@ class Case:
             self.environment |= {"STANDIN": manners, "STANDIN_PIDS": str(folder / "pids")}
         start = [sys.executable, "-P", "-m", "console.cli", "run", str(folder / "run.toml")]
         start += ["--detach"] if detached else []
+        self._frames: list[Frame] = []
+        self._read = 0
         self._reading = threading.Event()
         self.starter: subprocess.Popen[bytes] | None = None
         if terminal:
@@ -157,7 +161,11 @@ class Case:
         return 0
 
     def frames(self) -> list[Frame]:
-        return [stamped.frame() for stamped in read(self.run.journal)]
+        """All of the run; what has been read once is not read again, as it is asked for ten times a second."""
+        for stamped in read(self.run.journal, self._read + 1):
+            self._frames.append(stamped.frame())
+            self._read = stamped.seq
+        return self._frames
 
     def events(self, kind: str) -> int:
         return sum(isinstance(frame, Event) and frame.kind == kind for frame in self.frames())
@@ -277,6 +285,17 @@ class Case:
         with contextlib.suppress(RunError, psutil.NoSuchProcess):
             return self.pid(name)
         return 0
+
+
+def side_by_side(*parts: Callable[[], None]) -> None:
+    """Each part on a thread of its own, to its end; then what the first of them raised, if any did.
+
+    A run that starts engines keeps one core for most of a minute, and then waits.
+    """
+    with ThreadPoolExecutor(len(parts)) as pool:
+        done = [pool.submit(part) for part in parts]
+    for one in done:
+        one.result()
 
 
 def _first(processes: Iterable[psutil.Process]) -> int:

@@ -47,10 +47,10 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Soak:
-    """One soak of `seconds`, with a fault each `every` seconds."""
+    """One soak of `seconds`, with a fault each `every` seconds; with `all_kinds` longer, until each kind has come."""
 
-    def __init__(self, world: World, seconds: float, every: float) -> None:
-        self._world, self._seconds, self._every = world, seconds, every
+    def __init__(self, world: World, seconds: float, every: float, *, all_kinds: bool = False) -> None:
+        self._world, self._seconds, self._every, self._all_kinds = world, seconds, every, all_kinds
         self._settle = min(SETTLE_SECONDS, seconds / 3)
         self._samples: list[Sample] = []
         self._done: Counter[str] = Counter()
@@ -67,7 +67,7 @@ class Soak:
         next_fault, next_line = start + min(self._every, 10.0), start + 300.0
         world.until(world.healthy, "the start")
         settled_hub = 0
-        while (now := time.monotonic()) < start + self._seconds:
+        while (now := time.monotonic()) < start + self._seconds or (self._all_kinds and self._missing):
             settled = now - start > self._settle
             if settled and not settled_hub:
                 settled_hub = world.hub_pid()
@@ -90,6 +90,10 @@ class Soak:
         rate = world.load.tokens / (time.monotonic() - start)
         count = counted(world)
         return self._report(lasted, rate, count)
+
+    @property
+    def _missing(self) -> set[str]:
+        return {fault.__name__ for fault in (*ENDING, *HEAPING, *NEW, *OLD)} - self._done.keys()
 
     def _do(self, fault: Fault) -> None:
         world, name = self._world, fault.__name__
@@ -166,6 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0, help="how long (default 60)")
     parser.add_argument("--every", type=float, default=30.0, help="seconds between two faults (default 30)")
+    parser.add_argument("--all-kinds", action="store_true", help="go on until each kind of fault has come")
     parser.add_argument("--seed", type=int, default=secrets.randbits(32), help="of the order of the faults")
     parser.add_argument("--folder", type=Path, help="where its run goes, 9 GB an hour (default: a temporary folder)")
     options = parser.parse_args()
@@ -175,7 +180,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         with World(options.folder or Path(temporary), random.Random(options.seed)) as world:
             world.odd_bodies = odd
-            report = Soak(world, 60 * options.minutes, options.every).run()
+            report = Soak(world, 60 * options.minutes, options.every, all_kinds=options.all_kinds).run()
         print(report, flush=True)
 
 

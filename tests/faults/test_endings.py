@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from driftline.keys import make_run_keys
 from driftline.producer.probe import Probe
 from driftline.rundir import RunDir
 from tests.bench.journals import metrics_run
-from tests.faults.endings import Phase, Verb
+from tests.faults.endings import Phase, Verb, stopped
 from tests.faults.scale import FULL, scaled
 from tests.unit.hubs import PATIENCE, Hub
 
@@ -48,13 +49,17 @@ class World(NamedTuple):
 
 
 class Case(NamedTuple):
-    """`words` of a verb in `phase`; stopped `then` seconds after its beginning and after `until` was printed."""
+    """`words` of a verb in `phase`; stopped `then` seconds after its beginning and after `until` was printed.
+
+    `alone`: not beside another one, for there is one lease, one port, or all of the machine's memory.
+    """
 
     phase: Phase
     words: Callable[[World], tuple[str, ...]]
     then: float = 0.2
     until: str = ""
     terminal: bool = False
+    alone: bool = False
 
 
 def at(run: str, *words: str) -> Callable[[World], tuple[str, ...]]:
@@ -68,6 +73,10 @@ def busy(*words: str, then: float = 0.2, terminal: bool = False) -> Case:
 
 def waiting(*words: str, terminal: bool = False) -> Case:
     return Case("waiting", at("frozen", *words), 0.5, terminal=terminal)
+
+
+def held(verb: str) -> Case:
+    return Case("waiting", at("live", verb, "--wait", "--run", "RUN"), 0.5, alone=True)
 
 
 ABROAD = "ssh://127.0.0.1:{port}/run"
@@ -87,7 +96,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "list": (),
     "status": (busy("status", "--run", "RUN"), waiting("status", "--run", "RUN")),
     "tail": (busy("tail", "--run", "RUN"), waiting("tail", "--run", "RUN")),
-    "serve": (Case("waiting", at("live", "serve", "RUN"), 0.2, "ctrl-C ends it"),),
+    "serve": (Case("waiting", at("live", "serve", "RUN"), 0.2, "ctrl-C ends it", alone=True),),
     "watch": (busy("watch", "RUN"), waiting("watch", "RUN")),
     "sentinels show": (),
     "sentinels check": (),
@@ -97,7 +106,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("waiting", lambda w: ("export", "--run", ABROAD.format(port=w.silent), "--out", "t.csv"), 0.5),
     ),
     "query": (
-        busy("query", CROSS, "--run", "RUN", "--out", "t.csv", then=1.5),
+        busy("query", CROSS, "--run", "RUN", "--out", "t.csv", then=1.5)._replace(alone=True),
         Case("waiting", lambda w: ("query", "SELECT 1 FROM metrics", "--run", ABROAD.format(port=w.silent)), 0.5),
     ),
     "compact": (busy("compact", "--run", "RUN", then=0.8),),
@@ -110,12 +119,12 @@ CASES: dict[str, tuple[Case, ...]] = {
         waiting("correction", "set", "tis", "--despite-parity", "--run", "RUN"),
         Case("asked", at("live", "correction", "set", "tis", "--run", "RUN"), 0.2, "[y/N]", terminal=True),
     ),
-    "sync": (waiting("sync", "--run", "RUN"), Case("waiting", at("live", "sync", "--wait", "--run", "RUN"), 0.5)),
-    "pause": (waiting("pause", "--run", "RUN"), Case("waiting", at("live", "pause", "--wait", "--run", "RUN"), 0.5)),
+    "sync": (waiting("sync", "--run", "RUN"), held("sync")),
+    "pause": (waiting("pause", "--run", "RUN"), held("pause")),
     "resume": (waiting("resume", "--run", "RUN"),),
     "reset-cache": (waiting("reset-cache", "--run", "RUN"),),
     "digest": (waiting("digest", "--run", "RUN"),),
-    "stop": (waiting("stop", "--run", "RUN"), Case("waiting", at("live", "stop", "--wait", "--run", "RUN"), 0.5)),
+    "stop": (waiting("stop", "--run", "RUN"), held("stop")),
     "doctor": (waiting("doctor", "RUN"),),
     "keys new": (),
     "keys list": (),
@@ -194,61 +203,74 @@ def copied(world: World, folder: Path) -> World:
 
 def check(
     folder: Path,
-    runs: Path,
+    numbers: tuple[int, ...],
     phase: Phase,
-    words: tuple[str, ...],
-    number: int,
+    words: Sequence[tuple[str, ...]],
     *,
     then: float,
     until: str,
     terminal: bool,
-) -> float:
-    """Stop a verb there; it ends in time, with the code of the signal, in silence, and leaves no file."""
-    folder.mkdir()
-    verb = Verb(folder, runs, phase, *words, terminal=terminal)
-    try:
-        verb.begun(then, until)
-        code, seconds = verb.stop(number)
-        assert code == 128 + number, verb.said
-        assert seconds < LIMIT, verb.said
-        assert "Traceback" not in verb.said
-        assert list(folder.iterdir()) == [], "what was asked for, or a part of it"
-        return seconds
-    finally:
-        verb.close()
+) -> list[float]:
+    """Stop a verb there by each signal, side by side; it ends in time, with its code, in silence, and leaves no file.
+
+    `words` are those for each signal. Each has a folder of its own, with its runs in it; returns the seconds of each.
+    """
+    with contextlib.ExitStack() as ends:
+        verbs = []
+        for number, own in zip(numbers, words, strict=True):
+            place = folder / signal.Signals(number).name
+            (place / "out").mkdir(parents=True)
+            verb = Verb(place / "out", place / "runs", phase, *own, terminal=terminal)
+            ends.callback(verb.close)
+            verbs.append((verb, number))
+        took = []
+        for (verb, number), (code, seconds) in zip(verbs, stopped(verbs, then, until), strict=True):
+            assert code == 128 + number, verb.said
+            assert seconds < LIMIT, verb.said
+            assert "Traceback" not in verb.said
+            left = folder / signal.Signals(number).name / "out"
+            assert list(left.iterdir()) == [], "what was asked for, or a part of it"
+            took.append(seconds)
+        return took
 
 
-def id_of(case: tuple[str, int, int]) -> str:
-    return f"{case[0]}-{CASES[case[0]][case[1]].phase}-{case[1]}-{signal.Signals(case[2]).name}"
+def id_of(case: tuple[str, int, tuple[int, ...]]) -> str:
+    return "-".join([case[0], CASES[case[0]][case[1]].phase, str(case[1]), *(signal.Signals(n).name for n in case[2])])
 
 
-MATRIX = [(name, at, number) for name, cases in CASES.items() for at in range(len(cases)) for number in SIGNALS]
-CHOSEN = MATRIX if FULL else [(*one, SIGNALS[at % 3]) for at, one in enumerate(SHORT)]
+MATRIX = [(name, at, SIGNALS) for name, cases in CASES.items() for at in range(len(cases))]
+CHOSEN = MATRIX if FULL else [(*one, SIGNALS[at % 3 : at % 3 + 1]) for at, one in enumerate(SHORT)]
 
 
 @pytest.mark.parametrize("case", CHOSEN, ids=map(id_of, CHOSEN))
-def test_a_verb_at_work_ends(world: World, tmp_path: Path, case: tuple[str, int, int]) -> None:
-    name, place, number = case
-    phase, words, then, until, terminal = CASES[name][place]
-    if name == "compact":
-        world = copied(world, tmp_path)
-    runs = tmp_path / "runs"
-    seconds = check(tmp_path / "out", runs, phase, words(world), number, then=then, until=until, terminal=terminal)
-    print(f"f29 {name:16} {phase:9} {signal.Signals(number).name:7} ended after {seconds:.2f} s")
+def test_a_verb_at_work_ends(world: World, tmp_path: Path, case: tuple[str, int, tuple[int, ...]]) -> None:
+    name, place, numbers = case
+    phase, words, then, until, terminal, alone = CASES[name][place]
+    worlds = [copied(world, tmp_path / str(number)) if name == "compact" else world for number in numbers]
+    own = [words(one) for one in worlds]
+    together = [slice(at, at + 1) for at in range(len(numbers))] if alone else [slice(None)]
+    took = [
+        seconds
+        for part in together
+        for seconds in check(tmp_path, numbers[part], phase, own[part], then=then, until=until, terminal=terminal)
+    ]
+    for number, seconds in zip(numbers, took, strict=True):
+        print(f"f29 {name:16} {phase:9} {signal.Signals(number).name:7} ended after {seconds:.2f} s")
     if name == "import":
-        assert list(runs.glob("*")) == [], "half a run"
+        assert list(tmp_path.glob("*/runs/*")) == [], "half a run"
     hidden = [path for root in (tmp_path, world.ended.path) for path in root.rglob(".*") if path.is_file()]
     assert hidden == []
 
 
-IMPORTING = [(name, number) for name in CASES for number in SIGNALS]
+IMPORTING = [(name, SIGNALS) for name in CASES]
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), IMPORTING if FULL else [("export", signal.SIGINT), ("hub", signal.SIGTERM)], ids=str
+    ("name", "numbers"), IMPORTING if FULL else [("export", (signal.SIGINT,)), ("hub", (signal.SIGTERM,))], ids=str
 )
-def test_a_verb_in_its_imports_ends(tmp_path: Path, name: str, number: int) -> None:
-    words = (*name.split(), *NEEDED.get(name, ()))
-    seconds = check(tmp_path / "out", tmp_path / "runs", "importing", words, number, then=0.1, until="", terminal=False)
-    print(f"f29 {name:16} importing {signal.Signals(number).name:7} ended after {seconds:.2f} s")
-    assert not (tmp_path / "runs").exists(), "something was started"
+def test_a_verb_in_its_imports_ends(tmp_path: Path, name: str, numbers: tuple[int, ...]) -> None:
+    words = [(*name.split(), *NEEDED.get(name, ()))] * len(numbers)
+    took = check(tmp_path, numbers, "importing", words, then=0.1, until="", terminal=False)
+    for number, seconds in zip(numbers, took, strict=True):
+        print(f"f29 {name:16} importing {signal.Signals(number).name:7} ended after {seconds:.2f} s")
+    assert list(tmp_path.glob("*/runs")) == [], "something was started"

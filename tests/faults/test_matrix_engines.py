@@ -7,10 +7,11 @@ be found without the GCS. The run then says so, keeps its last step in a checkpo
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from tests.faults.matrix import CORE, Case
+from tests.faults.matrix import CORE, Case, side_by_side
 from tests.faults.scale import FULL
 
 pytestmark = [
@@ -66,27 +67,43 @@ def test_29_what_is_replaced_while_the_engines_load(case: Callable[..., Case]) -
     assert list(run.run.checkpoints.glob("step-*")), "the final checkpoint"
 
 
-@pytest.mark.parametrize("name", ["trainer", "raylet", "gcs"])
-def test_29_what_ends_a_run_while_its_engines_load(case: Callable[..., Case], name: str) -> None:
-    run = case(REAL)
+def while_its_engines_load(run: Case, name: str) -> None:
+    """What ends a run then."""
     run.until(lambda: "loading vLLM" in run.detail() and run.pid(name), "engines that load")
     run.ends("start", name, says=RAY.get(name, ""))
 
 
-@pytest.mark.parametrize("name", ["trainer", "raylet", "gcs"])
-def test_29_what_ends_a_running_run(case: Callable[..., Case], name: str) -> None:
-    run = case(REAL)
+def while_it_runs(run: Case, name: str) -> None:
+    """What ends a run then."""
     run.until(lambda: run.step() > 2, "steps")
     says = RAY.get(name, "the trainer has died")
     run.ends("running", name, says=says, checkpoint=name != "trainer")
 
 
-@pytest.mark.parametrize("name", ["trainer", "actor", "core", "guard", "supervisor", "raylet", "gcs"])
-def test_29_what_is_killed_while_the_run_ends(case: Callable[..., Case], name: str) -> None:
+def while_it_ends(run: Case, name: str) -> None:
     """It ends all the same, and leaves nothing."""
-    run = case(REAL)
     run.until(lambda: run.step() > 2, "steps")
     pid = run.pid(name)
     assert run.command("stop", str(run.run.path)).returncode == 0
     run.until(lambda: run.state() == "stopping", "the stop")
     run.end_while_stopping(name, pid)
+
+
+Part = tuple[Callable[[Case, str], None], str]
+PARTS: tuple[Part, ...] = (
+    *((while_its_engines_load, name) for name in ("trainer", "raylet", "gcs")),
+    *((while_it_runs, name) for name in ("trainer", "raylet", "gcs")),
+    *((while_it_ends, name) for name in ("trainer", "actor", "core", "guard", "supervisor", "raylet", "gcs")),
+)
+PAIRS = tuple(PARTS[at : at + 2] for at in range(0, len(PARTS), 2))
+
+
+def id_of(pair: tuple[Part, ...]) -> str:
+    return "-and-".join(f"{part.__name__}-{name}" for part, name in pair)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=map(id_of, PAIRS))
+def test_29_a_kill_and_the_end_of_the_run(case: Callable[..., Case], pair: tuple[Part, ...]) -> None:
+    """At most two runs side by side, each with a kill of its own."""
+    runs = [case(REAL) for _ in pair]
+    side_by_side(*(partial(part, run, name) for run, (part, name) in zip(runs, pair, strict=True)))
