@@ -124,7 +124,8 @@ def output(**more: Any) -> dict[str, Any]:
 
 
 def scoring(trainer: Any, given: Any) -> None:
-    """Have the trainer's method return this."""
+    """Have the trainer's method return this, as within its training."""
+    trainer.model.train()
     trainer._generate_and_score_completions = lambda inputs: given
 
 
