@@ -75,6 +75,7 @@ ENGINES = (
     "tests/faults/test_engines.py",
     "tests/faults/test_matrix_engines.py",
     "tests/faults/test_overhead.py",
+    "tests/adapters/test_in_ray_workers.py",
 )
 """Files with tests on real engines, in the order in which they run: the longest first, and what shares an engine
 together. Where workers share all tests, one of them runs these, from its start on."""

@@ -28,8 +28,16 @@ class Release(NamedTuple):
         return f"{self.package}-{self.version}"
 
     @property
+    def folder(self) -> Path:
+        """Where its package is."""
+        return Path(os.environ.get("PIPELINERL", "")) if self.package == "pipelinerl" else FOLDER / self.name
+
+    @property
     def missing(self) -> str:
         """Why it cannot be run here, or ""."""
+        if self.package == "pipelinerl":
+            found = (self.folder / "pipelinerl" / "finetune").is_dir() and (FOLDER / "needs" / ".installed").exists()
+            return "" if found else "PipelineRL has no release on the package index: make adapters PIPELINERL=CHECKOUT"
         wanted = [FOLDER / self.name / ".installed", FOLDER / "needs" / ".installed"]
         return "" if all(one.exists() for one in wanted) else f"{self.name} is not installed here: make adapters"
 
@@ -44,12 +52,14 @@ RELEASES: Final = (
     Release("skyrl", "0.4.0", "run_skyrl"),
 )
 
+PIPELINERL: Final = Release("pipelinerl", "", "run_pipelinerl")
+
 
 class Training:
     """A framework's loop in a process of its own, joined to a run; `step` lets it do one step."""
 
     def __init__(self, release: Release, run: Path, log: Path, mode: str, without: str = "") -> None:
-        path = [FOLDER / release.name, FOLDER / "needs", ROOT]
+        path = [release.folder, FOLDER / "needs", ROOT]
         environ = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(map(str, path)),

@@ -36,10 +36,14 @@ class Joined:
         self.training = Training(release, hub.run.path, tmp / "framework.log", mode, without)
         stack.callback(self.training.close)
         self.client = stack.enter_context(Client(*attach(hub.run)))
+        self._said: list[Frame] = []
+        self._next = 1
 
     def frames(self, kind: type[Any]) -> list[Any]:
-        said: list[Frame] = [one.frame() for one in self.client.page(1).frames]
-        return [frame for frame in said if isinstance(frame, kind)]
+        while (page := self.client.page(self._next)).frames:
+            self._said += [one.frame() for one in page.frames]
+            self._next = page.next
+        return [frame for frame in self._said if isinstance(frame, kind)]
 
     def events(self, kind: str) -> list[Event]:
         return [event for event in self.frames(Event) if event.kind == kind]
