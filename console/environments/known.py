@@ -14,8 +14,8 @@ PYTHON: Final = (3, 11)
 class Known:
     """An environment that can be made.
 
-    `disk_gb` is its size as measured, with the build of torch that its pins name, `download_gb` what pip fetches for it
-    meanwhile, both in 10^9 bytes. `preload` names libraries that this vLLM wants in LD_PRELOAD on a CPU. `glibcxx` is
+    `disk_gb` is its size as measured, with the build of torch that its pins name, `download_gb` about what pip fetches
+    for it, both in 10^9 bytes. `preload` names libraries that this vLLM wants in LD_PRELOAD on a CPU. `glibcxx` is
     the version of libstdc++'s symbols that its compiled part asks for, "" where every supported system has it.
     `variables` and `arguments` are what vLLM must be given to run on a CPU at all.
     """
@@ -46,11 +46,11 @@ _LIST: Final = (
     ),
     Known("0.18.1", "2.10.0", 8.6, 4.7, preload=("libiomp5", "libtcmalloc"), variables=_WHOLE_GIB),
     # With "nobind" its own message about the binding fails: IndexError in vllm/utils/ompmultiprocessing.py.
-    Known("0.20.2", "2.11.0", 8.8, 3.8, variables={"VLLM_CPU_OMP_THREADS_BIND": "auto"}),
-    Known("0.24.0", "2.11.0", 8.8, 3.8),
-    Known("0.25.1", "2.11.0", 8.8, 3.8),
-    Known("0.28.0", "2.13.0", 9.0, 4.0),
-    Known("0.32.0", "2.13.0", 9.0, 4.0),
+    Known("0.20.2", "2.11.0", 6.4, 3.2, variables={"VLLM_CPU_OMP_THREADS_BIND": "auto"}),
+    Known("0.24.0", "2.11.0", 6.4, 3.2),
+    Known("0.25.1", "2.11.0", 6.4, 3.2),
+    Known("0.28.0", "2.13.0", 3.9, 1.0),
+    Known("0.32.0", "2.13.0", 3.9, 1.0),
 )  # fmt: skip
 ALL: Final = {one.name: one for one in _LIST}
 """By name, oldest first."""

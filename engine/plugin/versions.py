@@ -1,9 +1,9 @@
 """Everything that differs between vLLM versions, and everything that is taken from vLLM's inside.
 
 What is there decides, not the number: a version lies between those of TESTED, or the plugin only reports, and within
-that range each attribute is asked for before it is used. `tests/unit/data/vllm_interfaces/` holds what each tested
-version has of it, and `tests/unit/test_vllm_interfaces.py` runs this module against all of them. All functions raise
-what vLLM raises; their callers answer for that.
+that range each attribute is asked for before it is used. `tests/unit/data/vllm_interfaces/` holds what versions of
+that range have of it, and `tests/unit/test_vllm_interfaces.py` runs this module against all of them. All functions
+raise what vLLM raises; their callers answer for that.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any, Final
 from driftline.after_import import after_import
 from engine.plugin.report import CoreFacts
 
-TESTED: Final = ("0.18.1", "0.20.2", "0.24.0", "0.25.1", "0.28.0", "0.32.0")
-"""Versions that `make compat` has passed on, oldest first. Those between the oldest and the newest are acted on too."""
+TESTED: Final = ("0.18.1", "0.32.0")
+"""Versions that the plugin's tests have passed on, oldest first. Those in between are acted on too."""
 
 _NUMBER: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _MARK: Final = "_driftline"
@@ -45,7 +45,7 @@ def installed() -> str:
 
 def untested(version: str) -> str:
     """Why nothing may be switched on this version, as a clause; "" where it may."""
-    number, (oldest, *_, newest) = _number(version), TESTED
+    number, oldest, newest = _number(version), TESTED[0], TESTED[-1]
     if number and _number(oldest) <= number <= _number(newest):
         return ""
     return f"vLLM {version} is outside of what this plugin was tested with ({oldest} to {newest}): it only reports here"

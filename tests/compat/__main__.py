@@ -1,6 +1,6 @@
 """`make compat`: makes an environment for each version, checks the plugin in it, removes it, and prints the table.
 
-    python -m tests.compat [VERSION...]     all that were tested, and the newest of the package index
+    python -m tests.compat [VERSION...]     those of VERSIONS, and the newest of the package index
     python -m tests.compat found            the table of what was found last, version by version, with nothing run
     KEEP=1                                  leave the environments that it makes where they are
 
@@ -23,10 +23,10 @@ import msgspec
 
 from console.environments import known, place
 from console.environments.known import Known
-from engine.plugin.versions import TESTED
 from tests.compat.checks import check
 from tests.compat.rows import Row, table
 
+VERSIONS: Final = ("0.18.1", "0.20.2", "0.24.0", "0.25.1", "0.28.0", "0.32.0")
 ROOT: Final = Path(__file__).parents[2]
 
 
@@ -37,7 +37,7 @@ def main(wanted: list[str]) -> int:
         return 0
     newest = newest_on_index()
     rows = []
-    for version in wanted or [*TESTED, *([newest] if newest and newest not in TESTED else [])]:
+    for version in wanted or [*VERSIONS, *([newest] if newest and newest not in VERSIONS else [])]:
         one = known.find(version)
         rows.append(_row(one) if one is not None else Row(version, absent="there are no pins for it in constraints/"))
         _note(rows[-1])

@@ -1,4 +1,4 @@
-"""The engine plugin against what every vLLM that it was tested with has: recorded names and signatures, no engine."""
+"""The engine plugin against what vLLM versions have: recorded names and signatures, no engine."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def no_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_tested_version_is_recorded() -> None:
-    assert tuple(one.version for one in recorded()) == versions.TESTED
+    assert set(versions.TESTED) <= {one.version for one in recorded()}
 
 
 @each_version

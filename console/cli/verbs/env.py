@@ -71,7 +71,7 @@ def list_environments(args: argparse.Namespace) -> int:
         if there is not None:
             detail = _words(there, folder) + _aged(one, there)
         else:
-            detail = f"about {one.disk_gb:.1f} GB on an index without CPU builds of torch {one.torch}"
+            detail = f"about {one.disk_gb:.1f} GB without TORCH_INDEX"
         print(f"{one.name:18}  {state:9}  {detail}")
     return OK
 
