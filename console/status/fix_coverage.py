@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 from driftline.catalog.fixes import BY_ID
 from driftline.frames import EngineFix, FixState
@@ -12,7 +13,8 @@ TRAINER: Final = "trainer"
 """Pseudo-engine that reports of fixes which the trainer takes part in; counted with no engine."""
 
 
-class Coverage(NamedTuple):
+@dataclass(frozen=True)
+class Coverage:
     """A fix over `total` engines. `reached` have `value`; `unknown` say nothing of it; `others` have other values."""
 
     value: str

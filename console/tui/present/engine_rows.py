@@ -131,7 +131,9 @@ def counts(rows: Sequence[EngineRow]) -> list[Text]:
     """How many engines are in which state, as pieces of a line: `2 dead  1 silent  3 syncing  250 running`."""
     found: dict[str, list[EngineRow]] = {}
     for row in rows:
-        word: str = "ended" if row.ended else "silent" if row.level is Level.SILENT else row.state.phase
+        word = str(row.state.phase)
+        if row.ended or row.level is Level.SILENT:
+            word = "ended" if row.ended else "silent"
         found.setdefault(word, []).append(row)
     words = sorted(found, key=lambda word: (min(found[word][0].level, Level.NOTABLE), word))
     pieces: list[Text] = []
