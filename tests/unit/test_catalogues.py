@@ -17,6 +17,7 @@ mismatch/abs_diff_mean mismatch/abs_diff_p99 mismatch/abs_diff_max mismatch/kl_k
 mismatch/mult_prob_error mismatch/ratio_mean mismatch/ess staleness/abs_diff_mean async/version_lag_mean
 async/version_lag_max async/stale_groups async/stale_dropped sync/pause_s sync/load_s sync/verify_s sync/reset_s
 sync/resume_s sync/total_s engine/tokens_per_s engine/running engine/waiting engine/kv_use engine/prefix_hit_rate
+shadow/abs_diff_mean shadow/abs_diff_p99 shadow/tokens shadow/skipped shadow/share
 correction/weight_mean correction/truncated_fraction correction/masked_fraction correction/masked_sequences
 """.split()
 

@@ -50,6 +50,7 @@ class Run:
         )
         twin.load(self.setup.reference)
         self.pool = PolicySampler(twin, max_tokens=4, eos=self.setup.tokenizer.eos_token_id)
+        self.pool.shadow_share = 0.5
         self.pool.fixes.update(config.fixes)
         self.probe = RecordingProbe()
         self.report = Reporter(self.probe, first_state(), self.setup.tokenizer)
