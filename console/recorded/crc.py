@@ -78,7 +78,7 @@ def records_checksum(seqs: npt.NDArray[np.uint64], stored: Registers, length: in
     # Write R(x) for the register (a CRC that was started with 0 and is not inverted) of bytes x, and 0.. for zero bytes
     # in place of those that follow. The record's register is R(head, stored, body) = R(head, stored, 0..) + R(body),
     # and its checksum, over head and body without itself, stored + inverted = R(head, 0..) + R(body). So the record has
-    # R(head, stored, 0..) + R(head, 0..) + stored + inverted: the bytes of its head and its checksum, the head once more
+    # R(head, stored, 0..) + R(head, 0..) + stored + inverted: the bytes of head and checksum, the head once more
     # four bytes later, and behind the record, where a register is added to the bytes that come next, a word.
     count, stride = len(seqs), PREFIX + length
     zeros = _zeros.take(count * stride)

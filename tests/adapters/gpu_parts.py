@@ -59,4 +59,4 @@ def stand_in(*more: str) -> None:
     """From now on they can be imported, and so can `more` packages, which a test does not need."""
     sys.meta_path.insert(0, _Absent(NAMES.union(more)))
     if sys.version_info < (3, 12):
-        typing.TypedDict = typing_extensions.TypedDict  # type: ignore[assignment]
+        typing.TypedDict = typing_extensions.TypedDict
