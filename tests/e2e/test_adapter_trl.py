@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-trl = pytest.importorskip(
-    "trl", reason="TRL is not installed here; it is in constraints.txt, which make venv installs"
-)  # its names load on first use: importing them costs seconds in every process that collects tests
+pytest.importorskip("trl", reason="TRL is not installed here; it is in constraints.txt, which make venv installs")
 
 import torch
+import trl  # its names load on first use: they cost seconds, which no process that only collects tests should pay
 
 from driftline.adapters import trl as adapter
 from driftline.client import Client, attach
