@@ -36,9 +36,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     for name in ("DRIFTLINE_RUN", "DRIFTLINE_KEY", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     hub = Hub(tmp_path)
-    hub.start()
-    yield hub
-    hub.end()
+    try:
+        hub.start()
+        yield hub
+    finally:
+        hub.end()
 
 
 @pytest.fixture

@@ -39,8 +39,8 @@ def hub(tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> Hu
     for name in ("DRIFTLINE_RUN", "DRIFTLINE_KEY", "DRIFTLINE_PAUSE_LEASE", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     hub = Hub(tmp_path)
-    hub.start()
     stack.callback(hub.end)
+    hub.start()
     return hub
 
 
