@@ -40,7 +40,7 @@ class Joined:
         self._next = 1
 
     def frames(self, kind: type[Any]) -> list[Any]:
-        while (page := self.client.page(self._next)).frames:
+        while (page := self.client.page(self._next, timeout=PATIENCE)).frames:
             self._said += [one.frame() for one in page.frames]
             self._next = page.next
         return [frame for frame in self._said if isinstance(frame, kind)]
