@@ -56,8 +56,8 @@ def constraints(known: Known) -> Path:
 
 
 def pins_digest(known: Known) -> str:
-    """SHA-256 of its constraints."""
-    return hashlib.sha256(constraints(known).read_bytes()).hexdigest()
+    """SHA-256 of its pins; a comment beside them changes nothing."""
+    return hashlib.sha256("\n".join(plan.pins(constraints(known).read_text())).encode()).hexdigest()
 
 
 def make(wish: Wish, say: Say, signals: Signals) -> Record:
