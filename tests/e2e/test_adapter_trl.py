@@ -5,17 +5,14 @@ With an engine: tests/e2e/test_join_trl.py.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("trl", reason="TRL is not installed here; it is in constraints.txt, which make venv installs")
-
 import torch
-import trl  # its names load on first use: they cost seconds, which no process that only collects tests should pay
 
 from driftline.adapters import trl as adapter
 from driftline.client import Client, attach
@@ -24,6 +21,10 @@ from driftline.frames import Ack, Event, Frame, Metrics, RunState, Tokens, float
 from tests.unit.hubs import PATIENCE, Hub, until
 from trainer.learn.tiny_model import make_model, make_tokenizer
 
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("trl") is None,
+    reason="TRL is not installed here; it is in constraints.txt, which make venv installs",
+)
 OPTIONS: dict[str, Any] = {
     "max_steps": 2, "per_device_train_batch_size": 4, "num_generations": 2, "max_completion_length": 4, "report_to": [],
     "logging_steps": 1, "save_strategy": "no", "use_cpu": True, "bf16": False, "disable_tqdm": True, "beta": 0.1,
@@ -64,6 +65,8 @@ MODEL: list[str] = []
 
 def made(folder: Path, kind: str = "GRPO", **more: Any) -> Any:
     """A trainer as its users make it: of GRPO or RLOO."""
+    # Here, not above: TRL takes seconds to import, and has vLLM's log say less in every process that it is imported in.
+    import trl
     from datasets import Dataset
 
     config = getattr(trl, f"{kind}Config")
@@ -194,8 +197,8 @@ def test_an_evaluation_gives_no_pairs(hub: Hub, client: Client, tmp_path: Path, 
 def test_hooks_that_are_gone_are_named(
     hub: Hub, client: Client, tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(trl.GRPOTrainer, "_generate_and_score_completions")
     trainer = made(tmp_path)
+    monkeypatch.delattr(type(trainer), "_generate_and_score_completions")
     trainer.use_vllm = True
     stack.callback(adapter.attach(trainer, run=hub.run.path).close)
     until(lambda: len(texts(client, "adapter.hook-missing")) == 2, "both")

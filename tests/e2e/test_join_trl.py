@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -15,8 +16,6 @@ from statistics import mean
 
 import pytest
 
-pytest.importorskip("trl", reason="TRL is not installed here; it is in constraints.txt, which make venv installs")
-
 from driftline.client import Client, attach
 from driftline.config import ModelConfig
 from driftline.frames import Ack, EngineState, Event, Frame, Metrics, RunState, Span, Tokens
@@ -25,7 +24,14 @@ from tests.tui.test_pty import Terminal
 from tests.unit.hubs import Hub, until
 from trainer.learn.tiny_model import make_model, make_tokenizer
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        importlib.util.find_spec("trl") is None,
+        reason="TRL is not installed here; it is in constraints.txt, which make venv installs",
+    ),
+]
 
 LIMIT = 300.0
 STEPS_EACH = 6
