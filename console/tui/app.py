@@ -18,6 +18,7 @@ from textual.binding import Binding, BindingType
 from textual.events import Key
 
 from console.connect.source import Source
+from console.process.collector import Collector
 from console.settings import keymap
 from console.settings.keys import Key as KeyEntry
 from console.settings.keys import Where
@@ -124,6 +125,7 @@ class ConsoleApp(App[None]):
         self._acting: Acting | None = None
         self.references: References = References(self, tuple(reference))
         self.reading: Reading = Reading(self, opening)
+        self._collector = Collector()
         self._feed = ""
         """The state of the feed as the screen on show has it."""
         self._drawn = self._shown = False
@@ -225,6 +227,7 @@ class ConsoleApp(App[None]):
     def on_tick(self) -> None:
         self.alarms.show_new()
         self.refresh_view()
+        self._collector.tick()
 
     def ring(self, text: str) -> None:
         """Write to the terminal what it shall ring or notify with."""
