@@ -41,10 +41,8 @@ STEPS_EACH = 6
 class Run:
     """The hub, a client of it, and the trainer's process."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.hub = Hub(folder)
-        self.hub.start()
+    def __init__(self, folder: Path, hub: Hub) -> None:
+        self.folder, self.hub = folder, hub
         model = make_model(ModelConfig(), seed=0, max_length=256)
         model.lm_head.weight.data.mul_(8)  # far from flat, so that a temperature is seen in the logprobs
         model.save_pretrained(folder / "model")
@@ -100,16 +98,21 @@ class Run:
     def close(self) -> None:
         self.client.close()
         self.trainer.end()
-        self.hub.end()
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    run = Run(tmp_path_factory.mktemp("trl"))
+    folder = tmp_path_factory.mktemp("trl")
+    hub = Hub(folder)
     try:
-        yield run
+        hub.start()
+        run = Run(folder, hub)
+        try:
+            yield run
+        finally:
+            run.close()
     finally:
-        run.close()
+        hub.end()
 
 
 def test_it_joins_with_its_engine_and_reports_all_that_trl_has(run: Run) -> None:
