@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from driftline import rundir
+from driftline.after_import import after_import
 from driftline.catalog.fixes import BY_ID
 from driftline.keys import load, make_run_keys
 from driftline.rundir import Connection, RunDir, RunError
 from engine import plugin
 from engine.plugin import report, versions
-from driftline.after_import import after_import
 from engine.plugin.environment import Membership, NameClaim, membership
 from engine.plugin.report import CoreFacts, Facts, WorkerFacts
 
