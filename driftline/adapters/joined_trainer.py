@@ -233,12 +233,6 @@ class JoinedTrainer:
                     self._requests.release("the training was interrupted")
                     self._resumed(step)
 
-    def not_recorded(self, what: str, why: str) -> None:
-        """What this run of the framework does not give, and why; said once."""
-        if self.active:
-            text = f"{self.framework}: {what} are not recorded: {why}"
-            self._say_once("adapter.not-recorded", text, self._state.step)
-
     # -- what goes wrong ----------------------------------------------------------------------------------------------
 
     def hook_missing(self, hook: str, why: str) -> None:

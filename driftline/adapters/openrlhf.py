@@ -26,6 +26,8 @@ from driftline.pairs.pairs import UNKNOWN, Collector, Pairs, Sampled
 TESTED: Final = ("0.11.1", "0.11.2")
 SYNCS: Final = "OpenRLHF sends its weights itself at the end of each step, and has not at the end of this one"
 NO_ROLLOUT: Final = (
+    "token pairs are not recorded: OpenRLHF asks for the engine's logprobs only with algo.advantage.is_correction_* on"
+)
     "OpenRLHF keeps the engine's logprobs only with its correction on (algo.advantage.is_correction_level)"
 )
 TRAINER: Final = "openrlhf.trainer.ppo_trainer"
@@ -84,7 +86,7 @@ class OpenRLHF:
         """What `make_experience_batch(rollout_samples)` returns: a step's batch, with the logprobs recomputed."""
         del more
         if all(one.rollout_log_probs is None for one in experiences):
-            trainer.not_recorded("token pairs", NO_ROLLOUT)
+            trainer.not_recorded(NO_ROLLOUT)
             return
         asynchronous = bool(_at(maker.args, "train", "async_enable"))
         logprob: TrainerLogprob = "proximal" if asynchronous else "old"

@@ -23,7 +23,7 @@ from driftline.pairs.pairs import UNKNOWN, Collector, Sampled
 LOOP: Final = "pipelinerl.finetune_loop"
 SYNCS: Final = "PipelineRL sends its weights itself by its weight_update_interval, and has not at the end of this step"
 RANKS: Final = "it trains on several ranks, and the others would wait in a collective that times out"
-SHARDED: Final = "with seq_parallel a rank holds only a part of each sequence"
+SHARDED: Final = "token pairs are not recorded: with seq_parallel a rank holds only a part of each sequence"
 CHUNK: Final = 256
 """Tokens whose logits are normalised at a time: 150 MB at a vocabulary of 150,000."""
 
@@ -61,7 +61,7 @@ class PipelineRL:
             if not trainer.active or batch.sentinel:
                 return own(model, batch, current_step, max_step, config, *args, **kwargs)
             if (args and args[0] is not None) or kwargs.get("seq_parallel_group") is not None:
-                trainer.not_recorded("token pairs", SHARDED)
+                trainer.not_recorded(SHARDED)
                 return own(model, batch, current_step, max_step, config, *args, **kwargs)
 
             def returned(_model: Any, _args: Any, output: Any) -> None:

@@ -21,8 +21,11 @@ TESTED: Final = ("0.2.0", "0.3.0", "0.4.0")
 SYNCS: Final = "SkyRL sends its weights itself at the end of each step, and has not at the end of this one"
 STEP: Final = "trainer/global_step"
 """Among the numbers of a training step, and not among those of an evaluation alone."""
-NO_TRAINER: Final = "the losses of this run are optimised against the engine's logprobs: SkyRL computes none of its own"
-NO_ROLLOUT: Final = "the engine is not asked for logprobs (generator.sampling_params.logprobs)"
+NO_PAIRS: Final = "token pairs are not recorded: "
+NO_TRAINER: Final = (
+    f"{NO_PAIRS}the losses of this run are optimised against the engine's logprobs: SkyRL computes none of its own"
+)
+NO_ROLLOUT: Final = f"{NO_PAIRS}the engine is not asked for logprobs (generator.sampling_params.logprobs)"
 
 
 class _Reports:
@@ -64,9 +67,9 @@ class _Reports:
     def batch(self, trainer: JoinedTrainer, loop: Any, batch: Any) -> None:
         """A step's batch, with the logprobs that the trainer has recomputed."""
         if _get(batch, "rollout_logprobs") is None:
-            trainer.not_recorded("token pairs", NO_ROLLOUT)
+            trainer.not_recorded(NO_ROLLOUT)
         elif _get(batch, "action_log_probs") is None:
-            trainer.not_recorded("token pairs", NO_TRAINER)
+            trainer.not_recorded(NO_TRAINER)
         else:
             asynchronous = _asynchronous(loop)
             logprob: TrainerLogprob = "proximal" if asynchronous else "old"

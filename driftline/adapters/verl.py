@@ -22,6 +22,7 @@ from driftline.adapters.tensors import array
 from driftline.pairs.pairs import UNKNOWN, Pairs, of_padded
 
 TESTED: Final = ("0.9.0", "0.9.1")
+NO_PAIRS: Final = "token pairs are not recorded: "
 STEP: Final = "training/global_step"
 """Among the numbers of a training step, and not among those of a validation."""
 SYNCS: Final = "verl sends its weights itself at the end of each step, and has not at the end of this one"
@@ -80,9 +81,9 @@ class Verl:
         )
         if _at(config, "algorithm", "rollout_correction", "bypass_mode"):
             why = "with algorithm.rollout_correction.bypass_mode verl takes the engine's logprobs for its own"
-            trainer.not_recorded("token pairs", why)
+            trainer.not_recorded(NO_PAIRS + why)
         elif _at(rollout, "calculate_log_probs") is False:
-            trainer.not_recorded("token pairs", "actor_rollout_ref.rollout.calculate_log_probs is off")
+            trainer.not_recorded(NO_PAIRS + "actor_rollout_ref.rollout.calculate_log_probs is off")
 
     def on_log(
         self, trainer: JoinedTrainer, result: Any, tracking: Any, data: Mapping[str, Any], step: int, *more: Any
