@@ -239,6 +239,10 @@ class JoinedTrainer:
         """A place in the framework that the adapter needs is not there; the rest goes on."""
         self._trouble("adapter.hook-missing", f"{self.framework}: {hook} is not there, so that {why}")
 
+    def not_recorded(self, why: str) -> None:
+        """What the framework does not give in this run, as a sentence; said once."""
+        self._say_once("adapter.not-recorded", why, self._state.step)
+
     def outside_tested(self, why: str) -> None:
         """The framework's release is none that the adapter was tested with; it gives what it can."""
         self._trouble("adapter.untested", f"{self.framework}: {why}: it gives what it can")

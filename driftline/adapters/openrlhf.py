@@ -28,8 +28,6 @@ SYNCS: Final = "OpenRLHF sends its weights itself at the end of each step, and h
 NO_ROLLOUT: Final = (
     "token pairs are not recorded: OpenRLHF asks for the engine's logprobs only with algo.advantage.is_correction_* on"
 )
-    "OpenRLHF keeps the engine's logprobs only with its correction on (algo.advantage.is_correction_level)"
-)
 TRAINER: Final = "openrlhf.trainer.ppo_trainer"
 
 

@@ -26,9 +26,12 @@ TEXTS: Final = 256
 NO_ENGINE: Final = (
     "TRL generates with the trainer's own model here (use_vllm=False): there is no engine to send weights to"
 )
-NO_PAIRS: Final = "TRL generates with the trainer's own model here (use_vllm=False), so there is no engine's logprob"
+NO_PAIRS: Final = (
+    "no token pairs: TRL generates with the trainer's own model here (use_vllm=False), so there is no engine's logprob"
+)
 NO_OLD: Final = (
-    "TRL computes no logprobs of its own for what the engine sampled (vllm_importance_sampling_correction=False)"
+    "no token pairs: TRL computes no logprobs of its own for what the engine sampled "
+    "(vllm_importance_sampling_correction=False)"
 )
 
 
@@ -66,7 +69,7 @@ class _Attached:
             joined.hook_missing("_generate_and_score_completions", "there are no token pairs")
         self._wrap(trainer, "_calculate_rewards", self._rewarding)
         if not getattr(trainer, "use_vllm", False):
-            joined.not_recorded("token pairs", NO_PAIRS)
+            joined.not_recorded(NO_PAIRS)
         elif not self._wrap(getattr(trainer, "vllm_generation", None), "sync_weights", self._syncing):
             joined.hook_missing("vllm_generation.sync_weights", "syncs are not seen and cannot be asked for")
 
@@ -151,7 +154,7 @@ class _Attached:
         trainer, joined = self._trainer, self._joined
         rollout, own = output.get("sampling_per_token_logps"), output.get("old_per_token_logps")
         if rollout is None or own is None:
-            joined.not_recorded("token pairs", NO_PAIRS if rollout is None else NO_OLD)
+            joined.not_recorded(NO_PAIRS if rollout is None else NO_OLD)
             return
         ids, mask = _numbers(output["completion_ids"]).astype(np.int64), _numbers(output["completion_mask"])
         if output.get("tool_mask") is not None:
