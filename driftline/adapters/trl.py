@@ -18,7 +18,7 @@ import numpy.typing as npt
 from driftline.adapters.joined_trainer import JoinedTrainer
 from driftline.pairs.pairs import of_padded
 
-TESTED: Final = ("1.15.0", "1.16.0")
+TESTED: Final = ("1.16.0",)
 """Oldest and newest release that the adapter's tests have passed on."""
 TEXTS: Final = 256
 """Most prompts of a batch that are turned into text."""

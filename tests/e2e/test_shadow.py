@@ -29,7 +29,7 @@ from tests.e2e.engine_support import (
     engine_rollouts,
 )
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 GROUPS, SAMPLES = 6, 4
 BOTH = {("engine-0", "engine-1"), ("engine-1", "engine-0")}
