@@ -73,6 +73,6 @@ def test_the_documented_loop_learns_and_takes_commands(tmp_path: Path, hub: Hub)
     assert not any(one.values["sync/failed"] for one in found)
     gaps = [one.values["mismatch/abs_diff_mean"] for one in found]
     assert max(gaps[:3]) < support.CLOSE, "the engine's logprobs are the trainer's"
-    assert gaps[-1] > 100 * support.CLOSE, "raw logprobs are not"
+    assert max(gaps[3:]) > 100 * support.CLOSE, "raw logprobs are not"
     rewards = [one.values["reward/mean"] for one in found]
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1, rewards
