@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 from msgspec.structs import replace
 
@@ -134,10 +135,9 @@ def to_toml(config: Config) -> str:
     """A configuration as TOML that `driftline.config.parse` reads back as the same one."""
     text = []
     for section in config.__struct_fields__:
-        value = getattr(config, section)
-        table = value if isinstance(value, dict) else {key: getattr(value, key) for key in value.__struct_fields__}
+        table = msgspec.to_builtins(getattr(config, section))  # by the keys that a file has
         text.append(f"[{section}]")
-        text += [f"{_key(key)} = {_scalar(item)}" for key, item in table.items()]
+        text += [f"{_key(key)} = {_scalar(item)}" for key, item in table.items() if item is not None]
         text.append("")
     return "\n".join(text)
 
@@ -148,6 +148,9 @@ def _key(key: str) -> str:
 
 def _scalar(value: object) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_key(key)} = {_scalar(item)}" for key, item in value.items()) + "}"
+        given = [f"{_key(key)} = {_scalar(item)}" for key, item in value.items() if item is not None]
+        return "{" + ", ".join(given) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_scalar, value)) + "]"
     # JSON's strings, numbers and booleans are TOML's.
     return json.dumps(value, ensure_ascii=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from console.formatting import clock
-from console.store.syncs import EngineSync, Sync, SyncIndex
+from console.store.sync import EngineSync, Sync
+from console.store.syncs import SyncIndex
 from console.tui.paint.glyphs import GLYPHS
 from console.tui.paint.spark import resample, spark
 from console.tui.paint.table import Column, choose, flow, row

@@ -125,7 +125,7 @@ def test_who_is_joined_and_how() -> None:
 def test_a_fix_on_some_and_unknown_on_others_is_partial() -> None:
     values = dict(zip("abcdefgh", ["on", "on", "on", "off", "off", "off", "", ""], strict=True))
     found = coverage(fix(values))
-    assert (found.partial, found.count, found.text) == (True, "on 3/8", "on 3/8, off 3, unknown on 2")
+    assert (found.partial, found.of_all, found.text) == (True, "on 3/8", "on 3/8, off 3, unknown on 2")
     assert fix_coverage.document(fix(values)) == {"engines": 8, "values": {"off": 3, "on": 3}, "unknown": 2}
 
 

@@ -9,6 +9,7 @@ import stat
 import struct
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -235,7 +236,11 @@ def test_why_pip_failed(line: str, why: str) -> None:
 def test_a_command_is_followed(tmp_path: Path) -> None:
     heard: list[str] = []
     script = "import sys; print('one'); print('two', file=sys.stderr); print('three', end='')"
-    with Signals() as signals:
+    # Where the tests run in the background of a shell, ctrl-C is ignored, and would rightly stay so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGINT, before)
+        signals = stack.enter_context(Signals())
         code = run([sys.executable, "-c", script], os.environ, tmp_path / "log", heard.append, signals)
         assert code == 0
         assert sorted(filter(None, heard)) == ["one", "three", "two"]

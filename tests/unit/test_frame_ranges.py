@@ -163,6 +163,8 @@ def test_the_hub_refuses_every_frame_outside_its_ranges_and_no_other(
     assert len(kept) == len(sent), "each has one record"
     outside = refused = 0
     for frame, stamped in zip(sent, kept, strict=True):
+        if isinstance(frame, EngineState) and isinstance(kept_state := stamped.frame(), EngineState):
+            frame = msgspec.structs.replace(frame, key=kept_state.key)  # the hub writes whose key it came with
         if bytes(stamped.body) == encode(frame):
             assert odd_frames.in_range(frame), frame
             continue

@@ -361,6 +361,8 @@ def test_a_stop_ends_a_pause_and_the_training(stack: ExitStack, hub: Hub) -> Non
 
 def test_a_signal_comes_through_a_pause(stack: ExitStack, hub: Hub) -> None:
     """A paused loop on the main thread is interrupted as any other."""
+    # Where the tests run in the background of a shell, ctrl-C is ignored, and would rightly stay so.
+    stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
     trainer, client = joined(stack, hub), operator(stack, hub)
     asked(client, "pause")
 

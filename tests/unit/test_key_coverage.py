@@ -6,6 +6,7 @@ import re
 import time
 from collections import Counter
 
+import msgspec
 import pytest
 
 from driftline import audit, wire
@@ -124,7 +125,9 @@ def test_every_kind_of_key_by_every_kind_of_frame(hub: Hub, caplog: pytest.LogCa
                 assert probe.flush(PATIENCE), key
     hub.stop()
     found = Counter(
-        (stamped.producer, repr(stamped.frame())) for stamped in read(hub.run.journal) if stamped.producer in names()
+        (stamped.producer, repr(without_key(stamped.frame())))
+        for stamped in read(hub.run.journal)
+        if stamped.producer in names()
     )
     wrong = []
     for what, (frame, allowed) in SENT.items():
@@ -153,6 +156,11 @@ def named(frame: Frame, producer: str) -> Frame:
         values = {field: getattr(frame, field) for field in frame.__struct_fields__}
         return type(frame)(**values | {"engine": producer})
     return frame
+
+
+def without_key(frame: Frame) -> Frame:
+    """The frame as it was sent: the hub writes into an engine's state whose key it came with."""
+    return msgspec.structs.replace(frame, key="") if isinstance(frame, EngineState) else frame
 
 
 def names() -> set[str]:

@@ -38,7 +38,7 @@ def test_the_checkout_s_entry_point_is_that_of_the_distribution() -> None:
     assert {point.name: point.value for point in PathDistribution(info).entry_points} == {
         entry_point.NAME: entry_point.VALUE
     }
-    assert project["entry-points"] == {entry_point.GROUP: {entry_point.NAME: entry_point.VALUE}}
+    assert project["entry-points"][entry_point.GROUP] == {entry_point.NAME: entry_point.VALUE}
 
 
 def test_a_checkout_that_is_not_installed_brings_its_entry_point(tmp_path: Path) -> None:

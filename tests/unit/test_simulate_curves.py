@@ -35,7 +35,8 @@ def test_defaults_go_wrong_and_the_fixes_bring_it_home(seed: int) -> None:
 
 def test_every_metric_of_the_catalogue_every_step() -> None:
     for row in play(0, switch_at=60):
-        assert set(row) == {metric.name for metric in METRICS}
+        # No engine of a synthetic run scores what another one has sampled.
+        assert set(row) == {metric.name for metric in METRICS if not metric.name.startswith("shadow/")}
         assert all(math.isfinite(value) for value in row.values())
         assert row["policy/clip_fraction_low"] + row["policy/clip_fraction_high"] <= row["policy/clip_fraction"]
 

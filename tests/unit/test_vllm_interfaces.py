@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from engine.plugin import after_import, versions
+from driftline import after_import
+from engine.plugin import versions
 from engine.plugin.core import CoreHandle
 from engine.types import EngineError
 from tests.unit.recorded_vllm import Vllm, module, recorded
