@@ -216,9 +216,10 @@ def test_a_request_reads_no_cached_block_once_it_is_switched(vllm: Vllm, monkeyp
 @each_version
 def test_tokens_and_preemptions_are_counted(vllm: Vllm, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(vllm, monkeypatch)
-    output = module("output", sampled_token_ids=[[1], [2, 3]])
-    assert held.core.scheduler.update_from_output("scheduled", output) == "updated"
-    assert held.handle.totals.generated == 3
+    held.core.scheduler.requests = {"a": module("request", num_output_tokens=1), "b": module("b", num_output_tokens=2)}
+    assert held.handle.generated() == 3
+    assert vllm.has("vllm.v1.request:Request", "num_output_tokens")
+    assert vllm.has(SCHEDULER, "_free_blocks")
     assert vllm.has(SCHEDULER, "_preempt_request")
 
 
