@@ -1,7 +1,7 @@
 """Prometheus's text format, as far as numbers by name need it. Pure.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/: a line is `name{label="value",...} number [time]`, or a
-comment after `#`. Labels are told apart by their quotes alone; histograms are three names with suffixes.
+comment after `#`. Only quotes separate labels; histograms are three names with suffixes.
 """
 
 from __future__ import annotations

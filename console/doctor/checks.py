@@ -255,7 +255,7 @@ def hub(degraded: str | None, crowded: str = "") -> Finding:
 
 
 def joined(facts: Sequence[JoinedFact]) -> list[Finding]:
-    """Who is joined and how; engines that have died stay listed, because nobody may have noticed."""
+    """Who is joined and how; engines that have died stay listed, because their end may have gone unseen."""
     if not facts:
         todo = "an engine: DRIFTLINE_RUN in its environment; a trainer: driftline.Probe; see docs/joining.md"
         return [Finding("joined", "warn", "neither a trainer nor an engine has reported yet", todo)]

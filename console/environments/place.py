@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,9 +16,10 @@ import psutil
 
 from console.environments.plan import interpreter
 from driftline import bounded_file
+from driftline.environments import RECORD as RECORD
+from driftline.environments import VARIABLE as VARIABLE
+from driftline.environments import root as root
 
-VARIABLE: Final = "DRIFTLINE_ENVIRONMENTS"
-RECORD: Final = "driftline-environment.json"
 INSTALLED: Final = "driftline-installed"
 """A file that says that every package is installed: its text is the digest of the pins. The check comes after it."""
 _RECORD_BYTES: Final = 1 << 20
@@ -42,12 +43,6 @@ class Record(msgspec.Struct, frozen=True):
     bytes: int
     variables: dict[str, str] = {}
     arguments: dict[str, Any] = {}
-
-
-def root(environ: Mapping[str, str]) -> Path:
-    """The folder of all environments."""
-    named = environ.get(VARIABLE, "")
-    return Path(named).absolute() if named else Path.home() / ".cache" / "driftline" / "environments"
 
 
 def record(folder: Path) -> Record | None:

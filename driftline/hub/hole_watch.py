@@ -30,7 +30,7 @@ class HoleWatch:
         self.look()
 
     def changed(self) -> bool:
-        """Whether to look again; costs one system call. False while there is no folder: its loss is told as such."""
+        """Whether to look again; costs one system call. False while there is no folder: its loss is said elsewhere."""
         try:
             return os.stat(self._run.journal).st_mtime_ns != self._seen
         except OSError:

@@ -76,7 +76,7 @@ async def test_a_price_that_nobody_has_measured_is_not_made_up(running: Running)
     async with running(source, (120, 40)) as pilot:
         text = screen_text(pilot)
         assert "mismatch .41 now" in text
-        assert "press F" not in text, "one who only looks is not told to act"
+        assert "press F" not in text, "a read-only console does not ask for an act"
 
 
 async def test_the_chosen_fix_stays_chosen_when_the_order_changes(running: Running):

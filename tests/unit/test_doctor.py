@@ -129,8 +129,8 @@ def test_who_is_joined_and_how() -> None:
     assert found[0].text == "trainer (running): adapter in TRL 1.2.0"
     assert found[1].text.startswith(f"engine-0 to engine-2, engine-10 (running): {plugin}, since ")
     assert found[3].text == "engine-4 (running): it does not say how"
-    (nobody,) = doctor.joined([])
-    assert nobody.verdict == "warn"
+    (none,) = doctor.joined([])
+    assert none.verdict == "warn"
 
 
 def test_libraries() -> None:

@@ -119,7 +119,7 @@ def test_the_folder_is_looked_through_only_when_it_has_changed(tmp_path: Path) -
     assert watch.missing == ("the journal has a hole: segment 000002 is missing (frames 2 to 2)",)
     assert not watch.changed()
     shutil.move(run.journal, tmp_path / "away")
-    assert not watch.changed(), "that the journal is lost is told as such"
+    assert not watch.changed(), "that the journal is lost is reported as such"
 
 
 def test_many_holes_are_counted(tmp_path: Path) -> None:
