@@ -19,7 +19,7 @@ from tests.unit.parity_curves import Floats, as_run, healthy
 
 RULES = load()
 MISMATCH = "mismatch/abs_diff_mean"
-PAIRS = 100
+PAIRS = 200
 SHIFT = 0.02
 FROM = 30
 
