@@ -7,11 +7,11 @@ import math
 import subprocess
 import sys
 import types
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from driftline.catalog.fixes import BY_ID, FIXES
 from driftline.config import EngineConfig, SamplingConfig
