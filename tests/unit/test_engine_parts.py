@@ -31,7 +31,7 @@ CPU = Facts(CORE, (WORKER,), "")
 
 def changed(**fields: Any) -> Facts:
     """An engine that differs in these facts of its core or its worker."""
-    inside = {name: value for name, value in fields.items() if name in vars(WORKER)}
+    inside = {name: value for name, value in fields.items() if name in WORKER.__struct_fields__}
     core = replace(CORE, **{name: value for name, value in fields.items() if name not in inside})
     return replace(CPU, core=core, workers=(replace(WORKER, **inside),))
 
