@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import pytest
 
 from console.errors import OK
 from driftline.client import Client, attach
-from driftline.frames import Event, Metrics
+from driftline.frames import EngineState, Event, Metrics
 from tests import signals
 from tests.e2e import another_account
 from tests.e2e.another_account import ROOT, Account
@@ -110,7 +109,10 @@ def test_an_engine(account: Account, tmp_path: Path) -> None:
             script = There(tmp_path / "there.log", **there)
             try:
                 script.wait()
-                name = f"engine-{os.uname().nodename}-0"
+                run.until(lambda: [one for one in run.frames() if isinstance(one, EngineState)], "an engine")
+                (name,) = [one.engine for one in run.frames() if isinstance(one, EngineState)]
+                assert name.startswith("engine-"), "the default name, which has the machine's in it"
+                assert name.endswith("-0"), name
                 switch_while_it_samples(run, script, name)
                 state = check_state(run, name)
                 assert psutil.Process(state.pid).uids().real == account.uid
