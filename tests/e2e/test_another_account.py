@@ -83,7 +83,7 @@ def test_an_engine(account: Account, tmp_path: Path) -> None:
         """The same script, started through ssh; its standard input and output are those of the connection."""
 
         def __init__(self, log: Path, **variables: str) -> None:
-            script = account.home / "engine.py"
+            script = account.home / "sample.py"  # a module of the name of a package of ours would be found before it
             script.write_text(joins.SYNC)
             words = [account.python, str(script), str(account.home / "model"), json.dumps(joins.ARGUMENTS)]
             account.own()
