@@ -63,6 +63,7 @@ ENGINES = (
     "tests/e2e/test_interrupt.py",
     "tests/e2e/test_join.py",
     "tests/e2e/test_join_trl.py",
+    "tests/e2e/test_another_account.py",
     "tests/e2e/test_your_trainer.py",
     "tests/e2e/test_bridge_engine.py",
     "tests/e2e/one_engine/test_engine_actor.py",

@@ -82,9 +82,14 @@ def config(page: Any) -> Config:
     return Config(
         _word(model.get("logprobs_mode")), _word(model.get("dtype")).removeprefix("torch."),
         _word(overrides.get("head_dtype")), _flag(_part(whole, "cache_config").get("enable_prefix_caching")),
-        _flag(scheduler.get("async_scheduling")), _word(_part(whole, "device_config").get("device_type")),
+        _flag(scheduler.get("async_scheduling")), _device(_part(whole, "device_config")),
         _word(model.get("model")), NOT_SAID,
     )  # fmt: skip
+
+
+def _device(part: Mapping[str, Any]) -> str:
+    """`cpu`, `cuda`: pydantic leaves `device_type` out, which vLLM does not take as an argument."""
+    return _word(part.get("device_type")) or _word(part.get("device")).partition(":")[0]
 
 
 def _part(page: Any, name: str) -> Mapping[str, Any]:

@@ -40,11 +40,11 @@ _WHOLE_GIB: Final = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 
 _LIST: Final = (
     Known(
-        "0.8.5.post2", "2.6.0", 6.6, 3.0, glibcxx="3.4.32",
+        "0.8.5.post2", "2.6.0", 6.8, 3.0, glibcxx="3.4.32",
         variables={**_WHOLE_GIB, "VLLM_USE_V1": "0", "VLLM_CPU_OMP_THREADS_BIND": "all"},
         arguments={"block_size": 16},
     ),
-    Known("0.18.1", "2.10.0", 8.6, 4.7, preload=("libiomp5", "libtcmalloc"), variables=_WHOLE_GIB),
+    Known("0.18.1", "2.10.0", 8.9, 4.7, preload=("libiomp5", "libtcmalloc"), variables=_WHOLE_GIB),
     # With "nobind" its own message about the binding fails: IndexError in vllm/utils/ompmultiprocessing.py.
     Known("0.20.2", "2.11.0", 6.4, 3.2, variables={"VLLM_CPU_OMP_THREADS_BIND": "auto"}),
     Known("0.24.0", "2.11.0", 6.4, 3.2),

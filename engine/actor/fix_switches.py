@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from driftline.catalog.fixes import OFF, ON
 from driftline.frames import EngineFix

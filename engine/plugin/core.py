@@ -6,8 +6,9 @@ import queue
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import Any, Final, TypeVar
+
+from msgspec.structs import replace
 
 from engine.errors import EngineError
 from engine.plugin import versions, worker

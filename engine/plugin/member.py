@@ -14,11 +14,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
 from driftline import clocks
 from driftline.catalog.fixes import ON
@@ -150,7 +149,7 @@ class Member:
             self._sent_of = facts
             for state in report.fixes(self.name, facts, time.time()):
                 before = self._sent.get(state.fix)
-                if before is None or msgspec.structs.replace(before, time=state.time) != state:
+                if before is None or replace(before, time=state.time) != state:
                     self._sent[state.fix] = state
                     self._probe.send(state)
             return {fix_id: state.engines[0] for fix_id, state in self._sent.items()}

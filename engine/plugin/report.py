@@ -7,8 +7,9 @@ do about it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from driftline.catalog.fixes import BY_ID, OFF, ON, REMOVED, WAIT
 from driftline.frames import EngineFix, FixState, How
@@ -21,8 +22,7 @@ SALTED: Final = "salted"
 NOT_READ: Final = "its workers have not been asked yet"
 
 
-@dataclass(frozen=True)
-class WorkerFacts:
+class WorkerFacts(msgspec.Struct, frozen=True):
     """What one worker has read back. Dtypes are torch names without `torch.`; `head_owner` is the module whose code
 
     computes the last projection, `head_switch` whether vLLM itself has a dtype of its own for it.
@@ -35,8 +35,7 @@ class WorkerFacts:
     head_owner: str
 
 
-@dataclass(frozen=True)
-class CoreFacts:
+class CoreFacts(msgspec.Struct, frozen=True):
     """What the engine core knows. None, or "", is what this vLLM does not say.
 
     `pause` is mode and clear_cache of the framework's last pause; `salted` and `scheduled` count requests with a cache
@@ -60,14 +59,13 @@ class CoreFacts:
     """Why nothing can be switched from here, as a clause; "" where it can."""
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """An engine read back: its core, its workers (or why there is nothing from them), since when each fix is so."""
 
     core: CoreFacts
     workers: tuple[WorkerFacts, ...] = ()
     problem: str = NOT_READ
-    since: Mapping[str, int] = field(default_factory=dict)
+    since: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
 class Reading(NamedTuple):

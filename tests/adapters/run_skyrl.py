@@ -37,7 +37,11 @@ def config() -> types.SimpleNamespace:
         },
         generator={
             "n_samples_per_prompt": 2,
-            "inference_engine": {"backend": "vllm", "offload_kv_for_weight_sync": False},
+            "inference_engine": {
+                "backend": "vllm",
+                "offload_kv_for_weight_sync": False,
+                "weight_sync_backend": "nccl",
+            },
             "sampling_params": None,
             "step_wise_trajectories": False,
         },

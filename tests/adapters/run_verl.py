@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import sys
 import types
 from typing import Any
@@ -23,9 +24,13 @@ def config(mode: str) -> dict[str, Any]:
 
 def main(mode: str, hook: str) -> None:
     stand_in()
-    without(hook)
+    if hook:
+        os.environ["VERL_USE_EXTERNAL_PLUGINS"] = "none"  # an installed driftline would be there before it is missing
     base = importlib.import_module("verl.checkpoint_engine.base")
     trainer = importlib.import_module("verl.trainer.ppo.v1.trainer_base")
+    without(hook)
+    if hook.endswith(":calculate_debug_metrics"):
+        del trainer.calculate_debug_metrics  # it holds the function by a name of its own
     importlib.import_module("driftline.adapters.verl")  # as model.external_lib does: after verl's own modules
     torch = importlib.import_module("torch")
     protocol = importlib.import_module("verl.protocol")

@@ -1,4 +1,7 @@
-"""A real sshd of the test's own on loopback, as the current user, and an `ssh` that trusts it and nothing else."""
+"""A real sshd of the test's own on loopback, for the current user or, as root, for another one; and an `ssh` for it.
+
+That `ssh` trusts it and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +34,13 @@ def required() -> str:
 class Sshd:
     """Started, stopped and started again on one port; ended by its id."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, user: str = "", authorized: Path | None = None) -> None:
+        """`authorized` is where another user's account has its authorized keys, which sshd reads as that user."""
         self.folder = folder
         folder.mkdir(mode=0o700)
         self._program = required()
-        self.user = getpass.getuser()
+        self.user = user or getpass.getuser()
+        authorized = authorized or folder / "authorized"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
@@ -44,11 +49,12 @@ class Sshd:
             subprocess.run(command, check=True, timeout=PATIENCE)
         public = (folder / "host.pub").read_text().split()
         (folder / "known").write_text(f"[127.0.0.1]:{self.port} {public[0]} {public[1]}\n")
-        shutil.copy(folder / "client.pub", folder / "authorized")
+        shutil.copy(folder / "client.pub", authorized)
         (folder / "sshd.conf").write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nStrictModes no\n"
-            f"AuthorizedKeysFile {folder}/authorized\nUsePAM no\nPasswordAuthentication no\n"
+            f"AuthorizedKeysFile {authorized}\nUsePAM no\nPasswordAuthentication no\n"
             f"KbdInteractiveAuthentication no\nPermitRootLogin yes\nPrintMotd no\nMaxStartups 100\n"
+            "Subsystem sftp internal-sftp\n"
         )
         (folder / "ssh.conf").write_text(
             f"IdentityFile {folder}/client\nIdentitiesOnly yes\nUserKnownHostsFile {folder}/known\n"
@@ -61,6 +67,7 @@ class Sshd:
         (programs / "ssh").chmod(0o700)
         self.path = f"{programs}:{os.environ['PATH']}"
         self._programs = programs
+        self.program = programs / "ssh"
         self._process: subprocess.Popen[bytes] | None = None
 
     def locked(self, passphrase: str) -> str:

@@ -32,7 +32,7 @@ CONFIG = {
         "model_config": {"model": "tiny", "dtype": "torch.bfloat16", "logprobs_mode": "raw_logprobs"},
         "cache_config": {"enable_prefix_caching": True},
         "scheduler_config": {"async_scheduling": True},
-        "device_config": {"device_type": "cpu"},
+        "device_config": {"device": "cpu"},
     }
 }
 

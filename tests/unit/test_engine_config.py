@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from console.status import costly_fixes, engine_config, fix_coverage
 from console.status.costly_fixes import costly, sentences

@@ -7,11 +7,11 @@ import math
 import subprocess
 import sys
 import types
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from driftline.catalog.fixes import BY_ID, FIXES
 from driftline.config import EngineConfig, SamplingConfig
@@ -31,7 +31,7 @@ CPU = Facts(CORE, (WORKER,), "")
 
 def changed(**fields: Any) -> Facts:
     """An engine that differs in these facts of its core or its worker."""
-    inside = {name: value for name, value in fields.items() if name in vars(WORKER)}
+    inside = {name: value for name, value in fields.items() if name in WORKER.__struct_fields__}
     core = replace(CORE, **{name: value for name, value in fields.items() if name not in inside})
     return replace(CPU, core=core, workers=(replace(WORKER, **inside),))
 
