@@ -115,6 +115,8 @@ def recorded(sources: Sources, place: str) -> dict[str, Any] | None:
     properties: set[str] = set()
     attributes: set[str] = set()
     for base in reversed(node.bases):
+        if isinstance(base, ast.Subscript):  # of a generic class
+            base = base.value
         if isinstance(base, ast.Name) and (below := recorded(sources, f"{module}:{base.id}")) is not None:
             methods.update(below["methods"])
             properties.update(below["properties"])

@@ -1,4 +1,4 @@
-"""Labels of tokens for a V1 that has none (before 0.28): where each sequence stood when the label changed.
+"""Labels of tokens for a V1 whose outputs have none (up to 0.28): where each sequence stood when the label changed.
 
 Exact as long as the engine stands, and its last outputs are through, whenever it is stamped.
 """

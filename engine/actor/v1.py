@@ -1,4 +1,4 @@
-"""V1's `AsyncLLM` as a host. Versions before 0.28 have no weight labels: they are counted here."""
+"""V1's `AsyncLLM` as a host. Versions up to 0.28 give no weight labels: they are counted here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class V1Host:
         self._llm = llm
         self.built = versions.read_core(llm)
         self.workers = int(llm.vllm_config.parallel_config.world_size)
-        self._counted = None if hosting.labels_weights(llm) else CountedLabels(llm.output_processor)
+        self._counted = None if hosting.labels_weights() else CountedLabels(llm.output_processor)
         # With async scheduling a step's outputs are stamped after the next one was sent off; counting needs an engine
         # that stands.
         self.exact_stamps = not self.built.async_scheduling and self._counted is None

@@ -13,9 +13,11 @@ def is_v0() -> bool:
     return not getattr(vllm.envs, "VLLM_USE_V1", True)
 
 
-def labels_weights(llm: Any) -> bool:
-    """Whether an `AsyncLLM` stamps the tokens of each step with a label of its weights (0.28 and newer)."""
-    return hasattr(llm, "update_weight_version")
+def labels_weights() -> bool:
+    """Whether outputs say which label of the weights each token was sampled under (0.28 takes labels, and does not)."""
+    from vllm.outputs import CompletionOutput
+
+    return "weight_versions" in CompletionOutput.__dataclass_fields__
 
 
 def transfers_weights() -> bool:
