@@ -75,8 +75,8 @@ def markdown(answer: Answer, defaults: tuple[Defaults, Defaults]) -> str:
         f"Mean and most of |Δ logprob| in nats, over the tokens named. Model: {what}, {answer.dtype}, temperature "
         f"{answer.temperature:g}; {answer.prompts} prompts, {answer.samples} samples of each, sampled once before and "
         f"once after an update that moves every tensor by {answer.move:g} of its standard deviation; the second pass "
-        f"is compared. Torch: a float32 log_softmax after temperature of the same weights. {answer.skipped} tokens were "
-        f"sampled and not scored. {answer.seconds:.0f} s.",
+        f"is compared. Torch: a float32 log_softmax after temperature of the same weights. {answer.skipped} tokens "
+        f"were sampled and not scored. {answer.seconds:.0f} s.",
         "",
         "## The fixes, as each version comes",
         "",
@@ -91,7 +91,7 @@ def markdown(answer: Answer, defaults: tuple[Defaults, Defaults]) -> str:
         "- Sequences that were in flight across a weight update go on over keys and values of older weights, which no "
         "other engine has: `inflight-keep` shows in a run, not here.",
         "- Async scheduling is chosen when an engine is built: it stays as each version comes.",
-        "- Nothing was trained: `driftline run` with two `[[engine]]` tables, and `compare`, say what becomes of a run.",
+        "- Nothing was trained: `driftline run` with two `[[engine]]` tables, and `compare`, say what comes of it.",
     ]
     return "\n".join(lines) + "\n"
 
