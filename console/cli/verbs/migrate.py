@@ -32,7 +32,7 @@ def migrate(args: argparse.Namespace) -> int:
     """Compare two vLLM versions layer by layer and print a page of Markdown.
 
     Exit code 0 where they agree, as they come or with fixes on; 5 where no fix brings them together; 6 where too little
-    was compared to say. --json prints all numbers, {`verdict`, `exit_code`, `limit`, `defaults` [[NAME, FROM, TO]], ...}.
+    was compared to say. --json prints the answer with `verdict`, `exit_code`, `limit`, `defaults`: [[NAME, FROM, TO]].
     """
     both = (_environment(args.source, args), _environment(args.target, args))
     prompts = _prompts(args.prompts) if args.prompts else []
