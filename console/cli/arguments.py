@@ -225,6 +225,8 @@ def _add_parity_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     parity.add_argument("--switch", type=_positive, default=switch, metavar="STEP", help=text)
     text = f"reference runs, at least 2 (default {seeds})"
     parity.add_argument("--seeds", type=_positive, default=seeds, metavar="N", help=text)
+    text = "an environment that all runs but the reference have their engines in (make migration)"
+    parity.add_argument("--candidate", metavar="NAME", help=text)
     parity.add_argument("--out", default="parity.svg", metavar="FILE", help="the figure (default %(default)s)")
 
 
