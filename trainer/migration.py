@@ -8,15 +8,16 @@ code 0 with an answer, 1 with a sentence on stderr, 2 for an order that cannot b
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
+import torch
+from transformers import PreTrainedModel
 
 from driftline import bounded_file
 from driftline.catalog.fixes import ON
@@ -24,10 +25,8 @@ from driftline.config import Config, EngineConfig, EngineGroup, ModelConfig, Sam
 from driftline.migration import LAYERS, Answer, Difference, Order, Row, Side
 from engine import EngineError, EnginePool, Group, RolloutRequest
 from trainer.errors import TrainerError
+from trainer.learn import models
 
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
 
 MOVE: Final = 0.05
 """A step of the weights between two passes, in each tensor's own standard deviations."""
@@ -56,10 +55,10 @@ class Comparison:
         pairs = self._scored(groups)
         states = self._pool.fix_states()
         values = tuple({fix_id: both[at].effective for fix_id, both in states.items()} for at in (0, 1))
-        torch = self._against_torch(groups)
+        against = self._against_torch(groups)
         return Row(
             name, fix, (values[0], values[1]), pairs.get(("engine-0", "engine-1")), pairs.get(("engine-1", "engine-0")),
-            torch.get("engine-0"), torch.get("engine-1"),
+            against.get("engine-0"), against.get("engine-1"),
         )  # fmt: skip
 
     def _sampled(self) -> list[Group]:
@@ -74,8 +73,6 @@ class Comparison:
         return found
 
     def _update(self) -> None:
-        import torch
-
         self._version += 1
         torch.manual_seed(self._order.seed + self._version)
         with torch.no_grad():
@@ -111,8 +108,6 @@ class Comparison:
 
     def _reference(self, group: Group) -> list[np.ndarray]:
         """log_softmax(logits / temperature) of the sampled tokens, in float32, from a plain forward."""
-        import torch
-
         start, longest = len(group.prompt_ids), max(len(one.ids) for one in group.sequences)
         ids = torch.zeros(len(group.sequences), start + longest, dtype=torch.long)
         ids[:, :start] = torch.tensor(group.prompt_ids)
@@ -131,8 +126,6 @@ def _difference(differences: np.ndarray) -> Difference:
 
 def compare(order: Order, on_progress: Callable[[str], None]) -> Answer:
     """Start both engines, compare them layer by layer, end them. Raises EngineError and TrainerError."""
-    from trainer.learn import models
-
     began = time.monotonic()
     folder = Path(order.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -178,10 +171,6 @@ def compare(order: Order, on_progress: Callable[[str], None]) -> Answer:
 
 
 def _model(order: Order, folder: Path) -> tuple[PreTrainedModel, Path, torch.dtype]:
-    import torch
-
-    from trainer.learn import models
-
     torch.set_num_threads(1)
     dtype = models.resolve_dtype(order.dtype, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if order.model:
@@ -222,5 +211,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
     raise SystemExit(main(sys.argv[1:]))

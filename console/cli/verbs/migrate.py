@@ -24,6 +24,7 @@ from driftline.environments import Environment, EnvironmentUnusableError
 from driftline.migration import Answer
 
 LIMIT_S: Final = 3600.0
+QUIET: Final = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 _PROMPTS_BYTES: Final = 64 << 20
 _ANSWER_BYTES: Final = 16 << 20
 
@@ -132,7 +133,7 @@ def _run(order: migration.Order, folder: Path, signals: Signals) -> Answer:
 
     try:
         code = command.run(
-            [sys.executable, "-m", "trainer.migration", str(path)], os.environ, folder / "migration.log", said, signals,
+            [sys.executable, "-m", "trainer.migration", str(path)], os.environ | QUIET, folder / "migration.log", said, signals,
             LIMIT_S,
         )  # fmt: skip
     except command.EndedBySignalError as ended:
