@@ -27,7 +27,6 @@ from engine import EngineError, EnginePool, Group, RolloutRequest
 from trainer.errors import TrainerError
 from trainer.learn import models
 
-
 MOVE: Final = 0.05
 """A step of the weights between two passes, in each tensor's own standard deviations."""
 SETTLED_S: Final = 60.0

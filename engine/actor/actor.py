@@ -292,8 +292,10 @@ class EngineActor:
             if killed := launch.killed_core(str(error)):
                 text = f"vLLM's engine core was killed by {killed} while it loaded"
                 raise DeadCoreError(f"{self._name}: {text}; see {self._spec.log}") from error
-            cause = launch.last_error(Path(self._spec.log)) or launch.one_line(f"{type(error).__name__}: {error}")
-            raise EngineError(f"{self._name}: vLLM did not start: {cause}; see {self._spec.log}") from error
+            log = Path(self._spec.log)
+            cause = launch.missing_symbols(log) or launch.last_error(log)
+            cause = cause or launch.one_line(f"{type(error).__name__}: {error}")
+            raise EngineError(f"{self._name}: vLLM did not start: {cause}; see {log}") from error
 
     def _sampling(self, n: int) -> Sampling:
         sampling = self._spec.sampling

@@ -198,15 +198,34 @@ _KILLED = re.compile(r"Failed core proc\(s\): \{[^}]*: -(\d+)")
 
 def last_error(log: Path) -> str:
     """The last exception line of an engine's log, "" when there is none: vLLM reports its core's causes only there."""
+    causes = [match[1] for line in _tail(log).splitlines() if (match := _RAISED.search(line))]
+    # "Engine core initialization failed" and its like only point at the cause above them.
+    return one_line(next((c for c in reversed(causes) if "root cause above" not in c and "stack trace" not in c), ""))
+
+
+def _tail(log: Path) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 256 * 1024))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+            return file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    causes = [match[1] for line in lines if (match := _RAISED.search(line))]
-    # "Engine core initialization failed" and its like only point at the cause above them.
-    return one_line(next((c for c in reversed(causes) if "root cause above" not in c and "stack trace" not in c), ""))
+
+
+_SYMBOLS: Final = re.compile(r"version `?'?(GLIBC(?:XX)?_[\d.]+)'? not found")
+
+
+def missing_symbols(log: Path) -> str:
+    """What vLLM's compiled part lacks on this system, as a sentence; "" where its log says nothing of it.
+
+    vLLM only warns of that, and fails later over an operator that is not there.
+    """
+    found = _SYMBOLS.search(_tail(log))
+    if found is None:
+        return ""
+    library = "libstdc++" if "XX" in found[1] else "C library"
+    repair = "; driftline env add NAME --repair makes an environment that does without it" if "XX" in found[1] else ""
+    return f"its compiled part wants {found[1]}, which this system's {library} does not have{repair}"
 
 
 def killed_core(text: str) -> str:

@@ -269,6 +269,25 @@ def test_v0_gets_arguments_that_it_knows_and_what_its_transformers_does_not_read
     assert "hf_overrides" not in args
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("ImportError: /lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by /x/_C.abi3.so)",
+         "wants GLIBCXX_3.4.32, which this system's libstdc++ does not have; driftline env add NAME --repair"),
+        ("/lib/libc.so.6: version `GLIBC_2.38' not found", "wants GLIBC_2.38, which this system's C library does not"),
+        ("AttributeError: '_OpNamespace' '_C' object has no attribute 'silu_and_mul'", ""),
+    ],
+)  # fmt: skip
+def test_what_the_compiled_part_lacks_is_said(tmp_path: Path, line: str, said: str) -> None:
+    log = tmp_path / "engine.log"
+    assert launch.missing_symbols(log) == ""
+    log.write_text(f"WARNING {line}\nAttributeError: later\n")
+    found = launch.missing_symbols(log)
+    assert said in found
+    assert bool(found) is bool(said)
+    assert launch.last_error(log) == "AttributeError: later"
+
+
 @each_version
 def test_v1_gets_arguments_that_it_knows(vllm: Vllm, tmp_path: Path) -> None:
     transfers = vllm.has(TRANSFER) and vllm.has(TRANSFER, "start_weight_update")

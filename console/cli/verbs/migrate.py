@@ -131,11 +131,9 @@ def _run(order: migration.Order, folder: Path, signals: Signals) -> Answer:
             last = line
             print(line, file=sys.stderr, flush=True)
 
+    words = [sys.executable, "-m", "trainer.migration", str(path)]
     try:
-        code = command.run(
-            [sys.executable, "-m", "trainer.migration", str(path)], os.environ | QUIET, folder / "migration.log", said, signals,
-            LIMIT_S,
-        )  # fmt: skip
+        code = command.run(words, os.environ | QUIET, folder / "migration.log", said, signals, LIMIT_S)
     except command.EndedBySignalError as ended:
         raise CommandError("ended by a signal", ended.exit_code) from None
     if code is None:
