@@ -280,13 +280,15 @@ class EngineActor:
         if not by_token:
             args["max_logprobs"] = -1  # a token's logprob is asked for among those of the whole vocabulary
         self._stop_ids = launch.stop_ids(Path(self._spec.model))
+        if current_platform.is_cpu():
+            os.environ.update(hosting.kv_cache_variable(self._spec.config.kv_cache_gb))
         if current_platform.is_cuda():
             from vllm.third_party import pynvml
 
             self._gpus = GpuMonitor(pynvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
         try:
             if old:
-                return v0.build(launch.v0_args(self._spec, args), self._counters)
+                return v0.build(launch.v0_args(self._spec, args, cpu=current_platform.is_cpu()), self._counters)
             return v1.build(args, stat_logger(self._counters))
         except Exception as error:  # whatever vLLM raises while it builds, the engine is not there
             if killed := launch.killed_core(str(error)):

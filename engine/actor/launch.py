@@ -132,16 +132,18 @@ _NOT_OF_V0: Final = frozenset(
 )  # fmt: skip
 
 
-def v0_args(spec: EngineSpec, args: dict[str, Any]) -> dict[str, Any]:
+def v0_args(spec: EngineSpec, args: dict[str, Any], *, cpu: bool) -> dict[str, Any]:
     """Arguments of V0's `EngineArgs`, from those of a newer vLLM.
 
     The dtype is named, and the base of the rotary embeddings: its transformers (4) knows neither key of a
     configuration that transformers 5 has written, and would take float16 and the architecture's own base without a
     word. A prefix cache it has only where it is asked for, and on a CPU not at all (that needs Intel's extension of
-    torch), so none is asked for.
+    torch, as do blocks of another size than 16), so none is asked for.
     """
     config = _model_config(Path(spec.model))
     kept = {name: value for name, value in args.items() if name not in _NOT_OF_V0} | {"enable_prefix_caching": None}
+    if cpu:
+        kept["block_size"] = 16
     if kept["dtype"] == "auto":
         kept["dtype"] = config.get("dtype") or config.get("torch_dtype") or "auto"
     rope = config.get("rope_parameters") or {}

@@ -225,6 +225,9 @@ def build(args: dict[str, Any], counters: Counters) -> V0Host:
     """Raises whatever vLLM raises while it builds."""
     # Else its worker meets it on an address that other machines reach.
     os.environ.setdefault("VLLM_HOST_IP", "127.0.0.1")
+    os.environ["VLLM_USE_V1"] = "0"
+    if os.environ.get("VLLM_CPU_OMP_THREADS_BIND") == "nobind":  # a word of later versions
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "all"
     from vllm import EngineArgs, LLMEngine
 
     return V0Host(LLMEngine.from_engine_args(EngineArgs(**args)), counters)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
+import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
+from engine.plugin import versions
+
 
 def is_v0() -> bool:
-    """Whether the vLLM of this process runs V0's engine: it has one, and $VLLM_USE_V1 chooses it (0.8.5; CPU)."""
-    import vllm.envs
+    """Whether V0's engine is the one to run: this vLLM has it (0.8.5), and $VLLM_USE_V1 does not ask for the other."""
+    return importlib.util.find_spec("vllm.worker") is not None and os.environ.get("VLLM_USE_V1", "0") == "0"
 
-    return not getattr(vllm.envs, "VLLM_USE_V1", True)
+
+def kv_cache_variable(gb: float) -> dict[str, str]:
+    """The size of a CPU's KV cache for a vLLM that takes it from its environment alone, in whole GiB (before 0.20)."""
+    number = versions.number(versions.installed())
+    return {"VLLM_CPU_KVCACHE_SPACE": str(max(1, math.ceil(gb)))} if number < (0, 20) else {}
 
 
 def labels_weights() -> bool:

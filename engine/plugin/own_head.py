@@ -16,8 +16,8 @@ from engine.plugin.versions import OUR_HEAD
 
 def install(module: ModuleType) -> None:
     """Let the logits processor of vLLM's module look at its `head_dtype`, where it does not. Twice is as once."""
-    cls = module.LogitsProcessor
-    if hasattr(cls, "_apply_head") or hasattr(cls, OUR_HEAD):
+    cls = getattr(module, "LogitsProcessor", None)
+    if cls is None or hasattr(cls, "_apply_head") or hasattr(cls, OUR_HEAD):
         return
     plain = cls._get_logits
     if list(inspect.signature(plain).parameters) != ["self", "hidden_states", "lm_head", "embedding_bias"]:

@@ -49,13 +49,14 @@ def installed() -> str:
 
 def untested(version: str) -> str:
     """Why nothing may be switched on this version, as a clause; "" where it may."""
-    number, oldest, newest = _number(version), TESTED[0], TESTED[-1]
-    if number and _number(oldest) <= number <= _number(newest):
+    here, oldest, newest = number(version), TESTED[0], TESTED[-1]
+    if here and number(oldest) <= here <= number(newest):
         return ""
     return f"vLLM {version} is outside of what this plugin was tested with ({oldest} to {newest}): it only reports here"
 
 
-def _number(version: str) -> tuple[int, ...]:
+def number(version: str) -> tuple[int, ...]:
+    """A version's three numbers; none for one that is not written so."""
     found = _NUMBER.match(version)
     return tuple(map(int, found.groups())) if found is not None else ()
 

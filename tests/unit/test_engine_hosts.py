@@ -258,13 +258,14 @@ def spec(model: Path, **changes: Any) -> EngineSpec:
 def test_v0_gets_arguments_that_it_knows_and_what_its_transformers_does_not_read(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"dtype": "float32", "rope_parameters": {"rope_theta": 500000.0}}')
     one = spec(tmp_path)
-    args = launch.v0_args(one, launch.vllm_args(one, cpu=True, transfers=False))
+    args = launch.v0_args(one, launch.vllm_args(one, cpu=True, transfers=False), cpu=True)
     assert not args.keys() - set(recorded_v0().names(ARGUMENTS))
     assert args["dtype"] == "float32"
     assert args["hf_overrides"] == {"rope_theta": 500000.0}
     assert args["enable_prefix_caching"] is None
+    assert args["block_size"] == 16
     (tmp_path / "config.json").write_text('{"torch_dtype": "bfloat16", "rope_theta": 1e6}')
-    args = launch.v0_args(one, launch.vllm_args(one, cpu=True, transfers=False))
+    args = launch.v0_args(one, launch.vllm_args(one, cpu=True, transfers=False), cpu=True)
     assert args["dtype"] == "bfloat16"
     assert "hf_overrides" not in args
 
@@ -294,6 +295,12 @@ def test_v1_gets_arguments_that_it_knows(vllm: Vllm, tmp_path: Path) -> None:
     args = launch.vllm_args(spec(tmp_path), cpu=True, transfers=transfers)
     assert not args.keys() - set(vllm.names(ARGUMENTS))
     assert ("weight_transfer_config" in args) is transfers
+
+
+def test_the_kv_cache_of_an_old_version_is_sized_by_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for version, found in (("0.8.5.post2", "3"), ("0.18.1+cpu", "3"), ("0.20.2", None), ("0.32.0", None)):
+        monkeypatch.setattr(versions, "installed", lambda version=version: version)
+        assert hosting.kv_cache_variable(2.25).get("VLLM_CPU_KVCACHE_SPACE") == found
 
 
 @each_version

@@ -40,8 +40,9 @@ def build(order: dict[str, Any]) -> tuple[Host, Any]:
         environment=environment,
     )  # fmt: skip
     args = launch.vllm_args(spec, cpu=True, transfers=hosting.transfers_weights())
+    os.environ.update(hosting.kv_cache_variable(config.kv_cache_gb))
     if hosting.is_v0():
-        return v0.build(launch.v0_args(spec, args), Counters()), v0
+        return v0.build(launch.v0_args(spec, args, cpu=True), Counters()), v0
     return v1.build(args, stat_logger(Counters())), v1
 
 
