@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 def test_a_version_agrees_with_itself_as_it_comes(tmp_path: Path) -> None:
     python = other_interpreter(tmp_path / "venv")
     done = subprocess.run(
-        [sys.executable, "-m", "console.cli.main", "migrate", "this", str(python), "--count", "6", "--json"],
+        [sys.executable, "-m", "console.cli", "migrate", "this", str(python), "--count", "6", "--json"],
         capture_output=True, text=True, timeout=600, env=os.environ | {"TMPDIR": str(tmp_path)}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
