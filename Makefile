@@ -6,6 +6,7 @@
 #   make join    a real GRPO run of TRL's that joins by one line: seen, switched, synced and ended by a console
 #   make parity  the article's figure: reference seeds, vLLM's defaults, and a run repaired live (15 minutes)
 #   make migration  the same over versions: V0 of vLLM 0.8.5 as the reference, 0.18.1 with its defaults, fixed, and repaired live
+#   make versions   engines of vLLM 0.8.5 (V0) and 0.18.1 against torch and beside this one (REPAIR=1: see docs/compatibility.md)
 #   make faults  every fault and bad input of the wire at its full scale (seeds are printed)
 #   make chaos   two hundred random operator actions over a run with two engines (the seed is printed)
 #   make compat  the engine plugin on vLLM 0.18.1 to the newest, each in an environment of its own (an hour; 13 GB, KEEP=1)
@@ -33,7 +34,7 @@ ENGINES := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests start hundreds of processes: each would compile what it imports (a third of the start of a console).
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo test test-quick join parity migration faults chaos compat stats lint bench adapters clean
+.PHONY: help venv demo test test-quick join parity migration versions faults chaos compat stats lint bench adapters clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -98,6 +99,12 @@ join: $(STAMP)
 
 parity: $(STAMP)
 	@$(BIN)/driftline parity
+
+versions: $(STAMP)
+	@$(BIN)/driftline env add vllm-0.8.5 $(if $(REPAIR),--repair)
+	@$(BIN)/driftline env add vllm-0.18.1
+	@$(BIN)/python -m tests.versions
+	$(BIN)/python -m pytest tests/e2e/test_versions.py tests/e2e/test_migrate.py -s $(PYTEST_ARGS)
 
 migration: $(STAMP)
 	@$(BIN)/driftline env add vllm-0.8.5 $(if $(REPAIR),--repair)
