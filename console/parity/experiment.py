@@ -67,12 +67,14 @@ class Shown:
     @property
     def rows(self) -> list[tuple[str, Comparison, Verdict]]:
         """Name, comparison and needed verdict of each."""
-        return [
+        found: list[tuple[str, Comparison, Verdict]] = [
             ("a reference run against the other seeds", self.seed, "pass"),
             ("the defaults", self.defaults, "fail"),
             ("the repaired run", self.repaired, "pass"),
-            *([("fixed from the start", self.fixed, "pass")] if self.fixed is not None else []),
         ]
+        if self.fixed is not None:
+            found.append(("fixed from the start", self.fixed, "pass"))
+        return found
 
     @property
     def missing(self) -> list[str]:
