@@ -63,7 +63,8 @@ class Layerwise:
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
         from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
-        if any(get_layerwise_info(module).can_process() for module in model.modules()):
+        states: list[Any] = [get_layerwise_info(module) for module in model.modules()]  # newer ones have no such method
+        if any(state.can_process() for state in states):
             finalize_layerwise_reload(model, worker.model_runner.model_config)
 
 

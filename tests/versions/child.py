@@ -93,7 +93,8 @@ async def fill(order: dict[str, Any], rows: Rows) -> None:
     tokens, rng = int(order["tokens"]), np.random.default_rng(3)
 
     def fresh() -> list[list[int]]:
-        return rng.integers(2, order["vocabulary"], (MOST, 40)).tolist()
+        found: list[list[int]] = rng.integers(2, order["vocabulary"], (MOST, 40)).tolist()
+        return found
 
     await host.stamp(label(0, 0))
     for mode in order["modes"]:
