@@ -63,8 +63,7 @@ class Layerwise:
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
         from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
-        states: list[Any] = [get_layerwise_info(module) for module in model.modules()]  # newer ones have no such method
-        if any(state.can_process() for state in states):
+        if any(get_layerwise_info(module).load_numel_total is not None for module in model.modules()):
             finalize_layerwise_reload(model, worker.model_runner.model_config)
 
 
