@@ -44,14 +44,17 @@ class Comparison:
         self.skipped = 0
 
     def row(self, name: str, fix: str) -> Row:
-        """Sample every prompt under weights that were loaded while the prompts' blocks of older ones were cached."""
-        self._pool.set_shadow(0.0)
-        self._sampled()
+        """Sample every prompt under weights that were loaded while the prompts' blocks of older ones were cached.
+
+        On both engines, by what one samples and the other scores: or two engines of one version would part by which of
+        them has which block.
+        """
+        self._scored(self._sampled())
         self._update()
-        self._pool.set_shadow(1.0)
         self._pool.take_shadow()
         groups = self._sampled()
-        pairs = self._scored(groups)
+        pairs, skipped = self._scored(groups)
+        self.skipped += skipped
         states = self._pool.fix_states()
         values = tuple({fix_id: both[at].effective for fix_id, both in states.items()} for at in (0, 1))
         against = self._against_torch(groups)
@@ -83,19 +86,20 @@ class Comparison:
             if not report.ok:
                 raise EngineError(f"{report.engine}: did not take the weights: {report.detail}")
 
-    def _scored(self, groups: list[Group]) -> dict[tuple[str, str], Difference]:
+    def _scored(self, groups: list[Group]) -> tuple[dict[tuple[str, str], Difference], int]:
+        """Differences by sampler and scorer, and how many tokens were left out."""
         wanted = sum(len(one.ids) for group in groups for one in group.sequences)
         found: dict[tuple[str, str], list[np.ndarray]] = {}
-        seen, deadline = 0, time.monotonic() + SETTLED_S
+        seen, skipped, deadline = 0, 0, time.monotonic() + SETTLED_S
         while seen < wanted and time.monotonic() < deadline:
             step = self._pool.take_shadow()
-            self.skipped += step.skipped
+            skipped += step.skipped
             seen += step.skipped
             for pair in step.pairs:
                 seen += len(pair.differences)
                 found.setdefault((pair.sampled, pair.scored), []).append(pair.differences)
             time.sleep(0.05)
-        return {name: _difference(np.concatenate(parts)) for name, parts in found.items()}
+        return {name: _difference(np.concatenate(parts)) for name, parts in found.items()}, skipped
 
     def _against_torch(self, groups: list[Group]) -> dict[str, Difference]:
         found: dict[str, list[np.ndarray]] = {}

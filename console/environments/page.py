@@ -36,14 +36,39 @@ def exit_code(answer: Answer) -> int:
 
 
 def verdict(answer: Answer) -> str:
-    """One or two sentences."""
+    """What the two are to each other, and then to torch, as the trainer computes."""
+    return " ".join(filter(None, (_between(answer), _beside_torch(answer))))
+
+
+def _beside_torch(answer: Answer) -> str:
+    """Which of them are off as they come, and what brings them home."""
+    if exit_code(answer) == NOT_ENOUGH_DATA:
+        return ""
+    first = _off(answer, answer.rows[0])
+    if not first:
+        return "Both are what torch computes."
+    words = " and ".join(f"{side} by {_nats(gap)}" for side, gap in first.items())
+    text = f"As they come, {words} nats {'are' if len(first) > 1 else 'is'} off what torch computes"
+    at = next((at for at, row in enumerate(answer.rows) if not _off(answer, row)), None)
+    if at is None:
+        return f"{text}, and no fix ends that."
+    return f"{text}; {_listed([row.fix for row in answer.rows[1 : at + 1]])} on ends that."
+
+
+def _off(answer: Answer, row: Row) -> dict[str, float]:
+    """The versions that are not what torch computes, and by how much."""
+    both = zip(answer.sides, (row.from_torch, row.to_torch), strict=True)
+    return {side.vllm: one.mean for side, one in both if one is not None and one.mean > limit(answer.dtype)}
+
+
+def _between(answer: Answer) -> str:
     one, other = (side.vllm for side in answer.sides)
     first, last, at = answer.rows[0], answer.rows[-1], home(answer)
     if exit_code(answer) == NOT_ENOUGH_DATA:
         least = min(_tokens(row) for row in answer.rows)
         return f"Too little was compared to say: {least} tokens in one direction, at least {LEAST} are needed."
     if at == 0:
-        return f"vLLM {one} and {other} agree as they come: mean |Δ| {_nats(first.parted)} nats. No fix is needed."
+        return f"vLLM {one} and {other} agree as they come: mean |Δ| {_nats(first.parted)} nats."
     if at is not None:
         needed = [row.fix for row in answer.rows[1 : at + 1]]
         return (

@@ -29,6 +29,17 @@ def row(mean: float | None, fix: str = "", tokens: int = 500) -> Row:
     return Row(fix or "as they come", fix, ({}, {}), found, found, found, found)
 
 
+def test_two_that_agree_may_both_be_off() -> None:
+    close, far = Difference(2e-6, 1e-5, 500), Difference(0.36, 2.0, 500)
+    one = answer(Row("as they come", "", ({}, {}), close, close, far, close), row(2e-6, "processed-logprobs"))
+    assert page.exit_code(one) == 0
+    assert page.verdict(one).endswith(
+        "0.8.5.post2 by 0.36 nats is off what torch computes; processed-logprobs on ends that."
+    )
+    one = answer(Row("as they come", "", ({}, {}), close, close, far, far))
+    assert page.verdict(one).endswith("0.18.1 by 0.36 nats are off what torch computes, and no fix ends that.")
+
+
 def answer(*rows: Row, dtype: str = "float32") -> Answer:
     both = (side("0.8.5.post2", processed_logprobs=("on", "V0: processed by itself")), side("0.18.1"))
     return Answer(both, list(rows), dtype, "", 16, 4, 0.7, 0.05, 12, 61.0)
@@ -43,9 +54,12 @@ def test_the_first_layer_that_brings_them_together_is_the_verdict() -> None:
     assert page.exit_code(one) == 0
     assert page.verdict(one) == (
         "vLLM 0.8.5.post2 and 0.18.1 part as they come: mean |Δ| 0.35 nats. "
-        "With processed-logprobs and prefix-cache-off on they agree: 2e-06 nats."
+        "With processed-logprobs and prefix-cache-off on they agree: 2e-06 nats. As they come, 0.8.5.post2 by 0.35 and "
+        "0.18.1 by 0.35 nats are off what torch computes; processed-logprobs and prefix-cache-off on ends that."
     )
-    assert "agree as they come: mean |Δ| 2e-06 nats. No fix is needed." in page.verdict(answer(row(2e-6)))
+    assert page.verdict(answer(row(2e-6))).endswith(
+        "agree as they come: mean |Δ| 2e-06 nats. Both are what torch computes."
+    )
     assert page.home(answer(row(0.02), dtype="bfloat16")) == 0
     assert page.home(answer(row(0.04), dtype="bfloat16")) is None
 
