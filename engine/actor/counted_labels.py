@@ -33,8 +33,9 @@ class CountedLabels:
         """Tokens that come from now on carry this label."""
         self.label = label
         for state in self._processor.request_states.values():
-            count = state.detokenizer.num_output_tokens() if state.detokenizer is not None else 0
-            self._marks[state.external_req_id, state.request_index].append((count, label))
+            marks = self._marks.get((state.external_req_id, state.request_index))
+            if marks is not None:  # else its request has failed, and is on its way out
+                marks.append((state.detokenizer.num_output_tokens() if state.detokenizer is not None else 0, label))
 
     def spans(self, request: str, index: int, length: int) -> list[Span]:
         """The labelled stretches of sample `index` of a request, which has so many tokens. Asked for once."""

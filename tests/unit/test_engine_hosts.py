@@ -391,7 +391,9 @@ def test_labels_are_counted_where_vllm_has_none(vllm: Vllm) -> None:
     counts["r-0"] = 5
     assert labels.spans("r", 0, 5) == [Span("1.0", 0, 3), Span("2.0", 3, 5)]
     assert labels.spans("r", 1, 4) == [Span("2.0", 0, 4)]
+    processor.add_request(SimpleNamespace(request_id="r-0"), "prompt")
     labels.forget("r", 2)
+    labels.stamp("3.0")
     assert not labels._marks
 
 
