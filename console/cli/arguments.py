@@ -343,7 +343,7 @@ def _add_environment_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     one = "a version (0.18.1), an environment, the path of a Python, or this"
     migrate.add_argument("source", metavar="FROM", help=one)
     migrate.add_argument("target", metavar="TO", help="the same of the version to go to")
-    migrate.add_argument("--model", metavar="DIR", help="a local Hugging Face model (default: a tiny one, made here)")
+    migrate.add_argument("--model", metavar="FOLDER", help="a local Hugging Face model (default: a tiny one, made here)")
     dtypes = ("auto", "float32", "bfloat16", "float16")
     migrate.add_argument("--dtype", choices=dtypes, default="auto", help="of the model (default: by the device)")
     text = "token ids to begin with, a list a line (default: random ones)"
@@ -356,7 +356,7 @@ def _add_environment_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     migrate.add_argument("--temperature", type=_above_zero, default=0.7, metavar="T", help=text)
     migrate.add_argument("--seed", type=_natural, default=0, metavar="N", help="of prompts and weights (default 0)")
     migrate.add_argument("--out", type=Path, metavar="FILE", help="write the page there (default: print it)")
-    migrate.add_argument("--folder", metavar="DIR", help="keep the engines' logs and all numbers there")
+    migrate.add_argument("--folder", metavar="FOLDER", help="keep the engines' logs and all numbers there")
     migrate.add_argument("--make", action="store_true", help="make an environment that is missing, as env add does")
     text = "with --make: let the compiled part be changed where this system's libstdc++ is too old for it"
     migrate.add_argument("--repair", action="store_true", help=text)
