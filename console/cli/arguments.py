@@ -343,7 +343,7 @@ def _add_environment_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     one = "a version (0.18.1), an environment, the path of a Python, or this"
     migrate.add_argument("source", metavar="FROM", help=one)
     migrate.add_argument("target", metavar="TO", help="the same of the version to go to")
-    migrate.add_argument("--model", metavar="FOLDER", help="a local Hugging Face model (default: a tiny one, made here)")
+    migrate.add_argument("--model", metavar="FOLDER", help="a local Hugging Face model (default: a tiny one)")
     dtypes = ("auto", "float32", "bfloat16", "float16")
     migrate.add_argument("--dtype", choices=dtypes, default="auto", help="of the model (default: by the device)")
     text = "token ids to begin with, a list a line (default: random ones)"

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from console.cli.main import main
-from console.environments import page
+from console.environments import defaults, page
 from console.errors import CommandError
 from driftline import migration
-from driftline.environments import RECORD, VARIABLE
+from driftline.environments import RECORD, VARIABLE, Environment
 from driftline.migration import Answer, Difference, Row, Side
 
 FIXES = {"processed-logprobs": ("off", "logprobs_mode=raw_logprobs"), "prefix-cache-off": ("off", "requests | read")}
@@ -158,16 +158,28 @@ def test_prompts_that_are_none_are_refused(tmp_path: Path, text: str, sentence: 
 
 
 def test_the_defaults_of_a_vllm_are_asked_of_its_own_python(tmp_path: Path) -> None:
-    from console.environments import defaults
-    from driftline.environments import Environment
-
     python = tmp_path / "python"
-    python.write_text('#!/bin/sh\necho a warning\necho \'driftline:{"block_size": "None"}\'\n')
+    found = '{"defaults": {"block_size": "None"}, "architectures": ["Qwen2ForCausalLM"]}'
+    python.write_text(f"#!/bin/sh\necho a warning\necho 'driftline:{found}'\n")
     python.chmod(0o755)
-    assert defaults.declared(Environment("x", python)) == {"block_size": "None"}
+    one = Environment("x", python)
+    declared = defaults.declared(one)
+    assert declared.defaults == {"block_size": "None"}
+    for text, sentence in (
+        ('{"architectures": ["Qwen2ForCausalLM"]}', ""),
+        ("{}", ""),
+        ('{"architectures": ["NewForCausalLM"]}', "the vLLM of x has no NewForCausalLM, which this model is"),
+        ("[]", "holds no config.json that can be read"),
+        ("words", "holds no config.json that can be read"),
+    ):
+        (tmp_path / "config.json").write_text(text)
+        said = defaults.cannot_load(one, declared, tmp_path)
+        assert sentence in said
+        assert bool(said) is bool(sentence)
+    assert "holds no config.json" in defaults.cannot_load(one, declared, tmp_path / "none")
     python.write_text("#!/bin/sh\necho 'ImportError: no _C' >&2\nexit 1\n")
     with pytest.raises(CommandError, match="x: its vLLM does not import: ImportError: no _C"):
-        defaults.declared(Environment("x", python))
+        defaults.declared(one)
 
 
 def test_an_order_that_cannot_be_read_is_said(tmp_path: Path) -> None:

@@ -45,7 +45,12 @@ def migrate(args: argparse.Namespace) -> int:
             str(folder), args.model or "", args.dtype, prompts, args.count, args.samples, args.tokens,
             args.temperature, args.seed,
         )  # fmt: skip
-        declared = (defaults.declared(both[0]), defaults.declared(both[1]))
+        asked = [defaults.declared(one) for one in both]
+        if args.model:
+            for one, answered in zip(both, asked, strict=True):
+                if sentence := defaults.cannot_load(one, answered, Path(args.model).expanduser()):
+                    raise CommandError(sentence, USAGE)
+        declared = (asked[0].defaults, asked[1].defaults)
         answer = _run(order, folder, signals)
     if args.json:
         print(to_json(_document(answer, declared)))
