@@ -68,8 +68,10 @@ class V0Host:
         self.errored = False
         self._label = ""
         self._live: dict[str, _Sequence] = {}
-        self._lock, self._go, self._work = asyncio.Lock(), asyncio.Event(), asyncio.Event()
+        self._lock, self._work = asyncio.Lock(), asyncio.Event()
+        self._go, self._admits = asyncio.Event(), asyncio.Event()
         self._go.set()
+        self._admits.set()
         self._stepping = asyncio.get_running_loop().create_task(self._run())
 
     @property
@@ -85,6 +87,7 @@ class V0Host:
     async def generate(self, prompt: Sequence[int], sampling: Sampling, request: str) -> list[Response]:
         """See `Host`."""
         parameters = _parameters(sampling, delta=True, stop_token_ids=list(sampling.stop_ids), logprobs=0)
+        await self._admits.wait()
         async with self._lock:
             group = [self._add(f"{request}-{index}", prompt, parameters) for index in range(sampling.n)]
         await self._ended(group)
@@ -97,6 +100,7 @@ class V0Host:
         """
         last = max(asked.positions)
         tokens = [*asked.prompt, *map(int, asked.ids[: last + 1])]
+        await self._admits.wait()
         async with self._lock:
             one = self._add(request, tokens, _parameters(sampling, delta=False, prompt_logprobs=0))
             one.scores = True
@@ -120,11 +124,17 @@ class V0Host:
         return answers
 
     async def pause(self, mode: PauseMode, *, settle: bool) -> None:
-        """See `Host`. There is nothing to settle: a step's outputs are taken before the lock is free."""
+        """See `Host`. There is nothing to settle: a step's outputs are taken before the lock is free.
+
+        "wait" also lets those go on that a pause has held, and nothing new begins until `resume`.
+        """
         del settle
         if mode == "wait":
+            self._admits.clear()
+            self._go.set()
             await asyncio.gather(*(one.done for one in self._live.values()), return_exceptions=True)
         self._go.clear()
+        self._admits.set()  # what begins now is held
         async with self._lock:  # the step that was going on is through
             if mode == "abort":
                 self._abort()

@@ -210,13 +210,20 @@ def test_v0_waits_for_what_is_in_flight_where_it_is_asked_to(v0: Engine) -> None
         going = asyncio.create_task(host.generate([5], Sampling(1, 0.7, 50), "long"))
         while not host.sampled:
             await asyncio.sleep(0)
-        await host.pause("wait", settle=True)
+        await host.pause("keep", settle=True)
+        waits = asyncio.create_task(host.pause("wait", settle=True))
+        await asyncio.sleep(0)
+        early = asyncio.create_task(host.generate([6], SAMPLING, "early"))
+        await waits
         assert (await going)[0].finish == "length"
+        assert not early.done()
+        assert host.sampled == 0
         late = asyncio.create_task(host.generate([5], SAMPLING, "late"))
         await asyncio.sleep(0.05)
         assert not late.done()
         await host.resume()
         await late
+        await early
 
     run(v0, act)
 
