@@ -47,8 +47,8 @@ def _beside_torch(answer: Answer) -> str:
     first = _off(answer, answer.rows[0])
     if not first:
         return "Both are what torch computes."
-    words = " and ".join(f"{side} by {_nats(gap)}" for side, gap in first.items())
-    text = f"As they come, {words} nats {'are' if len(first) > 1 else 'is'} off what torch computes"
+    words = " and ".join(f"{side} is {_nats(gap)}" for side, gap in first.items())
+    text = f"As they come, {words} nats off what torch computes"
     at = next((at for at, row in enumerate(answer.rows) if not _off(answer, row)), None)
     if at is None:
         return f"{text}, and no fix ends that."

@@ -228,7 +228,7 @@ def _head(facts: Facts) -> Reading:
     if not dtypes:
         return Reading("", "", "the model has no logits processor that could be asked")
     effective = ON if dtypes == {"float32"} else MIXED if "float32" in dtypes else OFF
-    ours = "; projected by Driftline's code, this vLLM has no dtype of its own for it" if first.head_ours else ""
+    ours = "; Driftline's code switches it, this vLLM has no dtype of its own for it" if first.head_ours else ""
     return Reading(effective, f"head {_one(dtypes)}, body {first.model_dtype}{ours}", why)
 
 

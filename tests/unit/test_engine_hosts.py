@@ -421,7 +421,7 @@ def test_the_fixes_of_v0_are_reported_as_what_they_are_there() -> None:
     assert found["processed-logprobs"].detail == "V0: processed by itself; its sampler has no raw ones"
     assert found["prefix-cache-off"].detail.startswith("V0: off by default")
     assert found["async-scheduling-off"].detail == "V0 has no async scheduling"
-    assert "projected by Driftline's code" in found["fp32-lm-head"].detail
+    assert "Driftline's code switches it" in found["fp32-lm-head"].detail
     for value in ("on", "removed"):
         assert fixes.not_live(found["prefix-cache-off"], "prefix-cache-off", value) == ""
     assert "cannot be switched off here" in fixes.refusal(found["prefix-cache-off"], "prefix-cache-off", "off")

@@ -34,10 +34,10 @@ def test_two_that_agree_may_both_be_off() -> None:
     one = answer(Row("as they come", "", ({}, {}), close, close, far, close), row(2e-6, "processed-logprobs"))
     assert page.exit_code(one) == 0
     assert page.verdict(one).endswith(
-        "0.8.5.post2 by 0.36 nats is off what torch computes; processed-logprobs on ends that."
+        "0.8.5.post2 is 0.36 nats off what torch computes; processed-logprobs on ends that."
     )
     one = answer(Row("as they come", "", ({}, {}), close, close, far, far))
-    assert page.verdict(one).endswith("0.18.1 by 0.36 nats are off what torch computes, and no fix ends that.")
+    assert page.verdict(one).endswith("0.18.1 is 0.36 nats off what torch computes, and no fix ends that.")
 
 
 def answer(*rows: Row, dtype: str = "float32") -> Answer:
@@ -54,8 +54,8 @@ def test_the_first_layer_that_brings_them_together_is_the_verdict() -> None:
     assert page.exit_code(one) == 0
     assert page.verdict(one) == (
         "vLLM 0.8.5.post2 and 0.18.1 part as they come: mean |Δ| 0.35 nats. "
-        "With processed-logprobs and prefix-cache-off on they agree: 2e-06 nats. As they come, 0.8.5.post2 by 0.35 and "
-        "0.18.1 by 0.35 nats are off what torch computes; processed-logprobs and prefix-cache-off on ends that."
+        "With processed-logprobs and prefix-cache-off on they agree: 2e-06 nats. As they come, 0.8.5.post2 is 0.35 and "
+        "0.18.1 is 0.35 nats off what torch computes; processed-logprobs and prefix-cache-off on ends that."
     )
     assert page.verdict(answer(row(2e-6))).endswith(
         "agree as they come: mean |Δ| 2e-06 nats. Both are what torch computes."
