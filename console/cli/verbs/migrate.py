@@ -24,7 +24,12 @@ from driftline.environments import Environment, EnvironmentUnusableError
 from driftline.migration import Answer
 
 LIMIT_S: Final = 3600.0
-QUIET: Final = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+QUIET: Final = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 _PROMPTS_BYTES: Final = 64 << 20
 _ANSWER_BYTES: Final = 16 << 20
 
