@@ -100,7 +100,7 @@ def markdown(answer: Answer, defaults: tuple[Defaults, Defaults]) -> str:
         f"Mean and most of |Δ logprob| in nats, over the tokens named. Model: {what}, {answer.dtype}, temperature "
         f"{answer.temperature:g}; {answer.prompts} prompts, {answer.samples} samples of each, sampled once before and "
         f"once after an update that moves every tensor by {answer.move:g} of its standard deviation; the second pass "
-        f"is compared. Torch: a float32 log_softmax after temperature of the same weights. {answer.skipped} tokens "
+        f"is compared. Torch: the same weights in {answer.dtype}, log_softmax in float32 after temperature. {answer.skipped} tokens "
         f"were sampled and not scored. {answer.seconds:.0f} s.",
         "",
         "## The fixes, as each version comes",
