@@ -100,8 +100,8 @@ def markdown(answer: Answer, defaults: tuple[Defaults, Defaults]) -> str:
         f"Mean and most of |Δ logprob| in nats, over the tokens named. Model: {what}, {answer.dtype}, temperature "
         f"{answer.temperature:g}; {answer.prompts} prompts, {answer.samples} samples of each, sampled once before and "
         f"once after an update that moves every tensor by {answer.move:g} of its standard deviation; the second pass "
-        f"is compared. Torch: the same weights in {answer.dtype}, log_softmax in float32 after temperature. {answer.skipped} tokens "
-        f"were sampled and not scored. {answer.seconds:.0f} s.",
+        f"is compared. Torch: the same weights in {answer.dtype}, log_softmax in float32 after temperature. "
+        f"{answer.skipped} tokens were sampled and not scored. {answer.seconds:.0f} s.",
         "",
         "## The fixes, as each version comes",
         "",
