@@ -5,6 +5,8 @@
 #   make test-quick  the same without the engine and without long waits; PYTHON=python3.12 is another Python
 #   make join    a real GRPO run of TRL's that joins by one line: seen, switched, synced and ended by a console
 #   make parity  the article's figure: reference seeds, vLLM's defaults, and a run repaired live (15 minutes)
+#   make migration  the same over versions: V0 of vLLM 0.8.5 as the reference, 0.18.1 with its defaults, fixed, and repaired live
+#   make versions   engines of vLLM 0.8.5 (V0) and 0.18.1 against torch and beside this one (REPAIR=1: see docs/compatibility.md)
 #   make faults  every fault and bad input of the wire at its full scale (seeds are printed)
 #   make chaos   two hundred random operator actions over a run with two engines (the seed is printed)
 #   make compat  the engine plugin on vLLM 0.18.1 to the newest, each in an environment of its own (an hour; 13 GB, KEEP=1)
@@ -34,7 +36,7 @@ WITH_ENGINES := tests/e2e tests/faults tests/adapters
 # Tests start hundreds of processes: each would compile what it imports (a third of the start of a console).
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo test test-quick join parity faults chaos compat stats lint bench adapters clean
+.PHONY: help venv demo test test-quick join parity migration versions faults chaos compat stats lint bench adapters clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -99,6 +101,17 @@ join: $(STAMP)
 
 parity: $(STAMP)
 	@$(BIN)/driftline parity
+
+versions: $(STAMP)
+	@$(BIN)/driftline env add vllm-0.8.5 $(if $(REPAIR),--repair)
+	@$(BIN)/driftline env add vllm-0.18.1
+	@$(BIN)/python -m tests.versions
+	$(BIN)/python -m pytest tests/e2e/test_versions.py tests/e2e/test_migrate.py -s $(PYTEST_ARGS)
+
+migration: $(STAMP)
+	@$(BIN)/driftline env add vllm-0.8.5 $(if $(REPAIR),--repair)
+	@$(BIN)/driftline env add vllm-0.18.1
+	@$(BIN)/driftline parity --config configs/migration.toml --candidate vllm-0.18.1 --out migration.svg
 
 faults: $(STAMP)
 	DRIFTLINE_FAULTS=full $(BIN)/python -m pytest tests/faults tests/unit/test_frame_ranges.py \

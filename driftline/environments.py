@@ -6,6 +6,7 @@ started, and when a configuration is checked before that.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import platform
@@ -88,6 +89,8 @@ def find(named: str, environ: Mapping[str, str]) -> Environment:
             raise EnvironmentUnusableError(f"{named} is no Python: it cannot be executed")
         return Environment(named, python)
     folder = root(environ) / named
+    if not folder.is_dir():  # a release that had to be published again: vllm-0.8.5 is vllm-0.8.5.post2
+        folder = next(iter(sorted(root(environ).glob(f"{glob.escape(named)}.post*"), reverse=True)), folder)
     make = f"driftline env add {named}"
     if not folder.is_dir():
         raise EnvironmentUnusableError(f"there is no environment {named} ({folder}); make it: {make}")

@@ -11,7 +11,7 @@ from typing import Final
 
 from driftline.catalog.fixes import BY_ID, OFF, ON, REMOVED, WAIT
 from driftline.frames import EngineFix, How
-from engine.plugin.report import Facts, read
+from engine.plugin.report import V0, Facts, read
 from engine.types import PauseMode
 
 PAUSES: Final[dict[str, PauseMode]] = {OFF: "abort", ON: "keep", WAIT: "wait"}
@@ -41,8 +41,10 @@ def path(state: EngineFix, fix_id: str, value: str) -> How:
     """How `value` would take effect on the engine with this state. Raises nothing: the catalogue checks values.
 
     `EngineFix.how` speaks of the other usual value; "removed" takes a restart, to it and from it. Of an engine that
-    reports nothing (dead, or restarting) the catalogue's answer is returned.
+    reports nothing (dead, or restarting) the catalogue's answer is returned. V0 has no prefix cache to restart with.
     """
+    if state.effective == REMOVED and state.how == "not_available":
+        return "live" if value in (ON, REMOVED) else "not_available"
     if REMOVED in (value, state.effective) and value != state.effective:
         return "engine_restart"
     if not state.effective:
@@ -95,7 +97,7 @@ def _state(facts: Facts, fix_id: str, inflight: str) -> tuple[str, How, str]:
     reading = read(facts, fix_id)
     if not reading.fixed:
         return reading.effective, "live", reading.detail
-    if reading.effective == REMOVED:
+    if reading.effective == REMOVED and facts.core.generation != V0:
         return REMOVED, "engine_restart", reading.text
     if fix_id == "fp32-lm-head" and reading.effective:
         return reading.effective, "next_sync", reading.detail

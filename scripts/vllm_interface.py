@@ -1,4 +1,5 @@
-"""Record what a vLLM has of that which `engine/plugin/versions.py` stands on: classes, signatures, attributes.
+"""Record what a vLLM has of that which the engine plugin and our pool's engines stand on: classes, signatures,
+attributes.
 
     ENVIRONMENT/bin/python scripts/vllm_interface.py tests/unit/data/vllm_interfaces
 
@@ -17,7 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-PLUGIN: Final = Path(__file__).parents[1] / "engine" / "plugin"
+ENGINE: Final = Path(__file__).parents[1] / "engine"
+ROOMS: Final = ("plugin", "actor", "weights")
 CLASSES: Final = (
     "vllm.v1.engine:EngineCoreRequestType",
     "vllm.v1.engine.core:EngineCore",
@@ -42,8 +44,27 @@ CLASSES: Final = (
     "vllm.config.cache:CacheConfig",
     "vllm.config.parallel:ParallelConfig",
     "vllm.platforms.interface:Platform",
+    "vllm.sampling_params:SamplingParams",
+    "vllm.outputs:CompletionOutput",
+    "vllm.v1.engine.async_llm:AsyncLLM",
+    "vllm.v1.engine.output_processor:OutputProcessor",
+    "vllm.v1.engine.output_processor:RequestState",
+    "vllm.v1.metrics.stats:SchedulerStats",
+    "vllm.distributed.weight_transfer.base:WeightTransferEngine",
+    "vllm.v1.worker.gpu_worker:Worker",
+    "vllm.engine.arg_utils:EngineArgs",
+    "vllm.engine.llm_engine:LLMEngine",
+    "vllm.core.scheduler:Scheduler",
+    "vllm.core.block_manager:SelfAttnBlockSpaceManager",
+    "vllm.outputs:RequestOutput",
+    "vllm.worker.worker_base:WorkerBase",
+    "vllm.worker.cpu_model_runner:CPUModelRunner",
+    "vllm.model_executor.layers.sampler:Sampler",
 )
-"""Module and class of everything that the plugin holds in its hands."""
+"""Module and class of everything that the plugin and the hosts of our pool's engines hold in their hands; the last of
+
+them V0's.
+"""
 
 
 class Sources:
@@ -94,6 +115,8 @@ def recorded(sources: Sources, place: str) -> dict[str, Any] | None:
     properties: set[str] = set()
     attributes: set[str] = set()
     for base in reversed(node.bases):
+        if isinstance(base, ast.Subscript):  # of a generic class
+            base = base.value
         if isinstance(base, ast.Name) and (below := recorded(sources, f"{module}:{base.id}")) is not None:
             methods.update(below["methods"])
             properties.update(below["properties"])
@@ -161,7 +184,8 @@ def main(folder: Path) -> None:
         if any(importlib.metadata.distributions(name=name))
     ).partition("+")[0]
     sources = Sources("vllm")
-    words = {word for file in PLUGIN.glob("*.py") for word in re.findall(r"\w+", file.read_text())}
+    files = [file for room in ROOMS for file in (ENGINE / room).glob("*.py")]
+    words = {word for file in files for word in re.findall(r"\w+", file.read_text())}
     classes = {place: shortened(recorded(sources, place), words) for place in CLASSES}
     lines = [f"  {json.dumps(place)}: {json.dumps(found)}" for place, found in classes.items()]
     body = ",\n".join(lines)

@@ -70,6 +70,8 @@ ENGINES = (
     "tests/e2e/one_engine/test_engine_pool.py",
     "tests/e2e/test_two_nodes.py",
     "tests/e2e/test_shadow.py",
+    "tests/e2e/test_versions.py",
+    "tests/e2e/test_migrate.py",
     "tests/e2e/test_facts_table.py",
     "tests/e2e/test_run_trainer.py",
     "tests/e2e/test_parity.py",

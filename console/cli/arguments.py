@@ -225,6 +225,8 @@ def _add_parity_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     parity.add_argument("--switch", type=_positive, default=switch, metavar="STEP", help=text)
     text = f"reference runs, at least 2 (default {seeds})"
     parity.add_argument("--seeds", type=_positive, default=seeds, metavar="N", help=text)
+    text = "an environment that all runs but the reference have their engines in (make migration)"
+    parity.add_argument("--candidate", metavar="NAME", help=text)
     parity.add_argument("--out", default="parity.svg", metavar="FILE", help="the figure (default %(default)s)")
 
 
@@ -336,6 +338,29 @@ def _add_environment_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     _add_json(_add_verb(env, "list", "env:list_environments", "those that can be made, and what there is of each"))
     removing = _add_verb(env, "remove", "env:remove", "delete one")
     removing.add_argument("name", metavar="NAME", help="see: driftline env list")
+    text = "whether two vLLM versions sample the same, layer by layer, without training"
+    migrate = _add_verb(verbs, "migrate", "migrate:migrate", text)
+    one = "a version (0.18.1), an environment, the path of a Python, or this"
+    migrate.add_argument("source", metavar="FROM", help=one)
+    migrate.add_argument("target", metavar="TO", help="the same of the version to go to")
+    migrate.add_argument("--model", metavar="FOLDER", help="a local Hugging Face model (default: a tiny one)")
+    dtypes = ("auto", "float32", "bfloat16", "float16")
+    migrate.add_argument("--dtype", choices=dtypes, default="auto", help="of the model (default: by the device)")
+    text = "token ids to begin with, a list a line (default: random ones)"
+    migrate.add_argument("--prompts", type=Path, metavar="FILE", help=text)
+    for flag, number, what in (
+        ("--count", 16, "random prompts"), ("--samples", 4, "samples of each"), ("--tokens", 16, "tokens of a sample"),
+    ):  # fmt: skip
+        migrate.add_argument(flag, type=_positive, default=number, metavar="N", help=f"{what} (default {number})")
+    text = "of sampling (default 0.7)"
+    migrate.add_argument("--temperature", type=_above_zero, default=0.7, metavar="T", help=text)
+    migrate.add_argument("--seed", type=_natural, default=0, metavar="N", help="of prompts and weights (default 0)")
+    migrate.add_argument("--out", type=Path, metavar="FILE", help="write the page there (default: print it)")
+    migrate.add_argument("--folder", metavar="FOLDER", help="keep the engines' logs and all numbers there")
+    migrate.add_argument("--make", action="store_true", help="make an environment that is missing, as env add does")
+    text = "with --make: let the compiled part be changed where this system's libstdc++ is too old for it"
+    migrate.add_argument("--repair", action="store_true", help=text)
+    _add_json(migrate)
 
 
 def _add_settings_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -369,7 +394,7 @@ _GROUPS: Final[dict[str, Callable[[argparse._SubParsersAction[Parser]], None]]] 
     **dict.fromkeys(("fix", "correction", "shadow", "sync", "pause", "resume"), _add_operator_verbs),
     **dict.fromkeys(("reset-cache", "digest", "stop"), _add_operator_verbs),
     **dict.fromkeys(("doctor", "keys"), _add_key_and_doctor_verbs),
-    "env": _add_environment_verbs,
+    **dict.fromkeys(("env", "migrate"), _add_environment_verbs),
     **dict.fromkeys(("config", "completion"), _add_settings_verbs),
 }
 """The function that adds each verb to the parser, in the order of the help."""

@@ -54,20 +54,27 @@ class Planned:
 
 @dataclass(frozen=True)
 class Shown:
-    """The comparisons: a reference against the others, the defaults and the repaired run against all."""
+    """The comparisons: a reference against the others, the defaults and the repaired run against all.
+
+    `fixed`, of a migration: the candidate with its fixes on from the start.
+    """
 
     seed: Comparison
     defaults: Comparison
     repaired: Comparison
+    fixed: Comparison | None = None
 
     @property
     def rows(self) -> list[tuple[str, Comparison, Verdict]]:
         """Name, comparison and needed verdict of each."""
-        return [
+        found: list[tuple[str, Comparison, Verdict]] = [
             ("a reference run against the other seeds", self.seed, "pass"),
             ("the defaults", self.defaults, "fail"),
             ("the repaired run", self.repaired, "pass"),
         ]
+        if self.fixed is not None:
+            found.append(("fixed from the start", self.fixed, "pass"))
+        return found
 
     @property
     def missing(self) -> list[str]:
@@ -75,8 +82,12 @@ class Shown:
         return [f"{name}: {closing(found)}" for name, found, wanted in self.rows if found.verdict != wanted]
 
 
-def plan(reference: Config, *, steps: int, switch_at: int, seeds: int) -> list[Planned]:
-    """The runs, in their order, from the configuration of the reference."""
+def plan(reference: Config, *, steps: int, switch_at: int, seeds: int, candidate: str = "") -> list[Planned]:
+    """The runs, in their order, from the configuration of the reference.
+
+    `candidate`, of a migration: the environment that the engines of all but the reference run in; one more run then has
+    its fixes on from the start.
+    """
 
     model = reference.model
     if model.seed < 0:
@@ -84,22 +95,30 @@ def plan(reference: Config, *, steps: int, switch_at: int, seeds: int) -> list[P
 
     def seeded(seed: int, fixes: dict[str, str]) -> Config:
         run = replace(reference.run, steps=steps, seed=reference.run.seed + seed)
-        return replace(reference, run=run, model=model, fixes=fixes)
+        engine = reference.engine
+        if candidate and seed >= seeds:
+            engine = replace(engine, environment=candidate)
+        return replace(reference, run=run, model=model, engine=engine, fixes=fixes)
 
     on = {fix: BY_ID[fix].repairs[0] if value == OFF else value for fix, value in reference.fixes.items()}
     off = dict.fromkeys(reference.fixes, OFF)
     runs = [Planned("reference", seeded(seed, on)) for seed in range(seeds)]
     runs.append(Planned("defaults", seeded(seeds, off)))
     runs.append(Planned("repaired", seeded(seeds, off), switch_at))
+    if candidate:
+        runs.append(Planned("fixed", seeded(seeds, on)))
     return runs
 
 
-def judge(references: Sequence[Run], defaults: Run, repaired: Run, rules: Rules, switch_at: int) -> Shown:
-    """The three verdicts of the experiment."""
+def judge(
+    references: Sequence[Run], defaults: Run, repaired: Run, rules: Rules, switch_at: int, fixed: Run | None = None
+) -> Shown:
+    """The verdicts of the experiment."""
     return Shown(
         compare(references[:-1], references[-1], rules),
         compare(references, defaults, rules),
         compare(references, repaired, rules, start=switch_at + 1),
+        None if fixed is None else compare(references, fixed, rules),
     )
 
 

@@ -1,4 +1,4 @@
-"""One engine: an async Ray actor hosting vLLM's `AsyncLLM`. Driven by `engine.pool.pool` alone.
+"""One engine: an async Ray actor hosting one vLLM (`engine.actor.host`). Driven by `engine.pool.pool` alone.
 
 Rollouts and control calls share one event loop, so that a pause is never queued behind a generation. Control calls
 exclude each other through one lock: each finds the engine as the one before left it, and waits for it.
@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
@@ -23,13 +23,15 @@ import numpy as np
 from driftline import clocks
 from driftline.frames import EngineFix, EngineState, Phase
 from engine import fixes
-from engine.actor import entry_point, epochs, launch, scoring
-from engine.actor.async_llm import Core
+from engine.actor import entry_point, epochs, launch, v0, v1
+from engine.actor.core import Core
 from engine.actor.fix_switches import FixSwitches
+from engine.actor.host import EngineDiedError, Host, RequestFailedError, Response, Sampling
 from engine.actor.pause_reasons import PauseReasons
 from engine.actor.scoring import Scoring
 from engine.actor.stats import Counters, GpuMonitor, GpuReading, stat_logger, tokens_per_s
 from engine.actor.weight_update import UpdateRequest, WeightUpdate
+from engine.plugin import hosting
 from engine.types import (
     DeadCoreError,
     EngineError,
@@ -49,10 +51,6 @@ from engine.types import (
 from engine.weights.transport import Update
 
 if TYPE_CHECKING:
-    from vllm.logprobs import FlatLogprobs
-    from vllm.outputs import CompletionOutput
-    from vllm.v1.engine.async_llm import AsyncLLM
-
     from driftline.producer.probe import Probe
 
 HEARTBEAT_S: Final = 0.5
@@ -118,15 +116,13 @@ class EngineActor:
 
     async def init_transfer(self, init_info: dict[str, Any]) -> None:
         """Let the workers meet the trainer, for a transport that needs it: see `Transport.join`."""
-        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
-
-        await self._require().llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info=init_info))
+        await self._require().host.init_transfer(init_info)
 
     async def watch(self) -> None:
         """Return never; raise EngineError once vLLM's core is dead. The pool holds this call open."""
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            if self._core is not None and self._core.llm.errored:
+            if self._core is not None and self._core.host.errored:
                 self._phase = "dead"
                 raise DeadCoreError(f"{self._name}: vLLM's engine core died; {self._cause()}")
 
@@ -135,25 +131,21 @@ class EngineActor:
 
         One that a sync or `drain` cuts short comes back with sequences whose `finish` is "abort".
         """
-        from vllm.inputs.engine import tokens_input
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
-
         core = self._require()
         self._requests += 1
         number, started = self._requests, time.time()
-        prompt = tokens_input([int(token) for token in request.prompt_ids])
         own = {"prefix-cache-off": self._switches.prefix_cache_off}
         self._epochs.request_began(number)
         try:
-            outputs = core.llm.generate(prompt, self._sampling(request.n), f"{self._name}-{number}")
-            final = [output async for output in outputs][-1]
-            sequences = [self._sequence(output) for output in final.outputs]
+            responses = await core.host.generate(
+                request.prompt_ids, self._sampling(request.n), f"{self._name}-{number}"
+            )
+            sequences = [self._sequence(response) for response in responses]
             found = await self._states(sequences)
-        except EngineDeadError as error:
+        except EngineDiedError as error:
             raise DeadCoreError(f"{self._name}: vLLM's engine core died; {self._cause()}") from error
-        except (EngineGenerateError, ValueError) as error:  # vLLM's own refusals of a request are ValueErrors
-            cause = error.__cause__ or error
-            raise EngineError(f"{self._name}: group {request.group} failed: {type(cause).__name__}: {cause}") from error
+        except RequestFailedError as error:
+            raise EngineError(f"{self._name}: group {request.group} failed: {error}") from error
         finally:
             self._epochs.request_ended(number)
         self._aborted += sum(sequence.finish == "abort" for sequence in sequences)
@@ -267,62 +259,59 @@ class EngineActor:
             self._probe.close(timeout=1.0)
         if self._core is not None:
             core, self._core = self._core, None
-            core.llm.shutdown()
+            core.host.shutdown()
 
-    def _build(self) -> AsyncLLM:
+    def _build(self) -> Host:
         try:
             import vllm
-            from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.platforms import current_platform
-            from vllm.v1.engine.async_llm import AsyncLLM
+
+            old = hosting.is_v0()
+            own_transfer, by_token = hosting.transfers_weights(), hosting.scores_by_token()
         except Exception as error:  # an import of native code can fail in any way; all mean the same here
             raise EngineError(f"{self._name}: vLLM does not import: {type(error).__name__}: {error}") from error
         del vllm
-        args = scoring.engine_args() | launch.vllm_args(self._spec, cpu=current_platform.is_cpu())
+        if not own_transfer and self._spec.transport != "shm":
+            raise EngineError(
+                f"{self._name}: this vLLM takes weights through shared memory alone, not by {self._spec.transport}; "
+                'set engine.transport = "shm"'
+            )
+        args = launch.vllm_args(self._spec, cpu=current_platform.is_cpu(), transfers=own_transfer)
+        if not by_token:
+            args["max_logprobs"] = -1  # a token's logprob is asked for among those of the whole vocabulary
         self._stop_ids = launch.stop_ids(Path(self._spec.model))
+        if current_platform.is_cpu():
+            os.environ.update(hosting.kv_cache_variable(self._spec.config.kv_cache_gb))
         if current_platform.is_cuda():
             from vllm.third_party import pynvml
 
             self._gpus = GpuMonitor(pynvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
         try:
-            return AsyncLLM.from_engine_args(AsyncEngineArgs(**args), stat_loggers=[stat_logger(self._counters)])
+            if old:
+                return v0.build(launch.v0_args(self._spec, args, cpu=current_platform.is_cpu()), self._counters)
+            return v1.build(args, stat_logger(self._counters))
         except Exception as error:  # whatever vLLM raises while it builds, the engine is not there
             if killed := launch.killed_core(str(error)):
                 text = f"vLLM's engine core was killed by {killed} while it loaded"
                 raise DeadCoreError(f"{self._name}: {text}; see {self._spec.log}") from error
-            cause = launch.last_error(Path(self._spec.log)) or launch.one_line(f"{type(error).__name__}: {error}")
-            raise EngineError(f"{self._name}: vLLM did not start: {cause}; see {self._spec.log}") from error
+            log = Path(self._spec.log)
+            cause = launch.missing_symbols(log) or launch.last_error(log)
+            cause = cause or launch.one_line(f"{type(error).__name__}: {error}")
+            raise EngineError(f"{self._name}: vLLM did not start: {cause}; see {log}") from error
 
-    def _sampling(self, n: int) -> Any:
-        """Nothing here may bend the distribution beyond the temperature: the trainer must be able to repeat it.
+    def _sampling(self, n: int) -> Sampling:
+        sampling = self._spec.sampling
+        skip = self._switches.skip_prefix_reads
+        return Sampling(n, sampling.temperature, sampling.max_tokens, self._stop_ids, skip)
 
-        No `min_tokens` (it masks EOS) and no `seed` (with a pause it kills the CPU build's core).
-        """
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-        return SamplingParams(
-            n=n,
-            temperature=self._spec.sampling.temperature,
-            max_tokens=self._spec.sampling.max_tokens,
-            stop_token_ids=self._stop_ids,
-            logprobs=0,
-            flat_logprobs=True,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            skip_reading_prefix_cache=self._switches.skip_prefix_reads,
-        )
-
-    def _sequence(self, output: CompletionOutput) -> Sequence:
-        ids = np.asarray(output.token_ids, dtype=np.int32)
-        # `_sampling` asks for flat logprobs; a response cut short before it began has none at all.
-        flat = cast("FlatLogprobs", output.logprobs)
-        logprobs = np.asarray(flat.logprobs if len(ids) else [], dtype=np.float32)
-        versions, stamped = epochs.stamps(output.weight_versions or (), len(ids))
-        finish = FINISHES.get(output.finish_reason or "")
+    def _sequence(self, response: Response) -> Sequence:
+        ids, logprobs = response.ids, response.logprobs
+        versions, stamped = epochs.stamps(response.spans, len(ids))
+        finish = FINISHES.get(response.finish)
         if logprobs.shape != ids.shape or finish is None:
             raise EngineError(
                 f"{self._name}: vLLM returned {len(ids)} tokens with {len(logprobs)} logprobs and finish reason "
-                f"{output.finish_reason!r}"
+                f"{response.finish!r}"
             )
         return Sequence(ids, logprobs, versions, stamped, finish)
 
@@ -357,7 +346,7 @@ class EngineActor:
         return EngineInfo(
             engine=self._name, pid=os.getpid(), node=socket.gethostname(), backend=core.built.platform,
             vllm=core.built.vllm, async_scheduling=bool(core.built.async_scheduling), loaded_s=seconds,
-            workers=core.workers, node_id=ray.get_runtime_context().get_node_id(), python=sys.executable,
+            workers=core.host.workers, node_id=ray.get_runtime_context().get_node_id(), python=sys.executable,
         )  # fmt: skip
 
     def _open_probe(self) -> Probe | None:

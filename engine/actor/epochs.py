@@ -9,28 +9,28 @@ that epoch's states and no other, and the few that a step sampled in the middle 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.actor.host import Span
 from engine.types import IN_BETWEEN
 
 States = Mapping[str, str]
 """Fix id to value."""
 
 
-class Span(Protocol):
-    """vLLM's `WeightVersionSpan`: tokens [start, end) of a response carry the label `version`."""
-
-    version: str
-    start: int
-    end: int
-
-
 def label(version: int, epoch: int) -> str:
     """The string for vLLM's core."""
     return f"{version}.{epoch}"
+
+
+def parse(text: str) -> tuple[int, int]:
+    """Version and epoch of a label. Raises ValueError for one that is not ours."""
+    version, dot, epoch = text.partition(".")
+    if not dot:
+        raise ValueError(f"{text!r} is not a VERSION.EPOCH label")
+    return int(version), int(epoch)
 
 
 def stamps(spans: Iterable[Span], length: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
@@ -41,11 +41,7 @@ def stamps(spans: Iterable[Span], length: int) -> tuple[npt.NDArray[np.int32], n
     versions = np.full(length, -1, dtype=np.int32)
     epochs = np.full(length, IN_BETWEEN, dtype=np.int32)
     for span in spans:
-        version, dot, epoch = span.version.partition(".")
-        if not dot:
-            raise ValueError(f"{span.version!r} is not a VERSION.EPOCH label")
-        versions[span.start : span.end] = int(version)
-        epochs[span.start : span.end] = int(epoch)
+        versions[span.start : span.end], epochs[span.start : span.end] = parse(span.version)
     if (versions < 0).any():
         raise ValueError(f"{int((versions < 0).sum())} of {length} tokens carry no label")
     return versions, epochs

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from driftline.catalog.fixes import OFF, ON
 from driftline.frames import EngineFix
 from engine import fixes
-from engine.actor.async_llm import Core
+from engine.actor.core import Core
 from engine.actor.epochs import Epochs
 from engine.plugin import worker
 from engine.plugin.report import Facts, WorkerFacts, logprobs_mode
@@ -36,8 +36,10 @@ class FixSwitches:
         """Bring the fixes to their values at start; the first epoch begins with them."""
         await self.read()
         for fix_id in AT_START:
-            if self.last_read()[fix_id].effective not in (wanted[fix_id], "removed"):
-                await self._apply(fix_id, wanted[fix_id])
+            state, value = self.last_read()[fix_id], wanted[fix_id]
+            # What this vLLM cannot be otherwise is said in the state's detail: see `engine.pool.admission`.
+            if state.effective not in (value, "removed") and not fixes.refusal(state, fix_id, value):
+                await self._apply(fix_id, value)
         self._epochs.describe(self.states())
         await self._core.stamp(self._epochs.label)
 
@@ -71,8 +73,7 @@ class FixSwitches:
         if self.last_read()[fix_id].effective == value:
             return (await self.read())[fix_id]
         core, epochs = self._core, self._epochs
-        # With async scheduling a step's outputs are stamped after the next one was sent off; standing still is exact.
-        stand = bool(core.built.async_scheduling) and running
+        stand = running and not core.host.exact_stamps
         if stand:
             await core.pause("keep")
         _, outcome, _ = await asyncio.gather(

@@ -86,13 +86,15 @@ def environment(config: EngineConfig) -> dict[str, str]:
     }
 
 
-def vllm_args(spec: EngineSpec, *, cpu: bool) -> dict[str, Any]:
+def vllm_args(spec: EngineSpec, *, cpu: bool, transfers: bool = True) -> dict[str, Any]:
     """Arguments of vLLM's `AsyncEngineArgs`. Raises EngineError for an `engine.args` key that is not free.
 
     One worker runs inside the engine core's process, as it does by default on a GPU. vLLM's CPU platform would put it
     into a process of its own, because it sets the threads of each worker through that process's environment; here
     `environment` has set them for all (`nobind`). That is an import of vLLM less at each start (a third of its
     processor time), 0.6 GB less, and no two processes that spin while they wait for each other.
+
+    `transfers`: whether its workers take weights through a transfer engine of ours (`hosting.transfers_weights`).
     """
     config = spec.config
     if taken := OURS & config.args.keys():
@@ -108,9 +110,10 @@ def vllm_args(spec: EngineSpec, *, cpu: bool) -> dict[str, Any]:
         "enforce_eager": config.enforce_eager,
         "enable_prefix_caching": spec.fixes["prefix-cache-off"] != REMOVED,
         "generation_config": "vllm",
-        "weight_transfer_config": {"backend": BACKENDS[spec.transport]},
         "disable_log_stats": True,
     }
+    if transfers:
+        args["weight_transfer_config"] = {"backend": BACKENDS[spec.transport]}
     if cpu:
         args["kv_cache_memory_bytes"] = int(config.kv_cache_gb * GIB)
         if not any(key.endswith("_parallel_size") and value != 1 for key, value in config.args.items()):
@@ -119,6 +122,44 @@ def vllm_args(spec: EngineSpec, *, cpu: bool) -> dict[str, Any]:
         args["gpu_memory_utilization"] = config.gpu_memory_utilization
         args["async_scheduling"] = spec.fixes["async-scheduling-off"] == "off"
     return args | (dict(spec.environment.arguments) if spec.environment else {}) | config.args
+
+
+_NOT_OF_V0: Final = frozenset(
+    {
+        "weight_transfer_config", "kv_cache_memory_bytes", "async_scheduling", "distributed_executor_backend",
+        "max_logprobs",
+    }
+)  # fmt: skip
+
+
+def v0_args(spec: EngineSpec, args: dict[str, Any], *, cpu: bool) -> dict[str, Any]:
+    """Arguments of V0's `EngineArgs`, from those of a newer vLLM.
+
+    The dtype is named, and the base of the rotary embeddings: its transformers (4) knows neither key of a
+    configuration that transformers 5 has written, and would take float16 and the architecture's own base without a
+    word. A prefix cache it has only where it is asked for, and on a CPU not at all (that needs Intel's extension of
+    torch, as do blocks of another size than 16), so none is asked for.
+    """
+    config = _model_config(Path(spec.model))
+    kept = {name: value for name, value in args.items() if name not in _NOT_OF_V0} | {"enable_prefix_caching": None}
+    if cpu:
+        kept["block_size"] = 16
+    if kept["dtype"] == "auto":
+        kept["dtype"] = config.get("dtype") or config.get("torch_dtype") or "auto"
+    rope = config.get("rope_parameters") or {}
+    if "rope_theta" in rope and "rope_theta" not in config:
+        kept["hf_overrides"] = {"rope_theta": rope["rope_theta"]} | kept.get("hf_overrides", {})
+    return kept
+
+
+def _model_config(model: Path) -> dict[str, Any]:
+    path = model / "config.json"
+    try:
+        found: dict[str, Any] = json.loads(bounded_file.read(path, _MODEL_CONFIG_BYTES))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not JSON"
+        raise EngineError(f"{path}: cannot be read: {reason}") from error
+    return found
 
 
 def log_file(folder: Path, engine: str) -> Path:
@@ -159,15 +200,34 @@ _KILLED = re.compile(r"Failed core proc\(s\): \{[^}]*: -(\d+)")
 
 def last_error(log: Path) -> str:
     """The last exception line of an engine's log, "" when there is none: vLLM reports its core's causes only there."""
+    causes = [match[1] for line in _tail(log).splitlines() if (match := _RAISED.search(line))]
+    # "Engine core initialization failed" and its like only point at the cause above them.
+    return one_line(next((c for c in reversed(causes) if "root cause above" not in c and "stack trace" not in c), ""))
+
+
+def _tail(log: Path) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 256 * 1024))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+            return file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    causes = [match[1] for line in lines if (match := _RAISED.search(line))]
-    # "Engine core initialization failed" and its like only point at the cause above them.
-    return one_line(next((c for c in reversed(causes) if "root cause above" not in c and "stack trace" not in c), ""))
+
+
+_SYMBOLS: Final = re.compile(r"version `?'?(GLIBC(?:XX)?_[\d.]+)'? not found")
+
+
+def missing_symbols(log: Path) -> str:
+    """What vLLM's compiled part lacks on this system, as a sentence; "" where its log says nothing of it.
+
+    vLLM only warns of that, and fails later over an operator that is not there.
+    """
+    found = _SYMBOLS.search(_tail(log))
+    if found is None:
+        return ""
+    library = "libstdc++" if "XX" in found[1] else "C library"
+    repair = "; driftline env add NAME --repair makes an environment that does without it" if "XX" in found[1] else ""
+    return f"its compiled part wants {found[1]}, which this system's {library} does not have{repair}"
 
 
 def killed_core(text: str) -> str:

@@ -1,11 +1,7 @@
-"""Scoring tokens that another engine has sampled, through this engine's own sampler.
+"""Scoring tokens that another engine has sampled, through this engine's own sampler, under the same weights.
 
-vLLM's prompt logprobs would take one request a sequence, but they are those of temperature 1 whatever `logprobs_mode`
-says (0.32 documents it there: prompt tokens pass no sampling processor), and they read no prefix cache: nothing of what
-the fixes are about would show in them. Its forced decoding (`trace_decode_token_ids`) exists in the second model runner
-alone, which has no CPU. So each token is asked for where the sampler looks at it: one request for one more token after
-everything before it, with `logprob_token_ids`. What it says has been through temperature, mode, head and prefix cache
-like any sampled token's, and is stamped with the weights that made it.
+How a vLLM is asked for them is its host's: see `engine.actor.v1` and `engine.actor.v0`. What it says has been through
+temperature, mode, head and prefix cache like any sampled token's, and is stamped with the weights that made it.
 """
 
 from __future__ import annotations
@@ -13,33 +9,23 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.actor import epochs
-from engine.actor.async_llm import Core
+from engine.actor.core import Core
+from engine.actor.host import Asked, Sampling, Scored
 from engine.types import IN_BETWEEN, ScoreRequest, Scores
 
-if TYPE_CHECKING:
-    from vllm.outputs import CompletionOutput
-
 AT_ONCE: Final = 32
-"""Requests under way together: rollouts must not find the engine full of them, and after each such batch it is seen
+"""Tokens asked for together: rollouts must not find the engine full of them, and after each such batch it is seen
 whether the weights have changed meanwhile."""
 
-
-def engine_args() -> dict[str, Any]:
-    """Arguments that vLLM has to be built with so that it can be asked for a token's logprob."""
-    return {} if _by_token() else {"max_logprobs": -1}
-
-
-def _by_token() -> bool:
-    """Whether this vLLM takes `logprob_token_ids`; an older one (0.18.1) is asked for the whole vocabulary's."""
-    from vllm.sampling_params import SamplingParams
-
-    return "logprob_token_ids" in SamplingParams.__struct_fields__
+_Chunk = tuple[int, int, npt.NDArray[np.int32]]
+"""Tokens of one response: its row, where they begin among the positions asked for, and the positions."""
 
 
 class Scoring:
@@ -48,69 +34,54 @@ class Scoring:
     def __init__(self, core: Core, temperature: float, current: Callable[[], int], free: Callable[[], bool]) -> None:
         self._core, self._temperature, self._current, self._free = core, temperature, current, free
         self._asked = 0
-        self._by_token = _by_token()
         self.sampled = 0
         """Tokens that were sampled for it, which are no rollout's."""
 
     async def run(self, request: ScoreRequest, *, skip_prefix_reads: bool) -> Scores:
-        """Score the tokens; NaN for those that the asked-for weights did not score. Raises what vLLM raises."""
+        """Score the tokens; NaN for those that the asked-for weights did not score. Raises what its host raises."""
         began = time.perf_counter()
         found = [np.full(len(positions), math.nan, dtype=np.float32) for positions in request.positions]
-        places = [(row, at) for row, positions in enumerate(request.positions) for at in range(len(positions))]
-        for start in range(0, len(places), AT_ONCE):
+        sampling = Sampling(1, self._temperature, 1, skip_prefix_reads=skip_prefix_reads)
+        chunks = [
+            (row, start, request.positions[row][start : start + AT_ONCE])
+            for row in range(len(request.positions))
+            for start in range(0, len(request.positions[row]), AT_ONCE)
+        ]
+        for batch in _batches(chunks):
             if self._current() != request.version or not self._free():
                 break
-            batch = places[start : start + AT_ONCE]
-            scored = await asyncio.gather(*(self._score(request, row, at, skip_prefix_reads) for row, at in batch))
-            for (row, at), value in zip(batch, scored, strict=True):
-                found[row][at] = value
+            scored = await asyncio.gather(
+                *(
+                    self._score(Asked(request.prompt_ids, request.sequences[row], list(map(int, places))), sampling)
+                    for row, _, places in batch
+                )
+            )
+            for (row, start, places), values in zip(batch, scored, strict=True):
+                found[row][start : start + len(places)] = [_under(one, request.version) for one in values]
         return Scores(self._core.name, found, time.perf_counter() - began)
 
-    async def _score(self, request: ScoreRequest, row: int, at: int, skip_prefix_reads: bool) -> float:
-        from vllm.inputs import TokensPrompt
-
-        ids, position = request.sequences[row], int(request.positions[row][at])
-        before = [*request.prompt_ids, *map(int, ids[:position])]
-        token = int(ids[position])
+    async def _score(self, asked: Asked, sampling: Sampling) -> Sequence[Scored | None]:
         self._asked += 1
-        current = self._current()
-        self._core.scoring += 1
-        try:
-            prompt = TokensPrompt(prompt_token_ids=before)
-            outputs = self._core.llm.generate(
-                prompt, self._sampling(token, skip_prefix_reads), f"{self._core.name}-score-{self._asked}"
-            )
-            output = [one async for one in outputs][-1].outputs[0]
-        finally:
-            self._core.scoring -= 1
-        self.sampled += len(output.token_ids)
-        same = current == self._current() == request.version
-        return _logprob(output, token) if _scored_under(output, request.version, unlabelled=same) else math.nan
-
-    def _sampling(self, token: int, skip_prefix_reads: bool) -> Any:
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-        asked: dict[str, Any] = {"logprob_token_ids": [token]} if self._by_token else {"logprobs": -1}
-        return SamplingParams(
-            temperature=self._temperature, max_tokens=1, flat_logprobs=True, detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY, skip_reading_prefix_cache=skip_prefix_reads, **asked,
-        )  # fmt: skip
+        scored = await self._core.host.score(asked, sampling, f"{self._core.name}-score-{self._asked}")
+        self.sampled += sum(one is not None for one in scored)
+        return scored
 
 
-def _scored_under(output: CompletionOutput, version: int, *, unlabelled: bool) -> bool:
-    """Whether a one-token output is of these weights, with no fix being switched.
+def _batches(chunks: list[_Chunk]) -> Iterator[list[_Chunk]]:
+    """Chunks together, at most AT_ONCE tokens each time."""
+    batch: list[_Chunk] = []
+    for chunk in chunks:
+        if batch and sum(len(places) for _, _, places in batch) + len(chunk[2]) > AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(chunk)
+    if batch:
+        yield batch
 
-    `unlabelled` is the answer for a vLLM whose outputs carry no label.
-    """
-    if not output.token_ids:
-        return False  # cut short by a pause
-    if not hasattr(output, "weight_versions"):
-        return unlabelled
-    (stamped,), (epoch,) = epochs.stamps(output.weight_versions or (), 1)
-    return bool(stamped == version and epoch != IN_BETWEEN)
 
-
-def _logprob(output: CompletionOutput, token: int) -> float:
-    """The logprob of the token in a one-token output."""
-    flat: Any = output.logprobs
-    return float(flat.logprobs[flat.token_ids.index(token)])
+def _under(scored: Scored | None, version: int) -> float:
+    """A logprob of these weights, with no fix being switched; else NaN."""
+    if scored is None or not scored.label:
+        return math.nan
+    stamped, epoch = epochs.parse(scored.label)
+    return scored.logprob if stamped == version and epoch != IN_BETWEEN else math.nan

@@ -29,7 +29,7 @@ class Counters:
     def scheduled(self, stats: SchedulerStats) -> None:
         """Take the gauges, and add the prefix-cache counts of one engine step."""
         self.running = stats.num_running_reqs
-        self.waiting = stats.num_waiting_reqs + stats.num_skipped_waiting_reqs
+        self.waiting = stats.num_waiting_reqs + getattr(stats, "num_skipped_waiting_reqs", 0)  # not in 0.18.1
         self.kv_use = stats.kv_cache_usage
         prefix = stats.prefix_cache_stats
         self.prefix_queries += prefix.queries + prefix.preempted_queries

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from engine.actor.async_llm import Core
+from engine.actor.core import Core
 from engine.actor.epochs import Epochs
 from engine.actor.fix_switches import FixSwitches
 from engine.actor.pause_reasons import PauseReasons

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 
-from engine.plugin import versions, worker
+from driftline.after_import import after_import
+from engine.plugin import own_head, versions, worker
 from engine.plugin.log import LOG
 from engine.weights.transport import TRANSFER_ENGINES
 
@@ -18,6 +19,7 @@ def install() -> None:
     """Get ready in this process, whichever of vLLM's it is. Any number of calls is as one."""
     versions.hook_workers(dict(worker.METHODS), _lacking)
     versions.hook_transfer_engines(TRANSFER_ENGINES, _lacking)
+    after_import("vllm.model_executor.layers.logits_processor", own_head.install)
 
 
 def _lacking(what: str) -> None:

@@ -19,13 +19,15 @@ RAW: Final = "raw_logprobs"
 MIXED: Final = "mixed"
 SALTED: Final = "salted"
 """Of `prefix-cache-off`: the cache is on, and requests carry a salt, by which a framework keeps versions apart."""
+V0: Final = "V0"
 NOT_READ: Final = "its workers have not been asked yet"
 
 
 class WorkerFacts(msgspec.Struct, frozen=True):
     """What one worker has read back. Dtypes are torch names without `torch.`; `head_owner` is the module whose code
 
-    computes the last projection, `head_switch` whether vLLM itself has a dtype of its own for it.
+    computes the last projection, `head_switch` whether vLLM itself has a dtype of its own for it, `head_ours` whether
+    our own code computes it, which is so in a pool's engine of a vLLM that has none.
     """
 
     logprobs_modes: tuple[str, ...]
@@ -33,13 +35,15 @@ class WorkerFacts(msgspec.Struct, frozen=True):
     head_dtypes: tuple[str, ...]
     head_switch: bool
     head_owner: str
+    head_ours: bool = False
 
 
 class CoreFacts(msgspec.Struct, frozen=True):
     """What the engine core knows. None, or "", is what this vLLM does not say.
 
     `pause` is mode and clear_cache of the framework's last pause; `salted` and `scheduled` count requests with a cache
-    salt, and all, of those scheduled last; `freed` is what the reset at the last switch returned.
+    salt, and all, of those scheduled last; `freed` is what the reset at the last switch returned. `generation` is
+    "V0" for the engine that vLLM had before 0.9.
     """
 
     platform: str
@@ -55,6 +59,7 @@ class CoreFacts(msgspec.Struct, frozen=True):
     sampling_defaults: Mapping[str, Any] | None = None
     sampling_source: str = ""
     runner: str = ""
+    generation: str = "V1"
     reports_only: str = ""
     """Why nothing can be switched from here, as a clause; "" where it can."""
 
@@ -98,7 +103,7 @@ def worker_facts(answer: Mapping[str, Any]) -> WorkerFacts:
     """A worker's answer to `engine.plugin.worker.facts`."""
     return WorkerFacts(
         tuple(answer["logprobs_modes"]), answer["model_dtype"], tuple(answer["head_dtypes"]),
-        bool(answer["head_switch"]), str(answer["head_owner"]),
+        bool(answer["head_switch"]), str(answer["head_owner"]), bool(answer["head_ours"]),
     )  # fmt: skip
 
 
@@ -156,6 +161,8 @@ def _processed(facts: Facts) -> Reading:
     modes = {mode for worker in facts.workers for mode in worker.logprobs_modes}
     if not modes:
         return Reading("", "", facts.problem)
+    if facts.core.generation == V0:
+        return Reading(ON, "V0: processed by itself", "its sampler has no raw ones")
     effective = ON if modes == {PROCESSED} else MIXED if PROCESSED in modes else OFF
     return Reading(effective, f"logprobs_mode={_one(modes)}")
 
@@ -164,6 +171,8 @@ def _prefix_cache(facts: Facts) -> Reading:
     core = facts.core
     if core.prefix_caching is None:
         return Reading("", "", "this vLLM does not say whether it has a prefix cache")
+    if not core.prefix_caching and core.generation == V0:
+        return Reading(REMOVED, "V0: off by default", "the engine was built without a prefix cache")
     if not core.prefix_caching:
         return Reading(REMOVED, "", "the engine was built without a prefix cache")
     if core.skip_reads:
@@ -183,6 +192,8 @@ def _prefix_cache(facts: Facts) -> Reading:
 
 def _async_scheduling(facts: Facts) -> Reading:
     on = facts.core.async_scheduling
+    if facts.core.generation == V0:
+        return Reading(ON, "", "V0 has no async scheduling")
     if on is None:
         return Reading("", "", "this vLLM does not say how it schedules")
     if facts.core.platform == "cpu":
@@ -215,7 +226,8 @@ def _head(facts: Facts) -> Reading:
     if not dtypes:
         return Reading("", "", "the model has no logits processor that could be asked")
     effective = ON if dtypes == {"float32"} else MIXED if "float32" in dtypes else OFF
-    return Reading(effective, f"head {_one(dtypes)}, body {first.model_dtype}", why)
+    ours = "; Driftline's code switches it, this vLLM has no dtype of its own for it" if first.head_ours else ""
+    return Reading(effective, f"head {_one(dtypes)}, body {first.model_dtype}{ours}", why)
 
 
 _READERS: Final[dict[str, Callable[[Facts], Reading]]] = {

@@ -19,11 +19,15 @@ from types import ModuleType
 from typing import Any, Final
 
 from driftline.after_import import after_import
-from engine.plugin.report import CoreFacts
+from engine.plugin.report import PROCESSED, CoreFacts
 
 TESTED: Final = ("0.18.1", "0.32.0")
 """Versions that the plugin's tests have passed on, oldest first. Those in between are acted on too."""
 
+V0: Final = "vllm.worker."
+"""Modules of V0's workers and runners. Its engine is one of our own pool's or none: the plugin joins V1's alone."""
+OUR_HEAD: Final = "_driftline_head"
+"""Mark of vLLM's logits processor where `engine.plugin.own_head` computes its last projection."""
 _NUMBER: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _MARK: Final = "_driftline"
 
@@ -45,13 +49,14 @@ def installed() -> str:
 
 def untested(version: str) -> str:
     """Why nothing may be switched on this version, as a clause; "" where it may."""
-    number, oldest, newest = _number(version), TESTED[0], TESTED[-1]
-    if number and _number(oldest) <= number <= _number(newest):
+    here, oldest, newest = number(version), TESTED[0], TESTED[-1]
+    if here and number(oldest) <= here <= number(newest):
         return ""
     return f"vLLM {version} is outside of what this plugin was tested with ({oldest} to {newest}): it only reports here"
 
 
-def _number(version: str) -> tuple[int, ...]:
+def number(version: str) -> tuple[int, ...]:
+    """A version's three numbers; none for one that is not written so."""
     found = _NUMBER.match(version)
     return tuple(map(int, found.groups())) if found is not None else ()
 
@@ -280,6 +285,7 @@ def hook_workers(methods: dict[str, Callable[..., Any]], failed: Failed) -> None
             setattr(module.WorkerBase, name, method)
 
     after_import("vllm.v1.worker.worker_base", _guarded(workers, failed))
+    after_import("vllm.worker.worker_base", _guarded(workers, failed))  # V0's
 
 
 def hook_transfer_engines(engines: Mapping[str, tuple[str, str]], failed: Failed) -> None:
@@ -296,6 +302,8 @@ def hook_transfer_engines(engines: Mapping[str, tuple[str, str]], failed: Failed
 
 def logprobs_modes(runner: Any) -> list[str]:
     """The mode of every part of a model runner that returns logprobs; of one that is as it should be they agree."""
+    if runner_kind(runner) == "V0":
+        return [PROCESSED]  # `model_executor/layers/sampler.py`: log_softmax after penalties and temperature
     sampler = runner.sampler
     parts = [sampler, getattr(sampler, "topk_topp_sampler", None), getattr(runner, "prompt_logprobs_worker", None)]
     modes = [getattr(part, "logprobs_mode", None) for part in parts if part is not None]
@@ -303,7 +311,14 @@ def logprobs_modes(runner: Any) -> list[str]:
 
 
 def set_logprobs_mode(runner: Any, mode: str) -> None:
-    """Set the mode in every part that has one, in place: other parts hold references to the sampler."""
+    """Set the mode in every part that has one, in place: other parts hold references to the sampler.
+
+    Raises ValueError on V0, whose sampler has one alone.
+    """
+    if runner_kind(runner) == "V0":
+        if mode != PROCESSED:
+            raise ValueError("V0's sampler returns logprobs of the processed distribution, and no others")
+        return
     runner.model_config.logprobs_mode = mode  # prompt logprobs of the first model runner
     sampler = runner.sampler
     sampler.logprobs_mode = mode
@@ -325,13 +340,14 @@ def set_logprobs_mode(runner: Any, mode: str) -> None:
 def heads(runner: Any) -> tuple[list[str], bool, str]:
     """Dtypes of the last projections, whether this vLLM has a dtype of its own for them, and who computes them.
 
-    The last is "" where vLLM's own code does, else the module that has put itself in its place.
+    The last is "" where vLLM's own code does, or ours in a pool's engine, else the module that has put itself there.
     """
     from vllm.model_executor.layers.logits_processor import LogitsProcessor
 
-    own = LogitsProcessor.__module__
+    ours = bool(getattr(LogitsProcessor, OUR_HEAD, False))
+    own = {LogitsProcessor.__module__} | ({"engine.plugin.own_head"} if ours else set())
     methods = [getattr(LogitsProcessor, name, None) for name in ("forward", "_get_logits", "_apply_head")]
-    foreign = sorted({method.__module__ for method in methods if method is not None and method.__module__ != own})
+    foreign = sorted({method.__module__ for method in methods if method is not None and method.__module__ not in own})
     body = runner.model_config.dtype
     modules = list(runner.get_model().modules())
     found = [module for module in modules if isinstance(module, LogitsProcessor)]
@@ -340,8 +356,14 @@ def heads(runner: Any) -> tuple[list[str], bool, str]:
     places = {type(method).__module__ for method in methods if method is not None}
     foreign += sorted(place for place in places if not place.startswith("vllm."))
     dtypes = {getattr(one, "head_dtype", None) or body for one in found}
-    switch = any(hasattr(one, "head_dtype") for one in found)
+    switch = any(hasattr(one, "head_dtype") for one in found) and not ours
     return sorted(str(one).removeprefix("torch.") for one in dtypes), switch, ", ".join(foreign)
+
+
+def our_head(runner: Any) -> bool:
+    """Whether the last projection is computed by `engine.plugin.own_head`."""
+    processors = [one for one in runner.get_model().modules() if type(one).__name__ == "LogitsProcessor"]
+    return any(getattr(one, OUR_HEAD, False) for one in processors)
 
 
 def set_head_dtype(runner: Any, name: str) -> None:
@@ -356,6 +378,8 @@ def set_head_dtype(runner: Any, name: str) -> None:
     if not processors:
         raise ValueError(f"{type(model).__name__} has no logits processor")
     if dtype != runner.model_config.dtype:
+        if not all(hasattr(processor, "head_dtype") for processor in processors):
+            raise ValueError(f"vLLM {installed()} has no dtype of its own for the last projection")
         # vLLM would raise in the middle of a step, which ends the engine.
         plain = (UnquantizedEmbeddingMethod, UnquantizedLinearMethod)
         for path, layer in model.named_modules():
@@ -366,5 +390,7 @@ def set_head_dtype(runner: Any, name: str) -> None:
 
 
 def runner_kind(runner: Any) -> str:
-    """Which of vLLM's two model runners this is."""
+    """Which of vLLM's model runners this is: V1's two, or V0's."""
+    if type(runner).__module__.startswith(V0):
+        return "V0"
     return "V2" if ".worker.gpu." in type(runner).__module__ else "V1"

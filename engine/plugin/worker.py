@@ -47,6 +47,7 @@ def _facts(self: Any) -> Answer:
         "head_dtypes": dtypes,
         "head_switch": switch,
         "head_owner": owner,
+        "head_ours": versions.our_head(runner),
         "runner": versions.runner_kind(runner),
     }
 
@@ -81,9 +82,10 @@ def load(self: Any, update: dict[str, Any], expected: str, head_dtype: str = "")
 
     Returns what that returns, and the facts.
     """
+    from engine.plugin.load_ways import way_of
     from engine.weights.load import load as load_weights
 
-    found = load_weights(self, update, expected)
+    found = load_weights(self, update, expected, way_of(self))
     good = found["digest"] == expected and not found["problem"]
     return found | {"facts": _apply(self, head_dtype=head_dtype if good else "")}
 

@@ -1,16 +1,24 @@
-"""One load of weights in a vLLM worker, through vLLM's transfer engine, with a check of what the model then holds."""
+"""One load of weights in a vLLM worker, with a check of what the model then holds."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
-from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
-
-from engine.weights.transfer_shm import READER
+from engine.weights.reader import READER
 from engine.weights.verify import LoadCheck
 
 
-def load(worker: Any, update: dict[str, Any], expected: str) -> dict[str, Any]:
+class LoadWay(Protocol):
+    """How a vLLM takes new weights into a running model: see `engine.plugin.load_ways`."""
+
+    def load(self, worker: Any, model: Any, update: dict[str, Any], check: LoadCheck) -> None:
+        """Load an update, with `check` active while tensors arrive and layers are processed."""
+
+    def abandon(self, worker: Any, model: Any) -> None:
+        """After a failed load: leave layers that can run, and be loaded again."""
+
+
+def load(worker: Any, update: dict[str, Any], expected: str, way: LoadWay) -> dict[str, Any]:
     """Load an update into a worker's model.
 
     Returns the digest, how it was verified, the tensors that could only be checked as they came, the entries when the
@@ -22,14 +30,9 @@ def load(worker: Any, update: dict[str, Any], expected: str) -> dict[str, Any]:
     model = runner.get_model()
     check = LoadCheck(model, exact)
     try:
-        worker.start_weight_update()
-        with check.checking():
-            worker.update_weights(update)
-            worker.finish_weight_update()
+        way.load(worker, model, update, check)
     except BaseException:
-        # A model left in the reloading state cannot run at all, nor be loaded again. Finishing twice does no harm.
-        finalize_layerwise_reload(model, runner.model_config)
-        worker._weight_update_active = False
+        way.abandon(worker, model)
         READER.unmap()
         raise
     held = check.result()

@@ -17,10 +17,7 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from engine.weights.publish import Reader
-
-READER = Reader()
-"""The reader of this worker process; after a wrong load it is unmapped."""
+from engine.weights.reader import READER
 
 
 @dataclass

@@ -104,7 +104,7 @@ class LoadCheck:
         names: dict[torch.nn.Module, list[str]] = {}
         for name, slot in self._slots.items():
             names.setdefault(slot.module, []).append(name)
-        methods = {id(m): m for module in names if (m := _method(module)) is not None}
+        methods = {id(m): m for module in names if (m := processor(module)) is not None}
         # Every model of vLLM has `load_weights`, which torch's Module does not declare.
         model: Any = self.model
         load_weights = model.load_weights
@@ -182,7 +182,7 @@ class LoadCheck:
         """
         for name in (name for tied in self._tied for name in tied):
             slot = self._slots.get(name)
-            if slot is None or slot.module in self._processed or (method := _method(slot.module)) is None:
+            if slot is None or slot.module in self._processed or (method := processor(slot.module)) is None:
                 continue
             method.process_weights_after_loading(slot.module)
 
@@ -192,7 +192,7 @@ class LoadCheck:
             return None
         if (packed := self._packed.get(name)) is not None:
             return packed.result()
-        if _method(slot.module) is not None and slot.module not in self._processed:
+        if processor(slot.module) is not None and slot.module not in self._processed:
             return None
         return entry(slot.tensor())
 
@@ -246,7 +246,7 @@ class _Arrival(NamedTuple):
     cast: int | None
 
 
-def _method(module: torch.nn.Module) -> Any:
+def processor(module: torch.nn.Module) -> Any:
     """The object that processes a layer after loading (vLLM's quant method); None for a layer without."""
     method = getattr(module, "quant_method", None)
     return method if hasattr(method, "process_weights_after_loading") else None

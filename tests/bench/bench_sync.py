@@ -116,7 +116,7 @@ def _serve(end: Connection, opens: Callable[[Any], dict[str, Any]]) -> None:
 
 
 def _from_segment(manifest: Any) -> dict[str, Any]:
-    from engine.weights.transfer_shm import READER  # as a worker reads
+    from engine.weights.reader import READER  # as a worker reads
 
     return {} if manifest is None else dict(READER.read(manifest))
 

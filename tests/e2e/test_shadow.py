@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import Qwen2ForCausalLM
 
-from driftline.config import EngineConfig, EngineGroup, SamplingConfig, ShadowConfig
-from engine import EnginePool
-from engine.types import RolloutRequest, SyncReport
-from tests.e2e.engine_support import (
-    CLOSE,
-    LIMIT_S,
-    PROMPT,
-    VOCABULARY,
-    engine_collect,
-    engine_model,
-    engine_moved,
-    engine_rollouts,
-)
+from tests.e2e.engine_support import CLOSE, PROMPT, VOCABULARY
+from tests.e2e.shadow_rig import GROUPS, Rig, two_engines
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        "DRIFTLINE_DRAFTS" not in os.environ,
-        reason="not seen to pass as a whole on a quiet machine yet; DRIFTLINE_DRAFTS=1 runs it",
-    ),
-]
-
-GROUPS, SAMPLES = 6, 4
-BOTH = {("engine-0", "engine-1"), ("engine-1", "engine-0")}
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 
 def other_interpreter(folder: Path) -> Path:
@@ -53,71 +27,22 @@ def other_interpreter(folder: Path) -> Path:
     return python
 
 
-@dataclass
-class Rig:
-    """The pool, what it has reported, and the model of its first weights."""
-
-    pool: EnginePool
-    python: Path
-    model: Qwen2ForCausalLM
-    events: list[tuple[str, str]] = field(default_factory=list)
-
-    def compared(self, least: int = 50, prompts: list[list[int]] | None = None) -> dict[tuple[str, str], np.ndarray]:
-        """Differences by (sampler, scorer), of groups sampled now, once both directions have so many tokens.
-
-        Fresh prompts, unless `prompts` are given.
-        """
-        self.pool.take_shadow()
-        found: dict[tuple[str, str], np.ndarray] = {}
-        deadline = time.monotonic() + LIMIT_S
-        while any(len(found.get(pair, ())) < least for pair in BOTH):
-            assert time.monotonic() < deadline, f"{ {pair: len(one) for pair, one in found.items()} }, {self.events}"
-            if prompts is None:
-                engine_rollouts(self.pool, GROUPS, SAMPLES)
-            else:
-                for group, prompt in enumerate(prompts):
-                    self.pool.submit(RolloutRequest(group, prompt, SAMPLES))
-                engine_collect(self.pool, len(prompts))
-            settled = time.monotonic() + 5.0
-            while time.monotonic() < settled and any(len(found.get(pair, ())) < least for pair in BOTH):
-                for pair in self.pool.take_shadow().pairs:
-                    key = (pair.sampled, pair.scored)
-                    found[key] = np.concatenate([found.get(key, np.zeros(0)), pair.differences])
-                time.sleep(0.05)
-        print({pair: f"{one.mean():.2g}, at most {one.max():.2g}, over {len(one)}" for pair, one in found.items()})
-        return found
-
-    def sync(self, version: int) -> list[SyncReport]:
-        moved = engine_moved(self.model, head_only=False)
-        return self.pool.sync(dict(moved.state_dict()), version)
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return other_interpreter(tmp_path_factory.mktemp("venv"))
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    root = tmp_path_factory.mktemp("shadow")
-    python, model = other_interpreter(root / "venv"), engine_model(root / "model")
-    events: list[tuple[str, str]] = []
-    pool = EnginePool(
-        EngineConfig(
-            count=2, max_num_seqs=32, max_model_len=128, kv_cache_gb=0.25, cpus=0.5,
-            each=(EngineGroup(), EngineGroup(environment=str(python))),
-        ),
-        SamplingConfig(temperature=0.7, max_tokens=8), model=root / "model", dtype="float32",
-        fixes={"processed-logprobs": "on", "fp32-lm-head": "on", "prefix-cache-off": "on"},
-        connection=None, keys=None, log_dir=root / "logs", on_progress=lambda _: None,
-        on_event=lambda kind, text, *_: events.append((kind, text)), shadow=ShadowConfig(share=1.0),
-    )  # fmt: skip
-    pool.start()
-    with suppress(KeyboardInterrupt):
-        yield Rig(pool, python, model, events)
-    pool.close()
+def rig(tmp_path_factory: pytest.TempPathFactory, python: Path) -> Iterator[Rig]:
+    with two_engines(tmp_path_factory.mktemp("shadow"), str(python)) as rig:
+        yield rig
 
 
-def test_an_engine_runs_on_the_interpreter_of_its_environment(rig: Rig) -> None:
+def test_an_engine_runs_on_the_interpreter_of_its_environment(rig: Rig, python: Path) -> None:
     own, other = rig.pool.infos
-    assert (own.python, other.python) == (sys.executable, str(rig.python))
+    assert (own.python, other.python) == (sys.executable, str(python))
     states = {state.engine: state for state in rig.pool.stats().engines}
-    assert states["engine-1"].environment == str(rig.python)
+    assert states["engine-1"].environment == str(python)
     assert states["engine-0"].environment == ""
     assert all(state.vllm for state in states.values())
 

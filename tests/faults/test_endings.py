@@ -137,6 +137,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "env list": (),
     "env add": (Case("busy", lambda w: ("env", "add", "vllm-0.18.1"), 0.5, alone=True),),
     "env remove": (),
+    "migrate": (),
     "doctor": (waiting("doctor", "RUN"),),
     "keys new": (),
     "keys list": (),
@@ -147,8 +148,8 @@ CASES: dict[str, tuple[Case, ...]] = {
     "config keys": (),
     "completion": (),
 }
-"""By verb, beside the imports of each, what it can be at for long. `run`, `demo` and `parity` end a trainer and engines
-first: `tests/e2e/test_interrupt.py`."""
+"""By verb, beside the imports of each, what it can be at for long. `run`, `demo`, `parity` and `migrate` end a trainer
+and engines first: `tests/e2e/test_interrupt.py` has the first three."""
 SHORT = (
     ("export", 0),
     ("export", 2),
@@ -160,7 +161,8 @@ SHORT = (
 NEEDED = {"run": ("c.toml",), "attach": (), "sentinels check": ("c.toml",), "export": ("--out", "t.csv"),
           "query": ("SELECT",), "import": ("x.csv", "--as", "x"), "follow": ("x",), "compare": ("a", "b"),
           "fix set": ("a", "on"), "shadow set": ("off",), "env add": ("a",), "env remove": ("a",),
-          "correction set": ("off",), "keys new": ("a",), "keys revoke": ("a",), "completion": ("bash",)}  # fmt: skip
+          "migrate": ("a", "b"), "correction set": ("off",), "keys new": ("a",), "keys revoke": ("a",),
+          "completion": ("bash",)}  # fmt: skip
 """Arguments without which a verb's own module is not imported."""
 
 

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 FOLDER = Path(__file__).parent / "data" / "vllm_interfaces"
+V0 = FOLDER / "0.8.5.post2.json"
 
 
 class Vllm:
@@ -73,6 +74,10 @@ class Vllm:
         assert found is not None
         return str(found["signatures"][method].rpartition(" -> ")[2])
 
+    def names(self, place: str) -> set[str]:
+        """Everything that a class has."""
+        return self._members(place)
+
     def _members(self, place: str) -> set[str]:
         found = self._classes[place]
         assert found is not None
@@ -80,8 +85,14 @@ class Vllm:
 
 
 def recorded() -> list[Vllm]:
-    """Every version that was recorded, oldest first."""
-    return sorted(map(Vllm, FOLDER.glob("*.json")), key=lambda one: tuple(map(int, one.version.split("."))))
+    """Every version of V1 that was recorded, oldest first."""
+    found = [Vllm(path) for path in FOLDER.glob("*.json") if path != V0]
+    return sorted(found, key=lambda one: tuple(map(int, one.version.split("."))))
+
+
+def recorded_v0() -> Vllm:
+    """V0's last, as the pool hosts it."""
+    return Vllm(V0)
 
 
 def module(name: str, **members: Any) -> ModuleType:

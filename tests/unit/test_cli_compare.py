@@ -203,6 +203,8 @@ def test_bad_arguments_are_one_sentence(
         (["--steps", "39"], "--steps 39: at least 40: 20 steps after the switch at 20"),
         (["--out", "/no/such/place.svg"], "--out /no/such/place.svg: there is no such directory"),
         (["--config", "/no/such.toml"], "/no/such.toml: cannot be read"),
+        (["--candidate", "/no/python"], "/no/python is not there; it is to be the path of a Python"),
+        (["--candidate", "vllm-0.0.1"], "there is no environment vllm-0.0.1 ("),
     ],
 )
 @needs_engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -89,6 +90,9 @@ def test_what_is_no_environment(tmp_path: Path) -> None:
     (tmp_path / "vllm-0.8.5" / "bin").mkdir(parents=True)
     assert "is half made" in (half := sentence("vllm-0.8.5", environ))
     assert "make it anew: driftline env add vllm-0.8.5" in half
+    shutil.rmtree(tmp_path / "vllm-0.8.5")
+    python = made(tmp_path, "vllm-0.8.5.post2")
+    assert environments.find("vllm-0.8.5", environ).python == python
     made(tmp_path, "gone").unlink()
     assert "has lost its Python" in sentence("gone", environ)
     (made(tmp_path, "broken").parents[1] / RECORD).write_text("{")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import types
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from driftline.config import EngineConfig, SamplingConfig
 from engine.actor.actor import EngineActor
 from engine.actor.epochs import Epochs, label, stamps
+from engine.actor.host import Span
 from engine.actor.launch import EngineSpec
 from engine.actor.pause_reasons import PauseReasons
 from engine.types import EngineError, Sequence
@@ -25,12 +25,8 @@ from engine.weights.verify import LoadCheck
 # -- epochs ---------------------------------------------------------------------------------------------------------
 
 
-def span(version: str, start: int, end: int) -> types.SimpleNamespace:
-    return types.SimpleNamespace(version=version, start=start, end=end)
-
-
 def test_labels_become_versions_and_epochs() -> None:
-    versions, epochs = stamps([span("3.1", 0, 2), span("3.-1", 2, 3), span("12.2", 3, 5)], 5)
+    versions, epochs = stamps([Span("3.1", 0, 2), Span("3.-1", 2, 3), Span("12.2", 3, 5)], 5)
     assert versions.tolist() == [3, 3, 3, 12, 12]
     assert epochs.tolist() == [1, 1, -1, 2, 2]
     assert (versions.dtype, epochs.dtype) == (np.int32, np.int32)
@@ -38,9 +34,9 @@ def test_labels_become_versions_and_epochs() -> None:
 
 
 @pytest.mark.parametrize(
-    "spans", [[span("3.1", 0, 2)], [span("default", 0, 3)], [span("3", 0, 3)], [span("a.1", 0, 3)]]
+    "spans", [[Span("3.1", 0, 2)], [Span("default", 0, 3)], [Span("3", 0, 3)], [Span("a.1", 0, 3)]]
 )
-def test_a_token_without_a_label_of_ours_is_an_error(spans: list[types.SimpleNamespace]) -> None:
+def test_a_token_without_a_label_of_ours_is_an_error(spans: list[Span]) -> None:
     with pytest.raises(ValueError, match=r"carry no label|not a VERSION|invalid literal"):
         stamps(spans, 3)
 

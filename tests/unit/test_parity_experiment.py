@@ -38,6 +38,27 @@ def test_a_configuration_survives_being_written(path: Path) -> None:
     assert parse(to_toml(config), "written") == config
 
 
+def test_of_a_migration_all_but_the_reference_run_on_the_candidate() -> None:
+    reference = parse("[engine]\nenvironment = 'old'\n[fixes]\nprocessed-logprobs = 'on'\n", "x")
+    runs = plan(reference, steps=120, switch_at=20, seeds=3, candidate="new")
+    assert [(run.name, run.config.engine.environment) for run in runs] == [
+        *[("reference", "old")] * 3, ("defaults", "new"), ("repaired", "new"), ("fixed", "new"),
+    ]  # fmt: skip
+    assert [run.config.fixes["processed-logprobs"] for run in runs] == ["on", "on", "on", "off", "off", "on"]
+    assert [run.switch_at for run in runs] == [None, None, None, None, 20, None]
+
+
+def test_the_candidate_with_its_fixes_on_is_judged_as_well() -> None:
+    references = [as_run(f"r{seed}", healthy(seed, steps=120)) for seed in range(3)]
+    defaults = as_run("defaults", away(healthy(8, steps=120), slice(None)))
+    repaired = as_run("repaired", away(healthy(9, steps=120), slice(0, 50)))
+    shown = judge(references, defaults, repaired, rules(), 20, as_run("fixed", healthy(10, steps=120)))
+    assert shown.missing == []
+    assert [name for name, _, _ in shown.rows][-1] == "fixed from the start"
+    shown = judge(references, defaults, repaired, rules(), 20, defaults)
+    assert [clause.partition(":")[0] for clause in shown.missing] == ["fixed from the start"]
+
+
 def test_awkward_values_survive_too() -> None:
     text = '[engine]\nargs = {"max logprobs" = 3, "x" = "a\\"b\\\\", "on" = true, "y" = 1e-7}\n[trainer]\nlr = 1e-12\n'
     config = parse(text, "x")

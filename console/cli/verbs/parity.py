@@ -6,6 +6,7 @@ On the real engine, one run after the other. Only the step of the switch is scri
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import shutil
 import sys
@@ -33,6 +34,7 @@ from console.parity.rules import load
 from console.parity.runs import Run, read_run
 from console.process import ending
 from console.process.signals import Signals
+from driftline import environments
 from driftline.client import Client, ClientError, attach
 from driftline.frames import Frame, Stamped, Verb
 from driftline.rundir import RunDir
@@ -68,10 +70,13 @@ def parity(args: argparse.Namespace) -> int:
     if out.is_dir() or not out.parent.is_dir():
         raise CommandError(f"--out {out}: {'is a directory' if out.is_dir() else 'there is no such directory'}", USAGE)
     runs, seconds = [], []
-    planned = plan(config, steps=args.steps, switch_at=args.switch, seeds=args.seeds)
+    for named in filter(None, (config.engine.environment, args.candidate)):
+        _check_environment(named)
+    planned = plan(config, steps=args.steps, switch_at=args.switch, seeds=args.seeds, candidate=args.candidate or "")
     print(
         f"{len(planned)} runs of {args.steps} steps, one after the other: {args.seeds} seeds of the reference, "
-        f"vLLM's defaults, and one whose fixes go on live after step {args.switch}",
+        f"vLLM's defaults, and one whose fixes go on live after step {args.switch}"
+        + (f"; all but the reference, and one more with its fixes on, in {args.candidate}" if args.candidate else ""),
         flush=True,
     )
     for i, one in enumerate(planned):
@@ -82,7 +87,14 @@ def parity(args: argparse.Namespace) -> int:
         runs.append(read_run(made))
         seconds.append(time.monotonic() - began)
         print(_time_taken(runs[-1], seconds[-1]) + _time_left(seconds, len(planned) - len(runs)), flush=True)
-    return _print_results(runs, args.switch, out)
+    return _print_results(runs, args.switch, out, candidate=bool(args.candidate))
+
+
+def _check_environment(named: str) -> None:
+    try:
+        environments.check(environments.find(named, os.environ))
+    except environments.EnvironmentUnusableError as error:
+        raise CommandError(str(error), USAGE) from error
 
 
 def _time_taken(run: Run, seconds: float) -> str:
@@ -181,14 +193,16 @@ def _train_run(made: RunDir, one: Planned, report: DemoReport) -> int:
     return code
 
 
-def _print_results(runs: list[Run], switch_at: int, out: Path) -> int:
+def _print_results(runs: list[Run], switch_at: int, out: Path, *, candidate: bool = False) -> int:
     rules = load()
+    fixed = runs.pop() if candidate else None
     *references, defaults, repaired = runs
-    shown = experiment.judge(references, defaults, repaired, rules, switch_at)
+    shown = experiment.judge(references, defaults, repaired, rules, switch_at, fixed)
     for heading, comparison in (
         ("a seed of the reference against the others", shown.seed),
         ("vLLM's defaults against the reference", shown.defaults),
         (f"repaired at step {switch_at}, judged on the steps after it", shown.repaired),
+        *([("with the fixes on from the start", shown.fixed)] if shown.fixed is not None else []),
     ):
         print(f"\n{heading}\n")
         print_comparison(comparison)

@@ -13,6 +13,7 @@ from console.tui.paint.units import cut_wide
 from console.tui.screens.tokens import charts
 from console.tui.screens.tokens import view as views
 from console.tui.screens.tokens.context import context
+from console.tui.screens.tokens.engine_pairs import EnginePair, pair_lines
 from console.tui.widgets.pane import Pane
 
 Why = Many[tuple[str, Ink]]
@@ -137,6 +138,29 @@ class ContextPane(Pane):
 
     def lines(self, width: int, height: int) -> list[list[Text]]:  # noqa: ARG002  composed for the size
         return self._lines
+
+
+class EnginePairsPane(Pane):
+    """Engine against engine, where shadow scoring compares them."""
+
+    title = "engine → engine: sampled → scored"
+
+    def __init__(self, *, id: str, glyphs: Glyphs) -> None:
+        super().__init__(id=id, glyphs=glyphs)
+        self.title = self.title.replace("→", glyphs.arrow)
+        self.pairs: list[EnginePair] = []
+        self._label = ""
+
+    def show(self, pairs: list[EnginePair], label: str) -> None:
+        """Take the pairs."""
+        self.pairs, self._label = pairs, label
+        self.repaint()
+
+    def label(self) -> str:
+        return self._label
+
+    def lines(self, width: int, height: int) -> list[list[Text]]:
+        return pair_lines(self.pairs[:height], width, self.glyphs)
 
 
 class Distribution(Pane):

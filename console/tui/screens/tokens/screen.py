@@ -22,7 +22,8 @@ from console.tui.paint.units import cut_wide
 from console.tui.screens.base.run_screen import BASE_CSS, Direction, RunScreen, StyleSheets
 from console.tui.screens.tokens import view as views
 from console.tui.screens.tokens.copy import copied
-from console.tui.screens.tokens.panes import ContextPane, Distribution, OutlierTable, WorstList
+from console.tui.screens.tokens.engine_pairs import engine_pairs, pairs_label
+from console.tui.screens.tokens.panes import ContextPane, Distribution, EnginePairsPane, OutlierTable, WorstList
 from console.tui.terminal.clipboard import copy_text
 from console.tui.watch.watched_run import Watch
 from console.tui.widgets.filter_line import FilterLine
@@ -31,6 +32,9 @@ ALL_FROM: Final = (110, 34)
 """Columns and rows from which tokens and sequences are shown together."""
 CHARTS_FROM: Final = 72
 """Columns from which there is room for the distribution beside something else."""
+PAIRS_FROM: Final = 24
+"""Rows from which there is room for engine against engine below the rest."""
+PAIRS_MOST: Final = 6
 ORDERS: Final[tuple[By, ...]] = ("mean", "max", "sum")
 HINT: Final = "engine=engine-0 version>=12 position<3 step=812 |d|>0.1 text=foo"
 
@@ -64,6 +68,7 @@ class TokensScreen(RunScreen):
             yield Distribution(id="aside", glyphs=self.glyphs)
         with Container(id="lower"):
             yield OutlierTable(id="outliers", glyphs=self.glyphs)
+        yield EnginePairsPane(id="pairs", glyphs=self.glyphs)
         yield FilterLine(TOKENS.complaint, HINT, glyphs=self.glyphs)
 
     # -- where things are
@@ -79,11 +84,16 @@ class TokensScreen(RunScreen):
         line.display = line.is_open
         if self.enlarged is not None:
             self.enlarged.styles.width = "1fr"
+            self.enlarged.styles.height = "1fr"
             for part in self.enlarged.ancestors:
                 if isinstance(part, Container):
                     part.styles.height = "1fr"
             return
-        rows = height - 2 - (1 if line.is_open else 0)
+        pairs = self.query_one(EnginePairsPane)
+        tall = min(len(pairs.pairs), PAIRS_MOST) + 2
+        pairs.display = bool(pairs.pairs) and height >= PAIRS_FROM
+        pairs.styles.height = tall
+        rows = height - 2 - (1 if line.is_open else 0) - (tall if pairs.display else 0)
         both = self.roomy
         upper, middle, lower = (self.query_one(part) for part in ("#upper", "#middle", "#lower"))
         spread, aside = self.query_one("#spread"), self.query_one("#aside")
@@ -132,6 +142,7 @@ class TokensScreen(RunScreen):
 
     def draw(self, model: RunModel, link: Link) -> None:  # noqa: ARG002  tokens are beside the model
         store, watch = self.store, self.watched
+        self._draw_pairs(model)
         key = (id(store), store.revision, self.filter, self.by)
         if self.found is None or key != self._surveyed:
             self._surveyed, self.found = key, survey(store, self.filter, self.by)
@@ -151,6 +162,13 @@ class TokensScreen(RunScreen):
                 spread.show(found)
         label = "not among the worst" if token is not None and place is None else ""
         self.query_one(ContextPane).show(store, token, label)
+
+    def _draw_pairs(self, model: RunModel) -> None:
+        pane, before = self.query_one(EnginePairsPane), len(self.query_one(EnginePairsPane).pairs)
+        found = engine_pairs(model)
+        pane.show(found, pairs_label(model, found))
+        if len(found) != before:
+            self.rearrange()
 
     def _token(self, store: TokenStore, found: Survey) -> Token | None:
         """The chosen token; the worst where none was chosen, or the chosen one is not kept any more."""

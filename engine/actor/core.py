@@ -1,44 +1,39 @@
-"""vLLM's `AsyncLLM` as the rest of the engine speaks to it: every failure an EngineError that names the engine.
+"""An engine's vLLM as the rest of the actor speaks to it: every failure an EngineError that names the engine.
 
-What is asked of it without waiting in between is done in that order, between steps: its core reads one socket.
+What is asked of it without waiting in between is done in that order, between steps.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from engine.actor.host import Host
 from engine.actor.launch import one_line
-from engine.plugin import versions, worker
+from engine.plugin import worker
 from engine.plugin.report import Facts, worker_facts
 from engine.types import EngineError, PauseMode
-
-if TYPE_CHECKING:
-    from vllm.v1.engine.async_llm import AsyncLLM
 
 
 class Core:
     """A running vLLM. `name` is the engine's."""
 
-    def __init__(self, name: str, llm: AsyncLLM) -> None:
-        self.name, self.llm = name, llm
-        self.built = versions.read_core(llm)
-        self.workers = int(llm.vllm_config.parallel_config.world_size)
-        self.scoring = 0
-        """Requests in flight that score another engine's tokens: see engine.actor.scoring."""
+    def __init__(self, name: str, host: Host) -> None:
+        self.name, self.host = name, host
+        self.built = host.built
 
     async def stamp(self, label: str) -> None:
         """Have the tokens of every step from now on carry this label."""
-        await self.llm.update_weight_version(label)
+        await self.host.stamp(label)
 
     async def ask(self, method: str, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
         """Call a method of `engine.plugin.worker` in every worker. Raises EngineError with a worker's own words."""
         try:
-            answers: list[dict[str, Any]] = await self.llm.collective_rpc(method, args=args, kwargs=kwargs)
+            answers = await self.host.call_workers(method, args, kwargs)
         except Exception as error:  # vLLM hands a worker's failure over as a bare Exception
             words = one_line(str(error))
-            if f"'{method}' is not implemented" in words:
+            if f"'{method}' is not implemented" in words or f"has no attribute '{method}'" in words:
                 words = f"its workers have not loaded Driftline's plugin, a vllm.general_plugins entry point: {words}"
             raise EngineError(f"{self.name}: {words}") from error
         for answer in answers:
@@ -63,40 +58,31 @@ class Core:
         for the last outputs to be through. A sync need not: they are by the time its weights have been loaded.
         """
         try:
-            if settle or mode != "keep":
-                await self.llm.pause_generation(mode=mode, clear_cache=mode != "keep")
-            else:
-                await self.llm.engine_core.pause_scheduler_async(mode=mode, clear_cache=False)
+            await self.host.pause(mode, settle=settle)
         except Exception as error:  # as in `ask`
             raise EngineError(f"{self.name}: pausing failed: {one_line(str(error))}") from error
 
     async def resume(self, label: str) -> None:
         """Schedule again, the first step already under this label."""
-        await asyncio.gather(self.stamp(label), self.llm.resume_generation())
+        await asyncio.gather(self.stamp(label), self.host.resume())
 
     async def reset_prefix_cache(self) -> bool:
         """Empty the prefix cache; false, and nothing done, while requests hold blocks."""
-        return bool(await self.llm.reset_prefix_cache())
+        return await self.host.reset_prefix_cache()
 
     @property
     def in_flight(self) -> int:
         """Sequences that have not come to their end."""
-        return int(self.llm.get_num_unfinished_requests()) - self.scoring
+        return self.host.sequences
 
     @property
     def sampled(self) -> int:
-        """Tokens that the sequences in flight have been given.
+        """Tokens that the sequences in flight have been given; exact while generation is paused and the last outputs
 
-        Read from `AsyncLLM.output_processor.request_states`, which holds one state per sequence until it ends and
-        whose detokenizer counts output tokens also when it detokenizes nothing; exact while generation is paused and
-        the last outputs are through: see `pause`.
+        are through: see `pause`.
         """
-        states = self.llm.output_processor.request_states.values()
-        return sum(state.detokenizer.num_output_tokens() for state in states if state.detokenizer is not None)
+        return self.host.sampled
 
     async def abort_all(self) -> int:
         """End every sequence in flight with what it has; returns how many."""
-        states = self.llm.output_processor.request_states
-        count, requests = len(states), sorted({state.external_req_id for state in states.values()})
-        await self.llm.abort(requests)
-        return count
+        return await self.host.abort()
