@@ -20,15 +20,18 @@ Record = Mapping[str, tuple[str, str]]
 """By fix the value that was wanted before, and the one that was set."""
 
 
-def mark(made: Alignment) -> dict[str, str]:
-    """The arguments of the mark that goes before an alignment."""
-    settings = " ".join(f"{one.fix}:{one.before}>{one.value}" for one in made.settings)
+def mark(made: Alignment, standing: Record | None = None) -> dict[str, str]:
+    """The arguments of the mark that goes before an alignment. Undoing it sets back a `standing` one before it, too."""
+    record = dict(standing or {})
+    for one in made.settings:
+        record[one.fix] = (record.get(one.fix, (one.before, ""))[0], one.value)
     said = ", ".join(f"{one.fix} {one.value}" for one in made.settings)
     word = "undo the alignment" if made.undoes else "align"
-    return {
-        "text": f"{word}: {said or 'sync'}{' and a sync' if made.sync and said else ''}",
-        ALIGN: UNDONE if made.undoes else settings,
-    }
+    text = {"text": f"{word}: {said or 'sync'}{' and a sync' if made.sync and said else ''}"}
+    if made.undoes:
+        return text | {ALIGN: UNDONE}
+    written = " ".join(f"{fix}:{before}>{value}" for fix, (before, value) in record.items())
+    return text | ({ALIGN: written} if written else {})
 
 
 def found(commands: Iterable[Command]) -> Record | None:

@@ -79,8 +79,8 @@ def _shared(
 
 KEYS: Final[tuple[Key, ...]] = (
     Key("fix", ("F",), "F", "switch a fix on or off, live on every engine", "act_fix", "screens", "fix", True),
-    Key("align", ("A",), "A", "align: the fixes and syncs that are asked for, in order, asked once", "act_align", "screens",
-        "align", True),
+    Key("align", ("A",), "A", "align: the fixes and syncs that are asked for, in order, asked once", "act_align",
+        "screens", "align", True),
     Key("sync", ("S",), "S", "sync weights: pause, load, resume on every engine", "act_sync", "screens", "sync", True),
     Key("pause", ("P",), "P", "pause or resume generation", "act_pause", "screens", "pause", True),
     Key("freeze", ("space",), "space", "freeze the view; play or stop a recording", "freeze", "screens", "freeze",

@@ -1,19 +1,18 @@
 """Alignments under way: asked once, sent in order, watched, and set back.
 
-Everything here is the app's thread, but what is said to be a worker's: those wait for the hub. An alignment goes on when
-its dialog is closed and when another run is on show.
+Everything here is the app's thread, but what is said to be a worker's: those wait for the hub. An alignment goes on
+when its dialog is closed and when another run is on show.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from console.aligning import effect, record
 from console.aligning.course import Course
 from console.aligning.effect import Change
-from console.aligning.plan import Alignment
 from console.aligning.wanted import other_actions
 from console.connect.source import SourceError
 from console.tui.dialogs.align import AlignScreen
@@ -25,6 +24,9 @@ from console.tui.watch.watched_run import Watch
 if TYPE_CHECKING:
     from console.tui.host import Host
 
+_LOOKED: Final = 64
+"""Newest steps whose numbers are read."""
+
 
 @dataclass(eq=False)
 class _Running:
@@ -33,6 +35,10 @@ class _Running:
     watch: Watch
     course: Course
     dialog: AlignScreen
+    note: dict[str, str]
+    """The arguments of the mark that goes before it."""
+    changes: list[Change] = field(default_factory=list)
+    """What came of it so far."""
     sending: bool = False
     """Whether a worker is sending for it."""
 
@@ -62,8 +68,9 @@ class Aligning:
         others = [] if undo else other_actions(watch.diagnosing.found)
         app.push_screen(
             AlignScreen(
-                app.glyphs, made, lambda: watch.model, partial(self._start, watch), partial(self._changes, watch),
-                others=others, held_by=self._held_by, undo=lambda: self.ask(undo=True),
+                app.glyphs, made, lambda: watch.model, partial(self._start, watch), self._changes, others=others,
+                run=app.source.run if len(app.watches) > 1 else "", held_by=self._held_by,
+                undo=lambda: self.ask(undo=True),
             )
         )  # fmt: skip
 
@@ -72,13 +79,27 @@ class Aligning:
         writer = lease.other(self._app.model, session)
         return "" if writer is None else lease.holds(writer, session)
 
-    def _changes(self, watch: Watch, course: Course) -> list[Change]:
-        """What came of it so far. Called while the model is held still, or may be."""
+    def _changes(self, course: Course) -> list[Change]:
+        """What came of it, as of the last look."""
+        return next((one.changes for one in self._running if one.course is course), [])
+
+    def _look(self, running: _Running) -> None:
+        """Read what came of it; the model is held still for it."""
+        metrics, course = running.watch.model.metrics, running.course
         points = {}
-        for _, metric in effect.WATCHED:
-            found = watch.model.metrics.points(metric)
-            points[metric] = list(zip(found.steps.tolist(), found.values.tolist(), strict=True))[-200:]
-        return effect.changes(points, course.begun, course.ended)
+        with running.watch.lock:
+            for _, metric in effect.WATCHED:
+                found = metrics.points(metric)
+                steps, values = found.steps[-_LOOKED:].tolist(), found.values[-_LOOKED:].tolist()
+                points[metric] = list(zip(steps, values, strict=True))
+        fresh = effect.changes(points, course.begun, course.ended)
+        # What was before it may have left the steps that are looked at.
+        before = {one.metric: one for one in running.changes}
+        running.changes = [
+            replace(one, before=known.before, steps_before=known.steps_before) if known is not None else one
+            for one in fresh
+            for known in (before.get(one.metric),)
+        ]
 
     # -- starting
 
@@ -90,18 +111,22 @@ class Aligning:
         except RefusedError as error:
             dialog.failed(str(error))
             return
-        running = _Running(watch, Course(dialog.made, watch.model.step), dialog, sending=True)
+        course = Course(dialog.made, watch.model.step)
+        with watch.lock:
+            note = record.mark(dialog.made, alignment.standing(watch.model))
+        running = _Running(watch, course, dialog, note, sending=True)
+        self._look(running)
         self._running.append(running)
-        dialog.begun(running.course)
-        self._app.run_worker(partial(self._begin, running, dialog.made), group="command", thread=True)
+        dialog.begun(course)
+        self._app.run_worker(partial(self._begin, running), group="command", thread=True)
 
-    def _begin(self, running: _Running, made: Alignment) -> None:
+    def _begin(self, running: _Running) -> None:
         """A worker's: note what is about to be done, then send what is due."""
         source = running.watch.source
         try:
             if running.dialog.take_over:
                 source.take_lease()
-            source.command("mark", record.mark(made), -1)
+            source.command("mark", running.note, -1)
         except SourceError as error:
             self._app.call_from_thread(self._not_begun, running, str(error))
             return
@@ -122,6 +147,7 @@ class Aligning:
                 for ack in life.acks if life is not None else ():
                     course.heard(number, ack.state, ack.detail)
             course.look(model.step)
+            self._look(running)
             if not running.sending and not course.over:
                 running.sending = True
                 self._app.run_worker(partial(self._send, running), group="command", thread=True)
@@ -152,5 +178,5 @@ class Aligning:
             return  # the footer is behind another dialog: it waits
         self._running.remove(running)
         where = "" if running.watch is app.showing else f" of {running.watch.source.run}"
-        text = alignment.closing(running.course, self._changes(running.watch, running.course))
+        text = alignment.closing(running.course, running.changes)
         app.notice.show(f"{text}{where}", "error" if running.course.error else "info")

@@ -37,16 +37,18 @@ class AlignScreen(Dialog[None]):
         changes: Callable[[Course], list[Change]],
         *,
         others: Sequence[str] = (),
+        run: str = "",
         held_by: Callable[[], str] = not_held,
         undo: Callable[[], None] = lambda: None,
     ) -> None:
-        """`others`: what is asked for that no key does. `held_by` names another session that holds the lease.
+        """`others`: what is asked for that no key does. `run` is named where several are watched.
 
-        `start` begins it, `undo` asks for setting it back, `changes` reads what came of it so far.
+        `start` begins it, `changes` reads what came of it so far, `undo` asks for setting it back. `held_by` names
+        another session that has the lease, as a clause, "" for none; then it takes over.
         """
         super().__init__(glyphs)
         self.made = made
-        self.heading = made.title
+        self.heading = f"{made.title}{f', of run {run}' if run else ''}"
         self.others = tuple(others)
         self.course: Course | None = None
         self.error = ""
@@ -94,7 +96,7 @@ class AlignScreen(Dialog[None]):
         rows += _fact("cost", cost(made, self._model().metrics.last(_SYNC)), Ink.WARN, width, most=2)
         held = self._held_by()
         if held:
-            text = f"{held}: take over? The holder is notified, and it is audited"
+            text = f"{held}: take over? That session is notified, and it is audited"
             rows += _fact("held", text, Ink.ALARM, width, most=2)
         if self.error:
             return [*rows, [], *([(part, Ink.ALARM)] for part in textwrap.wrap(self.error, width))]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from console.aligning.effect import Change, sentence
 from console.aligning.plan import Alignment, Order, Setting, plan, undo, when
+from console.aligning.record import Record
 from console.aligning.record import found as found_record
 from console.aligning.wanted import wanted
 from console.status.fix_coverage import coverage
@@ -36,9 +37,14 @@ def asked_for(model: RunModel, found: Diagnosis | None) -> Alignment:
     return plan(model.fixes, model.effects, wanted(found), trainer=model.run is not None)
 
 
+def standing(model: RunModel) -> Record | None:
+    """The alignment of the run that was not undone; None where there is none."""
+    return found_record(life.command for life in reversed(list(model.commands.values())))
+
+
 def back(model: RunModel) -> Alignment | None:
-    """What sets the newest alignment of the run back; None where none stands."""
-    record = found_record(life.command for life in reversed(list(model.commands.values())))
+    """What sets the alignment that stands back; None where none does."""
+    record = standing(model)
     return undo(record, model.fixes, trainer=model.run is not None) if record is not None else None
 
 

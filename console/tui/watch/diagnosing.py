@@ -58,7 +58,7 @@ class Diagnosing:
             self._revision += 1
 
     def restart(self) -> None:
-        """Another model takes the place of the run's, where a recording has jumped: what was found is of another time."""
+        """Another model takes the run's place, where a recording has jumped: what was found is of another time."""
         with self._lock:
             self._watch, self.found, self._seen, self._next = None, None, None, 0.0
 
