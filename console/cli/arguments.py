@@ -18,6 +18,7 @@ TABLES = (
     "metrics", "tokens", "sequences", "syncs", "spans", "fixes", "effects", "events", "commands", "engines", "states",
 )  # fmt: skip
 WAIT = 60.0
+ALIGN_STEPS = 10
 PARITY = (100, 20, 3)
 """Steps of a run, step of the switch and reference runs of the parity experiment."""
 
@@ -248,6 +249,18 @@ def _add_operator_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     setting.add_argument("--engine", default="", metavar="NAME", help="on this engine alone, at once (default: on all)")
     _add_wait(setting, "until every engine reports the value")
     _add_json(setting)
+    text = "set the fixes and syncs that the diagnosis asks for, in order, and watch what comes of it"
+    aligning = _add_verb(fix, "align", "align:align", text)
+    aligning.add_argument("--undo", action="store_true", help="set the last alignment back")
+    aligning.add_argument("--yes", action="store_true", help="without asking; needed where there is no terminal")
+    aligning.add_argument("--dry-run", action="store_true", help="print what would be set, and set nothing")
+    text = f"trainer steps to watch afterwards (default {ALIGN_STEPS})"
+    aligning.add_argument("--steps", type=_natural, default=ALIGN_STEPS, metavar="N", help=text)
+    _add_run(aligning)
+    _add_take_over(aligning)
+    text = f"give up after S seconds, and watch at most as long again (default {WAIT:.0f})"
+    aligning.add_argument("--timeout", type=_above_zero, default=WAIT, metavar="S", help=text)
+    _add_json(aligning)
     _add_correction_verbs(verbs)
     _add_shadow_verbs(verbs)
     sync = _add_verb(verbs, "sync", "operate:sync", "pause, load weights, resume, on every engine")

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
 from console.aligning import effect, record
 from console.aligning.course import Course
 from console.aligning.effect import Change
-from console.aligning.plan import Alignment, Order, cost, plan, undo, when
+from console.aligning.plan import Alignment, Setting, cost, plan, undo, when
 from console.aligning.wanted import other_actions, wanted
 from console.connect.backfill import PAGE, decode_frames, frames_between, recent_frames
 from console.connect.commands import send_command
+from console.connect.live_source import first_token_seq
 from console.connect.resolve import connect_client, live_run
+from console.diagnosis.facts import facts_of
 from console.diagnosis.model import Diagnosis
-from console.errors import OK, CommandError
+from console.diagnosis.watch import Watch
+from console.errors import FAILED, OK, TIMEOUT, CommandError
 from console.formatting import to_json
 from console.status.fix_effects import effect_document, effect_line, owner
 from console.status.progress import Progress
 from console.status.summary import Summary, summarise
+from console.store.model import RunModel
+from console.store.tokens.frames import decode_lean, is_tokens
 from driftline.catalog.metrics import resolve
-from driftline.client import Client
-from driftline.frames import Command, Metrics, Stamped
+from driftline.client import Client, ClientError
+from driftline.frames import Command, Effect, FrameError, Metrics, Stamped
 from driftline.text import sanitize
 
 _NAMES: Final = tuple(name for _, name in effect.WATCHED)
@@ -57,7 +63,7 @@ def align(args: argparse.Namespace) -> int:
         snapshot = client.snapshot()
         state = _summary(snapshot.states)
         trainer = state.run is not None
-        found = None if args.undo else diagnosis(client, snapshot.head)
+        found = None if args.undo else diagnosis(client)
         made = _undoing(client, snapshot.head, state, trainer) if args.undo else plan(
             state.fixes, state.effects, wanted(found), trainer=trainer
         )  # fmt: skip
@@ -76,26 +82,22 @@ def align(args: argparse.Namespace) -> int:
     return _print(args, made, others, "applied", course, changes, effects)
 
 
-def diagnosis(client: Client, head: int) -> Diagnosis | None:
+def diagnosis(client: Client) -> Diagnosis | None:
     """What the newest token pairs of a live run say; None where it has reported none."""
-    from console.connect.live_source import first_token_seq
-    from console.diagnosis.facts import facts_of
-    from console.diagnosis.watch import Watch
-    from console.store.model import RunModel
-    from console.store.tokens.frames import decode_lean, is_tokens
-
     model, watch = RunModel(), Watch()
     snapshot = client.snapshot()
+    start = first_token_seq(client, snapshot.head)
     for stamped in sorted(snapshot.states, key=lambda one: one.seq):
-        model.apply(stamped)
-    start = first_token_seq(client, head)
-    while start <= head:
-        page = client.page(start, PAGE, tokens=True)
+        if stamped.seq < start:
+            model.apply(stamped)
+    while start <= snapshot.head:
+        page = client.page(start, tokens=True)
         for stamped in page.frames:
-            if is_tokens(stamped.body):
+            if not is_tokens(stamped.body):
+                model.apply(stamped)
+                continue
+            with contextlib.suppress(FrameError):  # one that cannot be read says nothing; the others do
                 watch.feed(decode_lean(stamped.body))
-            elif isinstance(frame := stamped.frame(), Metrics):
-                model.apply_frame(frame)
         if page.next <= start:
             break
         start = page.next
@@ -162,45 +164,45 @@ def _confirm(made: Alignment, args: argparse.Namespace) -> None:
 
 def _carry_out(client: Client, args: argparse.Namespace, course: Course, head: int) -> None:
     """Send every command in its turn and wait for it. Raises CommandError, and names what was set by then."""
+    standing = None
+    if not course.made.undoes:
+        recent = recent_frames(client, head, lambda _found: False)
+        standing = record.found(frame for _, frame in reversed(decode_frames(recent)) if isinstance(frame, Command))
     once = argparse.Namespace(wait=False, timeout=args.timeout, take_over=args.take_over)
-    recent = recent_frames(client, head, lambda _found: False) if not course.made.undoes else []
-    standing = record.found(frame for _, frame in reversed(decode_frames(recent)) if isinstance(frame, Command))
     send_command(client, once, "mark", record.mark(course.made, standing), course.made.title)
-    until = time.monotonic() + args.timeout
+    once.take_over = False  # taken by now
+    until, code = time.monotonic() + args.timeout, FAILED
     progress = Progress(plain=False)
     try:
         while due := course.due():
-            sent = [(order, _send(client, once, order, course)) for order in due if not course.error]
-            for order, number in sent:
-                progress.update(f"{order.what}: sent")
-                if number:
-                    _wait(client, order, number, course, until)
+            numbers = []
+            for order in due:
+                try:
+                    numbers.append(send_command(client, once, order.verb, dict(order.args), order.what).id)
+                except CommandError as error:
+                    course.refused(order, str(error))
+                    code = error.exit_code
+                    break
+                course.sent(order, numbers[-1])
+            progress.update(f"{', '.join(order.what for order in due)}: sent")
+            for number in numbers:
+                code = code if _wait(client, number, course, until) else TIMEOUT
     finally:
         progress.done()
     if course.error:
-        raise CommandError(f"{course.made.title}: {course.standing}; driftline fix align --undo sets back what was set")
+        text = f"{course.made.title}: {course.standing}; driftline fix align --undo sets back what was set"
+        raise CommandError(text, code)
 
 
-def _send(client: Client, args: argparse.Namespace, order: Order, course: Course) -> str:
-    """The id of a command that the hub has taken, "" for one that it has not."""
-    try:
-        number = send_command(client, args, order.verb, dict(order.args), order.what).id
-    except CommandError as error:
-        course.refused(order, str(error))
-        return ""
-    course.sent(order, number)
-    return number
-
-
-def _wait(client: Client, order: Order, number: str, course: Course, until: float) -> None:
-    from driftline.client import ClientError
-
+def _wait(client: Client, number: str, course: Course, until: float) -> bool:
+    """Follow a command to its end; False where none came in time."""
     try:
         ack = client.wait(number, max(until - time.monotonic(), 0.1))
     except ClientError as error:
-        course.heard(number, "failed", f"no final answer within the time: {error}")
-        return
+        course.heard(number, "failed", f"no final answer: {error}")
+        return time.monotonic() < until
     course.heard(number, ack.state, ack.detail)
+    return True
 
 
 def _points(client: Client, head: int) -> dict[str, Any]:
@@ -254,7 +256,7 @@ def _running(client: Client) -> bool:
     return run is None or run.status not in ("stopping", "finished", "failed")
 
 
-def _effects(client: Client, made: Alignment) -> list[Any]:
+def _effects(client: Client, made: Alignment) -> list[Effect]:
     """The measured effects of what was set, each once."""
     effects = _summary(client.snapshot().states).effects
     firsts = dict.fromkeys(owner(effects, one.fix) for one in made.settings if one.fix in effects)
@@ -268,11 +270,12 @@ def _print(
     state: str,
     course: Course | None = None,
     changes: list[Change] | None = None,
-    effects: list[Any] | None = None,
+    effects: list[Effect] | None = None,
 ) -> int:
     changes, effects = changes or [], effects or []
     if args.json:
-        print(to_json(document(made, others, state, course, changes) | {"effects": list(map(effect_document, effects))}))
+        measured = {"effects": list(map(effect_document, effects))}
+        print(to_json(document(made, others, state, course, changes) | measured))
         return OK
     if course is None:
         return OK
@@ -284,6 +287,10 @@ def _print(
     return OK
 
 
+def _setting(one: Setting) -> dict[str, Any]:
+    return {name: value for name, value in asdict(one).items() if name != "generation"}
+
+
 def document(
     made: Alignment, others: list[str], state: str, course: Course | None, changes: list[Change]
 ) -> dict[str, Any]:
@@ -293,7 +300,7 @@ def document(
         "title": made.title,
         "why": made.why,
         "undoes": made.undoes,
-        "settings": [{name: value for name, value in asdict(one).items() if name != "generation"} for one in made.settings],
+        "settings": [_setting(one) for one in made.settings],
         "sync": made.sync,
         "skipped": [asdict(one) for one in made.skipped],
         "others": others,
@@ -305,6 +312,3 @@ def document(
         ],
         "changes": effect.documents(changes),
     }
-
-
-Ask = Callable[[str], str]
