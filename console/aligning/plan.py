@@ -47,12 +47,11 @@ class Gain:
     source: Source = ""
 
     def __str__(self) -> str:
-        """`−.11 (.10 to .12), attributed`, `−.11 (.10 to .12), as measured before`, or `not known`."""
+        """`−.11 (.10 to .12)`, `−.11 (.10 to .12) measured`, or `not known`."""
         if not math.isfinite(self.nats):
             return "not known"
         bounds = f" ({short(self.low)} to {short(self.high)})" if math.isfinite(self.low + self.high) else ""
-        words = {"attribution": "attributed", "measured": "as measured before", "": ""}[self.source]
-        return f"−{short(max(self.nats, 0.0))}{bounds}{f', {words}' if words else ''}"
+        return f"−{short(max(self.nats, 0.0))}{bounds}{' measured' if self.source == 'measured' else ''}"
 
 
 UNKNOWN: Final = Gain()
@@ -248,7 +247,7 @@ def _order(one: Setting) -> Order:
     return Order("fix.set", {"fix": one.fix, "value": one.value}, one.generation, f"{one.fix} {one.value}", one.fix)
 
 
-WHEN: Final[Mapping[str, str]] = {"live": "live, within a step", "next_sync": "with the sync"}
+WHEN: Final[Mapping[str, str]] = {"live": "live", "next_sync": "with the sync"}
 
 
 def when(setting: Setting, *, sync: bool) -> str:

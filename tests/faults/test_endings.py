@@ -114,6 +114,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "compare": (busy("compare", "RUN", "RUN"),),
     "fix list": (waiting("fix", "list", "--run", "RUN"),),
     "fix set": (waiting("fix", "set", "fp32-lm-head", "on", "--wait", "--run", "RUN"),),
+    "fix align": (waiting("fix", "align", "--yes", "--run", "RUN"),),
     "correction list": (waiting("correction", "list", "--run", "RUN"),),
     "correction set": (
         waiting("correction", "set", "tis", "--despite-parity", "--run", "RUN"),

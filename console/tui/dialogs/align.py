@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from console.aligning.course import Course
 from console.aligning.effect import Change
@@ -18,8 +19,10 @@ from console.tui.paint.theme import Ink
 from console.tui.present import alignment
 
 Row = list[Text]
+Ranked = list[tuple[int, Row]]
+"""Rows with a rank: 0 stays, what is higher makes room."""
 
-_SYNC: str = "sync/total_s"
+_SYNC: Final = "sync/total_s"
 
 
 class AlignScreen(Dialog[None]):
@@ -69,39 +72,50 @@ class AlignScreen(Dialog[None]):
         return "esc close" if self.made.undoes else "u undo  esc close"
 
     def lines(self, width: int) -> list[Row]:
-        rows: list[Row] = [[]]
         if self.course is None:
-            rows += self._asking(width)
-        else:
-            model = self._model()
-            rows += [*alignment.progress(self.course, model, self.glyphs, width), []]
-            rows += alignment.outcome(self._changes(self.course), watched=self.course.watched)
-            rows += [[(part, Ink.ALARM)] for part in textwrap.wrap(self.course.error, width)]
-        return rows
+            return self._kept(self._asking(width))
+        model = self._model()
+        ranked: Ranked = [(1, [])]
+        ranked += [(0, row) for row in alignment.progress(self.course, model, self.glyphs, width)]
+        ranked.append((1, []))
+        ranked += [(0, row) for row in alignment.outcome(self._changes(self.course), watched=self.course.watched)]
+        ranked += [(0, [(part, Ink.ALARM)]) for part in textwrap.wrap(self.course.error, width)]
+        return self._kept(ranked)
 
-    def _asking(self, width: int) -> list[Row]:
+    def _kept(self, ranked: Ranked) -> list[Row]:
+        """The rows that there is room for: those of the highest rank go first, so that the buttons are always seen."""
+        room = max(self.app.size.height - 4, 1)
+        for rank in (3, 2, 1):
+            if len(ranked) <= room:
+                break
+            ranked = [(one, row) for one, row in ranked if one != rank]
+        return [row for _, row in ranked]
+
+    def _asking(self, width: int) -> Ranked:
         made = self.made
-        rows = _fact("why", made.why, Ink.BRIGHT, width, most=3)
-        rows += [[], *alignment.settings(made, self.glyphs, width)]
+        first, *more = _fact("why", made.why, Ink.BRIGHT, width, most=3)
+        ranked: Ranked = [(1, []), (0, first), *((2, row) for row in more), (1, [])]
+        ranked += [(0, row) for row in alignment.settings(made, self.glyphs, width)]
         if made.settings and not made.undoes:
-            rows.append([("the figures: what each is expected to take from the mismatch, in nats", Ink.DIM)])
-        rows.append([])
+            ranked.append((3, [("figures: by how much each is expected to lower the mismatch, in nats", Ink.DIM)]))
+        ranked.append((1, []))
         for one in made.skipped:
-            rows += _fact("left out", f"{one.fix}: {one.why}", Ink.DIM, width, most=2)
+            ranked += [(3, row) for row in _fact("left out", f"{one.fix}: {one.why}", Ink.DIM, width, most=2)]
         for text in self.others:
-            rows += _fact("also", text, Ink.BRIGHT, width, most=2)
+            ranked += [(2, row) for row in _fact("also", text, Ink.BRIGHT, width, most=2)]
         if made.empty:
-            rows += _fact("", "nothing is to be set and nothing to be synced", Ink.OK, width, most=1)
-            return rows
-        rows += _fact("cost", cost(made, self._model().metrics.last(_SYNC)), Ink.WARN, width, most=2)
+            rows = _fact("", "nothing is to be set and nothing to be synced", Ink.OK, width, most=1)
+            return [*ranked, *((0, row) for row in rows)]
+        rows = _fact("cost", cost(made, self._model().metrics.last(_SYNC)), Ink.WARN, width, most=2)
         held = self._held_by()
         if held:
             text = f"{held}: take over? That session is notified, and it is audited"
             rows += _fact("held", text, Ink.ALARM, width, most=2)
+        ranked += [*((0, row) for row in rows), (1, [])]
         if self.error:
-            return [*rows, [], *([(part, Ink.ALARM)] for part in textwrap.wrap(self.error, width))]
+            return [*ranked, *((0, [(part, Ink.ALARM)]) for part in textwrap.wrap(self.error, width))]
         action = f"{'take over and ' if held else ''}{'set back' if made.undoes else 'align'}"
-        return [*rows, [], buttons(self.glyphs, width, action, on_action=self.go)]
+        return [*ranked, (0, buttons(self.glyphs, width, action, on_action=self.go))]
 
     def action_switch(self) -> None:
         if self.course is None and not self.made.empty:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 Row = list[Text]
 
-_NAME: Final = 21
+_NAME: Final = 20
 _VALUES: Final = 10
-_WHEN: Final = 19
+_WHEN: Final = 13
 _INKS: Final[Mapping[str, Ink]] = {
     "applied": Ink.OK, "failed": Ink.ALARM, "refused": Ink.ALARM, "expired": Ink.ALARM, "waiting": Ink.DIM,
 }  # fmt: skip
@@ -51,7 +51,7 @@ def back(model: RunModel) -> Alignment | None:
 def settings(made: Alignment, glyphs: Glyphs, width: int) -> list[Row]:
     """A line for each setting and for the sync: from and to which value, how, what it is expected to take away."""
     rows: list[Row] = []
-    roomy = width >= 66
+    roomy = width >= 64
     for one in made.settings:
         row: Row = [
             (f"{cut(one.fix, _NAME):<{_NAME}} ", Ink.TEXT if one.named else Ink.DIM),

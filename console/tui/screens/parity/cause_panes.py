@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -16,8 +17,13 @@ from console.tui.paint.theme import Ink
 from console.tui.paint.units import cut
 from console.tui.widgets.pane import Pane
 
-_STANDS_OUT = 2.0
+_STANDS_OUT: Final = 2.0
 """A bar of this many times the median is drawn as one that stands out."""
+_SHORT: Final = {
+    "engine": "by engine", "position": "by position", "tails": "by probability", "onset": "by version",
+    "seam": "at a seam",
+}  # fmt: skip
+"""Titles where there is no room for the whole one."""
 
 
 class Picture(Pane):
@@ -34,29 +40,28 @@ class Picture(Pane):
         self.profile = profile
         self.repaint()
 
-    @property
-    def _room(self) -> tuple[int, int]:
-        edge = 2 if self.framed and self.size.height >= 3 else 0
-        return self.size.width - edge, self.size.height - edge
-
     def label(self) -> str:
         profile = self.profile
         if profile is None:
             return ""
-        return profile.unit if len(profile.title) + len(profile.unit) + 8 <= self.size.width else ""
+        return profile.unit if len(self._title(profile)) + len(profile.unit) + 8 <= self.size.width else ""
+
+    def _title(self, profile: Profile) -> str:
+        fits = len(profile.title) + 6 <= self.size.width
+        return profile.title if fits else _SHORT.get(profile.instrument, profile.title)
 
     def lines(self, width: int, height: int) -> list[list[Text]]:
         profile = self.profile
         if profile is None:
             return []
-        head: list[list[Text]] = [] if self.framed else [[(cut(f" {profile.title}", width), Ink.DIM)]]
+        head: list[list[Text]] = [] if self.framed else [[(f" {self._title(profile)}", Ink.DIM)]]
         if len(profile.labels) > height - len(head) and profile.instrument != "engine":
             return head  # upright bars are drawn, not written
         return [*head, *lying_bars(profile, width, height - len(head), self.glyphs)]
 
     def paint(self, cells: Cells) -> None:
         profile = self.profile
-        self.title = profile.title if profile is not None else "picture"
+        self.title = self._title(profile) if profile is not None else "picture"
         super().paint(cells)
         offset, width, height = self.inner(cells)
         if profile is None:

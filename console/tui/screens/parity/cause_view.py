@@ -28,6 +28,7 @@ PICTURES: Final = 3
 SENTENCE_LINES: Final = 3
 """Most lines of the answer itself."""
 _WORDS_LINES: Final = 2
+_WHAT: Final = "A cause is found from the logprobs of both sides of the same tokens:"
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def label(found: Diagnosis | None) -> str:
     """How sure, and on how many tokens."""
     if found is None or found.verdict == "not enough data":
         return ""
-    sampled = f", {found.seen:.0%} of them looked at" if found.seen < 0.995 else ""
-    return f"{percent(found.certainty)} sure; {found.tokens:,} tokens{sampled}"
+    sampled = f", of {found.seen * 100:.0f} %" if found.seen < 0.995 else ""
+    return f"{percent(found.certainty)} sure; {found.tokens:,} token pairs{sampled}"
 
 
 def percent(share: float) -> str:
@@ -95,16 +96,14 @@ def waiting(asked: Asked, found: Diagnosis | None) -> list[Row]:
     if asked.recorded:
         return [
             [(" no cause: this recording has no token pairs up to here", Ink.WARN)],
-            [(" A cause is found from the logprobs of both sides of the same tokens:", Ink.DIM)],
-            [(" a trainer reports them with Probe.tokens, driftline import reads the", Ink.DIM)],
-            [(" token files of prime-rl and NeMo-RL.", Ink.DIM)],
-        ]
+            [(f" {_WHAT} a trainer reports them with Probe.tokens, and driftline import reads the token files of "
+              "prime-rl and NeMo-RL.", Ink.DIM)],
+        ]  # fmt: skip
     return [
         [(" no token pairs have been reported yet", Ink.WARN)],
-        [(" A cause is found from the logprobs of both sides of the same tokens:", Ink.DIM)],
-        [(" driftline's own trainer reports them from step 1 on, any other one", Ink.DIM)],
-        [(" with Probe.tokens (docs/your-trainer.md).", Ink.DIM)],
-    ]
+        [(f" {_WHAT} driftline's own trainer reports them from step 1 on, any other one with Probe.tokens "
+          "(docs/your-trainer.md).", Ink.DIM)],
+    ]  # fmt: skip
 
 
 def answer(view: Answer, glyphs: Glyphs, width: int, height: int) -> list[Row]:
@@ -115,11 +114,12 @@ def answer(view: Answer, glyphs: Glyphs, width: int, height: int) -> list[Row]:
     ink = INKS[found.verdict]
     blocks: list[tuple[int, list[Row]]] = [
         (0, wrapped([(f" {sign(found.verdict, glyphs)} ", ink), (found.sentence, ink)], width, SENTENCE_LINES)),
-        (2, normal(found, glyphs, width)),
-        (3, bar(found.attribution, width, glyphs)),
+        (5, [named(one, glyphs, alone=len(found.named) == 1) for one in first(found)]),
+        (3, normal(found, glyphs, width)),
+        (2, bar(found.attribution, width, glyphs)),
         (1, do(view, width)),
-        (4, [named(one, glyphs) for one in first(found)]),
-        (5, missing(found, width)),
+        (6, alone(view, width)),
+        (4, missing(found, width)),
     ]
     room, kept = height, set()
     for rank in range(len(blocks)):
@@ -136,15 +136,14 @@ def first(found: Diagnosis) -> list[Ranked]:
     return [by_name[name] for name in found.named if name in by_name]
 
 
-def named(one: Ranked, glyphs: Glyphs) -> Row:
-    """A cause that was found: layer, place, since when, how probable."""
+def named(one: Ranked, glyphs: Glyphs, *, alone: bool) -> Row:
+    """A cause that was found: layer, place, since when, how probable. `alone`: the answer has said which it is."""
     cause = one.cause
     words = [cause.layer if cause is not None else "", one.where, f"since step {one.since}" if one.since >= 0 else ""]
-    title = cause.title if cause is not None else one.name
-    return [
-        (f" {glyphs.pointer} ", Ink.ACCENT), (title, Ink.TEXT),
-        (f"  {', '.join(word for word in words if word)}", Ink.DIM), (f"  {percent(one.probability)}", Ink.BRIGHT),
-    ]  # fmt: skip
+    about = ", ".join(word for word in words if word)
+    row: Row = [(f" {glyphs.pointer} ", Ink.ACCENT)]
+    row += [] if alone else [(f"{cause.title if cause is not None else one.name}  ", Ink.TEXT)]
+    return [*row, (about, Ink.TEXT if alone else Ink.DIM), (f"  {percent(one.probability)}", Ink.BRIGHT)]
 
 
 def normal(found: Diagnosis, glyphs: Glyphs, width: int) -> list[Row]:
@@ -174,7 +173,7 @@ def bar(attribution: Attribution | None, width: int, glyphs: Glyphs) -> list[Row
     used = 1
     for at, (one, ink) in enumerate(zip(shares, inks, strict=False)):
         bounds = f" ({short(one.low)} to {short(one.high)})" if width >= 110 else ""
-        text = f" {one.layer} {short(one.nats)}{bounds} = {one.nats / attribution.total:.0%}   "
+        text = f" {one.layer} {short(one.nats)}{bounds}, {one.nats / attribution.total * 100:.0f} %   "
         if used + len(text) + 1 > width:
             break
         legend += [(fill(at, glyphs), ink), (text, Ink.TEXT)]
@@ -198,9 +197,6 @@ def do(view: Answer, width: int) -> list[Row]:
     elif made is None and view.why_not and found.actions:
         rows += wrapped([(" to do ", Ink.DIM), (_texts(found.actions), Ink.BRIGHT)], width, _WORDS_LINES)
         return [*rows, *wrapped([(f" {view.why_not}", Ink.DIM)], width, 1)]
-    keys = _keys(found.actions)
-    if made is not None and keys and (len(made.settings) + made.sync) > 1:
-        rows += wrapped([(" alone ", Ink.DIM), *keys], width, 1)
     others = [action for action in found.actions if action.kind in ("setting", "text")]
     if others:
         rows += wrapped([(" to do ", Ink.DIM), (_texts(others), Ink.BRIGHT)], width, _WORDS_LINES)
@@ -209,6 +205,15 @@ def do(view: Answer, width: int) -> list[Row]:
 
 def _texts(actions: Sequence[Action]) -> str:
     return "; ".join(action.text for action in actions)
+
+
+def alone(view: Answer, width: int) -> list[Row]:
+    """The keys of the single dialogs, where more than one is asked for."""
+    made, found = view.alignment, view.found
+    if made is None or found is None or len(made.settings) + made.sync < 2:
+        return []
+    keys = _keys(found.actions)
+    return wrapped([(" alone ", Ink.DIM), *keys], width, 1) if keys else []
 
 
 def _keys(actions: Sequence[Action]) -> Row:
@@ -230,23 +235,24 @@ def missing(found: Diagnosis, width: int) -> list[Row]:
 
 
 def evidence(found: Diagnosis, width: int, *, ruled_out: bool) -> list[Row]:
-    """For and against what is named, what else is possible, and (`ruled_out`) what is not, in whole lines."""
+    """For and against what is named, each with the ln of its likelihood ratio; what else is possible, and (`ruled_out`)
+    what is not."""
     rows: list[Row] = []
     heads = first(found) or found.ranked[:1]
     for one in heads:
         if len(heads) > 1:
             rows += wrapped([(f" {_title(one)}", Ink.BRIGHT)], width, 1)
         for item in one.supporting:
-            rows += wrapped([(" + ", Ink.OK), (item.text, Ink.TEXT), (f"  {item.llr:+.1f}", Ink.DIM)], width, 2)
+            rows += wrapped([(f" {item.llr:+5.1f}  ", Ink.OK), (item.text, Ink.TEXT)], width, 2)
         for item in one.opposing:
-            against = f"  {item.llr:+.1f}".replace("-", "−")
-            rows += wrapped([(" − ", Ink.WARN), (item.text, Ink.TEXT), (against, Ink.DIM)], width, 2)
+            weight = f" {item.llr:+5.1f}  ".replace("-", "−")
+            rows += wrapped([(weight, Ink.WARN), (item.text, Ink.TEXT)], width, 2)
     if not rows:
         rows.append([(" no instrument speaks for one cause more than for another", Ink.DIM)])
     others = [one for one in found.ranked if one not in heads and one.probability >= 0.005]
     if others:
         text = ", ".join(f"{_title(one)} {percent(one.probability)}" for one in others[:4])
-        rows += wrapped([(" or ", Ink.DIM), (text, Ink.DIM)], width, 2)
+        rows += wrapped([("    or  ", Ink.DIM), (text, Ink.DIM)], width, 2)
     return [*rows, *excluded(found, width)] if ruled_out else rows
 
 
@@ -254,7 +260,7 @@ def excluded(found: Diagnosis, width: int) -> list[Row]:
     """What was ruled out, and by which reading."""
     rows: list[Row] = []
     for one in found.ruled_out:
-        rows += wrapped([(" not ", Ink.DIM), (one.title, Ink.TEXT), (f": {one.how}", Ink.DIM)], width, 2)
+        rows += wrapped([("   not  ", Ink.DIM), (one.title, Ink.TEXT), (f": {one.how}", Ink.DIM)], width, 2)
     return rows or [[(" nothing is ruled out yet", Ink.DIM)]]
 
 
@@ -282,6 +288,7 @@ def pictures(found: Diagnosis | None) -> list[Profile]:
 def wrapped(line: Row, width: int, most: int) -> list[Row]:
     """A line over at most `most` lines, each text in its ink, indented below the first text."""
     whole = "".join(text for text, _ in line)
+    width -= 1  # a cell of air before the frame
     if len(whole) <= width:
         return [line]
     lead = len(whole) - len(whole.lstrip())
