@@ -178,12 +178,14 @@ def _carry_out(client: Client, args: argparse.Namespace, course: Course, head: i
             numbers = []
             for order in due:
                 try:
-                    numbers.append(send_command(client, once, order.verb, dict(order.args), order.what).id)
+                    values = dict(order.args)
+                    sent = send_command(client, once, order.verb, values, order.what, order.generation)
                 except CommandError as error:
                     course.refused(order, str(error))
                     code = error.exit_code
                     break
-                course.sent(order, numbers[-1])
+                numbers.append(sent.id)
+                course.sent(order, sent.id)
             progress.update(f"{', '.join(order.what for order in due)}: sent")
             for number in numbers:
                 code = code if _wait(client, number, course, until) else TIMEOUT
