@@ -55,6 +55,11 @@ class Course:
         return [number for number, what in self._ids.items() if self._states[what] not in TERMINAL]
 
     @property
+    def sent_ids(self) -> frozenset[str]:
+        """All commands that were sent."""
+        return frozenset(self._ids)
+
+    @property
     def over(self) -> bool:
         """Whether no command will be sent any more and none is under way."""
         return not self._under_way() and (bool(self.error) or self.applied)

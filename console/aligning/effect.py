@@ -8,7 +8,7 @@ left out; how much of a change is learning is not told apart here, as the measur
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Final
@@ -50,7 +50,7 @@ def _number(value: float) -> str:
     return short(value) if math.isfinite(value) else "–"
 
 
-def changes(points: dict[str, Points], begun: int, ended: int | None, window: int = WINDOW) -> list[Change]:
+def changes(points: Mapping[str, Points], begun: int, ended: int | None, window: int = WINDOW) -> list[Change]:
     """How each watched metric has changed; those that the run does not report are left out.
 
     `begun`: the newest step when it was asked for; `ended`: the newest step when the last command was applied, None

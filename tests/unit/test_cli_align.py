@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,7 +77,8 @@ class Trainer:
             self.staged = []
             self.probe.ack(command.id, "applied", "2 engines")
             if command.verb == "sync":
-                self.report(16)
+                # Not here: this is the probe's own thread, which sends what is reported.
+                threading.Thread(target=self.report, args=(16,)).start()
 
     def _set(self, command: Command) -> None:
         fix, value = command.args["fix"], command.args["value"]

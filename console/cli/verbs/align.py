@@ -31,7 +31,7 @@ from console.store.model import RunModel
 from console.store.tokens.frames import decode_lean, is_tokens
 from driftline.catalog.metrics import resolve
 from driftline.client import Client, ClientError
-from driftline.frames import Command, Effect, FrameError, Metrics, Stamped
+from driftline.frames import Ack, Command, Effect, FrameError, Metrics, Stamped
 from driftline.text import sanitize
 
 _NAMES: Final = tuple(name for _, name in effect.WATCHED)
@@ -68,16 +68,16 @@ def align(args: argparse.Namespace) -> int:
             state.fixes, state.effects, wanted(found), trainer=trainer
         )  # fmt: skip
         others = other_actions(found)
-        before = _points(client, snapshot.head)
+        numbers = _newest_steps(client, snapshot.head)
         if not args.json or not args.yes:
-            for line in lines(made, others, before.get("sync/total_s")):
+            for line in lines(made, others, numbers.sync_s):
                 print(line, file=sys.stderr if args.json else sys.stdout)
         if made.empty or args.dry_run:
             return _print(args, made, others, "nothing to do" if made.empty else "dry run")
         _confirm(made, args)
-        course = Course(made, state.step)
+        course = Course(made, max(numbers.step, state.run.step if state.run is not None else -1))
         _carry_out(client, args, course, snapshot.head)
-        changes = _watch(client, args, course, before)
+        changes = _watch(client, args, course, numbers, snapshot.head + 1)
         effects = _effects(client, made)
     return _print(args, made, others, "applied", course, changes, effects)
 
@@ -207,43 +207,59 @@ def _wait(client: Client, number: str, course: Course, until: float) -> bool:
     return True
 
 
-def _points(client: Client, head: int) -> dict[str, Any]:
-    """The watched metrics of the newest steps, and the newest `sync/total_s`."""
+class _Numbers:
+    """The watched metrics of a run as its frames come."""
 
+    def __init__(self) -> None:
+        self.points: dict[str, list[tuple[int, float]]] = {name: [] for name in _NAMES}
+        self.sync_s: float | None = None
+        """Seconds that the newest sync took."""
+        self.step = -1
+        """The newest step."""
+
+    def take(self, frame: Metrics) -> None:
+        """Take in a step."""
+        self.step = max(self.step, frame.step)
+        for name, value in frame.values.items():
+            known = resolve(name)
+            if known in self.points:
+                self.points[known].append((frame.step, value))
+            elif known == "sync/total_s":
+                self.sync_s = value
+
+
+def _newest_steps(client: Client, head: int) -> _Numbers:
     def enough(found: list[Stamped]) -> bool:
         return sum(isinstance(frame, Metrics) for _, frame in decode_frames(found)) >= effect.WINDOW
 
-    return _gathered({}, recent_frames(client, head, enough))
+    numbers = _Numbers()
+    for _, frame in decode_frames(recent_frames(client, head, enough)):
+        if isinstance(frame, Metrics):
+            numbers.take(frame)
+    return numbers
 
 
-def _gathered(known: dict[str, Any], stamped: list[Stamped]) -> dict[str, Any]:
-    for _, frame in decode_frames(stamped):
-        if not isinstance(frame, Metrics):
-            continue
-        for name, value in frame.values.items():
-            if resolve(name) in _NAMES:
-                known.setdefault(resolve(name), []).append((frame.step, value))
-            elif resolve(name) == "sync/total_s":
-                known["sync/total_s"] = value
-    return known
+def _watch(client: Client, args: argparse.Namespace, course: Course, numbers: _Numbers, start: int) -> list[Change]:
+    """Follow the run until --steps steps have come since, it ends, or --timeout has passed once more.
 
-
-def _watch(client: Client, args: argparse.Namespace, course: Course, known: dict[str, Any]) -> list[Change]:
-    """Follow the run until --steps steps have come since, it ends, or --timeout has passed once more."""
-    head = client.snapshot().head
-    course.look(max((step for name in _NAMES for step, _ in known.get(name, ())), default=course.begun))
+    `start`: the first frame that `numbers` has not taken in. Which steps came since is read from the order of frames: a
+    run may be a step further before this console hears that the last command was applied.
+    """
     until = time.monotonic() + args.timeout
+    waited = set(course.sent_ids)
     progress = Progress(plain=False)
-    next_ = head - 1
     try:
         while True:
             head = client.snapshot().head
-            fresh = frames_between(client, max(next_, 1), head + 1)
-            next_ = head + 1
-            _gathered(known, fresh)
-            newest = max((step for name in _NAMES for step, _ in known.get(name, ())), default=course.begun)
-            course.look(newest)
-            changes = effect.changes({name: known.get(name, ()) for name in _NAMES}, course.begun, course.ended)
+            for _, frame in decode_frames(frames_between(client, start, head + 1)):
+                if isinstance(frame, Metrics):
+                    numbers.take(frame)
+                elif isinstance(frame, Ack) and frame.state == "applied":
+                    waited.discard(frame.id)
+                if not waited:
+                    course.look(numbers.step)
+            start = head + 1
+            changes = effect.changes(numbers.points, course.begun, course.ended)
             after = max((one.steps_after for one in changes), default=0)
             progress.update(f"{effect.sentence(changes)}; {after} of {args.steps} steps")
             if after >= args.steps or time.monotonic() > until or not _running(client):

@@ -41,6 +41,8 @@ class _Running:
     """What came of it so far."""
     sending: bool = False
     """Whether a worker is sending for it."""
+    shown: bool = False
+    """Whether its own dialog has said how it ended."""
 
 
 class Aligning:
@@ -172,11 +174,13 @@ class Aligning:
 
     def _end(self, running: _Running) -> None:
         app = self._app
-        if running.dialog.is_mounted:
-            return  # it says so itself; the footer is behind it
+        if app.screen is running.dialog:
+            running.shown = True  # it says so itself
         if isinstance(app.screen, Dialog):
-            return  # the footer is behind another dialog: it waits
+            return  # the footer is behind it
         self._running.remove(running)
+        if running.shown:
+            return
         where = "" if running.watch is app.showing else f" of {running.watch.source.run}"
         text = alignment.closing(running.course, running.changes)
         app.notice.show(f"{text}{where}", "error" if running.course.error else "info")
