@@ -114,7 +114,7 @@ def answer(view: Answer, glyphs: Glyphs, width: int, height: int) -> list[Row]:
     ink = INKS[found.verdict]
     blocks: list[tuple[int, list[Row]]] = [
         (0, wrapped([(f" {sign(found.verdict, glyphs)} ", ink), (found.sentence, ink)], width, SENTENCE_LINES)),
-        (5, [named(one, glyphs, alone=len(found.named) == 1) for one in first(found)]),
+        (5, [row for one in first(found) for row in named(one, glyphs, width, alone=len(found.named) == 1)]),
         (3, normal(found, glyphs, width)),
         (2, bar(found.attribution, width, glyphs)),
         (1, do(view, width)),
@@ -136,14 +136,14 @@ def first(found: Diagnosis) -> list[Ranked]:
     return [by_name[name] for name in found.named if name in by_name]
 
 
-def named(one: Ranked, glyphs: Glyphs, *, alone: bool) -> Row:
-    """A cause that was found: layer, place, since when, how probable. `alone`: the answer has said which it is."""
+def named(one: Ranked, glyphs: Glyphs, width: int, *, alone: bool) -> list[Row]:
+    """A cause that was found: how probable, which, layer, place, since when. `alone`: the answer has said which."""
     cause = one.cause
     words = [cause.layer if cause is not None else "", one.where, f"since step {one.since}" if one.since >= 0 else ""]
     about = ", ".join(word for word in words if word)
-    row: Row = [(f" {glyphs.pointer} ", Ink.ACCENT)]
+    row: Row = [(f" {glyphs.pointer} ", Ink.ACCENT), (f"{percent(one.probability)}  ", Ink.BRIGHT)]
     row += [] if alone else [(f"{cause.title if cause is not None else one.name}  ", Ink.TEXT)]
-    return [*row, (about, Ink.TEXT if alone else Ink.DIM), (f"  {percent(one.probability)}", Ink.BRIGHT)]
+    return wrapped([*row, (about, Ink.TEXT if alone else Ink.DIM)], width, 1)
 
 
 def normal(found: Diagnosis, glyphs: Glyphs, width: int) -> list[Row]:
@@ -197,6 +197,9 @@ def do(view: Answer, width: int) -> list[Row]:
     elif made is None and view.why_not and found.actions:
         rows += wrapped([(" to do ", Ink.DIM), (_texts(found.actions), Ink.BRIGHT)], width, _WORDS_LINES)
         return [*rows, *wrapped([(f" {view.why_not}", Ink.DIM)], width, 1)]
+    elif made is not None and (asked := [one for one in found.actions if one.kind not in ("setting", "text")]):
+        why = "; ".join(f"{one.fix}: {one.why}" for one in made.skipped) or "wanted already, or in force"
+        rows += wrapped([(" to do ", Ink.DIM), (_texts(asked), Ink.BRIGHT), (f": {why}", Ink.DIM)], width, _WORDS_LINES)
     others = [action for action in found.actions if action.kind in ("setting", "text")]
     if others:
         rows += wrapped([(" to do ", Ink.DIM), (_texts(others), Ink.BRIGHT)], width, _WORDS_LINES)
@@ -248,7 +251,7 @@ def evidence(found: Diagnosis, width: int, *, ruled_out: bool) -> list[Row]:
             weight = f" {item.llr:+5.1f}  ".replace("-", "−")
             rows += wrapped([(weight, Ink.WARN), (item.text, Ink.TEXT)], width, 2)
     if not rows:
-        rows.append([(" no instrument speaks for one cause more than for another", Ink.DIM)])
+        rows += wrapped([(" no instrument speaks for one cause more than for another", Ink.DIM)], width, 2)
     others = [one for one in found.ranked if one not in heads and one.probability >= 0.005]
     if others:
         text = ", ".join(f"{_title(one)} {percent(one.probability)}" for one in others[:4])

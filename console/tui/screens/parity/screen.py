@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.containers import Container
-from textual.widget import Widget
 
 from console.connect.source import Link
 from console.status.link_health import by_files
@@ -121,8 +120,11 @@ class ParityScreen(ChartScreen):
         return self.table_shown or height >= FRAMED
 
     def place_panes(self, width: int, height: int) -> None:
-        self.query_one("#cause").display &= not self.table_shown
-        self.query_one("#parity").display &= self.table_shown
+        hidden = "#cause" if self.table_shown else "#parity"
+        gone = self.query_one(hidden)
+        gone.display = False
+        if self.focused is None or gone in self.focused.ancestors:
+            self.set_focus(self.query_one("#verdict" if self.table_shown else "#answer"))
         if self.table_shown:
             self._place_table(width)
         else:
@@ -256,8 +258,6 @@ class ParityScreen(ChartScreen):
         self.table_shown = shown
         self.enlarged = None
         self.rearrange()
-        first: Widget = self.query_one("#verdict" if shown else "#answer")
-        self.set_focus(first)
         self.call_after_refresh(self.console_app.refresh_view)
 
     def action_act_fix(self) -> None:
