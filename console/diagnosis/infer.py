@@ -1,8 +1,8 @@
 """The inference: tokens and facts to a diagnosis. Pure; the same input gives the same answer.
 
-Tokens are split into parts (`parts.py`), each part's readings are weighed (`weigh.py`), and the answers are put together:
-the causes of all parts, the larger first; "none" where every part is at the floor; "unknown" where a part has something
-that no cause explains.
+Tokens are split into parts (`parts.py`), each part's readings are weighed (`weigh.py`), and the answers are put
+together: the causes of all parts, the larger first; "none" where every part is at the floor; "unknown" where a part
+has something that no cause explains.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from console.diagnosis.columns import Columns
 from console.diagnosis.facts import NOTHING, Facts
 from console.diagnosis.likelihoods import Calibrated, calibrated
 from console.diagnosis.model import (
+    NO_LIKELIHOODS,
     NONE,
     UNKNOWN,
     Action,
@@ -68,7 +69,7 @@ def diagnose(
     history: History = (),
     *,
     extra: Sequence[Reading] = (),
-    more: Likelihoods = {},
+    more: Likelihoods = NO_LIKELIHOODS,
     attribution: Attribution | None = None,
     stated: Calibrated | None = None,
     seen: float = 1.0,
@@ -102,7 +103,7 @@ def diagnose(
         normal=normal,
         missing=missing,
         attribution=shares,
-        profiles=_profiles(judged, columns, causes, history),
+        profiles=_profiles(columns, causes, history),
         readings=tuple(reading for one in judged for reading in one.part.readings),
         actions=_actions(causes, facts),
         tokens=len(columns),
@@ -204,9 +205,7 @@ def _missing(columns: Columns) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _profiles(
-    judged: Sequence[Judged], columns: Columns, causes: Sequence[str], history: History
-) -> tuple[Profile, ...]:
+def _profiles(columns: Columns, causes: Sequence[str], history: History) -> tuple[Profile, ...]:
     """All pictures, those that the first cause is predicted on first."""
     first = BY_NAME[causes[0]] if causes else None
     wanted = [one.instrument for one in first.predicts] if first is not None else []

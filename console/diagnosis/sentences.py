@@ -13,7 +13,8 @@ from console.diagnosis.model import Normal, Ranked, Verdict
 def sentence(verdict: Verdict, causes: Sequence[str], ranked: Sequence[Ranked], normal: Normal) -> str:
     """The answer in one sentence."""
     if verdict == "normal":
-        return f"nothing wrong beyond the numeric floor: mean |d| {number(normal.seen)} nats, {number(normal.floor)} is normal"
+        figures = f"mean |d| {number(normal.seen)} nats, {number(normal.floor)} is normal"
+        return f"nothing wrong beyond the numeric floor: {figures}"
     clauses = [_clause(name, ranked) for name in causes]
     if verdict == "unknown":
         near = next((one for one in ranked if one.cause is not None and one.name not in causes), None)

@@ -1,7 +1,7 @@
 """A simulated run: engines that sample, a trainer that scores and learns, and the Tokens frames of its steps.
 
-Both sides are computed: the engine token by token over cached keys and values, the trainer over whole sequences. What is
-healthy differs by float rounding alone, as in a real run; a fault changes what one side computes or reports.
+Both sides are computed: the engine token by token over cached keys and values, the trainer over whole sequences.
+What is healthy differs by float rounding alone, as in a real run; a fault changes what one side computes or reports.
 """
 
 from __future__ import annotations
@@ -156,8 +156,8 @@ def _batch(
         hit = torch.from_numpy(hits)
         logits = torch.cat([logits[:, : task.prefix], again], 1) * hit[:, None, None] + logits * ~hit[:, None, None]
         cache = [
-            tuple(torch.where(hit[:, None, None, None], a, b) for a, b in zip(new, own, strict=True))  # type: ignore[misc]
-            for new, own in zip(mixed, cache, strict=True)
+            tuple(torch.where(hit[:, None, None, None], a, b) for a, b in zip(new, own, strict=True))  # type:
+            ignore[misc] for new, own in zip(mixed, cache, strict=True)
         ]
     seen = torch.zeros(len(chosen), shape.vocab).scatter_add_(1, given, torch.ones_like(given, dtype=torch.float))
     alive = np.ones(len(chosen), dtype=bool)
@@ -265,7 +265,8 @@ def _logprobs(
     if (one := faults.find("padded-vocabulary", -1, version)) is not None:
         logits = torch.cat([logits, torch.zeros(*logits.shape[:2], int(one.size))], -1)
     answers = ids[:, prompts.shape[1] :]
-    return (logits / temperature).log_softmax(-1).gather(2, answers[..., None])[..., 0].double().numpy()  # type: ignore[no-any-return]
+    return (logits / temperature).log_softmax(-1).gather(2, answers[..., None])[..., 0].double().numpy()  # type:
+    ignore[no-any-return]
 
 
 def _micro(ids: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:

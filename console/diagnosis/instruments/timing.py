@@ -17,7 +17,8 @@ CLEAR: Final = 3.0
 
 
 class Jump(NamedTuple):
-    """Where the mean |d| of versions rises for good: the first version that is high, the means before and from there."""
+    """Where the mean |d| of versions rises for good: the first version that is high, the means before and from
+    there."""
 
     version: int
     before: float
@@ -108,7 +109,8 @@ def lag(view: View) -> Reading:
 
 
 def staleness(view: View) -> Reading:
-    """Trainer's old against its newest weights, as the trainer reports it; high where tokens are 1.5 versions behind."""
+    """Trainer's old against its newest weights, as the trainer reports it; high where tokens are 1.5 versions
+    behind."""
     far, behind = view.facts.staleness, view.facts.lag
     if not np.isfinite(far):
         return reading("staleness", "not recorded", float("nan"), "staleness/abs_diff_mean is not recorded")
