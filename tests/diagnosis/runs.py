@@ -155,9 +155,10 @@ def _batch(
         again, mixed = forward(weights, given[:, task.prefix :], shape, prefix, numerics)
         hit = torch.from_numpy(hits)
         logits = torch.cat([logits[:, : task.prefix], again], 1) * hit[:, None, None] + logits * ~hit[:, None, None]
+        rows_hit = hit[:, None, None, None]
         cache = [
-            tuple(torch.where(hit[:, None, None, None], a, b) for a, b in zip(new, own, strict=True))  # type:
-            ignore[misc] for new, own in zip(mixed, cache, strict=True)
+            (torch.where(rows_hit, new[0], own[0]), torch.where(rows_hit, new[1], own[1]))
+            for new, own in zip(mixed, cache, strict=True)
         ]
     seen = torch.zeros(len(chosen), shape.vocab).scatter_add_(1, given, torch.ones_like(given, dtype=torch.float))
     alive = np.ones(len(chosen), dtype=bool)
@@ -265,8 +266,8 @@ def _logprobs(
     if (one := faults.find("padded-vocabulary", -1, version)) is not None:
         logits = torch.cat([logits, torch.zeros(*logits.shape[:2], int(one.size))], -1)
     answers = ids[:, prompts.shape[1] :]
-    return (logits / temperature).log_softmax(-1).gather(2, answers[..., None])[..., 0].double().numpy()  # type:
-    ignore[no-any-return]
+    made: np.ndarray = (logits / temperature).log_softmax(-1).gather(2, answers[..., None])[..., 0].double().numpy()
+    return made
 
 
 def _micro(ids: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
