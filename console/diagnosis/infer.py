@@ -19,6 +19,7 @@ from console.diagnosis.attribution import attribute
 from console.diagnosis.causes import BY_NAME
 from console.diagnosis.columns import Columns
 from console.diagnosis.facts import NOTHING, Facts
+from console.diagnosis.instruments import timing
 from console.diagnosis.likelihoods import Calibrated, calibrated
 from console.diagnosis.model import (
     NO_LIKELIHOODS,
@@ -86,6 +87,10 @@ def diagnose(
     if len(columns) < FEWEST:
         text = f"not enough data: {len(columns)} token pairs, {FEWEST} are the fewest that can be judged"
         return Diagnosis("not enough data", text, 0.0, missing=missing, tokens=len(columns), steps=steps, seen=seen)
+    gone = timing.fall([*history, *timing.by_version(columns)], facts.floor[0])
+    if gone is not None:
+        later = columns.take((columns.version if (columns.version >= 0).any() else columns.step) >= gone.version)
+        columns, history, gone = (later, (), gone) if len(later) >= FEWEST else (columns, history, None)
     judged = [_judge(part, stated, extra, more) for part in split(columns, facts, history)]
     named, sure = _named(judged)
     verdict: Verdict = "unknown" if UNKNOWN in named else "cause" if named else "normal"
@@ -95,7 +100,7 @@ def diagnose(
     shares = attribution or attribute(columns, [(one.part, one.best) for one in judged], facts)
     return Diagnosis(
         verdict,
-        sentences.sentence(verdict, causes, ranked, normal),
+        sentences.sentence(verdict, causes, ranked, normal, gone),
         sure,
         named=causes,
         ranked=ranked,

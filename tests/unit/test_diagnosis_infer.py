@@ -112,6 +112,17 @@ def test_a_fix_that_is_read_back_as_on_speaks_against_its_cause() -> None:
     assert chances[0] < chances[1]
 
 
+def test_a_cause_that_has_gone_is_not_named_any_more() -> None:
+    frames = [
+        (Bigrams(plain, plain, said=made.raw) if step < 5 else Bigrams(plain, plain)).frame(step) for step in range(10)
+    ]
+    one = found(columns(frames))
+    assert one.verdict == "normal", lines(one)
+    assert "before version 5 it was ." in one.sentence
+    back = found(columns(frames[:6]))
+    assert back.named == ("raw-logprobs",), lines(back)
+
+
 def test_a_few_tokens_are_not_enough() -> None:
     for of in (empty(), HEALTHY.take(np.arange(len(HEALTHY)) < 150)):
         one = found(of)

@@ -59,6 +59,20 @@ def jump(table: list[tuple[int, float, float]], floor: float) -> Jump | None:
     return Jump(rows[at + 1][0], low, high) if high > floor / 3 else None
 
 
+def fall(table: list[tuple[int, float, float]], floor: float) -> Jump | None:
+    """Where the mean |d| falls for good, from one version to the next: a cause has gone. None where it has not."""
+    rows = [row for row in table if row[1] >= TOKENS]
+    upside_down = [(-version, tokens, total) for version, tokens, total in reversed(rows)]
+    found = jump(upside_down, floor)
+    if found is None:
+        return None
+    at = next(i for i, row in enumerate(rows) if row[0] == -found.version)
+    if at + 1 >= len(rows):
+        return None
+    last, first = (rows[i][2] / rows[i][1] for i in (at, at + 1))
+    return Jump(rows[at + 1][0], found.after, found.before) if last > 2.5 * first else None
+
+
 def onset(view: View) -> Reading:
     """Step 0 (already under the first weights), at an update, or not seen because the record begins later."""
     table = [*view.history, *by_version(view.whole)]
