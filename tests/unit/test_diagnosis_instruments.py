@@ -176,6 +176,10 @@ def test_with_the_lag_of_the_weights() -> None:
     assert outcome(timing.lag(view(changed(HEALTHY, lag=lag, rollout=HEALTHY.rollout + noise)))) == "with lag"
     assert outcome(timing.lag(view(changed(HEALTHY, lag=lag)))) == "no"
     assert outcome(timing.lag(view(HEALTHY))) == "no lag"
+    # What begins at the first update is not the lag that begins with it.
+    first = HEALTHY.version == 0
+    later = changed(HEALTHY, lag=np.where(first, 0, 1).astype(np.int32), rollout=HEALTHY.rollout + 0.2 * ~first)
+    assert outcome(timing.lag(view(later))) == "no lag"
 
 
 def test_by_token_id() -> None:
