@@ -114,6 +114,8 @@ def test_a_shift_by_one_either_way(by: int) -> None:
     same = found.seq == np.roll(found.seq, -by)
     moved[same] = np.roll(found.trainer, -by)[same]
     assert outcome(shape.shift(view(changed(found, trainer=moved)))) == "shifted"
+    later = np.where(found.position >= 6, moved, found.trainer)
+    assert outcome(shape.shift(view(changed(found, trainer=later)))) == "shifted"
     assert outcome(shape.shift(view(changed(found, trainer=found.trainer + 0.1)))) == "in place"
 
 

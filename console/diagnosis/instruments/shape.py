@@ -212,18 +212,20 @@ def surprise(view: View) -> Reading:
 
 
 def shift(view: View) -> Reading:
-    """Correlation of the engine's logprobs with the trainer's, in place and one token to either side."""
+    """Correlation of the engine's logprobs with the trainer's one token to either side, over tokens whose own differ
+    most: a shift may begin within a sequence, and tokens before it would hide it."""
     columns = view.columns
-    r, t = np.maximum(columns.rollout, -20), np.maximum(columns.trainer, -20)
     if len(columns) < 4 * FEW or not view.mean > view.floor:
         return reading("shift", "few", float("nan"), "too few tokens, or nothing to shift")
+    r, t = np.maximum(columns.rollout, -20.0), np.maximum(columns.trainer, -20.0)
     same = columns.seq[1:] == columns.seq[:-1]
+    far = columns.size > view.mean
     here = _correlation(r, t)
-    ahead, behind = _correlation(r[1:][same], t[:-1][same]), _correlation(r[:-1][same], t[1:][same])
+    ahead = _correlation(r[:-1][same & far[:-1]], t[1:][same & far[:-1]])
+    behind = _correlation(r[1:][same & far[1:]], t[:-1][same & far[1:]])
     best = max(ahead, behind)
-    shifted = best > 0.4 and best > here + 0.25
-    text = f"correlation of the logprobs {here:.2f} in place, {best:.2f} one token apart"
-    return reading("shift", "shifted" if shifted else "in place", best - here, text)
+    text = f"where they differ most, the logprobs of neighbouring tokens correlate by {best:.2f}; in place {here:.2f}"
+    return reading("shift", "shifted" if best > 0.5 and here < 0.9 else "in place", best, text)
 
 
 def _correlation(a: Floats, b: Floats) -> float:
