@@ -1,17 +1,17 @@
-"""What the difference is a function of: whose distribution was sampled, contexts, repeatability, shifts, ids. Pure.
+"""What the difference is a function of: whose distribution was sampled, repeatability, shifts, ids, grids. Pure.
 
-Sources of the formulas: for y ~ q and any distribution p with the same support, E[p(y) / q(y)] = 1 (importance sampling);
-within one context d = log q(y) - log p(y), so that a temperature gives a straight line and a mask or a truncation a
-constant.
+Source of the formula: for y ~ q and any distribution p with the same support, E[p(y) / q(y)] = 1 (importance sampling).
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
 
-from console.diagnosis.columns import Columns, Floats, Longs
+from console.diagnosis.columns import Columns, Floats
+from console.diagnosis.instruments.contexts import groups
 from console.diagnosis.instruments.view import FEW, View, mean, number, reading
 from console.diagnosis.model import Reading
 
@@ -31,7 +31,7 @@ def sampler(view: View) -> Reading:
     if own and theirs:
         # Both fit: the one whose deviation is far smaller than the other's, against what the size allows.
         spread = float(np.square(columns.d).mean()) / 2
-        own, theirs = abs(a) < spread / 4 or own and abs(b) > 3 * abs(a), abs(b) < spread / 4
+        own, theirs = abs(a) < spread / 4, abs(b) < spread / 4
         if own == theirs:
             return reading("sampler", "either's", a, "the two distributions are too near to tell them apart")
     outcome = "engine's" if own and not theirs else "trainer's" if theirs and not own else "neither's"
@@ -49,76 +49,6 @@ def _of_sequences(columns: Columns, values: Floats) -> tuple[float, float]:
     return average, float(np.sqrt(np.square(residual).sum())) / float(counts.sum())
 
 
-class Within(NamedTuple):
-    """Over contexts with two different tokens: `slope` of the engine's logprob on the trainer's, `spread` of d within
-    contexts and `between` them (standard deviations), `left` what the slope does not explain, and `tokens`."""
-
-    slope: float
-    spread: float
-    between: float
-    left: float
-    tokens: int
-
-
-def groups(columns: Columns) -> Longs:
-    """A number for context and version together; -1 where the context is not known."""
-    known = columns.context >= 0
-    mixed = columns.context ^ ((columns.version.astype(np.int64) + 2) << 40) ^ (columns.engine.astype(np.int64) + 2)
-    return np.where(known, np.abs(mixed), -1)
-
-
-def within(columns: Columns) -> Within | None:
-    """The spread of d within contexts; None where too few contexts have two different tokens."""
-    keys = groups(columns)
-    ok = (keys >= 0) & ~(columns.last & columns.zero)
-    if int(ok.sum()) < FEW:
-        return None
-    names, inverse = np.unique(keys[ok], return_inverse=True)
-    # One of each token: replicates of one token say nothing of a slope.
-    pairs = inverse * np.int64(1 << 32) + columns.ids[ok]
-    _, first = np.unique(pairs, return_index=True)
-    at = inverse[first]
-    r, t = columns.rollout[ok][first], columns.trainer[ok][first]
-    counts = np.bincount(at, minlength=names.size)
-    several = counts[at] >= 2
-    if int(several.sum()) < 16:
-        return None
-    at, r, t = at[several], np.maximum(r[several], -40), np.maximum(t[several], -40)
-    _, at = np.unique(at, return_inverse=True)
-    counts = np.bincount(at)
-    dr = r - (np.bincount(at, weights=r) / counts)[at]
-    dt = t - (np.bincount(at, weights=t) / counts)[at]
-    free = float(at.size - counts.size)
-    slope = float((dr * dt).sum() / max(float((dt * dt).sum()), 1e-12))
-    spread = float(np.sqrt(np.square(dr - dt).sum() / free))
-    left = float(np.sqrt(np.square(dr - slope * dt).sum() / free))
-    centres = np.bincount(at, weights=r - t) / counts
-    between = float(np.sqrt(np.square(centres).mean()))
-    return Within(slope, spread, between, left, int(at.size))
-
-
-def context(view: View) -> Reading:
-    """Whether d, after the same tokens, depends on the token drawn, and if so as a temperature."""
-    found = within(view.columns) if view.mean > view.floor / 10 else None
-    if found is None:
-        return reading("context", "few", float("nan"), "too few tokens were drawn after the same tokens")
-    noise = max(view.floor / 3, 1e-4)
-    if found.spread < max(0.1 * found.between, noise / 10) and found.between > noise:
-        text = f"after the same tokens d is the same whatever token was drawn: {number(found.spread)} nats"
-        return reading("context", "position only", found.spread, text, unit="nats")
-    explained = found.left < 0.2 * found.spread or found.left < noise
-    if explained and abs(found.slope - 1) > 0.02:
-        run = view.facts.temperature
-        own = np.isfinite(run) and min(abs(found.slope - run), abs(found.slope - 1 / max(run, 1e-3))) < 0.012
-        text = f"after the same tokens the engine's logprobs are {found.slope:.3f} times the trainer's"
-        text += f", as by the run's temperature of {run:g}" if own else ", as by a temperature"
-        return reading(
-            "context", "run's temperature" if own else "another temperature", found.slope, text, unit="slope"
-        )
-    text = f"after the same tokens d differs by {number(found.spread)} nats between the tokens drawn"
-    return reading("context", "token", found.spread, text, unit="nats")
-
-
 def repeatable(view: View) -> Reading:
     """Spread of each side's logprob over the same token after the same tokens, under the same weights and engine."""
     columns = view.columns
@@ -126,7 +56,7 @@ def repeatable(view: View) -> Reading:
     ok = (keys >= 0) & (columns.seam == 0) & ~columns.zero
     if int(ok.sum()) < FEW or not view.mean > view.floor / 3:
         return reading("repeatable", "few", float("nan"), "no token was drawn twice after the same tokens")
-    pair = keys[ok] ^ (columns.ids[ok].astype(np.int64) * 0x9E3779B1)
+    pair = keys[ok] ^ (columns.ids[ok].astype(np.int64) * 0x9E3779B1) ^ (columns.engine[ok].astype(np.int64) + 2)
     _, inverse, counts = np.unique(pair, return_inverse=True, return_counts=True)
     several = (counts >= 2)[inverse] & (columns.trainer[ok] < -1e-4)
     if int(several.sum()) < 24:
@@ -145,23 +75,86 @@ def repeatable(view: View) -> Reading:
         "neither" if engine > limit and trainer > limit
         else "engine differs" if engine > limit else "trainer differs" if trainer > limit else "both do"
     )  # fmt: skip
-    text = f"the same token after the same tokens spreads by {number(engine)} nats in the engine, {number(trainer)} in the trainer"
+    text = f"the same token after the same tokens spreads by {number(engine)} nats in the engine"
+    text += f", {number(trainer)} in the trainer"
     return reading("repeatable", outcome, max(engine, trainer), text, unit="nats")
 
 
-def shift(view: View) -> Reading:
-    """Correlation of the engine's logprobs with the trainer's, in place and one token to either side."""
+_STEP: Final = 2.0**-9
+"""Nats. Logits of 1/4 and more that were rounded to bfloat16 (8 bits) are multiples of it."""
+_NEAR: Final = 1.2e-5
+"""Nats within which a float32 logprob's difference counts as a multiple: chance alone gives 1.2 %."""
+_PAIRS: Final = 8
+
+
+def grid(view: View) -> Reading:
+    """Which side's logits lie on the grid of bfloat16: after the same tokens, the difference of two tokens' logprobs
+    times the temperature is that of their logits, without the normalising sum."""
     columns = view.columns
-    r, t = np.maximum(columns.rollout, -20), np.maximum(columns.trainer, -20)
+    found = _steps(columns)
+    if found is None:
+        return reading("grid", "few", float("nan"), "too few different tokens were drawn after the same tokens")
+    run = view.facts.temperature
+    scales = {1.0, run} if np.isfinite(run) and run > 0 else {1.0}
+    engine, trainer = (max(_on_grid(one * scale) for scale in scales) for one in found)
+    outcome = (
+        "both" if engine > 0.5 and trainer > 0.5
+        else "engine" if engine > 0.5 else "trainer" if trainer > 0.5 else "neither"
+    )  # fmt: skip
+    text = (
+        f"{engine:.0%} of the engine's and {trainer:.0%} of the trainer's logit differences lie on the grid of bfloat16"
+    )
+    return reading("grid", outcome, max(engine, trainer), text, unit="share")
+
+
+def _steps(columns: Columns) -> tuple[Floats, Floats] | None:
+    """Differences of the logprobs of two tokens drawn after the same tokens: the engine's, the trainer's."""
+    keys = groups(columns)
+    keep = (keys >= 0) & ~columns.zero & (columns.rollout > -20) & (columns.trainer > -20)
+    order = np.flatnonzero(keep)[np.lexsort((columns.ids[keep], columns.engine[keep], keys[keep]))]
+    same = (keys[order][1:] == keys[order][:-1]) & (columns.engine[order][1:] == columns.engine[order][:-1])
+    same &= columns.ids[order][1:] != columns.ids[order][:-1]
+    if int(same.sum()) < _PAIRS:
+        return None
+    r, t = columns.rollout[order], columns.trainer[order]
+    return (r[1:] - r[:-1])[same], (t[1:] - t[:-1])[same]
+
+
+def _on_grid(differences: Floats) -> float:
+    away = np.abs(differences - np.round(differences / _STEP) * _STEP)
+    return float((away < _NEAR).mean())
+
+
+def surprise(view: View) -> Reading:
+    """Regression of d on the engine's logprob. A flatter or sharper distribution has a slope there; noise and other
+    weights, from which the engine has drawn, have none."""
+    columns = view.columns
+    r = np.maximum(columns.rollout, -20.0)
+    if len(columns) < 4 * FEW or not view.mean > view.floor / 3 or not r.std():
+        return reading("surprise", "few", float("nan"), "too few tokens, or nothing to follow")
+    d = np.clip(columns.d, -5, 5)
+    slope = float(np.cov(r, d)[0, 1] / r.var())
+    share = _correlation(r, d) ** 2
+    outcome = "no" if abs(slope) < 0.03 or share < 0.15 else "flattened" if slope < 0 else "sharpened"
+    text = f"d changes by {number(slope)} nats with each nat of the engine's logprob ({share:.0%} of its variance)"
+    return reading("surprise", outcome, slope, text, unit="slope")
+
+
+def shift(view: View) -> Reading:
+    """Correlation of the engine's logprobs with the trainer's one token to either side, over tokens whose own differ
+    most: a shift may begin within a sequence, and tokens before it would hide it."""
+    columns = view.columns
     if len(columns) < 4 * FEW or not view.mean > view.floor:
         return reading("shift", "few", float("nan"), "too few tokens, or nothing to shift")
+    r, t = np.maximum(columns.rollout, -20.0), np.maximum(columns.trainer, -20.0)
     same = columns.seq[1:] == columns.seq[:-1]
+    far = columns.size > view.mean
     here = _correlation(r, t)
-    ahead, behind = _correlation(r[1:][same], t[:-1][same]), _correlation(r[:-1][same], t[1:][same])
+    ahead = _correlation(r[:-1][same & far[:-1]], t[1:][same & far[:-1]])
+    behind = _correlation(r[1:][same & far[1:]], t[:-1][same & far[1:]])
     best = max(ahead, behind)
-    shifted = best > 0.4 and best > here + 0.25
-    text = f"correlation of the logprobs {here:.2f} in place, {best:.2f} one token apart"
-    return reading("shift", "shifted" if shifted else "in place", best - here, text)
+    text = f"where they differ most, the logprobs of neighbouring tokens correlate by {best:.2f}; in place {here:.2f}"
+    return reading("shift", "shifted" if best > 0.5 and here < 0.9 else "in place", best, text)
 
 
 def _correlation(a: Floats, b: Floats) -> float:
@@ -197,5 +190,5 @@ def surprise_means(columns: Columns) -> tuple[list[str], list[float]]:
     """Mean |d| by the trainer's probability of the token, from certain to rare."""
     edges = (0.0, 0.01, 0.1, 0.3, 0.7, 0.9, 1.01)
     p = np.exp(np.minimum(columns.trainer, 0))
-    pairs = [(a, b, (p >= a) & (p < b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    pairs = [(a, b, (p >= a) & (p < b)) for a, b in pairwise(edges)]
     return [f"{a:g}-{min(b, 1):g}" for a, b, _ in pairs], [mean(np.minimum(columns.size[m], 5)) for _, _, m in pairs]

@@ -17,7 +17,8 @@ CLEAR: Final = 3.0
 
 
 class Jump(NamedTuple):
-    """Where the mean |d| of versions rises for good: the first version that is high, the means before and from there."""
+    """Where the mean |d| of versions rises for good: the first version that is high, the means before and from
+    there."""
 
     version: int
     before: float
@@ -58,6 +59,20 @@ def jump(table: list[tuple[int, float, float]], floor: float) -> Jump | None:
     return Jump(rows[at + 1][0], low, high) if high > floor / 3 else None
 
 
+def fall(table: list[tuple[int, float, float]], floor: float) -> Jump | None:
+    """Where the mean |d| falls for good, from one version to the next: a cause has gone. None where it has not."""
+    rows = [row for row in table if row[1] >= TOKENS]
+    upside_down = [(-version, tokens, total) for version, tokens, total in reversed(rows)]
+    found = jump(upside_down, floor)
+    if found is None:
+        return None
+    at = next(i for i, row in enumerate(rows) if row[0] == -found.version)
+    if at + 1 >= len(rows):
+        return None
+    last, first = (rows[i][2] / rows[i][1] for i in (at, at + 1))
+    return Jump(rows[at + 1][0], found.after, found.before) if last > 2.5 * first else None
+
+
 def onset(view: View) -> Reading:
     """Step 0 (already under the first weights), at an update, or not seen because the record begins later."""
     table = [*view.history, *by_version(view.whole)]
@@ -96,19 +111,26 @@ def growth(view: View) -> Reading:
 
 
 def lag(view: View) -> Reading:
-    """Mean |d| of tokens whose weights were behind, against those of the newest weights."""
+    """Mean |d| of tokens whose weights were behind, against tokens of the same versions while these were the newest.
+
+    Within versions: else everything that begins with an update would follow a lag that begins with it too.
+    """
     columns = view.columns
     behind = columns.lag > 0
-    if min(int(behind.sum()), int((~behind).sum())) < TOKENS:
-        return reading("lag", "no lag", float("nan"), "all tokens are of weights of one age")
-    fresh, old = mean(np.minimum(columns.size[~behind], 5)), mean(np.minimum(columns.size[behind], 5))
-    follows = old > 4 * fresh + view.floor / 3
-    text = f"mean |d| is {number(old)} nats where weights were behind, {number(fresh)} where not"
-    return reading("lag", "with lag" if follows else "no", old / max(fresh, 1e-9), text, unit="times")
+    both = np.intersect1d(columns.version[behind], columns.version[~behind])
+    shared = np.isin(columns.version, both[both >= 0])
+    behind, fresh = behind & shared, ~behind & shared
+    if min(int(behind.sum()), int(fresh.sum())) < TOKENS:
+        return reading("lag", "no lag", float("nan"), "no version has tokens both while it was the newest and later")
+    new, old = mean(np.minimum(columns.size[fresh], 5)), mean(np.minimum(columns.size[behind], 5))
+    follows = old > 4 * new + view.floor / 3
+    text = f"of the same versions, mean |d| is {number(old)} nats where they were behind, {number(new)} where not"
+    return reading("lag", "with lag" if follows else "no", old / max(new, 1e-9), text, unit="times")
 
 
 def staleness(view: View) -> Reading:
-    """Trainer's old against its newest weights, as the trainer reports it; high where tokens are 1.5 versions behind."""
+    """Trainer's old against its newest weights, as the trainer reports it; high where tokens are 1.5 versions
+    behind."""
     far, behind = view.facts.staleness, view.facts.lag
     if not np.isfinite(far):
         return reading("staleness", "not recorded", float("nan"), "staleness/abs_diff_mean is not recorded")
