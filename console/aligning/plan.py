@@ -61,15 +61,16 @@ UNKNOWN: Final = Gain()
 class Wanted:
     """What is asked for: values by fix, whether weights are to be synced as well, and why, as a clause.
 
-    `shares`: by layer of the catalogue what an attribution gives it of the mismatch. `named`: the fixes whose cause was
-    named; the others go along because their cause could not be ruled out.
+    `named`: the fixes whose cause was named; the others go along because their cause could not be ruled out. None
+    without a diagnosis. `shares`: by layer of the catalogue what an attribution gives it of the mismatch, which is
+    expected of the named fix of the layer and of no other.
     """
 
     values: Mapping[str, str]
     sync: bool = False
     why: str = REASON
     shares: Mapping[str, Gain] = field(default_factory=dict)
-    named: frozenset[str] = frozenset()
+    named: frozenset[str] | None = None
 
 
 REFERENCE: Final = Wanted(REFERENCE_FIXES)
@@ -146,10 +147,11 @@ def plan(
     with_gains = []
     for one in settings:
         layer = BY_ID[one.fix].layer
-        share = wanted.shares.get(layer) if layer not in used else None
-        used.add(layer)
+        named = wanted.named is None or one.fix in wanted.named
+        share = wanted.shares.get(layer) if named and layer not in used else None
+        used |= {layer} if named else set()
         gain = share or measured(one.fix, effects.get(one.fix))
-        with_gains.append(replace(one, gain=gain, named=not wanted.named or one.fix in wanted.named))
+        with_gains.append(replace(one, gain=gain, named=named))
     return Alignment(tuple(with_gains), trainer and (wanted.sync or staged), wanted.why, tuple(skipped))
 
 

@@ -21,10 +21,21 @@ LAYERS: Final[Mapping[str, Layer]] = {
 """The catalogue of fixes has its own word for the weight update."""
 
 
+SURE: Final = 0.5
+"""A cause that is less probable than this is a guess: it is shown as one, and nothing is set on its word alone."""
+
+
+def sure(found: Diagnosis) -> bool:
+    """Whether the answer is more likely right than wrong."""
+    return found.certainty >= SURE
+
+
 def wanted(found: Diagnosis | None) -> Wanted:
     """The fixes and syncs that a diagnosis asks for; the reference set where it names no cause, or there is none."""
-    if found is None or found.verdict in ("unknown", "not enough data"):
-        return REFERENCE if found is None else Wanted(REFERENCE_FIXES, why=_no_cause(found))
+    if found is None:
+        return REFERENCE
+    if found.verdict in ("unknown", "not enough data") or not sure(found):
+        return Wanted(REFERENCE_FIXES, why=_no_cause(found))
     if found.verdict == "normal":
         return Wanted({}, why=found.sentence)
     named = {action.fix: action.value for action in found.actions if action.kind == "fix"}
@@ -44,7 +55,10 @@ def wanted(found: Diagnosis | None) -> Wanted:
 
 
 def _no_cause(found: Diagnosis) -> str:
-    return f"{found.sentence.rstrip('.')}; so every fix of the reference set that is not in force"
+    said = found.sentence.rstrip(".")
+    if found.verdict in ("cause", "normal"):
+        said = f"only {found.certainty * 100:.0f} % sure that {said}"
+    return f"{said}; so every fix of the reference set that is not in force"
 
 
 def shares(attribution: Attribution | None) -> dict[str, Gain]:
@@ -61,4 +75,8 @@ def shares(attribution: Attribution | None) -> dict[str, Gain]:
 
 def other_actions(found: Diagnosis | None) -> list[str]:
     """What the diagnosis asks for that Driftline cannot do by itself."""
-    return [] if found is None else [one.text for one in found.actions if one.kind in ("setting", "text")]
+    return (
+        []
+        if found is None or not sure(found)
+        else [one.text for one in found.actions if one.kind in ("setting", "text")]
+    )

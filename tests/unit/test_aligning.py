@@ -170,6 +170,24 @@ def test_without_a_cause_it_is_the_reference_set_and_where_nothing_is_wrong_noth
     assert plan(defaults(), {}, wanted(Diagnosis("normal", "nothing wrong", 0.99)), trainer=True).empty
 
 
+def test_a_guess_is_not_acted_on():
+    guess = Diagnosis("cause", "top-p in the engine", 0.17, ("top-p",), (RAW,), actions=(RAW.cause.action,))  # type: ignore[union-attr]
+    assert wanted(guess).values == REFERENCE.values
+    assert wanted(guess).why.startswith("only 17 % sure that top-p in the engine; so every fix")
+    assert other_actions(guess) == []
+
+
+def test_a_share_is_expected_of_the_fix_that_is_named_and_of_no_other():
+    layers = (Share("semantics", 0.15, 0.14, 0.16), Share("inference path", 0.02, 0.01, 0.03))
+    found = Diagnosis(
+        "cause", "top-p", 0.97, ("top-p",), (RAW, CACHE), attribution=Attribution(0.17, layers, "passive", 9),
+        actions=(Action("setting", "set top_p to 1"), CACHE.cause.action),  # type: ignore[union-attr]
+    )  # fmt: skip
+    made = plan(defaults(), {}, wanted(found), trainer=True)
+    gains = {one.fix: (one.named, str(one.gain)) for one in made.settings}
+    assert gains == {"processed-logprobs": (False, "not known"), "prefix-cache-off": (True, "−.02 (.01 to .03)")}
+
+
 def test_shares_go_by_layer_and_other_actions_are_named():
     found = Attribution(
         0.16, (Share("semantics", 0.15, 0.14, 0.16), Share("weight update", 0.01, 0, 0.02)), "passive", 9

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from console.aligning.plan import Alignment
+from console.aligning.wanted import sure
 from console.diagnosis.model import Action, Attribution, Cause, Diagnosis, Profile, Ranked, Verdict
 from console.formatting import short
 from console.tui.paint.bars import fill, parts
@@ -111,9 +112,11 @@ def answer(view: Answer, glyphs: Glyphs, width: int, height: int) -> list[Row]:
     found = view.found
     if found is None or found.verdict == "not enough data" or view.asked.error:
         return [row for line in waiting(view.asked, found) for row in wrapped(line, width, 3)][: max(height, 4)]
-    ink = INKS[found.verdict]
+    ink, said = INKS[found.verdict], found.sentence
+    if not sure(found):
+        ink, said = Ink.WARN, f"perhaps: {said}"
     blocks: list[tuple[int, list[Row]]] = [
-        (0, wrapped([(f" {sign(found.verdict, glyphs)} ", ink), (found.sentence, ink)], width, SENTENCE_LINES)),
+        (0, wrapped([(f" {sign(found.verdict, glyphs)} ", ink), (said, ink)], width, SENTENCE_LINES)),
         (5, [row for one in first(found) for row in named(one, glyphs, width, alone=len(found.named) == 1)]),
         (3, normal(found, glyphs, width)),
         (2, bar(found.attribution, width, glyphs)),
