@@ -75,8 +75,6 @@ def shares(attribution: Attribution | None) -> dict[str, Gain]:
 
 def other_actions(found: Diagnosis | None) -> list[str]:
     """What the diagnosis asks for that Driftline cannot do by itself."""
-    return (
-        []
-        if found is None or not sure(found)
-        else [one.text for one in found.actions if one.kind in ("setting", "text")]
-    )
+    if found is None or not sure(found):
+        return []
+    return [one.text for one in found.actions if one.kind in ("setting", "text")]
