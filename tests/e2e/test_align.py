@@ -1,6 +1,6 @@
 """`driftline fix align` on the demonstration: a real vLLM and trainer at vLLM's defaults, one command, and home.
 
-The demonstration's own check (`console/demo/report.py`) is the yardstick: reward and mismatch as with the fixes by hand.
+The demonstration's own check (`console/demo/report.py`) is the yardstick: as with the fixes by hand.
 """
 
 from __future__ import annotations
