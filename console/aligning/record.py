@@ -42,11 +42,6 @@ def found(commands: Iterable[Command]) -> Record | None:
     return None
 
 
-def is_record(command: Command) -> bool:
-    """Whether the mark of an alignment, or of its undoing."""
-    return command.verb == "mark" and ALIGN in command.args
-
-
 def _read(text: str) -> Record | None:
     """Read a record. None for an undone one, and for what no console of this version wrote."""
     record = {}

@@ -206,7 +206,7 @@ def test_lines_keep_to_their_width_and_their_inks(width: int):
 
 @pytest.mark.parametrize("height", [1, 2, 3, 5, 8, 40])
 def test_the_answer_and_what_to_do_have_room_first(height: int):
-    rows = cause_view.answer(Answer(diagnoses.cause(), Asked(asked=True), None, None, "read-only"), GLYPH, 78, height)
+    rows = cause_view.answer(Answer(diagnoses.cause(), Asked(asked=True), None, "read-only"), GLYPH, 78, height)
     text = "\n".join("".join(part for part, _ in row) for row in rows)
     assert len(rows) <= height
     assert "the engine reports logprobs" in text

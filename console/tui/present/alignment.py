@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from console.aligning.effect import Change, sentence
-from console.aligning.plan import Alignment, Order, Setting, plan, undo, when
+from console.aligning.plan import Alignment, Order, plan, undo, when
 from console.aligning.record import Record
 from console.aligning.record import found as found_record
 from console.aligning.wanted import wanted
@@ -112,12 +112,3 @@ def closing(course: Course, changes: list[Change]) -> str:
     if course.error:
         return f"{course.made.title}: {course.standing}; :align undo sets back what was set"
     return f"{course.made.title}: {sentence(changes)}"
-
-
-def names(made: Alignment) -> str:
-    """The settings in a clause."""
-    return ", ".join(_setting(one) for one in made.settings)
-
-
-def _setting(one: Setting) -> str:
-    return f"{one.fix} {one.value}"

@@ -53,9 +53,12 @@ class Diagnosing:
         with self._lock:
             if self._watch is None or seq <= self._head:
                 self._watch = TokenWatch()
-            self._watch.feed(frame)
             self._head = seq
             self._revision += 1
+            try:
+                self._watch.feed(frame)
+            except Exception as error:  # noqa: BLE001  the reader must outlive what any producer sends
+                self._watch, self.error = None, f"no diagnosis: {type(error).__name__}: {error}"
 
     def restart(self) -> None:
         """Another model takes the run's place, where a recording has jumped: what was found is of another time."""

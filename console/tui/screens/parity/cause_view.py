@@ -53,7 +53,6 @@ class Answer:
     found: Diagnosis | None
     asked: Asked
     alignment: Alignment | None = None
-    mismatch: float | None = None
     why_not: str = ""
     """Why the console may not act, as it says itself."""
 

@@ -50,7 +50,6 @@ APART: Final = 110
 """Columns from which what was ruled out stands beside the evidence."""
 FRAMED: Final = 20
 """Rows of the screen from which the panes of the cause have frames."""
-_MISMATCH: Final = "mismatch/abs_diff_mean"
 
 
 class ParityScreen(ChartScreen):
@@ -231,12 +230,11 @@ class ParityScreen(ChartScreen):
             watch.tokens_asked, watch.tokens_refused, watch.source.tokens_behind,
             recorded=link.replay or by_files(model.run), error=watch.diagnosing.error,
         )  # fmt: skip
-        mismatch = model.metrics.last(_MISMATCH)
         try:
             plans.check(watch.source.operator, link, model)
         except plans.RefusedError as error:
-            return Answer(found, asked, None, mismatch, str(error))
-        return Answer(found, asked, asked_for(model, found), mismatch)
+            return Answer(found, asked, None, str(error))
+        return Answer(found, asked, asked_for(model, found))
 
     def _diagnose(self, diagnosing: Diagnosing, facts: Facts) -> None:
         diagnosing.diagnose(facts)
