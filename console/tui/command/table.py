@@ -124,11 +124,12 @@ def _goto(known: Known, words: Words) -> int:
 
 
 def _screens(_known: Known) -> list[str]:
-    return [tab.id for tab in TABS]
+    """The words in the footer, and the names in key maps where those are others."""
+    return list(dict.fromkeys(name for tab in TABS for name in (tab.word, tab.id)))
 
 
 def _show_screen(host: Host, name: str) -> None:
-    where: Where = next(tab.id for tab in TABS if tab.id == name)
+    where: Where = next(tab.id for tab in TABS if name in (tab.word, tab.id))
     host.action_screen(where)
 
 
