@@ -29,7 +29,7 @@ BATCH: Final = 32_768
 RANGE: Final = 4_096
 """Widest range of versions in a batch that is counted by place."""
 ENGINES: Final = 256
-"""Engines that are told apart; the tokens of further ones have none."""
+"""Engines that are distinguished; the tokens of further ones have none."""
 
 
 class _Kept(NamedTuple):
