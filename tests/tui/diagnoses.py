@@ -208,3 +208,12 @@ def too_few() -> Diagnosis:
     """Not enough token pairs yet."""
     text = "not enough data: 96 token pairs, 200 are the fewest that can be judged"
     return Diagnosis("not enough data", text, 0.0, missing=("which engine sampled a sequence",), tokens=96)
+
+
+def guess() -> Diagnosis:
+    """A cause that is named with less than even odds."""
+    found = setting()
+    return Diagnosis(
+        "cause", found.sentence, 0.31, found.named, found.ranked, found.ruled_out, found.normal,
+        profiles=found.profiles, actions=found.actions, tokens=900,
+    )  # fmt: skip

@@ -147,6 +147,15 @@ async def test_nothing_wrong_asks_for_nothing(running: Running):
         assert "A aligns" not in text
 
 
+async def test_a_guess_is_shown_as_one_and_asks_for_the_reference_set(running: Running):
+    async with running(source_with(40, 10**9)) as pilot:
+        text = await shown(pilot, diagnoses.guess())
+        assert "◐ perhaps: the engine renormalises" in text
+        assert "31 % sure" in text
+        assert "A aligns: processed-logprobs on, prefix-cache-off on" in text
+        assert "to do" not in text
+
+
 async def test_what_driftline_cannot_do_is_said_in_words(running: Running):
     async with running(source_with(40, 10**9)) as pilot:
         text = await shown(pilot, diagnoses.setting())

@@ -20,7 +20,7 @@ from tests.tui.test_snapshots import defaults, empty, fixed, keys
 SIZES = [(60, 15), (80, 24), (120, 40)]
 STATES = [
     diagnoses.cause, diagnoses.two_causes, diagnoses.one_engine, diagnoses.setting, diagnoses.healthy,
-    diagnoses.not_known, diagnoses.parts_missing, diagnoses.too_few,
+    diagnoses.not_known, diagnoses.parts_missing, diagnoses.too_few, diagnoses.guess,
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from console.aligning.plan import Alignment
-from console.aligning.wanted import sure
+from console.aligning.wanted import other_actions, sure
 from console.diagnosis.model import Action, Attribution, Cause, Diagnosis, Profile, Ranked, Verdict
 from console.formatting import short
 from console.tui.paint.bars import fill, parts
@@ -111,11 +111,11 @@ def answer(view: Answer, glyphs: Glyphs, width: int, height: int) -> list[Row]:
     found = view.found
     if found is None or found.verdict == "not enough data" or view.asked.error:
         return [row for line in waiting(view.asked, found) for row in wrapped(line, width, 3)][: max(height, 4)]
-    ink, said = INKS[found.verdict], found.sentence
+    ink, said, mark = INKS[found.verdict], found.sentence, sign(found.verdict, glyphs)
     if not sure(found):
-        ink, said = Ink.WARN, f"perhaps: {said}"
+        ink, said, mark = Ink.WARN, f"perhaps: {said}", glyphs.partial
     blocks: list[tuple[int, list[Row]]] = [
-        (0, wrapped([(f" {sign(found.verdict, glyphs)} ", ink), (said, ink)], width, SENTENCE_LINES)),
+        (0, wrapped([(f" {mark} ", ink), (said, ink)], width, SENTENCE_LINES)),
         (5, [row for one in first(found) for row in named(one, glyphs, width, alone=len(found.named) == 1)]),
         (3, normal(found, glyphs, width)),
         (2, bar(found.attribution, width, glyphs)),
@@ -199,12 +199,15 @@ def do(view: Answer, width: int) -> list[Row]:
     elif made is None and view.why_not and found.actions:
         rows += wrapped([(" to do ", Ink.DIM), (_texts(found.actions), Ink.BRIGHT)], width, _WORDS_LINES)
         return [*rows, *wrapped([(f" {view.why_not}", Ink.DIM)], width, 1)]
-    elif made is not None and (asked := [one for one in found.actions if one.kind not in ("setting", "text")]):
+    elif (
+        made is not None
+        and sure(found)
+        and (asked := [one for one in found.actions if one.kind not in ("setting", "text")])
+    ):
         why = "; ".join(f"{one.fix}: {one.why}" for one in made.skipped) or "wanted already, or in force"
         rows += wrapped([(" to do ", Ink.DIM), (_texts(asked), Ink.BRIGHT), (f": {why}", Ink.DIM)], width, _WORDS_LINES)
-    others = [action for action in found.actions if action.kind in ("setting", "text")]
-    if others:
-        rows += wrapped([(" to do ", Ink.DIM), (_texts(others), Ink.BRIGHT)], width, _WORDS_LINES)
+    if others := other_actions(found):
+        rows += wrapped([(" to do ", Ink.DIM), ("; ".join(others), Ink.BRIGHT)], width, _WORDS_LINES)
     return rows
 
 
@@ -215,7 +218,7 @@ def _texts(actions: Sequence[Action]) -> str:
 def alone(view: Answer, width: int) -> list[Row]:
     """The keys of the single dialogs, where more than one is asked for."""
     made, found = view.alignment, view.found
-    if made is None or found is None or len(made.settings) + made.sync < 2:
+    if made is None or found is None or not sure(found) or len(made.settings) + made.sync < 2:
         return []
     keys = _keys(found.actions)
     return wrapped([(" alone ", Ink.DIM), *keys], width, 1) if keys else []
