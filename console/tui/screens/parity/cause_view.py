@@ -25,6 +25,8 @@ INKS: Final[dict[Verdict, Ink]] = {
 _LAYER_INKS: Final = (Ink.LINE, Ink.SECOND, Ink.OVERLAY, Ink.ACCENT, Ink.TEXT, Ink.DIM)
 _USUAL: Final = ("engine", "position", "tails", "onset")
 """Instruments whose pictures stand where the cause is predicted on no others."""
+_SENT: Final = ("fix", "sync", "reset")
+"""Kinds of actions that are commands to the run."""
 PICTURES: Final = 3
 SENTENCE_LINES: Final = 3
 """Most lines of the answer itself."""
@@ -192,20 +194,15 @@ def do(view: Answer, width: int) -> list[Row]:
         return []
     rows: list[Row] = []
     made = view.alignment
+    asked = [one for one in found.actions if one.kind in _SENT and sure(found)]
     if made is not None and not made.empty:
         settings = ", ".join(f"{one.fix} {one.value}" for one in made.settings)
         text = " and ".join(part for part in (settings, "a weight sync" if made.sync else "") if part)
         rows += wrapped([(" A ", Ink.WARN), (f"aligns: {text}", Ink.BRIGHT)], width, _WORDS_LINES)
-    elif made is None and view.why_not and found.actions:
-        rows += wrapped([(" to do ", Ink.DIM), (_texts(found.actions), Ink.BRIGHT)], width, _WORDS_LINES)
-        return [*rows, *wrapped([(f" {view.why_not}", Ink.DIM)], width, 1)]
-    elif (
-        made is not None
-        and sure(found)
-        and (asked := [one for one in found.actions if one.kind not in ("setting", "text")])
-    ):
-        why = "; ".join(f"{one.fix}: {one.why}" for one in made.skipped) or "wanted already, or in force"
-        rows += wrapped([(" to do ", Ink.DIM), (_texts(asked), Ink.BRIGHT), (f": {why}", Ink.DIM)], width, _WORDS_LINES)
+    elif asked:
+        left_out = "; ".join(f"{one.fix}: {one.why}" for one in made.skipped) if made is not None else view.why_not
+        why = left_out or "wanted already, or in force"
+        rows += wrapped([(" to do ", Ink.DIM), (_texts(asked), Ink.BRIGHT), (f": {why}", Ink.DIM)], width, 3)
     if others := other_actions(found):
         rows += wrapped([(" to do ", Ink.DIM), ("; ".join(others), Ink.BRIGHT)], width, _WORDS_LINES)
     return rows
