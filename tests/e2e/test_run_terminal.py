@@ -179,7 +179,7 @@ def test_the_demonstration_says_which_key_to_press(terminal: Callable[..., Termi
     one = terminal("forever", "demo", "--config", "run.toml")
     one.until_seen(ALTERNATE)
     assert b"three keys bring the run home" in one.seen.partition(ALTERNATE)[0]
-    one.until_seen(b"press A: align", after=one.seen.index(ALTERNATE))
+    one.until_seen(b"press A", after=one.seen.index(ALTERNATE))
     one.send(b"q")
     one.until_seen(b"goes on; the console again: driftline attach")
     one.send(b"\x03")
