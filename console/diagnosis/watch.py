@@ -193,7 +193,7 @@ def _thinned(frame: Frame) -> _Kept:
         chosen = chosen[np.cumsum(np.minimum(lengths[chosen], DETAIL)) <= 2 * DETAIL]
         places = np.concatenate([_of_sequence(int(begins[one]), int(lengths[one])) for one in chosen])
         places = places if order is None else order[places]
-        arrays = tuple(np.frombuffer(one, dtype="<i4")[places].tobytes() for one in arrays)  # type: ignore[assignment]
+        arrays = tuple(np.frombuffer(one, dtype="<i4")[places].tobytes() for one in arrays)
     n = len(arrays[0]) // 4
     return _Kept(frame.step, frame.version, frame.n, n, *arrays, frame.engines, frame.prompts)
 
