@@ -29,9 +29,11 @@ class SentCommand:
 
 
 def send_command(
-    client: Client, args: argparse.Namespace, verb: Verb, values: dict[str, str], what: str
+    client: Client, args: argparse.Namespace, verb: Verb, values: dict[str, str], what: str, generation: int = -1
 ) -> SentCommand:
     """Send one command; with `args.wait` follow it until it is applied.
+
+    `generation` is that of the fix as it was seen; -1 sends it whatever it is now.
 
     The deadline of the command is `args.timeout`, so that a command that timed out here cannot take effect later. The
     client takes the run's lease for the command and releases it when it is closed; with `args.take_over` also from
@@ -42,7 +44,7 @@ def send_command(
     try:
         if args.take_over and (former := client.take_lease()):
             print(f"driftline: taken over from {former}", file=sys.stderr)
-        command = client.command(verb, values, timeout=args.timeout)
+        command = client.command(verb, values, generation=generation, timeout=args.timeout)
     except LeaseHeldError as error:
         raise CommandError(f"{what}: {error}; that is what --take-over does") from error
     except HubSilentError as error:

@@ -141,7 +141,7 @@ def _together(one: str, other: str) -> bool:
     return bool({one, other} & over) and not {one, other} & _DIALOGS
 
 
-_DIALOGS: Final = frozenset({"dialog", "alarms", "runs", "help"})
+_DIALOGS: Final = frozenset({"dialog", "align", "alarms", "runs", "help"})
 
 
 def _refuse_conflicts(table: Sequence[Key], wanted: Mapping[str, object]) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 Where = Literal[
     "everywhere", "screens", "live", "tokens", "sync", "fixes", "parity", "engines", "events", "replay",
-    "dialog", "alarms", "runs", "help",
+    "dialog", "align", "alarms", "runs", "help",
 ]  # fmt: skip
 """`screens` are the keys that every screen over a run has; then those of each screen, and of some dialogs."""
 
@@ -50,7 +50,13 @@ TABS: Final[tuple[Tab, ...]] = (
         "3", "sync", "sync", "sync: pause, load, verify, reset, resume of every engine; versions and their lag", "lists"
     ),
     Tab("4", "fixes", "fixes", "fixes: what each does, its measured effect, who did what"),
-    Tab("5", "parity", "parity", "parity: this run against its reference, metric by metric", "charts"),
+    Tab(
+        "5",
+        "parity",
+        "cause",
+        "cause: what a mismatch comes from, how sure, what to do; parity",
+        "charts",
+    ),
     Tab(
         "6", "engines", "engines", "engines: scheduler, KV use, prefix hits, preemptions, tokens a second, GPU", "lists"
     ),
@@ -73,6 +79,8 @@ def _shared(
 
 KEYS: Final[tuple[Key, ...]] = (
     Key("fix", ("F",), "F", "switch a fix on or off, live on every engine", "act_fix", "screens", "fix", True),
+    Key("align", ("A",), "A", "align: the fixes and syncs that are asked for, in order, asked once", "act_align",
+        "screens", "align", True),
     Key("sync", ("S",), "S", "sync weights: pause, load, resume on every engine", "act_sync", "screens", "sync", True),
     Key("pause", ("P",), "P", "pause or resume generation", "act_pause", "screens", "pause", True),
     Key("freeze", ("space",), "space", "freeze the view; play or stop a recording", "freeze", "screens", "freeze",
@@ -88,6 +96,7 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("right", ("right", "l"), "→ l", "pane or crosshair to the right", "move('right')", "screens"),
     Key("next", ("tab",), "tab", "next pane", "app.focus_next", "screens"),
     Key("previous", ("shift+tab",), "shift+tab", "previous pane", "app.focus_previous", "screens"),
+    Key("table", ("v",), "v", "the parity table, or back to the cause", "other_view", "parity", "parity"),
     Key("reference", ("r",), "r", "choose the reference runs", "reference", "parity", "reference"),
     Key("since", ("s",), "s", "judge from the last switch of a fix on, or the whole run (:judge from STEP)",
         "since_switch", "parity", "since switch"),
@@ -161,6 +170,7 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("switch", ("left", "right", "h", "l", "tab", "shift+tab"), "← →", "other button", "switch", "dialog"),
     Key("prev", ("up", "k"), "↑ k", "line above", "line(-1)", "dialog"),
     Key("succ", ("down", "j"), "↓ j", "line below", "line(1)", "dialog"),
+    Key("undo", ("u",), "u", "set an alignment back, once it is through", "undo", "align"),
     Key("overlay", ("o",), "o", "draw the run over the charts, or take it away", "overlay", "runs"),
     Key("find", ("slash",), "/", "find in the help", "find", "help"),
     Key("page_up", ("pageup", "ctrl+u"), "pgup", "a page up", "page(-1)", "help"),

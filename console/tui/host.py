@@ -45,6 +45,9 @@ class Actions(Protocol):
     def ask_shadow(self, share: float) -> None:
         """Ask for this share of the groups, 0 to 1, to be scored by another engine as well."""
 
+    def ask_align(self, *, undo: bool = False) -> None:
+        """Ask for the fixes and syncs that the diagnosis asks for, at once; `undo`: for setting the last ones back."""
+
     def ask_sync(self) -> None:
         """Ask for a weight sync."""
 

@@ -47,6 +47,7 @@ class ReplayWatch(Watch):
             self.generation += 1
             self.guard = self._guards(self.recording.run) if self._guards is not None else None
             self._fresh, self._drawn = True, False
+        self.diagnosing.restart()
 
     def check_alarms(self, now: float, *, settled: bool) -> None:  # noqa: ARG002  a recording has a time of its own
         guard = self.guard

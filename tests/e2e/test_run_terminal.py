@@ -178,8 +178,8 @@ def test_ctrl_c_before_the_console_opens(terminal: Callable[..., Terminal]) -> N
 def test_the_demonstration_says_which_key_to_press(terminal: Callable[..., Terminal]) -> None:
     one = terminal("forever", "demo", "--config", "run.toml")
     one.until_seen(ALTERNATE)
-    assert b"press F and choose" in one.seen.partition(ALTERNATE)[0]
-    one.until_seen(b"press F", after=one.seen.index(ALTERNATE))
+    assert b"three keys bring the run home" in one.seen.partition(ALTERNATE)[0]
+    one.until_seen(b"press A", after=one.seen.index(ALTERNATE))
     one.send(b"q")
     one.until_seen(b"goes on; the console again: driftline attach")
     one.send(b"\x03")

@@ -100,6 +100,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "tail": (busy("tail", "--run", "RUN"), waiting("tail", "--run", "RUN")),
     "serve": (Case("waiting", at("live", "serve", "RUN"), 0.2, "ctrl-C ends it", alone=True),),
     "watch": (busy("watch", "RUN"), waiting("watch", "RUN")),
+    "diagnose": (busy("diagnose", "RUN"),),
     "sentinels show": (),
     "sentinels check": (),
     "export": (
@@ -116,6 +117,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "compare": (busy("compare", "RUN", "RUN"),),
     "fix list": (waiting("fix", "list", "--run", "RUN"),),
     "fix set": (waiting("fix", "set", "fp32-lm-head", "on", "--wait", "--run", "RUN"),),
+    "fix align": (waiting("fix", "align", "--yes", "--run", "RUN"),),
     "correction list": (waiting("correction", "list", "--run", "RUN"),),
     "correction set": (
         waiting("correction", "set", "tis", "--despite-parity", "--run", "RUN"),

@@ -21,6 +21,8 @@ from tests.tui.screen_text import screen_text
 PICTURES = frozenset(
     {
         "test_alarms.py::test_the_list_looks_as_it_did[120x40]",
+        "test_snap_cause.py::test_state[cause-120x40]",
+        "test_snap_cause.py::test_the_question[two_causes-80x24]",
         "test_snap_fixes.py::test_state[normal-120x40]",
         "test_snap_parity.py::test_state[failing-120x40]",
         "test_snap_rest.py::test_dialog[confirm-120x40]",

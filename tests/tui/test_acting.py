@@ -21,7 +21,7 @@ from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.synthetic import START, FakeSource, fix_state, run_state
 
 
-@pytest.mark.parametrize("key", ["F", "S", "P"])
+@pytest.mark.parametrize("key", ["F", "A", "S", "P"])
 async def test_a_read_only_console_refuses_and_says_how(running: Running, key: str):
     source = source_with(operator=False)
     async with running(source) as pilot:
@@ -32,7 +32,7 @@ async def test_a_read_only_console_refuses_and_says_how(running: Running, key: s
         assert source.sent == []
 
 
-@pytest.mark.parametrize("key", ["F", "S", "P"])
+@pytest.mark.parametrize("key", ["F", "A", "S", "P"])
 @pytest.mark.parametrize("age", [3.5, 100.0])
 async def test_a_stale_console_refuses(running: Running, key: str, age: float):
     source = source_with()
@@ -96,7 +96,7 @@ async def test_keys_that_would_be_refused_are_dim(
 
 
 @pytest.mark.parametrize(
-    ("key", "word"), [("2", "nN worst"), ("5", "r reference"), ("6", "o order"), ("7", "/ filter"), ("4", "F fix")]
+    ("key", "word"), [("2", "nN worst"), ("5", "v parity"), ("6", "o order"), ("7", "/ filter"), ("4", "F fix")]
 )
 async def test_a_small_footer_has_the_keys_that_its_screen_is_for(running: Running, key: str, word: str):
     async with running(source_with(20, 10**9)) as pilot:

@@ -236,12 +236,12 @@ def test_no_key_raises_and_none_is_dead(ident: str, run_dir: RunDir) -> None:
     assert every - alive - MAY_BE_DEAD == set(), "keys of the table that do nothing and say nothing"
 
 
-DIALOGS = ("F", "S", "P", "question_mark", "exclamation_mark", "w", "ctrl+p", "colon")
+DIALOGS = ("F", "A", "S", "P", "question_mark", "exclamation_mark", "w", "ctrl+p", "colon")
 
 
 def test_no_key_of_a_dialog_raises(run_dir: RunDir) -> None:
     """And escape leads out of each, however deep the key has led."""
-    places = ("dialog", "alarms", "runs", "help")
+    places = ("dialog", "align", "alarms", "runs", "help")
     keys = dict.fromkeys(key for entry in KEYS if entry.where in places for key in entry.keys)
 
     async def session() -> None:

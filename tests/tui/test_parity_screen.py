@@ -76,7 +76,7 @@ async def judged(pilot: Pilot[None], step: int = 90) -> str:
 
 async def test_without_a_reference_it_says_how_to_choose_one_and_what_limits_say(running: Running):
     async with running(source_with(40, 10**9)) as pilot:
-        text = await press(pilot, "5")
+        text = await press(pilot, "5", "v")
         assert isinstance(pilot.app.screen, ParityScreen)
         assert "no reference run" in text
         assert "r chooses a reference run" in text
@@ -89,7 +89,7 @@ async def test_without_a_reference_it_says_how_to_choose_one_and_what_limits_say
 
 async def test_a_healthy_run_passes(running: Running, folder: Path):
     async with running(fed(FakeSource()), (120, 40), reference=seeds(folder, 1, 2, 3)) as pilot:
-        await press(pilot, "5")
+        await press(pilot, "5", "v")
         text = await judged(pilot)
         assert "PASS" in text
         assert text.count(" pass ") == 5
@@ -101,7 +101,7 @@ async def test_a_correction_that_may_have_brought_the_run_home_is_named(running:
     source = fed(FakeSource())
     source.feed([run_state(60, correction="off"), run_state(61, correction="tis", correction_since=61)])
     async with running(source, (120, 40), reference=seeds(folder, 1, 2, 3)) as pilot:
-        await press(pilot, "5")
+        await press(pilot, "5", "v")
         assert "the objective corrected by tis" in await judged(pilot)
 
 
@@ -109,7 +109,7 @@ async def test_a_correction_that_may_have_brought_the_run_home_is_named(running:
 async def test_a_wrong_backend_fails_with_step_and_cause(running: Running, folder: Path, size: tuple[int, int]):
     source = fed(FakeSource(), broken_from=50)
     async with running(source, size, reference=seeds(folder, 1, 2, 3)) as pilot:
-        await press(pilot, "5")
+        await press(pilot, "5", "v")
         text = await judged(pilot)
         assert "FAIL: " in text
         assert "mismatch: processed-logprobs, prefix-cache-off, fp32-lm-head" in text
@@ -126,7 +126,7 @@ async def test_a_wrong_backend_fails_with_step_and_cause(running: Running, folde
 async def test_the_chart_shows_the_chosen_metric_before_its_band(running: Running, folder: Path):
     source = fed(FakeSource(), broken_from=50)
     async with running(source, (120, 40), reference=seeds(folder, 1, 2, 3)) as pilot:
-        await press(pilot, "5")
+        await press(pilot, "5", "v")
         await judged(pilot)
         chart = pilot.app.screen.query_one(LineChart)
         assert chart.data.title.startswith("clip fraction")
@@ -145,7 +145,7 @@ async def test_the_chart_shows_the_chosen_metric_before_its_band(running: Runnin
 async def test_the_verdict_follows_the_run(running: Running, folder: Path):
     source = fed(FakeSource(), broken_from=50, until=40)
     async with running(source, (120, 40), reference=seeds(folder, 1, 2, 3)) as pilot:
-        await press(pilot, "5")
+        await press(pilot, "5", "v")
         assert "PASS" in await judged(pilot, 40)
         source.feed(curves(9, broken_from=50)[40:])
         await settle(pilot)
@@ -164,7 +164,7 @@ async def test_judging_is_not_done_on_the_screens_thread(
 
     monkeypatch.setattr(judging.Judging, "judge", judge)
     async with running(fed(FakeSource()), reference=seeds(folder, 1)) as pilot:
-        await press(pilot, "5")
+        await press(pilot, "5", "v")
         await judged(pilot)
         for _ in range(5):
             await settle(pilot)
@@ -226,7 +226,7 @@ async def test_a_reference_that_cannot_be_read_is_said(running: Running, tmp_pat
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"no parquet")
     async with running(fed(FakeSource()), (200, 60), reference=(str(broken),)) as pilot:
-        await press(pilot, "5")
+        await press(pilot, "5", "v")
         await until(pilot, lambda: app_of(pilot).showing.judging.chosen.state == "failed")
         text = screen_text(pilot)
         assert "not a Parquet file" in text
@@ -260,7 +260,7 @@ async def test_a_run_that_was_repaired_is_judged_on_the_steps_after(
 ):
     names = seeds(folder, 1, 2, 3)
     async with running(repaired(), size, reference=names) as pilot:
-        await press(pilot, "5")
+        await press(pilot, "5", "v")
         text = await judged(pilot)
         assert "FAIL: " in text
         assert "s from step 51" in text, "what the key would do"
@@ -332,14 +332,14 @@ def test_the_steps_after_switches_are_completed():
 
 async def test_without_a_switch_the_key_says_what_else_there_is(running: Running, folder: Path):
     async with running(fed(FakeSource()), (120, 40), reference=seeds(folder, 1)) as pilot:
-        await press(pilot, "5")
+        await press(pilot, "5", "v")
         await judged(pilot)
         assert ":judge from STEP" in (await press(pilot, "s")).splitlines()[-1]
 
 
 async def test_the_chart_is_zoomed_and_panned_with_the_keys_of_live(running: Running, folder: Path):
     async with running(fed(FakeSource()), (120, 40), reference=seeds(folder, 1)) as pilot:
-        await press(pilot, "5")
+        await press(pilot, "5", "v")
         await judged(pilot)
         chart = pilot.app.screen.query_one(LineChart)
         whole = chart.view.domain(chart.extent)
@@ -367,8 +367,8 @@ async def test_the_chart_is_zoomed_and_panned_with_the_keys_of_live(running: Run
 
 async def test_limits_scroll_and_enlarge(running: Running):
     async with running(source_with()) as pilot:
-        await press(pilot, "5", "tab")
-        limits = pilot.app.screen.query_one(Limits)
+        await press(pilot, "5", "v", "tab")
+        limits = pilot.app.screen.query_one("#limits", Limits)
         assert pilot.app.focused is limits
         await press(pilot, "enter")
         assert limits.size.height == 22
@@ -391,4 +391,4 @@ def test_two_limits_are_two_numbers():
 
 async def test_the_log_axis_needs_a_chart(running: Running):
     async with running(source_with()) as pilot:
-        assert "no chart without a reference" in (await press(pilot, "5", "y")).splitlines()[-1]
+        assert "no chart without a reference" in (await press(pilot, "5", "v", "y")).splitlines()[-1]

@@ -50,7 +50,7 @@ def judged(*pressed: str) -> Callable[[Pilot[None]], Awaitable[None]]:
 
     async def ready(pilot: Pilot[None]) -> None:
         await settle(pilot)
-        await pilot.press("5")
+        await pilot.press("5", "v")
         app = pilot.app
         assert isinstance(app, ConsoleApp)
         for _ in range(2000):
@@ -93,7 +93,7 @@ def test_after_the_switch(screen_compare: Compare, folder: Path, size: tuple[int
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", [empty, defaults], ids=lambda state: state.__name__)
 def test_without_a_reference(screen_compare: Compare, state: Callable[[], FakeSource], size: tuple[int, int]):
-    assert screen_compare(make_app(state()), terminal_size=size, run_before=keys("5"))
+    assert screen_compare(make_app(state()), terminal_size=size, run_before=keys("5", "v"))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_reference_that_is_no_run(screen_compare: Compare, tmp_path: Path, mon
         assert isinstance(app, ConsoleApp)
         while app.showing.judging.chosen.state == "loading":
             await pilot.pause(0.01)
-        await keys("5")(pilot)
+        await keys("5", "v")(pilot)
 
     app = make_app(failing(), reference=("broken.parquet",))
     assert screen_compare(app, terminal_size=(80, 24), run_before=failed)

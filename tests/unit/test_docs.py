@@ -302,7 +302,7 @@ def test_the_tables_have_every_fix_screen_command_table_banner_and_correction() 
         assert f"| `{fix.id}` | {fix.layer} |" in texts["README"]
         assert f"| `{fix.id}` | {fix.layer} |" in texts["fixes-and-syncs"]
     for tab in TABS:
-        assert f"| `{tab.key}` | {tab.id.capitalize()} |" in texts["screens"]
+        assert f"| `{tab.key}` | {tab.word.capitalize()} |" in texts["screens"]
     for command in COMMANDS:
         assert re.search(rf"`:{command.name}\b", texts["screens"]), command.name
     for table in TABLES:

@@ -70,12 +70,12 @@ def _run_with_person(made: RunDir, config: Config, args: argparse.Namespace, rep
     print(
         "This run starts with vLLM's defaults and goes wrong within a minute: reward\n"
         "sinks; clip fraction, entropy and mismatch rise. The console opens once the\n"
-        "engine is up. There, press F and choose: switch on processed-logprobs,\n"
-        "prefix-cache-off and fp32-lm-head, and watch the run recover.\n"
-        "S syncs weights, q leaves the console.",
+        "engine is up. There, 5 names the cause, and three keys bring the run home:\n"
+        "A, right, enter switch the fixes on in order and sync the weights once.\n"
+        "u sets them back. F switches a single fix, q leaves the console.",
         flush=True,
     )
-    hints = [f"press F: switch the fixes on to repair run {made.id}"]
+    hints = [f"press A: align, which brings run {made.id} home; 5 says what is wrong"]
 
     def handle(frame: Frame) -> None:
         report.add_frame(frame)

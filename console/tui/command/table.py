@@ -76,6 +76,11 @@ def _fix_about(known: Known, words: Words) -> str:
     return f"{text}; without a value the other one" if len(values) == 2 else text
 
 
+def _align(_known: Known, words: Words) -> bool:
+    at_most(words, 1, "align")
+    return bool(words) and one_of(words[0], ("undo",), "way to align") == "undo"
+
+
 def _share(_known: Known, words: Words) -> float:
     at_most(words, 1, "shadow")
     try:
@@ -119,11 +124,12 @@ def _goto(known: Known, words: Words) -> int:
 
 
 def _screens(_known: Known) -> list[str]:
-    return [tab.id for tab in TABS]
+    """The words in the footer, and the names in key maps where those are others."""
+    return list(dict.fromkeys(name for tab in TABS for name in (tab.word, tab.id)))
 
 
 def _show_screen(host: Host, name: str) -> None:
-    where: Where = next(tab.id for tab in TABS if tab.id == name)
+    where: Where = next(tab.id for tab in TABS if name in (tab.word, tab.id))
     host.action_screen(where)
 
 
@@ -219,6 +225,8 @@ COMMANDS: Final[tuple[Command[Any], ...]] = (
     Command("shadow", "SHARE|off", "have another engine score this share of the groups", _share,
             lambda host, share: host.acting.ask_shadow(share), _first(lambda _known: SHARES), needs=True,
             acts_on_run=True),
+    Command("align", "[undo]", "the fixes and syncs that are asked for, in order; undo sets the last ones back", _align,
+            lambda host, undo: host.acting.ask_align(undo=undo), _first(lambda _known: ("undo",)), acts_on_run=True),
     Command("sync", "", "sync weights: pause, load, resume", _nothing("sync"),
             lambda host, _none: host.acting.ask_sync(), acts_on_run=True),
     Command("pause", "", "pause generation", _nothing("pause"), _pause, acts_on_run=True),

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from console.connect.source import LeaseHeldError, SourceError
 from console.parity.gate import needs_consent
 from console.store.model import CommandLife
+from console.tui.control.aligning import Aligning
 from console.tui.dialogs.confirm import ConfirmScreen
 from console.tui.dialogs.dialog import Dialog
 from console.tui.dialogs.picker import GateScreen, correction_list, fix_list, value_list
@@ -37,6 +38,7 @@ class Acting:
         self._app = app
         self._following: dict[str, tuple[Watch, str]] = {}
         """Commands of this console that are not over, by id: their run, and what they are called."""
+        self._aligning = Aligning(app)
 
     # -- asking
 
@@ -107,6 +109,10 @@ class Acting:
         """Confirm a share of shadow scoring."""
         if self._may_act():
             self._confirm(lambda: plans.plan_shadow(self._app.model, share))
+
+    def ask_align(self, *, undo: bool = False) -> None:
+        """Confirm an alignment: the fixes and syncs that the diagnosis asks for; `undo`: setting the last one back."""
+        self._aligning.ask(undo=undo)
 
     def ask_sync(self) -> None:
         """Confirm a weight sync."""
@@ -221,7 +227,8 @@ class Acting:
     # -- how it ended
 
     def report_outcomes(self) -> None:
-        """Say in the footer how commands ended whose dialog was closed before that."""
+        """Say in the footer how commands ended whose dialog was closed before that; alignments go on from here."""
+        self._aligning.advance()
         app = self._app
         open_ = app.screen.command_id if isinstance(app.screen, ConfirmScreen) else ""
         for command_id, (watch, title) in list(self._following.items()):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from console.connect.source import Source
 from console.store.model import RunModel
 from console.store.tokens.frames import LeanTokens, decode_lean
+from console.tui.watch.diagnosing import Diagnosing
 from console.tui.watch.fair_lock import FairLock
 from console.tui.watch.judging import Judging
 from driftline.frames import FrameError, Stamped
@@ -62,6 +63,8 @@ class Watch:
         self.guard = guard
         self.judging = Judging(run)
         """The reference that the run is held against, and the verdict."""
+        self.diagnosing = Diagnosing()
+        """What a mismatch of the run comes from, by the tokens that have come."""
         self.generation = 0
         """Counts how often another model has taken the place of this one: a replay that has jumped."""
 
@@ -151,6 +154,9 @@ class Watch:
             except FrameError:
                 frames.append((one.seq, None))
         self._in_turns(frames, lambda one: self.tokens.apply(*one))
+        for seq, frame in frames:
+            if frame is not None:
+                self.diagnosing.feed(seq, frame)
         return len(stamped)
 
     def close(self) -> None:

@@ -290,6 +290,9 @@ class RunScreen(PatchedScreen):
     def action_act_fix(self) -> None:
         self.console_app.acting.ask_fix(None)
 
+    def action_act_align(self) -> None:
+        self.console_app.acting.ask_align()
+
     def action_act_sync(self) -> None:
         self.console_app.acting.ask_sync()
 

@@ -7,45 +7,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from console.store.series.decimate import Envelope
 from console.store.tokens.ring import BINS, OCTAVES, SIDE, bin_of
 from console.store.tokens.survey import Positions
+from console.tui.paint.bars import Box, bars, spread
 from console.tui.paint.cells import Cells
-from console.tui.paint.glyphs import Glyphs, Marker
-from console.tui.paint.raster import dots
+from console.tui.paint.glyphs import Glyphs
 from console.tui.paint.theme import Ink
 from console.tui.paint.units import number
 from console.tui.screens.tokens.view import INKS, level, size_of
 
-Floats = npt.NDArray[np.float64]
-
-Box = tuple[int, int, int, int]
-"""Row, column, width, height."""
-
 TICKS: Final = (0.0, -1.0, 1.0, -0.01, 0.01, 10.0, -10.0, -0.1, 0.1, -0.001, 0.001)
-
-
-def spread(values: Floats, columns: int) -> Floats:
-    """Values over dot columns: each as wide as the next where there is room, else the largest of those in a column."""
-    n = len(values)
-    if n == 0:
-        return np.full(columns, np.nan)
-    starts = np.arange(columns) * n // columns
-    spread_out: Floats = values[starts] if columns >= n else np.fmax.reduceat(values, starts)
-    return spread_out
-
-
-def bars(cells: Cells, box: Box, values: Floats, top: float, inks: list[int], glyphs: Glyphs) -> None:
-    """Bars from the floor of a box (row, column, width, height); one value a dot column, one ink a cell."""
-    row, column, width, height = box
-    marker: Marker = glyphs.marker
-    none = np.full(len(values), np.nan)
-    floor = np.where(values > 0, 0.0, np.nan)
-    bits = dots(Envelope(floor, values, none, none, np.zeros(len(values), np.bool_)), 0.0, top, height, marker)
-    place = (slice(row, row + height), slice(column, column + width))
-    drawn = bits > 0
-    cells.chars[place] = np.where(drawn, marker.codes[bits], cells.chars[place])
-    cells.inks[place] = np.where(drawn, np.array(inks, np.uint8)[None, :], cells.inks[place])
 
 
 def draw_histogram(cells: Cells, box: Box, counts: npt.NDArray[np.int64], glyphs: Glyphs) -> None:

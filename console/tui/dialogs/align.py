@@ -1,0 +1,156 @@
+"""The dialog of an alignment: what it would do, asked once; then how far it has come, and what came of it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from console.aligning.course import Course
+from console.aligning.effect import Change
+from console.aligning.plan import Alignment, cost
+from console.store.model import RunModel
+from console.tui.bindings import bindings
+from console.tui.dialogs.confirm import not_held
+from console.tui.dialogs.dialog import Dialog, buttons
+from console.tui.paint.cells import Text
+from console.tui.paint.glyphs import Glyphs
+from console.tui.paint.theme import Ink
+from console.tui.present import alignment
+
+Row = list[Text]
+Ranked = list[tuple[int, Row]]
+"""Rows with a rank: 0 stays, what is higher makes room."""
+
+_SYNC: Final = "sync/total_s"
+
+
+class AlignScreen(Dialog[None]):
+    """Asks, starts, and then shows how it goes; closing it does not stop it."""
+
+    BINDINGS = bindings("dialog", "align")
+    preferred_width = 76
+
+    def __init__(
+        self,
+        glyphs: Glyphs,
+        made: Alignment,
+        model: Callable[[], RunModel],
+        start: Callable[[AlignScreen], None],
+        changes: Callable[[Course], list[Change]],
+        *,
+        others: Sequence[str] = (),
+        run: str = "",
+        held_by: Callable[[], str] = not_held,
+        undo: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`others`: what is asked for that no key does. `run` is named where several are watched.
+
+        `start` begins it, `changes` reads what came of it so far, `undo` asks for setting it back. `held_by` names
+        another session that has the lease, as a clause, "" for none; then it takes over.
+        """
+        super().__init__(glyphs)
+        self.made = made
+        self.heading = f"{made.title}{f', of run {run}' if run else ''}"
+        self.others = tuple(others)
+        self.course: Course | None = None
+        self.error = ""
+        """Why it was not begun."""
+        self.go = False
+        """True while the button that acts is selected; Cancel is until the operator moves."""
+        self.take_over = False
+        self._model, self._start, self._changes = model, start, changes
+        self._held_by, self._undo = held_by, undo
+
+    @property
+    def hint(self) -> str:  # type: ignore[override]  # fixed words elsewhere, here they follow the stage
+        course = self.course
+        if course is None:
+            return "esc close" if self.made.empty or self.error else "← → choose  enter  esc cancel"
+        if not course.over:
+            return "esc close; it goes on"
+        return "esc close" if self.made.undoes else "u undo  esc close"
+
+    def lines(self, width: int) -> list[Row]:
+        if self.course is None:
+            return self._kept(self._asking(width))
+        model = self._model()
+        ranked: Ranked = [(1, [])]
+        ranked += [(0, row) for row in alignment.progress(self.course, model, self.glyphs, width)]
+        ranked.append((1, []))
+        ranked += [(0, row) for row in alignment.outcome(self._changes(self.course), watched=self.course.watched)]
+        ranked += [(0, [(part, Ink.ALARM)]) for part in textwrap.wrap(self.course.error, width)]
+        return self._kept(ranked)
+
+    def _kept(self, ranked: Ranked) -> list[Row]:
+        """The rows that there is room for: those of the highest rank go first, so that the buttons are always seen."""
+        room = max(self.app.size.height - 4, 1)
+        for rank in (3, 2, 1):
+            if len(ranked) <= room:
+                break
+            ranked = [(one, row) for one, row in ranked if one != rank]
+        return [row for _, row in ranked]
+
+    def _asking(self, width: int) -> Ranked:
+        made = self.made
+        first, *more = _fact("why", made.why, Ink.BRIGHT, width, most=3)
+        ranked: Ranked = [(1, []), (0, first), *((2, row) for row in more), (1, [])]
+        ranked += [(0, row) for row in alignment.settings(made, self.glyphs, width)]
+        if made.settings and not made.undoes:
+            ranked.append((3, [("figures: by how much each is expected to lower the mismatch, in nats", Ink.DIM)]))
+        ranked.append((1, []))
+        for one in made.skipped:
+            ranked += [(3, row) for row in _fact("left out", f"{one.fix}: {one.why}", Ink.DIM, width, most=2)]
+        for text in self.others:
+            ranked += [(2, row) for row in _fact("also", text, Ink.BRIGHT, width, most=2)]
+        if made.empty:
+            rows = _fact("", "nothing is to be set and nothing to be synced", Ink.OK, width, most=1)
+            return [*ranked, *((0, row) for row in rows)]
+        rows = _fact("cost", cost(made, self._model().metrics.last(_SYNC)), Ink.WARN, width, most=2)
+        held = self._held_by()
+        if held:
+            text = f"{held}: take over? That session is notified, and it is audited"
+            rows += _fact("held", text, Ink.ALARM, width, most=2)
+        ranked += [*((0, row) for row in rows), (1, [])]
+        if self.error:
+            return [*ranked, *((0, [(part, Ink.ALARM)]) for part in textwrap.wrap(self.error, width))]
+        action = f"{'take over and ' if held else ''}{'set back' if made.undoes else 'align'}"
+        return [*ranked, (0, buttons(self.glyphs, width, action, on_action=self.go))]
+
+    def action_switch(self) -> None:
+        if self.course is None and not self.made.empty:
+            self.go = not self.go
+            self.fit_box()
+
+    def action_choose(self) -> None:
+        if self.course is not None or not self.go or self.made.empty or self.error:
+            self.dismiss(None)
+            return
+        self.take_over = bool(self._held_by())
+        self.go = False
+        self._start(self)
+        self.fit_box()
+
+    def action_undo(self) -> None:
+        """Ask for setting it back, once no command is under way."""
+        if self.course is not None and self.course.over and not self.made.undoes:
+            self.dismiss(None)
+            self._undo()
+
+    def begun(self, course: Course) -> None:
+        """It is under way."""
+        self.course = course
+        self.fit_box()
+
+    def failed(self, error: str) -> None:
+        """It was not begun."""
+        self.error = error
+        self.fit_box()
+
+
+def _fact(word: str, text: str, ink: Ink, width: int, *, most: int) -> list[Row]:
+    """A word and its text, over several lines where it is long."""
+    parts = textwrap.wrap(text, max(width - 9, 12)) or [""]
+    if len(parts) > most:
+        parts = [*parts[: most - 1], f"{parts[most - 1][: max(width - 10, 1)]}…"]
+    return [[(f"{word:<8} ", Ink.DIM), (parts[0], ink)], *([(" " * 9, Ink.DIM), (part, ink)] for part in parts[1:])]

@@ -1,0 +1,103 @@
+"""What a run's mismatch comes from, while it goes on: token pairs as they come, and the newest diagnosis.
+
+One `Diagnosing` belongs to one watch. The reader's thread feeds it with the frames that the token store takes as well,
+in constant memory; the app's thread says when a diagnosis is due, gathers the run's facts (under the model's lock) and
+reads the answer; making it takes some hundredths of a second and is done on a worker's thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from console.store.model import RunModel
+
+if TYPE_CHECKING:
+    from console.diagnosis.facts import Facts
+    from console.diagnosis.model import Diagnosis
+    from console.diagnosis.watch import Watch as TokenWatch
+    from console.store.tokens.frames import LeanTokens
+
+PAUSE: Final = 1.0
+"""Seconds between two diagnoses, at least."""
+SHARE: Final = 10
+"""A diagnosis is made anew after so many times as long as the last one took."""
+
+
+class Diagnosing:
+    """The diagnosis of one run."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        """Held while tokens are taken in, and while a diagnosis is made of them."""
+        self._watch: TokenWatch | None = None
+        self._head = 0
+        self._revision = 0
+        self.found: Diagnosis | None = None
+        """The newest answer, None before the first."""
+        self.error = ""
+        """Why there is none, where making one has failed."""
+        self._busy = False
+        self._next = 0.0
+        self._seen: tuple[object, ...] | None = None
+
+    # -- the reader's thread
+
+    def feed(self, seq: int, frame: LeanTokens) -> None:
+        """Take in frame number `seq`; a number at or below the last one means that the source has gone back."""
+        from console.diagnosis.watch import Watch as TokenWatch
+
+        with self._lock:
+            if self._watch is None or seq <= self._head:
+                self._watch = TokenWatch()
+            self._head = seq
+            self._revision += 1
+            try:
+                self._watch.feed(frame)
+            except Exception as error:  # noqa: BLE001  the reader must outlive what any producer sends
+                self._watch, self.error = None, f"no diagnosis: {type(error).__name__}: {error}"
+
+    def restart(self) -> None:
+        """Another model takes the run's place, where a recording has jumped: what was found is of another time."""
+        with self._lock:
+            self._watch, self.found, self._seen, self._next = None, None, None, 0.0
+
+    # -- the app's thread
+
+    def due(self, model: RunModel) -> bool:
+        """Whether a new diagnosis should be made now."""
+        if self._watch is None or self._busy or self._clock() < self._next:
+            return False
+        return self._seen != self._state(model)
+
+    def gather(self, model: RunModel) -> Facts:
+        """What a diagnosis reads beside tokens; the model's lock is held."""
+        from console.diagnosis.facts import facts_of
+
+        self._busy, self._seen = True, self._state(model)
+        return facts_of(model)
+
+    def _state(self, model: RunModel) -> tuple[object, ...]:
+        return self._revision, len(model.fix_changes), len(model.engines)
+
+    # -- a worker's thread
+
+    def diagnose(self, facts: Facts) -> None:
+        """Make a diagnosis of what has been taken in."""
+        started = self._clock()
+        try:
+            with self._lock:
+                watch = self._watch
+                if watch is None:
+                    return
+                self.found = watch.diagnosis(facts)
+            self.error = ""
+        except Exception as error:  # noqa: BLE001  the screen must outlive any run's numbers, and say what went wrong
+            self.found, self.error = None, f"no diagnosis: {type(error).__name__}: {error}"
+        finally:
+            now = self._clock()
+            self._next = now + max(PAUSE, SHARE * (now - started))
+            self._busy = False

@@ -1,0 +1,127 @@
+"""From recorded runs to parts with labels, and from these to counted likelihoods."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from console.diagnosis.facts import Dtype, Facts, facts_of
+from console.diagnosis.instruments.catalogue import PASSIVE
+from console.diagnosis.likelihoods import Calibrated
+from console.diagnosis.model import NONE, UNKNOWN
+from console.diagnosis.parts import Part, split
+from console.diagnosis.recorded import token_frames
+from console.diagnosis.watch import Watch
+from console.store.load import load
+from driftline.frames import Tokens, decode
+from driftline.rundir import RunDir
+from tests.diagnosis.corpus import Recorded
+
+SMOOTHING: Final = 0.25
+LOCAL: Final = {"placeholder-zero": "last", "in-flight-kv": "seam", "lag": "lag"}
+
+
+class Labelled(NamedTuple):
+    """A part of a run and the cause that acts on it."""
+
+    cause: str
+    part: Part
+    visible: bool
+
+
+def facts(run: Recorded) -> Facts:
+    """What the run said of itself."""
+    dtype: Dtype = "bfloat16" if run.dtype == "bfloat16" else "float32"
+    newest = run.values[-16:]
+    return Facts(
+        temperature=run.temperature,
+        dtype=dtype,
+        staleness=float(np.mean([one["staleness/abs_diff_mean"] for one in newest])),
+        lag=float(np.mean([one["async/version_lag_mean"] for one in newest])),
+    )
+
+
+def watched(run: Recorded) -> Watch:
+    """A watch that has seen all of its frames."""
+    watch = Watch()
+    for body in run.frames:
+        frame = decode(body)
+        assert isinstance(frame, Tokens)
+        watch.feed(frame)
+    return watch
+
+
+def label(run: Recorded) -> Iterator[Labelled]:
+    """The parts of a simulated run with one fault or none, each with its cause."""
+    name, engine = (run.faults[0][0], run.faults[0][2]) if run.faults else (NONE, -1)
+    if name in ("head-not-sent", "layers-swapped") and engine >= 0:
+        return  # a sender's error is on all engines
+    yield from labelled(split(watched(run).columns, facts(run)), name, facts(run).floor[0], engine=engine >= 0)
+
+
+def labelled(parts: Sequence[Part], name: str, floor: float, *, engine: bool) -> Iterator[Labelled]:
+    """The part that a cause acts on, and the rest, on which nothing does."""
+    if name == NONE:
+        yield from (Labelled(NONE, part, False) for part in parts)
+        return
+    wanted = LOCAL.get(name, "engine" if engine else "rest")
+    target = next((part for part in parts if part.name == wanted), parts[-1])
+    yield Labelled(name, target, target.view.mean > floor)
+    if target is not parts[-1] and wanted == target.name:
+        yield Labelled(NONE, parts[-1], False)
+
+
+def of_folder(folder: Path) -> Iterator[tuple[str, Watch, Facts, tuple[str, ...]]]:
+    """Runs of the real engine that `tests/blind` has recorded: name, watch, facts, and the causes by `truth.json`; of
+    one that no cause explains, (UNKNOWN,)."""
+    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    for name, known in sorted(truth.items()):
+        run, watch = RunDir(folder / name), Watch()
+        for frame in token_frames(run):
+            watch.feed(frame)
+        if not watch.tokens:
+            continue
+        causes = (UNKNOWN,) if known["unknown"] else tuple(known["causes"])
+        yield name, watch, facts_of(load(run).model), causes
+
+
+def label_folder(folder: Path, seeds: Container[int]) -> Iterator[Labelled]:
+    """Parts of recorded runs with one cause or none."""
+    for name, watch, known, causes in of_folder(folder):
+        if len(causes) > 1 or UNKNOWN in causes or int(name.rpartition("-")[2]) not in seeds:
+            continue
+        cause = causes[0] if causes else NONE
+        one = "-one-" in name or cause == "missed-sync"
+        yield from labelled(split(watch.columns, known), cause, known.floor[0], engine=one)
+
+
+def count(parts_of: Iterable[Labelled], temper: float) -> Calibrated:
+    """Likelihoods counted over parts of runs; those in which nothing is visible are not counted for their cause."""
+    seen: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    parts: Counter[str] = Counter()
+    for cause, part, visible in parts_of:
+        if cause != NONE and not visible:
+            continue
+        parts[cause] += 1
+        for one in part.readings:
+            seen[cause][one.instrument][one.outcome] += 1
+    table = {
+        cause: {
+            one.name: {
+                outcome: round(
+                    (seen[cause][one.name][outcome] + SMOOTHING)
+                    / (seen[cause][one.name].total() + SMOOTHING * len(one.outcomes)),
+                    4,
+                )
+                for outcome in one.outcomes
+            }
+            for one in PASSIVE
+        }
+        for cause in sorted(parts)
+    }
+    return Calibrated(table, dict(sorted(parts.items())), temper)
