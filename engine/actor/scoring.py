@@ -20,7 +20,7 @@ import numpy as np
 
 from engine.actor import epochs
 from engine.actor.async_llm import Core
-from engine.types import IN_BETWEEN, ScoreRequest, Scores
+from engine.types import IN_BETWEEN, ProbeRequest, ProbeScores, ScoreRequest, Scores
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput
@@ -43,10 +43,21 @@ def _by_token() -> bool:
 
 
 class Scoring:
-    """`current` is the version of the weights that serve, `free` whether requests can be scheduled."""
+    """`current` is the version of the weights that serve, `free` whether requests can be scheduled, `usual` makes the
 
-    def __init__(self, core: Core, temperature: float, current: Callable[[], int], free: Callable[[], bool]) -> None:
+    sampling parameters of a rollout of so many samples.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        temperature: float,
+        current: Callable[[], int],
+        free: Callable[[], bool],
+        usual: Callable[[int], Any],
+    ) -> None:
         self._core, self._temperature, self._current, self._free = core, temperature, current, free
+        self._usual = usual
         self._asked = 0
         self._by_token = _by_token()
         self.sampled = 0
@@ -66,35 +77,83 @@ class Scoring:
                 found[row][at] = value
         return Scores(self._core.name, found, time.perf_counter() - began)
 
+    async def probe(self, request: ProbeRequest, *, skip_prefix_reads: bool) -> ProbeScores:
+        """Score the tokens in the way that is asked for, as `run`. Raises what vLLM raises."""
+        began = time.perf_counter()
+        width = 1 + (request.candidates[0].shape[1] if request.candidates else 0)
+        found = [np.full((len(positions), width), math.nan, dtype=np.float32) for positions in request.positions]
+        places = [(row, at) for row, positions in enumerate(request.positions) for at in range(len(positions))]
+        asked = 0
+        for start in range(0, len(places), request.at_once):
+            if self._current() != request.version or not self._free():
+                break
+            batch = places[start : start + request.at_once]
+            asked += len(batch)
+            scored = await asyncio.gather(*(self._probe(request, row, at, skip_prefix_reads) for row, at in batch))
+            for (row, at), values in zip(batch, scored, strict=True):
+                found[row][at] = values
+        return ProbeScores(self._core.name, found, time.perf_counter() - began, asked)
+
     async def _score(self, request: ScoreRequest, row: int, at: int, skip_prefix_reads: bool) -> float:
+        ids, position = request.sequences[row], int(request.positions[row][at])
+        before, token = [*request.prompt_ids, *map(int, ids[:position])], int(ids[position])
+        sampling = self._plain([token], self._temperature, skip_prefix_reads)
+        return (await self._ask(before, [token], sampling, request.version))[0]
+
+    async def _probe(self, request: ProbeRequest, row: int, at: int, skip_prefix_reads: bool) -> list[float]:
+        ids, position = request.sequences[row], int(request.positions[row][at])
+        before, token = [*request.prompts[row], *map(int, ids[:position])], int(ids[position])
+        wanted = [token, *(map(int, request.candidates[row][at]) if request.candidates else ())]
+        if request.usual:
+            sampling = self._as_sampled(wanted, position)
+        else:
+            skip = skip_prefix_reads or not request.cached
+            sampling = self._plain(wanted, request.temperature or self._temperature, skip)
+        return await self._ask(before, wanted, sampling, request.version)
+
+    async def _ask(self, before: list[int], wanted: list[int], sampling: Any, version: int) -> list[float]:
+        """Logprobs of the tokens after this text, NaN where the weights of this version did not make them."""
         from vllm.inputs import TokensPrompt
 
-        ids, position = request.sequences[row], int(request.positions[row][at])
-        before = [*request.prompt_ids, *map(int, ids[:position])]
-        token = int(ids[position])
         self._asked += 1
         current = self._current()
         self._core.scoring += 1
         try:
             prompt = TokensPrompt(prompt_token_ids=before)
-            outputs = self._core.llm.generate(
-                prompt, self._sampling(token, skip_prefix_reads), f"{self._core.name}-score-{self._asked}"
-            )
+            outputs = self._core.llm.generate(prompt, sampling, f"{self._core.name}-score-{self._asked}")
             output = [one async for one in outputs][-1].outputs[0]
         finally:
             self._core.scoring -= 1
         self.sampled += len(output.token_ids)
-        same = current == self._current() == request.version
-        return _logprob(output, token) if _scored_under(output, request.version, unlabelled=same) else math.nan
+        same = current == self._current() == version
+        if not _scored_under(output, version, unlabelled=same):
+            return [math.nan] * len(wanted)
+        return _logprobs(output, wanted)
 
-    def _sampling(self, token: int, skip_prefix_reads: bool) -> Any:
+    def _plain(self, wanted: list[int], temperature: float, skip_prefix_reads: bool) -> Any:
+        """Nothing but the temperature."""
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-        asked: dict[str, Any] = {"logprob_token_ids": [token]} if self._by_token else {"logprobs": -1}
         return SamplingParams(
-            temperature=self._temperature, max_tokens=1, flat_logprobs=True, detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY, skip_reading_prefix_cache=skip_prefix_reads, **asked,
+            temperature=temperature, max_tokens=1, flat_logprobs=True, detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY, skip_reading_prefix_cache=skip_prefix_reads,
+            **self._asking(wanted),
         )  # fmt: skip
+
+    def _as_sampled(self, wanted: list[int], position: int) -> Any:
+        """What a rollout is sampled with, for one token at this place of its response.
+
+        Its text so far is a prompt here: penalties that count a response's own tokens alone find none of them.
+        """
+        sampling = self._usual(1)
+        sampling.max_tokens, sampling.logprobs = 1, None
+        sampling.min_tokens = int(sampling.min_tokens > position)
+        for name, value in self._asking(wanted).items():
+            setattr(sampling, name, value)
+        return sampling
+
+    def _asking(self, wanted: list[int]) -> dict[str, Any]:
+        return {"logprob_token_ids": wanted} if self._by_token else {"logprobs": -1}
 
 
 def _scored_under(output: CompletionOutput, version: int, *, unlabelled: bool) -> bool:
@@ -110,7 +169,8 @@ def _scored_under(output: CompletionOutput, version: int, *, unlabelled: bool) -
     return bool(stamped == version and epoch != IN_BETWEEN)
 
 
-def _logprob(output: CompletionOutput, token: int) -> float:
-    """The logprob of the token in a one-token output."""
+def _logprobs(output: CompletionOutput, wanted: list[int]) -> list[float]:
+    """The logprobs of these tokens in a one-token output."""
     flat: Any = output.logprobs
-    return float(flat.logprobs[flat.token_ids.index(token)])
+    found = dict(zip(flat.token_ids, flat.logprobs, strict=True))
+    return [float(found[token]) for token in wanted]

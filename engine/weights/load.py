@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
+from engine.weights.publish import entry
 from engine.weights.transfer_shm import READER
-from engine.weights.verify import LoadCheck
+from engine.weights.verify import LoadCheck, layout
+
+_HELD: Final = "_driftline_held"
+"""Attribute of a worker: the entries of its latest load."""
 
 
 def load(worker: Any, update: dict[str, Any], expected: str) -> dict[str, Any]:
@@ -33,6 +37,7 @@ def load(worker: Any, update: dict[str, Any], expected: str) -> dict[str, Any]:
         READER.unmap()
         raise
     held = check.result()
+    setattr(worker, _HELD, held.entries)
     good = held.digest == expected and not held.problem
     if not good:
         READER.unmap()
@@ -45,3 +50,12 @@ def load(worker: Any, update: dict[str, Any], expected: str) -> dict[str, Any]:
         "bytes": check.bytes,
         "seconds": check.seconds,
     }
+
+
+def held_entries(worker: Any) -> dict[str, list[Any]]:
+    """The entries of what a worker holds: name -> dtype, shape, crc32c, as plain values."""
+    found = getattr(worker, _HELD, None)
+    if found is None:
+        slots = layout(worker.model_runner.get_model())
+        found = {name: entry(tensor) for name, slot in slots.items() if (tensor := slot.tensor()).numel()}
+    return {name: [one.dtype, list(one.shape), one.crc] for name, one in found.items()}
