@@ -164,6 +164,9 @@ class Prober:
                 own[of_it] = found[of_it]
         single = [batch.rows(slice(row, row + 1)) for row in range(batch.size)]
         again = torch.cat([scorer.logprobs_under(weights, one, float32_head=head) for one in single])
+        steady = trained
+        if scorer.dropout():
+            steady = scorer.even(weights, batch, float32_head=head, temperature=scorer.temperature)
         even = scorer.even(weights, batch, float32_head=head, temperature=temperature)
         other = scorer.even(weights, batch, float32_head=not head, temperature=temperature)
         held = even
@@ -176,7 +179,9 @@ class Prober:
             ids, rest = scorer.likeliest(weights, batch, CANDIDATES, float32_head=head, temperature=temperature)
             candidates = [ids[row].numpy()[at].astype(np.int32) for row, at in enumerate(part.positions)]
         return _Forward(
-            *(_at(part, values) for values in (own, trained, again, even, other, held)), _at(part, rest), candidates
+            *(_at(part, values) for values in (own, trained, again, steady, even, other, held)),
+            _at(part, rest),
+            candidates,
         )
 
     def _trainer(self, probed: Probed, parts: Sequence[_Part], forward: Mapping[str, _Forward]) -> Data:
@@ -188,7 +193,9 @@ class Prober:
             "trainer.self_max": float(self_diff.max()),
             "trainer.dropout": self._scorer.dropout(),
             "trainer.uneven": float(np.abs(uneven).mean()),
+            "trainer.temperature": self._scorer.temperature,
             "trainer.float32_head": probed.float32_head,
+            "temperature": self._temperature,
         }
 
     # -- figures ------------------------------------------------------------------------------------------------------
@@ -218,6 +225,7 @@ class Prober:
             newest=_at(part, scores.now[part.rows]),
             own=forward.own,
             trained=forward.trained,
+            steady=forward.steady,
             even=forward.even,
             held=forward.held,
         )
@@ -251,13 +259,14 @@ class Prober:
 class _Forward:
     """The trainer's logprobs of an engine's tokens, each float64 [tokens]: under their own versions, as it trains, the
 
-    same again a row at a time, even, with the other head, under the weights that are held; the odds of what no
+    same again a row at a time, without dropout, even, with the other head, under the weights that are held; the odds of what no
     candidate is, and the candidates.
     """
 
     own: np.ndarray
     trained: np.ndarray
     again: np.ndarray
+    steady: np.ndarray
     even: np.ndarray
     other: np.ndarray
     held: np.ndarray

@@ -80,6 +80,11 @@ class Scorer:
         self._policy.fp32_head = float32_head
         return self._policy.logprobs(batch)
 
+    @property
+    def temperature(self) -> float:
+        """That of the copy that scores."""
+        return self._policy.temperature
+
     def dropout(self) -> float:
         """The largest probability with which the copy that scores drops a number, 0 where it drops none."""
         modules = [module for module in self._policy.model.modules() if module.training]

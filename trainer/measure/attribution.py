@@ -32,8 +32,8 @@ class Chain:
     version. The engine's side: `recorded` as it came with the rollout; `usual` scored again in the way of a rollout;
     `plain` with nothing but the temperature, after it; `uncached` the same without a cached prefix. The trainer's side:
     `newest` as the step was trained on, `own` as it trains, under the token's own version; `trained` the same under the
-    version that the engine is to hold; `even` that at the engine's temperature with dropout off; `held` as `even`, under
-    the weights that the engine really holds.
+    version that the engine is to hold; `steady` that with dropout off; `even` that at the engine's temperature; `held`
+    that under the weights that the engine really holds.
     """
 
     sequence: npt.NDArray[np.int64]
@@ -45,6 +45,7 @@ class Chain:
     newest: Values
     own: Values
     trained: Values
+    steady: Values
     even: Values
     held: Values
 
@@ -55,8 +56,8 @@ class Chain:
     @property
     def finite(self) -> npt.NDArray[np.bool_]:
         """Where every side has a number."""
-        names = ("recorded", "usual", "plain", "uncached", "newest", "own", "trained", "even", "held")
-        return np.logical_and.reduce([np.isfinite(getattr(self, name)) for name in names])
+        sides = [getattr(self, name) for name in self.__dataclass_fields__ if name not in ("sequence", "straddles")]
+        return np.logical_and.reduce([np.isfinite(side) for side in sides])
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def _columns(chain: Chain) -> Values:
     whole = np.abs(chain.recorded - chain.newest)
     fresh = np.abs(chain.recorded - chain.own)
     again = np.abs(chain.usual - chain.trained)
+    steady = np.abs(chain.usual - chain.steady)
     plain = np.abs(chain.plain - chain.even)
     uncached = np.abs(chain.uncached - chain.even)
     held = np.abs(chain.uncached - chain.held)
@@ -113,7 +115,9 @@ def _columns(chain: Chain) -> Values:
     # changed under its keys and values; of any other one the text, or the number, is not what was sampled.
     lost = fresh - again
     update = np.where(chain.straddles, lost, 0.0) + uncached - held
-    return np.stack([again - plain, plain - uncached, update, held, whole - fresh, lost * ~chain.straddles], axis=1)
+    numerics = again - steady + held
+    data = lost * ~chain.straddles
+    return np.stack([steady - plain, plain - uncached, update, numerics, whole - fresh, data], axis=1)
 
 
 def processed(raw: Values, temperature: float, rest: Values) -> Values:
