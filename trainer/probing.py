@@ -76,7 +76,7 @@ class Prober:
     def run(self, probed: Probed, tokens: int) -> Data:
         """One round. Raises EngineError where no engine answers, RefusedError where there is nothing to score."""
         began = time.monotonic()
-        parts = self._parts(probed, tokens, self._pool.held(TIMEOUT_S))
+        parts = self._parts(probed, tokens, self._pool.held_weights(TIMEOUT_S))
         raw = self._raw(probed, parts)
         forward = {part.engine: self._forward(probed, part, raw[part.engine]) for part in parts}
         scored = self._pool.probe(
@@ -259,8 +259,8 @@ class Prober:
 class _Forward:
     """The trainer's logprobs of an engine's tokens, each float64 [tokens]: under their own versions, as it trains, the
 
-    same again a row at a time, without dropout, even, with the other head, under the weights that are held; the odds of what no
-    candidate is, and the candidates.
+    same again a row at a time, without dropout, even, with the other head, under the weights that are held; the odds of
+    what no candidate is, and the candidates.
     """
 
     own: np.ndarray

@@ -369,7 +369,7 @@ class EnginePool:
         self._check()
         return self._loop.wait(self._probes.score(requests, timeout))
 
-    def held(self, timeout: float = 30.0) -> dict[str, HeldWeights | EngineError]:
+    def held_weights(self, timeout: float = 30.0) -> dict[str, HeldWeights | EngineError]:
         """What each engine in rotation holds, tensor by tensor."""
         self._check()
         return self._loop.wait(self._probes.held(timeout))
