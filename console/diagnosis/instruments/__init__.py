@@ -1,0 +1,21 @@
+"""Passive instruments: pure functions from a view of some tokens to a reading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from console.diagnosis.instruments import magnitude, places, shape, timing
+from console.diagnosis.instruments.view import View
+from console.diagnosis.model import Reading
+
+READERS: Final[tuple[Callable[[View], Reading], ...]] = (
+    magnitude.size, timing.onset, timing.growth, places.engine, places.zeros, magnitude.sign, shape.sampler,
+    shape.context, shape.repeatable, places.position, places.seam, places.repeats, shape.shift, shape.ids,
+    magnitude.tails, magnitude.bound, timing.lag, timing.staleness,
+)  # fmt: skip
+
+
+def read(view: View) -> tuple[Reading, ...]:
+    """A reading of every passive instrument, in the order of the catalogue."""
+    return tuple(reader(view) for reader in READERS)

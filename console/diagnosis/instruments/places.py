@@ -1,0 +1,171 @@
+"""Where: engines, exact zeros, positions, seams, repeated ids. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from console.diagnosis.columns import Columns, Mask
+from console.diagnosis.instruments.view import FEW, View, mean, number, reading
+from console.diagnosis.model import Reading
+
+EDGES: Final = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 2**31 - 1)
+"""Classes of positions: 0, 1, 2 to 3, 4 to 7, ..."""
+
+
+def engine_means(columns: Columns) -> dict[str, tuple[float, int]]:
+    """Mean of min(|d|, 5) and number of tokens of each engine that has FEW tokens."""
+    found = {}
+    for code, name in enumerate(columns.engines):
+        mine = columns.engine == code
+        if (count := int(mine.sum())) >= FEW:
+            found[name] = (float(np.minimum(columns.size[mine], 5.0).mean()), count)
+    return found
+
+
+def odd_engines(view: View) -> tuple[tuple[str, ...], float]:
+    """Engines whose mean |d| stands clearly above the lowest one's, and by which factor; the widest gap decides."""
+    means = engine_means(view.columns)
+    if len(means) < 2:
+        return (), float("nan")
+    ordered = sorted(means.items(), key=lambda one: one[1][0])
+    values = np.array([one[1][0] for one in ordered]) + view.floor / 20
+    ratios = values[1:] / values[:-1]
+    at = int(np.argmax(ratios))
+    factor = float(ratios[at])
+    clear = factor > 3 or (factor > 1.6 and _distinct(view.columns, [one[0] for one in ordered[at + 1 :]]))
+    if not clear or values[-1] <= view.floor / 3:
+        return (), factor
+    return tuple(sorted(one[0] for one in ordered[at + 1 :])), factor
+
+
+def _distinct(columns: Columns, names: list[str]) -> bool:
+    """Whether the sequences of these engines differ from the others' by six standard errors of log mean |d|."""
+    begins = columns.begins
+    counts = np.diff(np.append(begins, len(columns)))
+    logs = np.log(np.add.reduceat(np.minimum(columns.size, 5.0), begins) / counts + 1e-7)
+    codes = [columns.engines.index(name) for name in names]
+    mine = np.isin(columns.engine[begins], codes)
+    a, b = logs[mine], logs[~mine]
+    if min(a.size, b.size) < 8:
+        return False
+    return bool(a.mean() - b.mean() > 6 * np.sqrt(a.var() / a.size + b.var() / b.size))
+
+
+def engine(view: View) -> Reading:
+    """Whether some engines stand apart."""
+    known = int((np.bincount(view.columns.engine[view.columns.engine >= 0]) >= FEW).sum()) if len(view.columns) else 0
+    if known < 2:
+        return reading("engine", "single", float("nan"), "all tokens are of one engine, or engines are not recorded")
+    odd, factor = odd_engines(view)
+    if not odd:
+        return reading("engine", "alike", factor, f"no engine's mean |d| is {number(factor)} times the next one's or more")
+    names = ", ".join(odd)
+    text = f"mean |d| of {names} is {number(factor)} times that of the others"
+    return reading("engine", "one", factor, text, unit="times", where=names)
+
+
+def zeros(view: View) -> Reading:
+    """Exact 0.0 of the engine: at last tokens alone, only where one token had nearly all of the mass, or anywhere."""
+    columns = view.columns
+    zero = columns.zero
+    share = mean(zero.astype(np.float64))
+    at_last = mean(zero[columns.last].astype(np.float64))
+    elsewhere = mean(zero[~columns.last].astype(np.float64))
+    if not share > 0 or int(zero.sum()) < 3:
+        return reading("zeros", "none", share, "no exact 0.0 of the engine where the trainer's token was not certain")
+    if at_last > 0.1 and not elsewhere > at_last / 10:
+        text = f"the engine's logprob is exactly 0.0 at {at_last:.0%} of the last tokens, at {elsewhere:.1%} of the others"
+        return reading("zeros", "last", at_last, text, unit="share")
+    likely = columns.trainer[zero] > -0.7
+    text = f"the engine's logprob is exactly 0.0 at {share:.1%} of the tokens"
+    if likely.mean() > 0.9:
+        return reading("zeros", "certain", share, f"{text}, nearly all likely ones", unit="share")
+    return reading("zeros", "anywhere", share, text, unit="share")
+
+
+def position_means(columns: Columns) -> tuple[list[str], list[float], list[int]]:
+    """Labels, mean of min(|d|, 5) and tokens of each class of positions that occurs."""
+    if not len(columns):
+        return [], [], []
+    codes = np.searchsorted(np.array(EDGES), columns.position, side="right") - 1
+    codes = np.clip(codes, 0, len(EDGES) - 2)
+    counts = np.bincount(codes)
+    sums = np.bincount(codes, weights=np.minimum(columns.size, 5.0))
+    names, means, tokens = [], [], []
+    for code in np.flatnonzero(counts):
+        low, high = EDGES[code], EDGES[code + 1] - 1
+        names.append(str(low) if low == high else f"{low}-{high}" if code < len(EDGES) - 2 else f"{low}+")
+        means.append(float(sums[code] / counts[code]))
+        tokens.append(int(counts[code]))
+    return names, means, tokens
+
+
+def below(columns: Columns, noise: float) -> int:
+    """The position below which alone |d| is above the noise, 0 where there is none: what `min_tokens` masks."""
+    spot = columns.position
+    if not len(columns) or int(spot.max()) < 2:
+        return 0
+    top = min(int(spot.max()), 4096)
+    counts = np.bincount(np.minimum(spot, top), minlength=top + 1)
+    sums = np.bincount(np.minimum(spot, top), weights=np.minimum(columns.size, 5.0), minlength=top + 1)
+    total, tokens = np.cumsum(sums), np.cumsum(counts)
+    after = (total[-1] - total[:-1]) / np.maximum(tokens[-1] - tokens[:-1], 1)
+    before = total[:-1] / np.maximum(tokens[:-1], 1)
+    fits = (tokens[-1] - tokens[:-1] >= FEW) & (tokens[:-1] >= FEW) & (before > 20 * after) & (before > noise)
+    places = np.flatnonzero(fits)
+    return int(places[0]) + 1 if places.size else 0
+
+
+def position(view: View) -> Reading:
+    """The first token alone, decaying, growing, or only below a position."""
+    columns = view.columns.take(~(view.columns.last & view.columns.zero))
+    names, means, tokens = position_means(columns)
+    kept = [(name, value) for name, value, count in zip(names, means, tokens, strict=True) if count >= FEW]
+    if len(kept) < 2 or not view.mean > view.floor / 10:
+        return reading("position", "flat", float("nan"), "too few positions, or nothing to place")
+    if limit := below(columns, view.floor / 10):
+        text = f"|d| is above the noise only at positions below {limit}"
+        return reading("position", "below", float(limit), text, unit="position", where=f"positions below {limit}")
+    values = [value for _, value in kept]
+    rest = sum(values[1:]) / (len(values) - 1)
+    if values[0] > 4 * rest:
+        text = f"mean |d| at position 0 is {number(values[0])} nats, {number(rest)} behind it"
+        return reading("position", "first", values[0] / rest, text, unit="times")
+    half = max(len(values) // 2, 1)
+    ratio = (sum(values[:half]) / half) / max(sum(values[-half:]) / half, 1e-9)
+    text = f"mean |d| at positions {kept[0][0]} to {kept[half - 1][0]} is {number(ratio)} times that at the last ones"
+    return reading("position", "early" if ratio > 2 else "late" if ratio < 0.5 else "flat", ratio, text, unit="times")
+
+
+def seam_places(columns: Columns) -> Mask:
+    """Tokens behind a change of weights within their sequence."""
+    return columns.seam > 0
+
+
+def seam(view: View) -> Reading:
+    """Mean |d| behind a change of weights within a sequence, against all other tokens."""
+    behind = seam_places(view.columns)
+    if min(int(behind.sum()), int((~behind).sum())) < FEW // 2:
+        return reading("seam", "none", float("nan"), "no sequence was in flight at an update, or all were")
+    after = mean(np.minimum(view.columns.size[behind], 5))
+    other = mean(np.minimum(view.columns.size[~behind], 5))
+    ratio = after / max(other, 1e-9)
+    text = f"mean |d| is {number(after)} nats behind a change of weights within a sequence, {number(other)} elsewhere"
+    only = ratio > 4 and after > view.floor / 3
+    return reading("seam", "after only" if only else "no", ratio, text, unit="times")
+
+
+def repeats(view: View) -> Reading:
+    """Signed d of ids that the sequence has had before, against new ones: a penalty lowers the former alone."""
+    columns = view.columns
+    old = columns.repeated
+    # A sequence's first tokens cannot be repeats: both kinds are compared at positions where both occur.
+    if min(int(old.sum()), int((~old).sum())) < FEW or not view.mean > view.floor / 10:
+        return reading("repeats", "few", float("nan"), "too few ids occur twice in a sequence")
+    low, high = mean(columns.d[old]), mean(columns.d[~old])
+    contrast = (high - low) / max(view.mean, 1e-9)
+    lowered = contrast > 0.5 and low < 0 and high > -0.2 * abs(low)
+    text = f"d is {number(low)} nats on ids that occurred before, {number(high)} on new ones"
+    return reading("repeats", "lowered" if lowered else "no", contrast, text, unit="of mean |d|")

@@ -1,0 +1,197 @@
+"""What the difference is a function of: whose distribution was sampled, contexts, repeatability, shifts, ids. Pure.
+
+Sources of the formulas: for y ~ q and any distribution p with the same support, E[p(y) / q(y)] = 1 (importance sampling);
+within one context d = log q(y) - log p(y), so that a temperature gives a straight line and a mask or a truncation a
+constant.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from console.diagnosis.columns import Columns, Floats, Longs
+from console.diagnosis.instruments.view import FEW, View, mean, number, reading
+from console.diagnosis.model import Reading
+
+CLIP: Final = 6.0
+"""Nats at which a ratio is cut: e^6."""
+
+
+def sampler(view: View) -> Reading:
+    """Both importance ratios: the mean of exp(-d) is 1 if tokens were drawn from what the engine reports, that of
+    exp(d) if they were drawn from the trainer's distribution. Standard errors over sequences."""
+    columns = view.columns
+    if len(columns) < 4 * FEW or not view.mean > view.floor / 3:
+        return reading("sampler", "either's", float("nan"), "the two distributions are too near to tell them apart")
+    forth, back = np.exp(np.clip(-columns.d, -CLIP, CLIP)) - 1, np.exp(np.clip(columns.d, -CLIP, CLIP)) - 1
+    (a, sa), (b, sb) = _of_sequences(columns, forth), _of_sequences(columns, back)
+    own, theirs = abs(a) < 4 * sa or abs(a) < 0.003, abs(b) < 4 * sb or abs(b) < 0.003
+    if own and theirs:
+        # Both fit: the one whose deviation is far smaller than the other's, against what the size allows.
+        spread = float(np.square(columns.d).mean()) / 2
+        own, theirs = abs(a) < spread / 4 or own and abs(b) > 3 * abs(a), abs(b) < spread / 4
+        if own == theirs:
+            return reading("sampler", "either's", a, "the two distributions are too near to tell them apart")
+    outcome = "engine's" if own and not theirs else "trainer's" if theirs and not own else "neither's"
+    text = f"mean trainer/engine ratio {1 + a:.3f}, engine/trainer {1 + b:.3f}: 1 marks the distribution drawn from"
+    return reading("sampler", outcome, 1 + a, text)
+
+
+def _of_sequences(columns: Columns, values: Floats) -> tuple[float, float]:
+    """Mean over tokens and its standard error, sequences counting as independent."""
+    begins = columns.begins
+    sums = np.add.reduceat(values, begins)
+    counts = np.diff(np.append(begins, len(columns)))
+    average = float(sums.sum() / counts.sum())
+    residual = sums - average * counts
+    return average, float(np.sqrt(np.square(residual).sum())) / float(counts.sum())
+
+
+class Within(NamedTuple):
+    """Over contexts with two different tokens: `slope` of the engine's logprob on the trainer's, `spread` of d within
+    contexts and `between` them (standard deviations), `left` what the slope does not explain, and `tokens`."""
+
+    slope: float
+    spread: float
+    between: float
+    left: float
+    tokens: int
+
+
+def groups(columns: Columns) -> Longs:
+    """A number for context and version together; -1 where the context is not known."""
+    known = columns.context >= 0
+    mixed = columns.context ^ ((columns.version.astype(np.int64) + 2) << 40) ^ (columns.engine.astype(np.int64) + 2)
+    return np.where(known, np.abs(mixed), -1)
+
+
+def within(columns: Columns) -> Within | None:
+    """The spread of d within contexts; None where too few contexts have two different tokens."""
+    keys = groups(columns)
+    ok = (keys >= 0) & ~(columns.last & columns.zero)
+    if int(ok.sum()) < FEW:
+        return None
+    names, inverse = np.unique(keys[ok], return_inverse=True)
+    # One of each token: replicates of one token say nothing of a slope.
+    pairs = inverse * np.int64(1 << 32) + columns.ids[ok]
+    _, first = np.unique(pairs, return_index=True)
+    at = inverse[first]
+    r, t = columns.rollout[ok][first], columns.trainer[ok][first]
+    counts = np.bincount(at, minlength=names.size)
+    several = counts[at] >= 2
+    if int(several.sum()) < 16:
+        return None
+    at, r, t = at[several], np.maximum(r[several], -40), np.maximum(t[several], -40)
+    _, at = np.unique(at, return_inverse=True)
+    counts = np.bincount(at)
+    dr = r - (np.bincount(at, weights=r) / counts)[at]
+    dt = t - (np.bincount(at, weights=t) / counts)[at]
+    free = float(at.size - counts.size)
+    slope = float((dr * dt).sum() / max(float((dt * dt).sum()), 1e-12))
+    spread = float(np.sqrt(np.square(dr - dt).sum() / free))
+    left = float(np.sqrt(np.square(dr - slope * dt).sum() / free))
+    centres = np.bincount(at, weights=r - t) / counts
+    between = float(np.sqrt(np.square(centres).mean()))
+    return Within(slope, spread, between, left, int(at.size))
+
+
+def context(view: View) -> Reading:
+    """Whether d, after the same tokens, depends on the token drawn, and if so as a temperature."""
+    found = within(view.columns) if view.mean > view.floor / 10 else None
+    if found is None:
+        return reading("context", "few", float("nan"), "too few tokens were drawn after the same tokens")
+    noise = max(view.floor / 3, 1e-4)
+    if found.spread < max(0.1 * found.between, noise / 10) and found.between > noise:
+        text = f"after the same tokens d is the same whatever token was drawn: {number(found.spread)} nats"
+        return reading("context", "position only", found.spread, text, unit="nats")
+    explained = found.left < 0.2 * found.spread or found.left < noise
+    if explained and abs(found.slope - 1) > 0.02:
+        run = view.facts.temperature
+        own = np.isfinite(run) and min(abs(found.slope - run), abs(found.slope - 1 / max(run, 1e-3))) < 0.012
+        text = f"after the same tokens the engine's logprobs are {found.slope:.3f} times the trainer's"
+        text += f", as by the run's temperature of {run:g}" if own else ", as by a temperature"
+        return reading("context", "run's temperature" if own else "another temperature", found.slope, text, unit="slope")
+    text = f"after the same tokens d differs by {number(found.spread)} nats between the tokens drawn"
+    return reading("context", "token", found.spread, text, unit="nats")
+
+
+def repeatable(view: View) -> Reading:
+    """Spread of each side's logprob over the same token after the same tokens, under the same weights and engine."""
+    columns = view.columns
+    keys = groups(columns)
+    ok = (keys >= 0) & (columns.seam == 0) & ~columns.zero
+    if int(ok.sum()) < FEW or not view.mean > view.floor / 3:
+        return reading("repeatable", "few", float("nan"), "no token was drawn twice after the same tokens")
+    pair = keys[ok] ^ (columns.ids[ok].astype(np.int64) * 0x9E3779B1)
+    _, inverse, counts = np.unique(pair, return_inverse=True, return_counts=True)
+    several = (counts >= 2)[inverse] & (columns.trainer[ok] < -1e-4)
+    if int(several.sum()) < 24:
+        return reading("repeatable", "few", float("nan"), "too few tokens were drawn twice after the same tokens")
+    _, inverse = np.unique(inverse[several], return_inverse=True)
+    counts = np.bincount(inverse)
+
+    def spread(values: Floats) -> float:
+        away = values - (np.bincount(inverse, weights=values) / counts)[inverse]
+        return float(np.sqrt(np.square(away).sum() / max(inverse.size - counts.size, 1)))
+
+    size = float(np.sqrt(np.square(columns.d[ok][several]).mean()))
+    engine, trainer = spread(columns.rollout[ok][several]), spread(columns.trainer[ok][several])
+    limit = max(0.25 * size, 2e-5)
+    outcome = (
+        "neither" if engine > limit and trainer > limit
+        else "engine differs" if engine > limit else "trainer differs" if trainer > limit else "both do"
+    )  # fmt: skip
+    text = f"the same token after the same tokens spreads by {number(engine)} nats in the engine, {number(trainer)} in the trainer"
+    return reading("repeatable", outcome, max(engine, trainer), text, unit="nats")
+
+
+def shift(view: View) -> Reading:
+    """Correlation of the engine's logprobs with the trainer's, in place and one token to either side."""
+    columns = view.columns
+    r, t = np.maximum(columns.rollout, -20), np.maximum(columns.trainer, -20)
+    if len(columns) < 4 * FEW or not view.mean > view.floor:
+        return reading("shift", "few", float("nan"), "too few tokens, or nothing to shift")
+    same = columns.seq[1:] == columns.seq[:-1]
+    here = _correlation(r, t)
+    ahead, behind = _correlation(r[1:][same], t[:-1][same]), _correlation(r[:-1][same], t[1:][same])
+    best = max(ahead, behind)
+    shifted = best > 0.4 and best > here + 0.25
+    text = f"correlation of the logprobs {here:.2f} in place, {best:.2f} one token apart"
+    return reading("shift", "shifted" if shifted else "in place", best - here, text)
+
+
+def _correlation(a: Floats, b: Floats) -> float:
+    if a.size < FEW or not a.std() or not b.std():
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def ids(view: View) -> Reading:
+    """Share of the variance of d that lies between ids, beyond what chance gives (adjusted eta squared)."""
+    columns = view.columns
+    if len(columns) < 4 * FEW or not view.mean > view.floor / 3:
+        return reading("ids", "few", float("nan"), "too few tokens, or nothing to split by id")
+    _, inverse = np.unique(columns.ids, return_inverse=True)
+    counts = np.bincount(inverse)
+    usual = (counts >= 5)[inverse]
+    if int(usual.sum()) < 2 * FEW:
+        return reading("ids", "few", float("nan"), "no id occurs often enough")
+    d = np.clip(columns.d[usual], -5, 5)
+    _, inverse = np.unique(inverse[usual], return_inverse=True)
+    counts = np.bincount(inverse)
+    centres = np.bincount(inverse, weights=d) / counts
+    inner, total = float(np.square(d - centres[inverse]).sum()), float(np.square(d - d.mean()).sum())
+    n, k = d.size, counts.size
+    share = 1 - (inner / max(n - k, 1)) / max(total / (n - 1), 1e-30)
+    outcome = "by id" if share > 0.5 else "some" if share > 0.15 else "no"
+    return reading("ids", outcome, share, f"{max(share, 0):.0%} of the variance of d lies between token ids", unit="share")
+
+
+def surprise_means(columns: Columns) -> tuple[list[str], list[float]]:
+    """Mean |d| by the trainer's probability of the token, from certain to rare."""
+    edges = (0.0, 0.01, 0.1, 0.3, 0.7, 0.9, 1.01)
+    p = np.exp(np.minimum(columns.trainer, 0))
+    pairs = [(a, b, (p >= a) & (p < b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [f"{a:g}-{min(b, 1):g}" for a, b, _ in pairs], [mean(np.minimum(columns.size[m], 5)) for _, _, m in pairs]

@@ -1,0 +1,115 @@
+"""Since when, and with what it moves: updates, the lag of a token's weights. Pure."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from console.diagnosis.columns import Columns
+from console.diagnosis.instruments.view import View, mean, number, reading
+from console.diagnosis.model import Reading
+
+TOKENS: Final = 24
+"""Fewest tokens of a version that its mean counts with."""
+CLEAR: Final = 3.0
+"""Factor between two means that is a change."""
+
+
+class Jump(NamedTuple):
+    """Where the mean |d| of versions rises for good: the first version that is high, the means before and from there."""
+
+    version: int
+    before: float
+    after: float
+
+
+def by_version(columns: Columns) -> list[tuple[int, float, float]]:
+    """(version, tokens, sum of min(|d|, 5)) in the order of versions; by step where no version is known."""
+    if not len(columns):
+        return []
+    keys = columns.version if (columns.version >= 0).any() else columns.step
+    low = int(keys.min())
+    places = keys - low
+    counts = np.bincount(places)
+    sums = np.bincount(places, weights=np.minimum(columns.size, 5.0))
+    return [(low + int(i), float(counts[i]), float(sums[i])) for i in np.flatnonzero(counts)]
+
+
+def jump(table: list[tuple[int, float, float]], floor: float) -> Jump | None:
+    """The split of versions at which the means of log |d| differ most, where the later is CLEAR times the earlier.
+
+    Least squares over the logarithms, weighted by tokens; None where there is no such rise above the floor.
+    """
+    rows = [row for row in table if row[1] >= TOKENS]
+    if len(rows) < 2:
+        return None
+    counts = np.minimum(np.array([row[1] for row in rows]), 400)
+    logs = np.log(np.array([row[2] / row[1] for row in rows]) + floor / 50)
+    total, weight = np.cumsum(counts * logs), np.cumsum(counts)
+    before = total[:-1] / weight[:-1]
+    after = (total[-1] - total[:-1]) / (weight[-1] - weight[:-1])
+    gain = (after - before) ** 2 * weight[:-1] * (weight[-1] - weight[:-1]) / weight[-1]
+    rising = (after - before) > np.log(CLEAR)
+    if not rising.any():
+        return None
+    at = int(np.argmax(np.where(rising, gain, -1.0)))
+    low, high = (float(np.exp(one[at])) for one in (before, after))
+    return Jump(rows[at + 1][0], low, high) if high > floor / 3 else None
+
+
+def onset(view: View) -> Reading:
+    """Step 0 (already under the first weights), at an update, or not seen because the record begins later."""
+    table = [*view.history, *by_version(view.columns)]
+    table = sorted(row for row in table if row[1] >= TOKENS) or table
+    if not table or not view.mean > view.floor:
+        return reading("onset", "nothing", view.mean, "at no version is |d| above the floor", unit="nats")
+    found = jump(table, view.floor)
+    if found is not None:
+        text = f"mean |d| was {number(found.before)} nats and is {number(found.after)} since version {found.version}"
+        return reading("onset", "update", float(found.version), text, unit="version", where=f"version {found.version}")
+    first = table[0][0]
+    if first > 0:
+        return reading("onset", "not seen", float(first), f"the record begins at version {first}, with it", unit="version")
+    value = table[0][2] / max(table[0][1], 1)
+    text = f"mean |d| is {number(value)} nats already under version {first}, before any update"
+    return reading("onset", "step 0", value, text, unit="nats")
+
+
+def growth(view: View) -> Reading:
+    """The last versions' mean against the first ones', from the onset on."""
+    table = [row for row in by_version(view.columns) if row[1] >= TOKENS]
+    found = jump([*view.history, *table], view.floor)
+    rows = [row for row in table if found is None or row[0] >= found.version]
+    if len(rows) < 4 or not view.mean > view.floor:
+        return reading("growth", "short", float("nan"), "too few versions since its onset to say whether it grows")
+    third = max(len(rows) // 3, 1)
+    early, late = rows[:third], rows[-third:]
+    ratio = (sum(r[2] for r in late) / sum(r[1] for r in late)) / max(sum(r[2] for r in early) / sum(r[1] for r in early), 1e-9)
+    outcome = "grows" if ratio > 1.8 else "falls" if ratio < 1 / 1.8 else "flat"
+    text = f"mean |d| of the newest versions is {number(ratio)} times that of the first with it"
+    return reading("growth", outcome, ratio, text, unit="times")
+
+
+def lag(view: View) -> Reading:
+    """Mean |d| of tokens whose weights were behind, against those of the newest weights."""
+    columns = view.columns
+    behind = columns.lag > 0
+    if min(int(behind.sum()), int((~behind).sum())) < TOKENS:
+        return reading("lag", "no lag", float("nan"), "all tokens are of weights of one age")
+    fresh, old = mean(np.minimum(columns.size[~behind], 5)), mean(np.minimum(columns.size[behind], 5))
+    follows = old > 4 * fresh + view.floor / 3
+    text = f"mean |d| is {number(old)} nats where weights were behind, {number(fresh)} where not"
+    return reading("lag", "with lag" if follows else "no", old / max(fresh, 1e-9), text, unit="times")
+
+
+def staleness(view: View) -> Reading:
+    """Trainer's old against its newest weights, as the trainer reports it; high where tokens are 1.5 versions behind."""
+    far, behind = view.facts.staleness, view.facts.lag
+    if not np.isfinite(far):
+        return reading("staleness", "not recorded", float("nan"), "staleness/abs_diff_mean is not recorded")
+    high = far > 0.01 and (not np.isfinite(behind) or behind >= 1.4)
+    text = f"old weights differ from the newest by {number(far)} nats on average"
+    if np.isfinite(behind):
+        text += f", {number(behind)} versions behind"
+    return reading("staleness", "high" if high else "low", far, text, unit="nats")

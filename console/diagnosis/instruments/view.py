@@ -1,0 +1,64 @@
+"""What the instruments look at: some tokens, the floor of the stack, and the means of every version so far. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from console.diagnosis.columns import Columns, Floats
+from console.diagnosis.facts import NOTHING, Facts
+from console.diagnosis.instruments.catalogue import BY_NAME
+from console.diagnosis.model import Reading
+
+FEW = 40
+"""Tokens below which an instrument says nothing of a part."""
+
+
+@dataclass(frozen=True)
+class View:
+    """`columns` are tokens in which the cause acts, as far as that is known; `whole` all that are at hand."""
+
+    columns: Columns
+    whole: Columns
+    facts: Facts = NOTHING
+    history: tuple[tuple[int, float, float], ...] = field(default=())
+    """(version, tokens, sum of |d|) of versions before those in `whole`."""
+
+    @cached_property
+    def floor(self) -> float:
+        return self.facts.floor[0]
+
+    @cached_property
+    def mean(self) -> float:
+        """Mean |d|, each at most 5 nats so that one token does not decide it; NaN without tokens."""
+        size = self.columns.size
+        return float(np.minimum(size, 5.0).mean()) if size.size else float("nan")
+
+    @cached_property
+    def noise(self) -> float:
+        """|d| below this is rounding: a fiftieth of the mean, and a float32 logprob's own grid at least."""
+        return max(self.mean / 50, 5e-6)
+
+
+def reading(instrument: str, outcome: str, value: float, text: str, *, unit: str = "", where: str = "") -> Reading:
+    """A reading of a passive instrument; its outcome must be one that the instrument has."""
+    if outcome not in BY_NAME[instrument].outcomes:
+        raise ValueError(f"{instrument}: '{outcome}' is no outcome; there are {', '.join(BY_NAME[instrument].outcomes)}")
+    return Reading(instrument, outcome, value, text, unit, where)
+
+
+def number(value: float) -> str:
+    """Two digits: .038, 1.2, 3e-06."""
+    if not np.isfinite(value):
+        return "no number"
+    if value and abs(value) < 1e-3:
+        return f"{value:.0e}"
+    text = f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def mean(values: Floats) -> float:
+    """The mean, NaN of nothing."""
+    return float(values.mean()) if values.size else float("nan")
