@@ -168,11 +168,10 @@ class Prober:
         if scorer.dropout():
             steady = scorer.even(weights, batch, float32_head=head, temperature=scorer.temperature)
         even = scorer.even(weights, batch, float32_head=head, temperature=temperature)
-        other = scorer.even(weights, batch, float32_head=not head, temperature=temperature)
-        held = even
+        real, held = part.held.weights(weights, self._store), even
         if part.held.differing:
-            real = part.held.weights(weights, self._store)
             held = scorer.even(real, batch, float32_head=head, temperature=temperature)
+        other = scorer.even(real, batch, float32_head=not head, temperature=temperature)
         candidates: list[np.ndarray] = []
         rest = torch.zeros_like(even)
         if raw:
@@ -232,13 +231,14 @@ class Prober:
         raw_uncached = _flat(answer[2])[:, 0]
         picked = _flat_places(part, _few(part))
         own = np.abs(alone[:, 0].astype(np.float64) - raw_uncached[picked])
-        text = part.held.text
         return chain, {
             "tokens": int(chain.finite.sum()),
             "recorded": _mean(chain.recorded - chain.own),
             "again": _mean(chain.recorded - chain.usual),
             "usual": _mean(chain.usual - chain.trained),
+            "sampled": _mean(chain.usual - chain.plain),
             "offset": _signed(chain.usual - chain.plain),
+            "lowest": float(np.nanmin(chain.usual - chain.plain, initial=0.0)),
             "plain": _mean(chain.plain - chain.even),
             "uncached": _mean(chain.uncached - chain.even),
             "cache": _mean(chain.plain - chain.uncached),
@@ -249,7 +249,8 @@ class Prober:
             "version": part.held.version,
             "differing": len(part.held.differing),
             "compared": part.held.compared,
-            "tensors": text,
+            "tensors": part.held.text,
+            "kind": part.held.kind,
             "seconds": sum(one.seconds for one in answer),
             "requests": sum(one.requests for one in answer),
         }

@@ -125,7 +125,9 @@ class Columns:
         """Some of the tokens. Contexts, seams and repeats stay those of the whole sequences."""
         made = Columns(
             **{
-                one.name: getattr(self, one.name)[chosen] if one.name not in ("engines", "left_out") else getattr(self, one.name)
+                one.name: getattr(self, one.name)[chosen]
+                if one.name not in ("engines", "left_out")
+                else getattr(self, one.name)
                 for one in fields(self)
             }
         )

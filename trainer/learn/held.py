@@ -14,6 +14,8 @@ from engine.weights.publish import entry
 from trainer.learn.versions import Weights, WeightStore
 
 _LAYER: Final = re.compile(r"^(.*?\.\d+)\.")
+_HEAD: Final = re.compile(r"(?:^|\.)(?:lm_head|embed_tokens|embed_out|wte|output)\.")
+"""Last projections, and embeddings that are one under another name where weights are tied."""
 MOST_NAMED: Final = 4
 
 
@@ -48,6 +50,21 @@ class Held:
             if version is not None:
                 found[one.name] = version[one.source]
         return found
+
+    @property
+    def kind(self) -> str:
+        """One word: "equal"; "older": every tensor of one other version; "swapped": tensors in each other's places;
+        "head": the last projection alone, of an older version; "part": some tensors of older versions; "other": a
+        tensor that the trainer has never had, or not any more."""
+        if not self.differing:
+            return "equal"
+        if not self.known:
+            return "other"
+        if any(one.source != one.name for one in self.differing):
+            return "swapped"
+        if len(self.differing) == self.compared and len({one.version for one in self.differing}) == 1:
+            return "older"
+        return "head" if all(_HEAD.search(one.name) for one in self.differing) else "part"
 
     @property
     def text(self) -> str:

@@ -60,7 +60,9 @@ def engine(view: View) -> Reading:
         return reading("engine", "single", float("nan"), "all tokens are of one engine, or engines are not recorded")
     odd, factor = odd_engines(view)
     if not odd:
-        return reading("engine", "alike", factor, f"no engine's mean |d| is {number(factor)} times the next one's or more")
+        return reading(
+            "engine", "alike", factor, f"no engine's mean |d| is {number(factor)} times the next one's or more"
+        )
     names = ", ".join(odd)
     text = f"mean |d| of {names} is {number(factor)} times that of the others"
     return reading("engine", "one", factor, text, unit="times", where=names)
@@ -76,7 +78,9 @@ def zeros(view: View) -> Reading:
     if not share > 0 or int(zero.sum()) < 3:
         return reading("zeros", "none", share, "no exact 0.0 of the engine where the trainer's token was not certain")
     if at_last > 0.1 and not elsewhere > at_last / 10:
-        text = f"the engine's logprob is exactly 0.0 at {at_last:.0%} of the last tokens, at {elsewhere:.1%} of the others"
+        text = (
+            f"the engine's logprob is exactly 0.0 at {at_last:.0%} of the last tokens, at {elsewhere:.1%} of the others"
+        )
         return reading("zeros", "last", at_last, text, unit="share")
     likely = columns.trainer[zero] > -0.7
     text = f"the engine's logprob is exactly 0.0 at {share:.1%} of the tokens"

@@ -112,7 +112,9 @@ def context(view: View) -> Reading:
         own = np.isfinite(run) and min(abs(found.slope - run), abs(found.slope - 1 / max(run, 1e-3))) < 0.012
         text = f"after the same tokens the engine's logprobs are {found.slope:.3f} times the trainer's"
         text += f", as by the run's temperature of {run:g}" if own else ", as by a temperature"
-        return reading("context", "run's temperature" if own else "another temperature", found.slope, text, unit="slope")
+        return reading(
+            "context", "run's temperature" if own else "another temperature", found.slope, text, unit="slope"
+        )
     text = f"after the same tokens d differs by {number(found.spread)} nats between the tokens drawn"
     return reading("context", "token", found.spread, text, unit="nats")
 
@@ -186,7 +188,9 @@ def ids(view: View) -> Reading:
     n, k = d.size, counts.size
     share = 1 - (inner / max(n - k, 1)) / max(total / (n - 1), 1e-30)
     outcome = "by id" if share > 0.5 else "some" if share > 0.15 else "no"
-    return reading("ids", outcome, share, f"{max(share, 0):.0%} of the variance of d lies between token ids", unit="share")
+    return reading(
+        "ids", outcome, share, f"{max(share, 0):.0%} of the variance of d lies between token ids", unit="share"
+    )
 
 
 def surprise_means(columns: Columns) -> tuple[list[str], list[float]]:

@@ -70,7 +70,9 @@ def onset(view: View) -> Reading:
         return reading("onset", "update", float(found.version), text, unit="version", where=f"version {found.version}")
     first = table[0][0]
     if first > 0:
-        return reading("onset", "not seen", float(first), f"the record begins at version {first}, with it", unit="version")
+        return reading(
+            "onset", "not seen", float(first), f"the record begins at version {first}, with it", unit="version"
+        )
     value = table[0][2] / max(table[0][1], 1)
     text = f"mean |d| is {number(value)} nats already under version {first}, before any update"
     return reading("onset", "step 0", value, text, unit="nats")
@@ -85,7 +87,9 @@ def growth(view: View) -> Reading:
         return reading("growth", "short", float("nan"), "too few versions since its onset to say whether it grows")
     third = max(len(rows) // 3, 1)
     early, late = rows[:third], rows[-third:]
-    ratio = (sum(r[2] for r in late) / sum(r[1] for r in late)) / max(sum(r[2] for r in early) / sum(r[1] for r in early), 1e-9)
+    ratio = (sum(r[2] for r in late) / sum(r[1] for r in late)) / max(
+        sum(r[2] for r in early) / sum(r[1] for r in early), 1e-9
+    )
     outcome = "grows" if ratio > 1.8 else "falls" if ratio < 1 / 1.8 else "flat"
     text = f"mean |d| of the newest versions is {number(ratio)} times that of the first with it"
     return reading("growth", outcome, ratio, text, unit="times")

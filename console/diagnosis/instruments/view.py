@@ -45,7 +45,9 @@ class View:
 def reading(instrument: str, outcome: str, value: float, text: str, *, unit: str = "", where: str = "") -> Reading:
     """A reading of a passive instrument; its outcome must be one that the instrument has."""
     if outcome not in BY_NAME[instrument].outcomes:
-        raise ValueError(f"{instrument}: '{outcome}' is no outcome; there are {', '.join(BY_NAME[instrument].outcomes)}")
+        raise ValueError(
+            f"{instrument}: '{outcome}' is no outcome; there are {', '.join(BY_NAME[instrument].outcomes)}"
+        )
     return Reading(instrument, outcome, value, text, unit, where)
 
 

@@ -1,0 +1,270 @@
+"""What an active round has measured, as readings, likelihoods and an attribution. Pure.
+
+A round is made by the run's trainer (`trainer/probing.py`) on the command `diagnose`; the data of its answer are
+figures by name, `engine-0.usual` and the like. Here they become outcomes of instruments. An active instrument is a
+direct look: under the cause that it looks for its outcome is all but certain, and its likelihoods say so with CERTAIN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from console.diagnosis.model import LAYERS, NONE, UNKNOWN, Attribution, Instrument, Likelihoods, Reading, Share
+
+Figures = Mapping[str, str | float | int | bool]
+
+CERTAIN: Final = 0.98
+"""P(outcome | cause) of the outcome that a cause leads to; the other outcomes share the rest. What is left is a cause
+too small to be seen on this round's tokens."""
+FLOOR: Final = 2e-4
+"""Nats. A difference below it is arithmetic: float32 on both sides differs by 5e-5 and less."""
+BF16_FLOOR: Final = 0.02
+"""The same where a side computes in bfloat16."""
+BETTER: Final = 0.5
+"""The other head fits where it leaves less than this part of the difference."""
+GONE: Final = 0.5
+"""A difference is gone where scoring again shows less than this part of it."""
+
+ACTIVE: Final = (
+    Instrument(
+        "mode", "are logprobs changed by a request's temperature", ("processed", "raw"), True,
+        "24 requests of one token to each engine",
+    ),
+    Instrument(
+        "rescored", "does the difference show when the same text is scored again", ("nothing", "shows", "gone"), True,
+        "a request of one token for each token",
+    ),
+    Instrument(
+        "sampling", "do a rollout's sampling parameters do more than divide by the temperature",
+        ("same", "engine higher", "both"), True, "a request of one token for each token",
+    ),
+    Instrument(
+        "cache", "does an engine score alike with and without a cached prefix", ("alike", "differs"), True,
+        "a request of one token for each token, its whole text computed anew",
+    ),
+    Instrument(
+        "weights", "does an engine hold the trainer's tensors",
+        ("equal", "part", "head", "swapped", "older", "other"), True, "one checksum of every tensor in the trainer",
+    ),
+    Instrument(
+        "engine again", "does an engine repeat itself in another batch", ("repeats", "differs"), True,
+        "12 requests of one token, one after the other",
+    ),
+    Instrument(
+        "trainer again", "does the trainer repeat itself in other micro-batches", ("repeats", "differs", "dropout"),
+        True, "two forward passes",
+    ),
+    Instrument(
+        "trainer temperature", "does the trainer score at the engine's temperature", ("same", "other"), True,
+        "two forward passes",
+    ),
+    Instrument(
+        "head", "does the engine's last projection fit the trainer's other type better", ("fits", "other fits"), True,
+        "one forward pass",
+    ),
+    Instrument(
+        "remainder", "what is left with semantics, cache and weights right", ("floor", "above"), True, "nothing more"
+    ),
+    Instrument(
+        "old weights", "how much is the lag of tokens behind the trainer", ("none", "some"), True, "one forward pass"
+    ),
+)  # fmt: skip
+"""In the order in which they are decided."""
+
+BY_NAME: Final = {one.name: one for one in ACTIVE}
+_HEALTHY: Final[Mapping[str, tuple[str, ...]]] = {
+    "mode": ("processed",),
+    "rescored": ("shows",),
+    "sampling": ("same",),
+    "cache": ("alike",),
+    "weights": ("equal",),
+    "engine again": ("repeats",),
+    "trainer again": ("repeats",),
+    "trainer temperature": ("same",),
+    "head": ("fits",),
+    "remainder": ("floor",),
+    "old weights": ("none", "some"),
+}
+_LEADS_TO: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    NONE: {"rescored": ("nothing",)},
+    "raw-logprobs": {"mode": ("raw",)},
+    "top-p": {"sampling": ("engine higher",)},
+    "top-k": {"sampling": ("engine higher",)},
+    "generation-config": {"sampling": ("engine higher",)},
+    "min-tokens": {"sampling": ("engine higher",)},
+    "repetition-penalty": {"sampling": ("both",)},
+    "stale-prefix-cache": {"cache": ("differs",)},
+    "reset-no-op": {"cache": ("differs",)},
+    "in-flight-kv": {"rescored": ("gone",)},
+    "layer-not-loaded": {"weights": ("part",)},
+    "head-not-sent": {"weights": ("head",)},
+    "layers-swapped": {"weights": ("swapped",)},
+    "missed-sync": {"weights": ("older",)},
+    "head-bf16": {"head": ("other fits",), "remainder": ("floor", "above")},
+    "shifted-ids": {"rescored": ("gone",)},
+    "placeholder-zero": {"rescored": ("gone",)},
+    "dropout": {"trainer again": ("dropout",)},
+    "batch-variant": {"engine again": ("differs",), "trainer again": ("repeats", "differs")},
+    "lag": {"rescored": ("nothing",), "old weights": ("some",)},
+    "trainer-temperature": {"trainer temperature": ("other",)},
+}
+"""Outcomes that a cause leads to where they are not those of a healthy run."""
+
+
+def likelihoods(names: Sequence[str]) -> Likelihoods:
+    """P(outcome | cause) of every active instrument under these causes, as far as they say anything of it."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name in names:
+        if name == UNKNOWN or name not in _LEADS_TO:
+            continue
+        expected = {**_HEALTHY, **_LEADS_TO[name]}
+        found[name] = {one.name: _table(one.outcomes, expected[one.name]) for one in ACTIVE}
+    return found
+
+
+def _table(outcomes: Sequence[str], expected: Sequence[str]) -> dict[str, float]:
+    rest = (1 - CERTAIN) / max(1, len(outcomes) - len(expected))
+    return {one: CERTAIN / len(expected) if one in expected else rest for one in outcomes}
+
+
+def attribution(figures: Figures) -> Attribution | None:
+    """The shares of the layers as the round measured them; None where it has none."""
+    if "total" not in figures:
+        return None
+    shares = tuple(
+        Share(layer, *(_number(figures, f"share.{layer}{end}") for end in ("", ".low", ".high"))) for layer in LAYERS
+    )
+    note = str(figures.get("note", ""))
+    return Attribution(_number(figures, "total"), shares, "active", int(_number(figures, "tokens")), note)
+
+
+def readings(figures: Figures) -> tuple[Reading, ...]:
+    """Every instrument's reading: one for all engines where they agree, else one for each that differs and one, with no
+    `where`, for the others."""
+    by_engine = {engine: _of_engine(figures, engine) for engine in engines(figures)}
+    found: list[Reading] = []
+    for name in ("mode", "rescored", "sampling", "cache", "weights", "engine again", "head", "remainder"):
+        mine = {engine: read[name] for engine, read in by_engine.items()}
+        if not mine:
+            continue
+        outcomes = [one.outcome for one in mine.values()]
+        healthy = [engine for engine, one in mine.items() if one.outcome in (*_HEALTHY[name], "nothing")]
+        if len(set(outcomes)) == 1 or not healthy:
+            worst = max(mine.values(), key=lambda one: one.value)
+            found.append(_replaced(worst, ""))
+            continue
+        found.append(_replaced(mine[healthy[0]], ""))
+        found += [_replaced(one, engine) for engine, one in mine.items() if engine not in healthy]
+    return (*found, *_of_trainer(figures))
+
+
+def placed(found: Sequence[Reading], places: Sequence[str]) -> tuple[Reading, ...]:
+    """The readings for parts of these names ("" is the rest): one of an engine that is no part by itself is the rest's,
+    and takes the place of what the other engines have."""
+    moved = {one.instrument for one in found if one.where and one.where not in places}
+    kept = [one for one in found if one.where or one.instrument not in moved]
+    return tuple(one if one.where in places else _replaced(one, "") for one in kept)
+
+
+def engines(figures: Figures) -> list[str]:
+    """Names of the engines that were probed."""
+    return sorted(name.removesuffix(".usual") for name in figures if name.endswith(".usual"))
+
+
+def cost(figures: Figures) -> str:
+    """What the round took, as a clause."""
+    asked = [(one, _number(figures, f"{one}.requests"), _number(figures, f"{one}.seconds")) for one in engines(figures)]
+    each = [f"{engine} {requests:.0f} requests in {seconds:.2f} s" for engine, requests, seconds in asked]
+    return f"{_number(figures, 'seconds'):.2f} s in all; {', '.join(each)}"
+
+
+def _of_engine(figures: Figures, engine: str) -> dict[str, Reading]:
+    def at(name: str) -> float:
+        return _number(figures, f"{engine}.{name}")
+
+    floor = FLOOR
+    recorded, usual, held = at("recorded"), at("usual"), at("held")
+    raw = at("raw") > 0
+    sampled = at("sampled")
+    if recorded < floor:
+        rescored = "nothing"
+    else:
+        rescored = "gone" if usual < GONE * recorded and recorded - usual > floor else "shows"
+    sampling = "same"
+    if not raw and sampled > floor:
+        sampling = "engine higher" if at("lowest") > -floor else "both"
+    cache, own, other = at("cache"), at("self"), at("other_head")
+    fits = held > floor and other < BETTER * held
+    return {
+        "mode": Reading(
+            "mode", "raw" if raw else "processed", at("raw"),
+            f"{engine}'s logprobs {'do not change' if raw else 'change'} with a request's temperature",
+        ),
+        "rescored": Reading(
+            "rescored", rescored, recorded,
+            f"{engine}: mean |d| {recorded:.2g} as recorded, {usual:.2g} scored again", "nats",
+        ),
+        "sampling": Reading(
+            "sampling", sampling, sampled,
+            f"{engine}: a rollout's parameters change a logprob by {sampled:.2g} on average", "nats",
+        ),
+        "cache": Reading(
+            "cache", "differs" if cache > floor else "alike", cache,
+            f"{engine}: {cache:.2g} between scores with and without cached prefixes", "nats",
+        ),
+        "weights": _weights(figures, engine),
+        "engine again": Reading(
+            "engine again", "differs" if own > floor else "repeats", own,
+            f"{engine}: {own:.2g} between itself and itself in another batch", "nats",
+        ),
+        "head": Reading(
+            "head", "other fits" if fits else "fits", other,
+            f"{engine}: {held:.2g} from the trainer's head, {other:.2g} from its other type", "nats",
+        ),
+        "remainder": Reading(
+            "remainder", "above" if held > floor and not fits else "floor", held,
+            f"{engine}: {held:.2g} is left with semantics, cache and weights right", "nats",
+        ),
+    }  # fmt: skip
+
+
+def _weights(figures: Figures, engine: str) -> Reading:
+    differing, compared = _number(figures, f"{engine}.differing"), _number(figures, f"{engine}.compared")
+    kind = str(figures.get(f"{engine}.kind", "")) or "equal"
+    outcome = kind if kind in BY_NAME["weights"].outcomes else "other"
+    tensors = str(figures.get(f"{engine}.tensors", ""))
+    text = f"{engine} holds {tensors}" if tensors else f"{engine} holds the trainer's {compared:.0f} tensors"
+    return Reading("weights", outcome, differing, text, "tensors")
+
+
+def _of_trainer(figures: Figures) -> list[Reading]:
+    again, dropout = _number(figures, "trainer.self"), _number(figures, "trainer.dropout")
+    own, engine = _number(figures, "trainer.temperature"), _number(figures, "temperature")
+    old = _number(figures, "share.staleness")
+    outcome = "dropout" if dropout > 0 and again > FLOOR else "differs" if again > FLOOR else "repeats"
+    text = f"the trainer: {again:.2g} between itself and itself in other micro-batches"
+    if dropout > 0:
+        text += f", with dropout {dropout:g} on"
+    other = abs(own - engine) > 1e-6
+    return [
+        Reading("trainer again", outcome, again, text, "nats"),
+        Reading(
+            "trainer temperature", "other" if other else "same", own,
+            f"the trainer scores at temperature {own:g}, the engines sample at {engine:g}",
+        ),
+        Reading(
+            "old weights", "some" if old > FLOOR else "none", old,
+            f"{old:.2g} of the mean |d| is the lag of tokens behind the newest weights", "nats",
+        ),
+    ]  # fmt: skip
+
+
+def _replaced(one: Reading, where: str) -> Reading:
+    return Reading(one.instrument, one.outcome, one.value, one.text, one.unit, where)
+
+
+def _number(figures: Figures, name: str) -> float:
+    value = figures.get(name, math.nan)
+    return float(value) if isinstance(value, (int, float)) else math.nan
