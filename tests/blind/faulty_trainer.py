@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from trainer.learn.policy import Policy
 from trainer.learn.versions import Scorer, Scores, Weights, WeightStore
 from trainer.loop import Loop
 from trainer.rollouts import Rollout, Rollouts
+
+Acts = Mapping[int, Callable[[], None]]
+"""What happens at a step."""
 
 
 class FaultyScorer(Scorer):
@@ -76,22 +80,25 @@ class FaultyRollouts(Rollouts):
 class FaultyLoop(Loop):
     """The real loop; after each step it writes down what each engine says of itself, as the engine itself would."""
 
-    def blind(
-        self, probe: JournalProbe, pool: EnginePool, fault: TrainerFault, at: int, later: Callable[[], None]
-    ) -> None:
-        """Take the fault on, before the first step; `later` is called before the sync of step `at` (0: never)."""
-        self._probe, self._seen, self._at, self._later = probe, pool, at, later
+    def blind(self, probe: JournalProbe, pool: EnginePool, fault: TrainerFault, syncs: Acts, measures: Acts) -> None:
+        """Take the fault on, before the first step; what happens before the sync, and the measuring, of a step."""
+        self._journal, self._seen, self._syncs_of, self._measures_of = probe, pool, syncs, measures
         self._rollouts.__class__ = FaultyRollouts
         assert isinstance(self._rollouts, FaultyRollouts)
         self._rollouts.fault = fault
 
     def _sync(self, step: int) -> None:
-        if step == self._at:
-            self._later()
+        if step in self._syncs_of:
+            self._syncs_of[step]()
         super()._sync(step)
+
+    def _measure(self, rollouts: Sequence[Rollout], step: int) -> Any:
+        if step in self._measures_of:
+            self._measures_of[step]()
+        return super()._measure(rollouts, step)
 
     def _engine_values(self) -> dict[str, float]:
         values = super()._engine_values()
         for state in self._seen.stats().engines:
-            self._probe.of_engine(state)
+            self._journal.of_engine(state)
         return values

@@ -76,6 +76,8 @@ fp32-lm-head = "on"
 """A healthy run: caches are read and cleared at each sync, and nothing is in flight across one."""
 
 DRAIN_S = 60.0
+PROBED = 96
+"""Tokens of each engine in the active round, which is made in the last step."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,9 @@ class Stage:
         fixes.send_all()
         report.state(status="running")
         loop = FaultyLoop(config, run, setup, self.pool, syncs, control, fixes, report)
-        loop.blind(probe, self.pool, case.trainer, at, lambda: self.inject(case.engines, case.later))
+        round_of = Command("round", "diagnose", {"tokens": str(PROBED)})
+        later = {at: lambda: self.inject(case.engines, case.later)} if at else {}
+        loop.blind(probe, self.pool, case.trainer, later, {steps: lambda: control.probes.request(round_of)})
         loop.run(steps)
         report.state(status="finished", detail="")
 
