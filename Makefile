@@ -32,7 +32,7 @@ ENGINES := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests start hundreds of processes: each would compile what it imports (a third of the start of a console).
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo test test-quick join parity faults chaos compat stats lint bench adapters clean
+.PHONY: help venv demo test test-quick join parity faults chaos compat stats blind lint bench adapters clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -111,6 +111,11 @@ compat: $(STAMP)
 
 stats: $(STAMP)
 	@$(BIN)/python -m tests.stats
+
+# SEED=7 repeats one; ROUNDS, PAIRS and MINUTES bound it.
+blind: $(STAMP)
+	@$(BIN)/python -m tests.blind $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(PAIRS),--pairs $(PAIRS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 $(BENCH)/.installed: constraints.txt pyproject.toml tests/bench/requirements.txt
 	@echo "bench: making $(BENCH) with what it compares with (a minute)"

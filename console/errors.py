@@ -16,9 +16,14 @@ TIMEOUT: Final = 4
 NOT_PARITY: Final = 5
 """A run is outside the band of its reference."""
 NOT_ENOUGH_DATA: Final = 6
-"""Too few steps, or a metric that is missing, to say whether a run is at parity with its reference."""
+"""Too few steps, or a metric that is missing, to say whether a run is at parity with its reference; too few token pairs
+for a diagnosis."""
 ALARM: Final = 7
 """`watch --exit-code`: a sentinel has raised an alarm."""
+CAUSE: Final = 8
+"""`diagnose`: a cause of the mismatch was named."""
+UNEXPLAINED: Final = 9
+"""`diagnose`: something is wrong that no known cause explains."""
 INTERRUPTED: Final = 130
 """Ctrl-C. Like every signal's: 128 and its number, as a shell reports it (`console.process.ending`)."""
 

@@ -44,6 +44,7 @@ def build(argv: Sequence[str] = ()) -> Parser:
         "$DRIFTLINE_KEY); default: $DRIFTLINE_RUN, else the newest live run in $DRIFTLINE_RUNS (./runs). "
         "Exit codes: 0 done, 1 failed or refused, 2 bad arguments or configuration, 3 no such or no live run, "
         "4 --wait timed out, 5 not at parity, 6 not enough data to say so, 7 an alarm (watch --exit-code), "
+        "8 a cause was named, 9 no known cause explains it (diagnose), "
         "129 SIGHUP, 130 ctrl-C, 143 SIGTERM.",
     )
     parser.add_argument("--version", action="version", version=f"driftline {__version__}")
@@ -163,6 +164,12 @@ def _add_sentinel_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     watch.add_argument("--seconds", type=_above_zero, metavar="N", help="end after N seconds")
     watch.add_argument("--exit-code", action="store_true", help=f"exit with {errors.ALARM} if an alarm was raised")
     _add_alarm_options(watch)
+    text = "the cause of a mismatch, how sure that is, and what to do"
+    diagnose = _add_verb(verbs, "diagnose", "diagnose:diagnose", text)
+    text = "id, path or ssh://... (default: the newest live run, else the newest that has ended)"
+    diagnose.add_argument("run", nargs="?", metavar="RUN", help=text)
+    _add_key(diagnose)
+    _add_json(diagnose)
     rules = _add_verb(verbs, "sentinels", "", "the rules of the alarms").add_subparsers(metavar="VERB", required=True)
     show = _add_verb(rules, "show", "sentinels:show_rules", "print the rules, with where their limits come from")
     show.add_argument("--rules", metavar="FILE", help="with a file of yours over the packaged rules")
@@ -363,7 +370,7 @@ _GROUPS: Final[dict[str, Callable[[argparse._SubParsersAction[Parser]], None]]] 
     **dict.fromkeys(("replay", "evidence"), _add_recorded_run_verbs),
     **dict.fromkeys(("list", "status", "tail"), _add_status_verbs),
     "serve": _add_serve,
-    **dict.fromkeys(("watch", "sentinels"), _add_sentinel_verbs),
+    **dict.fromkeys(("watch", "diagnose", "sentinels"), _add_sentinel_verbs),
     **dict.fromkeys(("export", "query", "compact", "import"), _add_table_verbs),
     **dict.fromkeys(("compare", "parity"), _add_parity_verbs),
     **dict.fromkeys(("fix", "correction", "shadow", "sync", "pause", "resume"), _add_operator_verbs),

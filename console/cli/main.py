@@ -5,7 +5,8 @@ and nothing but `attach` (and `run` or `demo` on a terminal, through it) ever im
 
 Exit codes: 0 done; 1 a command failed, was refused or expired, or a run failed; 2 bad
 arguments or configuration; 3 no such run, or no live one; 4 `--wait` timed out; 5 a run is not at parity with its
-reference, 6 not enough data to say so; 7 a sentinel has raised an alarm (`watch --exit-code`); 129 a terminal that was
+reference, 6 not enough data to say so; 7 a sentinel has raised an alarm (`watch --exit-code`); 8 a cause was
+named, 9 no known cause explains a mismatch (`diagnose`); 129 a terminal that was
 closed (SIGHUP), 130 ctrl-C, 143 SIGTERM.
 """
 

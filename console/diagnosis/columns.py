@@ -163,7 +163,7 @@ def of_frame(frame: Frame, engines: Mapping[str, int], first_seq: int = 0) -> Co
         step=np.full(ids.size, frame.step, dtype=np.int32),
         version=version,
         lag=lag.astype(np.int32),
-        seq=seq.astype(np.int64) + first_seq,
+        seq=np.cumsum(np.concatenate([[False], seq[1:] != seq[:-1]])[: ids.size], dtype=np.int64) + first_seq,
         prompt=_by_sequence(prompts, seq, -1),
         engine=_by_sequence(names, seq, -1),
         position=position,

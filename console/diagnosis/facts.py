@@ -19,7 +19,7 @@ Dtype = Literal["float32", "bfloat16", "float16", "fp8", ""]
 _DTYPES: Final[tuple[Dtype, ...]] = ("float32", "bfloat16", "float16", "fp8")
 
 FLOORS: Final[Mapping[Dtype, tuple[float, str]]] = {
-    "float32": (2e-4, "float32 on both sides: below 5e-5 at every step, as driftline's own loop measures it, and "
+    "float32": (1e-4, "float32 on both sides: below 5e-5 at every step, as driftline's own loop measures it, and "
                       "Fast-LLM 525 .0022 for 0.5 B parameters"),
     "float16": (8e-3, "float16 body: about an eighth of bfloat16 (arXiv 2510.26788)"),
     "bfloat16": (0.03, "bfloat16 body: .011 flat (vime 64), .030 to .041 on this engine, sd .050 (TRL 6789)"),

@@ -13,8 +13,11 @@ from typing import Final
 
 import msgspec
 
+from console.diagnosis.recorded import diagnose_run
+from console.diagnosis.report import document, lines
 from console.evidence.summary import markdown
 from console.export import ExportError, export
+from console.formatting import to_json
 from console.process import ending
 from console.store.load import load
 from driftline import __version__, bounded_file
@@ -110,8 +113,11 @@ def _fill(
         files.append((f"screens/{screen}.svg", f"the {screen} screen as the recording ends"))
     say("summary")
     loaded = load(run)
+    diagnosis = diagnose_run(run, loaded.model)
+    (folder / "diagnosis.json").write_text(to_json(document(diagnosis)) + "\n", encoding="utf-8")
+    files.append(("diagnosis.json", "the diagnosis of its token pairs, with every reading"))
     files.append(("manifest.json", "SHA-256 of every other file"))
-    text = markdown(sanitize(run.id), loaded.model, loaded.damaged, files, (*missing, *problems))
+    text = markdown(sanitize(run.id), loaded.model, loaded.damaged, files, (*missing, *problems), lines(diagnosis))
     (folder / "summary.md").write_text(text, encoding="utf-8")
     manifest = {
         "driftline": __version__,

@@ -26,14 +26,20 @@ _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>#|~!])")
 
 
 def markdown(
-    name: str, model: RunModel, damaged: int, files: Sequence[tuple[str, str]], missing: Sequence[str] = ()
+    name: str,
+    model: RunModel,
+    damaged: int,
+    files: Sequence[tuple[str, str]],
+    missing: Sequence[str] = (),
+    diagnosis: Sequence[str] = (),
 ) -> str:
     """The summary of a run; `files` are (name, description) of the files beside it, `missing` clauses about what is
-    not in here."""
+    not in here, `diagnosis` the lines of `console.diagnosis.report`."""
     parts = [
         f"# Evidence: {safe(name)}",
         *_state(model, damaged),
         *(f"**Not complete: {safe(one)}.**" for one in missing),
+        *(["## Diagnosis", *(safe(line) for line in diagnosis)] if diagnosis else []),
         "## Metrics",
         *_metrics(model),
         "## Fixes",

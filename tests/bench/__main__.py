@@ -17,6 +17,7 @@ BENCHES = (
     "bench_live",
     "bench_bytes",
     "bench_memory",
+    "bench_diagnosis",
 )
 
 

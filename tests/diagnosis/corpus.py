@@ -1,6 +1,6 @@
 """Many simulated runs with known faults, drawn at random: worlds, faults and their sizes. Written once, read often.
 
-    python -m tests.diagnosis.corpus OUT SEEDS [--first N] [--only NAME,...]    # one file a run: OUT/<name>-<seed>.runs
+python -m tests.diagnosis.corpus OUT SEEDS [--first N] [--only NAME,...]    # one file a run: OUT/<name>-<seed>.runs
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def simulate(world: World, faults: Faults, seed: int, steps: int) -> Iterator[St
         prompts = np.repeat(world.task.prompts(world.groups, random), world.samples, axis=0)
         rows = len(prompts)
         engine = random.permutation(np.arange(rows) % world.engines)
-        most = min(version, world.lag + (2 if faults.find("lag", -1, version) else 0))
+        most = min(version, world.lag + (5 if faults.find("lag", -1, version) else 0))
         sampled = version - random.integers(0, most + 1, rows)
         spanning = (random.random(rows) < world.spans) & (sampled < version)
         if faults.find("in-flight-kv", -1, version):
@@ -115,7 +115,18 @@ def _roll(
             for spans in (False, True):
                 chosen = np.flatnonzero((engine == e) & (sampled == version) & (spanning == spans))
                 if chosen.size:
-                    _batch(world, faults, versions, prompts, chosen, int(e), int(version), cut if spans else -1, made, random)
+                    _batch(
+                        world,
+                        faults,
+                        versions,
+                        prompts,
+                        chosen,
+                        int(e),
+                        int(version),
+                        cut if spans else -1,
+                        made,
+                        random,
+                    )
     return made
 
 
@@ -200,7 +211,10 @@ def _score(
     random: np.random.Generator,
 ) -> tuple[np.ndarray, float]:
     """Trainer's logprobs [B, R] under each token's weights, and the mean staleness."""
-    under = {int(one): _logprobs(world, faults, versions[int(one)], prompts, rolled, version) for one in np.unique(rolled.versions)}
+    under = {
+        int(one): _logprobs(world, faults, versions[int(one)], prompts, rolled, version)
+        for one in np.unique(rolled.versions)
+    }
     now = under.get(version)
     if now is None:
         now = _logprobs(world, faults, versions[version], prompts, rolled, version)
@@ -238,7 +252,13 @@ def _logprobs(
     if (one := faults.find("padded-positions", -1, version)) is not None:
         offset = torch.from_numpy(np.random.default_rng(1).integers(0, int(one.size), len(ids)))[:, None]
     parts = [
-        forward(weights, part, world.task.shape, numerics=numerics, offset=offset if isinstance(offset, int) else offset[place])[0]
+        forward(
+            weights,
+            part,
+            world.task.shape,
+            numerics=numerics,
+            offset=offset if isinstance(offset, int) else offset[place],
+        )[0]
         for place, part in _micro(ids)
     ]
     logits = torch.cat(parts)[:, prompts.shape[1] - 1 : -1]

@@ -67,7 +67,9 @@ class Task:
             return float((given == right).mean())
         return float((answer < FIRST + (self.shape.vocab - FIRST) // 4).mean())
 
-    def _chain(self, count: int, length: int, random: np.random.Generator, last: np.ndarray | None = None) -> np.ndarray:
+    def _chain(
+        self, count: int, length: int, random: np.random.Generator, last: np.ndarray | None = None
+    ) -> np.ndarray:
         fixed = np.random.default_rng(self.seed + 1)
         usable = self.shape.vocab - FIRST
         follow = fixed.integers(0, usable, (usable, 12))

@@ -6,10 +6,12 @@ from typing import Final
 
 import numpy as np
 
-from console.diagnosis.columns import Columns, Mask
+from console.diagnosis.columns import CERTAIN, Columns, Mask
 from console.diagnosis.instruments.view import FEW, View, mean, number, reading
 from console.diagnosis.model import Reading
 
+UNSURE: Final = 0.02
+"""Nats below 0 from which on a token was one of several that could have been drawn."""
 EDGES: Final = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 2**31 - 1)
 """Classes of positions: 0, 1, 2 to 3, 4 to 7, ..."""
 
@@ -77,7 +79,10 @@ def zeros(view: View) -> Reading:
     elsewhere = mean(zero[~columns.last].astype(np.float64))
     if not share > 0 or int(zero.sum()) < 3:
         return reading("zeros", "none", share, "no exact 0.0 of the engine where the trainer's token was not certain")
-    if at_last > 0.1 and not elsewhere > at_last / 10:
+    # A truncation to one token gives 0.0 too, but only to likely tokens, and to those that are not the last as well.
+    likely_inside = ~columns.last & (columns.trainer > -0.1) & (columns.trainer < -CERTAIN)
+    odd = bool((columns.trainer[zero & columns.last] < -0.7).any()) or int(likely_inside.sum()) >= 10
+    if at_last > 0.1 and odd and not elsewhere > at_last / 10:
         text = (
             f"the engine's logprob is exactly 0.0 at {at_last:.0%} of the last tokens, at {elsewhere:.1%} of the others"
         )
@@ -107,17 +112,21 @@ def position_means(columns: Columns) -> tuple[list[str], list[float], list[int]]
 
 
 def below(columns: Columns, noise: float) -> int:
-    """The position below which alone |d| is above the noise, 0 where there is none: what `min_tokens` masks."""
-    spot = columns.position
-    if not len(columns) or int(spot.max()) < 2:
+    """The position below which alone |d| is above the noise, 0 where there is none: what `min_tokens` masks.
+
+    Certain tokens do not count: at a place where there is nothing to choose, no cause shows.
+    """
+    open_ = columns.trainer < -UNSURE
+    spot, size = columns.position[open_], np.minimum(columns.size[open_], 5.0)
+    if spot.size < FEW or int(spot.max()) < 2:
         return 0
     top = min(int(spot.max()), 4096)
     counts = np.bincount(np.minimum(spot, top), minlength=top + 1)
-    sums = np.bincount(np.minimum(spot, top), weights=np.minimum(columns.size, 5.0), minlength=top + 1)
+    sums = np.bincount(np.minimum(spot, top), weights=size, minlength=top + 1)
     total, tokens = np.cumsum(sums), np.cumsum(counts)
     after = (total[-1] - total[:-1]) / np.maximum(tokens[-1] - tokens[:-1], 1)
     before = total[:-1] / np.maximum(tokens[:-1], 1)
-    fits = (tokens[-1] - tokens[:-1] >= FEW) & (tokens[:-1] >= FEW) & (before > 20 * after) & (before > noise)
+    fits = (tokens[-1] - tokens[:-1] >= FEW // 2) & (tokens[:-1] >= FEW) & (before > 20 * after) & (before > noise)
     places = np.flatnonzero(fits)
     return int(places[0]) + 1 if places.size else 0
 
@@ -129,7 +138,7 @@ def position(view: View) -> Reading:
     kept = [(name, value) for name, value, count in zip(names, means, tokens, strict=True) if count >= FEW]
     if len(kept) < 2 or not view.mean > view.floor / 10:
         return reading("position", "flat", float("nan"), "too few positions, or nothing to place")
-    if limit := below(columns, view.floor / 10):
+    if (limit := below(columns, view.floor / 10)) > 1:
         text = f"|d| is above the noise only at positions below {limit}"
         return reading("position", "below", float(limit), text, unit="position", where=f"positions below {limit}")
     values = [value for _, value in kept]

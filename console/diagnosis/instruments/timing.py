@@ -60,7 +60,7 @@ def jump(table: list[tuple[int, float, float]], floor: float) -> Jump | None:
 
 def onset(view: View) -> Reading:
     """Step 0 (already under the first weights), at an update, or not seen because the record begins later."""
-    table = [*view.history, *by_version(view.columns)]
+    table = [*view.history, *by_version(view.whole)]
     table = sorted(row for row in table if row[1] >= TOKENS) or table
     if not table or not view.mean > view.floor:
         return reading("onset", "nothing", view.mean, "at no version is |d| above the floor", unit="nats")

@@ -1,0 +1,89 @@
+"""`driftline diagnose`: the cause of a mismatch, named, with how sure that is and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Final
+
+from console.cli.verbs import on_disk
+from console.connect.resolve import connect_client, open_target
+from console.connect.target import Target
+from console.diagnosis.facts import facts_of
+from console.diagnosis.model import Diagnosis
+from console.diagnosis.recorded import diagnose_run
+from console.diagnosis.report import document, lines
+from console.diagnosis.watch import Watch
+from console.errors import CAUSE, FAILED, NO_RUN, NOT_ENOUGH_DATA, OK, UNEXPLAINED, CommandError
+from console.formatting import to_json
+from console.recorded import frames
+from console.store.model import RunModel
+from console.store.tokens.frames import decode_lean, is_tokens
+from driftline.frames import FrameError
+from driftline.rundir import RunDir
+from driftline.text import sanitize
+
+REACH: Final = 8_192
+"""Frames of a run on another machine that are fetched at most: the newest."""
+
+
+def diagnose(args: argparse.Namespace) -> int:
+    """Print the answer in one sentence, the evidence for and against it, what else it may be, and what to do.
+
+    By the token pairs and states that are recorded; nothing is asked of the run. Of a live run as far as it is recorded
+    now; of one on another machine by its newest frames.
+
+    --json prints one object: `run` and the fields of `console.diagnosis.model.Diagnosis`: `verdict` (normal, cause,
+    unknown, "not enough data"), `sentence`, `certainty` (0 to 1), `named` (names of causes, the larger first), `ranked`
+    (array of {`name`, `cause` (null for none and unknown), `probability`, `supporting`, `opposing` (arrays of
+    {`instrument`, `figure`, `text`, `llr`, `unit`}), `where`, `since`}), `ruled_out`, `normal` {`floor`, `seen`, `text`,
+    `source`}, `missing` (what was not recorded), `attribution` (null, or {`total`, `shares` [{`layer`, `nats`, `low`,
+    `high`}], `method`, `tokens`, `note`}; shares sum to the total), `profiles`, `readings`, `actions`, `tokens`, `steps`,
+    `seen`. NaN and infinities are strings.
+
+    Exit code 0 where nothing is wrong beyond the numeric floor, 8 where a cause is named, 9 where something is wrong
+    that no known cause explains, 6 where there are too few token pairs to say.
+    """
+    with open_target(args, ended=True) as run:
+        on_disk.print_lacks(on_disk.lacks_of(run))
+        found = _of_directory(run.directory) if run.directory is not None else _of_hub(run)
+        name = run.id
+    if args.json:
+        print(to_json({"run": name} | document(found)))
+    else:
+        print("\n".join(sanitize(line) for line in lines(found)))
+    codes = {"normal": OK, "cause": CAUSE, "unknown": UNEXPLAINED}
+    return codes.get(found.verdict, NOT_ENOUGH_DATA)
+
+
+def _of_directory(run: RunDir) -> Diagnosis:
+    try:
+        return diagnose_run(run)
+    except frames.unreadable() as error:
+        raise CommandError(frames.damaged(run), FAILED) from error
+
+
+def _of_hub(run: Target) -> Diagnosis:
+    if not run.live():
+        raise CommandError(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
+    watch, model = Watch(), RunModel()
+    with connect_client(run, "viewer") as client:
+        snapshot = client.snapshot()
+        start = max(1, snapshot.head - REACH)
+        for stamped in sorted(snapshot.states, key=lambda one: one.seq):
+            if stamped.seq < start:
+                model.apply(stamped)
+        while start <= snapshot.head:
+            page = client.page(start, tokens=True)
+            for stamped in page.frames:
+                if not is_tokens(stamped.body):
+                    model.apply(stamped)
+                    continue
+                try:
+                    watch.feed(decode_lean(stamped.body))
+                except FrameError as error:
+                    print(f"driftline: a frame was left out: {sanitize(str(error))}", file=sys.stderr)
+            if page.next <= start:
+                break
+            start = page.next
+    return watch.diagnosis(facts_of(model))

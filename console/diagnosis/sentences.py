@@ -1,0 +1,42 @@
+"""Sentences of a diagnosis for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from console.diagnosis.causes import BY_NAME
+from console.diagnosis.facts import Facts
+from console.diagnosis.instruments.view import number
+from console.diagnosis.model import Normal, Ranked, Verdict
+
+
+def sentence(verdict: Verdict, causes: Sequence[str], ranked: Sequence[Ranked], normal: Normal) -> str:
+    """The answer in one sentence."""
+    if verdict == "normal":
+        return f"nothing wrong beyond the numeric floor: mean |d| {number(normal.seen)} nats, {number(normal.floor)} is normal"
+    clauses = [_clause(name, ranked) for name in causes]
+    if verdict == "unknown":
+        near = next((one for one in ranked if one.cause is not None and one.name not in causes), None)
+        hint = f"; the nearest is: {near.cause.title}" if near is not None and near.cause is not None else ""
+        text = f"something is wrong (mean |d| {number(normal.seen)} nats), and not one that I know{hint}"
+        return f"{'; '.join(clauses)}; besides, {text}" if clauses else text
+    return "; and ".join(clauses)
+
+
+def _clause(name: str, ranked: Sequence[Ranked]) -> str:
+    title = BY_NAME[name].title
+    one = next((item for item in ranked if item.name == name), None)
+    if one is None:
+        return title
+    if one.where.startswith("engine") and title.startswith(("the engine ", "an engine ")):
+        title = f"{one.where} {title.split(' ', 2)[2]}"
+    elif one.where:
+        title = f"{title} ({one.where})"
+    return f"{title}, since version {one.since}" if one.since > 0 else title
+
+
+def normal(floor: float, seen: float, facts: Facts) -> str:
+    """Whether what is seen is normal, as a clause."""
+    kind = f"a {facts.dtype} body" if facts.dtype else "a body of a type that is not reported (taken for bfloat16)"
+    verdict = "normal" if seen <= floor else f"{number(seen / floor)} times that"
+    return f"up to {number(floor)} nats are normal for {kind}; {number(seen)} is {verdict}"

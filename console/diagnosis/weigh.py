@@ -1,0 +1,94 @@
+"""Readings against likelihoods: the probability of each hypothesis. Pure.
+
+Hypotheses: nothing is wrong; one cause; two causes at once; something that no cause explains. Instruments count as
+independent given the hypothesis, tempered (`Calibrated.temper`). Under two causes each outcome comes from either one:
+P = (P1 + P2) / 2. What nothing explains is given the average of all causes on each instrument by itself: it wins where
+no single cause fits all of its readings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Final
+
+from console.diagnosis.likelihoods import Calibrated
+from console.diagnosis.model import NONE, UNKNOWN, Evidence, Likelihoods, Reading
+
+PRIOR_NONE: Final = 0.4
+PRIOR_UNKNOWN: Final = 0.02
+PRIOR_TWO: Final = 0.02
+"""Prior probability of no cause, of an unknown one, and of two at once; the rest is shared by the single causes."""
+LEAST: Final = 1e-4
+"""Smallest probability of an outcome that a table can state: no reading by itself excludes a cause."""
+
+Names = tuple[str, ...]
+
+
+def posterior(readings: Sequence[Reading], stated: Calibrated, more: Likelihoods = {}) -> dict[Names, float]:
+    """Probability of every hypothesis, as a tuple of names: (NONE,), (UNKNOWN,), one cause, or two."""
+    tables = _tables(stated, more)
+    causes = sorted(name for name in tables if name != NONE)
+    scores: dict[Names, float] = {
+        (NONE,): math.log(PRIOR_NONE) + stated.temper * _log_likelihood(readings, [tables[NONE]]),
+        (UNKNOWN,): math.log(PRIOR_UNKNOWN) + stated.temper * _of_unknown(readings, [tables[name] for name in causes]),
+    }
+    alone = math.log((1 - PRIOR_NONE - PRIOR_UNKNOWN - PRIOR_TWO) / len(causes))
+    for name in causes:
+        scores[(name,)] = alone + stated.temper * _log_likelihood(readings, [tables[name]])
+    pairs = list(combinations(causes, 2))
+    together = math.log(PRIOR_TWO / len(pairs)) if pairs else 0.0
+    for pair in pairs:
+        scores[pair] = together + stated.temper * _log_likelihood(readings, [tables[name] for name in pair])
+    top = max(scores.values())
+    weights = {names: math.exp(score - top) for names, score in scores.items()}
+    total = sum(weights.values())
+    return {names: weight / total for names, weight in weights.items()}
+
+
+def evidence(name: str, readings: Iterable[Reading], stated: Calibrated, more: Likelihoods = {}) -> list[Evidence]:
+    """What each reading says for or against a hypothesis, the strongest first; readings of a 5 % nuance are left out."""
+    tables = _tables(stated, more)
+    found = []
+    for one in readings:
+        if name == UNKNOWN:
+            continue
+        own = tables.get(name, {}).get(one.instrument)
+        others = [table[one.instrument] for other, table in tables.items() if other != name and one.instrument in table]
+        if own is None or not others:
+            continue
+        average = sum(_chance(other, one.outcome) for other in others) / len(others)
+        ratio = math.log(_chance(own, one.outcome)) - math.log(average)
+        if abs(ratio) > 0.05:
+            found.append(Evidence(one.instrument, one.value, one.text, ratio, one.unit))
+    return sorted(found, key=lambda item: -abs(item.llr))
+
+
+def _tables(stated: Calibrated, more: Likelihoods) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+    return {name: {**table, **more.get(name, {})} for name, table in stated.table.items()}
+
+
+def _chance(table: Mapping[str, float], outcome: str) -> float:
+    return max(table.get(outcome, LEAST), LEAST)
+
+
+def _log_likelihood(readings: Iterable[Reading], tables: Sequence[Mapping[str, Mapping[str, float]]]) -> float:
+    total = 0.0
+    for one in readings:
+        known = [_chance(table[one.instrument], one.outcome) for table in tables if one.instrument in table]
+        if known:
+            total += math.log(sum(known) / len(known))
+    return total
+
+
+def _of_unknown(readings: Iterable[Reading], tables: Sequence[Mapping[str, Mapping[str, float]]]) -> float:
+    """Each instrument by itself: half the average over the causes, half an even chance for each of its outcomes."""
+    total = 0.0
+    for one in readings:
+        known = [table[one.instrument] for table in tables if one.instrument in table]
+        if known:
+            average = sum(_chance(table, one.outcome) for table in known) / len(known)
+            even = 1 / max(len({outcome for table in known for outcome in table}), 1)
+            total += math.log((average + even) / 2)
+    return total

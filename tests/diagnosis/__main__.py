@@ -1,0 +1,104 @@
+"""Calibration of the diagnosis and its confusion table, over simulated runs (tests/diagnosis/corpus.py makes them).
+
+python -m tests.diagnosis.corpus OUT 60            # runs: an hour of one core, in parts (--first)
+python -m tests.diagnosis calibrate OUT            # seeds below --held: writes console/diagnosis/likelihoods.json
+python -m tests.diagnosis table OUT [--wrong]      # the other seeds: which cause is taken for which
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from console.diagnosis.infer import diagnose
+from console.diagnosis.likelihoods import Calibrated, calibrated
+from console.diagnosis.model import Diagnosis
+from tests.diagnosis.corpus import FOREIGN, Recorded
+from tests.diagnosis.judged import count, facts, watched
+
+FILE = Path(__file__).parents[2] / "console" / "diagnosis" / "likelihoods.json"
+
+
+def runs(folder: Path, first: int, until: int) -> Iterator[Recorded]:
+    """Recorded runs of seeds from `first` to before `until`."""
+    for path in sorted(folder.glob("*.runs")):
+        if first <= int(path.stem.rpartition("-")[2]) < until:
+            yield msgspec.msgpack.decode(path.read_bytes(), type=Recorded)
+
+
+def answer(found: Diagnosis) -> str:
+    """The answer as one word: causes in alphabetical order, none, or unknown."""
+    if found.verdict == "unknown":
+        return "+".join([*sorted(found.named), "unknown"])
+    return "+".join(sorted(found.named)) or "none"
+
+
+def judge(run: Recorded, stated: Calibrated) -> Diagnosis:
+    return diagnose(watched(run).columns, facts(run), stated=stated)
+
+
+def visible(run: Recorded) -> bool:
+    """Whether any version's mean |d| is above the floor, or the fault shows elsewhere."""
+    if run.name in ("none", "lag") or "+" in run.name:
+        return True
+    from console.diagnosis.instruments.timing import by_version
+
+    columns = watched(run).columns
+    return any(total / n > facts(run).floor[0] for _, n, total in by_version(columns) if n >= 40)
+
+
+def table(found: list[tuple[str, str]]) -> Iterator[str]:
+    """Lines of the confusion table: the true cause, how many, share right, and what else was said."""
+    rows: dict[str, Counter[str]] = defaultdict(Counter)
+    for true, said in found:
+        rows[true][said] += 1
+    for true, counter in sorted(rows.items()):
+        right = counter["unknown"] if true in FOREIGN else counter[true]
+        others = ", ".join(f"{said} {n}" for said, n in counter.most_common() if said != true)
+        yield f"{true:22s} {counter.total():4d} {right / counter.total():6.0%}  {others}"
+
+
+def main() -> int:
+    """Run one of the two."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("calibrate", "table"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--held", type=int, default=1000, help="seeds from here on are for the table")
+    parser.add_argument("--until", type=int, default=10**6)
+    parser.add_argument("--temper", type=float, default=0.6)
+    parser.add_argument("--wrong", action="store_true")
+    args = parser.parse_args()
+    if args.what == "calibrate":
+        single = (run for run in runs(args.folder, 0, args.held) if "+" not in run.name and run.name not in FOREIGN)
+        made = count(single, args.temper)
+        FILE.write_text(msgspec.json.format(msgspec.json.encode(made), indent=1).decode() + "\n", encoding="utf-8")
+        print(made.runs)
+        return 0
+    found, unseen = [], 0
+    for run in runs(args.folder, args.held, args.until):
+        if not visible(run):
+            unseen += 1
+            continue
+        one = judge(run, calibrated())
+        found.append((run.name, answer(one)))
+        if args.wrong and found[-1][0] != found[-1][1]:
+            print(run.faults, facts(run), one.sentence, f"{one.certainty:.2f}", sep="\n  ")
+            for ranked in one.ranked[:3]:
+                print(
+                    "    ",
+                    ranked.name,
+                    f"{ranked.probability:.3f}",
+                    [(e.instrument, round(e.llr, 1)) for e in ranked.supporting[:4]],
+                )
+    print("\n".join(table(found)))
+    print(f"{unseen} runs whose fault moves no logprob beyond the floor were left out")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

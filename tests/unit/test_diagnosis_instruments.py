@@ -1,0 +1,212 @@
+"""Each passive instrument on columns in which the answer is known: logits of a bigram model, changed as a cause does."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from console.diagnosis import instruments
+from console.diagnosis.columns import Columns, empty
+from console.diagnosis.facts import Facts
+from console.diagnosis.instruments import magnitude, places, shape, timing
+from console.diagnosis.instruments.catalogue import BY_NAME, PASSIVE
+from console.diagnosis.instruments.view import View, reading
+from console.diagnosis.model import Reading
+from tests.unit import diagnosis_columns as made
+from tests.unit.diagnosis_columns import Bigrams, columns, plain
+
+FACTS = Facts(temperature=0.7, dtype="float32")
+HEALTHY = columns(Bigrams(plain, plain).frames(4))
+
+
+def view(found: Columns, facts: Facts = FACTS) -> View:
+    return View(found, found, facts)
+
+
+def changed(found: Columns, **arrays: np.ndarray) -> Columns:
+    """Columns with other arrays; what is computed of them is computed anew."""
+    return dataclasses.replace(found, **arrays)  # type: ignore[arg-type]
+
+
+def test_every_instrument_of_the_catalogue_reads_and_names_itself() -> None:
+    found = instruments.read(view(HEALTHY))
+    assert [one.instrument for one in found] == [
+        reader for reader in (one.instrument for one in found) if reader in BY_NAME
+    ]
+    assert {one.instrument for one in found} == set(BY_NAME)
+    assert len(instruments.READERS) == len(PASSIVE)
+    with pytest.raises(ValueError, match=r"size: 'huge' is no outcome; there are floor, above, far, beyond"):
+        reading("size", "huge", 1.0, "")
+
+
+def outcome(found: Reading) -> str:
+    return found.outcome
+
+
+def test_size_against_the_floor_of_the_stack() -> None:
+    assert outcome(magnitude.size(view(HEALTHY))) == "floor"
+    for factor, wanted in ((5, "above"), (50, "far"), (5000, "beyond")):
+        moved = changed(HEALTHY, rollout=HEALTHY.trainer + factor * FACTS.floor[0])
+        assert outcome(magnitude.size(view(moved))) == wanted
+    wide = changed(HEALTHY, rollout=HEALTHY.trainer + 0.02)
+    assert outcome(magnitude.size(view(wide, Facts(dtype="bfloat16")))) == "floor"
+
+
+def test_raw_logprobs_are_the_trainers_times_the_temperature_and_drawn_from_the_trainers() -> None:
+    found = columns(Bigrams(plain, plain, said=made.raw).frames(6))
+    within = shape.context(view(found))
+    assert within.outcome == "run's temperature"
+    assert within.value == pytest.approx(0.7, abs=1e-3)
+    assert outcome(shape.sampler(view(found))) == "trainer's"
+    other = shape.context(view(found, Facts(temperature=0.9, dtype="float32")))
+    assert other.outcome == "another temperature"
+
+
+def test_another_temperature_in_the_trainer_is_drawn_from_the_engines() -> None:
+    found = columns(Bigrams(plain, lambda z, seen, at: made.log_softmax(z / 0.8)).frames(6))
+    within = shape.context(view(found))
+    assert within.outcome == "another temperature"
+    assert within.value == pytest.approx(0.8 / 0.7, abs=1e-3)
+    assert outcome(shape.sampler(view(found))) == "engine's"
+
+
+def test_top_p_is_bounded_one_sided_and_depends_on_the_position_only() -> None:
+    found = columns(Bigrams(made.top_p(0.9), plain).frames(6))
+    assert outcome(magnitude.sign(view(found))) == "engine higher"
+    bound = magnitude.bound(view(found))
+    assert bound.outcome == "bounded"
+    assert bound.value <= -np.log(0.9) + 1e-6
+    assert outcome(shape.context(view(found))) == "position only"
+    assert outcome(shape.sampler(view(found))) == "neither's"
+
+
+def test_min_tokens_only_below_its_position() -> None:
+    found = columns(Bigrams(made.min_tokens(4), plain, scale=1.0).frames(8))
+    where = places.position(view(found))
+    assert where.outcome == "below"
+    assert where.value == 4
+    assert outcome(magnitude.sign(view(found))) == "engine higher"
+
+
+def test_a_penalty_lowers_ids_that_occurred_before() -> None:
+    found = columns(Bigrams(made.penalty(1.3), plain, vocab=10).frames(6))
+    assert outcome(places.repeats(view(found))) == "lowered"
+    assert outcome(places.repeats(view(columns(Bigrams(made.top_p(0.9), plain, vocab=10).frames(6))))) == "no"
+
+
+def test_a_trainer_with_noise_of_its_own_does_not_repeat_itself() -> None:
+    found = columns(Bigrams(plain, made.noisy(0.1), vocab=8).frames(8, samples=8, prompts=4))
+    assert outcome(shape.repeatable(view(found))) == "trainer differs"
+    assert outcome(shape.sampler(view(found))) in ("engine's", "either's")
+    engine = columns(Bigrams(plain, plain, said=made.noisy(0.1), vocab=8).frames(8, samples=8, prompts=4))
+    assert outcome(shape.repeatable(view(engine))) == "engine differs"
+    both = columns(Bigrams(made.top_p(0.9), plain, vocab=8).frames(8, samples=8, prompts=4))
+    assert outcome(shape.repeatable(view(both))) == "both do"
+
+
+@pytest.mark.parametrize("by", [1, -1])
+def test_a_shift_by_one_either_way(by: int) -> None:
+    found = columns(Bigrams(plain, plain).frames(6, length=12))
+    moved = found.trainer.copy()
+    same = found.seq == np.roll(found.seq, -by)
+    moved[same] = np.roll(found.trainer, -by)[same]
+    assert outcome(shape.shift(view(changed(found, trainer=moved)))) == "shifted"
+    assert outcome(shape.shift(view(changed(found, trainer=found.trainer + 0.1)))) == "in place"
+
+
+def test_zeros_at_last_tokens_alone_and_where_one_token_has_the_mass() -> None:
+    last = np.where(HEALTHY.last, 0.0, HEALTHY.rollout)
+    assert outcome(places.zeros(view(changed(HEALTHY, rollout=last)))) == "last"
+    assert outcome(places.zeros(view(HEALTHY))) == "none"
+    likely = columns(Bigrams(made.top_p(0.8), plain, scale=3.0).frames(6))
+    assert outcome(places.zeros(view(likely))) == "certain"
+    every = np.where(np.arange(len(HEALTHY)) % 3 == 0, 0.0, HEALTHY.rollout)
+    assert outcome(places.zeros(view(changed(HEALTHY, rollout=every)))) == "anywhere"
+
+
+def test_one_engine_apart_is_named() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.2, len(HEALTHY))
+    found = places.engine(view(changed(HEALTHY, rollout=HEALTHY.rollout + noise * (HEALTHY.engine == 1))))
+    assert (found.outcome, found.where) == ("one", "engine-1")
+    assert outcome(places.engine(view(changed(HEALTHY, rollout=HEALTHY.rollout + noise)))) == "alike"
+    alone = HEALTHY.take(HEALTHY.engine == 0)
+    assert outcome(places.engine(view(alone))) == "single"
+
+
+def test_onset_at_the_first_version_an_update_or_not_seen() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.2, len(HEALTHY))
+    every = changed(HEALTHY, rollout=HEALTHY.rollout + noise)
+    assert outcome(timing.onset(view(every))) == "step 0"
+    later = changed(HEALTHY, rollout=HEALTHY.rollout + noise * (HEALTHY.version >= 2))
+    found = timing.onset(view(later))
+    assert (found.outcome, found.value) == ("update", 2)
+    assert outcome(timing.onset(view(every.take(every.version >= 1)))) == "not seen"
+    assert outcome(timing.onset(view(HEALTHY))) == "nothing"
+    known = View(every.take(every.version >= 2), every.take(every.version >= 2), FACTS, ((0, 100.0, 1e-4), (1, 100.0, 1e-4)))
+    assert timing.onset(known).outcome == "update"
+
+
+def test_growth_over_the_versions_with_it() -> None:
+    found = columns(Bigrams(plain, plain).frames(12, prompts=3))
+    noise = np.random.default_rng(0).normal(0, 0.1, len(found))
+    assert outcome(timing.growth(view(changed(found, rollout=found.rollout + noise * (1 + found.version))))) == "grows"
+    assert outcome(timing.growth(view(changed(found, rollout=found.rollout + noise)))) == "flat"
+    assert outcome(timing.growth(view(HEALTHY))) == "short"
+
+
+def test_only_behind_a_change_of_weights() -> None:
+    found = columns(Bigrams(plain, plain).frames(4, ends=0))
+    version = found.version + (found.position >= 5) * (found.seq % 2 == 0)
+    spanning = changed(found, version=version.astype(np.int32))
+    assert int((spanning.seam > 0).sum()) == 5 * len(found.begins) // 2
+    noise = np.random.default_rng(0).normal(0, 0.1, len(found)) * (spanning.seam > 0)
+    assert outcome(places.seam(view(changed(spanning, rollout=found.rollout + noise)))) == "after only"
+    assert outcome(places.seam(view(spanning))) == "no"
+    assert outcome(places.seam(view(found))) == "none"
+
+
+def test_with_the_lag_of_the_weights() -> None:
+    lag = (HEALTHY.seq % 3).astype(np.int32)
+    noise = np.random.default_rng(0).normal(0, 0.1, len(HEALTHY)) * lag
+    assert outcome(timing.lag(view(changed(HEALTHY, lag=lag, rollout=HEALTHY.rollout + noise)))) == "with lag"
+    assert outcome(timing.lag(view(changed(HEALTHY, lag=lag)))) == "no"
+    assert outcome(timing.lag(view(HEALTHY))) == "no lag"
+
+
+def test_by_token_id() -> None:
+    random = np.random.default_rng(0)
+    by_id = random.normal(0, 0.2, 64)[HEALTHY.ids]
+    assert outcome(shape.ids(view(changed(HEALTHY, rollout=HEALTHY.rollout + by_id)))) == "by id"
+    noise = random.normal(0, 0.2, len(HEALTHY))
+    assert outcome(shape.ids(view(changed(HEALTHY, rollout=HEALTHY.rollout + noise)))) == "no"
+
+
+def test_tails() -> None:
+    random = np.random.default_rng(0)
+    noise = random.normal(0, 0.02, len(HEALTHY))
+    assert outcome(magnitude.tails(view(changed(HEALTHY, rollout=HEALTHY.rollout + noise)))) == "usual"
+    far = noise + 3.0 * (random.random(len(HEALTHY)) < 0.008)
+    assert outcome(magnitude.tails(view(changed(HEALTHY, rollout=HEALTHY.rollout + far)))) == "few far"
+
+
+def test_positions_first_early_and_late() -> None:
+    noise = np.abs(np.random.default_rng(0).normal(0, 0.1, len(HEALTHY)))
+    spot = HEALTHY.position
+    for factor, wanted in (((spot == 0) * 1.0 + 0.01, "first"), (0.7**spot, "early"), (spot + 0.1, "late"), (spot * 0 + 1.0, "flat")):
+        moved = changed(HEALTHY, rollout=HEALTHY.trainer + noise * factor)
+        assert outcome(places.position(view(moved))) == wanted
+
+
+def test_staleness_as_the_trainer_reports_it() -> None:
+    assert outcome(timing.staleness(view(HEALTHY))) == "not recorded"
+    assert outcome(timing.staleness(view(HEALTHY, Facts(staleness=0.2, lag=3.0)))) == "high"
+    assert outcome(timing.staleness(view(HEALTHY, Facts(staleness=0.2, lag=0.5)))) == "low"
+
+
+def test_nothing_and_one_token_have_readings() -> None:
+    with np.errstate(all="raise"):
+        for found in (empty(), HEALTHY.take(np.arange(len(HEALTHY)) == 0)):
+            for one in instruments.read(view(found)):
+                assert one.outcome in BY_NAME[one.instrument].outcomes
