@@ -9,6 +9,7 @@
 #   make chaos   two hundred random operator actions over a run with two engines (the seed is printed)
 #   make compat  the engine plugin on vLLM 0.18.1 to the newest, each in an environment of its own (an hour; 13 GB, KEEP=1)
 #   make stats   the tables of what the statistics hold, by simulation (seeds are printed)
+#   make blind   a cause put into a real run by chance, and named or not by the diagnosis (15 minutes; the seed is printed)
 #   make bench   what it costs, as ratios against other tools
 #   make adapters  the adapters on the released packages of their frameworks (3 minutes to install, 115 MB)
 #

@@ -231,11 +231,13 @@ class Prober:
         raw_uncached = _flat(answer[2])[:, 0]
         picked = _flat_places(part, _few(part))
         own = np.abs(alone[:, 0].astype(np.float64) - raw_uncached[picked])
+        # Of what an update has straddled, and of a placeholder, no score of the same text says anything.
+        plainly = ~chain.straddles & (chain.recorded != 0.0)
         return chain, {
             "tokens": int(chain.finite.sum()),
-            "recorded": _mean(chain.recorded - chain.own),
-            "again": _mean(chain.recorded - chain.usual),
-            "usual": _mean(chain.usual - chain.trained),
+            "recorded": _mean((chain.recorded - chain.own)[plainly]),
+            "again": _mean((chain.recorded - chain.usual)[plainly]),
+            "usual": _mean((chain.usual - chain.trained)[plainly]),
             "sampled": _mean(chain.usual - chain.plain),
             "offset": _signed(chain.usual - chain.plain),
             "lowest": float(np.nanmin(chain.usual - chain.plain, initial=0.0)),

@@ -11,7 +11,20 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from console.diagnosis.model import LAYERS, NONE, UNKNOWN, Attribution, Instrument, Likelihoods, Reading, Share
+from console.diagnosis.causes import MODELLED
+from console.diagnosis.facts import Facts
+from console.diagnosis.model import (
+    LAYERS,
+    NONE,
+    UNKNOWN,
+    Attribution,
+    Diagnosis,
+    Instrument,
+    Likelihoods,
+    Reading,
+    Share,
+)
+from console.diagnosis.watch import Watch
 
 Figures = Mapping[str, str | float | int | bool]
 
@@ -97,14 +110,14 @@ _LEADS_TO: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "repetition-penalty": {"sampling": ("both",)},
     "stale-prefix-cache": {"cache": ("differs",)},
     "reset-no-op": {"cache": ("differs",)},
-    "in-flight-kv": {"rescored": ("gone",)},
+    "in-flight-kv": {"rescored": ("nothing", "shows", "gone")},
     "layer-not-loaded": {"weights": ("part",)},
     "head-not-sent": {"weights": ("head",)},
     "layers-swapped": {"weights": ("swapped",)},
     "missed-sync": {"weights": ("older",)},
     "head-bf16": {"head": ("other fits",), "remainder": ("floor", "above")},
     "shifted-ids": {"rescored": ("gone",)},
-    "placeholder-zero": {"rescored": ("gone",)},
+    "placeholder-zero": {"rescored": ("nothing", "shows", "gone")},
     "dropout": {"trainer again": ("dropout",)},
     "batch-variant": {"engine again": ("differs",), "trainer again": ("repeats", "differs")},
     "lag": {"rescored": ("nothing",), "old weights": ("some",)},
@@ -129,6 +142,18 @@ def _table(outcomes: Sequence[str], expected: Sequence[str]) -> dict[str, float]
     return {one: CERTAIN / len(expected) if one in expected else rest for one in outcomes}
 
 
+def diagnose(watch: Watch, facts: Facts, figures: Figures) -> Diagnosis:
+    """The diagnosis by a run's tokens and by the answer of an active round."""
+    first = watch.diagnosis(facts)
+    places = {"", *(one.where for one in first.readings)}
+    return watch.diagnosis(
+        facts,
+        extra=placed(readings(figures), sorted(places)),
+        more=likelihoods([NONE, *(one.name for one in MODELLED)]),
+        attribution=attribution(figures),
+    )
+
+
 def attribution(figures: Figures) -> Attribution | None:
     """The shares of the layers as the round measured them; None where it has none."""
     if "total" not in figures:
@@ -150,7 +175,8 @@ def readings(figures: Figures) -> tuple[Reading, ...]:
         if not mine:
             continue
         outcomes = [one.outcome for one in mine.values()]
-        healthy = [engine for engine, one in mine.items() if one.outcome in (*_HEALTHY[name], "nothing")]
+        usual = ("nothing",) if name == "rescored" else _HEALTHY[name]
+        healthy = [engine for engine, one in mine.items() if one.outcome in usual]
         if len(set(outcomes)) == 1 or not healthy:
             worst = max(mine.values(), key=lambda one: one.value)
             found.append(_replaced(worst, ""))

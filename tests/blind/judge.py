@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from console.diagnosis import active
-from console.diagnosis.causes import MODELLED
 from console.diagnosis.facts import facts_of
 from console.diagnosis.model import NONE, UNKNOWN, Diagnosis
 from console.diagnosis.watch import Watch
@@ -54,14 +53,7 @@ def judge(run: RunDir, onset: int) -> Answers:
     facts = facts_of(model)
     if not figures:
         raise ValueError(f"{run.id}: no active round was answered")
-    names = [NONE, *(one.name for one in MODELLED)]
-    found = active.readings(figures)
-    both = watch.diagnosis(
-        facts,
-        extra=active.placed(found, [""]),
-        more=active.likelihoods(names),
-        attribution=active.attribution(figures),
-    )
+    both = active.diagnose(watch, facts, figures)
     seconds = max((float(figures.get(f"{one}.seconds", 0.0)) for one in active.engines(figures)), default=0.0)
     return Answers(passive or watch.diagnosis(facts), both, seconds, active.cost(figures))
 
