@@ -98,7 +98,7 @@ _HEALTHY: Final[Mapping[str, tuple[str, ...]]] = {
     "trainer temperature": ("same",),
     "head": ("fits",),
     "remainder": ("floor",),
-    "old weights": ("none", "some"),
+    "old weights": ("none",),
 }
 _LEADS_TO: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     NONE: {"rescored": ("nothing",)},

@@ -21,7 +21,7 @@ def chain(**errors: Any) -> Chain:
     """A healthy chain, and in it errors by the link at which they go away; each is added to every link before."""
     truth = -RNG.exponential(1.0, TOKENS)
     links = ("recorded", "usual", "plain", "uncached")
-    sides = {name: truth.copy() for name in (*links, "newest", "own", "trained", "steady", "even", "held")}
+    sides = {name: truth.copy() for name in (*links, "reported", "own", "trained", "steady", "even", "held")}
     for name, error in errors.items():
         if name in links:
             for link in links[: links.index(name) + 1]:
@@ -39,7 +39,7 @@ def chain(**errors: Any) -> Chain:
     ("where", "layer"),
     [
         ("recorded", "data"), ("usual", "semantics"), ("plain", "inference path"), ("held", "weight update"),
-        ("uncached", "numerics"), ("newest", "staleness"),
+        ("uncached", "numerics"), ("reported", "staleness"),
     ],
 )  # fmt: skip
 def test_a_lone_error_is_its_layers_share(where: str, layer: str) -> None:
@@ -65,10 +65,10 @@ def test_shares_sum_to_the_whole_and_are_what_repairing_in_order_changes() -> No
 def test_dropout_is_numerics_and_another_temperature_of_the_trainer_semantics() -> None:
     one = chain()
     noise = RNG.normal(0, 0.3, TOKENS)
-    dropped = Chain(**{**one.__dict__, **{name: getattr(one, name) + noise for name in ("newest", "own", "trained")}})
+    dropped = Chain(**{**one.__dict__, **{name: getattr(one, name) + noise for name in ("reported", "own", "trained")}})
     found = shares([dropped], np.random.default_rng(0))
     assert found.nats["numerics"] == pytest.approx(found.total, abs=1e-12)
-    names = ("newest", "own", "trained", "steady")
+    names = ("reported", "own", "trained", "steady")
     other = Chain(**{**one.__dict__, **{name: getattr(one, name) + noise for name in names}})
     found = shares([other], np.random.default_rng(0))
     assert found.nats["semantics"] == pytest.approx(found.total, abs=1e-12)
@@ -79,6 +79,17 @@ def test_what_is_lost_of_a_response_that_lived_through_an_update_is_the_updates(
     straddling = Chain(**{**one.__dict__, "straddles": np.ones(TOKENS, dtype=bool)})
     found = shares([straddling], np.random.default_rng(0))
     assert found.nats["weight update"] == pytest.approx(found.total)
+    assert found.nats["data"] == 0.0
+
+
+@pytest.mark.parametrize("grown", [0.8, 1.2, 3.0])
+def test_a_fault_that_has_grown_since_its_tokens_were_sampled_is_no_fault_of_the_data(grown: float) -> None:
+    error = RNG.normal(0, 0.3, TOKENS)
+    one = chain(held=error * grown)
+    then = Chain(**{**one.__dict__, "recorded": one.recorded + error * (1 - grown)})
+    found = shares([then], np.random.default_rng(0))
+    assert found.nats["weight update"] == pytest.approx(found.total)
+    assert found.total == pytest.approx(np.abs(error).mean())
     assert found.nats["data"] == 0.0
 
 

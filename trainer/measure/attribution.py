@@ -21,6 +21,9 @@ Values = npt.NDArray[np.float64]
 
 LAYERS: Final = ("semantics", "inference path", "weight update", "numerics", "staleness", "data")
 RESAMPLES: Final = 400
+LOST: Final = 0.25
+"""What scoring the same text again does not show is a fault of the data from this part of the difference on: less comes
+of the one update that may lie between the sampling of a text and the round."""
 LOW, HIGH = 2.5, 97.5
 
 
@@ -31,7 +34,7 @@ class Chain:
     `sequence` numbers the response that a token is of; `straddles` is true where that was sampled under more than one
     version. The engine's side: `recorded` as it came with the rollout; `usual` scored again in the way of a rollout;
     `plain` with nothing but the temperature, after it; `uncached` the same without a cached prefix. The trainer's side:
-    `newest` as the step was trained on, `own` as it trains, under the token's own version; `trained` the same under the
+    `reported` as its frames have it, `own` as it trains, under the token's own version; `trained` the same under the
     version that the engine is to hold; `steady` that with dropout off; `even` that at the engine's temperature; `held`
     that under the weights that the engine really holds.
     """
@@ -42,7 +45,7 @@ class Chain:
     usual: Values
     plain: Values
     uncached: Values
-    newest: Values
+    reported: Values
     own: Values
     trained: Values
     steady: Values
@@ -62,7 +65,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Shares:
-    """`total` is the mean |recorded - newest| over `tokens`; `nats` of each layer sum to it. `low`, `high`: 95 %."""
+    """`total` is the mean |recorded - reported| over `tokens`; `nats` of each layer sum to it. `low`, `high`: 95 %."""
 
     total: float
     nats: Mapping[str, float]
@@ -90,8 +93,10 @@ def shares(chains: Sequence[Chain], rng: np.random.Generator) -> Shares:
     np.add.at(sums, owner, column)
     counts = np.bincount(owner, minlength=begins).astype(np.float64)
     drawn = rng.multinomial(begins, np.full(begins, 1 / begins), RESAMPLES).astype(np.float64)
-    spread = (drawn @ sums) / (drawn @ counts)[:, None]
-    whole = sums.sum(axis=0) / counts.sum()
+    means = sums.sum(axis=0) / counts.sum()
+    gone = bool(means[_LOST] > LOST * means[_FRESH])
+    whole = _of_layers(means[None], gone)[0]
+    spread = _of_layers((drawn @ sums) / (drawn @ counts)[:, None], gone)
     low, high = np.percentile(spread, [LOW, HIGH], axis=0)
     return Shares(
         float(whole.sum()),
@@ -102,22 +107,40 @@ def shares(chains: Sequence[Chain], rng: np.random.Generator) -> Shares:
     )
 
 
+_STALE, _FRESH, _LOST, _SEAM, _SEMANTICS, _PATH, _UPDATE, _NUMERICS = range(8)
+
+
 def _columns(chain: Chain) -> Values:
-    """What each layer takes off |d| of each token, [n, LAYERS]."""
-    whole = np.abs(chain.recorded - chain.newest)
+    """What each link takes off |d| of each token, [n, 8]; `_FRESH` is |d| under a token's own weights itself."""
+    whole = np.abs(chain.recorded - chain.reported)
     fresh = np.abs(chain.recorded - chain.own)
     again = np.abs(chain.usual - chain.trained)
     steady = np.abs(chain.usual - chain.steady)
     plain = np.abs(chain.plain - chain.even)
     uncached = np.abs(chain.uncached - chain.even)
     held = np.abs(chain.uncached - chain.held)
-    # What scoring the same text again does not show: of a response that lived through an update the weights have
-    # changed under its keys and values; of any other one the text, or the number, is not what was sampled.
     lost = fresh - again
-    update = np.where(chain.straddles, lost, 0.0) + uncached - held
-    numerics = again - steady + held
-    data = lost * ~chain.straddles
-    return np.stack([steady - plain, plain - uncached, update, numerics, whole - fresh, data], axis=1)
+    parts = (
+        whole - fresh, fresh, lost * ~chain.straddles, lost * chain.straddles,
+        steady - plain, plain - uncached, uncached - held, again - steady + held,
+    )  # fmt: skip
+    return np.stack(parts, axis=1)
+
+
+def _of_layers(means: Values, gone: bool) -> Values:
+    """Shares [rows, LAYERS] from means of the columns [rows, 8].
+
+    What scoring the same text again does not show: of a response that lived through an update the weights have changed
+    under its keys and values; of any other one the text, or the number, is not what was sampled (`gone`), or the fault
+    has grown or shrunk by the update in between: then what the links show stands for what was recorded, in proportion.
+    """
+    data = means[:, _LOST] if gone else np.zeros(len(means))
+    links = means[:, _SEMANTICS:]
+    shown = links.sum(axis=1)
+    scale = np.divide(shown + means[:, _LOST] - data, shown, out=np.ones_like(shown), where=shown > 1e-9)
+    left = means[:, _FRESH] - means[:, _SEAM] - data - scale * shown
+    semantics, path, update, numerics = (links * scale[:, None]).T
+    return np.stack([semantics, path, update + means[:, _SEAM], numerics + left, means[:, _STALE], data], axis=1)
 
 
 def processed(raw: Values, temperature: float, rest: Values) -> Values:
