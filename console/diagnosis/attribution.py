@@ -1,8 +1,8 @@
 """How much of the mean |d| each layer accounts for, from passive readings alone. Pure.
 
-A part's |d| beyond that of the rest is its cause's; of the rest, what is beyond the floor is the rest's cause's and what
-is below is numerics. Shares sum to the whole by construction. Where two causes act on the same tokens passive readings
-cannot part them: both get half, and the note says so. Intervals: bootstrap over sequences.
+A part's |d| beyond that of the rest is its cause's; of the rest, what is beyond the floor is the rest's cause's and
+what is below is numerics. Shares sum to the whole by construction. Where two causes act on the same tokens passive
+readings cannot part them: both get half, and the note says so. Intervals: bootstrap over sequences.
 """
 
 from __future__ import annotations

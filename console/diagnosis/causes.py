@@ -1,7 +1,7 @@
 """The catalogue of causes. Rows 1 to 40 are those of docs/diagnosis.md; the rest split a row or add one.
 
-`MODELLED` are the causes that the passive inference weighs: those with calibrated likelihoods. All others are entries for
-people and for active instruments, and say what looks the same.
+`MODELLED` are the causes that the passive inference weighs: those with calibrated likelihoods. All others are
+entries for people and for active instruments, and say what looks the same.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ MODELLED: Final[tuple[Cause, ...]] = (
         "verl's vLLM patch; vLLM documentation of SamplingParams",
     ),
     _cause(
-        4, "repetition-penalty", "the engine applies a repetition, presence or frequency penalty", "semantics", "step 0",
-        {
+        4, "repetition-penalty", "the engine applies a repetition, presence or frequency penalty", "semantics",
+        "step 0", {
             "repeats": "ids that occurred before are lower in the engine, all others slightly higher",
             "context": "depends on the token drawn",
             "sampler": "the engine's",
@@ -147,12 +147,13 @@ MODELLED: Final[tuple[Cause, ...]] = (
     _cause(
         13, "head-bf16", "the last projection runs in bfloat16 on one side only", "numerics", "step 0",
         {
+            "grid": "the logits of one side alone lie on the grid of bfloat16",
             "size": "some .001 to .03 nats, flat over the run",
             "sign": "both",
             "repeatable": "both sides repeat themselves",
             "growth": "flat",
         },
-        "a float32 head on both sides",
+        "logits of both sides, or of neither, on the grid of bfloat16",
         Action("fix", "run the last projection in float32 on both sides", fix="fp32-lm-head", value="on"),
         "prime-rl 2438; NeMo 3936, 4096; vllm 48390",
         ("body-bf16", "kernel-formula"),

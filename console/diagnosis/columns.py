@@ -23,7 +23,8 @@ Mask = npt.NDArray[np.bool_]
 MOST: Final = 50.0
 """Nats. A larger |d| counts as this: a logprob of -1e30 stands for "not possible", and one must not hide the others."""
 CERTAIN: Final = 1e-3
-"""Nats. A logprob nearer to 0 is one of a token that was as good as certain: an engine's exact 0.0 says nothing there."""
+"""Nats. A logprob nearer to 0 is one of a token that was as good as certain: an engine's exact 0.0 says nothing
+there."""
 
 
 class Frame(Protocol):

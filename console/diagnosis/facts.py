@@ -1,4 +1,5 @@
-"""What a run says of itself that a diagnosis reads beside its tokens: temperature, types, fixes, syncs, staleness. Pure.
+"""What a run says of itself that a diagnosis reads beside its tokens: temperature, types, fixes, syncs, staleness.
+Pure.
 
 Everything may be missing: a recorded or imported run has what its producer reported.
 """

@@ -1,8 +1,8 @@
 """The inference: tokens and facts to a diagnosis. Pure; the same input gives the same answer.
 
-Tokens are split into parts (`parts.py`), each part's readings are weighed (`weigh.py`), and the answers are put together:
-the causes of all parts, the larger first; "none" where every part is at the floor; "unknown" where a part has something
-that no cause explains.
+Tokens are split into parts (`parts.py`), each part's readings are weighed (`weigh.py`), and the answers are put
+together: the causes of all parts, the larger first; "none" where every part is at the floor; "unknown" where a part
+has something that no cause explains.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from console.diagnosis.attribution import attribute
 from console.diagnosis.causes import BY_NAME
 from console.diagnosis.columns import Columns
 from console.diagnosis.facts import NOTHING, Facts
+from console.diagnosis.instruments import timing
 from console.diagnosis.likelihoods import Calibrated, calibrated
 from console.diagnosis.model import (
+    NO_LIKELIHOODS,
     NONE,
     UNKNOWN,
     Action,
@@ -68,7 +70,7 @@ def diagnose(
     history: History = (),
     *,
     extra: Sequence[Reading] = (),
-    more: Likelihoods = {},
+    more: Likelihoods = NO_LIKELIHOODS,
     attribution: Attribution | None = None,
     stated: Calibrated | None = None,
     seen: float = 1.0,
@@ -85,6 +87,10 @@ def diagnose(
     if len(columns) < FEWEST:
         text = f"not enough data: {len(columns)} token pairs, {FEWEST} are the fewest that can be judged"
         return Diagnosis("not enough data", text, 0.0, missing=missing, tokens=len(columns), steps=steps, seen=seen)
+    gone = timing.fall([*history, *timing.by_version(columns)], facts.floor[0])
+    if gone is not None:
+        later = columns.take((columns.version if (columns.version >= 0).any() else columns.step) >= gone.version)
+        columns, history, gone = (later, (), gone) if len(later) >= FEWEST else (columns, history, None)
     judged = [_judge(part, stated, extra, more) for part in split(columns, facts, history)]
     named, sure = _named(judged)
     verdict: Verdict = "unknown" if UNKNOWN in named else "cause" if named else "normal"
@@ -94,7 +100,7 @@ def diagnose(
     shares = attribution or attribute(columns, [(one.part, one.best) for one in judged], facts)
     return Diagnosis(
         verdict,
-        sentences.sentence(verdict, causes, ranked, normal),
+        sentences.sentence(verdict, causes, ranked, normal, gone),
         sure,
         named=causes,
         ranked=ranked,
@@ -102,7 +108,7 @@ def diagnose(
         normal=normal,
         missing=missing,
         attribution=shares,
-        profiles=_profiles(judged, columns, causes, history),
+        profiles=_profiles(columns, causes, history),
         readings=tuple(reading for one in judged for reading in one.part.readings),
         actions=_actions(causes, facts),
         tokens=len(columns),
@@ -204,9 +210,7 @@ def _missing(columns: Columns) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _profiles(
-    judged: Sequence[Judged], columns: Columns, causes: Sequence[str], history: History
-) -> tuple[Profile, ...]:
+def _profiles(columns: Columns, causes: Sequence[str], history: History) -> tuple[Profile, ...]:
     """All pictures, those that the first cause is predicted on first."""
     first = BY_NAME[causes[0]] if causes else None
     wanted = [one.instrument for one in first.predicts] if first is not None else []

@@ -1,8 +1,8 @@
 """How probable each outcome of an instrument is under each cause: a table that was counted, not guessed.
 
-`likelihoods.json` is written by `python -m tests.diagnosis calibrate` from simulated runs, in which each cause acts on the
-logits, weights or reports of a small transformer (docs/diagnosis.md). Counts are smoothed: an outcome that was never seen
-keeps a probability of some hundredths.
+`likelihoods.json` is written by `python -m tests.diagnosis calibrate` from simulated runs, in which each cause acts
+on the logits, weights or reports of a small transformer (docs/diagnosis.md). Counts are smoothed: an outcome that
+was never seen keeps a probability of some hundredths.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-
-from console.diagnosis.model import Likelihoods
 
 _FILE: Final = Path(__file__).with_name("likelihoods.json")
 
@@ -34,6 +32,33 @@ def calibrated() -> Calibrated:
     return msgspec.json.decode(_FILE.read_bytes(), type=Calibrated)
 
 
-def merged(first: Likelihoods, more: Likelihoods) -> Likelihoods:
-    """Both tables; `more` adds instruments to causes, or replaces them."""
-    return {cause: {**first.get(cause, {}), **more.get(cause, {})} for cause in {*first, *more}}
+def _of_fix(share: float) -> dict[str, float]:
+    return {"repaired": 0.02, "not repaired": share, "not reported": 1 - 0.02 - share}
+
+
+_USUAL: Final = {"repaired": 0.35, "not repaired": 0.35, "not reported": 0.3}
+_STATE_USUAL: Final[dict[str, dict[str, float]]] = {
+    "processed-logprobs": _USUAL,
+    "prefix-cache-off": _USUAL,
+    "fp32-lm-head": _USUAL,
+    "inflight-keep": {"waits": 0.35, "kept": 0.35, "not reported": 0.3},
+    "temperature": {"one": 0.35, "another": 0.35, "not reported": 0.3},
+    "versions": {"newest": 0.68, "behind": 0.02, "not reported": 0.3},
+}
+_STATE_OWN: Final[dict[str, dict[str, dict[str, float]]]] = {
+    "raw-logprobs": {
+        "processed-logprobs": _of_fix(0.6),
+        "temperature": {"one": 0.002, "another": 0.6, "not reported": 0.398},
+    },
+    "stale-prefix-cache": {"prefix-cache-off": _of_fix(0.6)},
+    "in-flight-kv": {"inflight-keep": {"waits": 0.02, "kept": 0.6, "not reported": 0.38}},
+    "head-bf16": {"fp32-lm-head": _of_fix(0.6)},
+    "missed-sync": {"versions": {"newest": 0.55, "behind": 0.15, "not reported": 0.3}},
+    "layer-not-loaded": {"versions": {"newest": 0.64, "behind": 0.06, "not reported": 0.3}},
+}
+
+
+def of_state(cause: str) -> dict[str, dict[str, float]]:
+    """Likelihoods of what a run reports of itself. Stated, not counted: a fix that is read back as on leaves its cause
+    one chance in fifty; that it is off makes the cause possible, no more."""
+    return {**_STATE_USUAL, **_STATE_OWN.get(cause, {})}

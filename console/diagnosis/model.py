@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Literal
 
 import msgspec
@@ -120,6 +121,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 Likelihoods = Mapping[str, Mapping[str, Mapping[str, float]]]
 """P(outcome | cause) by cause, instrument, outcome. An instrument that a cause does not name says nothing about it."""
+NO_LIKELIHOODS: Final[Likelihoods] = MappingProxyType({})
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -161,7 +163,8 @@ class RuledOut(msgspec.Struct, frozen=True):
 
 
 class Normal(msgspec.Struct, frozen=True):
-    """What is normal on this stack: mean |d| up to `floor` nats. `seen` is the run's; `source` where the floor is from."""
+    """What is normal on this stack: mean |d| up to `floor` nats. `seen` is the run's; `source` where the floor is
+    from."""
 
     floor: float
     seen: float

@@ -1,14 +1,14 @@
-"""Splits a run's tokens into parts in which one cause each can be read: causes that act on some tokens only are taken out
-first, and the rest is judged without them. Pure.
+"""Splits a run's tokens into parts in which one cause each can be read: causes that act on some tokens only are
+taken out first, and the rest is judged without them. Pure.
 
 In this order: placeholders at last tokens; tokens behind a change of weights; engines that stand apart; tokens whose
-weights were behind; versions before and after a jump. Each is taken out only where its instrument finds a clear contrast.
-"""
+weights were behind; versions before and after a jump. Each is taken out only where its instrument finds a clear
+contrast."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -135,8 +135,3 @@ def _behind(view: View) -> tuple[Reading | None, Mask]:
     if found.outcome != "with lag":
         return _NOTHING
     return found, view.columns.lag > 0
-
-
-def without(part: Part, mask: Mask) -> Part:
-    """The part with fewer tokens to account for."""
-    return replace(part, mask=part.mask & ~mask)

@@ -20,8 +20,8 @@ from driftline.rundir import RunDir
 def diagnose_run(run: RunDir, model: RunModel | None = None) -> Diagnosis:
     """The passive diagnosis of everything that is recorded; `model` is the run's, where it was loaded already.
 
-    Raises OSError, or what Polars and pyarrow raise (`console.recorded.frames.unreadable`), for a file that cannot be read.
-    """
+    Raises OSError, or what Polars and pyarrow raise (`console.recorded.frames.unreadable`), for a file that cannot
+    be read."""
     watch = Watch()
     for frame in token_frames(run):
         watch.feed(frame)

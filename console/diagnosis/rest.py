@@ -24,8 +24,8 @@ def _entry(
 ) -> Cause:
     """`predicts` is (instrument, what it shows); `unseen` says why passive instruments do not name it."""
     return Cause(
-        name, title, layer, onset, (Prediction(*predicts),), f"not seen: {unseen}", Action("text", action), source, number,
-        passive=False, alike=alike, unseen=unseen,
+        name, title, layer, onset, (Prediction(*predicts),), f"not seen: {unseen}", Action("text", action), source,
+        number, passive=False, alike=alike, unseen=unseen,
     )  # fmt: skip
 
 
@@ -169,8 +169,8 @@ REST: Final[tuple[Cause, ...]] = (
         "open-instruct 1473",
     ),
     _entry(
-        38, "tail-amplification", "rare tokens differ most, and those drawn are the over-rated ones", "numerics", "step 0",
-        ("tails", "only low p; slightly one-sided by selection"), "benign: part of every floor", ("none",),
+        38, "tail-amplification", "rare tokens differ most, and those drawn are the over-rated ones", "numerics",
+        "step 0", ("tails", "only low p; slightly one-sided by selection"), "benign: part of every floor", ("none",),
         "none needed; a correction bounds its weight", "arXiv 2512.23087; verl-omni 280",
     ),
     _entry(

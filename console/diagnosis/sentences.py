@@ -6,14 +6,19 @@ from collections.abc import Sequence
 
 from console.diagnosis.causes import BY_NAME
 from console.diagnosis.facts import Facts
+from console.diagnosis.instruments.timing import Jump
 from console.diagnosis.instruments.view import number
 from console.diagnosis.model import Normal, Ranked, Verdict
 
 
-def sentence(verdict: Verdict, causes: Sequence[str], ranked: Sequence[Ranked], normal: Normal) -> str:
-    """The answer in one sentence."""
+def sentence(
+    verdict: Verdict, causes: Sequence[str], ranked: Sequence[Ranked], normal: Normal, gone: Jump | None = None
+) -> str:
+    """The answer in one sentence; `gone` is where an earlier cause ended."""
+    until = f"; before version {gone.version} it was {number(gone.before)}" if gone is not None else ""
     if verdict == "normal":
-        return f"nothing wrong beyond the numeric floor: mean |d| {number(normal.seen)} nats, {number(normal.floor)} is normal"
+        figures = f"mean |d| {number(normal.seen)} nats, {number(normal.floor)} is normal"
+        return f"nothing wrong beyond the numeric floor: {figures}{until}"
     clauses = [_clause(name, ranked) for name in causes]
     if verdict == "unknown":
         near = next((one for one in ranked if one.cause is not None and one.name not in causes), None)

@@ -1,5 +1,5 @@
-"""A run's tokens as they come, in constant memory and a few nanoseconds a token: totals of all of them by version and engine,
-and the newest in detail.
+"""A run's tokens as they come, in constant memory and a few nanoseconds a token: totals of all of them by version
+and engine, and the newest in detail.
 
 Totals are sums and merge by addition. In detail at most DETAIL tokens of a frame are kept, whole sequences at even
 distances, and KEPT altogether; instruments run on these when a diagnosis is asked for, not before.
@@ -16,7 +16,7 @@ import numpy as np
 from console.diagnosis.columns import Columns, Frame, Longs, join, of_frame
 from console.diagnosis.facts import NOTHING, Facts
 from console.diagnosis.infer import diagnose
-from console.diagnosis.model import Attribution, Diagnosis, Likelihoods, Reading
+from console.diagnosis.model import NO_LIKELIHOODS, Attribution, Diagnosis, Likelihoods, Reading
 
 KEPT: Final = 12_288
 """Tokens in detail. A diagnosis of them takes some hundredths of a second."""
@@ -168,7 +168,7 @@ class Watch:
         facts: Facts = NOTHING,
         *,
         extra: Sequence[Reading] = (),
-        more: Likelihoods = {},
+        more: Likelihoods = NO_LIKELIHOODS,
         attribution: Attribution | None = None,
     ) -> Diagnosis:
         """What is wrong by the tokens so far; see `console.diagnosis.infer.diagnose`."""

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Final
 
-from console.diagnosis.likelihoods import Calibrated
-from console.diagnosis.model import NONE, UNKNOWN, Evidence, Likelihoods, Reading
+from console.diagnosis.likelihoods import Calibrated, of_state
+from console.diagnosis.model import NO_LIKELIHOODS, NONE, UNKNOWN, Evidence, Likelihoods, Reading
 
 PRIOR_NONE: Final = 0.4
 PRIOR_UNKNOWN: Final = 0.02
@@ -26,7 +26,9 @@ LEAST: Final = 1e-4
 Names = tuple[str, ...]
 
 
-def posterior(readings: Sequence[Reading], stated: Calibrated, more: Likelihoods = {}) -> dict[Names, float]:
+def posterior(
+    readings: Sequence[Reading], stated: Calibrated, more: Likelihoods = NO_LIKELIHOODS
+) -> dict[Names, float]:
     """Probability of every hypothesis, as a tuple of names: (NONE,), (UNKNOWN,), one cause, or two."""
     tables = _tables(stated, more)
     causes = sorted(name for name in tables if name != NONE)
@@ -47,8 +49,11 @@ def posterior(readings: Sequence[Reading], stated: Calibrated, more: Likelihoods
     return {names: weight / total for names, weight in weights.items()}
 
 
-def evidence(name: str, readings: Iterable[Reading], stated: Calibrated, more: Likelihoods = {}) -> list[Evidence]:
-    """What each reading says for or against a hypothesis, the strongest first; readings of a 5 % nuance are left out."""
+def evidence(
+    name: str, readings: Iterable[Reading], stated: Calibrated, more: Likelihoods = NO_LIKELIHOODS
+) -> list[Evidence]:
+    """What each reading says for or against a hypothesis, the strongest first; readings of a 5 % nuance are left
+    out."""
     tables = _tables(stated, more)
     found = []
     for one in readings:
@@ -66,7 +71,7 @@ def evidence(name: str, readings: Iterable[Reading], stated: Calibrated, more: L
 
 
 def _tables(stated: Calibrated, more: Likelihoods) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
-    return {name: {**table, **more.get(name, {})} for name, table in stated.table.items()}
+    return {name: {**table, **of_state(name), **more.get(name, {})} for name, table in stated.table.items()}
 
 
 def _chance(table: Mapping[str, float], outcome: str) -> float:

@@ -40,7 +40,8 @@ def main() -> int:
         missed |= share > FOLLOWING or seconds > ASKING
         print(
             f"frames of {sequences} x {length}: following 10^6 tokens/s takes {share:.1%} of a core "
-            f"(wanted: {FOLLOWING:.0%} at most); a diagnosis {seconds * 1e3:.0f} ms (wanted: {ASKING * 1e3:.0f} at most)"
+            f"(wanted: {FOLLOWING:.0%} at most); a diagnosis {seconds * 1e3:.0f} ms "
+            f"(wanted: {ASKING * 1e3:.0f} at most)"
         )
     return int(missed)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,13 @@ FOREIGN: Final = (
     "padded-vocabulary", "bos-template", "padded-positions", "attention-scale", "quantised-weights", "rows-mixed",
 )  # fmt: skip
 """Faults that the calibration does not see."""
+PAIRS: Final = (
+    "raw-logprobs+placeholder-zero", "raw-logprobs+missed-sync", "raw-logprobs+stale-prefix-cache",
+    "top-p+placeholder-zero", "dropout+missed-sync", "trainer-temperature+placeholder-zero",
+    "in-flight-kv+placeholder-zero", "raw-logprobs+in-flight-kv", "head-bf16+missed-sync", "dropout+placeholder-zero",
+    "min-tokens+missed-sync", "repetition-penalty+missed-sync", "stale-prefix-cache+placeholder-zero",
+    "shifted-ids+missed-sync", "head-not-sent+placeholder-zero",
+)  # fmt: skip
 STEPS: Final = 14
 
 
@@ -56,8 +64,10 @@ def world(seed: int) -> World:
     """A world drawn by `seed`: task, model, temperature, engines, types, learning rate."""
     random = np.random.default_rng(seed + 7_000)
     task, start = _base("digits" if random.random() < 0.5 else "chain", int(random.integers(0, 3)))
-    wide = random.random() < 0.25
-    body = Numerics(torch.bfloat16, torch.bfloat16 if random.random() < 0.5 else torch.float32) if wide else EXACT
+    wide, rounded = random.random() < 0.25, random.random() < 0.5
+    body = Numerics(torch.bfloat16, torch.bfloat16 if rounded else torch.float32) if wide else EXACT
+    if not wide and random.random() < 0.15:
+        body = Numerics(torch.float32, torch.bfloat16)
     return World(
         task,
         start,
@@ -126,7 +136,9 @@ def record(names: Sequence[str], seed: int, steps: int = STEPS) -> Recorded:
     """A run with these faults."""
     of = world(seed)
     if {"missed-sync", "in-flight-kv"} & set(names):
-        of = msgspec_replace(of, engines=max(of.engines, 2), lag=max(of.lag, 1))
+        of = replace(of, engines=max(of.engines, 2), lag=max(of.lag, 1))
+    if "head-bf16" in names:
+        of = replace(of, engine=EXACT, trainer=EXACT)  # beside a bfloat16 body it is the floor
     faults = Faults(fault(name, seed, of) for name in names if name != "none")
     made: list[Step] = list(simulate(of, faults, seed, steps))
     return Recorded(
@@ -137,13 +149,6 @@ def record(names: Sequence[str], seed: int, steps: int = STEPS) -> Recorded:
         tuple(encode(one.frame) for one in made),
         tuple(one.values for one in made),
     )
-
-
-def msgspec_replace(of: World, **changes: object) -> World:
-    """A world with some of its fields changed."""
-    from dataclasses import replace
-
-    return replace(of, **changes)  # type: ignore[arg-type]
 
 
 def read(folder: Path) -> Iterator[Recorded]:

@@ -1,5 +1,5 @@
-"""The faults that a simulated run can have, each put where a real one acts. Names are those of `console.diagnosis.causes`,
-and of some that no cause of the catalogue explains."""
+"""The faults that a simulated run can have, each put where a real one acts. Names are those of
+`console.diagnosis.causes`, and of some that no cause of the catalogue explains."""
 
 from __future__ import annotations
 

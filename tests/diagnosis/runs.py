@@ -1,7 +1,7 @@
 """A simulated run: engines that sample, a trainer that scores and learns, and the Tokens frames of its steps.
 
-Both sides are computed: the engine token by token over cached keys and values, the trainer over whole sequences. What is
-healthy differs by float rounding alone, as in a real run; a fault changes what one side computes or reports.
+Both sides are computed: the engine token by token over cached keys and values, the trainer over whole sequences.
+What is healthy differs by float rounding alone, as in a real run; a fault changes what one side computes or reports.
 """
 
 from __future__ import annotations
@@ -155,8 +155,9 @@ def _batch(
         again, mixed = forward(weights, given[:, task.prefix :], shape, prefix, numerics)
         hit = torch.from_numpy(hits)
         logits = torch.cat([logits[:, : task.prefix], again], 1) * hit[:, None, None] + logits * ~hit[:, None, None]
+        rows_hit = hit[:, None, None, None]
         cache = [
-            tuple(torch.where(hit[:, None, None, None], a, b) for a, b in zip(new, own, strict=True))  # type: ignore[misc]
+            (torch.where(rows_hit, new[0], own[0]), torch.where(rows_hit, new[1], own[1]))
             for new, own in zip(mixed, cache, strict=True)
         ]
     seen = torch.zeros(len(chosen), shape.vocab).scatter_add_(1, given, torch.ones_like(given, dtype=torch.float))
@@ -265,7 +266,8 @@ def _logprobs(
     if (one := faults.find("padded-vocabulary", -1, version)) is not None:
         logits = torch.cat([logits, torch.zeros(*logits.shape[:2], int(one.size))], -1)
     answers = ids[:, prompts.shape[1] :]
-    return (logits / temperature).log_softmax(-1).gather(2, answers[..., None])[..., 0].double().numpy()  # type: ignore[no-any-return]
+    made: np.ndarray = (logits / temperature).log_softmax(-1).gather(2, answers[..., None])[..., 0].double().numpy()
+    return made
 
 
 def _micro(ids: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:

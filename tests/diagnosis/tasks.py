@@ -1,4 +1,5 @@
-"""What the small models are taught and rewarded for: prompts [B, P], an answer's reward, and a policy that has learned it.
+"""What the small models are taught and rewarded for: prompts [B, P], an answer's reward, and a policy that has
+learned it.
 
 `digits`: reverse some digits, then end; low entropy where it is certain. `chain`: text of a random Markov chain, whose
 entropy is about two nats; rewarded are tokens of the lower quarter of the vocabulary.

@@ -98,6 +98,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "tail": (busy("tail", "--run", "RUN"), waiting("tail", "--run", "RUN")),
     "serve": (Case("waiting", at("live", "serve", "RUN"), 0.2, "ctrl-C ends it", alone=True),),
     "watch": (busy("watch", "RUN"), waiting("watch", "RUN")),
+    "diagnose": (busy("diagnose", "RUN"),),
     "sentinels show": (),
     "sentinels check": (),
     "export": (

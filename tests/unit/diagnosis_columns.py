@@ -1,5 +1,5 @@
-"""Token columns whose two sides are computed from logits of a random bigram model: what a cause does to logits is done to
-them. Numpy only; whole transformers are in tests/diagnosis."""
+"""Token columns whose two sides are computed from logits of a random bigram model: what a cause does to logits is
+done to them. Numpy only; whole transformers are in tests/diagnosis."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def log_softmax(logits: Logits) -> Logits:
 
 @dataclass(frozen=True)
 class Bigrams:
-    """`sampled` and `said` make the engine's logprobs [V] of logits, ids so far and position: those drawn from and those
-    reported; `scored` the trainer's. Logits [V] of a token depend on the one before it and on the prompt."""
+    """`sampled` and `said` make the engine's logprobs [V] of logits, ids so far and position: those drawn from and
+    those reported; `scored` the trainer's. Logits [V] of a token depend on the one before it and on the prompt."""
 
     sampled: Callable[[Logits, list[int], int], Logits]
     scored: Callable[[Logits, list[int], int], Logits]

@@ -18,7 +18,9 @@ from tests.unit.runs import tokens
 ENGINES = {"engine-0": 0, "engine-1": 1}
 
 
-def frame(rows: list[tuple[int, int, int, int, float, float]], prompts: tuple[str, ...] = (), version: int = 0) -> Tokens:
+def frame(
+    rows: list[tuple[int, int, int, int, float, float]], prompts: tuple[str, ...] = (), version: int = 0
+) -> Tokens:
     """A frame of rows (id, sequence, position, version, rollout, trainer)."""
     whole = np.array([row[:4] for row in rows], dtype=np.int64).reshape(-1, 4)
     return Tokens(
@@ -31,7 +33,11 @@ def frame(rows: list[tuple[int, int, int, int, float, float]], prompts: tuple[st
 
 
 def test_a_context_is_the_prompt_and_all_tokens_before() -> None:
-    rows = [(id_, seq, at, 0, -1.0, -1.0) for seq, ids in enumerate(([5, 6, 7], [5, 6, 8], [5, 9, 7], [5, 6, 7])) for at, id_ in enumerate(ids)]
+    rows = [
+        (id_, seq, at, 0, -1.0, -1.0)
+        for seq, ids in enumerate(([5, 6, 7], [5, 6, 8], [5, 9, 7], [5, 6, 7]))
+        for at, id_ in enumerate(ids)
+    ]
     found = of_frame(frame(rows, ("a", "a", "a", "b")), {})
     first, second, third, other = found.context.reshape(4, 3)
     assert first[0] == second[0] == third[0] != other[0]
@@ -85,7 +91,9 @@ def test_what_is_not_finite_is_left_out_and_counted() -> None:
     assert found.d.tolist() == [-MOST]
 
 
-numbers = st.one_of(st.floats(-20, 0, width=32), st.sampled_from([0.0, -0.0, math.nan, math.inf, -math.inf, -3e38, 3e38, -1e-38]))
+numbers = st.one_of(
+    st.floats(-20, 0, width=32), st.sampled_from([0.0, -0.0, math.nan, math.inf, -math.inf, -3e38, 3e38, -1e-38])
+)
 whole = st.one_of(st.integers(0, 5), st.integers(-(2**31), 2**31 - 1))
 
 
@@ -139,7 +147,9 @@ def test_memory_is_bounded_whatever_comes() -> None:
 
 def test_a_thinned_frame_has_whole_sequences() -> None:
     watch = Watch()
-    watch.feed(frame([(i % 50, i // 100, i % 100, 0, -1.0, -1.1) for i in range(20_000)], tuple(str(i) for i in range(200))))
+    watch.feed(
+        frame([(i % 50, i // 100, i % 100, 0, -1.0, -1.1) for i in range(20_000)], tuple(str(i) for i in range(200)))
+    )
     found = watch.columns
     assert 1_000 < len(found) <= 2 * DETAIL
     assert (np.diff(np.append(found.begins, len(found))) == 100).all()

@@ -1,4 +1,5 @@
-"""Each passive instrument on columns in which the answer is known: logits of a bigram model, changed as a cause does."""
+"""Each passive instrument on columns in which the answer is known: logits of a bigram model, changed as a cause
+does."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from console.diagnosis import instruments
 from console.diagnosis.columns import Columns, empty
 from console.diagnosis.facts import Facts
 from console.diagnosis.instruments import magnitude, places, shape, timing
-from console.diagnosis.instruments.catalogue import BY_NAME, PASSIVE
+from console.diagnosis.instruments.catalogue import BY_NAME, PASSIVE, STATE
 from console.diagnosis.instruments.view import View, reading
 from console.diagnosis.model import Reading
 from tests.unit import diagnosis_columns as made
@@ -36,7 +37,7 @@ def test_every_instrument_of_the_catalogue_reads_and_names_itself() -> None:
         reader for reader in (one.instrument for one in found) if reader in BY_NAME
     ]
     assert {one.instrument for one in found} == set(BY_NAME)
-    assert len(instruments.READERS) == len(PASSIVE)
+    assert len(instruments.READERS) == len(PASSIVE) + len(STATE)
     with pytest.raises(ValueError, match=r"size: 'huge' is no outcome; there are floor, above, far, beyond"):
         reading("size", "huge", 1.0, "")
 
@@ -144,7 +145,9 @@ def test_onset_at_the_first_version_an_update_or_not_seen() -> None:
     assert (found.outcome, found.value) == ("update", 2)
     assert outcome(timing.onset(view(every.take(every.version >= 1)))) == "not seen"
     assert outcome(timing.onset(view(HEALTHY))) == "nothing"
-    known = View(every.take(every.version >= 2), every.take(every.version >= 2), FACTS, ((0, 100.0, 1e-4), (1, 100.0, 1e-4)))
+    known = View(
+        every.take(every.version >= 2), every.take(every.version >= 2), FACTS, ((0, 100.0, 1e-4), (1, 100.0, 1e-4))
+    )
     assert timing.onset(known).outcome == "update"
 
 
@@ -194,7 +197,12 @@ def test_tails() -> None:
 def test_positions_first_early_and_late() -> None:
     noise = np.abs(np.random.default_rng(0).normal(0, 0.1, len(HEALTHY)))
     spot = HEALTHY.position
-    for factor, wanted in (((spot == 0) * 1.0 + 0.01, "first"), (0.7**spot, "early"), (spot + 0.1, "late"), (spot * 0 + 1.0, "flat")):
+    for factor, wanted in (
+        ((spot == 0) * 1.0 + 0.01, "first"),
+        (0.7**spot, "early"),
+        (spot + 0.1, "late"),
+        (spot * 0 + 1.0, "flat"),
+    ):
         moved = changed(HEALTHY, rollout=HEALTHY.trainer + noise * factor)
         assert outcome(places.position(view(moved))) == wanted
 
@@ -203,6 +211,52 @@ def test_staleness_as_the_trainer_reports_it() -> None:
     assert outcome(timing.staleness(view(HEALTHY))) == "not recorded"
     assert outcome(timing.staleness(view(HEALTHY, Facts(staleness=0.2, lag=3.0)))) == "high"
     assert outcome(timing.staleness(view(HEALTHY, Facts(staleness=0.2, lag=0.5)))) == "low"
+
+
+def test_d_follows_the_engines_logprob_where_a_side_is_flatter() -> None:
+    assert outcome(shape.surprise(view(columns(Bigrams(plain, plain, said=made.raw).frames(6))))) == "flattened"
+    sharper = Bigrams(plain, lambda z, seen, at: made.log_softmax(z / 0.9))
+    assert outcome(shape.surprise(view(columns(sharper.frames(6))))) == "sharpened"
+    assert outcome(shape.surprise(view(columns(Bigrams(plain, made.noisy(0.1)).frames(6))))) == "no"
+
+
+def rounded(logits: made.Logits, seen: list[int], at: int) -> made.Logits:
+    """Logits rounded to eight bits, as bfloat16 has them."""
+    mantissa, exponent = np.frexp(logits * 4)
+    return made.log_softmax(np.ldexp(np.round(mantissa * 256), exponent) / 256 / 0.7)
+
+
+def fine(logits: made.Logits, seen: list[int], at: int) -> made.Logits:
+    return made.log_softmax(logits * 4 / 0.7)
+
+
+@pytest.mark.parametrize(
+    ("engine", "trainer", "wanted"),
+    [(rounded, fine, "engine"), (fine, rounded, "trainer"), (rounded, rounded, "both"), (fine, fine, "neither")],
+)
+def test_whose_logits_lie_on_the_grid_of_bfloat16(engine: object, trainer: object, wanted: str) -> None:
+    found = columns(Bigrams(engine, trainer, scale=0.5).frames(6))  # type: ignore[arg-type]
+    assert outcome(shape.grid(view(found))) == wanted
+
+
+def test_what_a_run_reports_of_itself() -> None:
+    facts = Facts(
+        temperature=1.0,
+        fixes={
+            "processed-logprobs": "on",
+            "prefix-cache-off": "removed",
+            "inflight-keep": "on",
+            "fp32-lm-head": "mixed",
+        },
+        engines={"a": 3, "b": 4},
+        failed=("a",),
+    )
+    found = {one.instrument: one.outcome for one in instruments.read(view(HEALTHY, facts))}
+    assert found["processed-logprobs"] == found["prefix-cache-off"] == "repaired"
+    assert (found["inflight-keep"], found["fp32-lm-head"]) == ("kept", "not repaired")
+    assert (found["temperature"], found["versions"]) == ("one", "behind")
+    silent = {one.instrument: one.outcome for one in instruments.read(view(HEALTHY, Facts()))}
+    assert {silent[one.name] for one in STATE} == {"not reported"}
 
 
 def test_nothing_and_one_token_have_readings() -> None:

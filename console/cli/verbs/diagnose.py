@@ -36,10 +36,10 @@ def diagnose(args: argparse.Namespace) -> int:
     --json prints one object: `run` and the fields of `console.diagnosis.model.Diagnosis`: `verdict` (normal, cause,
     unknown, "not enough data"), `sentence`, `certainty` (0 to 1), `named` (names of causes, the larger first), `ranked`
     (array of {`name`, `cause` (null for none and unknown), `probability`, `supporting`, `opposing` (arrays of
-    {`instrument`, `figure`, `text`, `llr`, `unit`}), `where`, `since`}), `ruled_out`, `normal` {`floor`, `seen`, `text`,
-    `source`}, `missing` (what was not recorded), `attribution` (null, or {`total`, `shares` [{`layer`, `nats`, `low`,
-    `high`}], `method`, `tokens`, `note`}; shares sum to the total), `profiles`, `readings`, `actions`, `tokens`, `steps`,
-    `seen`. NaN and infinities are strings.
+    {`instrument`, `figure`, `text`, `llr`, `unit`}), `where`, `since`}), `ruled_out`, `normal` {`floor`, `seen`,
+    `text`, `source`}, `missing` (what was not recorded), `attribution` (null, or {`total`, `shares` [{`layer`,
+    `nats`, `low`, `high`}], `method`, `tokens`, `note`}; shares sum to the total), `profiles`, `readings`,
+    `actions`, `tokens`, `steps`, `seen`. NaN and infinities are strings.
 
     Exit code 0 where nothing is wrong beyond the numeric floor, 8 where a cause is named, 9 where something is wrong
     that no known cause explains, 6 where there are too few token pairs to say.

@@ -40,7 +40,20 @@ PASSIVE: Final = (
     Instrument("tails", "how far are the largest |d| from the usual", ("usual", "heavy", "few far")),
     Instrument("bound", "is there a largest |d|", ("bounded", "no")),
     Instrument("lag", "does |d| follow the lag of a token's weights", ("with lag", "no", "no lag")),
+    Instrument("surprise", "does d follow the engine's own logprob", ("flattened", "sharpened", "no", "few")),
+    Instrument("grid", "whose logits lie on the grid of bfloat16", ("neither", "engine", "trainer", "both", "few")),
     Instrument("staleness", "how far are old weights from the newest", ("low", "high", "not recorded")),
 )
 
-BY_NAME: Final = {one.name: one for one in PASSIVE}
+_FIX: Final = ("repaired", "not repaired", "not reported")
+STATE: Final = (
+    Instrument("processed-logprobs", "do the engines report processed logprobs", _FIX),
+    Instrument("prefix-cache-off", "do requests read the prefix cache", _FIX),
+    Instrument("inflight-keep", "do requests in flight end before an update", ("waits", "kept", "not reported")),
+    Instrument("fp32-lm-head", "does the last projection run in float32", _FIX),
+    Instrument("temperature", "is the run's temperature 1", ("one", "another", "not reported")),
+    Instrument("versions", "do the engines report the newest weights", ("newest", "behind", "not reported")),
+)
+"""What a run reports of itself; read from `console.diagnosis.facts.Facts`, not from tokens."""
+
+BY_NAME: Final = {one.name: one for one in (*PASSIVE, *STATE)}

@@ -1,12 +1,13 @@
 """What the difference is a function of: whose distribution was sampled, contexts, repeatability, shifts, ids. Pure.
 
-Sources of the formulas: for y ~ q and any distribution p with the same support, E[p(y) / q(y)] = 1 (importance sampling);
-within one context d = log q(y) - log p(y), so that a temperature gives a straight line and a mask or a truncation a
-constant.
+Sources of the formulas: for y ~ q and any distribution p with the same support, E[p(y) / q(y)] = 1 (importance
+sampling); within one context d = log q(y) - log p(y), so that a temperature gives a straight line and a mask or a
+truncation a constant.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ def sampler(view: View) -> Reading:
     if own and theirs:
         # Both fit: the one whose deviation is far smaller than the other's, against what the size allows.
         spread = float(np.square(columns.d).mean()) / 2
-        own, theirs = abs(a) < spread / 4 or own and abs(b) > 3 * abs(a), abs(b) < spread / 4
+        own, theirs = abs(a) < spread / 4, abs(b) < spread / 4
         if own == theirs:
             return reading("sampler", "either's", a, "the two distributions are too near to tell them apart")
     outcome = "engine's" if own and not theirs else "trainer's" if theirs and not own else "neither's"
@@ -63,7 +64,7 @@ class Within(NamedTuple):
 def groups(columns: Columns) -> Longs:
     """A number for context and version together; -1 where the context is not known."""
     known = columns.context >= 0
-    mixed = columns.context ^ ((columns.version.astype(np.int64) + 2) << 40) ^ (columns.engine.astype(np.int64) + 2)
+    mixed = columns.context ^ ((columns.version.astype(np.int64) + 2) << 40)
     return np.where(known, np.abs(mixed), -1)
 
 
@@ -126,7 +127,7 @@ def repeatable(view: View) -> Reading:
     ok = (keys >= 0) & (columns.seam == 0) & ~columns.zero
     if int(ok.sum()) < FEW or not view.mean > view.floor / 3:
         return reading("repeatable", "few", float("nan"), "no token was drawn twice after the same tokens")
-    pair = keys[ok] ^ (columns.ids[ok].astype(np.int64) * 0x9E3779B1)
+    pair = keys[ok] ^ (columns.ids[ok].astype(np.int64) * 0x9E3779B1) ^ (columns.engine[ok].astype(np.int64) + 2)
     _, inverse, counts = np.unique(pair, return_inverse=True, return_counts=True)
     several = (counts >= 2)[inverse] & (columns.trainer[ok] < -1e-4)
     if int(several.sum()) < 24:
@@ -145,8 +146,69 @@ def repeatable(view: View) -> Reading:
         "neither" if engine > limit and trainer > limit
         else "engine differs" if engine > limit else "trainer differs" if trainer > limit else "both do"
     )  # fmt: skip
-    text = f"the same token after the same tokens spreads by {number(engine)} nats in the engine, {number(trainer)} in the trainer"
+    text = f"the same token after the same tokens spreads by {number(engine)} nats in the engine"
+    text += f", {number(trainer)} in the trainer"
     return reading("repeatable", outcome, max(engine, trainer), text, unit="nats")
+
+
+_STEP: Final = 2.0**-9
+"""Nats. Logits of 1/4 and more that were rounded to bfloat16 (8 bits) are multiples of it."""
+_NEAR: Final = 1.2e-5
+"""Nats within which a float32 logprob's difference counts as a multiple: chance alone gives 1.2 %."""
+_PAIRS: Final = 8
+
+
+def grid(view: View) -> Reading:
+    """Which side's logits lie on the grid of bfloat16: after the same tokens, the difference of two tokens' logprobs
+    times the temperature is that of their logits, without the normalising sum."""
+    columns = view.columns
+    found = _steps(columns)
+    if found is None:
+        return reading("grid", "few", float("nan"), "too few different tokens were drawn after the same tokens")
+    run = view.facts.temperature
+    scales = {1.0, run} if np.isfinite(run) and run > 0 else {1.0}
+    engine, trainer = (max(_on_grid(one * scale) for scale in scales) for one in found)
+    outcome = (
+        "both" if engine > 0.5 and trainer > 0.5
+        else "engine" if engine > 0.5 else "trainer" if trainer > 0.5 else "neither"
+    )  # fmt: skip
+    text = (
+        f"{engine:.0%} of the engine's and {trainer:.0%} of the trainer's logit differences lie on the grid of bfloat16"
+    )
+    return reading("grid", outcome, max(engine, trainer), text, unit="share")
+
+
+def _steps(columns: Columns) -> tuple[Floats, Floats] | None:
+    """Differences of the logprobs of two tokens drawn after the same tokens: the engine's, the trainer's."""
+    keys = groups(columns)
+    keep = (keys >= 0) & ~columns.zero & (columns.rollout > -20) & (columns.trainer > -20)
+    order = np.flatnonzero(keep)[np.lexsort((columns.ids[keep], columns.engine[keep], keys[keep]))]
+    same = (keys[order][1:] == keys[order][:-1]) & (columns.engine[order][1:] == columns.engine[order][:-1])
+    same &= columns.ids[order][1:] != columns.ids[order][:-1]
+    if int(same.sum()) < _PAIRS:
+        return None
+    r, t = columns.rollout[order], columns.trainer[order]
+    return (r[1:] - r[:-1])[same], (t[1:] - t[:-1])[same]
+
+
+def _on_grid(differences: Floats) -> float:
+    away = np.abs(differences - np.round(differences / _STEP) * _STEP)
+    return float((away < _NEAR).mean())
+
+
+def surprise(view: View) -> Reading:
+    """Regression of d on the engine's logprob. A flatter or sharper distribution has a slope there; noise and other
+    weights, from which the engine has drawn, have none."""
+    columns = view.columns
+    r = np.maximum(columns.rollout, -20.0)
+    if len(columns) < 4 * FEW or not view.mean > view.floor / 3 or not r.std():
+        return reading("surprise", "few", float("nan"), "too few tokens, or nothing to follow")
+    d = np.clip(columns.d, -5, 5)
+    slope = float(np.cov(r, d)[0, 1] / r.var())
+    share = _correlation(r, d) ** 2
+    outcome = "no" if abs(slope) < 0.03 or share < 0.15 else "flattened" if slope < 0 else "sharpened"
+    text = f"d changes by {number(slope)} nats with each nat of the engine's logprob ({share:.0%} of its variance)"
+    return reading("surprise", outcome, slope, text, unit="slope")
 
 
 def shift(view: View) -> Reading:
@@ -197,5 +259,5 @@ def surprise_means(columns: Columns) -> tuple[list[str], list[float]]:
     """Mean |d| by the trainer's probability of the token, from certain to rare."""
     edges = (0.0, 0.01, 0.1, 0.3, 0.7, 0.9, 1.01)
     p = np.exp(np.minimum(columns.trainer, 0))
-    pairs = [(a, b, (p >= a) & (p < b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    pairs = [(a, b, (p >= a) & (p < b)) for a, b in pairwise(edges)]
     return [f"{a:g}-{min(b, 1):g}" for a, b, _ in pairs], [mean(np.minimum(columns.size[m], 5)) for _, _, m in pairs]

@@ -17,7 +17,8 @@ CLEAR: Final = 3.0
 
 
 class Jump(NamedTuple):
-    """Where the mean |d| of versions rises for good: the first version that is high, the means before and from there."""
+    """Where the mean |d| of versions rises for good: the first version that is high, the means before and from
+    there."""
 
     version: int
     before: float
@@ -56,6 +57,20 @@ def jump(table: list[tuple[int, float, float]], floor: float) -> Jump | None:
     at = int(np.argmax(np.where(rising, gain, -1.0)))
     low, high = (float(np.exp(one[at])) for one in (before, after))
     return Jump(rows[at + 1][0], low, high) if high > floor / 3 else None
+
+
+def fall(table: list[tuple[int, float, float]], floor: float) -> Jump | None:
+    """Where the mean |d| falls for good, from one version to the next: a cause has gone. None where it has not."""
+    rows = [row for row in table if row[1] >= TOKENS]
+    upside_down = [(-version, tokens, total) for version, tokens, total in reversed(rows)]
+    found = jump(upside_down, floor)
+    if found is None:
+        return None
+    at = next(i for i, row in enumerate(rows) if row[0] == -found.version)
+    if at + 1 >= len(rows):
+        return None
+    last, first = (rows[i][2] / rows[i][1] for i in (at, at + 1))
+    return Jump(rows[at + 1][0], found.after, found.before) if last > 2.5 * first else None
 
 
 def onset(view: View) -> Reading:
@@ -108,7 +123,8 @@ def lag(view: View) -> Reading:
 
 
 def staleness(view: View) -> Reading:
-    """Trainer's old against its newest weights, as the trainer reports it; high where tokens are 1.5 versions behind."""
+    """Trainer's old against its newest weights, as the trainer reports it; high where tokens are 1.5 versions
+    behind."""
     far, behind = view.facts.staleness, view.facts.lag
     if not np.isfinite(far):
         return reading("staleness", "not recorded", float("nan"), "staleness/abs_diff_mean is not recorded")
