@@ -37,6 +37,8 @@ BF16_FLOOR: Final = 0.02
 """The same where a side computes in bfloat16."""
 BETTER: Final = 0.5
 """The other head fits where it leaves less than this part of the difference."""
+PART: Final = 0.1
+"""A share of the whole below this is not spoken of as a cause."""
 GONE: Final = 0.5
 """A difference is gone where scoring again shows less than this part of it."""
 
@@ -268,7 +270,8 @@ def _weights(figures: Figures, engine: str) -> Reading:
 def _of_trainer(figures: Figures) -> list[Reading]:
     again, dropout = _number(figures, "trainer.self"), _number(figures, "trainer.dropout")
     own, engine = _number(figures, "trainer.temperature"), _number(figures, "temperature")
-    old = _number(figures, "share.staleness")
+    old, least = _number(figures, "share.staleness"), _number(figures, "share.staleness.low")
+    lags = least > 0 and old > max(FLOOR, PART * _number(figures, "total"))
     outcome = "dropout" if dropout > 0 and again > FLOOR else "differs" if again > FLOOR else "repeats"
     text = f"the trainer: {again:.2g} between itself and itself in other micro-batches"
     if dropout > 0:
@@ -281,7 +284,7 @@ def _of_trainer(figures: Figures) -> list[Reading]:
             f"the trainer scores at temperature {own:g}, the engines sample at {engine:g}",
         ),
         Reading(
-            "old weights", "some" if old > FLOOR else "none", old,
+            "old weights", "some" if lags else "none", old,
             f"{old:.2g} of the mean |d| is the lag of tokens behind the newest weights", "nats",
         ),
     ]  # fmt: skip

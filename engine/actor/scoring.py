@@ -107,7 +107,7 @@ class Scoring:
         if request.usual:
             sampling = self._as_sampled(wanted, position)
         else:
-            skip = skip_prefix_reads or not request.cached
+            skip = skip_prefix_reads or not request.cached or bool(self._usual(1).skip_reading_prefix_cache)
             sampling = self._plain(wanted, request.temperature or self._temperature, skip)
         return await self._ask(before, wanted, sampling, request.version)
 

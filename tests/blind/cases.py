@@ -16,7 +16,8 @@ class Case:
     """`causes` are the names of what is wrong, none for a healthy run; `unknown` is one that no answer may name.
 
     `engines` holds the fault of each engine from the first token on, `later` what each has from a sync in the middle of
-    the run on. `ahead` groups are in flight beyond a step's, a sync comes every `every` steps.
+    the run on. `ahead` groups are in flight beyond a step's, a sync comes every `every` steps. `late`: groups are asked
+    for just before a sync, so that it finds them in flight.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Case:
     later: Mapping[str, EngineFault] = field(default_factory=dict)
     ahead: int = 0
     every: int = 1
+    late: bool = False
     unknown: bool = False
 
 
@@ -45,6 +47,7 @@ SWAPPED: Final = (("model.layers.0.", "model.layers.1."),)
 SINGLE: Final = (
     Case("none", ()),
     Case("none-ahead", (), ahead=4),
+    Case("none-late", (), late=True),
     Case("none-bf16-heads", (), engines=on_all(EngineFault(head="bfloat16")), trainer=TrainerFault(head="bfloat16")),
     Case("raw-logprobs", ("raw-logprobs",), engines=on_all(EngineFault(mode="raw_logprobs"))),
     Case("stale-prefix-cache", ("stale-prefix-cache",), later=on_all(EngineFault(stale_cache=True))),
@@ -65,7 +68,7 @@ SINGLE: Final = (
     Case("zero-last", ("placeholder-zero",), trainer=TrainerFault(zero_last=True)),
     Case(
         "inflight-kv", ("in-flight-kv",),
-        later=on_all(EngineFault({"skip_reading_prefix_cache": True}, keep_kv=True)), ahead=6,
+        later=on_all(EngineFault({"skip_reading_prefix_cache": True}, keep_kv=True)), late=True,
     ),
     Case("lag", ("lag",), trainer=TrainerFault(newest=True), every=4),
 )  # fmt: skip
@@ -106,6 +109,7 @@ def pair(first: str, second: str) -> Case:
     return Case(
         f"{first}+{second}", (*one.causes, *other.causes), engines, both(one.trainer, other.trainer),
         merged(one.later, other.later), max(one.ahead, other.ahead), max(one.every, other.every),
+        one.late or other.late,
     )  # fmt: skip
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from trainer.learn.versions import Scorer, Scores, Weights, WeightStore
 from trainer.loop import Loop
 from trainer.rollouts import Rollout, Rollouts
 
+IN_FLIGHT_S: Final = 2.0
 Acts = Mapping[int, Callable[[], None]]
 """What happens at a step."""
 
@@ -60,6 +62,16 @@ class FaultyRollouts(Rollouts):
     """Changes what comes back of an engine on its way into the batch; `fault` is set once it is there."""
 
     fault = TrainerFault()
+    late = False
+
+    def submit_prompts(self) -> None:
+        """As the real ones; with `late` only at the start."""
+        if not self.late or self.next_prompt == self._first:
+            super().submit_prompts()
+
+    def submit_now(self) -> None:
+        """As `submit_prompts`, in any case."""
+        super().submit_prompts()
 
     def _finish(self, group: Group) -> Rollout:
         rollout = super()._finish(group)
@@ -80,17 +92,31 @@ class FaultyRollouts(Rollouts):
 class FaultyLoop(Loop):
     """The real loop; after each step it writes down what each engine says of itself, as the engine itself would."""
 
-    def blind(self, probe: JournalProbe, pool: EnginePool, fault: TrainerFault, syncs: Acts, measures: Acts) -> None:
-        """Take the fault on, before the first step; what happens before the sync, and the measuring, of a step."""
+    def blind(
+        self, probe: JournalProbe, pool: EnginePool, fault: TrainerFault, syncs: Acts, measures: Acts, *, late: bool
+    ) -> None:
+        """Take the fault on, before the first step; what happens before the sync, and the measuring, of a step.
+
+        `late`: groups are asked for just before a sync, but for the first ones.
+        """
         self._journal, self._seen, self._syncs_of, self._measures_of = probe, pool, syncs, measures
         self._rollouts.__class__ = FaultyRollouts
         assert isinstance(self._rollouts, FaultyRollouts)
-        self._rollouts.fault = fault
+        self._rollouts.fault, self._rollouts.late = fault, late
 
     def _sync(self, step: int) -> None:
         if step in self._syncs_of:
             self._syncs_of[step]()
+        assert isinstance(self._rollouts, FaultyRollouts)
+        if self._rollouts.late:
+            self._rollouts.submit_now()
+            self._wait_until_in_flight()
         super()._sync(step)
+
+    def _wait_until_in_flight(self) -> None:
+        deadline = time.monotonic() + IN_FLIGHT_S
+        while not self._seen.stats().running and time.monotonic() < deadline:
+            time.sleep(0.002)
 
     def _measure(self, rollouts: Sequence[Rollout], step: int) -> Any:
         if step in self._measures_of:

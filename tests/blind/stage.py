@@ -171,7 +171,8 @@ class Stage:
         loop = FaultyLoop(config, run, setup, self.pool, syncs, control, fixes, report)
         round_of = Command("round", "diagnose", {"tokens": str(PROBED)})
         later = {at: lambda: self.inject(case.engines, case.later)} if at else {}
-        loop.blind(probe, self.pool, case.trainer, later, {steps: lambda: control.probes.request(round_of)})
+        rounds = {steps: lambda: control.probes.request(round_of)}
+        loop.blind(probe, self.pool, case.trainer, later, rounds, late=case.late)
         loop.run(steps)
         report.state(status="finished", detail="")
 

@@ -67,8 +67,10 @@ def test_what_the_trainer_does_is_read_once() -> None:
     assert found == USUAL | {"trainer again": "dropout"}
     found = outcomes(active.readings(figures(**{"trainer.temperature": 0.8})))
     assert found == USUAL | {"trainer temperature": "other"}
-    found = outcomes(active.readings(figures(**{"share.staleness": 0.1})))
+    found = outcomes(active.readings(figures(**{"share.staleness": 0.1, "share.staleness.low": 0.05})))
     assert found == USUAL | {"old weights": "some"}
+    # Dropout makes two forward passes differ: noise around nothing is no lag.
+    assert outcomes(active.readings(figures(**{"share.staleness": 0.1, "share.staleness.low": -0.02}))) == USUAL
 
 
 def test_one_engine_that_differs_is_read_by_itself_whichever_it_is() -> None:
