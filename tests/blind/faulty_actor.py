@@ -39,7 +39,8 @@ class FaultyActor(EngineActor):
             core.pause = self._pausing(core.pause)  # type: ignore[method-assign]
             core.reset_prefix_cache = self._resetting(core.reset_prefix_cache)  # type: ignore[method-assign]
         self._fault = EngineFault()
-        await core.reset_prefix_cache()
+        if not (fault.stale_cache or fault.keep_kv):
+            await core.reset_prefix_cache()
         await core.ask(worker.APPLY, logprobs_mode=fault.mode, head_dtype=fault.head)
         self._fault = fault
 

@@ -23,7 +23,7 @@ from engine.types import EngineError
 from tests.blind.cases import ENGINES, Case
 from tests.blind.faults import EngineFault
 from tests.blind.faulty_actor import FaultyActor
-from tests.blind.faulty_trainer import FaultyLoop, FaultyScorer
+from tests.blind.faulty_trainer import Acts, FaultyLoop, FaultyScorer
 from tests.blind.recorded import JournalProbe
 from trainer.control.command_thread import CommandThread
 from trainer.control.fix_tracker import FixTracker
@@ -135,10 +135,11 @@ class Stage:
         self.pool.start()
 
     def _config(self, seed: int, lr: float, ahead: int, every: int) -> Config:
-        text = self._text(seed, lr, ahead, every)
+        text = self.text(seed, lr, ahead, every)
         return configuration.parse(text, "the blind test")
 
-    def _text(self, seed: int, lr: float, ahead: int, every: int) -> str:
+    def text(self, seed: int, lr: float, ahead: int, every: int) -> str:
+        """The configuration of a run."""
         return CONFIG.format(seed=seed, lr=lr, ahead=ahead, every=every, **self._given)
 
     def record(self, case: Case, seed: int, folder: Path) -> Recorded:
@@ -146,7 +147,7 @@ class Stage:
         began, varied = time.monotonic(), Variation.drawn(seed)
         run = RunDir(folder)
         probe = JournalProbe(run)
-        text = self._text(seed, varied.lr, case.ahead, case.every)
+        text = self.text(seed, varied.lr, case.ahead, case.every)
         run.config.write_text(text)
         config = configuration.parse(text, str(run.config))
         at = -(-varied.at // case.every) * case.every if case.later else 0
@@ -158,7 +159,23 @@ class Stage:
         return Recorded(case, run, at + 1, probe.tokens_written, time.monotonic() - began)
 
     def _run(self, case: Case, config: Config, run: RunDir, probe: JournalProbe, at: int) -> None:
-        setup, steps = self._begin(case, config), at + self._steps
+        steps = at + self._steps
+        later = {at: lambda: self.inject(case.engines, case.later)} if at else {}
+        self.train(case, config, run, probe, steps, lambda _setup: later, {steps: str(PROBED)})
+
+    def train(
+        self,
+        case: Case,
+        config: Config,
+        run: RunDir,
+        probe: JournalProbe,
+        steps: int,
+        before_sync: Callable[[Setup], Acts],
+        rounds: Mapping[int, str],
+    ) -> None:
+        """Train so many steps, with what is to happen before some steps' syncs, and active rounds of so many tokens of
+        each engine in some steps."""
+        setup = self._begin(case, config)
         report = Reporter(probe, _first_state(config, run, steps, ""), setup.tokenizer)  # type: ignore[arg-type]
         fixes = FixTracker(
             self.pool.fix_states(), config.fixes, dict(config.fixes), setup.head, report, version=0, step=0
@@ -169,10 +186,12 @@ class Stage:
         fixes.send_all()
         report.state(status="running")
         loop = FaultyLoop(config, run, setup, self.pool, syncs, control, fixes, report)
-        round_of = Command("round", "diagnose", {"tokens": str(PROBED)})
-        later = {at: lambda: self.inject(case.engines, case.later)} if at else {}
-        rounds = {steps: lambda: control.probes.request(round_of)}
-        loop.blind(probe, self.pool, case.trainer, later, rounds, late=case.late)
+
+        def ask(step: int, tokens: str) -> Callable[[], None]:
+            return lambda: control.probes.request(Command(f"round{step}", "diagnose", {"tokens": tokens}))
+
+        measures = {step: ask(step, tokens) for step, tokens in rounds.items()}
+        loop.blind(probe, self.pool, case.trainer, before_sync(setup), measures, late=case.late)
         loop.run(steps)
         report.state(status="finished", detail="")
 
