@@ -2,7 +2,7 @@
 
 Faults of several layers act together while a real run trains. Then the weights are frozen (a learning rate of 0, so
 that nothing else changes), active rounds attribute the mismatch of eight steps, and the faults are taken away one after
-the other, in the order of the layers. What the mean |d| of the run's own frames then falls by, over some 1,600 tokens on
+the other, in the order of the layers. What the mean |d| of the run's own frames then falls by, over 1,600 tokens on
 each side, is held against the share that the rounds had given. Exit code 0 where every share is within 10 % of what was
 changed, or what was changed within its interval, and the sum is within 5 % of the whole.
 """
