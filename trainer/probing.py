@@ -35,6 +35,8 @@ TIMEOUT_S: Final = 30.0
 REQUEST_S: Final = 0.006
 """What a request of one token took on two CPU cores, for the estimate before the first round has been measured."""
 SAME: Final = 1e-6
+UNSURE: Final = -0.01
+"""Nats. A token that is likelier says nothing of temperatures: it is certain at every one."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Prober:
         """Whether each engine's logprobs are those before temperature: it then makes no difference to them."""
         if abs(self._temperature - 1.0) < 1e-3:
             return {part.engine: False for part in parts}
-        few = {part.engine: _few(part) for part in parts}
+        few = {part.engine: _few(probed, part)[0] for part in parts}
         asked = {
             part.engine: [
                 _request(probed, few[part.engine], temperature=temperature) for temperature in (self._temperature, 1.0)
@@ -138,11 +140,12 @@ class Prober:
                 found[engine] = False
                 continue
             warm, one = (_flat(scores)[:, 0] for scores in answer)
-            found[engine] = bool(np.nanmax(np.abs(warm - one), initial=0.0) < SAME)
+            unsure = np.isfinite(warm) & (warm < UNSURE)
+            found[engine] = bool(unsure.any() and np.abs(warm - one)[unsure].max() < SAME)
         return found
 
     def _requests(self, probed: Probed, part: _Part, forward: _Forward) -> list[ProbeRequest]:
-        few = _few(part)
+        few, _ = _few(probed, part)
         return [
             _request(probed, part, usual=True),
             _request(probed, part, candidates=forward.candidates),
@@ -229,7 +232,7 @@ class Prober:
             held=forward.held,
         )
         raw_uncached = _flat(answer[2])[:, 0]
-        picked = _flat_places(part, _few(part))
+        _, picked = _few(probed, part)
         own = np.abs(alone[:, 0].astype(np.float64) - raw_uncached[picked])
         # Of what an update has straddled, and of a placeholder, no score of the same text says anything.
         plainly = ~chain.straddles & (chain.recorded != 0.0)
@@ -303,22 +306,17 @@ def _rows(probed: Probed, engine: str, version: int, tokens: int) -> tuple[list[
     return rows, positions
 
 
-def _few(part: _Part) -> _Part:
-    """The first FEW tokens."""
-    rows, positions, left = [], [], FEW
-    for row, places in zip(part.rows.tolist(), part.positions, strict=True):
-        if left <= 0:
-            break
-        rows.append(row)
-        positions.append(places[:left])
-        left -= len(positions[-1])
-    return _Part(part.engine, torch.tensor(rows), positions, part.held, part.weights)
-
-
-def _flat_places(part: _Part, few: _Part) -> np.ndarray:
-    """Places of the tokens of `few` among those of the whole part."""
-    begins = np.concatenate([[0], np.cumsum([len(places) for places in part.positions])])
-    return np.concatenate([begins[at] + np.arange(len(places)) for at, places in enumerate(few.positions)])
+def _few(probed: Probed, part: _Part) -> tuple[_Part, np.ndarray]:
+    """The FEW least likely tokens, which show most, and their places among those of the part."""
+    chosen = np.sort(np.argsort(_at(part, probed.batch.rollout[part.rows]), kind="stable")[:FEW])
+    begins = np.cumsum([0, *(len(places) for places in part.positions)])
+    rows, positions = [], []
+    for at, (row, places) in enumerate(zip(part.rows.tolist(), part.positions, strict=True)):
+        here = chosen[(chosen >= begins[at]) & (chosen < begins[at + 1])] - begins[at]
+        if here.size:
+            rows.append(row)
+            positions.append(places[here])
+    return _Part(part.engine, torch.tensor(rows), positions, part.held, part.weights), chosen
 
 
 def _request(
