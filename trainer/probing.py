@@ -244,7 +244,8 @@ class Prober:
             "usual": _mean((chain.usual - chain.trained)[plainly]),
             "sampled": _mean(chain.usual - chain.plain),
             "offset": _signed(chain.usual - chain.plain),
-            "lowest": float(np.nanmin(chain.usual - chain.plain, initial=0.0)),
+            # -inf where a mask leaves a token out that it had let through under the weights before.
+            "lowest": float(np.min((chain.usual - chain.plain)[chain.finite], initial=0.0)),
             "plain": _mean(chain.plain - chain.even),
             "uncached": _mean(chain.uncached - chain.even),
             "cache": _mean(chain.plain - chain.uncached),

@@ -168,23 +168,19 @@ def attribution(figures: Figures) -> Attribution | None:
 
 
 def readings(figures: Figures) -> tuple[Reading, ...]:
-    """Every instrument's reading: one for all engines where they agree, else one for each that differs and one, with no
-    `where`, for the others."""
-    by_engine = {engine: _of_engine(figures, engine) for engine in engines(figures)}
+    """Every instrument's reading: that of the engine with the least difference for all, and one of its own, with its
+    name for `where`, for each engine that has another outcome."""
+    names = sorted(engines(figures), key=lambda engine: _number(figures, f"{engine}.recorded"))
+    by_engine = {engine: _of_engine(figures, engine) for engine in names}
     found: list[Reading] = []
-    for name in ("mode", "rescored", "sampling", "cache", "weights", "engine again", "head", "remainder"):
-        mine = {engine: read[name] for engine, read in by_engine.items()}
+    for instrument in (one.name for one in ACTIVE):
+        mine = [(engine, read[instrument]) for engine, read in by_engine.items() if instrument in read]
         if not mine:
             continue
-        outcomes = [one.outcome for one in mine.values()]
-        usual = ("nothing",) if name == "rescored" else _HEALTHY[name]
-        healthy = [engine for engine, one in mine.items() if one.outcome in usual]
-        if len(set(outcomes)) == 1 or not healthy:
-            worst = max(mine.values(), key=lambda one: one.value)
-            found.append(_replaced(worst, ""))
-            continue
-        found.append(_replaced(mine[healthy[0]], ""))
-        found += [_replaced(one, engine) for engine, one in mine.items() if engine not in healthy]
+        base = mine[0][1]
+        alike = [one for _, one in mine if one.outcome == base.outcome]
+        found.append(max(alike, key=lambda one: one.value))
+        found += [_replaced(one, engine) for engine, one in mine if one.outcome != base.outcome]
     return (*found, *_of_trainer(figures))
 
 
