@@ -27,10 +27,16 @@ Names = tuple[str, ...]
 
 
 def posterior(
-    readings: Sequence[Reading], stated: Calibrated, more: Likelihoods = NO_LIKELIHOODS
+    readings: Sequence[Reading], stated: Calibrated, more: Likelihoods = NO_LIKELIHOODS, given: str = ""
 ) -> dict[Names, float]:
-    """Probability of every hypothesis, as a tuple of names: (NONE,), (UNKNOWN,), one cause, or two."""
-    tables = _tables(stated, more)
+    """Probability of every hypothesis, as a tuple of names: (NONE,), (UNKNOWN,), one cause, or two.
+
+    With a cause that is `given`, what is asked is which other one acts beside it on these tokens: one name, UNKNOWN, or
+    the given one where nothing does.
+    """
+    tables = _possible(_tables(stated, more), readings)
+    if given in tables:
+        return _beside(given, readings, stated, tables)
     causes = sorted(name for name in tables if name != NONE)
     scores: dict[Names, float] = {
         (NONE,): math.log(PRIOR_NONE) + stated.temper * _log_likelihood(readings, [tables[NONE]]),
@@ -43,6 +49,40 @@ def posterior(
     together = math.log(PRIOR_TWO / len(pairs)) if pairs else 0.0
     for pair in pairs:
         scores[pair] = together + stated.temper * _log_likelihood(readings, [tables[name] for name in pair])
+    return _normalised(scores)
+
+
+_SHOWN_BY: Final = {
+    "placeholder-zero": ("zeros", "last"),
+    "in-flight-kv": ("seam", "after only"),
+    "lag": ("lag", "with lag"),
+}
+"""Causes that are nothing but a contrast: without it they do not act on these tokens."""
+
+
+def _possible(
+    tables: Mapping[str, Mapping[str, Mapping[str, float]]], readings: Iterable[Reading]
+) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+    seen = {(one.instrument, one.outcome) for one in readings}
+    return {name: table for name, table in tables.items() if name not in _SHOWN_BY or _SHOWN_BY[name] in seen}
+
+
+def _beside(
+    given: str, readings: Sequence[Reading], stated: Calibrated, tables: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> dict[Names, float]:
+    others = [name for name in sorted(tables) if name not in (NONE, given)]
+    known = tables[given]
+    scores = {
+        (given,): math.log(0.5) + stated.temper * _log_likelihood(readings, [known]),
+        (UNKNOWN,): math.log(PRIOR_UNKNOWN) + stated.temper * _of_unknown(readings, list(tables.values())),
+    }
+    each = math.log((0.5 - PRIOR_UNKNOWN) / len(others))
+    for name in others:
+        scores[(name,)] = each + stated.temper * _log_likelihood(readings, [known, tables[name]])
+    return _normalised(scores)
+
+
+def _normalised(scores: Mapping[Names, float]) -> dict[Names, float]:
     top = max(scores.values())
     weights = {names: math.exp(score - top) for names, score in scores.items()}
     total = sum(weights.values())

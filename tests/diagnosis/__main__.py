@@ -18,8 +18,9 @@ import msgspec
 from console.diagnosis.infer import diagnose
 from console.diagnosis.likelihoods import Calibrated, calibrated
 from console.diagnosis.model import Diagnosis
+from console.diagnosis.report import lines
 from tests.diagnosis.corpus import FOREIGN, Recorded
-from tests.diagnosis.judged import count, facts, watched
+from tests.diagnosis.judged import count, facts, label, label_folder, of_folder, watched
 
 FILE = Path(__file__).parents[2] / "console" / "diagnosis" / "likelihoods.json"
 
@@ -58,7 +59,7 @@ def table(found: list[tuple[str, str]]) -> Iterator[str]:
     for true, said in found:
         rows[true][said] += 1
     for true, counter in sorted(rows.items()):
-        right = counter["unknown"] if true in FOREIGN else counter[true]
+        right = counter["unknown"] if true in FOREIGN else counter["+".join(sorted(true.split("+")))]
         others = ", ".join(f"{said} {n}" for said, n in counter.most_common() if said != true)
         yield f"{true:22s} {counter.total():4d} {right / counter.total():6.0%}  {others}"
 
@@ -70,16 +71,30 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--held", type=int, default=1000, help="seeds from here on are for the table")
     parser.add_argument("--until", type=int, default=10**6)
+    parser.add_argument("--recorded", type=Path, help="a folder of tests/blind: runs of the real engine")
+    parser.add_argument("--seeds", default="1,2", help="of --recorded, those that calibrate")
     parser.add_argument("--temper", type=float, default=0.6)
     parser.add_argument("--wrong", action="store_true")
     args = parser.parse_args()
     if args.what == "calibrate":
         single = (run for run in runs(args.folder, 0, args.held) if "+" not in run.name and run.name not in FOREIGN)
-        made = count(single, args.temper)
+        parts = [one for run in single for one in label(run)]
+        seeds = [int(one) for one in args.seeds.split(",")]
+        parts += label_folder(args.recorded, seeds) if args.recorded else []
+        made = count(parts, args.temper)
         FILE.write_text(msgspec.json.format(msgspec.json.encode(made), indent=1).decode() + "\n", encoding="utf-8")
         print(made.runs)
         return 0
     found, unseen = [], 0
+    if args.recorded:
+        for name, watch, known, causes in of_folder(args.recorded):
+            if name.rpartition("-")[2] not in args.seeds.split(","):
+                one = watch.diagnosis(known)
+                found.append(("+".join(sorted(causes)) or "none", answer(one)))
+                if args.wrong and found[-1][0] != found[-1][1]:
+                    print(name, *lines(one)[:9], sep="\n  ")
+        print("\n".join(table(found)))
+        return 0
     for run in runs(args.folder, args.held, args.until):
         if not visible(run):
             unseen += 1

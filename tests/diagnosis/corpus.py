@@ -119,7 +119,7 @@ def fault(name: str, seed: int, of: World) -> Fault:
         case "in-flight-kv":
             return Fault(name, at)
         case "lag":
-            return Fault(name, 0, size=float(random.integers(0, 2)))
+            return Fault(name, 0, size=1.0)
         case "padded-vocabulary":
             return Fault(name, start, size=float(of.task.shape.vocab // 2))
         case "padded-positions":

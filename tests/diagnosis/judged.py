@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from console.diagnosis.facts import Dtype, Facts
+from console.diagnosis.facts import Dtype, Facts, facts_of
 from console.diagnosis.instruments.catalogue import PASSIVE
 from console.diagnosis.likelihoods import Calibrated
-from console.diagnosis.model import NONE
+from console.diagnosis.model import NONE, UNKNOWN
 from console.diagnosis.parts import Part, split
+from console.diagnosis.recorded import token_frames
 from console.diagnosis.watch import Watch
+from console.store.load import load
 from driftline.frames import Tokens, decode
+from driftline.rundir import RunDir
 from tests.diagnosis.corpus import Recorded
 
 SMOOTHING: Final = 0.4
-LOCAL: Final = {"placeholder-zero": "last", "in-flight-kv": "seam"}
+LOCAL: Final = {"placeholder-zero": "last", "in-flight-kv": "seam", "lag": "lag"}
 
 
 class Labelled(NamedTuple):
@@ -52,32 +57,55 @@ def watched(run: Recorded) -> Watch:
 
 
 def label(run: Recorded) -> Iterator[Labelled]:
-    """The parts of a run with one fault or none, each with its cause."""
-    known = facts(run)
-    parts = split(watched(run).columns, known)
-    if not run.faults:
+    """The parts of a simulated run with one fault or none, each with its cause."""
+    name, engine = (run.faults[0][0], run.faults[0][2]) if run.faults else (NONE, -1)
+    yield from labelled(split(watched(run).columns, facts(run)), name, facts(run).floor[0], engine=engine >= 0)
+
+
+def labelled(parts: Sequence[Part], name: str, floor: float, *, engine: bool) -> Iterator[Labelled]:
+    """The part that a cause acts on, and the rest, on which nothing does."""
+    if name == NONE:
         yield from (Labelled(NONE, part, False) for part in parts)
         return
-    name, _, engine, _ = run.faults[0]
-    wanted = LOCAL.get(name, "engine" if engine >= 0 else "lag" if name == "lag" else "rest")
+    wanted = LOCAL.get(name, "engine" if engine else "rest")
     target = next((part for part in parts if part.name == wanted), parts[-1])
-    visible = name == "lag" or target.view.mean > known.floor[0]
-    yield Labelled(name, target, visible)
+    yield Labelled(name, target, target.view.mean > floor)
     if target is not parts[-1] and wanted == target.name:
         yield Labelled(NONE, parts[-1], False)
 
 
-def count(runs: Iterable[Recorded], temper: float) -> Calibrated:
-    """Likelihoods counted over runs; parts in which nothing is visible are not counted for their cause."""
+def of_folder(folder: Path) -> Iterator[tuple[str, Watch, Facts, tuple[str, ...]]]:
+    """Runs of the real engine that `tests/blind` has recorded: name, watch, facts, and the causes by `truth.json`; of
+    one that no cause explains, (UNKNOWN,)."""
+    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    for name, known in sorted(truth.items()):
+        run, watch = RunDir(folder / name), Watch()
+        for frame in token_frames(run):
+            watch.feed(frame)
+        causes = (UNKNOWN,) if known["unknown"] else tuple(known["causes"])
+        yield name, watch, facts_of(load(run).model), causes
+
+
+def label_folder(folder: Path, seeds: Container[int]) -> Iterator[Labelled]:
+    """Parts of recorded runs with one cause or none."""
+    for name, watch, known, causes in of_folder(folder):
+        if len(causes) > 1 or UNKNOWN in causes or int(name.rpartition("-")[2]) not in seeds:
+            continue
+        cause = causes[0] if causes else NONE
+        one = "-one-" in name or cause == "missed-sync"
+        yield from labelled(split(watch.columns, known), cause, known.floor[0], engine=one)
+
+
+def count(parts_of: Iterable[Labelled], temper: float) -> Calibrated:
+    """Likelihoods counted over parts of runs; those in which nothing is visible are not counted for their cause."""
     seen: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     parts: Counter[str] = Counter()
-    for run in runs:
-        for cause, part, visible in label(run):
-            if cause != NONE and not visible:
-                continue
-            parts[cause] += 1
-            for one in part.readings:
-                seen[cause][one.instrument][one.outcome] += 1
+    for cause, part, visible in parts_of:
+        if cause != NONE and not visible:
+            continue
+        parts[cause] += 1
+        for one in part.readings:
+            seen[cause][one.instrument][one.outcome] += 1
     table = {
         cause: {
             one.name: {

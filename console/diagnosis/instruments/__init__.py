@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from console.diagnosis.instruments import magnitude, places, shape, state, timing
+from console.diagnosis.instruments import contexts, magnitude, places, shape, state, timing
 from console.diagnosis.instruments.view import View
 from console.diagnosis.model import Reading
 
 READERS: Final[tuple[Callable[[View], Reading], ...]] = (
     magnitude.size, timing.onset, timing.growth, places.engine, places.zeros, magnitude.sign, shape.sampler,
-    shape.context, shape.repeatable, places.position, places.seam, places.repeats, shape.shift, shape.ids,
+    contexts.context, shape.repeatable, places.position, places.seam, places.repeats, shape.shift, shape.ids,
     magnitude.tails, magnitude.bound, timing.lag, shape.surprise, shape.grid, timing.staleness,
     state.processed_logprobs, state.prefix_cache, state.in_flight, state.head, state.temperature, state.versions,
 )  # fmt: skip

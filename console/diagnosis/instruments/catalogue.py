@@ -38,7 +38,7 @@ PASSIVE: Final = (
     Instrument("shift", "do the trainer's logprobs fit the neighbouring token", ("in place", "shifted", "few")),
     Instrument("ids", "does d depend on the token id", ("by id", "some", "no", "few")),
     Instrument("tails", "how far are the largest |d| from the usual", ("usual", "heavy", "few far")),
-    Instrument("bound", "is there a largest |d|", ("bounded", "no")),
+    Instrument("bound", "is there a largest |d|", ("sharp", "bounded", "no")),
     Instrument("lag", "does |d| follow the lag of a token's weights", ("with lag", "no", "no lag")),
     Instrument("surprise", "does d follow the engine's own logprob", ("flattened", "sharpened", "no", "few")),
     Instrument("grid", "whose logits lie on the grid of bfloat16", ("neither", "engine", "trainer", "both", "few")),

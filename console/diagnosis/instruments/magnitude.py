@@ -55,8 +55,8 @@ def bound(view: View) -> Reading:
     if d.size < FEW or view.mean <= view.floor / STEP:
         return reading("bound", "no", float("nan"), "too few tokens to look for a bound")
     most = float(d.max())
-    # The top tenth lies within a fifth of the maximum where there is a bound; exponential tails have it at half.
+    # With top-p most positions have little more than top_p: the top tenth lies within a fifth of the bound.
     near = float(np.quantile(d, 0.9)) / most
-    bounded = most < 0.6 and near > 0.55
+    outcome = "no" if most > 0.6 or near < 0.55 else "sharp" if near > 0.8 else "bounded"
     text = f"no d is above {number(most)} nats, a tenth lies above {number(near * most)}"
-    return reading("bound", "bounded" if bounded else "no", most, text, unit="nats")
+    return reading("bound", outcome, most, text, unit="nats")

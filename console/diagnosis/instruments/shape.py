@@ -1,18 +1,17 @@
-"""What the difference is a function of: whose distribution was sampled, contexts, repeatability, shifts, ids. Pure.
+"""What the difference is a function of: whose distribution was sampled, repeatability, shifts, ids, grids. Pure.
 
-Sources of the formulas: for y ~ q and any distribution p with the same support, E[p(y) / q(y)] = 1 (importance
-sampling); within one context d = log q(y) - log p(y), so that a temperature gives a straight line and a mask or a
-truncation a constant.
+Source of the formula: for y ~ q and any distribution p with the same support, E[p(y) / q(y)] = 1 (importance sampling).
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
-from console.diagnosis.columns import Columns, Floats, Longs
+from console.diagnosis.columns import Columns, Floats
+from console.diagnosis.instruments.contexts import groups
 from console.diagnosis.instruments.view import FEW, View, mean, number, reading
 from console.diagnosis.model import Reading
 
@@ -48,76 +47,6 @@ def _of_sequences(columns: Columns, values: Floats) -> tuple[float, float]:
     average = float(sums.sum() / counts.sum())
     residual = sums - average * counts
     return average, float(np.sqrt(np.square(residual).sum())) / float(counts.sum())
-
-
-class Within(NamedTuple):
-    """Over contexts with two different tokens: `slope` of the engine's logprob on the trainer's, `spread` of d within
-    contexts and `between` them (standard deviations), `left` what the slope does not explain, and `tokens`."""
-
-    slope: float
-    spread: float
-    between: float
-    left: float
-    tokens: int
-
-
-def groups(columns: Columns) -> Longs:
-    """A number for context and version together; -1 where the context is not known."""
-    known = columns.context >= 0
-    mixed = columns.context ^ ((columns.version.astype(np.int64) + 2) << 40)
-    return np.where(known, np.abs(mixed), -1)
-
-
-def within(columns: Columns) -> Within | None:
-    """The spread of d within contexts; None where too few contexts have two different tokens."""
-    keys = groups(columns)
-    ok = (keys >= 0) & ~(columns.last & columns.zero)
-    if int(ok.sum()) < FEW:
-        return None
-    names, inverse = np.unique(keys[ok], return_inverse=True)
-    # One of each token: replicates of one token say nothing of a slope.
-    pairs = inverse * np.int64(1 << 32) + columns.ids[ok]
-    _, first = np.unique(pairs, return_index=True)
-    at = inverse[first]
-    r, t = columns.rollout[ok][first], columns.trainer[ok][first]
-    counts = np.bincount(at, minlength=names.size)
-    several = counts[at] >= 2
-    if int(several.sum()) < 16:
-        return None
-    at, r, t = at[several], np.maximum(r[several], -40), np.maximum(t[several], -40)
-    _, at = np.unique(at, return_inverse=True)
-    counts = np.bincount(at)
-    dr = r - (np.bincount(at, weights=r) / counts)[at]
-    dt = t - (np.bincount(at, weights=t) / counts)[at]
-    free = float(at.size - counts.size)
-    slope = float((dr * dt).sum() / max(float((dt * dt).sum()), 1e-12))
-    spread = float(np.sqrt(np.square(dr - dt).sum() / free))
-    left = float(np.sqrt(np.square(dr - slope * dt).sum() / free))
-    centres = np.bincount(at, weights=r - t) / counts
-    between = float(np.sqrt(np.square(centres).mean()))
-    return Within(slope, spread, between, left, int(at.size))
-
-
-def context(view: View) -> Reading:
-    """Whether d, after the same tokens, depends on the token drawn, and if so as a temperature."""
-    found = within(view.columns) if view.mean > view.floor / 10 else None
-    if found is None:
-        return reading("context", "few", float("nan"), "too few tokens were drawn after the same tokens")
-    noise = max(view.floor / 3, 1e-4)
-    if found.spread < max(0.1 * found.between, noise / 10) and found.between > noise:
-        text = f"after the same tokens d is the same whatever token was drawn: {number(found.spread)} nats"
-        return reading("context", "position only", found.spread, text, unit="nats")
-    explained = found.left < 0.2 * found.spread or found.left < noise
-    if explained and abs(found.slope - 1) > 0.02:
-        run = view.facts.temperature
-        own = np.isfinite(run) and min(abs(found.slope - run), abs(found.slope - 1 / max(run, 1e-3))) < 0.012
-        text = f"after the same tokens the engine's logprobs are {found.slope:.3f} times the trainer's"
-        text += f", as by the run's temperature of {run:g}" if own else ", as by a temperature"
-        return reading(
-            "context", "run's temperature" if own else "another temperature", found.slope, text, unit="slope"
-        )
-    text = f"after the same tokens d differs by {number(found.spread)} nats between the tokens drawn"
-    return reading("context", "token", found.spread, text, unit="nats")
 
 
 def repeatable(view: View) -> Reading:
@@ -212,18 +141,20 @@ def surprise(view: View) -> Reading:
 
 
 def shift(view: View) -> Reading:
-    """Correlation of the engine's logprobs with the trainer's, in place and one token to either side."""
+    """Correlation of the engine's logprobs with the trainer's one token to either side, over tokens whose own differ
+    most: a shift may begin within a sequence, and tokens before it would hide it."""
     columns = view.columns
-    r, t = np.maximum(columns.rollout, -20), np.maximum(columns.trainer, -20)
     if len(columns) < 4 * FEW or not view.mean > view.floor:
         return reading("shift", "few", float("nan"), "too few tokens, or nothing to shift")
+    r, t = np.maximum(columns.rollout, -20.0), np.maximum(columns.trainer, -20.0)
     same = columns.seq[1:] == columns.seq[:-1]
+    far = columns.size > view.mean
     here = _correlation(r, t)
-    ahead, behind = _correlation(r[1:][same], t[:-1][same]), _correlation(r[:-1][same], t[1:][same])
+    ahead = _correlation(r[:-1][same & far[:-1]], t[1:][same & far[:-1]])
+    behind = _correlation(r[1:][same & far[1:]], t[:-1][same & far[1:]])
     best = max(ahead, behind)
-    shifted = best > 0.4 and best > here + 0.25
-    text = f"correlation of the logprobs {here:.2f} in place, {best:.2f} one token apart"
-    return reading("shift", "shifted" if shifted else "in place", best - here, text)
+    text = f"where they differ most, the logprobs of neighbouring tokens correlate by {best:.2f}; in place {here:.2f}"
+    return reading("shift", "shifted" if best > 0.5 and here < 0.9 else "in place", best, text)
 
 
 def _correlation(a: Floats, b: Floats) -> float:

@@ -111,15 +111,21 @@ def growth(view: View) -> Reading:
 
 
 def lag(view: View) -> Reading:
-    """Mean |d| of tokens whose weights were behind, against those of the newest weights."""
+    """Mean |d| of tokens whose weights were behind, against tokens of the same versions while these were the newest.
+
+    Within versions: else everything that begins with an update would follow a lag that begins with it too.
+    """
     columns = view.columns
     behind = columns.lag > 0
-    if min(int(behind.sum()), int((~behind).sum())) < TOKENS:
-        return reading("lag", "no lag", float("nan"), "all tokens are of weights of one age")
-    fresh, old = mean(np.minimum(columns.size[~behind], 5)), mean(np.minimum(columns.size[behind], 5))
-    follows = old > 4 * fresh + view.floor / 3
-    text = f"mean |d| is {number(old)} nats where weights were behind, {number(fresh)} where not"
-    return reading("lag", "with lag" if follows else "no", old / max(fresh, 1e-9), text, unit="times")
+    both = np.intersect1d(columns.version[behind], columns.version[~behind])
+    shared = np.isin(columns.version, both[both >= 0])
+    behind, fresh = behind & shared, ~behind & shared
+    if min(int(behind.sum()), int(fresh.sum())) < TOKENS:
+        return reading("lag", "no lag", float("nan"), "no version has tokens both while it was the newest and later")
+    new, old = mean(np.minimum(columns.size[fresh], 5)), mean(np.minimum(columns.size[behind], 5))
+    follows = old > 4 * new + view.floor / 3
+    text = f"of the same versions, mean |d| is {number(old)} nats where they were behind, {number(new)} where not"
+    return reading("lag", "with lag" if follows else "no", old / max(new, 1e-9), text, unit="times")
 
 
 def staleness(view: View) -> Reading:

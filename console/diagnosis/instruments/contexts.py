@@ -1,0 +1,124 @@
+"""Tokens that were drawn after the same tokens: what d is a function of there, and what is left of it. Pure.
+
+Within one context d = log q(y) - log p(y) for the same two distributions, whatever y was drawn: a temperature makes the
+engine's logprobs a multiple of the trainer's plus a constant, a mask or a truncation a constant alone. What neither
+explains is another cause; it is found by subtracting, however small it is beside the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from console.diagnosis.columns import Columns, Floats, Longs
+from console.diagnosis.instruments.view import FEW, View, number, reading
+from console.diagnosis.model import Reading
+
+_FEWEST: Final = 16
+_ROUNDS: Final = 12
+_LEAST: Final = 1e-7
+
+
+class Within(NamedTuple):
+    """Over contexts with two different tokens, and how many `tokens` these have. `slope` of the engine's logprob on the
+    trainer's: least absolute deviations, so that a second cause on fewer than half of the tokens does not move it.
+    `spread` of d within contexts and `left`, what the slope leaves of it: 1.48 times the median; `between` contexts:
+    root mean square of their means.
+    """
+
+    slope: float
+    spread: float
+    between: float
+    left: float
+    tokens: int
+
+
+def groups(columns: Columns) -> Longs:
+    """A number for context, version and engine together; -1 where the context is not known."""
+    known = columns.context >= 0
+    mixed = columns.context ^ ((columns.version.astype(np.int64) + 2) << 40) ^ (columns.engine.astype(np.int64) + 2)
+    return np.where(known, np.abs(mixed), -1)
+
+
+def several(columns: Columns) -> tuple[Longs, Longs]:
+    """Places of tokens in contexts with two different tokens or more, each token once, and the context of each,
+    numbered from 0."""
+    keys = groups(columns)
+    ok = np.flatnonzero((keys >= 0) & ~columns.zero & (columns.rollout > -40) & (columns.trainer > -40))
+    if not ok.size:
+        return ok, ok
+    _, inverse = np.unique(keys[ok], return_inverse=True)
+    _, first = np.unique(inverse * np.int64(1 << 32) + columns.ids[ok], return_index=True)
+    counts = np.bincount(inverse[first])
+    chosen = first[counts[inverse[first]] >= 2]
+    _, at = np.unique(inverse[chosen], return_inverse=True)
+    return ok[chosen], at.astype(np.int64)
+
+
+def _centred(values: Floats, at: Longs) -> tuple[Floats, Floats, Longs]:
+    counts = np.bincount(at)
+    centres = np.bincount(at, weights=values) / counts
+    return values - centres[at], centres, counts
+
+
+def within(columns: Columns) -> Within | None:
+    """None where too few contexts have two different tokens."""
+    places, at = several(columns)
+    if places.size < _FEWEST:
+        return None
+    dr, _, counts = _centred(columns.rollout[places], at)
+    dt, _, _ = _centred(columns.trainer[places], at)
+    _, centres, _ = _centred(columns.d[places], at)
+    slope, weights = 1.0, np.ones(dt.size)
+    for _ in range(_ROUNDS):
+        slope = float((weights * dr * dt).sum() / max(float((weights * dt * dt).sum()), 1e-12))
+        weights = 1 / np.maximum(np.abs(dr - slope * dt), _LEAST)
+    scale = 1.48 * float(np.sqrt(at.size / max(at.size - counts.size, 1)))
+    spread, left = (scale * float(np.median(np.abs(dr - one * dt))) for one in (1.0, slope))
+    return Within(slope, spread, float(np.sqrt(np.square(centres).mean())), left, int(at.size))
+
+
+def context(view: View) -> Reading:
+    """Whether d, after the same tokens, depends on the token drawn, and if so as a temperature."""
+    found = within(view.columns) if view.mean > view.floor / 10 else None
+    if found is None:
+        return reading("context", "few", float("nan"), "too few tokens were drawn after the same tokens")
+    noise = max(view.floor / 3, 1e-4)
+    if found.spread < max(0.25 * found.between, noise / 10) and found.between > noise / 3:
+        text = f"after the same tokens d is the same whatever token was drawn: {number(found.spread)} nats"
+        return reading("context", "position only", found.spread, text, unit="nats")
+    explained = found.left < 0.2 * found.spread or found.left < noise / 10
+    if explained and abs(found.slope - 1) > 0.02:
+        run = view.facts.temperature
+        own = np.isfinite(run) and min(abs(found.slope - run), abs(found.slope - 1 / max(run, 1e-3))) < 0.012
+        text = f"after the same tokens the engine's logprobs are {found.slope:.3f} times the trainer's"
+        text += f", as by the run's temperature of {run:g}" if own else ", as by a temperature"
+        return reading(
+            "context", "run's temperature" if own else "another temperature", found.slope, text, unit="slope"
+        )
+    text = f"after the same tokens d differs by {number(found.spread)} nats between the tokens drawn"
+    return reading("context", "token", found.spread, text, unit="nats")
+
+
+def remainder(columns: Columns) -> Columns | None:
+    """What a temperature, a mask or a truncation leaves of d, over tokens whose context has another one: columns whose
+    trainer's logprobs are as they were and whose d is the remainder. None where too few contexts have two tokens.
+
+    Sequences, contexts and seams stay those of the whole.
+    """
+    found = within(columns)
+    places, at = several(columns)
+    if found is None or places.size < 2 * FEW:
+        return None
+    left, _, counts = _centred(columns.rollout[places] - found.slope * columns.trainer[places], at)
+    left = left * np.sqrt(counts / (counts - 1))[at]
+    order = np.argsort(places)
+    chosen = np.zeros(len(columns), dtype=bool)
+    chosen[places] = True
+    part = columns.take(chosen)
+    made = replace(part, rollout=part.trainer + left[order])
+    for name in ("context", "seam", "repeated"):
+        made.__dict__[name] = getattr(part, name)
+    return made
