@@ -95,12 +95,12 @@ def _run(drawn: Sequence[Case], rng: np.random.Generator, root: Path, limit: flo
         stage.close()
     print("\nby passive instruments, within 2,000 tokens of the onset:\n" + judge.table(passive))
     print("\nwith an active round:\n" + judge.table(both) + "\n")
-    met = all([_rates("passive", passive), _rates("with an active round", both)])
+    met = all([rates("passive", passive), rates("with an active round", both)])
     print(f"slowest active round: {slowest:.2f} s of an engine's time, at most {ENGINE_S:g}")
     return 0 if met and slowest <= ENGINE_S else 1
 
 
-def _rates(how: str, judged: Sequence[tuple[Case, Sequence[str]]]) -> bool:
+def rates(how: str, judged: Sequence[tuple[Case, Sequence[str]]]) -> bool:
     """Print the rate of each kind; whether all that have a wanted one meet it."""
     by_kind: dict[str, list[bool]] = defaultdict(list)
     for case, names in judged:
