@@ -133,13 +133,16 @@ class ProbeRequest:
 class ProbeScores:
     """`logprobs[i]` float32 [len(positions[i]), 1 + C]: of the token itself, then of the candidates; NaN where the
 
-    asked-for weights did not serve. `seconds` of the engine's time, for `requests` requests.
+    asked-for weights did not serve. `seconds` of the engine's time, for `requests` requests. `sampling` names the
+    parameters of a rollout beyond the temperature that are not vLLM's defaults, "top_p=0.9"; "" for none, and where the
+    request was not `usual`.
     """
 
     engine: str
     logprobs: list[npt.NDArray[np.float32]]
     seconds: float
     requests: int
+    sampling: str = ""
 
 
 HeldEntry = tuple[str, tuple[int, ...], int]

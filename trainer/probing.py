@@ -256,6 +256,7 @@ class Prober:
             "version": part.held.version,
             "differing": len(part.held.differing),
             "compared": part.held.compared,
+            "sampling": answer[0].sampling,
             "tensors": part.held.text,
             "kind": part.held.kind,
             "seconds": sum(one.seconds for one in answer),

@@ -1,40 +1,22 @@
 """What an active round has measured, as readings, likelihoods and an attribution. Pure.
 
 A round is made by the run's trainer (`trainer/probing.py`) on the command `diagnose`; the data of its answer are
-figures by name, `engine-0.usual` and the like. Here they become outcomes of instruments. An active instrument is a
-direct look: under the cause that it looks for its outcome is all but certain, and its likelihoods say so with CERTAIN.
+figures by name, `engine-0.usual` and the like. Here they become outcomes of instruments; `looks.py` puts these together
+with what passive instruments say.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
-from console.diagnosis.causes import MODELLED
-from console.diagnosis.facts import Facts
-from console.diagnosis.model import (
-    LAYERS,
-    NONE,
-    UNKNOWN,
-    Attribution,
-    Diagnosis,
-    Instrument,
-    Likelihoods,
-    Reading,
-    Share,
-)
-from console.diagnosis.watch import Watch
+from console.diagnosis.model import LAYERS, Attribution, Instrument, Reading, Share
 
 Figures = Mapping[str, str | float | int | bool]
 
-CERTAIN: Final = 0.98
-"""P(outcome | cause) of the outcome that a cause leads to; the other outcomes share the rest. What is left is a cause
-too small to be seen on this round's tokens."""
 FLOOR: Final = 2e-4
 """Nats. A difference below it is arithmetic: float32 on both sides differs by 5e-5 and less."""
-BF16_FLOOR: Final = 0.02
-"""The same where a side computes in bfloat16."""
 BETTER: Final = 0.5
 """The other head fits where it leaves less than this part of the difference."""
 PART: Final = 0.1
@@ -89,71 +71,6 @@ ACTIVE: Final = (
 """In the order in which they are decided."""
 
 BY_NAME: Final = {one.name: one for one in ACTIVE}
-_HEALTHY: Final[Mapping[str, tuple[str, ...]]] = {
-    "mode": ("processed",),
-    "rescored": ("shows",),
-    "sampling": ("same",),
-    "cache": ("alike",),
-    "weights": ("equal",),
-    "engine again": ("repeats",),
-    "trainer again": ("repeats",),
-    "trainer temperature": ("same",),
-    "head": ("fits",),
-    "remainder": ("floor",),
-    "old weights": ("none",),
-}
-_LEADS_TO: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
-    NONE: {"rescored": ("nothing",)},
-    "raw-logprobs": {"mode": ("raw",)},
-    "top-p": {"sampling": ("engine higher",)},
-    "top-k": {"sampling": ("engine higher",)},
-    "generation-config": {"sampling": ("engine higher",)},
-    "min-tokens": {"sampling": ("engine higher",)},
-    "repetition-penalty": {"sampling": ("both",)},
-    "stale-prefix-cache": {"cache": ("differs",)},
-    "reset-no-op": {"cache": ("differs",)},
-    "in-flight-kv": {"rescored": ("nothing", "shows", "gone")},
-    "layer-not-loaded": {"weights": ("part",)},
-    "head-not-sent": {"weights": ("head",)},
-    "layers-swapped": {"weights": ("swapped",)},
-    "missed-sync": {"weights": ("older",)},
-    "head-bf16": {"head": ("other fits",), "remainder": ("floor", "above")},
-    "shifted-ids": {"rescored": ("gone",)},
-    "placeholder-zero": {"rescored": ("nothing", "shows", "gone")},
-    "dropout": {"trainer again": ("dropout",)},
-    "batch-variant": {"engine again": ("differs",), "trainer again": ("repeats", "differs")},
-    "lag": {"rescored": ("nothing",), "old weights": ("some",)},
-    "trainer-temperature": {"trainer temperature": ("other",)},
-}
-"""Outcomes that a cause leads to where they are not those of a healthy run."""
-
-
-def likelihoods(names: Sequence[str]) -> Likelihoods:
-    """P(outcome | cause) of every active instrument under these causes, as far as they say anything of it."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for name in names:
-        if name == UNKNOWN or name not in _LEADS_TO:
-            continue
-        expected = {**_HEALTHY, **_LEADS_TO[name]}
-        found[name] = {one.name: _table(one.outcomes, expected[one.name]) for one in ACTIVE}
-    return found
-
-
-def _table(outcomes: Sequence[str], expected: Sequence[str]) -> dict[str, float]:
-    rest = (1 - CERTAIN) / max(1, len(outcomes) - len(expected))
-    return {one: CERTAIN / len(expected) if one in expected else rest for one in outcomes}
-
-
-def diagnose(watch: Watch, facts: Facts, figures: Figures) -> Diagnosis:
-    """The diagnosis by a run's tokens and by the answer of an active round."""
-    first = watch.diagnosis(facts)
-    places = {"", *(one.where for one in first.readings)}
-    return watch.diagnosis(
-        facts,
-        extra=placed(readings(figures), sorted(places)),
-        more=likelihoods([NONE, *(one.name for one in MODELLED)]),
-        attribution=attribution(figures),
-    )
 
 
 def attribution(figures: Figures) -> Attribution | None:
@@ -161,17 +78,20 @@ def attribution(figures: Figures) -> Attribution | None:
     if "total" not in figures:
         return None
     shares = tuple(
-        Share(layer, *(_number(figures, f"share.{layer}{end}") for end in ("", ".low", ".high"))) for layer in LAYERS
+        Share(layer, *(number_of(figures, f"share.{layer}{end}") for end in ("", ".low", ".high"))) for layer in LAYERS
     )
     note = str(figures.get("note", ""))
-    return Attribution(_number(figures, "total"), shares, "active", int(_number(figures, "tokens")), note)
+    return Attribution(number_of(figures, "total"), shares, "active", int(number_of(figures, "tokens")), note)
 
 
-def readings(figures: Figures) -> tuple[Reading, ...]:
-    """Every instrument's reading: that of the engine with the least difference for all, and one of its own, with its
-    name for `where`, for each engine that has another outcome."""
-    names = sorted(engines(figures), key=lambda engine: _number(figures, f"{engine}.recorded"))
-    by_engine = {engine: _of_engine(figures, engine) for engine in names}
+def readings(figures: Figures, floor: float = FLOOR) -> tuple[Reading, ...]:
+    """Every instrument's reading; a difference up to `floor` nats is arithmetic.
+
+    It is that of the engine with the least difference for all, and one of its own, with its name for `where`, for each
+    engine that has another outcome.
+    """
+    names = sorted(engines(figures), key=lambda engine: number_of(figures, f"{engine}.recorded"))
+    by_engine = {engine: _of_engine(figures, engine, floor) for engine in names}
     found: list[Reading] = []
     for instrument in (one.name for one in ACTIVE):
         mine = [(engine, read[instrument]) for engine, read in by_engine.items() if instrument in read]
@@ -181,15 +101,7 @@ def readings(figures: Figures) -> tuple[Reading, ...]:
         alike = [one for _, one in mine if one.outcome == base.outcome]
         found.append(max(alike, key=lambda one: one.value))
         found += [_replaced(one, engine) for engine, one in mine if one.outcome != base.outcome]
-    return (*found, *_of_trainer(figures))
-
-
-def placed(found: Sequence[Reading], places: Sequence[str]) -> tuple[Reading, ...]:
-    """The readings for parts of these names ("" is the rest): one of an engine that is no part by itself is the rest's,
-    and takes the place of what the other engines have."""
-    moved = {one.instrument for one in found if one.where and one.where not in places}
-    kept = [one for one in found if one.where or one.instrument not in moved]
-    return tuple(one if one.where in places else _replaced(one, "") for one in kept)
+    return (*found, *_of_trainer(figures, floor))
 
 
 def engines(figures: Figures) -> list[str]:
@@ -199,16 +111,17 @@ def engines(figures: Figures) -> list[str]:
 
 def cost(figures: Figures) -> str:
     """What the round took, as a clause."""
-    asked = [(one, _number(figures, f"{one}.requests"), _number(figures, f"{one}.seconds")) for one in engines(figures)]
+    asked = [
+        (one, number_of(figures, f"{one}.requests"), number_of(figures, f"{one}.seconds")) for one in engines(figures)
+    ]
     each = [f"{engine} {requests:.0f} requests in {seconds:.2f} s" for engine, requests, seconds in asked]
-    return f"{_number(figures, 'seconds'):.2f} s in all; {', '.join(each)}"
+    return f"{number_of(figures, 'seconds'):.2f} s in all; {', '.join(each)}"
 
 
-def _of_engine(figures: Figures, engine: str) -> dict[str, Reading]:
+def _of_engine(figures: Figures, engine: str, floor: float) -> dict[str, Reading]:
     def at(name: str) -> float:
-        return _number(figures, f"{engine}.{name}")
+        return number_of(figures, f"{engine}.{name}")
 
-    floor = FLOOR
     recorded, usual, held = at("recorded"), at("usual"), at("held")
     raw = at("raw") > 0
     sampled = at("sampled")
@@ -219,6 +132,7 @@ def _of_engine(figures: Figures, engine: str) -> dict[str, Reading]:
     sampling = "same"
     if not raw and sampled > floor:
         sampling = "engine higher" if at("lowest") > -floor else "both"
+    named = str(figures.get(f"{engine}.sampling", ""))
     cache, own, other = at("cache"), at("self"), at("other_head")
     fits = held > floor and other < BETTER * held
     return {
@@ -232,7 +146,8 @@ def _of_engine(figures: Figures, engine: str) -> dict[str, Reading]:
         ),
         "sampling": Reading(
             "sampling", sampling, sampled,
-            f"{engine}: a rollout's parameters change a logprob by {sampled:.2g} on average", "nats",
+            f"{engine}: {named or 'sampling'} changes a logprob by {sampled:.2g} on average",
+            "nats",
         ),
         "cache": Reading(
             "cache", "differs" if cache > floor else "alike", cache,
@@ -255,7 +170,7 @@ def _of_engine(figures: Figures, engine: str) -> dict[str, Reading]:
 
 
 def _weights(figures: Figures, engine: str) -> Reading:
-    differing, compared = _number(figures, f"{engine}.differing"), _number(figures, f"{engine}.compared")
+    differing, compared = number_of(figures, f"{engine}.differing"), number_of(figures, f"{engine}.compared")
     kind = str(figures.get(f"{engine}.kind", "")) or "equal"
     outcome = kind if kind in BY_NAME["weights"].outcomes else "other"
     tensors = str(figures.get(f"{engine}.tensors", ""))
@@ -263,12 +178,12 @@ def _weights(figures: Figures, engine: str) -> Reading:
     return Reading("weights", outcome, differing, text, "tensors")
 
 
-def _of_trainer(figures: Figures) -> list[Reading]:
-    again, dropout = _number(figures, "trainer.self"), _number(figures, "trainer.dropout")
-    own, engine = _number(figures, "trainer.temperature"), _number(figures, "temperature")
-    old, least = _number(figures, "share.staleness"), _number(figures, "share.staleness.low")
-    lags = least > 0 and old > max(FLOOR, PART * _number(figures, "total"))
-    outcome = "dropout" if dropout > 0 and again > FLOOR else "differs" if again > FLOOR else "repeats"
+def _of_trainer(figures: Figures, floor: float) -> list[Reading]:
+    again, dropout = number_of(figures, "trainer.self"), number_of(figures, "trainer.dropout")
+    own, engine = number_of(figures, "trainer.temperature"), number_of(figures, "temperature")
+    old, least = number_of(figures, "share.staleness"), number_of(figures, "share.staleness.low")
+    lags = least > 0 and old > max(floor, PART * number_of(figures, "total"))
+    outcome = "dropout" if dropout > 0 and again > FLOOR else "differs" if again > floor else "repeats"
     text = f"the trainer: {again:.2g} between itself and itself in other micro-batches"
     if dropout > 0:
         text += f", with dropout {dropout:g} on"
@@ -290,6 +205,7 @@ def _replaced(one: Reading, where: str) -> Reading:
     return Reading(one.instrument, one.outcome, one.value, one.text, one.unit, where)
 
 
-def _number(figures: Figures, name: str) -> float:
+def number_of(figures: Figures, name: str) -> float:
+    """A figure as a number, NaN where it is none."""
     value = figures.get(name, math.nan)
     return float(value) if isinstance(value, (int, float)) else math.nan

@@ -30,6 +30,18 @@ AT_ONCE: Final = 32
 whether the weights have changed meanwhile."""
 
 
+BENDING: Final = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "min_tokens": 0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+"""vLLM's sampling parameters that do more than divide by the temperature, with what each is where it does nothing."""
+
+
 def engine_args() -> dict[str, Any]:
     """Arguments that vLLM has to be built with so that it can be asked for a token's logprob."""
     return {} if _by_token() else {"max_logprobs": -1}
@@ -92,7 +104,8 @@ class Scoring:
             scored = await asyncio.gather(*(self._probe(request, row, at, skip_prefix_reads) for row, at in batch))
             for (row, at), values in zip(batch, scored, strict=True):
                 found[row][at] = values
-        return ProbeScores(self._core.name, found, time.perf_counter() - began, asked)
+        said = self._bending() if request.usual else ""
+        return ProbeScores(self._core.name, found, time.perf_counter() - began, asked, said)
 
     async def _score(self, request: ScoreRequest, row: int, at: int, skip_prefix_reads: bool) -> float:
         ids, position = request.sequences[row], int(request.positions[row][at])
@@ -151,6 +164,15 @@ class Scoring:
         for name, value in self._asking(wanted).items():
             setattr(sampling, name, value)
         return sampling
+
+    def _bending(self) -> str:
+        """The parameters of a rollout that bend the distribution beyond the temperature."""
+        usual = self._usual(1)
+        return ", ".join(
+            f"{name}={getattr(usual, name):g}"
+            for name, none in BENDING.items()
+            if getattr(usual, name, none) not in (none, -1)
+        )
 
     def _asking(self, wanted: list[int]) -> dict[str, Any]:
         return {"logprob_token_ids": wanted} if self._by_token else {"logprobs": -1}

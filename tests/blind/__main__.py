@@ -12,7 +12,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -23,7 +22,6 @@ from tests.blind import judge
 from tests.blind.cases import BY_NAME, PAIRS, SINGLE, UNKNOWN, Case, pair
 from tests.blind.stage import Stage
 
-WANTED: Final = {"single causes": 0.95, "pairs": 0.80, "none": 0.99}
 ENGINE_S: Final = 10.0
 """An active round is bounded to so much of an engine's time."""
 WARM: Final = (30, 60, 120)
@@ -95,24 +93,9 @@ def _run(drawn: Sequence[Case], rng: np.random.Generator, root: Path, limit: flo
         stage.close()
     print("\nby passive instruments, within 2,000 tokens of the onset:\n" + judge.table(passive))
     print("\nwith an active round:\n" + judge.table(both) + "\n")
-    met = all([rates("passive", passive), rates("with an active round", both)])
+    met = all([judge.rates("passive", passive), judge.rates("with an active round", both)])
     print(f"slowest active round: {slowest:.2f} s of an engine's time, at most {ENGINE_S:g}")
     return 0 if met and slowest <= ENGINE_S else 1
-
-
-def rates(how: str, judged: Sequence[tuple[Case, Sequence[str]]]) -> bool:
-    """Print the rate of each kind; whether all that have a wanted one meet it."""
-    by_kind: dict[str, list[bool]] = defaultdict(list)
-    for case, names in judged:
-        by_kind[judge.kind(case)].append(judge.right(case, names))
-    met = True
-    for kind, rights in sorted(by_kind.items()):
-        rate, wanted = sum(rights) / len(rights), WANTED.get(kind)
-        good = wanted is None or rate >= wanted
-        met = met and good
-        limit = "" if wanted is None else f", at least {wanted:.0%}{'' if good else ': missed'}"
-        print(f"{how}: {kind}: {sum(rights)} of {len(rights)} right ({rate:.0%}){limit}")
-    return met
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What can be made wrong in a run, as values: on the side of an engine, and on that of the trainer. Pure but for torch.
+"""What can be made wrong in a run, as values: on the side of an engine, and on that of the trainer. Pure.
 
 Each is a fault that real runs have had (see the causes in `console/diagnosis/`), at the place where it arises: the
 sampling parameters of a request, the weights that a loader takes up, what a pause does with caches, the arithmetic of
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-Weights = Mapping[str, torch.Tensor]
+Weights = Mapping[str, "torch.Tensor"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class EngineFault:
             if any(name.startswith(prefix) for prefix in self.keep):
                 found[name] = held[name]
         if self.noise:
+            import torch
+
             rng = torch.Generator().manual_seed(1)
             for name, tensor in found.items():
                 shake = torch.randn(tensor.shape, generator=rng) * tensor.float().std().nan_to_num(0.0) * self.noise

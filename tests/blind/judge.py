@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from console.diagnosis import active
+from console.diagnosis import active, looks
 from console.diagnosis.facts import facts_of
 from console.diagnosis.model import NONE, UNKNOWN, Diagnosis
 from console.diagnosis.watch import Watch
@@ -19,6 +19,8 @@ from tests.blind.cases import Case
 
 PASSIVE_TOKENS: Final = 2_000
 """Of the newest tokens since the onset, so many are enough for the passive part."""
+WANTED: Final = {"single causes": 0.95, "pairs": 0.80, "none": 0.99}
+"""Rates that are to be met."""
 NOTHING: Final = "no data"
 
 
@@ -53,7 +55,7 @@ def judge(run: RunDir, onset: int) -> Answers:
     facts = facts_of(model)
     if not figures:
         raise ValueError(f"{run.id}: no active round was answered")
-    both = active.diagnose(watch, facts, figures)
+    both = looks.diagnose(watch, facts, figures)
     seconds = max((float(figures.get(f"{one}.seconds", 0.0)) for one in active.engines(figures)), default=0.0)
     return Answers(passive or watch.diagnosis(facts), both, seconds, active.cost(figures))
 
@@ -96,3 +98,18 @@ def table(judged: Iterable[tuple[Case, Sequence[str]]]) -> str:
         f"{name:<{width}}  {', '.join(f'{count} {text}' for text, count in found.most_common())}"
         for name, found in lines.items()
     )
+
+
+def rates(how: str, judged: Sequence[tuple[Case, Sequence[str]]]) -> bool:
+    """Print the rate of each kind; whether all that have a wanted one meet it."""
+    by_kind: dict[str, list[bool]] = defaultdict(list)
+    for case, names in judged:
+        by_kind[kind(case)].append(right(case, names))
+    met = True
+    for name, rights in sorted(by_kind.items()):
+        rate, wanted = sum(rights) / len(rights), WANTED.get(name)
+        good = wanted is None or rate >= wanted
+        met = met and good
+        limit = "" if wanted is None else f", at least {wanted:.0%}{'' if good else ': missed'}"
+        print(f"{how}: {name}: {sum(rights)} of {len(rights)} right ({rate:.0%}){limit}")
+    return met

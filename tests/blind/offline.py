@@ -9,7 +9,6 @@ from pathlib import Path
 
 from driftline.rundir import RunDir
 from tests.blind import judge
-from tests.blind.__main__ import rates
 from tests.blind.cases import Case
 
 
@@ -21,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     passive: list[tuple[Case, Sequence[str]]] = []
     both: list[tuple[Case, Sequence[str]]] = []
     for name, known in sorted(truth.items()):
-        if only and not any(name.startswith(one) for one in only):
+        if only and not any(name.endswith(one) for one in only):
             continue
         case = Case(name.rsplit("-", 1)[0], tuple(known["causes"]), unknown=known["unknown"])
         found = judge.judge(RunDir(folder / name), known["onset_step"])
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{name:<38} {marks[0]:<5} {' + '.join(passive[-1][1]):<40} {marks[1]:<5} {' + '.join(both[-1][1])}")
     print("\nby passive instruments:\n" + judge.table(passive))
     print("\nwith an active round:\n" + judge.table(both) + "\n")
-    return 0 if all([rates("passive", passive), rates("with an active round", both)]) else 1
+    return 0 if all([judge.rates("passive", passive), judge.rates("with an active round", both)]) else 1
 
 
 if __name__ == "__main__":

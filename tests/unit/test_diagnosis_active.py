@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from console.diagnosis import active
+from console.cli.main import main
+from console.diagnosis import active, looks
 from console.diagnosis.causes import BY_NAME
-from console.diagnosis.model import LAYERS, NONE, UNKNOWN, Reading
+from console.diagnosis.facts import Facts
+from console.diagnosis.looks import combined
+from console.diagnosis.model import LAYERS, UNKNOWN, Diagnosis, Normal, Ranked, Reading
+from console.errors import NO_RUN
+from driftline.frames import RunState
+from driftline.rundir import create
+from tests.unit.runs import NOW, journal
 
 HEALTHY: dict[str, str | float | int | bool] = {
     "recorded": 1e-6, "again": 1e-6, "usual": 1e-6, "sampled": 0.0, "lowest": 0.0, "plain": 1e-6, "uncached": 1e-6,
@@ -78,30 +86,109 @@ def test_one_engine_that_differs_is_read_by_itself_whichever_it_is() -> None:
     for name, given in (("engine-1", (None, wrong)), ("engine-0", (wrong, None))):
         found = active.readings(figures(*given))
         assert outcomes(found) == USUAL | {f"weights@{name}": "older", f"rescored@{name}": "shows"}
-        (named,) = (one for one in found if one.where == name and one.instrument == "weights")
-        assert named.text == f"{name} holds all 27 tensors of version 41"
-        # An engine that is no part by itself speaks for the rest, in the place of the others.
-        assert outcomes(active.placed(found, [""])) == USUAL | {"weights": "older", "rescored": "shows"}
-        assert active.placed(found, ["", name]) == found
+        (read,) = (one for one in found if one.where == name and one.instrument == "weights")
+        assert read.text == f"{name} holds all 27 tensors of version 41"
 
 
-def test_likelihoods_are_of_every_instrument_and_sum_to_one() -> None:
-    names = [NONE, UNKNOWN, "raw-logprobs", "missed-sync", "dropout", "head-bf16", "sleep-loses-buffers"]
-    table = active.likelihoods(names)
-    assert set(table) == {NONE, "raw-logprobs", "missed-sync", "dropout", "head-bf16"}
-    for one in table.values():
-        assert set(one) == set(active.BY_NAME)
-        for name, chances in one.items():
-            assert set(chances) == set(active.BY_NAME[name].outcomes)
-            assert sum(chances.values()) == pytest.approx(1.0)
-    assert table["raw-logprobs"]["mode"]["raw"] > 20 * table[NONE]["mode"]["raw"]
+def passive(*names: str, **more: Any) -> Diagnosis:
+    """A passive diagnosis that names these."""
+    ranked = tuple(Ranked(name, BY_NAME[name], 0.9 / max(1, len(names))) for name in names)
+    normal = Normal(1e-4, 0.3, "", "")
+    verdict = "cause" if names else "normal"
+    return Diagnosis(verdict, "", 0.9, named=names, ranked=ranked, normal=normal, tokens=4000, **more)
 
 
-def test_every_cause_with_a_direct_look_is_in_the_catalogue() -> None:
-    assert set(active._LEADS_TO) - {NONE} <= set(BY_NAME)
-    for expected in active._LEADS_TO.values():
-        for name, wanted in expected.items():
-            assert set(wanted) <= set(active.BY_NAME[name].outcomes)
+FACTS = Facts(dtype="float32")
+
+
+def named(first: Diagnosis, given: active.Figures) -> tuple[str, ...]:
+    found = combined(first, FACTS, given)
+    assert (found.verdict == "cause") == bool(found.named)
+    return found.named or (found.verdict,)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "cause"),
+    [
+        ({"raw": 1.0, "sampled": 0.3}, "raw-logprobs"),
+        ({"cache": 0.3}, "stale-prefix-cache"),
+        ({"held": 0.004, "other_head": 1e-6}, "head-bf16"),
+        ({"kind": "part"}, "layer-not-loaded"),
+        ({"kind": "head"}, "head-not-sent"),
+        ({"kind": "swapped"}, "layers-swapped"),
+        ({"kind": "older"}, "missed-sync"),
+        ({"sampled": 0.2, "sampling": "top_p=0.9"}, "top-p"),
+        ({"sampled": 0.2, "sampling": "top_k=8"}, "top-k"),
+        ({"sampled": 0.2, "sampling": "min_tokens=19"}, "min-tokens"),
+        ({"sampled": 0.2, "lowest": -1.0, "sampling": "repetition_penalty=1.2"}, "repetition-penalty"),
+        ({"sampled": 0.2, "lowest": -1.0}, "repetition-penalty"),
+    ],
+)
+def test_what_a_look_finds_is_named_whatever_passive_instruments_say(wrong: dict[str, Any], cause: str) -> None:
+    shown = {"recorded": 0.3, "usual": 0.3} | wrong
+    total = {"total": 0.004} if cause == "head-bf16" else {"total": 0.3, "share.weight update": 0.3}
+    for first in (passive(), passive("dropout"), passive("layer-not-loaded")):
+        assert named(first, figures(shown, shown, **total)) == (cause,)
+
+
+def test_looks_at_the_trainer() -> None:
+    shown = {"recorded": 0.3, "usual": 0.3}
+    dropped = figures(shown, shown, **{"trainer.self": 0.2, "trainer.dropout": 0.1})
+    assert named(passive(), dropped) == ("dropout",)
+    hot = figures(shown, shown, **{"trainer.temperature": 0.8, "trainer.uneven": 0.3})
+    assert named(passive(), hot) == ("trainer-temperature",)
+    late = figures(**{"share.staleness": 0.3, "share.staleness.low": 0.2})
+    assert named(passive("repetition-penalty"), late) == ("lag",)
+
+
+def test_a_truncation_without_a_name_is_the_one_that_passive_instruments_hold_likeliest() -> None:
+    given = figures({"sampled": 0.3, "recorded": 0.3, "usual": 0.3}, {"sampled": 0.3, "recorded": 0.3, "usual": 0.3})
+    assert named(passive("top-k"), given) == ("top-k",)
+    assert named(passive("min-tokens"), given) == ("min-tokens",)
+
+
+def test_what_no_look_explains_is_not_known_and_no_passive_name_takes_its_place() -> None:
+    shown = {"recorded": 0.3, "usual": 0.3, "held": 0.3, "other_head": 0.3}
+    found = combined(passive("layer-not-loaded"), FACTS, figures(shown, shown))
+    assert (found.verdict, found.named) == ("unknown", ())
+    assert "not one that I know" in found.sentence
+    gone = {"recorded": 0.3, "usual": 1e-6}
+    assert named(passive("head-bf16"), figures(gone, gone)) == ("unknown",)
+    shifted = passive("shifted-ids", readings=(Reading("shift", "shifted", 0.9, ""),))
+    assert named(shifted, figures(gone, gone)) == ("shifted-ids",)
+
+
+def test_what_no_look_can_see_is_left_to_passive_instruments() -> None:
+    assert named(passive("placeholder-zero"), figures()) == ("placeholder-zero",)
+    assert named(passive("in-flight-kv"), figures()) == ("in-flight-kv",)
+    shown = {"recorded": 0.3, "usual": 0.3, "raw": 1.0, "sampled": 0.3}
+    assert named(passive("placeholder-zero"), figures(shown, shown)) == ("raw-logprobs", "placeholder-zero")
+
+
+def test_a_healthy_round_ends_a_passive_doubt_and_an_effect_too_small_is_not_named() -> None:
+    assert named(passive("head-bf16"), figures()) == ("normal",)
+    shown = {"recorded": 0.3, "usual": 0.3, "raw": 1.0, "sampled": 0.3, "cache": 0.0021}
+    assert named(passive(), figures(shown, shown)) == ("raw-logprobs",)
+    shown |= {"cache": 0.02}
+    assert named(passive(), figures(shown, shown)) == ("raw-logprobs", "stale-prefix-cache")
+
+
+def test_the_evidence_of_a_look_comes_first_and_says_where() -> None:
+    wrong = {"kind": "older", "differing": 27, "tensors": "all 27 tensors of version 41", "recorded": 0.3, "usual": 0.3}
+    found = combined(passive(), FACTS, figures(None, wrong, **{"share.weight update": 0.3}))
+    first = found.ranked[0]
+    assert (first.name, first.where) == ("missed-sync", "engine-1")
+    assert first.supporting[0].text == "engine-1 holds all 27 tensors of version 41"
+    assert found.sentence.startswith("engine-1 ")
+    assert sum(one.probability for one in found.ranked) == pytest.approx(1.0, abs=0.05)
+    assert found.attribution is not None
+    assert found.attribution.method == "active"
+    assert found.actions[0].kind == "sync"
+
+
+def test_every_cause_that_a_look_names_is_in_the_catalogue() -> None:
+    named_by_looks = {*looks._WEIGHTS.values(), *looks._PARAMETERS.values(), *looks._TRUNCATIONS, *looks.BESIDE}
+    assert named_by_looks - {UNKNOWN} <= set(BY_NAME)
 
 
 def test_the_attribution_is_the_rounds() -> None:
@@ -118,3 +205,10 @@ def test_a_figure_that_is_missing_or_no_number_breaks_nothing() -> None:
     assert found["mode"] == "processed"
     assert active.readings({})
     assert active.cost({}) == "nan s in all; "
+
+
+def test_a_run_that_has_ended_cannot_be_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = create(tmp_path, "ended")
+    journal(run, [RunState("r", "finished", 8, 8, 8, NOW)])
+    assert main(["diagnose", str(run.path), "--active"]) == NO_RUN
+    assert "is not live: its trainer and engines cannot be asked" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from console.cli.verbs import on_disk
 from console.connect.commands import send_command
 from console.connect.resolve import connect_client, open_target
 from console.connect.target import Target
-from console.diagnosis import active
+from console.diagnosis import active, looks
 from console.diagnosis.facts import Facts, facts_of
 from console.diagnosis.model import Diagnosis
 from console.diagnosis.recorded import diagnose_run, token_frames
@@ -54,7 +54,7 @@ def diagnose(args: argparse.Namespace) -> int:
         figures = _figures(args, run) if args.active else {}
         if figures:
             watch, facts = _seen_in_directory(run.directory) if run.directory is not None else _seen_by_hub(run)
-            found = active.diagnose(watch, facts, figures)
+            found = looks.diagnose(watch, facts, figures)
         else:
             found = _of_directory(run.directory) if run.directory is not None else _of_hub(run)
         name = run.id
