@@ -15,50 +15,50 @@ import numpy as np
 from console.diagnosis.causes import BY_NAME
 from console.diagnosis.columns import Columns, Floats
 from console.diagnosis.facts import Facts
-from console.diagnosis.model import LAYERS, NONE, UNKNOWN, Attribution, Layer, Share
+from console.diagnosis.judging import Judged
+from console.diagnosis.model import LAYERS, UNKNOWN, Attribution, Layer, Share
 from console.diagnosis.parts import Part
 
 _DRAWS: Final = 200
 
 
-def attribute(columns: Columns, judged: Sequence[tuple[Part, tuple[str, ...]]], facts: Facts) -> Attribution | None:
-    """Shares of the mean |d| over all tokens; None without tokens, or where nothing is known of a part."""
+def attribute(columns: Columns, judged: Sequence[Judged], facts: Facts) -> Attribution | None:
+    """Shares of the mean |d| over all tokens; None without tokens."""
     if not len(columns):
         return None
-    shared: list[str] = []
-    unknown = 0.0
+    notes: list[str] = []
     by_layer = {layer: np.zeros(len(columns)) for layer in LAYERS}
-    rest_part = judged[-1][0]
-    rest = float(rest_part.view.whole.size.mean()) if len(rest_part.view.whole) else 0.0
-    floor = facts.floor[0]
-    for part, names in judged:
-        own = np.where(part.mask, columns.size, 0.0)
-        base = np.minimum(own, rest if part is not rest_part and part.name != "before" else 0.0)
-        numeric = np.minimum(own, _noise(part, floor, names))
-        if part is rest_part or part.name == "before":
-            base = numeric
-        known = [name for name in names if name in BY_NAME]
-        if UNKNOWN in names or not known:
+    parts = [one for one in judged if not one.beneath]
+    rest = next((one.part for one in parts if one.part.name == "rest"), parts[-1].part)
+    usual = float(rest.view.whole.size.mean()) if len(rest.view.whole) else 0.0
+    below = [(name, one.weight) for one in judged if one.beneath for name in one.best if name in BY_NAME]
+    for one in parts:
+        own = np.where(one.part.mask, columns.size, 0.0)
+        known = [name for name in one.best if name in BY_NAME]
+        if not known:
             by_layer["numerics"] += own
-            unknown += float(own.sum()) if UNKNOWN in names else 0.0
+            notes += ["what no cause explains is counted with numerics"] if UNKNOWN in one.best else []
             continue
-        by_layer["numerics"] += np.minimum(base, floor)
-        beyond = own - np.minimum(base, floor)
-        if len(known) > 1:
-            shared.append(" and ".join(known))
-        for name in known:
-            by_layer[BY_NAME[name].layer] += beyond / len(known)
-    note = f"{'; '.join(shared)} act on the same tokens: halves, until an active round parts them" if shared else ""
-    if unknown:
-        note = "what no cause explains is counted with numerics" + (f"; {note}" if note else "")
-    return _summed(columns, by_layer, note)
+        apart = one.part is not rest and one.part.name != "before"
+        base = np.minimum(own, usual if apart else _noise(one.part, facts.floor[0]))
+        by_layer["numerics"] += np.minimum(base, facts.floor[0])
+        beyond = own - np.minimum(base, facts.floor[0])
+        shares = {name: 1 / len(known) for name in known}
+        if below and one.part.name != "last":
+            other = sum(weight for _, weight in below) / len(below)
+            shares = {name: (1 - other) * share for name, share in shares.items()}
+            for name, _ in below:
+                shares[name] = shares.get(name, 0.0) + other / len(below)
+            notes.append(f"{' and '.join(shares)} act on the same tokens: parted by what the first leaves of d")
+        elif len(known) > 1:
+            notes.append(f"{' and '.join(known)} act on the same tokens: halves, until an active round parts them")
+        for name, share in shares.items():
+            by_layer[BY_NAME[name].layer] += share * beyond
+    return _summed(columns, by_layer, "; ".join(dict.fromkeys(notes)))
 
 
-def _noise(part: Part, floor: float, names: tuple[str, ...]) -> float:
-    """Numeric share of |d| in a part with another cause: the least that half of its small differences have, at most
-    the floor."""
-    if names == (NONE,):
-        return float("inf")
+def _noise(part: Part, floor: float) -> float:
+    """Numeric share of |d| in a part with another cause: what its smallest differences have, at most the floor."""
     size = part.view.whole.size
     return min(floor, float(np.quantile(size, 0.1))) if size.size else 0.0
 

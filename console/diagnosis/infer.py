@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,7 +19,7 @@ from console.diagnosis.causes import BY_NAME
 from console.diagnosis.columns import Columns
 from console.diagnosis.facts import NOTHING, Facts
 from console.diagnosis.instruments import timing
-from console.diagnosis.instruments.contexts import remainder
+from console.diagnosis.judging import Judged, Stated, judge, named
 from console.diagnosis.likelihoods import Calibrated, calibrated
 from console.diagnosis.model import (
     NO_LIKELIHOODS,
@@ -37,38 +36,16 @@ from console.diagnosis.model import (
     RuledOut,
     Verdict,
 )
-from console.diagnosis.parts import History, Part, split
+from console.diagnosis.parts import History, Part
 from console.diagnosis.profiles import profiles
-from console.diagnosis.weigh import Names, evidence, posterior
+from console.diagnosis.weigh import evidence
 
 FEWEST: Final = 200
 """Tokens below which there is no diagnosis."""
 RULED_OUT: Final = 1e-3
 """A cause with a smaller probability is listed as ruled out."""
-_EXACT: Final = frozenset({"raw-logprobs", "trainer-temperature", "top-p", "top-k", "min-tokens"})
-"""Causes that explain d within a context exactly, up to rounding."""
-_LEFT: Final = frozenset({"size", "onset", "growth", "engine", "position", "seam", "lag", "tails"})
-"""Instruments that mean the same on what is left as on d itself."""
-_KEPT: Final = frozenset({"repeatable", "grid"})
-"""Instruments that the subtracted cause does not touch."""
 _SHOWN: Final = 6
 """Most evidence of a side that is listed for a hypothesis."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A part with the probabilities of its hypotheses; `best` is the likeliest."""
-
-    part: Part
-    odds: dict[Names, float]
-
-    @property
-    def best(self) -> Names:
-        return max(self.odds, key=lambda names: self.odds[names])
-
-    def of(self, name: str) -> float:
-        """Probability that this cause acts on the part, alone or beside another one."""
-        return sum(chance for names, chance in self.odds.items() if name in names)
 
 
 def diagnose(
@@ -98,17 +75,13 @@ def diagnose(
     if gone is not None:
         later = columns.take((columns.version if (columns.version >= 0).any() else columns.step) >= gone.version)
         columns, history, gone = (later, (), gone) if len(later) >= FEWEST else (columns, history, None)
-    judged = _judge_all(split(columns, facts, history), stated, extra, more)
-    beneath = _beneath(judged, stated, facts)
-    named, sure = _named(judged)
-    if beneath is not None:
-        named = (*named, *(name for name in beneath.best if name not in named))
-        sure *= beneath.odds[beneath.best]
-    verdict: Verdict = "unknown" if UNKNOWN in named else "cause" if named else "normal"
-    causes = tuple(name for name in named if name != UNKNOWN)
-    ranked = _ranked([*judged, *([beneath] if beneath is not None else [])], stated, more, extra)
+    judged = judge(columns, facts, history, Stated(stated, tuple(extra), more))
+    names, sure = named(judged)
+    verdict: Verdict = "unknown" if UNKNOWN in names else "cause" if names else "normal"
+    causes = tuple(name for name in names if name != UNKNOWN)
+    ranked = _ranked(judged, stated, more, extra)
     normal = _normal(columns, facts)
-    shares = attribution or attribute(columns, [(one.part, one.best) for one in judged], facts)
+    shares = attribution or attribute(columns, judged, facts)
     return Diagnosis(
         verdict,
         sentences.sentence(verdict, causes, ranked, normal, gone),
@@ -126,68 +99,6 @@ def diagnose(
         steps=steps,
         seen=seen,
     )
-
-
-def _judge_all(parts: Sequence[Part], stated: Calibrated, extra: Sequence[Reading], more: Likelihoods) -> list[Judged]:
-    """The parts with their odds, in the order of `parts`. What acted before a jump goes on behind it, and what acts on
-    the rest acts on every other part too: there it is taken as given."""
-    by_name = {part.name: part for part in parts}
-    found: dict[str, Judged] = {}
-    given = ""
-    for name in ("before", "rest"):
-        if name in by_name:
-            found[name] = _judge(by_name[name], stated, extra, more, given)
-            single = found[name].best[0] if len(found[name].best) == 1 else ""
-            given = single if single not in (NONE, UNKNOWN) else given
-    for part in parts:
-        if part.name not in found:
-            found[part.name] = _judge(part, stated, extra, more, given)
-    return [found[part.name] for part in parts]
-
-
-def _beneath(judged: Sequence[Judged], stated: Calibrated, facts: Facts) -> Judged | None:
-    """What is left of the rest once its own cause is subtracted: another cause, or None where nothing is left.
-
-    A temperature, a mask or a truncation explains d within contexts exactly, so that a second cause shows there however
-    small it is.
-    """
-    rest = judged[-1]
-    name = rest.best[0]
-    if name not in _EXACT or rest.odds[rest.best] < 0.5:
-        return None
-    left = remainder(rest.part.view.whole)
-    if left is None or not float(np.minimum(left.size, 5).mean()) > max(facts.floor[0], 0.01 * rest.part.view.mean):
-        return None
-    kept = [one for one in rest.part.readings if one.instrument in _KEPT]
-    found = [
-        Judged(part, posterior([*(one for one in part.readings if one.instrument in _LEFT), *kept], stated))
-        for part in split(left, facts)
-        if part.name != "before"
-    ]
-    wrong = [one for one in found if not {NONE, UNKNOWN, name} & set(one.best)]
-    return max(wrong, key=lambda one: float(one.part.view.whole.size.sum()), default=None)
-
-
-def _judge(part: Part, stated: Calibrated, extra: Sequence[Reading], more: Likelihoods, given: str) -> Judged:
-    if part.name == "last":
-        # Few tokens, and the contrast has said it: exact zeros at last tokens alone.
-        return Judged(part, {("placeholder-zero",): 0.98, (UNKNOWN,): 0.02})
-    mine = [one for one in extra if one.where == part.where]
-    return Judged(part, posterior((*part.readings, *mine), stated, more, given))
-
-
-def _named(judged: Sequence[Judged]) -> tuple[tuple[str, ...], float]:
-    """The causes of all parts, by how much they account for, and the probability that all are right."""
-    weights: dict[str, float] = {}
-    sure = 1.0
-    for one in judged:
-        if not one.part.mask.any():
-            continue
-        sure *= one.odds[one.best]
-        for name in one.best:
-            if name != NONE:
-                weights[name] = weights.get(name, 0.0) + float(np.minimum(one.part.view.whole.size, 5).sum())
-    return tuple(sorted(weights, key=lambda name: -weights[name])), sure
 
 
 def _ranked(

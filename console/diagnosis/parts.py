@@ -40,8 +40,9 @@ class Part:
     since: int = -1
 
 
-def split(columns: Columns, facts: Facts, history: History = ()) -> tuple[Part, ...]:
-    """The parts, the rest last. The masks are disjoint and cover all tokens."""
+def split(columns: Columns, facts: Facts, history: History = (), *, enough: int = ENOUGH) -> tuple[Part, ...]:
+    """The parts, the rest last. The masks are disjoint and cover all tokens. A part is taken out where `enough` tokens
+    are left without it."""
     left = np.ones(len(columns), dtype=bool)
     found: list[Part] = []
     for name, finder in (("last", _placeholders), ("seam", _behind_seams), ("engine", _engines), ("lag", _behind)):
@@ -52,7 +53,7 @@ def split(columns: Columns, facts: Facts, history: History = ()) -> tuple[Part, 
             continue
         mask = np.zeros(len(columns), dtype=bool)
         mask[np.flatnonzero(left)[inner]] = True
-        if int((left & ~mask).sum()) < ENOUGH and name != "last":
+        if int((left & ~mask).sum()) < enough and name != "last":
             continue
         found.append(_part(name, columns, mask, facts, (), (contrast,)))
         left &= ~mask
@@ -62,7 +63,7 @@ def split(columns: Columns, facts: Facts, history: History = ()) -> tuple[Part, 
         key = rest.version if (rest.version >= 0).any() else rest.step
         early = np.zeros(len(columns), dtype=bool)
         early[np.flatnonzero(left)[key < jump.version]] = True
-        if int(early.sum()) >= ENOUGH:
+        if int(early.sum()) >= enough:
             found.append(_part("before", columns, early, facts, (), ()))
             left &= ~early
     found.append(_part("rest", columns, left, facts, history, ()))

@@ -42,6 +42,11 @@ PASSIVE: Final = (
     Instrument("lag", "does |d| follow the lag of a token's weights", ("with lag", "no", "no lag")),
     Instrument("surprise", "does d follow the engine's own logprob", ("flattened", "sharpened", "no", "few")),
     Instrument("grid", "whose logits lie on the grid of bfloat16", ("neither", "engine", "trainer", "both", "few")),
+    Instrument(
+        "updates",
+        "how large is mean |d| against what one update of the weights does",
+        ("slight", "part", "like one", "beyond", "not recorded"),
+    ),
     Instrument("staleness", "how far are old weights from the newest", ("low", "high", "not recorded")),
 )
 

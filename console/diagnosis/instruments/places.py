@@ -12,6 +12,7 @@ from console.diagnosis.model import Reading
 
 UNSURE: Final = 0.02
 """Nats below 0 from which on a token was one of several that could have been drawn."""
+SURE: Final = 5.0
 EDGES: Final = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 2**31 - 1)
 """Classes of positions: 0, 1, 2 to 3, 4 to 7, ..."""
 
@@ -27,23 +28,35 @@ def engine_means(columns: Columns) -> dict[str, tuple[float, int]]:
 
 
 def odd_engines(view: View) -> tuple[tuple[str, ...], float]:
-    """Engines whose mean |d| stands clearly above the lowest one's, and by which factor; the widest gap decides."""
-    means = engine_means(view.columns)
+    """Engines whose mean |d| stands clearly above the lowest one's, and by which factor; the widest gap decides.
+
+    Over all tokens, else over those of the newer half of the versions: a cause that began late is plainer there.
+    """
+    names, factor = _apart(view.columns, view.floor)
+    if names or not len(view.columns):
+        return names, factor
+    newer = view.columns.version >= np.median(view.columns.version)
+    later, more = _apart(view.columns.take(newer), view.floor)
+    return (later, more) if later else (names, factor)
+
+
+def _apart(columns: Columns, floor: float) -> tuple[tuple[str, ...], float]:
+    means = engine_means(columns)
     if len(means) < 2:
         return (), float("nan")
     ordered = sorted(means.items(), key=lambda one: one[1][0])
-    values = np.array([one[1][0] for one in ordered]) + view.floor / 20
+    values = np.array([one[1][0] for one in ordered]) + floor / 20
     ratios = values[1:] / values[:-1]
     at = int(np.argmax(ratios))
     factor = float(ratios[at])
-    clear = factor > 3 or (factor > 1.6 and _distinct(view.columns, [one[0] for one in ordered[at + 1 :]]))
-    if not clear or values[-1] <= view.floor / 3:
+    clear = factor > 3 or (factor > 1.3 and _distinct(columns, [one[0] for one in ordered[at + 1 :]]))
+    if not clear or values[-1] <= floor / 3:
         return (), factor
     return tuple(sorted(one[0] for one in ordered[at + 1 :])), factor
 
 
 def _distinct(columns: Columns, names: list[str]) -> bool:
-    """Whether the sequences of these engines differ from the others' by six standard errors of log mean |d|."""
+    """Whether the sequences of these engines differ from the others' by SURE standard errors of log mean |d|."""
     begins = columns.begins
     counts = np.diff(np.append(begins, len(columns)))
     logs = np.log(np.add.reduceat(np.minimum(columns.size, 5.0), begins) / counts + 1e-7)
@@ -52,7 +65,7 @@ def _distinct(columns: Columns, names: list[str]) -> bool:
     a, b = logs[mine], logs[~mine]
     if min(a.size, b.size) < 8:
         return False
-    return bool(a.mean() - b.mean() > 6 * np.sqrt(a.var() / a.size + b.var() / b.size))
+    return bool(a.mean() - b.mean() > SURE * np.sqrt(a.var() / a.size + b.var() / b.size))
 
 
 def engine(view: View) -> Reading:

@@ -49,8 +49,9 @@ def _of_sequences(columns: Columns, values: Floats) -> tuple[float, float]:
     return average, float(np.sqrt(np.square(residual).sum())) / float(counts.sum())
 
 
-def repeatable(view: View) -> Reading:
-    """Spread of each side's logprob over the same token after the same tokens, under the same weights and engine."""
+def repeatable(view: View, size: float | None = None) -> Reading:
+    """Spread of each side's logprob over the same token after the same tokens, under the same weights and engine,
+    against `size`: the root mean square of d over these tokens, where it is not given."""
     columns = view.columns
     keys = groups(columns)
     ok = (keys >= 0) & (columns.seam == 0) & ~columns.zero
@@ -68,7 +69,7 @@ def repeatable(view: View) -> Reading:
         away = values - (np.bincount(inverse, weights=values) / counts)[inverse]
         return float(np.sqrt(np.square(away).sum() / max(inverse.size - counts.size, 1)))
 
-    size = float(np.sqrt(np.square(columns.d[ok][several]).mean()))
+    size = float(np.sqrt(np.square(columns.d[ok][several]).mean())) if size is None else size
     engine, trainer = spread(columns.rollout[ok][several]), spread(columns.trainer[ok][several])
     limit = max(0.25 * size, 2e-5)
     outcome = (

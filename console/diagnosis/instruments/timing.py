@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ from console.diagnosis.model import Reading
 
 TOKENS: Final = 24
 """Fewest tokens of a version that its mean counts with."""
+SUDDEN: Final = 8.0
+"""Factor between the means of two versions in a row that is no learning."""
 CLEAR: Final = 3.0
 """Factor between two means that is a change."""
 
@@ -37,12 +40,26 @@ def by_version(columns: Columns) -> list[tuple[int, float, float]]:
     return [(low + int(i), float(counts[i]), float(sums[i])) for i in np.flatnonzero(counts)]
 
 
-def jump(table: list[tuple[int, float, float]], floor: float) -> Jump | None:
+def pooled(table: Sequence[tuple[int, float, float]]) -> list[tuple[int, float, float]]:
+    """Versions in order, neighbours put together until they have TOKENS tokens, under the number of the first."""
+    made: list[tuple[int, float, float]] = []
+    for version, tokens, total in sorted(table):
+        if made and made[-1][1] < TOKENS:
+            made[-1] = (made[-1][0], made[-1][1] + tokens, made[-1][2] + total)
+        else:
+            made.append((version, tokens, total))
+    if len(made) > 1 and made[-1][1] < TOKENS:
+        _, tokens, total = made.pop()
+        made[-1] = (made[-1][0], made[-1][1] + tokens, made[-1][2] + total)
+    return made
+
+
+def jump(table: Sequence[tuple[int, float, float]], floor: float) -> Jump | None:
     """The split of versions at which the means of log |d| differ most, where the later is CLEAR times the earlier.
 
     Least squares over the logarithms, weighted by tokens; None where there is no such rise above the floor.
     """
-    rows = [row for row in table if row[1] >= TOKENS]
+    rows = pooled(table)
     if len(rows) < 2:
         return None
     counts = np.minimum(np.array([row[1] for row in rows]), 400)
@@ -59,9 +76,9 @@ def jump(table: list[tuple[int, float, float]], floor: float) -> Jump | None:
     return Jump(rows[at + 1][0], low, high) if high > floor / 3 else None
 
 
-def fall(table: list[tuple[int, float, float]], floor: float) -> Jump | None:
+def fall(table: Sequence[tuple[int, float, float]], floor: float) -> Jump | None:
     """Where the mean |d| falls for good, from one version to the next: a cause has gone. None where it has not."""
-    rows = [row for row in table if row[1] >= TOKENS]
+    rows = pooled(table)
     upside_down = [(-version, tokens, total) for version, tokens, total in reversed(rows)]
     found = jump(upside_down, floor)
     if found is None:
@@ -70,13 +87,14 @@ def fall(table: list[tuple[int, float, float]], floor: float) -> Jump | None:
     if at + 1 >= len(rows):
         return None
     last, first = (rows[i][2] / rows[i][1] for i in (at, at + 1))
-    return Jump(rows[at + 1][0], found.after, found.before) if last > 2.5 * first else None
+    # A policy that grows certain lets |d| fall too, from version to version: not by so much, and not to the floor.
+    gone = last > SUDDEN * first or (last > CLEAR * first and found.before <= floor)
+    return Jump(rows[at + 1][0], found.after, found.before) if gone else None
 
 
 def onset(view: View) -> Reading:
     """Step 0 (already under the first weights), at an update, or not seen because the record begins later."""
-    table = [*view.history, *by_version(view.whole)]
-    table = sorted(row for row in table if row[1] >= TOKENS) or table
+    table = pooled([*view.history, *by_version(view.whole)])
     if not table or not view.mean > view.floor:
         return reading("onset", "nothing", view.mean, "at no version is |d| above the floor", unit="nats")
     found = jump(table, view.floor)
@@ -95,7 +113,7 @@ def onset(view: View) -> Reading:
 
 def growth(view: View) -> Reading:
     """The last versions' mean against the first ones', from the onset on."""
-    table = [row for row in by_version(view.columns) if row[1] >= TOKENS]
+    table = pooled(by_version(view.columns))
     found = jump([*view.history, *table], view.floor)
     rows = [row for row in table if found is None or row[0] >= found.version]
     if len(rows) < 4 or not view.mean > view.floor:
@@ -139,3 +157,19 @@ def staleness(view: View) -> Reading:
     if np.isfinite(behind):
         text += f", {number(behind)} versions behind"
     return reading("staleness", "high" if high else "low", far, text, unit="nats")
+
+
+def updates(view: View) -> Reading:
+    """Mean |d| against the trainer's staleness for each version of lag: what one update changes on the same tokens.
+
+    A missed sync is about one update and more, a layer or a head that was not loaded a part of one, weights under wrong
+    names far more.
+    """
+    far, behind = view.facts.staleness, view.facts.lag
+    if not (np.isfinite(far) and np.isfinite(behind) and far > 0 and behind > 0.1) or not np.isfinite(view.mean):
+        return reading("updates", "not recorded", float("nan"), "what an update changes is not recorded")
+    each = far / max(behind, 0.5)
+    ratio = view.mean / each
+    outcome = "slight" if ratio < 0.2 else "part" if ratio < 0.6 else "like one" if ratio < 2 else "beyond"
+    text = f"mean |d| is {number(ratio)} times what one update changes ({number(each)} nats)"
+    return reading("updates", outcome, ratio, text, unit="updates")
