@@ -20,7 +20,7 @@ from driftline.rundir import RunDir
 from engine import EnginePool
 from engine.actor import actor
 from engine.types import EngineError
-from tests.blind.cases import ENGINES, Case
+from tests.blind.cases import ENGINES, Case, merged
 from tests.blind.faults import EngineFault
 from tests.blind.faulty_actor import FaultyActor
 from tests.blind.faulty_trainer import Acts, FaultyLoop, FaultyScorer
@@ -217,8 +217,6 @@ class Stage:
     def inject(self, *faults: Mapping[str, EngineFault]) -> None:
         """Make each engine wrong as these say together, and every other one right."""
         import ray
-
-        from tests.blind.cases import merged
 
         found: dict[str, EngineFault] = {}
         for one in faults:
