@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +92,8 @@ class Columns:
     @cached_property
     def zero(self) -> Mask:
         """Where the engine's logprob is exactly 0.0 although the trainer's token was not certain."""
-        return (self.rollout == 0.0) & (self.trainer < -CERTAIN)
+        found: Mask = (self.rollout == 0.0) & (self.trainer < -CERTAIN)
+        return found
 
     @cached_property
     def begins(self) -> Longs:
@@ -165,8 +166,8 @@ def of_frame(frame: Frame, engines: Mapping[str, int], first_seq: int = 0) -> Co
         version=version,
         lag=lag.astype(np.int32),
         seq=np.cumsum(np.concatenate([[False], seq[1:] != seq[:-1]])[: ids.size], dtype=np.int64) + first_seq,
-        prompt=_by_sequence(prompts, seq, -1),
-        engine=_by_sequence(names, seq, -1),
+        prompt=_by_sequence(prompts, seq),
+        engine=_by_sequence(names, seq),
         position=position,
         ids=ids,
         last=last,
@@ -177,8 +178,7 @@ def of_frame(frame: Frame, engines: Mapping[str, int], first_seq: int = 0) -> Co
     finite = np.isfinite(rollout) & np.isfinite(trainer)
     if finite.all():
         return made
-    kept = made.take(finite)
-    return Columns(**{**_plain(kept), "left_out": int((~finite).sum())})
+    return replace(made.take(finite), left_out=int((~finite).sum()))
 
 
 def join(parts: Sequence[Columns], engines: Sequence[str]) -> Columns:
@@ -193,17 +193,16 @@ def join(parts: Sequence[Columns], engines: Sequence[str]) -> Columns:
     return Columns(**arrays, engines=tuple(engines), left_out=sum(part.left_out for part in parts))
 
 
-def _plain(columns: Columns) -> dict[str, object]:
-    return {one.name: getattr(columns, one.name) for one in fields(columns)}
-
-
 def _ints(blob: bytes) -> Ints:
     return np.frombuffer(blob, dtype="<i4").astype(np.int32, copy=False)
 
 
-def _by_sequence(values: npt.NDArray[np.generic], seq: Ints, missing: int) -> npt.NDArray[np.generic]:
-    """A value per sequence as one per token; `missing` where there is none."""
-    made = np.full(seq.size, missing, dtype=values.dtype)
+_Number = TypeVar("_Number", bound=np.signedinteger[Any])
+
+
+def _by_sequence(values: npt.NDArray[_Number], seq: Ints) -> npt.NDArray[_Number]:
+    """A value per sequence as one per token; -1 where there is none."""
+    made = np.full(seq.size, -1, dtype=values.dtype)
     known = (seq >= 0) & (seq < values.size)
     made[known] = values[seq[known]]
     return made

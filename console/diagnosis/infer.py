@@ -161,7 +161,7 @@ def _missing(columns: Columns) -> tuple[str, ...]:
     if not len(columns):
         return ("token pairs: none were recorded",)
     if not (columns.version >= 0).any():
-        found.append("the weights that sampled each token: updates are told apart by step only")
+        found.append("the weights that sampled each token: updates are distinguished by step only")
     if not (columns.engine >= 0).any():
         found.append("which engine sampled a sequence")
     if not (columns.context >= 0).any():

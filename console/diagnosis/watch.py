@@ -29,7 +29,7 @@ BATCH: Final = 32_768
 RANGE: Final = 4_096
 """Widest range of versions in a batch that is counted by place."""
 ENGINES: Final = 256
-"""Engines that are told apart; the tokens of further ones have none."""
+"""Engines that are distinguished; the tokens of further ones have none."""
 
 
 class _Kept(NamedTuple):
@@ -193,7 +193,7 @@ def _thinned(frame: Frame) -> _Kept:
         chosen = chosen[np.cumsum(np.minimum(lengths[chosen], DETAIL)) <= 2 * DETAIL]
         places = np.concatenate([_of_sequence(int(begins[one]), int(lengths[one])) for one in chosen])
         places = places if order is None else order[places]
-        arrays = tuple(np.frombuffer(one, dtype="<i4")[places].tobytes() for one in arrays)  # type: ignore[assignment]
+        arrays = tuple(np.frombuffer(one, dtype="<i4")[places].tobytes() for one in arrays)
     n = len(arrays[0]) // 4
     return _Kept(frame.step, frame.version, frame.n, n, *arrays, frame.engines, frame.prompts)
 

@@ -72,7 +72,7 @@ def _beside(
 ) -> dict[Names, float]:
     others = [name for name in sorted(tables) if name not in (NONE, given)]
     known = tables[given]
-    scores = {
+    scores: dict[Names, float] = {
         (given,): math.log(0.5) + stated.temper * _log_likelihood(readings, [known]),
         (UNKNOWN,): math.log(PRIOR_UNKNOWN) + stated.temper * _of_unknown(readings, list(tables.values())),
     }

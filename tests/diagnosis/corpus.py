@@ -57,7 +57,7 @@ def _base(kind: str, model: int) -> tuple[Task, Weights]:
     vocab = 64 if kind == "digits" else (128, 256)[model % 2]
     shape = Shape(vocab=vocab, layers=2 + model % 2, tied=model % 3 != 2, hidden=48)
     task = Task("digits" if kind == "digits" else "chain", shape, 100 + model, answer=10 if kind == "digits" else 16)
-    return task, learned(task, 60 + 40 * (model % 3))
+    return task, learned(task, 40 + 20 * (model % 3))
 
 
 def world(seed: int) -> World:
@@ -75,7 +75,7 @@ def world(seed: int) -> World:
         engines=int(random.choice([1, 2, 2, 3, 4])),
         groups=int(random.choice([4, 8])),
         samples=int(random.choice([4, 8])),
-        lr=float(random.choice([1e-4, 3e-4, 1e-3])),
+        lr=float(random.choice([3e-4, 1e-3, 2e-3])),
         lag=int(random.choice([0, 1, 1, 2])),
         spans=float(random.choice([0.0, 0.1, 0.3])),
         shown=bool(random.random() < 0.4),

@@ -82,7 +82,8 @@ class Faults(tuple[Fault, ...]):
 
 def _int8(value: torch.Tensor, bits: int) -> torch.Tensor:
     scale = value.abs().amax() / (2 ** (bits - 1) - 1)
-    return (value / scale).round() * scale
+    made: torch.Tensor = (value / scale).round() * scale
+    return made
 
 
 def shift(logprobs: np.ndarray, lengths: np.ndarray, start: np.ndarray, by: int) -> np.ndarray:

@@ -220,8 +220,8 @@ def _score(
     if now is None:
         now = _logprobs(world, faults, versions[version], prompts, rolled, version)
     own = np.zeros_like(now)
-    for one, values in under.items():
-        own = np.where(rolled.versions == one, values, own)
+    for sampled, values in under.items():
+        own = np.where(rolled.versions == sampled, values, own)
     stale = _mean(np.abs(now - own), rolled.lengths)
     lag = faults.find("lag", -1, version)
     if lag is not None and lag.size == 1:
@@ -295,7 +295,7 @@ def _learn(
         own = logprobs.gather(2, ids[:, prompts.shape[1] :, None])[..., 0]
         loss = -(own * weight.float()).sum() / float(rolled.lengths.sum())
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
 
 

@@ -97,6 +97,6 @@ def learned(task: Task, steps: int) -> Weights:
         wanted[:, : task.prompt - 1] = 0
         loss = F.cross_entropy(logits.transpose(1, 2), wanted, ignore_index=0)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     return {name: one.detach().clone() for name, one in weights.items()}

@@ -19,7 +19,8 @@ END = 0
 def log_softmax(logits: Logits) -> Logits:
     """Over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    made: Logits = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return made
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ class Bigrams:
                     break
         ids, seq, position, rollout, trainer = (np.array(part) for part in zip(*rows, strict=True))
         at = step if version is None else version
+        whole = [part.astype("<i4").tobytes() for part in (ids, seq, position, np.full(ids.size, at))]
         return Tokens(
-            step, at, 1e9 + step, ids.size,
-            *(part.astype("<i4").tobytes() for part in (ids, seq, position, np.full(ids.size, at))),
+            step, at, 1e9 + step, ids.size, whole[0], whole[1], whole[2], whole[3],
             rollout.astype("<f4").tobytes(), trainer.astype("<f4").tobytes(),
             tuple(f"engine-{i % engines}" for i in range(prompts * samples)),
             tuple(f"prompt {(step * 7 + i // samples) % 64}" for i in range(prompts * samples)),

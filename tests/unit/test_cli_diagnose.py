@@ -59,7 +59,6 @@ def test_a_cause_is_named_with_code_8(runs: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr()
     assert said.out.startswith("The engine reports logprobs before temperature and penalties")
     assert "do: switch processed logprobs on" in said.out
-    assert "processed-logprobs is reported as off" in said.out
     assert said.err == ""
     assert main(["diagnose"]) == 8  # the newest that has ended
     assert "is the newest that has ended" in capsys.readouterr().err
@@ -72,6 +71,8 @@ def test_json_is_the_whole_diagnosis(runs: Path, capsys: pytest.CaptureFixture[s
     assert found["run"] == run.id
     assert (found["verdict"], found["named"]) == ("cause", ["raw-logprobs"])
     assert found["actions"][0]["fix"] == "processed-logprobs"
+    supporting = [one["text"] for one in found["ranked"][0]["supporting"]]
+    assert "processed-logprobs is reported as off" in supporting
     assert found["normal"]["floor"] < 1e-3  # the body's type is that of the fix's reading
     assert {one["name"] for one in found["ranked"]} | {one["name"] for one in found["ruled_out"]} >= {
         "raw-logprobs",

@@ -119,7 +119,7 @@ def test_a_cause_that_has_gone_is_not_named_any_more() -> None:
     one = found(columns(frames))
     assert one.verdict == "normal", lines(one)
     assert "before version 5 it was ." in one.sentence
-    back = found(columns(frames[:6]))
+    back = found(columns(frames[:5]))
     assert back.named == ("raw-logprobs",), lines(back)
 
 
@@ -186,6 +186,6 @@ def test_lines_and_json_hold_the_whole_answer() -> None:
     for part in ("% sure", "for (+", "do: switch processed logprobs on", "normal: up to", "ruled out: ", "by layer"):
         assert part in text
     plainly = document(one)
-    assert plainly["named"] == ["raw-logprobs"]
+    assert plainly["named"] == ("raw-logprobs",)
     assert plainly["ranked"][0]["cause"]["layer"] == "semantics"
     assert math.isfinite(plainly["attribution"]["total"])

@@ -93,8 +93,8 @@ def test_min_tokens_only_below_its_position() -> None:
 
 def test_a_penalty_lowers_ids_that_occurred_before() -> None:
     found = columns(Bigrams(made.penalty(1.3), plain, vocab=10).frames(6))
-    assert outcome(places.repeats(view(found))) == "lowered"
-    assert outcome(places.repeats(view(columns(Bigrams(made.top_p(0.9), plain, vocab=10).frames(6))))) == "no"
+    assert outcome(contexts.repeats(view(found))) == "lowered"
+    assert outcome(contexts.repeats(view(columns(Bigrams(made.top_p(0.9), plain, vocab=10).frames(6))))) == "no"
 
 
 def test_a_trainer_with_noise_of_its_own_does_not_repeat_itself() -> None:

@@ -57,7 +57,8 @@ def several(columns: Columns) -> tuple[Longs, Longs]:
     return ok[chosen], at.astype(np.int64)
 
 
-def _centred(values: Floats, at: Longs) -> tuple[Floats, Floats, Longs]:
+def centred(values: Floats, at: Longs) -> tuple[Floats, Floats, Longs]:
+    """Values less the mean of their context, these means, and how many tokens each context has."""
     counts = np.bincount(at)
     centres = np.bincount(at, weights=values) / counts
     return values - centres[at], centres, counts
@@ -68,9 +69,9 @@ def within(columns: Columns) -> Within | None:
     places, at = several(columns)
     if places.size < _FEWEST:
         return None
-    dr, _, counts = _centred(columns.rollout[places], at)
-    dt, _, _ = _centred(columns.trainer[places], at)
-    _, centres, _ = _centred(columns.d[places], at)
+    dr, _, counts = centred(columns.rollout[places], at)
+    dt, _, _ = centred(columns.trainer[places], at)
+    _, centres, _ = centred(columns.d[places], at)
     slope, weights = 1.0, np.ones(dt.size)
     for _ in range(_ROUNDS):
         slope = float((weights * dr * dt).sum() / max(float((weights * dt * dt).sum()), 1e-12))
@@ -112,7 +113,7 @@ def remainder(columns: Columns) -> Columns | None:
     places, at = several(columns)
     if found is None or places.size < 2 * FEW:
         return None
-    left, _, counts = _centred(columns.rollout[places] - found.slope * columns.trainer[places], at)
+    left, _, counts = centred(columns.rollout[places] - found.slope * columns.trainer[places], at)
     left = left * np.sqrt(counts / (counts - 1))[at]
     order = np.argsort(places)
     chosen = np.zeros(len(columns), dtype=bool)
@@ -122,3 +123,24 @@ def remainder(columns: Columns) -> Columns | None:
     for name in ("context", "seam", "repeated"):
         made.__dict__[name] = getattr(part, name)
     return made
+
+
+def repeats(view: View) -> Reading:
+    """d of ids that the sequence has had before against new ones: a penalty lowers the former alone. After the same
+    tokens where there are enough, else over all tokens."""
+    columns = view.columns
+    if not view.mean > view.floor / 10:
+        return reading("repeats", "few", float("nan"), "nothing differs between repeated and new ids")
+    places, at = several(columns)
+    d = centred(columns.d[places], at)[0] if places.size else columns.d[places]
+    old, within_ = columns.repeated[places], "after the same tokens, "
+    if min(int(old.sum()), int((~old).sum())) < FEW // 2:
+        d, old, within_ = columns.d, columns.repeated, ""
+    if min(int(old.sum()), int((~old).sum())) < FEW // 2:
+        return reading("repeats", "few", float("nan"), "too few ids occur twice in a sequence")
+    low, high = float(d[old].mean()), float(d[~old].mean())
+    usual = float(np.abs(d).mean())
+    contrast = (high - low) / max(usual, 1e-9)
+    lowered = contrast > 0.7 and low < 0 < high + 0.2 * abs(low)
+    text = f"{within_}d is {number(low)} nats on ids that occurred before, {number(high)} on new ones"
+    return reading("repeats", "lowered" if lowered else "no", contrast, text, unit="of mean |d|")

@@ -1,4 +1,4 @@
-"""Where: engines, exact zeros, positions, seams, repeated ids. Pure."""
+"""Where: engines, exact zeros, positions, seams. Pure."""
 
 from __future__ import annotations
 
@@ -181,17 +181,3 @@ def seam(view: View) -> Reading:
     text = f"mean |d| is {number(after)} nats behind a change of weights within a sequence, {number(other)} elsewhere"
     only = ratio > 4 and after > view.floor / 3
     return reading("seam", "after only" if only else "no", ratio, text, unit="times")
-
-
-def repeats(view: View) -> Reading:
-    """Signed d of ids that the sequence has had before, against new ones: a penalty lowers the former alone."""
-    columns = view.columns
-    old = columns.repeated
-    # A sequence's first tokens cannot be repeats: both kinds are compared at positions where both occur.
-    if min(int(old.sum()), int((~old).sum())) < FEW or not view.mean > view.floor / 10:
-        return reading("repeats", "few", float("nan"), "too few ids occur twice in a sequence")
-    low, high = mean(columns.d[old]), mean(columns.d[~old])
-    contrast = (high - low) / max(view.mean, 1e-9)
-    lowered = contrast > 0.5 and low < 0 and high > -0.2 * abs(low)
-    text = f"d is {number(low)} nats on ids that occurred before, {number(high)} on new ones"
-    return reading("repeats", "lowered" if lowered else "no", contrast, text, unit="of mean |d|")
