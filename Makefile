@@ -11,6 +11,7 @@
 #   make chaos   two hundred random operator actions over a run with two engines (the seed is printed)
 #   make compat  the engine plugin on vLLM 0.18.1 to the newest, each in an environment of its own (an hour; 13 GB, KEEP=1)
 #   make stats   the tables of what the statistics hold, by simulation (seeds are printed)
+#   make blind   a cause put into a real run by chance, and named or not by the diagnosis (15 minutes; the seed is printed)
 #   make bench   what it costs, as ratios against other tools
 #   make adapters  the adapters on the released packages of their frameworks (3 minutes to install, 115 MB)
 #
@@ -36,7 +37,8 @@ WITH_ENGINES := tests/e2e tests/faults tests/adapters
 # Tests start hundreds of processes: each would compile what it imports (a third of the start of a console).
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo test test-quick join parity migration versions faults chaos compat stats lint bench adapters clean
+.PHONY: help venv demo test test-quick join parity migration versions faults chaos compat stats blind \
+	lint bench adapters clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -126,6 +128,11 @@ compat: $(STAMP)
 
 stats: $(STAMP)
 	@$(BIN)/python -m tests.stats
+
+# SEED=7 repeats one; ROUNDS, PAIRS and MINUTES bound it.
+blind: $(STAMP)
+	@$(BIN)/python -m tests.blind $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(PAIRS),--pairs $(PAIRS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 $(BENCH)/.installed: constraints.txt pyproject.toml tests/bench/requirements.txt
 	@echo "bench: making $(BENCH) with what it compares with (a minute)"

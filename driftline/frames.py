@@ -33,7 +33,17 @@ Level = Literal["info", "warn", "error"]
 RunStatus = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
 Phase = Literal["starting", "running", "paused", "syncing", "restarting", "dead"]
 Verb = Literal[
-    "fix.set", "sync", "pause", "resume", "stop", "mark", "correction.set", "cache.reset", "digest", "shadow.set"
+    "fix.set",
+    "sync",
+    "pause",
+    "resume",
+    "stop",
+    "mark",
+    "correction.set",
+    "cache.reset",
+    "digest",
+    "shadow.set",
+    "diagnose",
 ]
 AckState = Literal["queued", "sent", "accepted", "applied", "failed", "refused", "expired"]
 

@@ -103,6 +103,66 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class ProbeRequest:
+    """Tokens of recorded sequences for an engine to score in one of the ways that it can, under the weights `version`.
+
+    Row i is `sequences[i]` after `prompts[i]`, scored at the ascending places `positions[i]`. `usual`: with the
+    sampling parameters of a rollout, masks and penalties among them; else with nothing but `temperature` (0: the
+    engine's own). `cached`: prefixes may come from the cache where a rollout's may; else none is read. `candidates[i]`
+    int32 [len(positions[i]), C] are further ids whose logprobs are wanted at each place; none at all where it is empty.
+    At most `at_once` requests are under way together.
+    """
+
+    version: int
+    prompts: list[list[int]]
+    sequences: list[npt.NDArray[np.int32]]
+    positions: list[npt.NDArray[np.int32]]
+    usual: bool = False
+    temperature: float = 0.0
+    cached: bool = True
+    candidates: list[npt.NDArray[np.int32]] = field(default_factory=list)
+    at_once: int = 32
+
+    @property
+    def tokens(self) -> int:
+        """How many are to be scored, each by a request of its own."""
+        return sum(len(positions) for positions in self.positions)
+
+
+@dataclass(frozen=True)
+class ProbeScores:
+    """`logprobs[i]` float32 [len(positions[i]), 1 + C]: of the token itself, then of the candidates; NaN where the
+
+    asked-for weights did not serve. `seconds` of the engine's time, for `requests` requests. `sampling` names the
+    parameters of a rollout beyond the temperature that are not vLLM's defaults, "top_p=0.9"; "" for none, and where the
+    request was not `usual`.
+    """
+
+    engine: str
+    logprobs: list[npt.NDArray[np.float32]]
+    seconds: float
+    requests: int
+    sampling: str = ""
+
+
+HeldEntry = tuple[str, tuple[int, ...], int]
+"""dtype, shape and crc32c of a tensor, as `engine.weights.publish.Entry`."""
+
+
+@dataclass(frozen=True)
+class HeldWeights:
+    """What an engine holds, tensor by tensor in the trainer's names, as it was when it was last loaded.
+
+    `version` is what its tokens are labelled with. Tensors that a kernel has packed and that no load has brought are
+    not in `entries`.
+    """
+
+    engine: str
+    version: int
+    entries: dict[str, HeldEntry]
+
+
+@dataclass(frozen=True)
 class ShadowPair:
     """Tokens that `sampled` has sampled and `scored` has scored: |difference of their logprobs|, in nats."""
 

@@ -29,6 +29,8 @@ from trainer.learn.versions import Scores
 from trainer.measure import fix_effects
 from trainer.measure.fix_states import States
 from trainer.measure.shadow import values as shadow_values
+from trainer.measure.sync_spans import Data
+from trainer.probing import Probed, Prober, tokens_of
 from trainer.report import Reporter
 from trainer.rollouts import Rollout, RolloutBatch, Rollouts
 from trainer.setup import Setup
@@ -81,6 +83,8 @@ class Loop:
         self._step = setup.start.step
         self._version = setup.start.version
         self._rollouts = Rollouts(pool, setup.task, config.rollout, setup.start.next_prompt, self._states)
+        self._prober = Prober(pool, setup.scorer, setup.store, config.sampling.temperature)
+        control.probes.tokens_of, control.probes.estimate = tokens_of, self._prober.estimate
         self._saved = setup.start.step
         self._labels = {"policy/clip_fraction": config.trainer.objective, "policy/entropy": "exact"}
 
@@ -157,6 +161,7 @@ class Loop:
         step, version, rollouts = self._step + 1, self._version, taken.rollouts
         self._report_stale(taken, step)
         measured = self._measure(rollouts, step)
+        self._control.probes.carry_out(lambda tokens: self._probe(measured, tokens))
         scored_at = time.monotonic()
         rewards = torch.tensor([[sample.reward for sample in rollout.samples] for rollout in rollouts])
         advantages = group_advantages(rewards, scale=self._config.trainer.advantage_std).flatten()
@@ -201,6 +206,11 @@ class Loop:
         own, scored = measured.scores.own.numpy(), measured.scores.scored.numpy()
         self._report.tokens(measured.samples, measured.batch, own, scored, step=step, version=version)
         self._report.state(step=step, version=self._version)
+
+    def _probe(self, measured: _Measured, tokens: int) -> Data:
+        """An active round over the tokens of this step, while the engines still hold its version."""
+        probed = Probed(measured.samples, measured.batch, measured.scores, self._setup.head.float32)
+        return self._prober.run(probed, tokens)
 
     def _correct(self, measured: _Measured, step: int) -> Correction:
         """Apply the effective correction to the step; send an event where it masks every token."""

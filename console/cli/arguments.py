@@ -169,6 +169,14 @@ def _add_sentinel_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     diagnose = _add_verb(verbs, "diagnose", "diagnose:diagnose", text)
     text = "id, path or ssh://... (default: the newest live run, else the newest that has ended)"
     diagnose.add_argument("run", nargs="?", metavar="RUN", help=text)
+    text = "have trainer and engines of a live run score some of its tokens again first, in several ways"
+    diagnose.add_argument("--active", action="store_true", help=text)
+    text = "with --active: how many tokens of each engine (default 96)"
+    diagnose.add_argument("--tokens", type=_positive, default=96, metavar="N", help=text)
+    diagnose.add_argument(
+        "--timeout", type=_above_zero, default=WAIT, metavar="S", help=f"give up after S seconds (default {WAIT:.0f})"
+    )
+    _add_take_over(diagnose)
     _add_key(diagnose)
     _add_json(diagnose)
     rules = _add_verb(verbs, "sentinels", "", "the rules of the alarms").add_subparsers(metavar="VERB", required=True)

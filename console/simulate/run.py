@@ -156,6 +156,8 @@ class Simulator:
                 self._probe.ack(command.id, "refused", "a synthetic feed has no objective to correct")
             case "shadow.set":
                 self._probe.ack(command.id, "refused", "a synthetic feed has no engine that could score")
+            case "diagnose":
+                self._probe.ack(command.id, "refused", "a synthetic feed has no engine and no trainer to ask")
 
     def _applied(self, command: Command, detail: str = "") -> None:
         self._send_state()

@@ -54,6 +54,7 @@ class Requests:
             "cache.reset": f"a cache reset {engines}",
             "digest": f"a digest {engines}",
             "correction.set": f"the objective is {framework}'s own: set it in its configuration",
+            "diagnose": f"an active round takes driftline's own trainer, and this run's is {framework}",
         }
 
     @property

@@ -31,7 +31,7 @@ from engine.actor.pause_reasons import PauseReasons
 from engine.actor.scoring import Scoring
 from engine.actor.stats import Counters, GpuMonitor, GpuReading, stat_logger, tokens_per_s
 from engine.actor.weight_update import UpdateRequest, WeightUpdate
-from engine.plugin import hosting
+from engine.plugin import hosting, worker
 from engine.types import (
     DeadCoreError,
     EngineError,
@@ -39,7 +39,10 @@ from engine.types import (
     EngineSample,
     Finish,
     Group,
+    HeldWeights,
     PauseReport,
+    ProbeRequest,
+    ProbeScores,
     ProcessLocation,
     RolloutRequest,
     ScoreRequest,
@@ -103,7 +106,11 @@ class EngineActor:
             self._core, self._switches, self._epochs, self._pauses, lambda: self._aborted
         )
         self._scoring = Scoring(
-            self._core, self._spec.sampling.temperature, lambda: self._epochs.version, lambda: not self._pauses.active
+            self._core,
+            self._spec.sampling.temperature,
+            lambda: self._epochs.version,
+            lambda: not self._pauses.active,
+            self._sampling,
         )
         await self._switches.start(wanted)
         # The first batch pays for vLLM's lazy set-up; a core that cannot take a step shows here.
@@ -160,6 +167,23 @@ class EngineActor:
             return await self._scoring.run(request, skip_prefix_reads=self._switches.skip_prefix_reads)
         except Exception as error:  # whatever vLLM raises; of a dead core `watch` speaks
             raise EngineError(f"{self._name}: scoring failed: {type(error).__name__}: {error}") from error
+
+    async def probe(self, request: ProbeRequest) -> ProbeScores:
+        """Logprobs of the tokens of recorded sequences, in one of the ways that this engine can score them."""
+        self._require()
+        try:
+            return await self._scoring.probe(request, skip_prefix_reads=self._switches.skip_prefix_reads)
+        except Exception as error:  # whatever vLLM raises; of a dead core `watch` speaks
+            raise EngineError(f"{self._name}: probing failed: {type(error).__name__}: {error}") from error
+
+    async def held(self) -> HeldWeights:
+        """What its first worker holds, tensor by tensor: with several, none holds a whole tensor of the trainer's."""
+        core = self._require()
+        (answer, *others) = await core.ask(worker.HELD)
+        if others:
+            raise EngineError(f"{self._name}: its {core.host.workers} workers hold slices; tensors cannot be compared")
+        entries = {name: (dtype, tuple(shape), crc) for name, (dtype, shape, crc) in answer["entries"].items()}
+        return HeldWeights(self._name, self._epochs.version, entries)
 
     async def drain(self) -> int:
         """Cut short what is in flight, so that its `generate` calls return now; returns how many sequences.

@@ -6,8 +6,8 @@ between is done in that order, between steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +22,7 @@ class Sampling:
     """What a request asks for. Nothing in it may bend the distribution beyond the temperature: the trainer must be
 
     able to repeat it. So there is no `min_tokens` (it masks EOS), and no `seed` (with a pause it kills the CPU build's
-    core).
+    core). `more` are further parameters by vLLM's names; the actor sets none.
     """
 
     n: int
@@ -30,6 +30,7 @@ class Sampling:
     max_tokens: int
     stop_ids: Sequence[int] = ()
     skip_prefix_reads: bool = False
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,15 @@ class Asked:
     prompt: Sequence[int]
     ids: npt.NDArray[np.int32]
     positions: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A place of a response: what comes before it, the ids whose logprobs are wanted there, and its position."""
+
+    before: Sequence[int]
+    wanted: Sequence[int]
+    position: int
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,15 @@ class Host(Protocol):
 
     async def score(self, asked: Asked, sampling: Sampling, request: str) -> list[Scored | None]:
         """One for each position, None for one that a pause cut short. Raises as `generate` does."""
+
+    async def probe(self, asked: Probed, sampling: Sampling, request: str) -> list[Scored] | None:
+        """One for each wanted id, sampled as `sampling` says; None where a pause cut it short. Raises as `generate`
+
+        does, and RequestFailedError where this vLLM cannot.
+        """
+
+    def bending(self, sampling: Sampling) -> str:
+        """The parameters of such a request that do more than divide by the temperature: "top_p=0.9", "" for none."""
 
     async def stamp(self, label: str) -> None:
         """Have the tokens of every step from now on carry this label."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.actor.host import Asked, EngineDiedError, RequestFailedError, Response, Sampling, Scored, Span
+from engine.actor.host import Asked, EngineDiedError, Probed, RequestFailedError, Response, Sampling, Scored, Span
 from engine.actor.stats import Counters
 from engine.plugin import versions
 from engine.plugin.report import V0
@@ -109,6 +109,16 @@ class V0Host:
             return [None] * len(asked.positions)
         places = [len(asked.prompt) + place for place in asked.positions]
         return [Scored(float(one.prompt_logprobs[at][tokens[at]].logprob), one.spans[0].version) for at in places]
+
+    async def probe(self, asked: Probed, sampling: Sampling, request: str) -> list[Scored] | None:
+        """See `Host`."""
+        del asked, sampling, request
+        raise RequestFailedError("V0 of vLLM is not probed: not available here")
+
+    def bending(self, sampling: Sampling) -> str:
+        """See `Host`."""
+        del sampling
+        return ""
 
     async def stamp(self, label: str) -> None:
         """See `Host`."""

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from engine.actor.counted_labels import CountedLabels
-from engine.actor.host import Asked, EngineDiedError, RequestFailedError, Response, Sampling, Scored, Span
+from engine.actor.host import Asked, EngineDiedError, Probed, RequestFailedError, Response, Sampling, Scored, Span
 from engine.plugin import hosting, versions
 from engine.types import PauseMode
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput
     from vllm.v1.engine.async_llm import AsyncLLM
+
+
+BENDING: Final = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "min_tokens": 0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+"""vLLM's sampling parameters that do more than divide by the temperature, with what each is where it does nothing."""
 
 
 class V1Host:
@@ -74,14 +87,35 @@ class V1Host:
             *(self._score(asked, place, sampling, f"{request}-{place}") for place in asked.positions)
         )
 
+    async def probe(self, asked: Probed, sampling: Sampling, request: str) -> list[Scored] | None:
+        """See `Host`. The text so far is a prompt here: penalties that count a response's own tokens find none."""
+        more = dict(sampling.more)
+        if "min_tokens" in more:
+            more["min_tokens"] = int(more["min_tokens"] > asked.position)
+        return await self._look(asked, replace(sampling, n=1, max_tokens=1, more=more), request)
+
+    def bending(self, sampling: Sampling) -> str:
+        """See `Host`."""
+        asked = _parameters(sampling)
+        return ", ".join(
+            f"{name}={getattr(asked, name):g}"
+            for name, none in BENDING.items()
+            if getattr(asked, name, none) not in (none, -1)
+        )
+
     async def _score(self, asked: Asked, place: int, sampling: Sampling, request: str) -> Scored | None:
-        token = int(asked.ids[place])
-        which: dict[str, Any] = {"logprob_token_ids": [token]} if self._by_token else {"logprobs": -1}
         before = [*asked.prompt, *map(int, asked.ids[:place])]
+        found = await self._look(Probed(before, [int(asked.ids[place])], place), sampling, request)
+        return None if found is None else found[0]
+
+    async def _look(self, asked: Probed, sampling: Sampling, request: str) -> list[Scored] | None:
+        """One more token is sampled, and the logprobs of the wanted ids in its place are read."""
+        which: dict[str, Any] = {"logprob_token_ids": list(asked.wanted)} if self._by_token else {"logprobs": -1}
         began = self._counted.label if self._counted is not None else ""
         self._scoring += 1
         try:
-            output = (await self._final(before, _parameters(sampling, **which), request)).outputs[0]
+            parameters = _parameters(sampling, stop_token_ids=list(sampling.stop_ids), **which)
+            output = (await self._final(asked.before, parameters, request)).outputs[0]
         finally:
             self._scoring -= 1
             if self._counted is not None:
@@ -89,11 +123,13 @@ class V1Host:
         if not output.token_ids:
             return None
         flat: Any = output.logprobs
-        logprob = float(flat.logprobs[flat.token_ids.index(token)])
+        found = dict(zip(flat.token_ids, flat.logprobs, strict=True))
         if self._counted is not None:
-            return Scored(logprob, began if began == self._counted.label else "")
-        spans = output.weight_versions or ()
-        return Scored(logprob, spans[0].version if spans else "")
+            label = began if began == self._counted.label else ""
+        else:
+            spans = output.weight_versions or ()
+            label = spans[0].version if spans else ""
+        return [Scored(float(found[token]), label) for token in asked.wanted]
 
     async def stamp(self, label: str) -> None:
         """See `Host`."""
@@ -175,8 +211,9 @@ def build(args: dict[str, Any], stat_logger: Any) -> V1Host:
 def _parameters(sampling: Sampling, **more: Any) -> Any:
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-    return SamplingParams(
-        n=sampling.n, temperature=sampling.temperature, max_tokens=sampling.max_tokens, flat_logprobs=True,
-        detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY,
-        skip_reading_prefix_cache=sampling.skip_prefix_reads, **more,
-    )  # fmt: skip
+    asked: dict[str, Any] = {
+        "n": sampling.n, "temperature": sampling.temperature, "max_tokens": sampling.max_tokens, "flat_logprobs": True,
+        "detokenize": False, "output_kind": RequestOutputKind.FINAL_ONLY,
+        "skip_reading_prefix_cache": sampling.skip_prefix_reads,
+    }  # fmt: skip
+    return SamplingParams(**(asked | more | dict(sampling.more)))

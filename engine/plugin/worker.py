@@ -18,6 +18,7 @@ FACTS: Final = "driftline_facts"
 APPLY: Final = "driftline_apply"
 DIGEST: Final = "driftline_digest"
 LOAD: Final = "driftline_load"
+HELD: Final = "driftline_held"
 
 Answer = dict[str, Any]
 
@@ -103,7 +104,25 @@ def digest(self: Any) -> Answer:
     return {"digest": combine(held), "parameters": len(parameters), "packed": len(parameters) - len(held)}
 
 
-METHODS: Final[dict[str, Callable[..., Answer]]] = {FACTS: facts, APPLY: apply, LOAD: load, DIGEST: digest}
+@_guarded
+def held(self: Any) -> Answer:
+    """Entry of every tensor that this worker holds, in the trainer's names: name -> dtype, shape, crc32c.
+
+    What the latest load found is kept, since a kernel's packing leaves nothing to read; before the first one only what
+    is not packed can be told.
+    """
+    from engine.weights.load import held_entries
+
+    return {"entries": held_entries(self)}
+
+
+METHODS: Final[dict[str, Callable[..., Answer]]] = {
+    FACTS: facts,
+    APPLY: apply,
+    LOAD: load,
+    DIGEST: digest,
+    HELD: held,
+}
 
 
 def combined(answers: list[Answer]) -> Answer:

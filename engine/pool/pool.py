@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +29,7 @@ from engine.pool.dispatch import Dispatch
 from engine.pool.fix_changes import FixChanges, check_fix
 from engine.pool.interpreters import own_specs
 from engine.pool.members import Fleet
+from engine.pool.probes import Probes
 from engine.pool.recovery import Recovery
 from engine.pool.reporting import report_to, stats
 from engine.pool.rolling_restart import RollingRestart
@@ -38,8 +39,11 @@ from engine.pool.weight_sync import RETRIES, WeightSyncs
 from engine.types import (
     EngineError,
     EngineInfo,
+    HeldWeights,
     PauseReport,
     PoolStats,
+    ProbeRequest,
+    ProbeScores,
     RestartReport,
     RolloutRequest,
     ShadowStep,
@@ -112,6 +116,7 @@ class EnginePool:
         self._dispatch = Dispatch(self._fleet, self._loop)
         self._shadow = Shadow(self._fleet, shadow or ShadowConfig())
         self._dispatch.on_sampled = self._shadow.offer
+        self._probes = Probes(self._fleet)
         self._started = False
         self._closed = False
 
@@ -352,6 +357,22 @@ class EnginePool:
     def take_shadow(self) -> ShadowStep:
         """What other engines have scored since the previous call. Does not wait."""
         return self._shadow.take()
+
+    def probe(
+        self, requests: Mapping[str, Sequence[ProbeRequest]], timeout: float
+    ) -> dict[str, list[ProbeScores] | EngineError]:
+        """Have each engine score recorded tokens, its requests one after the other; waits `timeout` s at most.
+
+        Changes nothing in the engines but that they are asked. An engine that does not answer has its error for a
+        result.
+        """
+        self._check()
+        return self._loop.wait(self._probes.score(requests, timeout))
+
+    def held_weights(self, timeout: float = 30.0) -> dict[str, HeldWeights | EngineError]:
+        """What each engine in rotation holds, tensor by tensor."""
+        self._check()
+        return self._loop.wait(self._probes.held(timeout))
 
     def stats(self) -> PoolStats:
         """Load and rates since the previous call. A slow engine is shown as it last was, an absent one as absent."""

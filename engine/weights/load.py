@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from engine.weights.publish import entry
 from engine.weights.reader import READER
-from engine.weights.verify import LoadCheck
+from engine.weights.verify import LoadCheck, layout
+
+_HELD: Final = "_driftline_held"
+"""Attribute of a worker: the entries of its latest load."""
 
 
 class LoadWay(Protocol):
@@ -36,6 +40,7 @@ def load(worker: Any, update: dict[str, Any], expected: str, way: LoadWay) -> di
         READER.unmap()
         raise
     held = check.result()
+    setattr(worker, _HELD, held.entries)
     good = held.digest == expected and not held.problem
     if not good:
         READER.unmap()
@@ -43,8 +48,17 @@ def load(worker: Any, update: dict[str, Any], expected: str, way: LoadWay) -> di
         "digest": held.digest,
         "verified": held.verified,
         "loose": held.loose,
-        "entries": {} if good else {name: list(entry) for name, entry in held.entries.items()},
+        "entries": {} if good else {name: list(one) for name, one in held.entries.items()},
         "problem": held.problem,
         "bytes": check.bytes,
         "seconds": check.seconds,
     }
+
+
+def held_entries(worker: Any) -> dict[str, list[Any]]:
+    """The entries of what a worker holds: name -> dtype, shape, crc32c, as plain values."""
+    found = getattr(worker, _HELD, None)
+    if found is None:
+        slots = layout(worker.model_runner.get_model())
+        found = {name: entry(tensor) for name, slot in slots.items() if (tensor := slot.tensor()).numel()}
+    return {name: [one.dtype, list(one.shape), one.crc] for name, one in found.items()}

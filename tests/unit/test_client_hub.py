@@ -461,6 +461,7 @@ def test_command_from_wish_to_applied(hub: Hub, trainer: Probe, operator: Client
         ("correction.set", {"fix": "tis"}, "correction.set takes the argument value"),
         ("shadow.set", {"share": "2"}, "'2' is no fraction; allowed: 0 to 1"),
         ("shadow.set", {"value": "1"}, "shadow.set takes the argument share"),
+        ("diagnose", {"rows": "1"}, "diagnose takes no argument but tokens"),
         ("fix.set", {"fix": "fp32-lm-head", "value": "on", "who": "me"}, "and engine where one alone is meant"),
         ("mark", {"text": "x" * 2000}, "1024 characters"),
         ("rm -rf", {}, "not a command"),

@@ -279,6 +279,8 @@ def test_what_the_framework_has_no_way_to_do_is_refused_with_the_reason(stack: E
     assert "none has joined this run" in client.wait(fix, PATIENCE).detail
     correction = client.command("correction.set", {"value": "tis"}, timeout=PATIENCE)
     assert client.wait(correction, PATIENCE).detail == "the objective is Frame 1.2's own: set it in its configuration"
+    round_ = client.command("diagnose", {"tokens": "96"}, timeout=PATIENCE)
+    assert client.wait(round_, PATIENCE).detail.startswith("an active round takes driftline's own trainer")
     resume = client.command("resume", {}, timeout=PATIENCE)
     assert client.wait(resume, PATIENCE).detail == "the run is not paused"
 

@@ -20,7 +20,8 @@ BESIDE = {
     },
     "engine": {"__init__", "errors", "fixes", "types"},
     "trainer": {
-        "__init__", "__main__", "checkpoint", "errors", "loop", "migration", "report", "rollouts", "session", "setup",
+        "__init__", "__main__", "checkpoint", "errors", "loop", "migration", "probing", "report", "rollouts",
+        "session", "setup",
     },
 }  # fmt: skip
 """Modules that lie beside the rooms of a package; every other module has a room."""

@@ -23,6 +23,7 @@ from trainer.control.command_queue import ENDED, CommandQueue, execute
 from trainer.control.correction_state import CorrectionState
 from trainer.control.deadline import check_deadline
 from trainer.control.fix_tracker import FixTracker
+from trainer.control.probe_queue import ProbeQueue
 from trainer.control.sync_driver import SyncDriver
 from trainer.errors import RefusedError
 from trainer.measure.sync_spans import Data
@@ -73,6 +74,8 @@ class CommandThread:
         self._lease = lease
         self._command_queue = CommandQueue(pool, syncs, fixes, report, self._wake_loop)
         self._correction = CorrectionState(report, correction)
+        self.probes = ProbeQueue(report)
+        """Active rounds that were asked for: the loop carries them out."""
         self._pause: _Pause | None = None
         self._changed = threading.Condition()
         self._stopping = False
@@ -87,6 +90,7 @@ class CommandThread:
             "mark": self._mark,
             "correction.set": self._correction_set,
             "shadow.set": self._shadow_set,
+            "diagnose": self.probes.request,
         }
 
     # -- the loop's side ------------------------------------------------------------------------------------------
@@ -160,6 +164,7 @@ class CommandThread:
         while (command := self._next(0.0)) is not None:
             self._report.ack(command.id, "failed", ENDED)
         self._correction.close()
+        self.probes.close()
         self._command_queue.close()
 
     def join(self, timeout: float) -> None:

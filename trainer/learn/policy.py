@@ -70,6 +70,26 @@ class Policy:
         parts = [self.score(batch.rows(rows).to(self.device))[0].cpu() for rows in batch.micro_batches(BODY_BUDGET)]
         return torch.cat(parts)
 
+    @torch.no_grad()
+    def likeliest(self, batch: Batch, count: int) -> tuple[Tensor, Tensor]:
+        """Ids int64 [B, R, C] of the likeliest tokens at every response position, and the odds float32 [B, R] of any
+
+        other one against these. C is `count`, or the whole vocabulary where that is smaller.
+        """
+        ids, odds = [], []
+        for rows in batch.micro_batches(BODY_BUDGET):
+            part = batch.rows(rows).to(self.device)
+            hidden = self._hidden(input_ids=part.input_ids, attention_mask=part.attention, use_cache=False)
+            picked = hidden.gather(1, part.index[:, :, None].expand(-1, -1, hidden.shape[-1])).flatten(0, 1)
+            piece = max(1, LOGIT_BUDGET // self._head.weight.shape[0])
+            for some in picked.split(piece):
+                logits = self._logits(some) / self.temperature
+                top = logits.topk(min(count, logits.shape[-1]), dim=-1)
+                ids.append(top.indices.cpu())
+                odds.append(torch.expm1(logits.logsumexp(-1) - top.values.logsumexp(-1)).clamp_min(0.0).cpu())
+        shape = batch.response.shape
+        return torch.cat(ids).view(*shape, -1), torch.cat(odds).view(shape)
+
     def weights(self) -> dict[str, Tensor]:
         """A copy of the weights on the CPU, in the body's dtype: what engines are sent. Tied weights appear once."""
         return {

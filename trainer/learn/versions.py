@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +43,11 @@ class WeightStore:
             version = next(reversed(self._versions))
             return version, self._versions[version]
 
+    def versions(self) -> list[int]:
+        """The kept versions, newest first."""
+        with self._lock:
+            return list(reversed(self._versions))
+
     def get(self, version: int) -> Weights | None:
         """The weights of a version, None when it is not kept any more."""
         with self._lock:
@@ -72,6 +79,43 @@ class Scorer:
         self._policy.load(weights)
         self._policy.fp32_head = float32_head
         return self._policy.logprobs(batch)
+
+    @property
+    def temperature(self) -> float:
+        """That of the copy that scores."""
+        return self._policy.temperature
+
+    def dropout(self) -> float:
+        """The largest probability with which the copy that scores drops a number, 0 where it drops none."""
+        modules = [module for module in self._policy.model.modules() if module.training]
+        found = [float(getattr(module, name, 0.0) or 0.0) for module in modules for name in ("p", "attention_dropout")]
+        return max(found, default=0.0)
+
+    def even(self, weights: Weights, batch: Batch, *, float32_head: bool, temperature: float) -> Tensor:
+        """`logprobs_under` at another temperature and with dropout off, which are as they were afterwards."""
+        with self._evened(temperature):
+            return self.logprobs_under(weights, batch, float32_head=float32_head)
+
+    def likeliest(
+        self, weights: Weights, batch: Batch, count: int, *, float32_head: bool, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """`Policy.likeliest` under some weights, at a temperature and with dropout off."""
+        with self._evened(temperature):
+            self.logprobs_under(weights, batch.rows(slice(0, 1)), float32_head=float32_head)
+            return self._policy.likeliest(batch, count)
+
+    @contextmanager
+    def _evened(self, temperature: float) -> Iterator[None]:
+        policy, before = self._policy, self._policy.temperature
+        training = [module for module in policy.model.modules() if module.training]
+        policy.temperature = temperature
+        policy.model.eval()
+        try:
+            yield
+        finally:
+            policy.temperature = before
+            for module in training:
+                module.training = True
 
     def score(self, batch: Batch, now: int, float32_head: Tensor) -> Scores:
         """Score every token under the weights and with the head that sampled it.

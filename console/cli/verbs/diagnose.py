@@ -7,16 +7,19 @@ import sys
 from typing import Final
 
 from console.cli.verbs import on_disk
+from console.connect.commands import send_command
 from console.connect.resolve import connect_client, open_target
 from console.connect.target import Target
-from console.diagnosis.facts import facts_of
+from console.diagnosis import active, looks
+from console.diagnosis.facts import Facts, facts_of
 from console.diagnosis.model import Diagnosis
-from console.diagnosis.recorded import diagnose_run
+from console.diagnosis.recorded import diagnose_run, token_frames
 from console.diagnosis.report import document, lines
 from console.diagnosis.watch import Watch
 from console.errors import CAUSE, FAILED, NO_RUN, NOT_ENOUGH_DATA, OK, UNEXPLAINED, CommandError
 from console.formatting import to_json
 from console.recorded import frames
+from console.store.load import load
 from console.store.model import RunModel
 from console.store.tokens.frames import decode_lean, is_tokens
 from driftline.frames import FrameError
@@ -31,7 +34,9 @@ def diagnose(args: argparse.Namespace) -> int:
     """Print the answer in one sentence, the evidence for and against it, what else it may be, and what to do.
 
     By the token pairs and states that are recorded; nothing is asked of the run. Of a live run as far as it is recorded
-    now; of one on another machine by its newest frames.
+    now; of one on another machine by its newest frames. With --active the run's trainer and engines first score some of
+    their newest tokens again, in several ways: what that will cost is said before, what it has cost after, and nothing
+    is trained, sent, switched or sampled for it. Then `active` holds its figures and `cost`.
 
     --json prints one object: `run` and the fields of `console.diagnosis.model.Diagnosis`: `verdict` (normal, cause,
     unknown, "not enough data"), `sentence`, `certainty` (0 to 1), `named` (names of causes, the larger first), `ranked`
@@ -46,12 +51,20 @@ def diagnose(args: argparse.Namespace) -> int:
     """
     with open_target(args, ended=True) as run:
         on_disk.print_lacks(on_disk.lacks_of(run))
-        found = _of_directory(run.directory) if run.directory is not None else _of_hub(run)
+        figures = _figures(args, run) if args.active else {}
+        if figures:
+            watch, facts = _seen_in_directory(run.directory) if run.directory is not None else _seen_by_hub(run)
+            found = looks.diagnose(watch, facts, figures)
+        else:
+            found = _of_directory(run.directory) if run.directory is not None else _of_hub(run)
         name = run.id
     if args.json:
-        print(to_json({"run": name} | document(found)))
+        round_made = {"active": {**figures, "cost": active.cost(figures)}} if figures else {}
+        print(to_json({"run": name} | document(found) | round_made))
     else:
         print("\n".join(sanitize(line) for line in lines(found)))
+        if figures:
+            print(f"active round: {sanitize(active.cost(figures))}")
     codes = {"normal": OK, "cause": CAUSE, "unknown": UNEXPLAINED}
     return codes.get(found.verdict, NOT_ENOUGH_DATA)
 
@@ -63,7 +76,33 @@ def _of_directory(run: RunDir) -> Diagnosis:
         raise CommandError(frames.damaged(run), FAILED) from error
 
 
+def _figures(args: argparse.Namespace, run: Target) -> dict[str, str | float | int | bool]:
+    """The answer of an active round. Raises CommandError: 1 refused or failed, 3 where the run is not live, 4 no answer
+    in time."""
+    if not run.live():
+        raise CommandError(f"run {run.id} is not live: its trainer and engines cannot be asked", NO_RUN)
+    args.wait = True
+    with connect_client(run, "operator") as client:
+        order = send_command(client, args, "diagnose", {"tokens": str(args.tokens)}, "active round")
+    return dict(order.ack.data) if order.ack is not None else {}
+
+
+def _seen_in_directory(run: RunDir) -> tuple[Watch, Facts]:
+    watch = Watch()
+    try:
+        for frame in token_frames(run):
+            watch.feed(frame)
+        return watch, facts_of(load(run).model)
+    except frames.unreadable() as error:
+        raise CommandError(frames.damaged(run), FAILED) from error
+
+
 def _of_hub(run: Target) -> Diagnosis:
+    watch, facts = _seen_by_hub(run)
+    return watch.diagnosis(facts)
+
+
+def _seen_by_hub(run: Target) -> tuple[Watch, Facts]:
     if not run.live():
         raise CommandError(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
     watch, model = Watch(), RunModel()
@@ -86,4 +125,4 @@ def _of_hub(run: Target) -> Diagnosis:
             if page.next <= start:
                 break
             start = page.next
-    return watch.diagnosis(facts_of(model))
+    return watch, facts_of(model)
