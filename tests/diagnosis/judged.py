@@ -25,6 +25,12 @@ from tests.diagnosis.corpus import Recorded
 SMOOTHING: Final = 0.25
 LOCAL: Final = {"placeholder-zero": "last", "in-flight-kv": "seam", "lag": "lag"}
 
+OF_UPDATES: Final = frozenset(
+    {"missed-sync", "layer-not-loaded", "layers-swapped", "head-not-sent", "stale-prefix-cache", "in-flight-kv", NONE}
+)
+"""Causes whose size follows that of updates: of all others the instrument `updates` says nothing but how fast the
+simulated runs learn."""
+
 
 class Labelled(NamedTuple):
     """A part of a run and the cause that acts on it."""
@@ -124,4 +130,8 @@ def count(parts_of: Iterable[Labelled], temper: float) -> Calibrated:
         }
         for cause in sorted(parts)
     }
+    for cause, instruments in table.items():
+        if cause not in OF_UPDATES:
+            chances = instruments["updates"]
+            instruments["updates"] = dict.fromkeys(chances, round(1 / len(chances), 4))
     return Calibrated(table, dict(sorted(parts.items())), temper)
