@@ -228,7 +228,7 @@ class ParityScreen(ChartScreen):
         found = watch.diagnosing.found
         asked = Asked(
             watch.tokens_asked, watch.tokens_refused, watch.source.tokens_behind,
-            recorded=link.replay or bool(by_files(model.run)), error=watch.diagnosing.error,
+            recorded=bool(link.replay or by_files(model.run)), error=watch.diagnosing.error,
         )  # fmt: skip
         try:
             plans.check(watch.source.operator, link, model)
