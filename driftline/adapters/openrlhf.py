@@ -23,7 +23,7 @@ from driftline.adapters.ray_workers import attach_in_workers, run_module
 from driftline.adapters.tensors import array
 from driftline.pairs.pairs import UNKNOWN, Collector, Pairs, Sampled
 
-TESTED: Final = ("0.11.2",)
+TESTED: Final = ("0.11.1", "0.11.2")
 SYNCS: Final = "OpenRLHF sends its weights itself at the end of each step, and has not at the end of this one"
 NO_ROLLOUT: Final = (
     "token pairs are not recorded: OpenRLHF asks for the engine's logprobs only with algo.advantage.is_correction_* on"

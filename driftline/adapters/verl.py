@@ -21,7 +21,7 @@ from driftline.adapters.pair_words import TrainerLogprob
 from driftline.adapters.tensors import array
 from driftline.pairs.pairs import UNKNOWN, Pairs, of_padded
 
-TESTED: Final = ("0.9.1",)
+TESTED: Final = ("0.9.0", "0.9.1")
 NO_PAIRS: Final = "token pairs are not recorded: "
 STEP: Final = "training/global_step"
 """Among the numbers of a training step, and not among those of a validation."""

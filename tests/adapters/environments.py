@@ -52,9 +52,6 @@ RELEASES: Final = (
     Release("skyrl", "0.4.0", "run_skyrl"),
 )
 
-TRL_BEFORE: Final = "trl-1.15.0"
-"""The release of TRL before that of constraints.txt, for tests/e2e/test_join_trl.py."""
-
 PIPELINERL: Final = Release("pipelinerl", "", "run_pipelinerl")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import sys
 import types
 from collections.abc import Iterator
@@ -69,10 +70,12 @@ def batch(mode: str) -> Any:
     def cut(name: str) -> list[Any]:
         return [row[:keep] for row, keep in zip(BATCH[name], lengths, strict=True)]
 
-    tokenizer = types.SimpleNamespace(pad_token_id=0)
+    # SkyRL 0.4.0 takes the token that pads, those before it a tokenizer.
+    takes_token = "pad_token_id" in inspect.signature(made).parameters
+    padding = 0 if takes_token else types.SimpleNamespace(pad_token_id=0)
     rewards = [[0.0] * keep for keep in lengths]
     sequences, attention, responses, _, mask, rollout, *_ = made(
-        tokenizer, PROMPT, cut("ids"), rewards, cut("mask"), cut("rollout")
+        padding, PROMPT, cut("ids"), rewards, cut("mask"), cut("rollout")
     )
     trainer = torch.zeros_like(rollout)
     for row, (one, keep) in enumerate(zip(cut("trainer"), lengths, strict=True)):

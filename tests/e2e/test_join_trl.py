@@ -1,12 +1,10 @@
 """A real GRPO run of TRL's, joined by one line, vLLM in its process: seen, switched, synced and ended by a console.
 
-`make join` runs it alone, on the TRL of constraints.txt; `make adapters` also on the release before. Where TRL is not
-installed this file is skipped and says so.
+`make join` runs it alone. Where TRL is not installed this file is skipped and says so.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -21,7 +19,6 @@ import pytest
 from driftline.client import Client, attach
 from driftline.config import ModelConfig
 from driftline.frames import Ack, EngineState, Event, Frame, Metrics, RunState, Span, Tokens
-from tests.adapters.environments import FOLDER, TRL_BEFORE
 from tests.e2e import join_support as joins
 from tests.tui.test_pty import Terminal
 from tests.unit.hubs import Hub, until
@@ -44,17 +41,13 @@ STEPS_EACH = 6
 class Run:
     """The hub, a client of it, and the trainer's process."""
 
-    def __init__(self, folder: Path, hub: Hub, trl: Path | None) -> None:
-        """`trl` is a folder with another release of TRL, None for the installed one."""
+    def __init__(self, folder: Path, hub: Hub) -> None:
         self.folder, self.hub = folder, hub
-        self.release = importlib.metadata.version("trl") if trl is None else trl.name.partition("-")[2]
         model = make_model(ModelConfig(), seed=0, max_length=256)
         model.lm_head.weight.data.mul_(8)  # far from flat, so that a temperature is seen in the logprobs
         model.save_pretrained(folder / "model")
         make_tokenizer().save_pretrained(folder / "model")
         self.env = joins.environment(folder, DRIFTLINE_RUN=str(self.hub.run.path))
-        if trl is not None:
-            self.env["PYTHONPATH"] = f"{trl}{os.pathsep}{self.env['PYTHONPATH']}"
         command = [sys.executable, "-m", "tests.join.trl_run", str(folder / "model"), str(folder / "out"), "5000"]
         self.trainer = joins.Child(command, self.env, folder / "trl.log")
         self.client = Client(*attach(self.hub.run))
@@ -107,16 +100,13 @@ class Run:
         self.trainer.end()
 
 
-@pytest.fixture(scope="module", params=["", TRL_BEFORE], ids=lambda name: name or "installed")
-def run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Run]:
-    other = FOLDER / request.param if request.param else None
-    if other is not None and not (other / ".installed").exists():
-        pytest.skip(f"{request.param} is not installed here: make adapters")
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     folder = tmp_path_factory.mktemp("trl")
     hub = Hub(folder)
     try:
         hub.start()
-        run = Run(folder, hub, other)
+        run = Run(folder, hub)
         try:
             yield run
         finally:
@@ -127,8 +117,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 
 def test_it_joins_with_its_engine_and_reports_all_that_trl_has(run: Run) -> None:
     run.until(lambda: run.step() >= 3, "steps")
-    (joined,) = [one.text for one in run.frames() if isinstance(one, Event) and one.kind == "adapter.joined"]
-    assert joined.startswith(f"TRL {run.release} joins "), joined
     states = [one for one in run.frames() if isinstance(one, RunState)]
     assert (states[-1].steps, states[-1].temperature, states[-1].objective) == (5000, 0.7, "dapo")
     assert any(isinstance(one, EngineState) and one.engine == "engine-0" for one in run.frames())
