@@ -17,7 +17,7 @@ from console.diagnosis.likelihoods import Calibrated, of_state
 from console.diagnosis.model import NO_LIKELIHOODS, NONE, UNKNOWN, Evidence, Likelihoods, Reading
 
 PRIOR_NONE: Final = 0.4
-PRIOR_UNKNOWN: Final = 0.04
+PRIOR_UNKNOWN: Final = 0.02
 PRIOR_TWO: Final = 0.02
 """Prior probability of no cause, of an unknown one, and of two at once; the rest is shared by the single causes."""
 LEAST: Final = 1e-4
