@@ -36,6 +36,17 @@ SILENT: Final = {
     "staleness": "not recorded", "onset": "not seen",
 }  # fmt: skip
 """Outcomes by which an instrument says that it has nothing to read: these depend on a run's shape, not on a cause."""
+_NOT_HIGHER: Final = {"sign": ("both", "mostly lower", "engine lower")}
+NEVER: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "repetition-penalty": {"repeats": ("no",)},
+    "shifted-ids": {"shift": ("in place",)},
+    "dropout": {"repeatable": ("both do", "engine differs")},
+    "head-bf16": {"grid": ("neither", "both")},
+    "top-p": _NOT_HIGHER,
+    "top-k": _NOT_HIGHER,
+    "min-tokens": _NOT_HIGHER,
+}
+"""What a cause does not do by its nature: 2 %, for those whose effect is too small to be read right."""
 OF_UPDATES: Final = frozenset(
     {"missed-sync", "layer-not-loaded", "layers-swapped", "head-not-sent", "stale-prefix-cache"}
 )
@@ -136,6 +147,9 @@ def count(parts_of: Iterable[Labelled], temper: float) -> Calibrated:
         if cause in BY_NAME and BY_NAME[cause].onset == "update":
             # What an update brings is not there before the first one: few tokens of a version may hide where it began.
             _set(instruments["onset"], "step 0", 0.01)
+        for name, outcomes in NEVER.get(cause, {}).items():
+            for outcome in outcomes:
+                _set(instruments[name], outcome, 0.02)
         if cause not in OF_UPDATES:
             chances = instruments["updates"]
             instruments["updates"] = dict.fromkeys(chances, round(1 / len(chances), 4))
