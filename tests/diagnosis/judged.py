@@ -36,7 +36,7 @@ SILENT: Final = {
     "staleness": "not recorded", "onset": "not seen",
 }  # fmt: skip
 """Outcomes by which an instrument says that it has nothing to read: these depend on a run's shape, not on a cause."""
-_NOT_HIGHER: Final = {"sign": ("both", "mostly lower", "engine lower")}
+_NOT_HIGHER: Final[dict[str, tuple[str, ...]]] = {"sign": ("both", "mostly lower", "engine lower")}
 NEVER: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "repetition-penalty": {"repeats": ("no",)},
     "shifted-ids": {"shift": ("in place",)},
