@@ -160,7 +160,7 @@ def position(view: View) -> Reading:
     rest = sum(values[1:]) / (len(values) - 1)
     if values[0] > 4 * rest:
         text = f"mean |d| at position 0 is {number(values[0])} nats, {number(rest)} behind it"
-        return reading("position", "first", values[0] / rest, text, unit="times")
+        return reading("position", "first", values[0] / max(rest, 1e-9), text, unit="times")
     half = max(len(values) // 2, 1)
     ratio = (sum(values[:half]) / half) / max(sum(values[-half:]) / half, 1e-9)
     text = f"mean |d| at positions {kept[0][0]} to {kept[half - 1][0]} is {number(ratio)} times that at the last ones"
