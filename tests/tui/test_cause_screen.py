@@ -26,6 +26,7 @@ from tests.tui import diagnoses
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.synthetic import FakeSource, token_frame
 
+pytestmark = pytest.mark.diagnosis
 GLYPH = GLYPHS["braille"]
 
 
