@@ -227,8 +227,8 @@ class ParityScreen(ChartScreen):
         link = watch.source.link()
         found = watch.diagnosing.found
         asked = Asked(
-            watch.tokens_asked, watch.tokens_refused, watch.source.tokens_behind,
-            recorded=link.replay or by_files(model.run), error=watch.diagnosing.error,
+            watch.tokens_asked, watch.tokens_refused, watch.source.tokens_behind, watch.diagnosing.tokens,
+            recorded=bool(link.replay) or by_files(model.run), error=watch.diagnosing.error,
         )  # fmt: skip
         try:
             plans.check(watch.source.operator, link, model)
