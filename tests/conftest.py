@@ -74,6 +74,7 @@ ENGINES = (
     "tests/e2e/test_migrate.py",
     "tests/e2e/test_facts_table.py",
     "tests/e2e/test_run_trainer.py",
+    "tests/e2e/test_align.py",
     "tests/e2e/test_parity.py",
     "tests/faults/test_engines.py",
     "tests/faults/test_matrix_engines.py",

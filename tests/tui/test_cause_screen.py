@@ -26,6 +26,7 @@ from tests.tui import diagnoses
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
 from tests.tui.synthetic import FakeSource, token_frame
 
+pytestmark = pytest.mark.diagnosis
 GLYPH = GLYPHS["braille"]
 
 
@@ -226,6 +227,7 @@ def test_the_answer_and_what_to_do_have_room_first(height: int):
 def test_an_empty_screen_says_at_most_four_lines():
     for asked in (
         Asked(), Asked(asked=True), Asked(asked=True, refused="this key may not"), Asked(asked=True, behind=12),
+        Asked(tokens=9),
         Asked(asked=True, recorded=True), Asked(error="no diagnosis: X: y"),
     ):  # fmt: skip
         for width in (58, 78, 118):

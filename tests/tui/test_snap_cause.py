@@ -61,7 +61,7 @@ def recorded() -> FakeSource:
     source = FakeSource(operator=False)
     source.feed([metrics(step) for step in range(1, 30)])
     source.feed([run_state(30, "finished")])
-    source.state = Link(True, 0.0, replay=True)
+    source.state = Link(True, 0.0, replay="PAUSED")
     return source
 
 

@@ -53,7 +53,7 @@ CACHE = cause("stale-cache", Action("fix", "no cached prefix", "prefix-cache-off
 # -- what is set, and in which order
 
 
-def test_the_reference_set_live_first_then_what_a_sync_carries():
+def test_the_reference_set_live_first_then_what_a_sync_carries() -> None:
     made = plan(defaults(), {}, trainer=True)
     assert [one.fix for one in made.settings] == ["processed-logprobs", "prefix-cache-off", "fp32-lm-head"]
     assert made.sync
@@ -65,7 +65,7 @@ def test_the_reference_set_live_first_then_what_a_sync_carries():
     assert orders[1][0].generation == 3
 
 
-def test_what_is_in_force_is_left_alone():
+def test_what_is_in_force_is_left_alone() -> None:
     made = plan(
         defaults(a=state("processed-logprobs", "on"), b=state("fp32-lm-head", "on", "next_sync")), {}, trainer=True
     )
@@ -74,26 +74,26 @@ def test_what_is_in_force_is_left_alone():
     assert plan({}, {}, Wanted({}), trainer=True).empty
 
 
-def test_without_a_prefix_cache_its_reads_are_off_already():
+def test_without_a_prefix_cache_its_reads_are_off_already() -> None:
     assert "prefix-cache-off" not in {
         one.fix for one in plan(defaults(a=state("prefix-cache-off", "removed")), {}, trainer=True).settings
     }
 
 
-def test_a_fix_that_waits_for_a_sync_has_one_made():
+def test_a_fix_that_waits_for_a_sync_has_one_made() -> None:
     waiting = state("fp32-lm-head", "on", "next_sync", effective="off")
     made = plan(defaults(a=waiting), {}, Wanted({"fp32-lm-head": "on"}), trainer=True)
     assert made.settings == ()
     assert made.sync
 
 
-def test_no_sync_is_asked_of_a_run_without_a_trainer():
+def test_no_sync_is_asked_of_a_run_without_a_trainer() -> None:
     made = plan(defaults(), {}, trainer=False)
     assert not made.sync
     assert when(made.settings[-1], sync=made.sync) == "with the next sync"
 
 
-def test_what_cannot_be_switched_or_needs_a_restart_is_said_and_not_sent():
+def test_what_cannot_be_switched_or_needs_a_restart_is_said_and_not_sent() -> None:
     restart = state("processed-logprobs", how="engine_restart")
     made = plan(
         defaults(a=restart), {}, Wanted({"processed-logprobs": "on", "async-scheduling-off": "on"}), trainer=True
@@ -106,7 +106,7 @@ def test_what_cannot_be_switched_or_needs_a_restart_is_said_and_not_sent():
     assert [one.why for one in gone.skipped] == ["not reported by this run"]
 
 
-def test_the_cost_is_the_pause_of_the_last_sync():
+def test_the_cost_is_the_pause_of_the_last_sync() -> None:
     made = plan(defaults(), {}, trainer=True)
     assert "about 0.11 s" in cost(made, 0.11)
     assert "not measured yet" in cost(made, None)
@@ -116,7 +116,7 @@ def test_the_cost_is_the_pause_of_the_last_sync():
 # -- what it is worth
 
 
-def test_a_gain_is_attributed_else_measured_else_not_known():
+def test_a_gain_is_attributed_else_measured_else_not_known() -> None:
     effects = {"prefix-cache-off": switch("prefix-cache-off", "on", "off", was=0.01, became=0.04)}
     asked = Wanted(REFERENCE.values, shares={"semantics": Gain(0.15, 0.14, 0.16, "attribution")})
     gains = {one.fix: one.gain for one in plan(defaults(), effects, asked, trainer=True).settings}
@@ -127,14 +127,14 @@ def test_a_gain_is_attributed_else_measured_else_not_known():
     assert str(gains["fp32-lm-head"]) == "not known"
 
 
-def test_switching_a_fix_on_measures_the_same_gain_as_switching_it_off():
+def test_switching_a_fix_on_measures_the_same_gain_as_switching_it_off() -> None:
     gain = measured("processed-logprobs", switch("processed-logprobs", "off", "on", was=0.16, became=0.004))
     assert gain.nats == pytest.approx(0.156)
     assert gain.low == pytest.approx(0.146)
     assert gain.high == pytest.approx(0.166)
 
 
-def test_an_effect_of_several_fixes_is_no_ones_gain():
+def test_an_effect_of_several_fixes_is_no_ones_gain() -> None:
     together = switch("processed-logprobs", "off", "on", was=0.16, became=0.004, more=("fp32-lm-head",))
     assert math.isnan(measured("processed-logprobs", together).nats)
     assert math.isnan(measured("processed-logprobs", None).nats)
@@ -145,7 +145,7 @@ def test_an_effect_of_several_fixes_is_no_ones_gain():
 # -- what a diagnosis asks for
 
 
-def test_a_named_cause_asks_for_its_fix_and_what_is_not_ruled_out_goes_along():
+def test_a_named_cause_asks_for_its_fix_and_what_is_not_ruled_out_goes_along() -> None:
     found = Diagnosis("cause", "raw logprobs", 0.97, ("raw-logprobs",), (RAW, CACHE), actions=(RAW.cause.action,))  # type: ignore[union-attr]
     asked = wanted(found)
     assert dict(asked.values) == {"processed-logprobs": "on", "prefix-cache-off": "on"}
@@ -155,14 +155,14 @@ def test_a_named_cause_asks_for_its_fix_and_what_is_not_ruled_out_goes_along():
     assert not made.sync
 
 
-def test_a_cause_that_a_sync_repairs_asks_for_one():
+def test_a_cause_that_a_sync_repairs_asks_for_one() -> None:
     found = Diagnosis("cause", "engine-1 missed version 41", 0.9, actions=(Action("sync", "send the weights again"),))
     made = plan(defaults(), {}, wanted(found), trainer=True)
     assert (made.settings, made.sync) == ((), True)
     assert made.title == "align: 1 sync"
 
 
-def test_without_a_cause_it_is_the_reference_set_and_where_nothing_is_wrong_nothing():
+def test_without_a_cause_it_is_the_reference_set_and_where_nothing_is_wrong_nothing() -> None:
     assert wanted(None) is REFERENCE
     unknown = wanted(Diagnosis("unknown", "not one that I know.", 0.8))
     assert unknown.values == REFERENCE.values
@@ -170,14 +170,14 @@ def test_without_a_cause_it_is_the_reference_set_and_where_nothing_is_wrong_noth
     assert plan(defaults(), {}, wanted(Diagnosis("normal", "nothing wrong", 0.99)), trainer=True).empty
 
 
-def test_a_guess_is_not_acted_on():
+def test_a_guess_is_not_acted_on() -> None:
     guess = Diagnosis("cause", "top-p in the engine", 0.17, ("top-p",), (RAW,), actions=(RAW.cause.action,))  # type: ignore[union-attr]
     assert wanted(guess).values == REFERENCE.values
     assert wanted(guess).why.startswith("only 17 % sure that top-p in the engine; so every fix")
     assert other_actions(guess) == []
 
 
-def test_a_share_is_expected_of_the_fix_that_is_named_and_of_no_other():
+def test_a_share_is_expected_of_the_fix_that_is_named_and_of_no_other() -> None:
     layers = (Share("semantics", 0.15, 0.14, 0.16), Share("inference path", 0.02, 0.01, 0.03))
     found = Diagnosis(
         "cause", "top-p", 0.97, ("top-p",), (RAW, CACHE), attribution=Attribution(0.17, layers, "passive", 9),
@@ -188,7 +188,7 @@ def test_a_share_is_expected_of_the_fix_that_is_named_and_of_no_other():
     assert gains == {"processed-logprobs": (False, "not known"), "prefix-cache-off": (True, "−.02 (.01 to .03)")}
 
 
-def test_shares_go_by_layer_and_other_actions_are_named():
+def test_shares_go_by_layer_and_other_actions_are_named() -> None:
     found = Attribution(
         0.16, (Share("semantics", 0.15, 0.14, 0.16), Share("weight update", 0.01, 0, 0.02)), "passive", 9
     )
@@ -207,7 +207,7 @@ def commands(*marks: dict[str, str]) -> list[Command]:
     return [Command(f"c{i}", "mark", args) for i, args in enumerate(marks)]
 
 
-def test_an_alignment_is_found_in_the_journal_and_set_back():
+def test_an_alignment_is_found_in_the_journal_and_set_back() -> None:
     made = plan(defaults(), {}, trainer=True)
     note = record.mark(made)
     assert note["text"] == "align: processed-logprobs on, prefix-cache-off on, fp32-lm-head on and a sync"
@@ -227,7 +227,7 @@ def test_an_alignment_is_found_in_the_journal_and_set_back():
     assert record.found(commands(record.mark(back), note)) is None
 
 
-def test_what_was_set_to_something_else_since_stays():
+def test_what_was_set_to_something_else_since_stays() -> None:
     noted = {"prefix-cache-off": ("off", "on"), "processed-logprobs": ("off", "on")}
     now = defaults(a=state("prefix-cache-off", "removed"), b=state("processed-logprobs", "off"))
     back = undo(noted, now, trainer=True)
@@ -236,14 +236,14 @@ def test_what_was_set_to_something_else_since_stays():
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "fp32-lm-head:off", "warp-drive:off>on", "fp32-lm-head:off>maybe"])
-def test_a_record_of_something_else_is_none(text: str):
+def test_a_record_of_something_else_is_none(text: str) -> None:
     assert record.found(commands({"text": "x", record.ALIGN: text})) is None
 
 
 # -- how it goes
 
 
-def test_each_batch_waits_for_the_one_before_it():
+def test_each_batch_waits_for_the_one_before_it() -> None:
     course = Course(plan(defaults(), {}, trainer=True), 40)
     (first,) = course.due()
     assert course.due() == []
@@ -273,7 +273,7 @@ def test_each_batch_waits_for_the_one_before_it():
     assert course.watched
 
 
-def test_a_failure_ends_it_and_what_is_under_way_is_waited_for():
+def test_a_failure_ends_it_and_what_is_under_way_is_waited_for() -> None:
     course = Course(plan(defaults(), {}, Wanted({"fp32-lm-head": "on"}), trainer=True), 1)
     head, sync = course.due()
     course.sent(head, "c1")
@@ -286,7 +286,7 @@ def test_a_failure_ends_it_and_what_is_under_way_is_waited_for():
     assert course.standing == "0 of 2 applied; sync weights: failed: engine-1 died"
 
 
-def test_a_command_that_the_hub_does_not_take_ends_it_and_the_next_is_not_sent():
+def test_a_command_that_the_hub_does_not_take_ends_it_and_the_next_is_not_sent() -> None:
     course = Course(plan(defaults(), {}, Wanted({"fp32-lm-head": "on"}), trainer=True), 1)
     head, sync = course.due()
     course.refused(head, "role viewer")
@@ -299,16 +299,17 @@ def test_a_command_that_the_hub_does_not_take_ends_it_and_the_next_is_not_sent()
 # -- what came of it
 
 
-def test_the_effect_is_of_the_steps_before_and_of_those_after_what_is_in_flight():
+def test_the_effect_is_of_the_steps_before_and_of_those_after_what_is_in_flight() -> None:
     values = [(step, 0.2 if step <= 44 else 0.01) for step in range(1, 70)]
     found = effect.changes({MISMATCH: values, "reward/mean": []}, 40, 42)
     assert [one.title for one in found] == ["mismatch"]
-    assert (found[0].before, found[0].after) == (pytest.approx(0.2), pytest.approx(0.01))
+    assert found[0].before == pytest.approx(0.2)
+    assert found[0].after == pytest.approx(0.01)
     assert effect.sentence(found) == "mismatch .2 → .01 (means of 10 and 10 steps)"
     assert effect.documents(found)[MISMATCH]["steps"] == {"before": 10, "after": 10}
 
 
-def test_an_effect_that_is_not_there_yet_is_a_dash():
+def test_an_effect_that_is_not_there_yet_is_a_dash() -> None:
     found = effect.changes({MISMATCH: [(1, 0.2), (2, 0.2)]}, 2, None)
     assert str(found[0]) == "mismatch .2 → –"
     assert effect.sentence([]) == "the run reports no mismatch, clip fraction or reward"

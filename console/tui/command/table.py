@@ -225,7 +225,7 @@ COMMANDS: Final[tuple[Command[Any], ...]] = (
     Command("shadow", "SHARE|off", "have another engine score this share of the groups", _share,
             lambda host, share: host.acting.ask_shadow(share), _first(lambda _known: SHARES), needs=True,
             acts_on_run=True),
-    Command("align", "[undo]", "the fixes and syncs that are asked for, in order; undo sets the last ones back", _align,
+    Command("align", "[undo]", "all fixes and syncs that are asked for; undo: back again", _align,
             lambda host, undo: host.acting.ask_align(undo=undo), _first(lambda _known: ("undo",)), acts_on_run=True),
     Command("sync", "", "sync weights: pause, load, resume", _nothing("sync"),
             lambda host, _none: host.acting.ask_sync(), acts_on_run=True),

@@ -36,6 +36,8 @@ class Diagnosing:
         self._watch: TokenWatch | None = None
         self._head = 0
         self._revision = 0
+        self.tokens = 0
+        """Token pairs taken in since the beginning, or since a recording has jumped."""
         self.found: Diagnosis | None = None
         """The newest answer, None before the first."""
         self.error = ""
@@ -57,13 +59,14 @@ class Diagnosing:
             self._revision += 1
             try:
                 self._watch.feed(frame)
+                self.tokens = self._watch.tokens
             except Exception as error:  # noqa: BLE001  the reader must outlive what any producer sends
                 self._watch, self.error = None, f"no diagnosis: {type(error).__name__}: {error}"
 
     def restart(self) -> None:
         """Another model takes the run's place, where a recording has jumped: what was found is of another time."""
         with self._lock:
-            self._watch, self.found, self._seen, self._next = None, None, None, 0.0
+            self._watch, self.found, self._seen, self._next, self.tokens = None, None, None, 0.0, 0
 
     # -- the app's thread
 

@@ -36,7 +36,8 @@ _WHAT: Final = "A cause is found from the logprobs of both sides of the same tok
 
 @dataclass(frozen=True)
 class Asked:
-    """Where the tokens of the run on show stand: asked for, refused and why, frames still to be looked through.
+    """Where the tokens of the run on show stand: asked for, refused and why, frames still to be looked through, pairs
+    that have come.
 
     `recorded`: it is a recording or an imported log, to which nothing will be added.
     """
@@ -44,6 +45,7 @@ class Asked:
     asked: bool = False
     refused: str = ""
     behind: int = 0
+    tokens: int = 0
     recorded: bool = False
     error: str = ""
 
@@ -91,6 +93,8 @@ def waiting(asked: Asked, found: Diagnosis | None) -> list[Row]:
     if found is not None:
         missing = [[(f" not recorded: {'; '.join(found.missing)}", Ink.DIM)]] if found.missing else []
         return [[(f" {found.sentence}", Ink.WARN)], *missing]
+    if asked.tokens:
+        return [[(f" looking for the cause among {asked.tokens:,} token pairs", Ink.ACCENT)]]
     if asked.behind:
         return [[(f" reading tokens: {asked.behind:,} frames of the recent past to look through", Ink.ACCENT)]]
     if not asked.asked:

@@ -227,7 +227,7 @@ class ParityScreen(ChartScreen):
         link = watch.source.link()
         found = watch.diagnosing.found
         asked = Asked(
-            watch.tokens_asked, watch.tokens_refused, watch.source.tokens_behind,
+            watch.tokens_asked, watch.tokens_refused, watch.source.tokens_behind, watch.diagnosing.tokens,
             recorded=bool(link.replay or by_files(model.run)), error=watch.diagnosing.error,
         )  # fmt: skip
         try:
