@@ -246,6 +246,7 @@ class Prober:
             "tokens": int(chain.finite.sum()),
             "recorded": _mean((chain.recorded - chain.own)[plainly]),
             "again": _mean((chain.recorded - chain.usual)[plainly]),
+            "seam": _lost(chain, chain.straddles),
             "stale": _mean(chain.recorded - _at(part, scores.now[part.rows])) - _mean(chain.recorded - chain.own),
             "usual": _mean((chain.usual - chain.trained)[plainly]),
             "sampled": _mean(chain.usual - chain.plain),
@@ -359,6 +360,12 @@ def _at(part: _Part, values: torch.Tensor) -> np.ndarray:
 def _mean(values: np.ndarray) -> float:
     finite = np.abs(values[np.isfinite(values)])
     return float(finite.mean()) if finite.size else float("nan")
+
+
+def _lost(chain: Chain, rows: np.ndarray) -> float:
+    """How much of |d| does not show when these tokens are scored again, NaN without any."""
+    part = chain.rows(rows & chain.finite)
+    return _mean(part.recorded - part.own) - _mean(part.usual - part.trained)
 
 
 def _signed(values: np.ndarray) -> float:

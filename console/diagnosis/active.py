@@ -34,6 +34,10 @@ ACTIVE: Final = (
         "a request of one token for each token",
     ),
     Instrument(
+        "seam", "is the difference of responses that lived through an update gone when they are scored again",
+        ("no", "gone"), True, "nothing more",
+    ),
+    Instrument(
         "sampling", "do a rollout's sampling parameters do more than divide by the temperature",
         ("same", "engine higher", "both"), True, "a request of one token for each token",
     ),
@@ -125,7 +129,7 @@ def _of_engine(figures: Figures, engine: str, floor: float) -> dict[str, Reading
     recorded, usual, held = at("recorded"), at("usual"), at("held")
     raw = at("raw") > 0
     sampled = at("sampled")
-    if recorded < floor:
+    if not recorded >= floor:  # also where every token has lived through an update, and has no figure
         rescored = "nothing"
     else:
         rescored = "gone" if usual < GONE * recorded and recorded - usual > floor else "shows"
@@ -143,6 +147,10 @@ def _of_engine(figures: Figures, engine: str, floor: float) -> dict[str, Reading
         "rescored": Reading(
             "rescored", rescored, recorded,
             f"{engine}: mean |d| {recorded:.2g} as recorded, {usual:.2g} scored again", "nats",
+        ),
+        "seam": Reading(
+            "seam", "gone" if at("seam") > floor else "no", at("seam"),
+            f"{engine}: {at('seam'):.2g} of the difference of responses that lived through an update is gone", "nats",
         ),
         "sampling": Reading(
             "sampling", sampling, sampled,

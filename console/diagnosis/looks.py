@@ -1,9 +1,9 @@
 """The diagnosis by an active round and by passive instruments together. Pure.
 
 A look of the round decides the causes that it looks for: there where its outcome says so, and not otherwise. What no
-look can see (a placeholder is in no text, keys and values of an update in flight are gone when it is scored again) is
-left to the passive instruments, and so is which of several causes a look means. A difference that shows again and that
-no look explains is none that is known.
+look can see (a placeholder is in no text, and a response may show no sign of an update that it lived through) is left
+to the passive instruments, and so is which of several causes a look means. A difference that shows again and that no
+look explains is none that is known.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def combined(first: Diagnosis, facts: Facts, figures: Figures) -> Diagnosis:
     names = list(dict.fromkeys(one.name for one in found))
     if not [name for name in names if name != UNKNOWN] and (shows or left):
         names = [UNKNOWN]
-    named = tuple(name for name in (*names, *beside) if name != UNKNOWN)
+    named = tuple(name for name in dict.fromkeys((*names, *beside)) if name != UNKNOWN)
     verdict: Verdict = "unknown" if UNKNOWN in names and not named else "cause" if named else "normal"
     if verdict == "normal" and first.verdict == "not enough data":
         return first
@@ -101,7 +101,8 @@ def _found(read: Sequence[Reading], first: Diagnosis, figures: Figures) -> list[
     for one in read:
         name = _name(one, first, figures)
         size = _size(one, figures)
-        if name and (size >= PART * total or one.instrument == "weights"):
+        # Of weights the name says enough; a seam is in few tokens, whose part of the whole is not known here.
+        if name and (size >= PART * total or one.instrument in ("weights", "seam")):
             found.append(_Found(name, one, size))
     return sorted(found, key=lambda one: -one.size)
 
@@ -110,6 +111,7 @@ def _name(one: Reading, first: Diagnosis, figures: Figures) -> str:
     """The cause that a reading means, "" for none."""
     decided: dict[tuple[str, str], Callable[[], str]] = {
         ("mode", "raw"): lambda: "raw-logprobs",
+        ("seam", "gone"): lambda: "in-flight-kv",
         ("cache", "differs"): lambda: "stale-prefix-cache",
         ("trainer again", "dropout"): lambda: "dropout",
         ("trainer temperature", "other"): lambda: "trainer-temperature",
@@ -138,9 +140,12 @@ def _likeliest(first: Diagnosis, names: Sequence[str]) -> str:
 
 
 def _of_data(first: Diagnosis) -> str:
-    """What has gone where the text was scored again: ids that are shifted, or nothing that is known."""
+    """What has gone where the text was scored again: ids that are shifted, keys and values of an update in flight (a
+    response of which nothing was sampled before the update shows no change of weights), or nothing that is known."""
     shifted = any(one.instrument == "shift" and one.outcome == "shifted" for one in first.readings)
-    return "shifted-ids" if shifted or "shifted-ids" in first.named else UNKNOWN
+    if shifted or "shifted-ids" in first.named:
+        return "shifted-ids"
+    return "in-flight-kv" if "in-flight-kv" in first.named else UNKNOWN
 
 
 def _size(one: Reading, figures: Figures) -> float:

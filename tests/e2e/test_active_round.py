@@ -51,7 +51,7 @@ def _finds_nothing(live: TrainedRun) -> None:
     assert outcomes == {
         "mode": "processed", "rescored": "nothing", "sampling": "same", "cache": "alike", "weights": "equal",
         "engine again": "repeats", "head": "fits", "remainder": "floor", "trainer again": "repeats",
-        "trainer temperature": "same", "old weights": "none",
+        "trainer temperature": "same", "old weights": "none", "seam": "no",
     }  # fmt: skip
     assert float(data["total"]) < CLOSE
     assert int(data["engine-0.compared"]) > 10

@@ -74,11 +74,11 @@ def test_dropout_is_numerics_and_another_temperature_of_the_trainer_semantics() 
     assert found.nats["semantics"] == pytest.approx(found.total, abs=1e-12)
 
 
-def test_what_is_lost_of_a_response_that_lived_through_an_update_is_the_updates() -> None:
+def test_what_is_lost_of_a_response_that_lived_through_an_update_is_the_paths() -> None:
     one = chain(recorded=RNG.normal(0, 0.3, TOKENS))
     straddling = Chain(**{**one.__dict__, "straddles": np.ones(TOKENS, dtype=bool)})
     found = shares([straddling], np.random.default_rng(0))
-    assert found.nats["weight update"] == pytest.approx(found.total)
+    assert found.nats["inference path"] == pytest.approx(found.total)
     assert found.nats["data"] == 0.0
 
 

@@ -21,13 +21,14 @@ from tests.unit.runs import NOW, journal
 
 HEALTHY: dict[str, str | float | int | bool] = {
     "recorded": 1e-6, "again": 1e-6, "usual": 1e-6, "sampled": 0.0, "lowest": 0.0, "plain": 1e-6, "uncached": 1e-6,
-    "cache": 0.0, "held": 1e-6, "other_head": 0.004, "self": 0.0, "raw": 0.0, "differing": 0, "compared": 27,
+    "cache": 0.0, "held": 1e-6, "other_head": 0.004, "self": 0.0, "raw": 0.0,
+    "seam": math.nan, "differing": 0, "compared": 27,
     "tensors": "", "kind": "equal", "seconds": 0.6, "requests": 300, "stale": 0.0,
 }  # fmt: skip
 USUAL = {
     "mode": "processed", "rescored": "nothing", "sampling": "same", "cache": "alike", "weights": "equal",
     "engine again": "repeats", "head": "fits", "remainder": "floor", "trainer again": "repeats",
-    "trainer temperature": "same", "old weights": "none",
+    "trainer temperature": "same", "old weights": "none", "seam": "no",
 }  # fmt: skip
 
 
@@ -114,6 +115,7 @@ def named(first: Diagnosis, given: active.Figures) -> tuple[str, ...]:
         ({"cache": 0.3}, "stale-prefix-cache"),
         ({"held": 0.004, "other_head": 1e-6}, "head-bf16"),
         ({"kind": "part"}, "layer-not-loaded"),
+        ({"seam": 0.01, "recorded": 1e-6, "usual": 1e-6}, "in-flight-kv"),
         ({"kind": "head"}, "head-not-sent"),
         ({"kind": "swapped"}, "layers-swapped"),
         ({"kind": "older"}, "missed-sync"),
@@ -154,6 +156,7 @@ def test_what_no_look_explains_is_not_known_and_no_passive_name_takes_its_place(
     assert "not one that I know" in found.sentence
     gone = {"recorded": 0.3, "usual": 1e-6}
     assert named(passive("head-bf16"), figures(gone, gone)) == ("unknown",)
+    assert named(passive("in-flight-kv"), figures(gone, gone)) == ("in-flight-kv",)
     shifted = passive("shifted-ids", readings=(Reading("shift", "shifted", 0.9, ""),))
     assert named(shifted, figures(gone, gone)) == ("shifted-ids",)
 
@@ -161,6 +164,8 @@ def test_what_no_look_explains_is_not_known_and_no_passive_name_takes_its_place(
 def test_what_no_look_can_see_is_left_to_passive_instruments() -> None:
     assert named(passive("placeholder-zero"), figures()) == ("placeholder-zero",)
     assert named(passive("in-flight-kv"), figures()) == ("in-flight-kv",)
+    straddled = {"recorded": math.nan, "usual": math.nan}
+    assert named(passive("in-flight-kv"), figures(straddled, straddled)) == ("in-flight-kv",)
     shown = {"recorded": 0.3, "usual": 0.3, "raw": 1.0, "sampled": 0.3}
     assert named(passive("placeholder-zero"), figures(shown, shown)) == ("raw-logprobs", "placeholder-zero")
 

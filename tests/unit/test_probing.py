@@ -142,7 +142,7 @@ def test_raw_logprobs_are_seen_and_put_at_the_temperature(tmp_path: Path) -> Non
     _, data = probed(tmp_path, raw=True)
     assert data[f"{NAME}.raw"] == 1.0
     assert data[f"{NAME}.plain"] < EXACT
-    assert data[f"{NAME}.usual"] > 0.05
+    assert data[f"{NAME}.usual"] > 100 * EXACT
     assert data["share.semantics"] == pytest.approx(data["total"], abs=1e-3)
 
 

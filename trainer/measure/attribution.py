@@ -132,8 +132,9 @@ def _of_layers(means: Values, gone: bool) -> Values:
     """Shares [rows, LAYERS] from means of the columns [rows, 8].
 
     What scoring the same text again does not show: of a response that lived through an update the weights have changed
-    under its keys and values; of any other one the text, or the number, is not what was sampled (`gone`), or the fault
-    has grown or shrunk by the update in between: then what the links show stands for what was recorded, in proportion.
+    under its keys and values, which is the inference path's; of any other one the text, or the number, is not what was
+    sampled (`gone`), or the fault has grown or shrunk by the update in between: then what the links show stands for
+    what was recorded, in proportion.
     """
     data = means[:, _LOST] if gone else np.zeros(len(means))
     links = means[:, _SEMANTICS:]
@@ -141,7 +142,7 @@ def _of_layers(means: Values, gone: bool) -> Values:
     scale = np.divide(shown + means[:, _LOST] - data, shown, out=np.ones_like(shown), where=shown > 1e-9)
     left = means[:, _FRESH] - means[:, _SEAM] - data - scale * shown
     semantics, path, update, numerics = (links * scale[:, None]).T
-    return np.stack([semantics, path, update + means[:, _SEAM], numerics + left, means[:, _STALE], data], axis=1)
+    return np.stack([semantics, path + means[:, _SEAM], update, numerics + left, means[:, _STALE], data], axis=1)
 
 
 def processed(raw: Values, temperature: float, rest: Values) -> Values:
