@@ -29,6 +29,8 @@ KEEP ?=
 VERSIONS ?=
 BESIDE := -n 5 --dist loadfile --no-loadscope-reorder
 ENGINES := -n 2 --dist loadfile --no-loadscope-reorder
+# Where tests with an engine are, so that the other five thousand are not collected again for them.
+WITH_ENGINES := tests/e2e tests/faults tests/adapters
 # Tests start hundreds of processes: each would compile what it imports (a third of the start of a console).
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -61,8 +63,8 @@ test: $(STAMP)
 	{ $(call LINT,$(BIN)); } >"$$log" 2>&1 & lint=$$!; failed=0; \
 	$(BIN)/python -m pytest -m "not engine" $(BESIDE) --durations=15 $(PYTEST_ARGS) || failed=1; \
 	wait $$lint || failed=1; cat "$$log"; \
-	$(BIN)/python -m pytest -m "engine and not alone" $(ENGINES) --durations=15 $(PYTEST_ARGS) || failed=1; \
-	$(BIN)/python -m pytest -m "engine and alone" --durations=15 $(PYTEST_ARGS) || failed=1; \
+	$(BIN)/python -m pytest $(WITH_ENGINES) -m "engine and not alone" $(ENGINES) --durations=15 $(PYTEST_ARGS) || failed=1; \
+	$(BIN)/python -m pytest $(WITH_ENGINES) -m "engine and alone" --durations=15 $(PYTEST_ARGS) || failed=1; \
 	exit $$failed
 
 # .venv is the pinned environment on its own Python. The quick tests run on others too, in an environment of that

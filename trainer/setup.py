@@ -67,7 +67,7 @@ def build(config: Config, run: RunDir, *, resume: bool, digest: str, on_progress
     on_progress("resuming" if saved else "loading the model" if config.model.path else "making a tiny model")
     # A resumed run's reference is the model that its first process began with.
     model, tokenizer = models.load_path(path) if saved else models.load(config)
-    model.to(device).eval()  # type: ignore[arg-type]  # transformers wraps `to` in a decorator that loses its `self`
+    model.to(device).eval()
     policy = Policy(model, temperature=config.sampling.temperature, fp32_head=float32_at_start(config), dtype=dtype)
     task = ReverseDigits(config.task, tokenizer, config.run.seed)
     policy.check_head(torch.tensor([task.prompt(0).ids]))

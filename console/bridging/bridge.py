@@ -180,8 +180,8 @@ class Bridge:
             found = _load(self._pages)
         except NoServerError as error:
             if not self.lost:
-                self.lost = str(error)
                 self._probe.event("bridge.lost", f"{self.name}: {error}", "warn")
+            self.lost = str(error)  # the newest: a request that its end cut off is followed by "Connection refused"
             if not self._ended.is_set():
                 detail = f"its server does not answer: {self.lost}"[:400]
                 self._probe.send(self._state("restarting", Load(), (0.0, 0.0), detail))

@@ -24,7 +24,7 @@ from driftline.frames import TERMINAL, Ack, EngineState, Event, FixState, RunSta
 from tests.e2e.live_run import LiveRun, family, gone
 
 FULL: Final = {"full": True, "short": False}[os.environ.get("DRIFTLINE_CHAOS", "short")]
-ACTIONS: Final = 200 if FULL else 24
+ACTIONS: Final = 200 if FULL else 12
 KILLS: Final = 4 if FULL else 1
 REBUILDS: Final = 2 if FULL else 0
 """Actions that need a rolling restart: more than a minute each on two cores."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -254,6 +255,15 @@ support.engine_pool(folder / "model", folder / "logs", Said()).start()
 """
 
 
+def _core_begun(processes: set[psutil.Process]) -> bool:
+    """Whether an actor's vLLM has processes of its own."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name().startswith("ray::EngineActo") and process.children():
+                return True
+    return False
+
+
 def test_ctrl_c_while_loading_leaves_no_process(tmp_path: Path) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(tmp_path)],
@@ -264,12 +274,12 @@ def test_ctrl_c_while_loading_leaves_no_process(tmp_path: Path) -> None:
     )
     watched: set[psutil.Process] = set()
     try:
-        assert child.stdout is not None
-        for line in child.stdout:
-            if "loading vLLM and the model (1" in line:  # ten seconds in: vLLM has its own processes by then
-                break
-        watched = set(psutil.Process(child.pid).children(recursive=True))
-        assert watched
+        deadline = time.monotonic() + support.LIMIT_S
+        while not _core_begun(watched):
+            assert child.poll() is None, child.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+            watched = set(psutil.Process(child.pid).children(recursive=True))
         child.send_signal(signal.SIGINT)
         _, errors = child.communicate(timeout=support.LIMIT_S)
         assert "KeyboardInterrupt" in errors

@@ -62,7 +62,7 @@ class Verb:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
         environment = kept | {
             "DRIFTLINE_RUNS": str(runs), "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "PYTHONUNBUFFERED": "1",
-            "XDG_STATE_HOME": str(folder.parent),
+            "XDG_STATE_HOME": str(folder.parent), "DRIFTLINE_ENVIRONMENTS": str(folder.parent / "environments"),
         }  # fmt: skip
         self.terminal: Terminal | None = None
         self.process: subprocess.Popen[bytes] | None = None

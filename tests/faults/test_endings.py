@@ -63,8 +63,10 @@ class Case(NamedTuple):
 
 
 def at(run: str, *words: str) -> Callable[[World], tuple[str, ...]]:
-    """The words with the path of a run of the world at `RUN`."""
-    return lambda world: tuple(str(getattr(world, run).path) if word == "RUN" else word for word in words)
+    """The words with the path of a run of the world at `RUN`, and the silent port at `PORT`."""
+    return lambda world: tuple(
+        str(getattr(world, run).path) if word == "RUN" else word.replace("PORT", str(world.silent)) for word in words
+    )
 
 
 def busy(*words: str, then: float = 0.2, terminal: bool = False) -> Case:
@@ -126,6 +128,16 @@ CASES: dict[str, tuple[Case, ...]] = {
     "reset-cache": (waiting("reset-cache", "--run", "RUN"),),
     "digest": (waiting("digest", "--run", "RUN"),),
     "stop": (waiting("stop", "--run", "RUN"), held("stop")),
+    "shadow show": (waiting("shadow", "show", "--run", "RUN"),),
+    "shadow set": (waiting("shadow", "set", ".25", "--wait", "--run", "RUN"),),
+    "bridge": (
+        Case(
+            "waiting", lambda w: ("bridge", f"http://127.0.0.1:{w.silent}", "--run", str(w.live.path)), 0.5, alone=True
+        ),
+    ),
+    "env list": (),
+    "env add": (Case("busy", lambda w: ("env", "add", "vllm-0.18.1"), 0.5, alone=True),),
+    "env remove": (),
     "doctor": (waiting("doctor", "RUN"),),
     "keys new": (),
     "keys list": (),
@@ -148,7 +160,7 @@ SHORT = (
 )
 NEEDED = {"run": ("c.toml",), "attach": (), "sentinels check": ("c.toml",), "export": ("--out", "t.csv"),
           "query": ("SELECT",), "import": ("x.csv", "--as", "x"), "follow": ("x",), "compare": ("a", "b"),
-          "fix set": ("a", "on"),
+          "fix set": ("a", "on"), "shadow set": ("off",), "env add": ("a",), "env remove": ("a",),
           "correction set": ("off",), "keys new": ("a",), "keys revoke": ("a",), "completion": ("bash",)}  # fmt: skip
 """Arguments without which a verb's own module is not imported."""
 

@@ -24,8 +24,21 @@ def digits(completions: list[str], **_: Any) -> list[float]:
     return [sum(one.isdigit() for one in text) / max(1, len(text)) for text in completions]
 
 
+def keep_weights_as_they_are() -> None:
+    """Let vLLM's CPU build compute with plain weights.
+
+    Where the processor has AVX-512 it packs linear weights for oneDNN and drops the originals, and what TRL writes its
+    new weights into is gone: its first sync ends in "'Parameter' object has no attribute 'weight_loader'". On a GPU
+    there is nothing of the kind.
+    """
+    import vllm._custom_ops
+
+    vllm._custom_ops._supports_onednn = False
+
+
 def main(model: str, out: str, steps: int) -> None:
     """Train."""
+    keep_weights_as_they_are()
     config = GRPOConfig(
         output_dir=out,
         max_steps=steps,

@@ -153,6 +153,16 @@ def test_the_workflow_and_the_hooks_call_what_there_is() -> None:
     assert set(re.findall(r"repo: (\S+)", hooks)) == {"local"}
 
 
+def test_every_test_with_an_engine_is_where_the_makefile_looks_for_it() -> None:
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8")
+    found = re.search(r"^WITH_ENGINES := (.+)$", recipe, re.MULTILINE)
+    assert found is not None
+    folders = [ROOT / folder for folder in found[1].split()]
+    marked = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark.engine" in path.read_text(encoding="utf-8")]
+    assert len(marked) > 10
+    assert [path for path in marked if path != Path(__file__) and not any(map(path.is_relative_to, folders))] == []
+
+
 @each_page
 def test_every_fenced_block_has_a_language_of_ours(page: Path) -> None:
     assert [fence for fence in fences(page) if fence.language not in LANGUAGES] == []
