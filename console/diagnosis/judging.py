@@ -72,13 +72,13 @@ class Judged:
             # Several causes that look alike may share what is more than the unknown one's.
             names = max((one for one in self.odds if not {NONE, UNKNOWN} & set(one)), key=lambda one: self.odds[one])
         sure = tuple(name for name in names if self.with_alike(name) >= NAMED)
-        return sure or (UNKNOWN,)
+        return sure or ((UNKNOWN,) if (UNKNOWN,) in self.odds else (NONE,))
 
     @property
     def certainty(self) -> float:
         """Probability that `best` is right; of UNKNOWN, that no cause with those that look like it is."""
         best = self.best
-        if best == (UNKNOWN,):
+        if best == (UNKNOWN,) or (best == (NONE,) and self.odds.get(best, 0.0) < NAMED):
             return 1 - max(
                 (self.with_alike(name) for names in self.odds for name in names if name in BY_NAME), default=0
             )
@@ -131,6 +131,9 @@ def _judge(part: Part, stated: Stated, given: str) -> Judged:
         # By what the floor means: something is wrong, whatever it is.
         left = 1 - odds.pop((NONE,))
         odds = {names: chance / left for names, chance in odds.items()} if left > 0 else {(UNKNOWN,): 1.0}
+    elif part.view.mean <= part.view.floor and (NONE,) in odds:
+        # Within the floor what no cause explains is the floor.
+        odds[(NONE,)] += odds.pop((UNKNOWN,))
     return Judged(part, odds)
 
 
