@@ -70,6 +70,7 @@ ENGINES = (
     "tests/e2e/test_two_nodes.py",
     "tests/e2e/test_shadow.py",
     "tests/e2e/test_facts_table.py",
+    "tests/e2e/test_active_round.py",
     "tests/e2e/test_run_trainer.py",
     "tests/e2e/test_parity.py",
     "tests/faults/test_engines.py",
