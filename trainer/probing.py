@@ -181,9 +181,15 @@ class Prober:
             ids, rest = scorer.likeliest(weights, batch, CANDIDATES, float32_head=head, temperature=temperature)
             candidates = [ids[row].numpy()[at].astype(np.int32) for row, at in enumerate(part.positions)]
         return _Forward(
-            *(_at(part, values) for values in (own, trained, again, steady, even, other, held)),
-            _at(part, rest),
-            candidates,
+            own=_at(part, own),
+            trained=_at(part, trained),
+            again=_at(part, again),
+            steady=_at(part, steady),
+            even=_at(part, even),
+            other=_at(part, other),
+            held=_at(part, held),
+            rest=_at(part, rest),
+            candidates=candidates,
         )
 
     def _trainer(self, probed: Probed, parts: Sequence[_Part], forward: Mapping[str, _Forward]) -> Data:
