@@ -73,6 +73,7 @@ ENGINES = (
     "tests/e2e/test_versions.py",
     "tests/e2e/test_migrate.py",
     "tests/e2e/test_facts_table.py",
+    "tests/e2e/test_active_round.py",
     "tests/e2e/test_run_trainer.py",
     "tests/e2e/test_align.py",
     "tests/e2e/test_parity.py",

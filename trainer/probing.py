@@ -235,7 +235,8 @@ class Prober:
             trained=forward.trained,
             steady=forward.steady,
             even=forward.even,
-            held=forward.held,
+            # Where it cannot be said what the engine holds, all that is left is put down to that.
+            held=forward.held if part.held.known else uncached.astype(np.float64),
         )
         raw_uncached = _flat(answer[2])[:, 0]
         _, picked = _few(probed, part)

@@ -46,7 +46,8 @@ class FaultyScorer(Scorer):
 
 
 def _bend(twin: Policy, fault: TrainerFault) -> None:
-    for module in twin.model.modules():
+    modules: list[Any] = list(twin.model.modules())  # attributes of their own that torch's Module does not declare
+    for module in modules:
         if fault.dropout and hasattr(module, "attention_dropout"):
             module.attention_dropout = fault.dropout
         if fault.eps and hasattr(module, "variance_epsilon"):

@@ -65,7 +65,7 @@ ahead = {ahead}
 lr = {lr}
 passes = 2
 head = "float32"        # decided by the cases, not by what engines report
-keep_versions = 16
+keep_versions = 64
 [sync]
 every = {every}
 [fixes]
