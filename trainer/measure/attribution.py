@@ -60,8 +60,7 @@ class Chain:
     def finite(self) -> npt.NDArray[np.bool_]:
         """Where every side has a number."""
         sides = [getattr(self, name) for name in self.__dataclass_fields__ if name not in ("sequence", "straddles")]
-        finite: npt.NDArray[np.bool_] = np.logical_and.reduce([np.isfinite(side) for side in sides])
-        return finite
+        return np.asarray(np.isfinite(np.stack(sides)).all(axis=0))
 
 
 @dataclass(frozen=True)
