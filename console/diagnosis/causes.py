@@ -54,7 +54,7 @@ MODELLED: Final[tuple[Cause, ...]] = (
         "one token that the engine gives clearly less than the trainer",
         Action("setting", "set top_p to 1 in the sampling parameters, or renormalise in the trainer", setting="top_p"),
         "TRL 6789, 7269; vllm 42259; ms-swift 8442",
-        ("top-k",),
+        ("top-k", "min-tokens"),
     ),
     _cause(
         2, "top-k", "the engine samples with top-k (or min-p) and reports the renormalised logprobs", "semantics",
@@ -67,7 +67,7 @@ MODELLED: Final[tuple[Cause, ...]] = (
         "one token that the engine gives clearly less than the trainer",
         Action("setting", "set top_k to -1 and min_p to 0, or renormalise in the trainer", setting="top_k"),
         "TRL 6789; NeMo 3497; vime 6",
-        ("top-p", "generation-config", "padded-vocabulary"),
+        ("top-p", "min-tokens", "generation-config", "padded-vocabulary"),
     ),
     _cause(
         4, "min-tokens", "the engine masks the end of sequence below min_tokens", "semantics", "step 0",
@@ -195,7 +195,7 @@ MODELLED: Final[tuple[Cause, ...]] = (
         ("layer-not-loaded",),
     ),
     _cause(
-        37, "lag", "tokens come from older weights: the price of asynchrony, not an error", "staleness", "update",
+        37, "lag", "tokens come from older weights: the price of asynchrony, not an error", "staleness", "any",
         {"lag": "|d| follows the lag and is at the floor without it", "staleness": "high"},
         "a mismatch of tokens of the newest weights",
         Action("setting", "sync more often, or lower rollout.max_lag", setting="rollout.max_lag"),

@@ -168,7 +168,7 @@ def of_frame(frame: Frame, engines: Mapping[str, int], first_seq: int = 0) -> Co
         seq=np.cumsum(np.concatenate([[False], seq[1:] != seq[:-1]])[: ids.size], dtype=np.int64) + first_seq,
         prompt=_by_sequence(prompts, seq),
         engine=_by_sequence(names, seq),
-        position=position,
+        position=np.maximum(position, 0),
         ids=ids,
         last=last,
         rollout=rollout,

@@ -86,6 +86,8 @@ def facts_of(model: RunModel) -> Facts:
     missing = []
     if run is None:
         missing.append("the run's state: temperature and objective are not known")
+    if run is not None and run.synthetic:
+        missing.append("an engine and a trainer: this run is SYNTHETIC, a simulator has made its numbers up")
     if not fixes:
         missing.append("the state of the fixes")
     if not bodies:

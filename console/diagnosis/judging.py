@@ -23,6 +23,15 @@ NAMED: Final = 0.5
 """Least probability of a cause with those that look alike: below, it is not one that is known."""
 EXACT: Final = frozenset({"raw-logprobs", "trainer-temperature", "top-p", "top-k", "min-tokens"})
 """Causes that explain d within a context exactly, up to rounding: what another one does is found by subtracting."""
+ABOVE: Final = 2.0
+"""Factor of the floor above which a mean |d| is not healthy."""
+OTHER_WEIGHTS: Final = frozenset(
+    {"missed-sync", "layer-not-loaded", "layers-swapped", "head-not-sent", "stale-prefix-cache"}
+)
+"""Causes by which an engine computes with other weights than it says: token pairs tell them from all others, and from
+each other in part. Digests of the weights do the rest."""
+_BY_CONTRAST: Final = {"last": ("placeholder-zero", 0.98), "seam": ("in-flight-kv", 0.9), "lag": ("lag", 0.9)}
+"""Parts that are taken out by what a single cause does, and how probable that cause then is. Stated, not counted."""
 _LEFT: Final = frozenset({"size", "onset", "growth", "engine", "position", "seam", "lag", "tails", "updates"})
 """Instruments that mean the same on what is left as on d itself."""
 _LEAST: Final = 0.01
@@ -78,6 +87,7 @@ class Judged:
     def with_alike(self, name: str) -> float:
         """Probability that this cause or one that looks the same to passive instruments acts."""
         alike = {name, *BY_NAME[name].alike, *(one.name for one in BY_NAME.values() if name in one.alike)}
+        alike |= OTHER_WEIGHTS if name in OTHER_WEIGHTS else set()
         return sum(chance for names, chance in self.odds.items() if alike & set(names))
 
     def of(self, name: str) -> float:
@@ -111,11 +121,17 @@ def judge(columns: Columns, facts: Facts, history: History, stated: Stated) -> l
 
 
 def _judge(part: Part, stated: Stated, given: str) -> Judged:
-    if part.name == "last":
-        # Few tokens, and the contrast has said it: exact zeros at last tokens alone.
-        return Judged(part, {("placeholder-zero",): 0.98, (UNKNOWN,): 0.02})
+    if part.name in _BY_CONTRAST:
+        # Often few tokens, and the contrast has said it: such a difference is nowhere but there.
+        name, chance = _BY_CONTRAST[part.name]
+        return Judged(part, {(name,): chance, (UNKNOWN,): 1 - chance})
     readings = (*part.readings, *stated.at(part.where))
-    return Judged(part, posterior(readings, stated.counted, stated.more, given))
+    odds = posterior(readings, stated.counted, stated.more, given)
+    if part.view.mean > ABOVE * part.view.floor and (NONE,) in odds:
+        # By what the floor means: something is wrong, whatever it is.
+        left = 1 - odds.pop((NONE,))
+        odds = {names: chance / left for names, chance in odds.items()} if left > 0 else {(UNKNOWN,): 1.0}
+    return Judged(part, odds)
 
 
 def _beneath(columns: Columns, parts: dict[str, Part], stated: Stated, facts: Facts) -> list[Judged] | None:
@@ -137,7 +153,9 @@ def _beneath(columns: Columns, parts: dict[str, Part], stated: Stated, facts: Fa
         if part.name == "before" or not part.view.mean > facts.floor[0]:
             continue
         readings = [*(one for one in part.readings if one.instrument in _LEFT), *kept, *stated.at(part.where)]
-        one = Judged(part, posterior(readings, stated.counted, stated.more), True, size / (size + usual))
+        odds = _judge(part, stated, "").odds if part.name in _BY_CONTRAST else None
+        odds = odds or posterior(readings, stated.counted, stated.more)
+        one = Judged(part, odds, True, size / (size + usual))
         if NONE not in one.best:
             found.append(one)
     return found

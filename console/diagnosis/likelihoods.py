@@ -33,7 +33,7 @@ def calibrated() -> Calibrated:
 
 
 def _of_fix(share: float) -> dict[str, float]:
-    return {"repaired": 0.08, "not repaired": share, "not reported": 0.92 - share}
+    return {"repaired": 0.12, "not repaired": share, "not reported": 0.88 - share}
 
 
 _USUAL: Final = {"repaired": 0.35, "not repaired": 0.35, "not reported": 0.3}
@@ -51,7 +51,7 @@ _STATE_OWN: Final[dict[str, dict[str, dict[str, float]]]] = {
         "temperature": {"one": 0.002, "another": 0.6, "not reported": 0.398},
     },
     "stale-prefix-cache": {"prefix-cache-off": _of_fix(0.6)},
-    "in-flight-kv": {"inflight-keep": {"waits": 0.08, "kept": 0.56, "not reported": 0.36}},
+    "in-flight-kv": {"inflight-keep": {"waits": 0.15, "kept": 0.5, "not reported": 0.35}},
     "head-bf16": {"fp32-lm-head": _of_fix(0.6)},
     "missed-sync": {"versions": {"newest": 0.55, "behind": 0.15, "not reported": 0.3}},
     "layer-not-loaded": {"versions": {"newest": 0.64, "behind": 0.06, "not reported": 0.3}},
@@ -60,5 +60,5 @@ _STATE_OWN: Final[dict[str, dict[str, dict[str, float]]]] = {
 
 def of_state(cause: str) -> dict[str, dict[str, float]]:
     """Likelihoods of what a run reports of itself. Stated, not counted: a fix that is read back as on leaves its cause
-    one chance in twelve; that it is off makes the cause possible, no more."""
+    one chance in eight; that it is off makes the cause possible, no more."""
     return {**_STATE_USUAL, **_STATE_OWN.get(cause, {})}

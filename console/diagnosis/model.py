@@ -141,7 +141,7 @@ class Ranked(msgspec.Struct, frozen=True):
     """A hypothesis with its probability among all of them; evidence is sorted, the strongest first.
 
     `cause` is None for the two that are not causes: `name` is then NONE or UNKNOWN. `where` says which engine, layer
-    or positions; `since` is the step from which it shows, -1 where that was not seen.
+    or positions; `since` is the version of the weights from which it shows, -1 where that was not seen.
     """
 
     name: str

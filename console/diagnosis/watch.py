@@ -92,7 +92,8 @@ class Watch:
             return
         steps, counts, versions, rollouts, trainers = zip(*self._pending, strict=True)
         self._pending, self._waiting = [], 0
-        size = np.frombuffer(b"".join(rollouts), dtype="<f4") - np.frombuffer(b"".join(trainers), dtype="<f4")
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is left out below
+            size = np.frombuffer(b"".join(rollouts), dtype="<f4") - np.frombuffer(b"".join(trainers), dtype="<f4")
         np.abs(size, out=size)
         np.minimum(size, np.float32(5.0), out=size)
         key = np.frombuffer(b"".join(versions), dtype="<i4")

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Final
 
+from console.diagnosis.causes import BY_NAME
 from console.diagnosis.likelihoods import Calibrated, of_state
 from console.diagnosis.model import NO_LIKELIHOODS, NONE, UNKNOWN, Evidence, Likelihoods, Reading
 
 PRIOR_NONE: Final = 0.4
-PRIOR_UNKNOWN: Final = 0.04
+PRIOR_UNKNOWN: Final = 0.02
 PRIOR_TWO: Final = 0.02
 """Prior probability of no cause, of an unknown one, and of two at once; the rest is shared by the single causes."""
 LEAST: Final = 1e-4
@@ -43,7 +44,10 @@ def posterior(
         (UNKNOWN,): math.log(PRIOR_UNKNOWN) + stated.temper * _of_unknown(readings, [tables[name] for name in causes]),
     }
     alone = math.log((1 - PRIOR_NONE - PRIOR_UNKNOWN - PRIOR_TWO) / len(causes))
+    early = any((one.instrument, one.outcome) == ("onset", "step 0") for one in readings)
     for name in causes:
+        if early and name in BY_NAME and BY_NAME[name].onset == "update":
+            continue  # what is there before the first update is none of its doing; beside another cause it may be
         scores[(name,)] = alone + stated.temper * _log_likelihood(readings, [tables[name]])
     pairs = list(combinations(causes, 2))
     together = math.log(PRIOR_TWO / len(pairs)) if pairs else 0.0

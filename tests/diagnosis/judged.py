@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 
+from console.diagnosis.causes import BY_NAME
 from console.diagnosis.facts import Dtype, Facts, facts_of
 from console.diagnosis.instruments.catalogue import PASSIVE
 from console.diagnosis.likelihoods import Calibrated
-from console.diagnosis.model import NONE, UNKNOWN
+from console.diagnosis.model import NONE, UNKNOWN, Instrument
 from console.diagnosis.parts import Part, split
 from console.diagnosis.recorded import token_frames
 from console.diagnosis.watch import Watch
@@ -23,7 +26,32 @@ from driftline.rundir import RunDir
 from tests.diagnosis.corpus import Recorded
 
 SMOOTHING: Final = 0.25
+MORE: Final = {"size": 2.0, "staleness": 2.0, "growth": 1.0, "updates": 0.5}
+"""Counts that are added to every outcome; more where an outcome depends on sizes that the simulation has chosen."""
 LOCAL: Final = {"placeholder-zero": "last", "in-flight-kv": "seam", "lag": "lag"}
+
+SILENT: Final = {
+    "growth": "short", "engine": "single", "context": "few", "repeatable": "few", "seam": "none", "repeats": "few",
+    "shift": "few", "ids": "few", "lag": "no lag", "updates": "not recorded", "surprise": "few", "grid": "few",
+    "staleness": "not recorded", "onset": "not seen",
+}  # fmt: skip
+"""Outcomes by which an instrument says that it has nothing to read: these depend on a run's shape, not on a cause."""
+_NOT_HIGHER: Final[dict[str, tuple[str, ...]]] = {"sign": ("both", "mostly lower", "engine lower")}
+NEVER: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "repetition-penalty": {"repeats": ("no",)},
+    "shifted-ids": {"shift": ("in place",)},
+    "dropout": {"repeatable": ("both do", "engine differs")},
+    "head-bf16": {"grid": ("neither", "both")},
+    "top-p": _NOT_HIGHER,
+    "top-k": _NOT_HIGHER,
+    "min-tokens": _NOT_HIGHER,
+}
+"""What a cause does not do by its nature: 2 %, for those whose effect is too small to be read right."""
+OF_UPDATES: Final = frozenset(
+    {"missed-sync", "layer-not-loaded", "layers-swapped", "head-not-sent", "stale-prefix-cache"}
+)
+"""Causes whose size follows that of updates: of all others the instrument `updates` says nothing but how fast the
+simulated runs learn."""
 
 
 class Labelled(NamedTuple):
@@ -59,8 +87,6 @@ def watched(run: Recorded) -> Watch:
 def label(run: Recorded) -> Iterator[Labelled]:
     """The parts of a simulated run with one fault or none, each with its cause."""
     name, engine = (run.faults[0][0], run.faults[0][2]) if run.faults else (NONE, -1)
-    if name in ("head-not-sent", "layers-swapped") and engine >= 0:
-        return  # a sender's error is on all engines
     yield from labelled(split(watched(run).columns, facts(run)), name, facts(run).floor[0], engine=engine >= 0)
 
 
@@ -71,8 +97,12 @@ def labelled(parts: Sequence[Part], name: str, floor: float, *, engine: bool) ->
         return
     wanted = LOCAL.get(name, "engine" if engine else "rest")
     target = next((part for part in parts if part.name == wanted), parts[-1])
+    if name in ("head-not-sent", "layers-swapped"):
+        # A sender's error is on all engines; where the simulation has it on one, that says nothing.
+        alike = tuple(msgspec.structs.replace(r, outcome="alike") if r.outcome == "one" else r for r in target.readings)
+        target = dataclasses.replace(target, readings=alike)
     yield Labelled(name, target, target.view.mean > floor)
-    if target is not parts[-1] and wanted == target.name:
+    if wanted == target.name != "rest":
         yield Labelled(NONE, parts[-1], False)
 
 
@@ -110,18 +140,40 @@ def count(parts_of: Iterable[Labelled], temper: float) -> Calibrated:
         parts[cause] += 1
         for one in part.readings:
             seen[cause][one.instrument][one.outcome] += 1
-    table = {
-        cause: {
-            one.name: {
-                outcome: round(
-                    (seen[cause][one.name][outcome] + SMOOTHING)
-                    / (seen[cause][one.name].total() + SMOOTHING * len(one.outcomes)),
-                    4,
-                )
-                for outcome in one.outcomes
-            }
-            for one in PASSIVE
-        }
-        for cause in sorted(parts)
-    }
+    table = {cause: {one.name: _chances(seen[cause][one.name], one) for one in PASSIVE} for cause in sorted(parts)}
+    for name, outcome in SILENT.items():
+        _pool(table, name, outcome)
+    for cause, instruments in table.items():
+        if cause in BY_NAME and BY_NAME[cause].onset == "update":
+            # What an update brings is not there before the first one: few tokens of a version may hide where it began.
+            _set(instruments["onset"], "step 0", 0.01)
+        for name, outcomes in NEVER.get(cause, {}).items():
+            for outcome in outcomes:
+                _set(instruments[name], outcome, 0.02)
+        if cause not in OF_UPDATES:
+            chances = instruments["updates"]
+            instruments["updates"] = dict.fromkeys(chances, round(1 / len(chances), 4))
+    if "layer-not-loaded" in table:
+        # How often that befalls one engine alone is the simulation's choice; a load that fails on one is a missed sync.
+        _set(table["layer-not-loaded"]["engine"], "one", 0.15)
     return Calibrated(table, dict(sorted(parts.items())), temper)
+
+
+def _chances(counted: Counter[str], instrument: Instrument) -> dict[str, float]:
+    added = MORE.get(instrument.name, SMOOTHING)
+    total = counted.total() + added * len(instrument.outcomes)
+    return {outcome: round((counted[outcome] + added) / total, 6) for outcome in instrument.outcomes}
+
+
+def _pool(table: dict[str, dict[str, dict[str, float]]], instrument: str, outcome: str) -> None:
+    """Make the outcome equally probable under every cause: the average; what is left is shared as before."""
+    usual = sum(chances[instrument][outcome] for chances in table.values()) / max(len(table), 1)
+    for chances in table.values():
+        _set(chances[instrument], outcome, usual)
+
+
+def _set(chances: dict[str, float], outcome: str, wanted: float) -> None:
+    """Give an outcome a probability; the others share the rest as before."""
+    rest = max(1 - chances[outcome], 1e-6)
+    for one in chances:
+        chances[one] = round(wanted if one == outcome else chances[one] * (1 - wanted) / rest, 6)

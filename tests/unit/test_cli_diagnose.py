@@ -10,9 +10,11 @@ import pytest
 from console.cli.main import main
 from console.diagnosis.recorded import diagnose_run, token_frames
 from driftline.frames import EngineFix, EngineState, FixState, Frame, Metrics, RunState
+from driftline.producer.probe import Probe
 from driftline.rundir import RunDir, create
 from tests.unit import diagnosis_columns as made
 from tests.unit.diagnosis_columns import Bigrams, plain
+from tests.unit.hubs import PATIENCE, Hub
 from tests.unit.runs import NOW, journal, tokens
 
 STATE = RunState("r", "finished", 8, 8, 8, NOW, "ppo", "tiny", 0.7)
@@ -105,6 +107,28 @@ def test_too_few_tokens_have_code_6(runs: Path, frames: list[Frame], capsys: pyt
 def test_a_run_that_is_not_there_has_code_3(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", "nowhere"]) == 3
     assert capsys.readouterr().err.startswith("driftline: ")
+
+
+def test_a_live_run_by_its_hub_alone(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As from another machine: a connection file and a key, and no files of the run."""
+    hub = Hub(tmp_path / "hub")
+    try:
+        hub.start()
+        with Probe("trainer", hub.run) as probe:
+            for frame in (STATE, *FIXES, *Bigrams(plain, plain, said=made.raw).frames(8)):
+                probe.send(frame)
+            assert probe.flush(PATIENCE)
+        connection = tmp_path / "connection.json"
+        connection.write_bytes(hub.run.connection_file.read_bytes())
+        key = hub.run.keys / "viewer.key"
+        assert main(["diagnose", str(connection), "--key", str(key), "--json"]) == 8
+        found = json.loads(capsys.readouterr().out)
+        assert found["named"] == ["raw-logprobs"]
+        assert found["tokens"] == diagnose_run(hub.run).tokens
+    finally:
+        hub.end()
 
 
 def test_a_compacted_run_is_read_alike(runs: Path) -> None:

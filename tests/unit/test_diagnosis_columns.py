@@ -97,7 +97,7 @@ numbers = st.one_of(
 whole = st.one_of(st.integers(0, 5), st.integers(-(2**31), 2**31 - 1))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     rows=st.lists(st.tuples(whole, whole, whole, whole, numbers, numbers), max_size=30),
     repeat=st.integers(1, 12),

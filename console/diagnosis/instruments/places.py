@@ -12,6 +12,8 @@ from console.diagnosis.model import Reading
 
 UNSURE: Final = 0.02
 """Nats below 0 from which on a token was one of several that could have been drawn."""
+SEAM: Final = 6
+"""Fewest tokens behind a change of weights that say something."""
 SURE: Final = 5.0
 EDGES: Final = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 2**31 - 1)
 """Classes of positions: 0, 1, 2 to 3, 4 to 7, ..."""
@@ -158,7 +160,7 @@ def position(view: View) -> Reading:
     rest = sum(values[1:]) / (len(values) - 1)
     if values[0] > 4 * rest:
         text = f"mean |d| at position 0 is {number(values[0])} nats, {number(rest)} behind it"
-        return reading("position", "first", values[0] / rest, text, unit="times")
+        return reading("position", "first", values[0] / max(rest, 1e-9), text, unit="times")
     half = max(len(values) // 2, 1)
     ratio = (sum(values[:half]) / half) / max(sum(values[-half:]) / half, 1e-9)
     text = f"mean |d| at positions {kept[0][0]} to {kept[half - 1][0]} is {number(ratio)} times that at the last ones"
@@ -173,11 +175,12 @@ def seam_places(columns: Columns) -> Mask:
 def seam(view: View) -> Reading:
     """Mean |d| behind a change of weights within a sequence, against all other tokens."""
     behind = seam_places(view.columns)
-    if min(int(behind.sum()), int((~behind).sum())) < FEW // 2:
+    if min(int(behind.sum()), int((~behind).sum())) < SEAM:
         return reading("seam", "none", float("nan"), "no sequence was in flight at an update, or all were")
     after = mean(np.minimum(view.columns.size[behind], 5))
     other = mean(np.minimum(view.columns.size[~behind], 5))
     ratio = after / max(other, 1e-9)
     text = f"mean |d| is {number(after)} nats behind a change of weights within a sequence, {number(other)} elsewhere"
-    only = ratio > 4 and after > view.floor / 3
+    # Of few tokens the contrast must be plainer.
+    only = after > view.floor / 3 and ratio > (4 if int(behind.sum()) >= FEW // 2 else 30)
     return reading("seam", "after only" if only else "no", ratio, text, unit="times")

@@ -87,9 +87,8 @@ def fall(table: Sequence[tuple[int, float, float]], floor: float) -> Jump | None
     if at + 1 >= len(rows):
         return None
     last, first = (rows[i][2] / rows[i][1] for i in (at, at + 1))
-    # A policy that grows certain lets |d| fall too, from version to version: not by so much, and not to the floor.
-    gone = last > SUDDEN * first or (last > CLEAR * first and found.before <= floor)
-    return Jump(rows[at + 1][0], found.after, found.before) if gone else None
+    # A policy that grows certain lets |d| fall too, from version to version: not by so much.
+    return Jump(rows[at + 1][0], found.after, found.before) if last > SUDDEN * first else None
 
 
 def onset(view: View) -> Reading:
