@@ -48,7 +48,7 @@ _LIST: Final = (
     # With "nobind" its own message about the binding fails: IndexError in vllm/utils/ompmultiprocessing.py.
     Known("0.20.2", "2.11.0", 6.4, 3.2, variables={"VLLM_CPU_OMP_THREADS_BIND": "auto"}),
     Known("0.24.0", "2.11.0", 6.4, 3.2),
-    Known("0.25.1", "2.11.0", 6.4, 3.2),
+    Known("0.25.1", "2.11.0", 6.7, 3.2),
     Known("0.28.0", "2.13.0", 3.9, 1.0),
     Known("0.32.0", "2.13.0", 3.9, 1.0),
 )  # fmt: skip
