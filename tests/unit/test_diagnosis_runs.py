@@ -1,4 +1,4 @@
-"""No false alarm over healthy simulated runs of a small transformer, with seeds that the likelihoods were not counted from.
+"""No false alarm over healthy simulated runs of a small transformer, of seeds that nothing was counted from.
 
 Bounded; `python -m tests.stats diagnosis` has more steps and the table of confusions (tests/stats/diagnosis.py).
 """
