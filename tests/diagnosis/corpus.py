@@ -132,9 +132,11 @@ def fault(name: str, seed: int, of: World) -> Fault:
             return Fault(name, start)
 
 
-def record(names: Sequence[str], seed: int, steps: int = STEPS) -> Recorded:
-    """A run with these faults."""
+def record(names: Sequence[str], seed: int, steps: int = STEPS, *, wide: bool = True) -> Recorded:
+    """A run with these faults; without `wide` in float32 on both sides: a CPU may have to emulate bfloat16."""
     of = world(seed)
+    if not wide:
+        of = replace(of, engine=EXACT, trainer=EXACT)
     if {"missed-sync", "in-flight-kv"} & set(names):
         of = replace(of, engines=max(of.engines, 2), lag=max(of.lag, 1))
     if "head-bf16" in names:

@@ -36,7 +36,7 @@ def confusions(runs: int, names: tuple[str, ...] = (*KNOWN, *PAIRS, *FOREIGN)) -
     found = []
     for name in names:
         for seed in range(SEED, SEED + runs):
-            run = record(name.split("+"), seed)
+            run = record(name.split("+"), seed, wide=False)
             if visible(run):
                 found.append((name, answer(judge(run, calibrated()))))
     yield from table(found)
@@ -46,7 +46,7 @@ def healthy(steps: int, first: int = SEED) -> tuple[int, int]:
     """Steps of healthy runs, and how many of these runs had a false alarm."""
     runs = -(-steps // STEPS)
     alarms = sum(
-        judge(record(["none"], seed), calibrated()).verdict not in ("normal", "not enough data")
+        judge(record(["none"], seed, wide=False), calibrated()).verdict not in ("normal", "not enough data")
         for seed in range(first, first + runs)
     )
     return runs * STEPS, alarms
