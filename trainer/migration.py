@@ -134,7 +134,7 @@ def compare(order: Order, on_progress: Callable[[str], None]) -> Answer:
     folder.mkdir(parents=True, exist_ok=True)
     model, path, dtype = _model(order, folder)
     half = models.dtype_name(dtype) != "float32"
-    model.to(dtype)  # type: ignore[arg-type]  # transformers wraps `to` in a decorator that loses its `self`
+    model.to(dtype)
     prompts = order.prompts or _random_prompts(order, int(model.config.vocab_size))
     length = max(map(len, prompts)) + order.tokens
     pool = EnginePool(
