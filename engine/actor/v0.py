@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from engine.actor.host import Asked, EngineDiedError, Probed, RequestFailedError, Response, Sampling, Scored, Span
@@ -63,7 +64,9 @@ class V0Host:
     def __init__(self, engine: Any, counters: Counters) -> None:
         self._engine, self._counters = engine, counters
         built = versions.read_core(engine)
-        self.built = replace(built, generation=V0, prefix_caching=bool(built.prefix_caching), async_scheduling=False)
+        self.built = msgspec.structs.replace(
+            built, generation=V0, prefix_caching=bool(built.prefix_caching), async_scheduling=False
+        )
         self.workers = int(engine.vllm_config.parallel_config.world_size)
         self.errored = False
         self._label = ""

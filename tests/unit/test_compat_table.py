@@ -48,7 +48,10 @@ def test_what_was_not_checked_does_not_count_as_working() -> None:
 @pytest.mark.parametrize("version", TESTED)
 def test_every_tested_version_stands_in_the_documents(version: str) -> None:
     lines = [
-        line for line in PAGE.splitlines() if line.startswith((f"| {version} |", f"{version} is the version that"))
+        line
+        for line in PAGE.splitlines()
+        if (line.startswith(f"| {version} |") and line.count("|") > len(COLUMNS))
+        or line.startswith(f"{version}, the newest on the package index, is the version that")
     ]
     assert len(lines) == 1
     assert "fails" not in lines[0]
