@@ -75,7 +75,7 @@ def keys(*pressed: str) -> Callable[[Pilot[None]], Any]:
         await up_to_date(pilot)
         for key in pressed:
             await tap(pilot, key)
-            if app_of(pilot).current.ident == "tokens":  # they are asked for when they are looked at
+            if app_of(pilot).current.ident in ("tokens", "parity"):  # pairs are asked for when they are looked at
                 for _ in range(1000):
                     if app_of(pilot).showing.tokens_asked:
                         break

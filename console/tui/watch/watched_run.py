@@ -153,10 +153,10 @@ class Watch:
                 frames.append((one.seq, decode_lean(one.body)))
             except FrameError:
                 frames.append((one.seq, None))
-        self._in_turns(frames, lambda one: self.tokens.apply(*one))
-        for seq, frame in frames:
+        for seq, frame in frames:  # first, so that what the store has, the diagnosis has as well
             if frame is not None:
                 self.diagnosing.feed(seq, frame)
+        self._in_turns(frames, lambda one: self.tokens.apply(*one))
         return len(stamped)
 
     def close(self) -> None:
