@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -103,14 +103,19 @@ def _fill(
         else:
             files.append((name, what))
     (folder / "screens").mkdir()
-    for picture in pictures(run):
-        screen = picture.screen
-        say(f"screen {screen}")
-        if picture.problem:
-            problems.append(f"the {screen} screen was not drawn: {sanitize(picture.problem)}")
-            continue
-        (folder / "screens" / f"{screen}.svg").write_text(picture.svg, encoding="utf-8")
-        files.append((f"screens/{screen}.svg", f"the {screen} screen as the recording ends"))
+    drawn = pictures(run)
+    try:
+        for picture in drawn:
+            screen = picture.screen
+            say(f"screen {screen}")
+            if picture.problem:
+                problems.append(f"the {screen} screen was not drawn: {sanitize(picture.problem)}")
+                continue
+            (folder / "screens" / f"{screen}.svg").write_text(picture.svg, encoding="utf-8")
+            files.append((f"screens/{screen}.svg", f"the {screen} screen as the recording ends"))
+    finally:
+        if isinstance(drawn, Generator):  # what draws ends here, before Python does
+            drawn.close()
     say("summary")
     loaded = load(run)
     diagnosis = diagnose_run(run, loaded.model)

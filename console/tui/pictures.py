@@ -27,6 +27,8 @@ SIZE: Final = (160, 48)
 SCREEN_SECONDS: Final = 60.0
 """Longest time for one screen; one of a large run on a busy machine takes two."""
 _END_SECONDS: Final = 5.0
+_STOP_SECONDS: Final = 1.0
+"""Longest wait for the end of an app; the second where its pictures are not wanted any more."""
 _SETTLED: Final = 3
 """Looks at an unchanged screen before it is drawn: panes that work in the background come late."""
 _PATIENCE: Final = 200
@@ -50,12 +52,16 @@ def pictures(
     left = list(screens)
     while left:
         session = _Session(run, start, size, tuple(left))
-        for screen in tuple(left):
-            picture = session.next_picture(screen, SCREEN_SECONDS)
-            left.remove(screen)
-            yield picture
-            if picture.problem:
-                break
+        try:
+            for screen in tuple(left):
+                picture = session.next_picture(screen, SCREEN_SECONDS)
+                left.remove(screen)
+                yield picture
+                if picture.problem:
+                    break
+        except BaseException:  # ctrl-C: an app that goes on while Python ends prints what it cannot do any more
+            session.stop()
+            raise
         session.end()
 
 
@@ -66,6 +72,8 @@ class _Session:
         self._streams = sys.stdout, sys.stderr  # Textual replaces them as long as the app runs
         self._opened = threading.Event()
         self._drawn: queue.Queue[str | BaseException] = queue.Queue()
+        self._stopped = threading.Event()
+        self._app: ConsoleApp | None = None
         # A thread of its own: who asks may be in an event loop already.
         self._thread = threading.Thread(
             target=self._draw, args=(run, start, size, screens), name="pictures", daemon=True
@@ -85,6 +93,14 @@ class _Session:
             raise item
         return Picture(screen, problem=" ".join(f"{type(item).__name__}: {item}".split()))
 
+    def stop(self) -> None:
+        """Have the app end before the next screen, and wait a second for that."""
+        self._stopped.set()
+        if self._app is not None:
+            self._app.error_console.quiet = True  # it is left in the middle of whatever it does
+        self._thread.join(_STOP_SECONDS)
+        sys.stdout, sys.stderr = self._streams
+
     def end(self) -> None:
         """Wait for the end of the app; one that does not come to it is left to the end of the process."""
         self._thread.join(_END_SECONDS)
@@ -101,16 +117,21 @@ class _Session:
     async def _session(self, run: RunDir, start: int | None, size: tuple[int, int], screens: Sequence[Where]) -> None:
         watch = ReplayWatch(Recording(run, start=start))
         app = ConsoleApp(watch.source, watch=watch, sixteen=False)
+        self._app = app
         async with app.run_test(size=size) as pilot:
             while watch.recording.timeline is None:
                 if watch.recording.trouble:
                     raise PicturesError(watch.recording.trouble)
+                if self._stopped.is_set():
+                    return
                 await pilot.pause(0.05)
             self._opened.set()
             for screen in screens:
                 app.action_screen(screen)
                 before, same = "", 0
                 for _ in range(_PATIENCE):
+                    if self._stopped.is_set():
+                        return
                     await _pause(app, pilot)
                     app.refresh_view()
                     now = painted_text(app)
