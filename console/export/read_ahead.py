@@ -16,7 +16,7 @@ _POLL_SECONDS: Final = 0.1
 class _End:
     """The end of the parts, by `error` if that is not None."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
 
@@ -43,7 +43,7 @@ class _Maker(Generic[_T]):
             for part in self._parts:
                 if not self._put(part):
                     return
-        except Exception as error:  # noqa: BLE001 - any error is raised again in the thread that takes the parts
+        except BaseException as error:  # noqa: BLE001 - raised again by who takes the parts
             end = _End(error)
         self._put(end)
 
