@@ -109,7 +109,7 @@ def held(self: Any) -> Answer:
     """Entry of every tensor that this worker holds, in the trainer's names: name -> dtype, shape, crc32c.
 
     What the latest load found is kept, since a kernel's packing leaves nothing to read; before the first one only what
-    is not packed can be told.
+    is not packed can be reported.
     """
     from engine.weights.load import held_entries
 

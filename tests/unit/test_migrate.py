@@ -106,7 +106,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
 
 
 def made(root: Path, name: str, python: str) -> None:
-    """An environment whose Python is a script that says what it is told to."""
+    """An environment whose Python is a script that says what it is given."""
     folder = root / name / "bin"
     folder.mkdir(parents=True)
     (root / name / RECORD).write_text(json.dumps({"name": name, "vllm": "1"}))
