@@ -1,7 +1,7 @@
 """What came of an alignment: the run's numbers in the steps before it and since. Pure.
 
 The means are over trainer steps. The first steps after it still hold what was sampled before it, so SETTLE of them are
-left out; how much of a change is learning is not told apart here, as the measured effect of a fix does
+left out; how much of a change is learning is not distinguished here, as the measured effect of a fix does
 (`driftline.frames.Effect`), which is shown beside it where the run reports one.
 """
 

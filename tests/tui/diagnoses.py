@@ -197,7 +197,7 @@ def parts_missing() -> Diagnosis:
         "cause", found.sentence, 0.91, found.named, found.ranked, found.ruled_out, found.normal,
         missing=(
             "the run's state: temperature and objective are not known",
-            "the weights that sampled each token: updates are told apart by step only",
+            "the weights that sampled each token: updates differ by their step alone",
             "which engine sampled a sequence",
         ),
         profiles=found.profiles[1:3], actions=found.actions, tokens=2_400, steps=6,

@@ -241,7 +241,7 @@ def test_one_bar_in_parts_has_exactly_its_width():
             drawn = parts(shares, 40, glyphs)
             assert sum(map(len, drawn)) == 40
             assert all(drawn), "each part is seen"
-            assert len({one[0] for one in drawn}) == len(shares), "and told apart without colour"
+            assert len({one[0] for one in drawn}) == len(shares), "and differ without colour"
     assert parts([], 40, GLYPH) == []
     assert parts([0.0], 40, GLYPH) == [""]
     assert lying(0.0, 10, GLYPH) == ""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final
 
 from console.aligning import effect, record
@@ -18,20 +18,18 @@ from console.aligning.wanted import other_actions, wanted
 from console.connect.backfill import PAGE, decode_frames, frames_between, recent_frames
 from console.connect.commands import send_command
 from console.connect.live_source import first_token_seq
+from console.connect.newest_tokens import newest_tokens
 from console.connect.resolve import connect_client, live_run
 from console.diagnosis.facts import facts_of
 from console.diagnosis.model import Diagnosis
-from console.diagnosis.watch import Watch
 from console.errors import FAILED, OK, TIMEOUT, CommandError
 from console.formatting import to_json
 from console.status.fix_effects import effect_document, effect_line, owner
 from console.status.progress import Progress
 from console.status.summary import Summary, summarise
-from console.store.model import RunModel
-from console.store.tokens.frames import decode_lean, is_tokens
 from driftline.catalog.metrics import resolve
 from driftline.client import Client, ClientError
-from driftline.frames import Ack, Command, Effect, FrameError, Metrics, Stamped
+from driftline.frames import Ack, Command, Effect, Metrics, Stamped
 from driftline.text import sanitize
 
 _NAMES: Final = tuple(name for _, name in effect.WATCHED)
@@ -84,23 +82,8 @@ def align(args: argparse.Namespace) -> int:
 
 def diagnosis(client: Client) -> Diagnosis | None:
     """What the newest token pairs of a live run say; None where it has reported none."""
-    model, watch = RunModel(), Watch()
-    snapshot = client.snapshot()
-    start = first_token_seq(client, snapshot.head)
-    for stamped in sorted(snapshot.states, key=lambda one: one.seq):
-        if stamped.seq < start:
-            model.apply(stamped)
-    while start <= snapshot.head:
-        page = client.page(start, tokens=True)
-        for stamped in page.frames:
-            if not is_tokens(stamped.body):
-                model.apply(stamped)
-                continue
-            with contextlib.suppress(FrameError):  # one that cannot be read says nothing; the others do
-                watch.feed(decode_lean(stamped.body))
-        if page.next <= start:
-            break
-        start = page.next
+    # A frame that cannot be read says nothing; the others do.
+    watch, model = newest_tokens(client, partial(first_token_seq, client), lambda _error: None)
     return watch.diagnosis(facts_of(model)) if watch.tokens else None
 
 

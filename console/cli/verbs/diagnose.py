@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Final
 
 from console.cli.verbs import on_disk
+from console.connect.backfill import REACH
 from console.connect.commands import send_command
+from console.connect.newest_tokens import newest_tokens
 from console.connect.resolve import connect_client, open_target
 from console.connect.target import Target
 from console.diagnosis import active, looks
@@ -20,14 +21,9 @@ from console.errors import CAUSE, FAILED, NO_RUN, NOT_ENOUGH_DATA, OK, UNEXPLAIN
 from console.formatting import to_json
 from console.recorded import frames
 from console.store.load import load
-from console.store.model import RunModel
-from console.store.tokens.frames import decode_lean, is_tokens
 from driftline.frames import FrameError
 from driftline.rundir import RunDir
 from driftline.text import sanitize
-
-REACH: Final = 8_192
-"""Frames of a run on another machine that are fetched at most: the newest."""
 
 
 def diagnose(args: argparse.Namespace) -> int:
@@ -102,27 +98,13 @@ def _of_hub(run: Target) -> Diagnosis:
     return watch.diagnosis(facts)
 
 
+def _say_damaged(error: FrameError) -> None:
+    print(f"driftline: a frame was left out: {sanitize(str(error))}", file=sys.stderr)
+
+
 def _seen_by_hub(run: Target) -> tuple[Watch, Facts]:
     if not run.live():
         raise CommandError(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
-    watch, model = Watch(), RunModel()
     with connect_client(run, "viewer") as client:
-        snapshot = client.snapshot()
-        start = max(1, snapshot.head - REACH)
-        for stamped in sorted(snapshot.states, key=lambda one: one.seq):
-            if stamped.seq < start:
-                model.apply(stamped)
-        while start <= snapshot.head:
-            page = client.page(start, tokens=True)
-            for stamped in page.frames:
-                if not is_tokens(stamped.body):
-                    model.apply(stamped)
-                    continue
-                try:
-                    watch.feed(decode_lean(stamped.body))
-                except FrameError as error:
-                    print(f"driftline: a frame was left out: {sanitize(str(error))}", file=sys.stderr)
-            if page.next <= start:
-                break
-            start = page.next
+        watch, model = newest_tokens(client, lambda head: max(1, head - REACH), _say_damaged)
     return watch, facts_of(model)
