@@ -113,7 +113,8 @@ versions: $(STAMP)
 migration: $(STAMP)
 	@$(BIN)/driftline env add vllm-0.8.5 $(if $(REPAIR),--repair)
 	@$(BIN)/driftline env add vllm-0.18.1
-	@$(BIN)/driftline parity --config configs/migration.toml --candidate vllm-0.18.1 --out migration.svg
+	@$(BIN)/driftline parity --config configs/migration.toml --candidate vllm-0.18.1 --switch 10 \
+		--out migration.svg
 
 faults: $(STAMP)
 	DRIFTLINE_FAULTS=full $(BIN)/python -m pytest tests/faults tests/unit/test_frame_ranges.py \

@@ -29,7 +29,7 @@ from console.parity.chart import chart
 from console.parity.experiment import Planned, Shown, plan, to_toml
 from console.parity.figure import svg
 from console.parity.judge import fewest
-from console.parity.report import closing, corrected
+from console.parity.report import closing, corrected, title
 from console.parity.rules import load
 from console.parity.runs import Run, read_run
 from console.parity.stages import table
@@ -265,7 +265,10 @@ def _summary(shown: Shown) -> list[str]:
 def _heading(shown: Shown) -> str:
     repaired = shown.repaired
     if repaired.verdict != "pass":
-        return f"Repaired live: {repaired.verdict}{corrected(repaired)}"
+        failed = [title(judged.metric) for judged in repaired.metrics if judged.verdict == "fail"]
+        most = len(failed) > len(repaired.metrics) / 2 or not failed
+        verdict = repaired.verdict if most else f"all but {', '.join(failed)} back on the reference"
+        return f"Repaired live: {verdict}{corrected(repaired)}"
     home = "back on the reference" if repaired.home is None else f"home since step {repaired.home}"
     return f"Repaired live, {home}{corrected(repaired)}"
 
