@@ -59,6 +59,7 @@ ONE_ENGINE = "tests/e2e/one_engine/"
 ENGINES = (
     "tests/e2e/test_compat.py",
     "tests/e2e/test_engine_life.py",
+    "tests/e2e/test_align.py",
     "tests/e2e/test_chaos.py",
     "tests/e2e/test_interrupt.py",
     "tests/e2e/test_join.py",
@@ -75,7 +76,6 @@ ENGINES = (
     "tests/e2e/test_facts_table.py",
     "tests/e2e/test_active_round.py",
     "tests/e2e/test_run_trainer.py",
-    "tests/e2e/test_align.py",
     "tests/e2e/test_parity.py",
     "tests/faults/test_engines.py",
     "tests/faults/test_matrix_engines.py",

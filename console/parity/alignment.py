@@ -83,14 +83,21 @@ def align(name: str, references: Sequence[Run], run: Run, steps: Steps, window: 
 def _placed(run: Run, name: str, steps: Steps) -> tuple[Bools, Floats]:
     """Whether a run has an entry at each step, and its value."""
     series = run.series[name]
-    entry = np.isin(steps, series.steps, assume_unique=True)
+    if np.array_equal(series.steps, steps):
+        return np.ones(len(steps), dtype=bool), series.values
+    # Both ascend without repetition: a search is all that membership takes.
+    at = np.searchsorted(series.steps, steps)
+    entry = at < len(series.steps)
+    entry[entry] = series.steps[at[entry]] == steps[entry]
     values = np.full(len(steps), np.nan)
-    values[entry] = series.at(steps[entry])
+    values[entry] = series.values[at[entry]]
     return entry, values
 
 
 def stretches(mask: Bools) -> list[tuple[int, int]]:
     """First and last index of each run of true values."""
+    if not mask.any():
+        return []
     edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
     return [(int(low), int(high) - 1) for low, high in zip(edges[::2], edges[1::2], strict=True)]
 

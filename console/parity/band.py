@@ -15,6 +15,7 @@ import numpy.typing as npt
 from console.parity import width
 from console.parity.change import SHARE
 from console.parity.rules import Rule, Rules
+from console.parity.windows import lowest, windows
 
 Floats = npt.NDArray[np.float64]
 
@@ -69,16 +70,22 @@ def window_means(values: Floats, window: int, fewest: int | None = None) -> Floa
     NaN where fewer than `fewest` are finite, by default where half are not. The highest and the lowest fifth of a
     window are left out: one outlier must not move all windows that it is in.
     """
-    views = np.lib.stride_tricks.sliding_window_view(values, window, axis=-1)
+    known = np.isfinite(values)
+    whole = bool(known.all())
     # Numbers first, in order; values that are not finite last.
-    views = np.sort(np.where(np.isfinite(views), views, np.nan), axis=-1)
-    count = np.isfinite(views).sum(axis=-1)
-    cut = count // _TRIM
+    ordered = np.sort(windows(values if whole else np.where(known, values, np.nan), window), axis=-1)
+    if whole:
+        cut = window // _TRIM
+        ordered[..., :cut] = 0.0
+        ordered[..., window - cut :] = 0.0
+        return np.asarray(ordered.sum(axis=-1) / max(window - 2 * cut, 1))
+    count = windows(known, window).sum(axis=-1)
+    cuts = count // _TRIM
     at = np.arange(window)
-    kept = (at >= cut[..., None]) & (at < (count - cut)[..., None])
-    total = np.where(kept, views, 0.0).sum(axis=-1)
-    known = 2 * count > window if fewest is None else count >= min(fewest, window)
-    means: Floats = np.where(known, total / np.maximum(count - 2 * cut, 1), np.nan)
+    kept = (at >= cuts[..., None]) & (at < (count - cuts)[..., None])
+    total = np.where(kept, ordered, 0.0).sum(axis=-1)
+    enough = 2 * count > window if fewest is None else count >= min(fewest, window)
+    means: Floats = np.where(enough, total / np.maximum(count - 2 * cuts, 1), np.nan)
     return means
 
 
@@ -108,7 +115,10 @@ def band(references: Floats, rule: Rule, rules: Rules, *, metrics: int, missing:
 
 def _mean(means: Floats) -> Floats:
     """The mean over runs of what each has, (k, n) -> (n); NaN where none has."""
-    known = np.isfinite(means).sum(axis=0)
+    finite = np.isfinite(means)
+    if finite.all():
+        return np.asarray(means.sum(axis=0) / len(means))
+    known = finite.sum(axis=0)
     mean: Floats = np.where(known > 0, np.nansum(means, axis=0) / np.maximum(known, 1), np.nan)
     return mean
 
@@ -118,7 +128,7 @@ def _highest(centre: Floats, lag: int) -> Floats:
     if not lag:
         return centre
     padded = np.pad(np.where(np.isfinite(centre), centre, -np.inf), lag, constant_values=-np.inf)
-    highest = np.lib.stride_tricks.sliding_window_view(padded, 2 * lag + 1).max(axis=-1)
+    highest = -lowest(-padded, 2 * lag + 1)
     return np.where(np.isfinite(highest), highest, np.nan)
 
 
@@ -141,17 +151,22 @@ def _noise(references: Floats, window: int) -> tuple[float, float]:
     of_means, of_steps = [], []
     for values in references:
         known = np.isfinite(values)
-        if known.sum() < 2 * window:
+        count = int(known.sum())
+        if count < 2 * window:
             continue
         # As wide as the run allows: what is correlated over a window is noise, what a line follows is trend. What it
         # cannot follow of the trend makes the band wider, never narrower.
-        count = int(known.sum())
         reach = min(max(2 * window, min(count // 8, 6 * window)), (count - 1) // 2)
-        residuals = np.full(len(values), np.nan)
-        residuals[known] = values[known] - _running_line(values[known], reach)
+        own = values[known]
+        residuals = own - _running_line(own, reach)
+        of_steps.append(float(residuals.var()))
+        if count < len(values):
+            placed = np.full(len(values), np.nan)
+            placed[known] = residuals
+            residuals = placed
         means = window_means(residuals, window, FEWEST)
-        of_means.append(float(np.nanvar(means)) if np.isfinite(means).any() else 0.0)
-        of_steps.append(float(np.nanvar(residuals)))
+        means = means[np.isfinite(means)]
+        of_means.append(float(means.var()) if len(means) else 0.0)
     return (float(np.mean(of_means)), float(np.mean(of_steps))) if of_means else (0.0, 0.0)
 
 
@@ -162,6 +177,6 @@ def _running_line(values: Floats, reach: int) -> Floats:
     means = np.convolve(values, np.full(len(x), 1 / len(x)), "valid")
     slopes = np.correlate(values, x / float((x * x).sum()), "valid")
     at = np.arange(n)
-    nearest = np.clip(at - reach, 0, n - len(x))
+    nearest = np.minimum(np.maximum(at - reach, 0), n - len(x))
     fitted: Floats = means[nearest] + slopes[nearest] * (at - nearest - reach)
     return fitted

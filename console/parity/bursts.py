@@ -34,13 +34,15 @@ def bursts(
 
     A step is compared with the band of the window that it is in the middle of.
     """
-    at = np.clip(np.arange(len(values)) - window // 2, 0, len(limits.centre) - 1)
+    at = np.minimum(np.maximum(np.arange(len(values)) - window // 2, 0), len(limits.centre) - 1)
     room = FAR * limits.single
     over = np.where(rule.side != "low", values - limits.high[at] - room, -np.inf)
     under = np.where(rule.side != "high", limits.low[at] - room - values, -np.inf)
     beyond = np.where(np.isfinite(values), np.maximum(over, under), -np.inf)
     out = np.flatnonzero(beyond > 0)
-    found = []
+    found: list[Burst] = []
+    if not len(out):
+        return found
     for part in np.split(out, np.flatnonzero(np.diff(out) > APART) + 1):
         if len(part):
             far = int(part[beyond[part].argmax()])

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 import numpy as np
@@ -70,6 +71,7 @@ class Splits:
     after: Floats
 
 
+@lru_cache(maxsize=64)
 def limit(tail: float) -> float:
     """What T^2 / V exceeds with a probability of `tail` at most; between and beyond QUANTILES by the powers of both."""
     tails, values = np.log(list(QUANTILES)), np.log(list(QUANTILES.values()))

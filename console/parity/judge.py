@@ -19,6 +19,7 @@ from console.parity.change import SHARE, Change, Splits, change, limit, needed, 
 from console.parity.power import Power, held, power
 from console.parity.rules import Rule, Rules, parts
 from console.parity.runs import Run
+from console.parity.windows import windows
 
 Verdict = Literal["pass", "fail", "not enough data"]
 Steps = npt.NDArray[np.int64]
@@ -206,8 +207,10 @@ def _against(
     ends = steps[window - 1 :]
     values = bands.scaled(found.run, rule)
     means = bands.window_means(values, window, bands.FEWEST)
-    mostly = 2 * np.lib.stride_tricks.sliding_window_view(found.gone, window).sum(axis=-1) >= window
-    means = np.where(mostly, np.nan, means)
+    mostly = np.zeros(len(means), dtype=bool)
+    if found.gone.any():
+        mostly = 2 * windows(found.gone, window).sum(axis=-1) >= window
+        means = np.where(mostly, np.nan, means)
     above, below = _beyond(means, mostly, limits, rule)
     at_limit = _beyond_limit(bands.window_means(found.run, window, bands.FEWEST), rule)
     side = np.where(above > 0, 1, np.where(below > 0, -1, at_limit)).astype(np.int8)
@@ -291,6 +294,8 @@ def _beyond(means: Floats, gone: npt.NDArray[np.bool_], limits: Band, rule: Rule
 def _forward(values: Floats) -> Floats:
     """Each NaN becomes the last number before it; -inf where there is none."""
     known = np.isfinite(values)
+    if known.all():
+        return values
     at = np.maximum.accumulate(np.where(known, np.arange(len(values)), -1))
     filled: Floats = np.where(at >= 0, values[at], -np.inf)
     return filled
@@ -343,6 +348,8 @@ def _excursions(
     """Stretches on one side that last `window` windows, and the first step of a shorter one that the end cuts off."""
     long: list[Excursion] = []
     pending = None
+    if not side.any():
+        return long, pending
     for low, high in pairwise(np.flatnonzero(np.diff(side, prepend=0, append=0))):
         if side[low] == 0:
             continue

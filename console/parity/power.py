@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from console.parity.band import Band, plain
 from console.parity.rules import Rule
+from console.parity.windows import lowest
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,9 +47,7 @@ class Power:
 
 def held(over: Floats, window: int) -> Floats:
     """The level that is held for `window` values in a row: their lowest, (n) -> (n - window + 1), of n at least one."""
-    views: Floats = np.lib.stride_tricks.sliding_window_view(over, min(window, len(over)))
-    lowest: Floats = views.min(axis=-1)
-    return lowest
+    return lowest(over, min(window, len(over)))
 
 
 def power(above: Floats, below: Floats, changes: tuple[float, float], limits: Band, rule: Rule, window: int) -> Power:

@@ -44,9 +44,9 @@ class Curves:
         low = clip * float(self._random.uniform(0.3, 0.5))
         pause, load, resume = sync_s
         return {
-            "reward/mean": float(np.clip(self._reward, 0.0, 1.0)),
+            "reward/mean": _share(self._reward),
             "reward/std": 0.3 * self._around(0.05),
-            "reward/zero_std_fraction": float(np.clip(0.1 + 0.4 * health * self._reward, 0.0, 1.0)),
+            "reward/zero_std_fraction": _share(0.1 + 0.4 * health * self._reward),
             "policy/clip_fraction": clip,
             "policy/clip_fraction_low": low,
             "policy/clip_fraction_high": 0.8 * (clip - low),
@@ -77,7 +77,7 @@ class Curves:
             "engine/tokens_per_s": 950.0 * engines * self._around(0.05),
             "engine/running": 16.0 * engines,
             "engine/waiting": float(self._random.integers(0, 3)),
-            "engine/kv_use": float(np.clip(0.12 * self._around(0.2), 0.0, 1.0)),
+            "engine/kv_use": _share(0.12 * self._around(0.2)),
             "engine/prefix_hit_rate": 0.0 if "prefix-cache-off" in on else 0.62 * self._around(0.03),
             "correction/weight_mean": 1.0,
             "correction/truncated_fraction": 0.0,
@@ -91,3 +91,7 @@ class Curves:
 
     def _around(self, spread: float) -> float:
         return float(self._random.lognormal(0.0, spread))
+
+
+def _share(value: float) -> float:
+    return min(max(float(value), 0.0), 1.0)

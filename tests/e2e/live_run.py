@@ -29,6 +29,8 @@ class LiveRun:
         self.run = rundir.create(root, "trainer-test")
         self.run.config.write_text(config)
         self._started: list[subprocess.Popen[str]] = []
+        self._seen: list[Frame] = []
+        self._head = 0
         self.hub = self._spawn("driftline.hub", str(self.run.path))
         rundir.wait_connection(self.run, 60)
         self.client = Client(*attach(self.run, "operator"))
@@ -51,7 +53,11 @@ class LiveRun:
         return process
 
     def frames(self, kind: type[F]) -> list[F]:
-        return [frame for stamped in read(self.run.journal) if isinstance(frame := stamped.frame(), kind)]
+        """All so far; each is decoded once, as they are asked for ten times a second beside an engine."""
+        for stamped in read(self.run.journal, self._head + 1):
+            self._seen.append(stamped.frame())
+            self._head = stamped.seq
+        return [frame for frame in self._seen if isinstance(frame, kind)]
 
     def steps(self) -> dict[int, dict[str, float]]:
         return {frame.step: frame.values for frame in self.frames(Metrics)}

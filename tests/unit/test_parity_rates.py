@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from console.parity.judge import compare
-from console.parity.rules import load
+from console.parity.rules import Rules, load, parts
+from console.parity.runs import Run
 from console.simulate.curves import OFFSET, Curves
 from tests.unit.parity_curves import Floats, as_run, healthy
 
@@ -44,11 +47,41 @@ def apart(seed: int) -> dict[str, Floats]:
     return healthy(seed, stretch=2.0)
 
 
+@cache
+def curves(make: Callable[[int], dict[str, Floats]], seed: int) -> dict[str, Floats]:
+    """A run that several tests look at, made once; what changes it makes a copy."""
+    made = make(seed)
+    for values in made.values():
+        values.flags.writeable = False
+    return made
+
+
+def run_of(make: Callable[[int], dict[str, Floats]], seed: int, name: str = "run") -> Run:
+    return as_run(name, curves(make, seed))
+
+
+def references_of(make: Callable[[int], dict[str, Floats]], pair: int, count: int) -> list[Run]:
+    return [run_of(make, 1000 * pair + i, f"r{i}") for i in range(count)]
+
+
+def shifted(make: Callable[[int], dict[str, Floats]], pair: int) -> dict[str, Floats]:
+    run = curves(make, 1000 * pair + 500)
+    values = run[MISMATCH]
+    return {**run, MISMATCH: values + SHIFT * (np.arange(len(values)) >= FROM)}
+
+
+def rules_of_the_mismatch(run: dict[str, Floats]) -> Rules:
+    """Its rule alone, with the part of alpha that it has beside the other metrics of the run: the same judgement."""
+    chosen = {name: rule for name, rule in RULES.metrics.items() if name in run}
+    one = RULES.only([MISMATCH])
+    return replace(one, alpha=RULES.alpha / parts(chosen, one.metrics[MISMATCH]))
+
+
 def failures(make: Callable[[int], dict[str, Floats]], references: int) -> Counter[str]:
     verdicts: Counter[str] = Counter()
     for pair in range(PAIRS):
-        runs = [as_run(f"r{i}", make(1000 * pair + i)) for i in range(references)]
-        verdicts[compare(runs, as_run("run", make(1000 * pair + 500)), RULES).verdict] += 1
+        runs = references_of(make, pair, references)
+        verdicts[compare(runs, run_of(make, 1000 * pair + 500), RULES).verdict] += 1
     return verdicts
 
 
@@ -82,21 +115,30 @@ def test_a_shift_of_the_mismatch_is_found_within_50_steps(
 ) -> None:
     found = 0
     for pair in range(PAIRS):
-        runs = [as_run(f"r{i}", make(1000 * pair + i)) for i in range(references)]
-        shifted = make(1000 * pair + 500)
-        shifted[MISMATCH][FROM:] += SHIFT
-        found_metrics = compare(runs, as_run("run", shifted), RULES, until=FROM + 50).metrics
-        judged = next(one for one in found_metrics if one.metric == MISMATCH)
-        found += judged.verdict == "fail"
+        run = shifted(make, pair)
+        rules = rules_of_the_mismatch(run)
+        judged = compare(references_of(make, pair, references), as_run("run", run), rules, until=FROM + 50).metrics
+        found += judged[0].verdict == "fail"
+    # And with the rules of all metrics, for some of them.
+    for pair in range(5):
+        run, runs = as_run("run", shifted(make, pair)), references_of(make, pair, references)
+        alone = compare(runs, run, rules_of_the_mismatch(shifted(make, pair)), until=FROM + 50).metrics[0]
+        judged = compare(runs, run, RULES, until=FROM + 50).metrics
+        beside = next(one for one in judged if one.metric == MISMATCH)
+        assert (beside.verdict, beside.first) == (alone.verdict, alone.first)
+        assert beside.distance == pytest.approx(alone.distance)
     assert found >= 0.95 * PAIRS, found
 
 
-def late(seed: int, lag: int, steps: int = 100) -> dict[str, Floats]:
+def hundred(seed: int) -> dict[str, Floats]:
+    return healthy(seed, steps=100)
+
+
+def late(seed: int, lag: int) -> dict[str, Floats]:
     """A healthy run that has lost its first `lag` steps: its learning is that much younger, its backend is not."""
-    curves = healthy(seed, steps=steps)
     return {
-        name: values if name == MISMATCH else np.concatenate([np.full(lag, values[0]), values[: steps - lag]])
-        for name, values in curves.items()
+        name: values if name == MISMATCH else np.concatenate([np.full(lag, values[0]), values[:-lag]])
+        for name, values in curves(hundred, seed).items()
     }
 
 
@@ -105,7 +147,7 @@ def test_a_repaired_run_passes_though_it_has_lost_its_first_steps(references: in
     """No shift in time is granted, and at the defaults of the experiment (20 of 100 steps) none is needed."""
     passed = 0
     for pair in range(PAIRS):
-        runs = [as_run(f"r{i}", healthy(1000 * pair + i, steps=100)) for i in range(references)]
+        runs = references_of(hundred, pair, references)
         passed += compare(runs, as_run("run", late(1000 * pair + 500, 20)), RULES, start=21).verdict == "pass"
     assert passed >= (1 - RULES.alpha) * PAIRS, passed
 
@@ -114,7 +156,7 @@ def test_a_repaired_run_passes_though_it_has_lost_its_first_steps(references: in
 def test_a_repaired_run_that_does_not_come_home_never_passes(metric: str) -> None:
     """As far off as the recorded defaults are: a reward that stays where it was, ten times the entropy."""
     for pair in range(50):
-        runs = [as_run(f"r{i}", healthy(1000 * pair + i, steps=100)) for i in range(3)]
+        runs = references_of(hundred, pair, 3)
         run = late(1000 * pair + 500, 20)
         run[metric] = {
             "policy/entropy": 10 * run[metric], "reward/mean": np.full(100, 0.3), MISMATCH: run[metric] + 0.1,
@@ -125,10 +167,9 @@ def test_a_repaired_run_that_does_not_come_home_never_passes(metric: str) -> Non
 def test_the_step_of_the_shift_is_named() -> None:
     errors = []
     for pair in range(PAIRS):
-        shifted = healthy(1000 * pair + 500)
-        shifted[MISMATCH][FROM:] += SHIFT
-        references = [as_run(f"r{i}", healthy(1000 * pair + i)) for i in range(3)]
-        first = compare(references, as_run("run", shifted), RULES).metrics[-1].first
+        run = shifted(healthy, pair)
+        references = references_of(healthy, pair, 3)
+        first = compare(references, as_run("run", run), rules_of_the_mismatch(run)).metrics[0].first
         if first is not None:
             errors.append(first - (FROM + 1))
     assert len(errors) >= 0.95 * PAIRS
@@ -138,9 +179,8 @@ def test_the_step_of_the_shift_is_named() -> None:
 
 def test_a_single_excursion_of_noise_is_no_failure() -> None:
     for pair in range(20):
-        spiked = healthy(1000 * pair + 500)
+        spiked = {name: values.copy() for name, values in curves(healthy, 1000 * pair + 500).items()}
         for values in spiked.values():
             values[40] *= 8
-        references = [as_run(f"r{i}", healthy(1000 * pair + i)) for i in range(3)]
-        judged = compare(references, as_run("run", spiked), RULES)
+        judged = compare(references_of(healthy, pair, 3), as_run("run", spiked), RULES)
         assert all(one.first is None or abs(one.first - 41) > RULES.window for one in judged.metrics)
