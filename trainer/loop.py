@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -161,7 +162,7 @@ class Loop:
         step, version, rollouts = self._step + 1, self._version, taken.rollouts
         self._report_stale(taken, step)
         measured = self._measure(rollouts, step)
-        self._control.probes.carry_out(lambda tokens: self._probe(measured, tokens))
+        self._control.probes.carry_out(partial(self._probe, measured))
         scored_at = time.monotonic()
         rewards = torch.tensor([[sample.reward for sample in rollout.samples] for rollout in rollouts])
         advantages = group_advantages(rewards, scale=self._config.trainer.advantage_std).flatten()
@@ -207,10 +208,10 @@ class Loop:
         self._report.tokens(measured.samples, measured.batch, own, scored, step=step, version=version)
         self._report.state(step=step, version=self._version)
 
-    def _probe(self, measured: _Measured, tokens: int) -> Data:
+    def _probe(self, measured: _Measured, tokens: int, check: Callable[[], None]) -> Data:
         """An active round over the tokens of this step, while the engines still hold its version."""
         probed = Probed(measured.samples, measured.batch, measured.scores, self._setup.head.float32)
-        return self._prober.run(probed, tokens)
+        return self._prober.run(probed, tokens, check) | {"version": self._version}
 
     def _correct(self, measured: _Measured, step: int) -> Correction:
         """Apply the effective correction to the step; send an event where it masks every token."""

@@ -7,7 +7,7 @@ is trained, sent, switched or sampled for it. What it costs is said before and m
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,12 +75,18 @@ class Prober:
             "7 forward passes of the trainer over these tokens; the step waits for it, generation goes on"
         )
 
-    def run(self, probed: Probed, tokens: int) -> Data:
-        """One round. Raises EngineError where no engine answers, RefusedError where there is nothing to score."""
+    def run(self, probed: Probed, tokens: int, check: Callable[[], None] = lambda: None) -> Data:
+        """One round. Raises EngineError where no engine answers, RefusedError where there is nothing to score, and
+        what `check` does, which is called between the passes."""
         began = time.monotonic()
         parts = self._parts(probed, tokens, self._pool.held_weights(TIMEOUT_S))
+        check()
         raw = self._raw(probed, parts)
-        forward = {part.engine: self._forward(probed, part, raw[part.engine]) for part in parts}
+        forward = {}
+        for part in parts:
+            check()
+            forward[part.engine] = self._forward(probed, part, raw[part.engine])
+        check()
         scored = self._pool.probe(
             {part.engine: self._requests(probed, part, forward[part.engine]) for part in parts}, TIMEOUT_S
         )

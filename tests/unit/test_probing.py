@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from console.diagnosis import active
 from driftline.frames import Ack, Command
 from engine import EngineError
 from engine.types import HeldWeights, ProbeRequest, ProbeScores
@@ -33,6 +34,8 @@ class ProbedSampler(PolicySampler):
     raw = missed = False
     fails = ""
     asked: int = 0
+    cancels: Callable[[], object] = staticmethod(lambda: None)
+    """Called where a round begins."""
 
     def sync(self, weights: Mapping[str, torch.Tensor], version: int, **policy: object) -> list[Any]:
         kept = {name: tensor.clone() for name, tensor in self._policy.weights().items()}
@@ -54,6 +57,7 @@ class ProbedSampler(PolicySampler):
             self._ready.append(replace(group, sequences=[replace(one, logprobs=found[:, 0]) for one, found in rows]))
 
     def held_weights(self, timeout: float = 30.0) -> dict[str, HeldWeights | EngineError]:
+        self.cancels()
         entries = {name: tuple(entry(tensor)) for name, tensor in self._policy.weights().items()}
         return {NAME: HeldWeights(NAME, self.version, cast("Any", entries))}
 
@@ -95,7 +99,7 @@ def probed(path: Path, **wrong: Any) -> tuple[Run, dict[str, Any]]:
     run.control.probes.request(Command("d1", "diagnose", {"tokens": "30"}))
     run.loop.run(3)
     acks = [ack for ack in run.probe.of(Ack) if ack.id == "d1"]
-    assert [ack.state for ack in acks] == ["accepted", "applied"], acks[-1].detail
+    assert [ack.state for ack in acks] == ["accepted", "accepted", "applied"], acks[-1].detail
     return run, dict(acks[-1].data)
 
 
@@ -174,9 +178,46 @@ def test_what_waits_at_the_end_is_answered_and_no_more_than_a_few_wait(tmp_path:
     assert [ack.detail for ack in ended] == ["the run has ended"] * 4
 
 
+def test_a_round_that_waits_is_cancelled_and_the_run_goes_on(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.pool.__class__ = ProbedSampler
+    run.control.probes.request(Command("d1", "diagnose", {}))
+    assert run.control.probes.request(Command("d2", "diagnose", {"cancel": "d1"}, issuer="operator ana")) == {}
+    run.loop.run(1)
+    last = [ack for ack in run.probe.of(Ack) if ack.id == "d1"][-1]
+    assert (last.state, last.detail) == ("failed", "cancelled by operator ana")
+    assert cast("ProbedSampler", run.pool).asked == 0
+    with pytest.raises(RefusedError, match="neither waits nor is under way"):
+        run.control.probes.request(Command("d3", "diagnose", {"cancel": "d1"}))
+
+
+def test_a_round_under_way_ends_between_two_passes(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.pool.__class__ = ProbedSampler
+    pool, probes = cast("ProbedSampler", run.pool), run.control.probes
+    pool.cancels = lambda: probes.request(Command("d2", "diagnose", {"cancel": "d1"}, issuer="operator bo"))
+    probes.request(Command("d1", "diagnose", {}))
+    run.loop.run(1)
+    last = [ack for ack in run.probe.of(Ack) if ack.id == "d1"][-1]
+    assert (last.state, last.detail) == ("failed", "cancelled by operator bo")
+    assert pool.asked == 0
+    pool.cancels = lambda: None
+    probes.request(Command("d4", "diagnose", {}))
+    run.loop.run(2)
+    assert [ack.state for ack in run.probe.of(Ack) if ack.id == "d4"][-1] == "applied"
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1e3", str(MOST_TOKENS + 1), "٣"])
 def test_a_number_of_tokens_that_is_none_gets_a_sentence(text: str) -> None:
     with pytest.raises(RefusedError, match=f"allowed: 1 to {MOST_TOKENS}"):
         tokens_of(text)
     assert tokens_of("") == TOKENS
     assert math.isfinite(CONFIG.sampling.temperature)
+
+
+def test_the_console_says_the_cost_that_the_trainer_will_say(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    said = run.control.probes.estimate(TOKENS)
+    assert said.startswith(f"{active.requests(TOKENS)} requests of one token to each engine")
+    assert f"{active.FORWARDS} forward passes of the trainer" in said
+    assert active.TOKENS == TOKENS

@@ -20,7 +20,7 @@ from console.connect.commands import send_command
 from console.connect.live_source import first_token_seq
 from console.connect.newest_tokens import newest_tokens
 from console.connect.resolve import connect_client, live_run
-from console.diagnosis.facts import facts_of
+from console.diagnosis.looks import of_model
 from console.diagnosis.model import Diagnosis
 from console.errors import FAILED, OK, TIMEOUT, USAGE, CommandError
 from console.formatting import to_json
@@ -92,7 +92,7 @@ def diagnosis(client: Client) -> Diagnosis | None:
     """What the newest token pairs of a live run say; None where it has reported none."""
     # A frame that cannot be read says nothing; the others do.
     watch, model = newest_tokens(client, partial(first_token_seq, client), lambda _error: None)
-    return watch.diagnosis(facts_of(model)) if watch.tokens else None
+    return of_model(watch, model) if watch.tokens else None
 
 
 def _summary(states: tuple[Stamped, ...]) -> Summary:

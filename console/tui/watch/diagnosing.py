@@ -17,6 +17,7 @@ from console.store.model import RunModel
 if TYPE_CHECKING:
     from console.diagnosis.facts import Facts
     from console.diagnosis.model import Diagnosis
+    from console.diagnosis.rounds import Standing
     from console.diagnosis.watch import Watch as TokenWatch
     from console.store.tokens.frames import LeanTokens
 
@@ -72,31 +73,34 @@ class Diagnosing:
 
     def due(self, model: RunModel) -> bool:
         """Whether a new diagnosis should be made now."""
-        if self._watch is None or self._busy or self._clock() < self._next:
+        if self._busy or self._clock() < self._next or (self._watch is None and model.rounds.made is None):
             return False
         return self._seen != self._state(model)
 
-    def gather(self, model: RunModel) -> Facts:
+    def gather(self, model: RunModel) -> tuple[Facts, Standing]:
         """What a diagnosis reads beside tokens; the model's lock is held."""
         from console.diagnosis.facts import facts_of
+        from console.diagnosis.rounds import standing
 
         self._busy, self._seen = True, self._state(model)
-        return facts_of(model)
+        return facts_of(model), standing(model)
 
     def _state(self, model: RunModel) -> tuple[object, ...]:
-        return self._revision, len(model.fix_changes), len(model.engines)
+        # Of a round the age counts as well, which grows with the steps.
+        aged = model.step if model.rounds.made is not None else -1
+        return self._revision, len(model.fix_changes), len(model.engines), model.rounds.revision, aged
 
     # -- a worker's thread
 
-    def diagnose(self, facts: Facts) -> None:
+    def diagnose(self, facts: Facts, stands: Standing) -> None:
         """Make a diagnosis of what has been taken in."""
+        from console.diagnosis.looks import by_now
+        from console.diagnosis.watch import Watch as TokenWatch
+
         started = self._clock()
         try:
             with self._lock:
-                watch = self._watch
-                if watch is None:
-                    return
-                self.found = watch.diagnosis(facts)
+                self.found = by_now(self._watch or TokenWatch(), facts, stands)
             self.error = ""
         except Exception as error:  # noqa: BLE001  the screen must outlive any run's numbers, and say what went wrong
             self.found, self.error = None, f"no diagnosis: {type(error).__name__}: {error}"
