@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
 from console.diagnosis import active
-from driftline.frames import Ack, Command
+from console.store import rounds
+from console.store.model import RunModel
+from driftline.config import DiagnosisConfig
+from driftline.frames import Ack, Command, Event, Stamped, encode
 from engine import EngineError
 from engine.types import HeldWeights, ProbeRequest, ProbeScores
 from engine.weights.publish import entry
@@ -213,6 +217,51 @@ def test_a_number_of_tokens_that_is_none_gets_a_sentence(text: str) -> None:
         tokens_of(text)
     assert tokens_of("") == TOKENS
     assert math.isfinite(CONFIG.sampling.temperature)
+
+
+def own_rounds(run: Run) -> list[Event]:
+    return [event for event in run.probe.of(Event) if event.kind in (rounds.MADE, rounds.FAILED)]
+
+
+def test_at_an_alarm_the_run_makes_a_round_by_itself_once_and_a_console_knows_it(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.pool.__class__ = ProbedSampler
+    cast("ProbedSampler", run.pool).bent = -0.4
+    run.loop.run(4)
+    (event,) = own_rounds(run)
+    assert (event.kind, event.step) == (rounds.MADE, 2)
+    assert "above 0.05 in 2 of 2 steps" in event.text
+    assert "nats over" in event.text
+    assert run.probe.of(Ack) == []
+    model = RunModel()
+    for number, frame in enumerate([event], 1):
+        model.apply(Stamped(number, 0.0, "trainer", msgspec.Raw(encode(frame))))
+    made = model.rounds.made
+    assert made is not None
+    assert made.reason == event.data["reason"]
+    found = active.attribution(made.figures)
+    assert found is not None
+    assert found.fraction("semantics") == pytest.approx(1.0, abs=0.01)
+
+
+def test_what_the_run_cannot_measure_by_itself_is_an_event_and_the_run_goes_on(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.pool.__class__ = ProbedSampler
+    pool = cast("ProbedSampler", run.pool)
+    pool.bent, pool.fails = -0.4, "it does not serve"
+    run.loop.run(3)
+    (event,) = own_rounds(run)
+    assert (event.kind, event.text) == (rounds.FAILED, "no engine could be probed: it does not serve")
+    assert run.loop.step == 3
+
+
+def test_on_request_alone_the_run_makes_none(tmp_path: Path) -> None:
+    quiet = msgspec.structs.replace(CONFIG, diagnosis=DiagnosisConfig(active="on-request"))
+    run = Run(tmp_path, quiet)
+    run.pool.__class__ = ProbedSampler
+    cast("ProbedSampler", run.pool).bent = -0.4
+    run.loop.run(3)
+    assert own_rounds(run) == []
 
 
 def test_the_console_says_the_cost_that_the_trainer_will_say(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final
 
 from driftline.frames import Command
+from engine import EngineError
 from trainer.control.command_queue import ENDED, execute
 from trainer.control.deadline import check_deadline
 from trainer.errors import CancelledError, RefusedError
@@ -16,6 +18,9 @@ from trainer.report import Reporter
 
 MOST: Final = 4
 UNDER_WAY: Final = "under way"
+MADE: Final = "diagnosis.round"
+FAILED: Final = "diagnosis.round-failed"
+"""Kinds of the events of rounds that have no command."""
 Act = Callable[[int, Callable[[], None]], Data]
 """A round over so many tokens of each engine; what is called between its passes raises CancelledError."""
 
@@ -83,6 +88,19 @@ class ProbeQueue:
             execute(self._report, command, probe)
             with self._lock:
                 self._under_way = self._cancelled = ""
+
+    def by_itself(self, reason: str, step: int, act: Act) -> None:
+        """Make a round that no operator has asked for, and report it as an event with its figures."""
+        try:
+            data = act(self.tokens_of(""), lambda: None)
+        except Exception as error:  # noqa: BLE001  the run must outlive a measurement of it
+            said = str(error) or "an engine did not answer in time"
+            known = isinstance(error, RefusedError | EngineError | FutureTimeoutError)
+            text = said if known else f"{type(error).__name__}: {said}"
+            self._report.event(FAILED, text, level="warn", step=step, reason=reason)
+        else:
+            text = f"at an alarm ({reason}): {data['total']:.3g} nats over {data['tokens']} tokens attributed"
+            self._report.event(MADE, f"{text}, in {data['seconds']:.2f} s", step=step, reason=reason, **data)
 
     def close(self) -> None:
         """The run ends: answer what still waits with that."""
