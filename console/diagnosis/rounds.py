@@ -54,11 +54,15 @@ class Standing:
 
     @property
     def name(self) -> str:
-        """The round with its version and age: `active round of version 41, 3 versions ago`."""
-        if self.made is None:
-            return ""
-        ago = "the newest" if self.age == 0 else f"{plural(self.age, 'version')} ago"
-        return f"active round of version {version_of(self.made)}, {ago}"
+        """The round with its version and age."""
+        return named(self.made, version_of(self.made) + self.age) if self.made is not None else ""
+
+
+def named(made: Round, newest: int) -> str:
+    """A round with its version and age, where `newest` is the run's: `active round of version 41, 3 versions ago`."""
+    age = max(newest - version_of(made), 0)
+    ago = "the newest" if age == 0 else f"{plural(age, 'version')} ago"
+    return f"active round of version {version_of(made)}, {ago}"
 
 
 def version_of(made: Round) -> int:

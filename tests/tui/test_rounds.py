@@ -90,7 +90,7 @@ async def test_under_way_it_is_said_with_its_cost_and_the_key_cancels_it(running
         source.ack("c1", "accepted", "under way")
         await settle(pilot)
         text = screen_text(pilot)
-        assert "active round: under way; at the next step: 324 requests" in text
+        assert "active round: under way; 324 requests" in text
         await press(pilot, "D")
         await until(pilot, lambda: len(source.sent) == 2)
         assert source.sent[1] == ("diagnose", {"cancel": "c1"}, -1)
@@ -98,7 +98,7 @@ async def test_under_way_it_is_said_with_its_cost_and_the_key_cancels_it(running
         source.ack("c2", "applied")
         await settle(pilot)
         text = screen_text(pilot)
-        assert "D measures again  active round failed: cancelled by operator ana" in text
+        assert "D measures it  active round cancelled by operator ana" in text
         assert not app_of(pilot).model.rounds.made
 
 

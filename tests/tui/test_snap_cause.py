@@ -40,6 +40,8 @@ def diagnosed(found: Diagnosis | None, *pressed: str) -> Callable[[Pilot[None]],
                 break
             await pilot.pause(0.01)
         app.showing.diagnosing.found = found
+        active = found is not None and found.attribution is not None and found.attribution.method == "active"
+        app.showing.diagnosing.by_round = app.model.rounds.made if active else None
         await settle(pilot)
         await keys(*pressed)(pilot)
         app.notice.clear()

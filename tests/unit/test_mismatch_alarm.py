@@ -6,13 +6,20 @@ import math
 
 import pytest
 
-from trainer.measure.alarm import BEFORE, LEAST, LIMITED, MEAN, MismatchAlarm
+from trainer.measure.alarm import BEFORE, LEAST, LIMITED, MEAN, SETTLED, MismatchAlarm
 
 APART = 300.0
 
 
-def reasons(means: list[float], *, apart: float = APART, seconds: float = 1.0) -> list[str]:
+def settled(apart: float = APART) -> MismatchAlarm:
+    """One that has seen the first steps, which had next to no mismatch."""
     alarm = MismatchAlarm(apart)
+    assert not any(alarm.due({MEAN: 1e-5}, 0.0) for _ in range(SETTLED))
+    return alarm
+
+
+def reasons(means: list[float], *, seconds: float = 1.0) -> list[str]:
+    alarm = settled()
     return [alarm.due({MEAN: mean}, step * seconds) for step, mean in enumerate(means)]
 
 
@@ -29,17 +36,22 @@ def test_two_of_three_steps_above_the_published_limit_once() -> None:
 
 @pytest.mark.parametrize("name", LIMITED)
 def test_every_limited_metric_counts(name: str) -> None:
-    alarm = MismatchAlarm(APART)
+    alarm = settled()
     assert alarm.due({name: 1e3}, 0.0) == ""
     assert alarm.due({name: 1e3}, 1.0).startswith(name)
 
 
+def test_the_first_updates_are_waited_for() -> None:
+    alarm = MismatchAlarm(APART)
+    assert at([alarm.due({MEAN: 0.3}, float(step)) for step in range(30)]) == [SETTLED - 1]
+
+
 def test_three_steps_far_above_what_the_run_has_had_before() -> None:
-    healthy = [5e-5] * BEFORE
-    assert at(reasons([*healthy, 0.01, 0.01, 0.01, 0.01])) == [BEFORE + 2]
-    assert "200 times what it was" in reasons([*healthy, 0.01, 0.01, 0.01])[-1]
-    assert at(reasons([*healthy, 0.01, 0.01, 5e-5, 0.01, 0.01])) == []
-    assert at(reasons([*healthy[1:], 0.01, 0.01, 0.01])) == [], "too few steps before"
+    healthy = [1e-5] * (BEFORE - SETTLED)
+    assert at(reasons([*healthy, 0.01, 0.01, 0.01, 0.01])) == [len(healthy) + 2]
+    assert "1000 times what it was" in reasons([*healthy, 0.01, 0.01, 0.01])[-1]
+    assert at(reasons([*healthy, 0.01, 0.01, 1e-5, 0.01, 0.01])) == []
+    assert at(reasons([*healthy[1:], 0.01, 0.01])) == [], "too few steps before"
     assert at(reasons([*healthy, *[LEAST / 2] * 9])) == [], "next to nothing, however much less it was"
 
 

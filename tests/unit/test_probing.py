@@ -24,6 +24,7 @@ from engine.weights.publish import entry
 from tests.unit.test_trainer_loop import CONFIG, Run
 from tests.unit.trainer_fakes import NAME, PolicySampler
 from trainer.errors import RefusedError
+from trainer.measure.alarm import SETTLED
 from trainer.measure.attribution import LAYERS
 from trainer.probing import MOST_TOKENS, TOKENS, tokens_of
 
@@ -118,8 +119,8 @@ def test_a_healthy_round_finds_nothing_and_says_what_it_cost(tmp_path: Path) -> 
     assert (data[f"{NAME}.differing"], data[f"{NAME}.tensors"], data[f"{NAME}.raw"]) == (0, "", 0.0)
     assert data["trainer.self"] < EXACT
     assert data["trainer.dropout"] == 0.0
-    assert (data[f"{NAME}.seconds"], data["note"]) == (2.0, "")
-    assert data[f"{NAME}.requests"] == cast("ProbedSampler", run.pool).asked - 2 * 12
+    assert (data[f"{NAME}.seconds"], data["note"]) == (3.0, "")
+    assert data[f"{NAME}.requests"] == cast("ProbedSampler", run.pool).asked == 3 * 30 + 3 * 12
     assert data[f"{NAME}.stale"] > 0
     accepted = next(ack for ack in run.probe.of(Ack) if ack.id == "d1")
     assert "requests of one token to each engine" in accepted.detail
@@ -227,10 +228,10 @@ def test_at_an_alarm_the_run_makes_a_round_by_itself_once_and_a_console_knows_it
     run = Run(tmp_path)
     run.pool.__class__ = ProbedSampler
     cast("ProbedSampler", run.pool).bent = -0.4
-    run.loop.run(4)
+    run.loop.run(SETTLED + 2)
     (event,) = own_rounds(run)
-    assert (event.kind, event.step) == (rounds.MADE, 2)
-    assert "above 0.05 in 2 of 2 steps" in event.text
+    assert (event.kind, event.step) == (rounds.MADE, SETTLED)
+    assert "above 0.05 in 3 of 3 steps" in event.text
     assert "nats over" in event.text
     assert run.probe.of(Ack) == []
     model = RunModel()
@@ -249,10 +250,10 @@ def test_what_the_run_cannot_measure_by_itself_is_an_event_and_the_run_goes_on(t
     run.pool.__class__ = ProbedSampler
     pool = cast("ProbedSampler", run.pool)
     pool.bent, pool.fails = -0.4, "it does not serve"
-    run.loop.run(3)
+    run.loop.run(SETTLED + 1)
     (event,) = own_rounds(run)
     assert (event.kind, event.text) == (rounds.FAILED, "no engine could be probed: it does not serve")
-    assert run.loop.step == 3
+    assert run.loop.step == SETTLED + 1
 
 
 def test_on_request_alone_the_run_makes_none(tmp_path: Path) -> None:
@@ -260,7 +261,7 @@ def test_on_request_alone_the_run_makes_none(tmp_path: Path) -> None:
     run = Run(tmp_path, quiet)
     run.pool.__class__ = ProbedSampler
     cast("ProbedSampler", run.pool).bent = -0.4
-    run.loop.run(3)
+    run.loop.run(SETTLED + 1)
     assert own_rounds(run) == []
 
 

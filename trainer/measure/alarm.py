@@ -28,6 +28,9 @@ LEAST: Final = 1e-3
 BEFORE: Final = 20
 """Steps that are needed to say how much it was before; their median counts, of at most KEPT."""
 KEPT: Final = 200
+SETTLED: Final = 10
+"""Steps that are seen before the first round: the first updates are large, and a text that was sampled before one of
+them shows another difference when it is scored after it."""
 
 
 class MismatchAlarm:
@@ -42,6 +45,7 @@ class MismatchAlarm:
         self._above: dict[str, deque[bool]] = {name: deque(maxlen=OF) for name in LIMITED}
         self._before: deque[float] = deque(maxlen=KEPT)
         self._row = 0
+        self._steps = 0
         self._made = False
         """Whether there was one since the mismatch has gone wrong."""
         self._last = -math.inf
@@ -49,10 +53,11 @@ class MismatchAlarm:
     def due(self, values: Mapping[str, float], now: float) -> str:
         """Take in a step's numbers at monotonic time `now`; the reason for a round, as a clause, "" for none."""
         reason = self._limit(values) or self._jump(values.get(MEAN, math.nan))
+        self._steps += 1
         if not reason:
             self._made = False
             return ""
-        if self._made or now < self._last + self._apart:
+        if self._made or self._steps < SETTLED or now < self._last + self._apart:
             return ""
         self._made, self._last = True, now
         return reason

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from console.diagnosis import active
-from console.diagnosis.model import Diagnosis
-from console.diagnosis.rounds import Standing, standing
+from console.diagnosis.rounds import Standing, named, standing
 from console.store.model import RunModel
+from console.store.rounds import Round
 from console.tui.paint.cells import Text
 from console.tui.paint.theme import Ink
 from console.tui.present.plans import Plan, RefusedError
 
 Row = list[Text]
+
+_BEFORE: Final = "at the next step: "
+_CANCELLED: Final = "cancelled by"
+"""Words of the trainer's answers (`trainer/control/probe_queue.py`)."""
 
 
 def plan_round(model: RunModel) -> Plan:
@@ -50,16 +56,20 @@ def line(stands: Standing, *, may_act: bool) -> tuple[Row, bool]:
     going = stands.under_way
     if going is not None:
         stage = "asked for" if going.state in ("queued", "sent") else going.detail or "taken up"
-        how = f": {stage}; {going.cost}" if going.cost and going.cost != stage else f": {stage}"
+        cost = going.cost.removeprefix(_BEFORE)
+        how = f": {stage}; {cost}" if cost and going.cost != stage else f": {stage}"
         row: Row = [*key, ("cancels  " if may_act else "", Ink.BRIGHT), (f"active round{how}", Ink.ACCENT)]
         return row, True
-    if (failed := stands.failed) is not None:
+    if (failed := stands.failed) is not None and failed.detail.startswith(_CANCELLED):
+        again: Row = [*key, ("measures it  ", Ink.BRIGHT)] if may_act else key
+        return [*again, (f"active round {failed.detail}", Ink.DIM)], False
+    if failed is not None:
         word = "failed" if failed.state == "failed" else failed.state
-        again: Row = [*key, ("measures again  ", Ink.BRIGHT)] if may_act else key
+        again = [*key, ("measures again  ", Ink.BRIGHT)] if may_act else key
         return [*again, (f"active round {word}: {failed.detail or 'no reason was given'}", Ink.WARN)], True
     if stands.made is None:
-        cost: Row = [*key, ("measures it  ", Ink.BRIGHT), (active.expected(None), Ink.DIM)]
-        return (cost if may_act else []), False
+        offer: Row = [*key, ("measures it  ", Ink.BRIGHT), (active.expected(None), Ink.DIM)]
+        return (offer if may_act else []), False
     again = [*key, ("measures again  ", Ink.BRIGHT)] if may_act else key
     made = stands.made
     by = f", by itself: {made.reason}" if made.reason else ""
@@ -68,8 +78,6 @@ def line(stands: Standing, *, may_act: bool) -> tuple[Row, bool]:
     return [*again, (f"{stands.name}{by}: {active.cost(made.figures)}", Ink.TEXT)], False
 
 
-def label(found: Diagnosis | None, stands: Standing) -> str:
+def label(made: Round | None, model: RunModel) -> str:
     """By which round an answer is, for the frame of its pane; "" where it is by token pairs alone."""
-    if found is None or found.attribution is None or found.attribution.method != "active" or stands.made is None:
-        return ""
-    return stands.name
+    return named(made, model.run.version if model.run is not None else -1) if made is not None else ""

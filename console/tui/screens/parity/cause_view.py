@@ -33,6 +33,10 @@ SENTENCE_LINES: Final = 3
 _WORDS_LINES: Final = 2
 _URGENT: Final = 2
 """Rank of a round that is under way or has failed, among the parts of the answer."""
+_ROUND: Final = 5
+"""Of any other one."""
+_LEAST: Final = 0.01
+"""A negative share is named from this part of the whole on."""
 _SMALL: Final = 0.05
 """A share of less than this need not have its figure where there is no room; its interval never has to."""
 _WHAT: Final = "A cause is found from the logprobs of both sides of the same tokens:"
@@ -139,14 +143,14 @@ def answer(view: Answer, glyphs: Glyphs, width: int, height: int) -> list[Row]:
         (4, normal(found, glyphs, width)),
         (3, bar(found.attribution, width, glyphs)),
         (1, do(view, width)),
-        (_URGENT if view.urgent else 5, wrapped(view.round, width, SENTENCE_LINES) if view.round else []),
+        (_URGENT if view.urgent else _ROUND, wrapped(view.round, width, SENTENCE_LINES) if view.round else []),
         (8, alone(view, width)),
         (7, missing(found, width)),
     ]
     room, kept = height, dict[int, list[Row]]()
     for rank, whole in sorted(blocks, key=lambda block: block[0]):
-        # What is under way is seen in any case, in as many lines as there are left.
-        short_of = rank == _URGENT and 0 < room < len(whole)
+        # The round and its key are seen in as many lines as there are left.
+        short_of = rank in (_URGENT, _ROUND) and 0 < room < len(whole)
         rows = wrapped(view.round, width, room) if short_of else whole
         if rows and (len(rows) <= room or rank <= 1):
             kept[rank] = rows
@@ -201,6 +205,12 @@ def bar(attribution: Attribution | None, width: int, glyphs: Glyphs) -> list[Row
             break
         legend += [(fill(at, glyphs), ink), (text, Ink.TEXT)]
         used += len(text) + 1
+    for one in attribution.shares:
+        # A layer that hides a part of another's error has no place in a bar.
+        text = f" {one.layer} −{short(-one.nats)}   "
+        if one.nats < -_LEAST * attribution.total and used + len(text.rstrip()) <= width:
+            legend.append((text, Ink.DIM))
+            used += len(text)
     if attribution.note and used + len(attribution.note) + 2 <= width:
         legend.append((attribution.note, Ink.DIM))
     return [drawn, legend]

@@ -232,7 +232,7 @@ class ParityScreen(ChartScreen):
             recorded=bool(link.replay or by_files(model.run)), error=watch.diagnosing.error,
         )  # fmt: skip
         stands = standing(model)
-        by_round = rounds.label(found, stands)
+        by_round = rounds.label(watch.diagnosing.by_round, model)
         try:
             plans.check(watch.source.operator, link, model)
         except plans.RefusedError as error:
