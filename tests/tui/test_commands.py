@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from console.cli.arguments import TABLES
-from console.cli.arguments import THEMES as CLI_THEMES
+from console.cli.options import THEMES as CLI_THEMES
 from console.export.schema import TABLES as EXPORTED
 from console.settings.file import WEIGHTS as CONFIG_WEIGHTS
 from console.settings.keymap import KeymapError, ident, mapped

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from console.cli import arguments
+from console.cli.options import Parser
 from driftline.rundir import RunDir, create
 from tests import signals
 
@@ -322,7 +323,7 @@ def test_every_verb_leads_to_a_function_with_a_docstring() -> None:
         assert getattr(importlib.import_module(module), function).__doc__, target
 
 
-def _verbs(parser: arguments.Parser) -> dict[str, arguments.Parser]:
+def _verbs(parser: Parser) -> dict[str, Parser]:
     return next(one.choices for one in parser._actions if isinstance(one, argparse._SubParsersAction))
 
 
@@ -346,7 +347,7 @@ def test_what_is_wrong_with_a_verb_is_said_as_among_all(args: list[str], capsys:
     assert told[0][0] == 2
 
 
-def _targets(parser: arguments.Parser) -> list[str]:
+def _targets(parser: Parser) -> list[str]:
     found = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
-from console.cli.arguments import Parser, build
+from console.cli.arguments import build
+from console.cli.options import Parser
 from console.export.schema import TABLES
 from console.sentinels import rules as sentinel_rules
 from console.settings import file as settings
