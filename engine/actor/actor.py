@@ -315,10 +315,10 @@ class EngineActor:
                 return v0.build(launch.v0_args(self._spec, args, cpu=current_platform.is_cpu()), self._counters)
             return v1.build(args, stat_logger(self._counters))
         except Exception as error:  # whatever vLLM raises while it builds, the engine is not there
-            if killed := launch.killed_core(str(error)):
-                text = f"vLLM's engine core was killed by {killed} while it loaded"
-                raise DeadCoreError(f"{self._name}: {text}; see {self._spec.log}") from error
             log = Path(self._spec.log)
+            if killed := launch.killed_core(str(error), log):
+                text = f"vLLM's engine core was killed by {killed} while it loaded"
+                raise DeadCoreError(f"{self._name}: {text}; see {log}") from error
             cause = launch.missing_symbols(log) or launch.last_error(log)
             cause = cause or launch.one_line(f"{type(error).__name__}: {error}")
             raise EngineError(f"{self._name}: vLLM did not start: {cause}; see {log}") from error

@@ -196,6 +196,8 @@ def stop_ids(model: Path) -> list[int]:
 _RAISED = re.compile(r"(?:^|\s)((?:\w+\.)*\w*(?:Error|Exception): .+)$")
 _KILLED = re.compile(r"Failed core proc\(s\): \{[^}]*: -(\d+)")
 """What vLLM says of a core that did not come up, with the exit codes of its processes: negative for a signal."""
+_NO_CODE: Final = "Failed core proc(s): {}"
+"""As vLLM says it where it saw the end of a process a moment before the system could give its exit code."""
 
 
 def last_error(log: Path) -> str:
@@ -230,11 +232,15 @@ def missing_symbols(log: Path) -> str:
     return f"its compiled part wants {found[1]}, which this system's {library} does not have{repair}"
 
 
-def killed_core(text: str) -> str:
-    """The signal that ended vLLM's core while it loaded, by what vLLM raises then; "" where none did."""
+def killed_core(text: str, log: Path) -> str:
+    """What ended vLLM's core while it loaded, by what vLLM raises then; "" where it was no signal.
+
+    A core that fails by itself writes its cause to its log. One whose exit code was not there yet and that has written
+    none was killed, by whatever signal.
+    """
     found = _KILLED.search(text)
     if found is None:
-        return ""
+        return "a signal" if _NO_CODE in text and not last_error(log) else ""
     try:
         return signal.Signals(int(found[1])).name
     except ValueError:

@@ -335,15 +335,19 @@ def test_importing_costs_no_engine(statement: str, absent: tuple[str, ...]) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "signal"),
+    ("text", "written", "signal"),
     [
-        ("Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': -9}", "SIGKILL"),
-        ("Failed core proc(s): {'EngineCore_DP0': 1, 'EngineCore_DP1': -15}", "SIGTERM"),
-        ("Failed core proc(s): {'EngineCore': -99}", "signal 99"),
-        ("Failed core proc(s): {'EngineCore': 1}", ""),
-        ("Failed core proc(s): {}", ""),
-        ("no memory: -9", ""),
+        ("Engine core initialization failed. Failed core proc(s): {'EngineCore': -9}", "", "SIGKILL"),
+        ("Failed core proc(s): {'EngineCore_DP0': 1, 'EngineCore_DP1': -15}", "", "SIGTERM"),
+        ("Failed core proc(s): {'EngineCore': -99}", "", "signal 99"),
+        ("Failed core proc(s): {'EngineCore': 1}", "", ""),
+        # Its end was seen before its exit code was there: killed, unless it has said why it failed.
+        ("Failed core proc(s): {}", "(EngineCore pid=7) INFO: Initializing a V1 LLM engine", "a signal"),
+        ("Failed core proc(s): {}", "(EngineCore pid=7) ValueError: no such model", ""),
+        ("no memory: -9", "", ""),
     ],
 )
-def test_a_core_that_was_killed_while_it_loaded(text: str, signal: str) -> None:
-    assert launch.killed_core(text) == signal
+def test_a_core_that_was_killed_while_it_loaded(text: str, written: str, signal: str, tmp_path: Path) -> None:
+    log = tmp_path / "engine-0.log"
+    log.write_text(written)
+    assert launch.killed_core(text, log) == signal
