@@ -93,8 +93,8 @@ class EngineActor:
         self._quiet_logs()
         os.environ.update(launch.environment(self._spec.config))
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would overrule engine.kv_cache_gb
-        if self._spec.environment is not None:
-            os.environ.update(self._spec.environment.variables)
+        if (other := self._spec.environment) is not None:
+            os.environ.update(launch.own_cache(other, os.environ) | dict(other.variables))
         entry_point.ensure(self._name)
         self._probe = self._open_probe()
         if self._probe is not None:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from driftline.catalog.fixes import BY_ID, FIXES
 from driftline.config import EngineConfig, SamplingConfig
+from driftline.environments import Environment
 from driftline.frames import EngineFix, EngineState
 from engine import fixes
 from engine.actor import launch
@@ -227,6 +228,14 @@ def test_one_worker_runs_in_the_core_s_process_and_several_do_not() -> None:
 def test_threads_follow_cpus() -> None:
     assert launch.environment(EngineConfig(cpus=0.5))["OMP_NUM_THREADS"] == "1"
     assert launch.environment(EngineConfig(cpus=4))["OMP_NUM_THREADS"] == "4"
+
+
+def test_each_other_vllm_has_a_cache_of_its_own() -> None:
+    one, other = (Environment(name, Path(f"/envs/{name}/bin/python")) for name in ("vllm-0.18.1", "vllm-0.8.5"))
+    folders = {launch.own_cache(env, {"VLLM_CACHE_ROOT": "/c"})["VLLM_CACHE_ROOT"] for env in (one, other, one)}
+    assert len(folders) == 2
+    assert {Path(folder).parent for folder in folders} == {Path("/c")}
+    assert Path(launch.own_cache(one, {"XDG_CACHE_HOME": "/x"})["VLLM_CACHE_ROOT"]).parent == Path("/x/vllm")
 
 
 def test_stop_ids_come_from_both_files(tmp_path: Path) -> None:
