@@ -88,15 +88,15 @@ def environment(config: EngineConfig) -> dict[str, str]:
     }
 
 
-def own_cache(other: Environment, environ: Mapping[str, str]) -> dict[str, str]:
-    """A cache of its own for the vLLM of another environment.
+def own_cache(package: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """A cache of its own for the vLLM of another environment; `package` is that one's file.
 
     vLLM keeps what it knows of a model's class in one file for all versions. Of two that take turns each finds the
     other's, and starts a process that imports vLLM to find out again: a third of an engine's start.
     """
     home = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     root = Path(environ.get("VLLM_CACHE_ROOT") or home / "vllm")
-    name = hashlib.sha256(str(other.python).encode()).hexdigest()[:12]
+    name = hashlib.sha256(package.encode()).hexdigest()[:12]
     return {"VLLM_CACHE_ROOT": str(root / f"driftline-{name}")}
 
 

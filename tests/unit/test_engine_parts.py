@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from driftline.catalog.fixes import BY_ID, FIXES
 from driftline.config import EngineConfig, SamplingConfig
-from driftline.environments import Environment
 from driftline.frames import EngineFix, EngineState
 from engine import fixes
 from engine.actor import launch
@@ -231,11 +230,12 @@ def test_threads_follow_cpus() -> None:
 
 
 def test_each_other_vllm_has_a_cache_of_its_own() -> None:
-    one, other = (Environment(name, Path(f"/envs/{name}/bin/python")) for name in ("vllm-0.18.1", "vllm-0.8.5"))
-    folders = {launch.own_cache(env, {"VLLM_CACHE_ROOT": "/c"})["VLLM_CACHE_ROOT"] for env in (one, other, one)}
+    packages = [f"/envs/{name}/site-packages/vllm/__init__.py" for name in ("vllm-0.18.1", "vllm-0.8.5", "vllm-0.18.1")]
+    folders = {launch.own_cache(package, {"VLLM_CACHE_ROOT": "/c"})["VLLM_CACHE_ROOT"] for package in packages}
     assert len(folders) == 2
     assert {Path(folder).parent for folder in folders} == {Path("/c")}
-    assert Path(launch.own_cache(one, {"XDG_CACHE_HOME": "/x"})["VLLM_CACHE_ROOT"]).parent == Path("/x/vllm")
+    at_home = launch.own_cache(packages[0], {"XDG_CACHE_HOME": "/x"})["VLLM_CACHE_ROOT"]
+    assert Path(at_home).parent == Path("/x/vllm")
 
 
 def test_stop_ids_come_from_both_files(tmp_path: Path) -> None:
