@@ -113,7 +113,8 @@ versions: $(STAMP)
 migration: $(STAMP)
 	@$(BIN)/driftline env add vllm-0.8.5 $(if $(REPAIR),--repair)
 	@$(BIN)/driftline env add vllm-0.18.1
-	@$(BIN)/driftline parity --config configs/migration.toml --candidate vllm-0.18.1 --out migration.svg
+	@$(BIN)/driftline parity --config configs/migration.toml --candidate vllm-0.18.1 --switch 10 \
+		--out migration.svg
 
 faults: $(STAMP)
 	DRIFTLINE_FAULTS=full $(BIN)/python -m pytest tests/faults tests/unit/test_frame_ranges.py \
@@ -146,7 +147,7 @@ bench: $(STAMP) $(BENCH)/.installed
 	@missed=0; \
 	PYTHONPATH=. $(BENCH)/bin/python -m tests.bench || missed=1; \
 	$(BIN)/python -m tests.bench bench_attach bench_screens bench_feed bench_tokens bench_sync \
-		bench_commands bench_overhead bench_plugin || missed=1; \
+		bench_commands bench_round bench_overhead bench_plugin || missed=1; \
 	exit $$missed
 
 # PIPELINERL: a checkout of PipelineRL, which has no release on the package index; without it its tests are skipped.

@@ -218,6 +218,14 @@ class CheckpointConfig(_Section, frozen=True):
     keep: Positive = 2
 
 
+class DiagnosisConfig(_Section, frozen=True):
+    """`active`: "on-alarm" has the trainer make an active round by itself where its mismatch goes wrong, at most one in
+    `apart` seconds; "on-request" leaves that to operators."""
+
+    active: Literal["on-alarm", "on-request"] = "on-alarm"
+    apart: Seconds = 300.0
+
+
 class HubConfig(_Section, frozen=True):
     """`bind` is the interface the hub listens on; every socket is CURVE, also on loopback.
 
@@ -245,6 +253,7 @@ class Config(_Section, frozen=True):
     correction: CorrectionConfig = CorrectionConfig()
     sync: SyncConfig = SyncConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    diagnosis: DiagnosisConfig = DiagnosisConfig()
     hub: HubConfig = HubConfig()
     shadow: ShadowConfig = ShadowConfig()
     fixes: dict[str, str] = {}

@@ -11,5 +11,9 @@ class RefusedError(Exception):
     """A command that must not be carried out; the message is a whole sentence for its sender."""
 
 
+class CancelledError(Exception):
+    """A command that was under way and is not wanted any more; the message says by whom."""
+
+
 class ExpiredError(Exception):
     """A command whose deadline passed before it could take effect."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from trainer.learn.objective import group_advantages
 from trainer.learn.update import Update
 from trainer.learn.versions import Scores
 from trainer.measure import fix_effects
+from trainer.measure.alarm import MismatchAlarm
 from trainer.measure.fix_states import States
 from trainer.measure.shadow import values as shadow_values
 from trainer.measure.sync_spans import Data
@@ -85,6 +87,8 @@ class Loop:
         self._rollouts = Rollouts(pool, setup.task, config.rollout, setup.start.next_prompt, self._states)
         self._prober = Prober(pool, setup.scorer, setup.store, config.sampling.temperature)
         control.probes.tokens_of, control.probes.estimate = tokens_of, self._prober.estimate
+        on_alarm = config.diagnosis.active == "on-alarm"
+        self._alarm = MismatchAlarm(config.diagnosis.apart) if on_alarm else None
         self._saved = setup.start.step
         self._labels = {"policy/clip_fraction": config.trainer.objective, "policy/entropy": "exact"}
 
@@ -161,7 +165,10 @@ class Loop:
         step, version, rollouts = self._step + 1, self._version, taken.rollouts
         self._report_stale(taken, step)
         measured = self._measure(rollouts, step)
-        self._control.probes.carry_out(lambda tokens: self._probe(measured, tokens))
+        self._control.probes.carry_out(partial(self._probe, measured))
+        reason = self._alarm.due(measured.values, time.monotonic()) if self._alarm is not None else ""
+        if reason:
+            self._control.probes.by_itself(reason, step, partial(self._probe, measured))
         scored_at = time.monotonic()
         rewards = torch.tensor([[sample.reward for sample in rollout.samples] for rollout in rollouts])
         advantages = group_advantages(rewards, scale=self._config.trainer.advantage_std).flatten()
@@ -207,10 +214,10 @@ class Loop:
         self._report.tokens(measured.samples, measured.batch, own, scored, step=step, version=version)
         self._report.state(step=step, version=self._version)
 
-    def _probe(self, measured: _Measured, tokens: int) -> Data:
+    def _probe(self, measured: _Measured, tokens: int, check: Callable[[], None]) -> Data:
         """An active round over the tokens of this step, while the engines still hold its version."""
         probed = Probed(measured.samples, measured.batch, measured.scores, self._setup.head.float32)
-        return self._prober.run(probed, tokens)
+        return self._prober.run(probed, tokens, check) | {"version": self._version}
 
     def _correct(self, measured: _Measured, step: int) -> Correction:
         """Apply the effective correction to the step; send an event where it masks every token."""

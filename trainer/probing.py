@@ -7,7 +7,7 @@ is trained, sent, switched or sampled for it. What it costs is said before and m
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,6 +60,15 @@ class _Part:
     weights: Weights
 
 
+@dataclass(frozen=True)
+class _Mode:
+    """Whether an engine's logprobs are those before temperature, and what finding that out has cost."""
+
+    raw: bool = False
+    seconds: float = 0.0
+    requests: int = 0
+
+
 class Prober:
     """`temperature` is that of the rollouts, by the run's configuration."""
 
@@ -75,12 +84,18 @@ class Prober:
             "7 forward passes of the trainer over these tokens; the step waits for it, generation goes on"
         )
 
-    def run(self, probed: Probed, tokens: int) -> Data:
-        """One round. Raises EngineError where no engine answers, RefusedError where there is nothing to score."""
+    def run(self, probed: Probed, tokens: int, check: Callable[[], None] = lambda: None) -> Data:
+        """One round. Raises EngineError where no engine answers, RefusedError where there is nothing to score, and
+        what `check` does, which is called between the passes."""
         began = time.monotonic()
         parts = self._parts(probed, tokens, self._pool.held_weights(TIMEOUT_S))
-        raw = self._raw(probed, parts)
-        forward = {part.engine: self._forward(probed, part, raw[part.engine]) for part in parts}
+        check()
+        mode = self._mode(probed, parts)
+        forward = {}
+        for part in parts:
+            check()
+            forward[part.engine] = self._forward(probed, part, mode[part.engine].raw)
+        check()
         scored = self._pool.probe(
             {part.engine: self._requests(probed, part, forward[part.engine]) for part in parts}, TIMEOUT_S
         )
@@ -94,8 +109,11 @@ class Prober:
             chain, figures = self._figures(probed, part, forward[part.engine], answer)
             chains.append(chain)
             data |= {f"{part.engine}.{name}": value for name, value in figures.items()}
-            data |= {f"{part.engine}.raw": float(raw[part.engine])}
-            self._request_s = sum(one.seconds for one in answer) / max(1, sum(one.requests for one in answer))
+            seconds = mode[part.engine].seconds + sum(one.seconds for one in answer)
+            requests = mode[part.engine].requests + sum(one.requests for one in answer)
+            data |= {f"{part.engine}.raw": float(mode[part.engine].raw)}
+            data |= {f"{part.engine}.seconds": seconds, f"{part.engine}.requests": requests}
+            self._request_s = seconds / max(1, requests)
         if not chains:
             raise EngineError(f"no engine could be probed: {'; '.join(failed)}")
         data |= self._trainer(probed, parts, forward)
@@ -123,10 +141,11 @@ class Prober:
             raise RefusedError(f"nothing to probe: {'; '.join(reasons) or 'no engine serves'}")
         return parts
 
-    def _raw(self, probed: Probed, parts: Sequence[_Part]) -> dict[str, bool]:
+    def _mode(self, probed: Probed, parts: Sequence[_Part]) -> dict[str, _Mode]:
         """Whether each engine's logprobs are those before temperature: it then makes no difference to them."""
+        found = {part.engine: _Mode() for part in parts}
         if abs(self._temperature - 1.0) < 1e-3:
-            return {part.engine: False for part in parts}
+            return found
         few = {part.engine: _few(probed, part)[0] for part in parts}
         asked = {
             part.engine: [
@@ -134,14 +153,13 @@ class Prober:
             ]
             for part in parts
         }
-        found = {}
         for engine, answer in self._pool.probe(asked, TIMEOUT_S).items():
             if isinstance(answer, EngineError):
-                found[engine] = False
                 continue
             warm, one = (_flat(scores)[:, 0] for scores in answer)
             unsure = np.isfinite(warm) & (warm < UNSURE)
-            found[engine] = bool(unsure.any() and np.abs(warm - one)[unsure].max() < SAME)
+            raw = bool(unsure.any() and np.abs(warm - one)[unsure].max() < SAME)
+            found[engine] = _Mode(raw, sum(part.seconds for part in answer), sum(part.requests for part in answer))
         return found
 
     def _requests(self, probed: Probed, part: _Part, forward: _Forward) -> list[ProbeRequest]:
@@ -267,8 +285,6 @@ class Prober:
             "sampling": answer[0].sampling,
             "tensors": part.held.text,
             "kind": part.held.kind,
-            "seconds": sum(one.seconds for one in answer),
-            "requests": sum(one.requests for one in answer),
         }
 
 

@@ -14,7 +14,7 @@ itself, else "not known".
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -30,6 +30,10 @@ REFERENCE_FIXES: Final[Mapping[str, str]] = {
     "processed-logprobs": "on", "prefix-cache-off": "on", "fp32-lm-head": "on",
 }  # fmt: skip
 """The reference set: what configs/reference.toml has on."""
+SYNC: Final = "sync"
+"""Name of the sync among what can be left out."""
+UPDATE: Final = "weight-update path"
+"""The catalogue's layer of which a sync by itself takes the share."""
 REASON: Final = "no diagnosis: every fix of the reference set that is not in force"
 
 
@@ -80,7 +84,9 @@ REFERENCE: Final = Wanted(REFERENCE_FIXES)
 class Setting:
     """One fix: `before` was wanted of it, `effective` is what every engine reports ("mixed", "" where one has not).
 
-    `named`: its cause was named, or no diagnosis was asked; else the cause could not be ruled out.
+    `named`: its cause was named, or no diagnosis was asked; else the cause could not be ruled out. `share` is that of
+    its layer where it is named, `alone` what was measured of it; the `gain` follows from these and from what else is
+    set.
     """
 
     fix: str
@@ -91,6 +97,8 @@ class Setting:
     generation: int
     gain: Gain = UNKNOWN
     named: bool = True
+    share: Gain = UNKNOWN
+    alone: Gain = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -104,13 +112,19 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Settings in the order in which they are sent, then a sync if there is one. `undoes`: it sets another one back."""
+    """Settings in the order in which they are sent, then a sync if there is one. `undoes`: it sets another one back.
+
+    `sync_wanted`: the sync is asked for whatever is set; else it goes with what takes effect with one. `sync_gain`:
+    what it is expected to take away by itself.
+    """
 
     settings: tuple[Setting, ...]
     sync: bool
     why: str
     skipped: tuple[Skipped, ...] = ()
     undoes: bool = False
+    sync_wanted: bool = False
+    sync_gain: Gain = UNKNOWN
 
     @property
     def empty(self) -> bool:
@@ -123,6 +137,21 @@ class Alignment:
         parts = [plural(len(self.settings), "fix").replace("fixs", "fixes")] if self.settings else []
         parts += ["1 sync"] if self.sync else []
         return f"{'undo the alignment' if self.undoes else 'align'}: {', '.join(parts) or 'nothing to do'}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What can be left out: the fixes, and SYNC."""
+        return (*(one.fix for one in self.settings), *((SYNC,) if self.sync else ()))
+
+    @property
+    def together(self) -> str:
+        """What all of it is expected to take away, as a clause; "" where nothing of it is known."""
+        gains = [one.gain for one in self.settings] + ([self.sync_gain] if self.sync_wanted else [])
+        known = [one.nats for one in gains if math.isfinite(one.nats)]
+        if not known or self.undoes:
+            return ""
+        rest = len(gains) - len(known)
+        return f"{Gain(math.fsum(known))}{f', and {rest} not known' if rest else ''}"
 
 
 @dataclass(frozen=True)
@@ -142,17 +171,42 @@ def plan(
     """The alignment that is asked for, from the reported states. `trainer`: the run has one, which can sync."""
     settings, skipped = _settings(fixes, wanted.values)
     # A fix that waits for a sync already is carried by one now.
-    staged = any(one.how == "next_sync" for one in settings) or _staged(fixes, wanted.values)
+    asked = trainer and (wanted.sync or _staged(fixes, wanted.values))
+    found = []
+    for one in settings:
+        named = wanted.named is None or one.fix in wanted.named
+        share = wanted.shares.get(BY_ID[one.fix].layer, UNKNOWN) if named else UNKNOWN
+        found.append(replace(one, named=named, share=share, alone=measured(one.fix, effects.get(one.fix))))
+    sync = asked or (trainer and _carried(found))
+    made = Alignment(tuple(_with_gains(found)), sync, wanted.why, tuple(skipped), sync_wanted=asked)
+    layer = wanted.shares.get(UPDATE, UNKNOWN) if wanted.sync else UNKNOWN
+    taken = any(one.named and BY_ID[one.fix].layer == UPDATE for one in found)
+    return replace(made, sync_gain=UNKNOWN if taken else layer)
+
+
+def without(made: Alignment, names: Collection[str]) -> Alignment:
+    """The same but for some fixes, or SYNC; what the others are expected to take away follows."""
+    kept = [one for one in made.settings if one.fix not in names]
+    sync = made.sync and SYNC not in names and (made.sync_wanted or _carried(kept))
+    settings = kept if made.undoes else _with_gains(kept)
+    return replace(made, settings=tuple(settings), sync=sync, sync_wanted=made.sync_wanted and sync)
+
+
+def _with_gains(settings: Sequence[Setting]) -> list[Setting]:
+    """A layer's share is expected of the first named fix of the layer, and of no other one."""
     used: set[str] = set()
-    with_gains = []
+    found = []
     for one in settings:
         layer = BY_ID[one.fix].layer
-        named = wanted.named is None or one.fix in wanted.named
-        share = wanted.shares.get(layer) if named and layer not in used else None
-        used |= {layer} if named else set()
-        gain = share or measured(one.fix, effects.get(one.fix))
-        with_gains.append(replace(one, gain=gain, named=named))
-    return Alignment(tuple(with_gains), trainer and (wanted.sync or staged), wanted.why, tuple(skipped))
+        share = one.share if one.share.source and layer not in used else None
+        used |= {layer} if one.named else set()
+        found.append(replace(one, gain=share or one.alone))
+    return found
+
+
+def _carried(settings: Sequence[Setting]) -> bool:
+    """Whether some of it takes effect with a sync."""
+    return any(one.how == "next_sync" for one in settings)
 
 
 def undo(record: Mapping[str, tuple[str, str]], fixes: Mapping[str, FixState], *, trainer: bool) -> Alignment:
@@ -170,7 +224,7 @@ def undo(record: Mapping[str, tuple[str, str]], fixes: Mapping[str, FixState], *
             continue
         back[fix] = before
     settings, skipped = _settings(fixes, back, undoing=True)
-    sync = trainer and any(one.how == "next_sync" for one in settings)
+    sync = trainer and _carried(settings)
     return Alignment(tuple(settings), sync, "as before the alignment", (*kept, *skipped), undoes=True)
 
 

@@ -263,6 +263,8 @@ def _add_operator_verbs(verbs: argparse._SubParsersAction[Parser]) -> None:
     aligning = _add_verb(fix, "align", "align:align", text)
     aligning.add_argument("--undo", action="store_true", help="set the last alignment back")
     aligning.add_argument("--yes", action="store_true", help="without asking; needed where there is no terminal")
+    text = "leave this fix out, or 'sync'; may be given several times"
+    aligning.add_argument("--without", action="append", default=[], metavar="FIX", help=text)
     aligning.add_argument("--dry-run", action="store_true", help="print what would be set, and set nothing")
     text = f"trainer steps to watch afterwards (default {ALIGN_STEPS})"
     aligning.add_argument("--steps", type=_natural, default=ALIGN_STEPS, metavar="N", help=text)

@@ -19,6 +19,8 @@ from driftline.rundir import RunError
 
 COMMAND_TIMEOUT: Final = 30.0
 """Seconds after which a command that was not applied must not take effect any more."""
+ROUND_TIMEOUT: Final = 600.0
+"""The same of an active round, which waits for the trainer's next step; one that waits can be cancelled."""
 
 TOKENS_BACK: Final = 8192
 """Sequence numbers of the journal that are searched for past tokens: some hundred steps of a small run."""
@@ -121,7 +123,8 @@ class LiveSource:
 
     def command(self, verb: Verb, args: dict[str, str], generation: int) -> str:
         try:
-            return self._client.command(verb, args, generation=generation, timeout=COMMAND_TIMEOUT)
+            timeout = ROUND_TIMEOUT if verb == "diagnose" else COMMAND_TIMEOUT
+            return self._client.command(verb, args, generation=generation, timeout=timeout)
         except hub.LeaseHeldError as error:
             raise LeaseHeldError(str(error)) from error
         except ClientError as error:

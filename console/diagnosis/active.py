@@ -15,6 +15,10 @@ from console.diagnosis.model import LAYERS, Attribution, Instrument, Reading, Sh
 
 Figures = Mapping[str, str | float | int | bool]
 
+TOKENS: Final = 96
+"""Tokens of each engine that a round scores, unless otherwise asked for."""
+FORWARDS: Final = 7
+"""Forward passes of the trainer over these."""
 FLOOR: Final = 2e-4
 """Nats. A difference below it is arithmetic: float32 on both sides differs by 5e-5 and less."""
 BETTER: Final = 0.5
@@ -111,6 +115,20 @@ def readings(figures: Figures, floor: float = FLOOR) -> tuple[Reading, ...]:
 def engines(figures: Figures) -> list[str]:
     """Names of the engines that were probed."""
     return sorted(name.removesuffix(".usual") for name in figures if name.endswith(".usual"))
+
+
+def requests(tokens: int = TOKENS) -> int:
+    """How many requests of one token a round makes to each engine."""
+    return 3 * tokens + 36
+
+
+def expected(before: Figures | None, tokens: int = TOKENS) -> str:
+    """What a round will cost, as a clause; `before`: the figures of an earlier one, which says how long."""
+    asked = f"{requests(tokens)} requests of one token to each engine, {FORWARDS} forward passes of the trainer"
+    took = number_of(before, "seconds") if before is not None else math.nan
+    if not math.isfinite(took):
+        return f"{asked}: some seconds, not measured yet"
+    return f"{asked}: the last one took {took:.2f} s"
 
 
 def cost(figures: Figures) -> str:

@@ -18,9 +18,11 @@ import msgspec
 from console.diagnosis import sentences
 from console.diagnosis.active import Figures, attribution, number_of, readings
 from console.diagnosis.causes import BY_NAME
-from console.diagnosis.facts import Facts
+from console.diagnosis.facts import Facts, facts_of
 from console.diagnosis.model import NONE, UNKNOWN, Action, Diagnosis, Evidence, Normal, Ranked, Reading, Verdict
+from console.diagnosis.rounds import Standing, standing
 from console.diagnosis.watch import Watch
+from console.store.model import RunModel
 
 SURE: Final = 0.98
 """Probability that a look is right: `make blind` prints how often it was."""
@@ -60,6 +62,18 @@ class _Found:
 def diagnose(watch: Watch, facts: Facts, figures: Figures) -> Diagnosis:
     """The diagnosis by a run's tokens and by the answer of an active round."""
     return combined(watch.diagnosis(facts), facts, figures)
+
+
+def by_now(watch: Watch, facts: Facts, stands: Standing) -> Diagnosis:
+    """The diagnosis by a run's tokens, and by its newest active round for as long as that counts."""
+    if stands.made is None or not stands.counts:
+        return watch.diagnosis(facts)
+    return diagnose(watch, facts, stands.made.figures)
+
+
+def of_model(watch: Watch, model: RunModel) -> Diagnosis:
+    """The same, of a run's tokens and its model."""
+    return by_now(watch, facts_of(model), standing(model))
 
 
 def combined(first: Diagnosis, facts: Facts, figures: Figures) -> Diagnosis:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from console.diagnosis.facts import facts_of
+from console.diagnosis.looks import of_model
 from console.diagnosis.model import Diagnosis
 from console.diagnosis.watch import Watch
 from console.recorded import frames
@@ -18,14 +18,16 @@ from driftline.rundir import RunDir
 
 
 def diagnose_run(run: RunDir, model: RunModel | None = None) -> Diagnosis:
-    """The passive diagnosis of everything that is recorded; `model` is the run's, where it was loaded already.
+    """The diagnosis of everything that is recorded, its newest active round included for as long as that counts.
+
+    `model` is the run's, where it was loaded already.
 
     Raises OSError, or what Polars and pyarrow raise (`console.recorded.frames.unreadable`), for a file that cannot
     be read."""
     watch = Watch()
     for frame in token_frames(run):
         watch.feed(frame)
-    return watch.diagnosis(facts_of(model if model is not None else load(run).model))
+    return of_model(watch, model if model is not None else load(run).model)
 
 
 def token_frames(run: RunDir) -> Iterator[LeanTokens]:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from console.environments import defaults
 from console.errors import USAGE, CommandError
 from driftline import config as configuration
 from driftline import environments, toml_file
@@ -22,6 +23,7 @@ def load_config(path: Path) -> configuration.Config:
     """The configuration, if it can be run on this machine. Raises CommandError with exit code 2."""
     config = read_config(path)
     check_environments(config, path)
+    _check_model(config, path)
     return config
 
 
@@ -57,6 +59,21 @@ def check_environments(config: configuration.Config, path: Path) -> dict[str, st
             except environments.EnvironmentUnusableError as error:
                 raise CommandError(f"{path}: engine.environment: {error}", USAGE) from error
     return found
+
+
+def _check_model(config: configuration.Config, path: Path) -> None:
+    """Whether each environment's vLLM has the architecture of a model that is named: an older one may not.
+
+    Imports vLLM there, which takes some ten seconds: only where a run has both. Raises CommandError with exit code 2.
+    """
+    named = {engine.environment for engine in configuration.engine_configs(config.engine)} - {""}
+    if not config.model.path or not named:
+        return
+    for one in sorted(named):
+        environment = environments.find(one, os.environ)
+        sentence = defaults.cannot_load(environment, defaults.declared(environment), Path(config.model.path))
+        if sentence:
+            raise CommandError(f"{path}: model.path: {sentence}", USAGE)
 
 
 def check_name(name: str, option: str = "--name") -> str:

@@ -13,7 +13,7 @@ from console.parity.figure import Floats, Line, Panel, Scale, horizontal, vertic
 
 ROWS: Final = 9
 GUTTER: Final = 6
-SIGNS: Final = {"reference": "─", "defaults": "x", "repaired": "o"}
+SIGNS: Final = {"reference": "─", "defaults": "x", "fixed": "+", "repaired": "o"}
 BAND: Final = "·"
 MARK: Final = "┊"
 

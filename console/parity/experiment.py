@@ -1,7 +1,8 @@
 """The experiment behind the figure: its runs, the verdicts they need, and their panels. Pure.
 
 Reference runs (every fix on, several seeds), one run on the engine's defaults (every fix off) and one that starts on
-the defaults and has its fixes switched on live.
+the defaults and has its fixes switched on live. Of a migration between versions also one with its fixes on from the
+start, and one for each layer of fixes (`console.parity.stages`).
 
 All runs start from one model, as runs of reinforcement learning do: the article's start from one pretrained
 checkpoint. A seed is the chance from there on: which prompts come when, what is sampled, what is in flight at
@@ -37,6 +38,7 @@ from console.parity.judge import Comparison, Verdict, compare
 from console.parity.report import closing, title
 from console.parity.rules import Rules
 from console.parity.runs import Run
+from console.parity.stages import Stage, cumulative
 from driftline.catalog.fixes import BY_ID, OFF
 from driftline.config import Config
 
@@ -45,24 +47,37 @@ PANELS: Final = ("policy/clip_fraction", "policy/kl_new_old", "policy/entropy", 
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of the experiment. `switch_at`: the last step on the defaults, None without a switch."""
+    """One run of the experiment. `switch_at`: the last step on the defaults, None without a switch.
+
+    `stage`: of a run with the fixes of some layers, how the table names it.
+    """
 
     name: str
     config: Config
     switch_at: int | None = None
+    stage: str = ""
 
 
 @dataclass(frozen=True)
 class Shown:
     """The comparisons: a reference against the others, the defaults and the repaired run against all.
 
-    `fixed`, of a migration: the candidate with its fixes on from the start.
+    `fixed`, of a migration: the candidate with its fixes on from the start; `stages`: with those of some layers, which
+    need no verdict.
     """
 
     seed: Comparison
     defaults: Comparison
     repaired: Comparison
     fixed: Comparison | None = None
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def ladder(self) -> list[Stage]:
+        """Of a migration: from the candidate's defaults to all its fixes, a layer more each; else empty."""
+        if self.fixed is None:
+            return []
+        return [Stage("the defaults", self.defaults), *self.stages, Stage("all fixes on", self.fixed)]
 
     @property
     def rows(self) -> list[tuple[str, Comparison, Verdict]]:
@@ -85,8 +100,8 @@ class Shown:
 def plan(reference: Config, *, steps: int, switch_at: int, seeds: int, candidate: str = "") -> list[Planned]:
     """The runs, in their order, from the configuration of the reference.
 
-    `candidate`, of a migration: the environment that the engines of all but the reference run in; one more run then has
-    its fixes on from the start.
+    `candidate`, of a migration: the environment that the engines of all but the reference run in; further runs then
+    have all fixes on from the start, and those of the first layers.
     """
 
     model = reference.model
@@ -107,35 +122,52 @@ def plan(reference: Config, *, steps: int, switch_at: int, seeds: int, candidate
     runs.append(Planned("repaired", seeded(seeds, off), switch_at))
     if candidate:
         runs.append(Planned("fixed", seeded(seeds, on)))
+        for stage, fixes in cumulative(list(on)):
+            some = {fix: value if fix in fixes else OFF for fix, value in on.items()}
+            runs.append(Planned("layers", seeded(seeds, some), stage=stage))
     return runs
 
 
 def judge(
-    references: Sequence[Run], defaults: Run, repaired: Run, rules: Rules, switch_at: int, fixed: Run | None = None
+    references: Sequence[Run],
+    defaults: Run,
+    repaired: Run,
+    rules: Rules,
+    switch_at: int,
+    fixed: Run | None = None,
+    stages: Sequence[tuple[str, Run]] = (),
 ) -> Shown:
-    """The verdicts of the experiment."""
+    """The verdicts of the experiment; `stages`: the names and runs of the layers."""
     return Shown(
         compare(references[:-1], references[-1], rules),
         compare(references, defaults, rules),
         compare(references, repaired, rules, start=switch_at + 1),
         None if fixed is None else compare(references, fixed, rules),
+        tuple(Stage(name, compare(references, run, rules)) for name, run in stages),
     )
 
 
 def panels(
-    references: Sequence[Run], defaults: Run, repaired: Run, rules: Rules, metrics: Sequence[str] = PANELS
+    references: Sequence[Run],
+    defaults: Run,
+    repaired: Run,
+    rules: Rules,
+    metrics: Sequence[str] = PANELS,
+    *,
+    fixed: Run | None = None,
 ) -> list[Panel]:
     """One panel a metric, over the whole runs: the band of the verdict, window means bold, single steps faint."""
+    drawn = {"defaults": defaults, **({"fixed": fixed} if fixed is not None else {}), "repaired": repaired}
     whole = {
         kind: {judged.metric: judged.curve for judged in compare(references, run, rules).metrics}
-        for kind, run in (("defaults", defaults), ("repaired", repaired))
+        for kind, run in drawn.items()
     }
     # A window's mean belongs in the middle of its window.
     shift = (rules.window - 1) / 2
     shown = []
     for name in metrics:
         lines: list[Line] = []
-        for kind, run in (("defaults", defaults), ("repaired", repaired)):
+        for kind, run in drawn.items():
             curve = whole[kind].get(name)
             if curve is None:
                 continue

@@ -32,17 +32,18 @@ text{font:13px system-ui,-apple-system,"Segoe UI",Helvetica,Arial,sans-serif;fil
 .band{fill:#0969da;opacity:.16}
 .line{fill:none;stroke-width:2.2;stroke-linejoin:round}.raw{fill:none;stroke-width:.8;opacity:.4}
 .reference{stroke:#0969da}.defaults{stroke:#bc4c00;stroke-dasharray:7 3}.repaired{stroke:#1a7f37}
+.fixed{stroke:#8250df;stroke-dasharray:2 4}.raw.fixed{display:none}
 .mark{stroke:#1a7f37;stroke-width:1.4;stroke-dasharray:2 3}.raw.defaults{stroke-dasharray:none}
 @media (prefers-color-scheme:dark){
 text{fill:#f0f6fc}.page{fill:#0d1117}.note,.tick{fill:#9198a1}.grid{stroke:#2f3742}.frame{stroke:#656c76}
 .band{fill:#4493f8;opacity:.22}.reference{stroke:#4493f8}.defaults{stroke:#f0883e}.repaired{stroke:#3fb950}
-.mark{stroke:#3fb950}}
+.fixed{stroke:#a371f7}.mark{stroke:#3fb950}}
 """
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: `kind` is reference, defaults or repaired; `raw_x`, `raw_y` its single steps, drawn faint."""
+    """One curve: `kind` is reference, defaults, fixed or repaired; `raw_x`, `raw_y` its single steps, drawn faint."""
 
     kind: str
     x: Floats

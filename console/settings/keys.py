@@ -97,6 +97,8 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("next", ("tab",), "tab", "next pane", "app.focus_next", "screens"),
     Key("previous", ("shift+tab",), "shift+tab", "previous pane", "app.focus_previous", "screens"),
     Key("table", ("v",), "v", "the parity table, or back to the cause", "other_view", "parity", "parity"),
+    Key("round", ("D",), "D", "measure the cause: an active round; while one is under way: cancel it", "act_round",
+        "parity", "measure", True),
     Key("reference", ("r",), "r", "choose the reference runs", "reference", "parity", "reference"),
     Key("since", ("s",), "s", "judge from the last switch of a fix on, or the whole run (:judge from STEP)",
         "since_switch", "parity", "since switch"),

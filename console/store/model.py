@@ -17,6 +17,7 @@ from console.recorded.metric_columns import Stretch
 from console.status.link_health import DROPS_SECONDS, Crowd, Drop
 from console.store.engines import ENGINES_KEPT, EngineHistory
 from console.store.log import RunLog
+from console.store.rounds import Rounds
 from console.store.series.series import SeriesStore
 from console.store.syncs import SyncIndex
 from driftline.catalog.metrics import resolve
@@ -106,6 +107,7 @@ class RunModel:
         self.syncs = SyncIndex()
         self.history = EngineHistory()
         self.log = RunLog()
+        self.rounds = Rounds()
         self.head = 0
         self.first_time: float | None = None
         self.last_time: float | None = None
@@ -171,6 +173,7 @@ class RunModel:
                     self._dropped(stamped.time, frame)
                 elif frame.kind == TOO_MANY and stamped.producer == HUB:
                     self._told_of_crowd(frame)
+                self.rounds.event(frame, self.step)
             case Effect():
                 for fix, _, _ in frame.changes:
                     self.effects.pop(fix, None)  # the newest stand last
@@ -249,6 +252,7 @@ class RunModel:
         if before is None or before == value:
             return
         self._mark(Mark(step, "fix", f"{frame.fix} {value}", value))
+        self.rounds.changed(f"{frame.fix} {value}")
 
     def _correction(self, frame: RunState) -> None:
         """Mark a change of the objective's correction; the first one reported is the start of the run."""
@@ -278,6 +282,8 @@ class RunModel:
         self.commands[frame.id] = CommandLife(frame, known.acks if known is not None else ())
         while len(self.commands) > COMMANDS_KEPT:
             del self.commands[next(iter(self.commands))]
+        if frame.verb == "diagnose":
+            self.rounds.command(frame)
         if frame.verb == "mark":
             self._mark(Mark(max(self.step, 0), "mark", frame.args.get("text", "")))
 
@@ -286,8 +292,11 @@ class RunModel:
         if life is None or life.done:
             return
         self.commands[frame.id] = CommandLife(life.command, (*life.acks, frame))
+        if life.command.verb == "diagnose":
+            self.rounds.ack(frame, self.step)
         if frame.state == "applied" and life.command.verb == "sync":
             self._mark(Mark(max(self.step, 0), "sync", "sync"))
+            self.rounds.changed("a weight sync")
 
     def _mark(self, mark: Mark) -> None:
         self.marks.append(mark)

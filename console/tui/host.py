@@ -48,6 +48,9 @@ class Actions(Protocol):
     def ask_align(self, *, undo: bool = False) -> None:
         """Ask for the fixes and syncs that the diagnosis asks for, at once; `undo`: for setting the last ones back."""
 
+    def ask_round(self) -> None:
+        """Ask for an active round, which measures the cause; one that waits or is under way is cancelled."""
+
     def ask_sync(self) -> None:
         """Ask for a weight sync."""
 

@@ -346,8 +346,8 @@ def _command_problem(command: Command, generations: dict[str, int], now: Now) ->
         return _correction_problem(command)
     if command.verb == "shadow.set":
         return _shadow_problem(command)
-    if command.verb == "diagnose" and command.args.keys() - {"tokens"}:
-        return "diagnose takes no argument but tokens"
+    if command.verb == "diagnose" and command.args.keys() not in (set(), {"tokens"}, {"cancel"}):
+        return "diagnose takes no argument but tokens, or cancel alone"
     return ""
 
 

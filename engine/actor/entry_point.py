@@ -17,7 +17,7 @@ from engine.types import EngineError
 
 GROUP: Final = "vllm.general_plugins"
 NAME: Final = "driftline"
-VALUE: Final = "engine.plugin:register"
+VALUE: Final = "driftline.vllm_plugin:register"
 FOLDER: Final = Path(plugin.__file__).parent / "entry_point"
 """A place for `sys.path` that holds the metadata of a distribution with this entry point, and nothing else."""
 ALLOWED: Final = "VLLM_PLUGINS"

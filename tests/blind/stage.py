@@ -68,6 +68,8 @@ head = "float32"        # decided by the cases, not by what engines report
 keep_versions = 64
 [sync]
 every = {every}
+[diagnosis]
+active = "on-request"   # rounds are asked for where the test has them
 [fixes]
 processed-logprobs = "on"
 inflight-keep = "wait"

@@ -15,10 +15,37 @@ from console.diagnosis.model import (
     RuledOut,
     Share,
 )
+from driftline.frames import Data
 
 ENGINES = ("engine-0", "engine-1")
+COST = (
+    "at the next step: 324 requests of one token to each engine, about 1.9 s of each, and 7 forward passes of the "
+    "trainer over these tokens; the step waits for it, generation goes on"
+)
+"""As a trainer says it before an active round."""
 POSITIONS = tuple(map(str, range(24)))
 CLASSES = ("0-.01", ".01-.1", ".1-.3", ".3-.7", ".7-.9", ".9-1")
+
+
+def figures(version: int, total: float = 0.41, **changes: str | float) -> Data:
+    """The answer of an active round that has found raw logprobs and a stale cache, over two engines."""
+    engine: Data = {
+        "recorded": total, "usual": total, "sampled": 0.35, "lowest": -0.9, "sampling": "", "plain": 0.06,
+        "uncached": 1e-5, "cache": 0.06, "held": 1e-5, "other_head": 0.004, "self": 0.0, "raw": 1.0, "seam": math.nan,
+        "differing": 0, "compared": 27, "tensors": "", "kind": "equal", "seconds": 1.37, "requests": 324,
+        "version": version,
+    }  # fmt: skip
+    shares = {
+        "semantics": 0.85 * total, "inference path": 0.14 * total, "weight update": 0.0, "numerics": 0.01 * total,
+        "staleness": 0.0, "data": 0.0,
+    }  # fmt: skip
+    found: Data = {f"{name}.{key}": value for name in ENGINES for key, value in engine.items()}
+    for layer, nats in shares.items():
+        found |= {f"share.{layer}": nats, f"share.{layer}.low": 0.9 * nats, f"share.{layer}.high": 1.1 * nats}
+    return found | {
+        "total": total, "tokens": 192, "note": "", "seconds": 1.62, "version": version, "temperature": 0.7,
+        "trainer.self": 0.0, "trainer.dropout": 0.0, "trainer.temperature": 0.7, **changes,
+    }  # fmt: skip
 
 
 def profiles(

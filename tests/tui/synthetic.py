@@ -17,6 +17,7 @@ from driftline.frames import (
     Ack,
     AckState,
     Command,
+    Data,
     EngineFix,
     EngineState,
     Event,
@@ -112,8 +113,8 @@ class FakeSource:
         self.feed([Command(identity, verb, args, generation, 0.0, "operator ana")])
         return identity
 
-    def ack(self, identity: str, state: AckState, detail: str = "") -> None:
-        self.feed([Ack(identity, state, START, detail)])
+    def ack(self, identity: str, state: AckState, detail: str = "", data: Data | None = None) -> None:
+        self.feed([Ack(identity, state, START, detail, data or {})])
 
     def hold(self, session: str, *, published: bool = True) -> None:
         """Another session takes the lease; not `published`: its frame has not come yet."""

@@ -212,3 +212,33 @@ async def test_what_a_diagnosis_asks_for_is_set_and_no_more(running: Running):
         app_of(pilot).showing.diagnosing.found = diagnoses.setting()
         text = await press(pilot, "A")
         assert "set top_p to 1" in text
+
+
+async def test_space_leaves_a_row_out_and_what_is_expected_follows(running: Running):
+    source = young()
+    async with running(source) as pilot:
+        app_of(pilot).showing.diagnosing.found = diagnoses.two_causes()
+        text = await press(pilot, "A")
+        assert "together −.18" in text
+        text = await press(pilot, "down", "down", "space")
+        assert "○ prefix-cache-off     off → on left out" in text
+        assert "together −.15" in text
+        text = await press(pilot, "space")
+        assert "● prefix-cache-off" in text
+        await press(pilot, "up", "space", "down", "space")
+        text = screen_text(pilot)
+        assert "all of it is left out" in text
+        await press(pilot, "right", "enter")
+        assert source.sent == []
+        await press(pilot, "A", "down", "space", "right", "enter")
+        await until(pilot, lambda: len(source.sent) == 2)
+        assert sent(source) == ["mark", "prefix-cache-off on"]
+
+
+async def test_the_sync_can_be_left_out_too(running: Running):
+    source = young()
+    async with running(source) as pilot:
+        text = await press(pilot, "A", *["down"] * 4, "space")
+        assert "○ sync weights" in text
+        assert "align: 3 fixes " in text
+        assert "with the next" in text

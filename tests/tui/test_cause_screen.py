@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 
 from console.diagnosis.facts import Facts
 from console.diagnosis.model import Diagnosis
+from console.diagnosis.rounds import Standing
 from console.tui.app import ConsoleApp
 from console.tui.dialogs.confirm import ConfirmScreen
 from console.tui.paint.bars import lying, parts
@@ -69,7 +70,7 @@ async def test_token_pairs_are_asked_for_at_the_first_look_and_not_before(runnin
 async def test_a_diagnosis_is_made_of_what_comes_beside_the_screen(running: Running, monkeypatch: pytest.MonkeyPatch):
     threads: list[threading.Thread] = []
 
-    def made(self: Diagnosing, facts: Facts) -> None:
+    def made(self: Diagnosing, facts: Facts, stands: Standing) -> None:
         threads.append(threading.current_thread())
         self.found, self._busy = diagnoses.cause(), False
 

@@ -9,8 +9,11 @@ import pytest
 from textual.pilot import Pilot
 
 from console.connect.source import Link
+from console.diagnosis import looks
+from console.diagnosis.facts import Facts
 from console.diagnosis.model import Diagnosis
 from console.tui.app import ConsoleApp
+from driftline.frames import AckState, Command
 from tests.tui import diagnoses
 from tests.tui.conftest import make_app, settle
 from tests.tui.screen_compare import Compare
@@ -37,6 +40,8 @@ def diagnosed(found: Diagnosis | None, *pressed: str) -> Callable[[Pilot[None]],
                 break
             await pilot.pause(0.01)
         app.showing.diagnosing.found = found
+        active = found is not None and found.attribution is not None and found.attribution.method == "active"
+        app.showing.diagnosing.by_round = app.model.rounds.made if active else None
         await settle(pilot)
         await keys(*pressed)(pilot)
         app.notice.clear()
@@ -69,6 +74,66 @@ def recorded() -> FakeSource:
 @pytest.mark.parametrize("state", [empty, defaults, refused, recorded], ids=lambda state: state.__name__)
 def test_without_token_pairs(screen_compare: Compare, state: Callable[[], FakeSource], size: tuple[int, int]):
     assert screen_compare(make_app(state()), terminal_size=size, run_before=diagnosed(None))
+
+
+# -- active rounds
+
+
+def asked_for(*states: tuple[AckState, str]) -> FakeSource:
+    """A run in which another console has asked for a round, of which this was said."""
+    source = defaults()
+    source.feed([Command("r1", "diagnose", {"tokens": "96"}, issuer="operator bo")])
+    for state, detail in states:
+        source.ack("r1", state, detail)
+    return source
+
+
+def answered(version: int, newest: int) -> FakeSource:
+    """A round of one version, and the version that the weights are at now."""
+    source = asked_for(("accepted", ""), ("accepted", diagnoses.COST), ("accepted", "under way"))
+    source.ack("r1", "applied", data=diagnoses.figures(version))
+    source.feed([run_state(40, version=newest)])
+    return source
+
+
+def waits() -> FakeSource:
+    return asked_for(("accepted", ""), ("accepted", diagnoses.COST))
+
+
+def under_way() -> FakeSource:
+    return asked_for(("accepted", ""), ("accepted", diagnoses.COST), ("accepted", "under way"))
+
+
+def round_failed() -> FakeSource:
+    return asked_for(("failed", "nothing to probe: engine-1: version 12 is not kept any more (trainer.keep_versions)"))
+
+
+def measured() -> FakeSource:
+    return answered(40, 43)
+
+
+def outdated() -> FakeSource:
+    return answered(40, 90)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    "state", [waits, under_way, round_failed, measured, outdated], ids=lambda state: state.__name__
+)
+def test_a_round(screen_compare: Compare, state: Callable[[], FakeSource], size: tuple[int, int]):
+    found = diagnoses.two_causes()
+    if state is measured:
+        found = looks.combined(found, Facts(dtype="float32", fixes={}), diagnoses.figures(40))
+    assert screen_compare(make_app(state()), terminal_size=size, run_before=diagnosed(found))
+
+
+def test_a_round_without_an_answer_by_token_pairs(screen_compare: Compare):
+    assert screen_compare(make_app(under_way()), terminal_size=(80, 24), run_before=diagnosed(None))
+
+
+def test_a_round_is_asked_for(screen_compare: Compare):
+    ready = diagnosed(diagnoses.two_causes(), "D")
+    assert screen_compare(make_app(defaults()), terminal_size=(80, 24), run_before=ready)
 
 
 @pytest.mark.parametrize("marker", ["block", "ascii"])
@@ -105,6 +170,12 @@ def test_the_question(
 ):
     ready = diagnosed(found() if found is not None else None, "A", "right")
     assert screen_compare(make_app(source()), terminal_size=size, run_before=ready)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_a_row_left_out(screen_compare: Compare, size: tuple[int, int]):
+    ready = diagnosed(diagnoses.two_causes(), "A", "down", "down", "space")
+    assert screen_compare(make_app(defaults()), terminal_size=size, run_before=ready)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")

@@ -9,7 +9,7 @@ import pytest
 
 from console.aligning import effect, record
 from console.aligning.course import Course
-from console.aligning.plan import REFERENCE, Gain, Wanted, batches, cost, measured, plan, undo, when
+from console.aligning.plan import REFERENCE, SYNC, Gain, Wanted, batches, cost, measured, plan, undo, when, without
 from console.aligning.wanted import other_actions, shares, wanted
 from console.diagnosis.model import Action, Attribution, Cause, Diagnosis, Ranked, Share
 from driftline.frames import Command, Effect, EngineFix, FixState, How, Measure
@@ -186,6 +186,41 @@ def test_a_share_is_expected_of_the_fix_that_is_named_and_of_no_other() -> None:
     made = plan(defaults(), {}, wanted(found), trainer=True)
     gains = {one.fix: (one.named, str(one.gain)) for one in made.settings}
     assert gains == {"processed-logprobs": (False, "not known"), "prefix-cache-off": (True, "−.02 (.01 to .03)")}
+
+
+def test_what_is_left_out_is_not_sent_and_the_sync_goes_with_what_needs_it() -> None:
+    made = plan(defaults(), {}, trainer=True)
+    assert made.names == ("processed-logprobs", "prefix-cache-off", "fp32-lm-head", SYNC)
+    less = without(made, {"prefix-cache-off"})
+    assert [one.what for batch in batches(less) for one in batch] == [
+        "processed-logprobs on", "fp32-lm-head on", "sync weights",
+    ]  # fmt: skip
+    assert without(made, {"fp32-lm-head"}).title == "align: 2 fixes", "no sync for fixes that are live"
+    late = without(made, {SYNC})
+    assert (late.sync, when(late.settings[-1], sync=late.sync)) == (False, "with the next sync")
+    assert without(made, set(made.names)).empty
+    assert without(made, ()) == made
+    asked = plan(defaults(), {}, Wanted({"fp32-lm-head": "on"}, sync=True), trainer=True)
+    assert without(asked, {"fp32-lm-head"}).sync, "asked for whatever is set"
+    back = without(undo({"processed-logprobs": ("on", "off"), "fp32-lm-head": ("on", "off")}, defaults(), trainer=True),
+                   {"fp32-lm-head"})  # fmt: skip
+    assert ([one.fix for one in back.settings], back.sync, back.undoes) == (["processed-logprobs"], False, True)
+
+
+def test_what_is_expected_follows_what_is_left_out() -> None:
+    share = Gain(0.3, 0.2, 0.4, "attribution")
+    update = Gain(0.05, 0.04, 0.06, "attribution")
+    effects = {"prefix-cache-off": switch("prefix-cache-off", "on", "off", was=0.01, became=0.04)}
+    shared = Wanted(
+        {"processed-logprobs": "on", "prefix-cache-off": "on", "fp32-lm-head": "on"}, sync=True,
+        shares={"semantics": share, "weight-update path": update}, named=frozenset({"processed-logprobs"}),
+    )  # fmt: skip
+    made = plan(defaults(), effects, shared, trainer=True)
+    assert made.sync_gain == update
+    assert made.together == "−.38, and 1 not known"
+    assert without(made, {"processed-logprobs"}).together == "−.08, and 1 not known"
+    assert without(made, {"fp32-lm-head", SYNC}).together == "−.33"
+    assert without(made, {"processed-logprobs", "prefix-cache-off", SYNC}).together == ""
 
 
 def test_shares_go_by_layer_and_other_actions_are_named() -> None:

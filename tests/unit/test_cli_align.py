@@ -201,6 +201,17 @@ def test_the_cause_that_is_named_is_what_is_asked_for(
     assert found["settings"][0]["gain"]["nats"] > 0.05
 
 
+def test_what_is_left_out_is_not_sent(hub: Hub, trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:
+    left_out = ("--without", "fp32-lm-head", "--without", "prefix-cache-off")
+    assert align(hub, "--yes", "--steps", "0", *left_out) == errors.OK
+    assert sent(trainer) == ["mark", "processed-logprobs on"]
+    assert "align: 1 fix (" in capsys.readouterr().out
+    assert align(hub, "--dry-run", "--without", "sync") == errors.OK
+    assert "with the next sync" in capsys.readouterr().out
+    assert align(hub, "--yes", "--without", "no-such-fix") == errors.USAGE
+    assert "there is no fix 'no-such-fix'; allowed: processed-logprobs" in capsys.readouterr().err
+
+
 def test_a_run_without_a_live_hub_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fix", "align", "--run", str(tmp_path)]) == errors.NO_RUN
     assert capsys.readouterr().err.startswith("driftline: ")

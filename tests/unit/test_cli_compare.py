@@ -15,14 +15,16 @@ from console.cli.main import main
 from console.cli.verbs import parity as experiment
 from console.demo.report import DemoReport
 from console.errors import FAILED, OK, USAGE, CommandError
-from console.parity.experiment import Planned
+from console.parity.experiment import Planned, plan
 from console.parity.runs import CorrectionChange
-from driftline.config import Config
+from driftline.config import Config, parse
 from driftline.frames import EngineFix, FixState, Frame, Metrics, RunState, encode
 from driftline.journal.journal import Journal, Record, record_encoder
 from driftline.rundir import RunDir, create
 from tests.environment import needs_engine
 from tests.unit.parity_curves import Floats, as_run, healthy
+
+PLANNED = plan(Config(), steps=90, switch_at=20, seeds=3)
 
 
 def record(
@@ -225,7 +227,8 @@ def test_the_experiment_concludes_with_verdicts_and_figure(
     runs = [as_run(f"r{seed}", healthy(seed)) for seed in range(3)]
     out = root / "figure.svg"
     conclude = experiment._print_results
-    assert conclude([*runs, as_run("bad", broken(8)), as_run("mended", mended)], 20, out) == 0
+    bad, repaired_run = as_run("bad", broken(8)), as_run("mended", mended)
+    assert conclude(PLANNED, [*runs, bad, repaired_run], 20, out, experiment.LABELS) == 0
     printed = capsys.readouterr().out
     assert "FAIL: mismatch" in printed
     assert "PASS: home since step 4" in printed
@@ -236,14 +239,26 @@ def test_the_experiment_concludes_with_verdicts_and_figure(
     assert defaults.startswith("the defaults                             FAIL: mismatch mean|Δlogp| out of the band")
     assert repaired.startswith("the repaired run                         PASS: home since step 4")
     assert (empty, figure) == ("", f"figure: {out}")
+    # Of a migration between versions, layer by layer as well; and what is not back on the reference is in the heading.
+    reference = parse("[fixes]\nprocessed-logprobs = 'on'\nfp32-lm-head = 'on'\n", "x")
+    planned = plan(reference, steps=90, switch_at=20, seeds=3, candidate="new")
+    healed = as_run("healed", healthy(7))
+    partly = healthy(9)
+    partly["policy/entropy"] *= 4
+    made = [*runs, bad, as_run("partly", partly), healed, healed]
+    with pytest.raises(CommandError, match="the repaired run: FAIL: entropy"):
+        conclude(planned, made, 20, out, experiment.LABELS)
+    printed = capsys.readouterr().out
+    assert "layer by layer, each with those above it" in printed
+    assert "+ processed logprobs  PASS" in printed
+    assert "Repaired live: all but entropy back on the reference" in out.read_text(encoding="utf-8")
 
 
 def test_what_had_to_come_out_otherwise_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [as_run(f"r{seed}", healthy(seed)) for seed in range(3)]
+    made = [*runs, as_run("bad", broken(8)), as_run("mended", broken(9))]
     with pytest.raises(CommandError, match="the repaired run: FAIL"):
-        experiment._print_results(
-            [*runs, as_run("bad", broken(8)), as_run("mended", broken(9))], 20, root / "figure.svg"
-        )
+        experiment._print_results(PLANNED, made, 20, root / "figure.svg", experiment.LABELS)
     *_, repaired, _, _ = capsys.readouterr().out.splitlines()
     assert repaired.endswith("  (needs: pass)")
 
@@ -263,7 +278,8 @@ def test_a_correction_is_named_wherever_the_verdict_is(
     assert capsys.readouterr().out.splitlines()[-1] == "PASS", "it came later than what is judged"
     mended = replace(as_run("mended", healthy(9)), corrections=(CorrectionChange(1, "icepop"),))
     runs = [as_run(f"r{seed}", healthy(seed)) for seed in range(3)]
-    experiment._print_results([*runs, as_run("bad", broken(8)), mended], 20, root / "figure.svg")
+    made = [*runs, as_run("bad", broken(8)), mended]
+    experiment._print_results(PLANNED, made, 20, root / "figure.svg", experiment.LABELS)
     assert "on the reference; the objective corrected by icepop" in (root / "figure.svg").read_text(encoding="utf-8")
 
 

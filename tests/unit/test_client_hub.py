@@ -462,6 +462,7 @@ def test_command_from_wish_to_applied(hub: Hub, trainer: Probe, operator: Client
         ("shadow.set", {"share": "2"}, "'2' is no fraction; allowed: 0 to 1"),
         ("shadow.set", {"value": "1"}, "shadow.set takes the argument share"),
         ("diagnose", {"rows": "1"}, "diagnose takes no argument but tokens"),
+        ("diagnose", {"tokens": "1", "cancel": "c1"}, "or cancel alone"),
         ("fix.set", {"fix": "fp32-lm-head", "value": "on", "who": "me"}, "and engine where one alone is meant"),
         ("mark", {"text": "x" * 2000}, "1024 characters"),
         ("rm -rf", {}, "not a command"),

@@ -16,6 +16,7 @@ from console.launch.preflight import NEEDED
 from driftline import environments
 from driftline.environments import RECORD, VARIABLE, EnvironmentUnusableError
 from engine.pool import interpreters
+from tests.environment import needs_engine
 
 
 def script(path: Path, text: str) -> Path:
@@ -145,3 +146,21 @@ def test_an_actor_of_another_environment_gets_the_code_and_nothing_else_of_this_
     assert path.split(":") == [str(links), "/somewhere"]
     assert sorted(one.name for one in links.iterdir()) == ["driftline", "engine"]
     assert (links / "engine").resolve() == installed / "engine"
+
+
+@needs_engine
+def test_a_model_that_an_environment_s_vllm_does_not_know_is_one_sentence_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """This interpreter as another environment's: its vLLM is asked."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRIFTLINE_RUNS", str(tmp_path / "runs"))
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"architectures": ["OfTomorrowForCausalLM"]}')
+    config = tmp_path / "new.toml"
+    config.write_text(f"[model]\npath = '{model}'\n[engine]\nenvironment = '{sys.executable}'\n")
+    assert main(["run", str(config), "--headless"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"driftline: {config}: model.path: {model}: the vLLM of {sys.executable} has no OfTomorrow")
+    assert not (tmp_path / "runs").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from console.parity.experiment import judge, plan, to_toml
 from console.parity.rules import load as rules
+from console.parity.stages import late, table
 from driftline.catalog.fixes import OFF, ON
 from driftline.config import Config, load, parse
 from tests.unit.parity_curves import Floats, as_run, healthy
@@ -46,6 +48,40 @@ def test_of_a_migration_all_but_the_reference_run_on_the_candidate() -> None:
     ]  # fmt: skip
     assert [run.config.fixes["processed-logprobs"] for run in runs] == ["on", "on", "on", "off", "off", "on"]
     assert [run.switch_at for run in runs] == [None, None, None, None, 20, None]
+
+
+def test_a_migration_is_taken_apart_layer_by_layer() -> None:
+    runs = plan(load(CONFIGS / "migration.toml"), steps=120, switch_at=20, seeds=3, candidate="new")
+    of_layers = [run for run in runs if run.stage]
+    assert [(run.stage, [fix for fix, value in run.config.fixes.items() if value == ON]) for run in of_layers] == [
+        ("+ processed logprobs", ["processed-logprobs"]),
+        ("+ prefix cache off", ["processed-logprobs", "prefix-cache-off"]),
+        ("+ in-flight keep", ["processed-logprobs", "inflight-keep", "prefix-cache-off"]),
+    ]  # fmt: skip
+    assert {run.config.engine.environment for run in of_layers} == {"new"}
+    (fixed,) = (run for run in runs if run.name == "fixed")
+    assert set(fixed.config.fixes.values()) == {ON}
+
+
+def test_the_table_of_the_layers() -> None:
+    references = [as_run(f"r{seed}", healthy(seed, steps=120)) for seed in range(3)]
+    defaults = as_run("defaults", away(healthy(8, steps=120), slice(None)))
+    fixed = as_run("fixed", healthy(10, steps=120))
+    first = as_run("first", away(healthy(9, steps=120), slice(0, 40)))
+    shown = judge(references, defaults, fixed, rules(), 20, fixed, [("+ processed logprobs", first)])
+    lines = table(references, shown.ladder)
+    reference, off, layer, on = (line.split("  ") for line in lines[1:5])
+    assert [row[0] for row in (reference, off, layer, on)] == [
+        "the reference", "the defaults", "+ processed logprobs", "all fixes on",
+    ]  # fmt: skip
+    # Means of the second half: the first layer's run was away in the first only.
+    assert late(first, "reward/mean") == pytest.approx(late(fixed, "reward/mean"), abs=0.1)
+    assert late(defaults, "reward/mean") < late(first, "reward/mean") - 0.2
+    assert math.isnan(late(first, "of/none"))
+    assert all("not recorded" in row for row in lines[1:5])  # no mean ratio in these curves
+    assert [line.split("  ")[0] for line in lines[-3:]] == ["the defaults", "+ processed logprobs", "all fixes on"]
+    assert "FAIL" in lines[-3]
+    assert "PASS" in lines[-1]
 
 
 def test_the_candidate_with_its_fixes_on_is_judged_as_well() -> None:

@@ -95,3 +95,36 @@ def test_a_worker_s_failure_is_an_answer() -> None:
         assert worker.failure(answer), method
     assert worker.failure(worker.facts(object())).startswith("AttributeError: 'object' object has no attribute")
     assert worker.failure({"digest": ""}) == ""
+
+
+HIDING = """
+import json, logging, sys
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+from driftline import vllm_plugin
+vllm_plugin.register()
+vllm_plugin.register()
+print(sorted(name for name in sys.modules if name.partition(".")[0] == "engine"))
+"""
+
+
+@pytest.mark.parametrize("name", ["engine.py", "engine/__init__.py"])
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_module_of_the_run_that_is_called_engine_is_one_sentence(tmp_path: Path, name: str, imported: bool) -> None:
+    hiding = tmp_path / name
+    hiding.parent.mkdir(exist_ok=True)
+    hiding.write_text("")
+    script = "import engine\n" + HIDING if imported else HIDING
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "DRIFTLINE_RUN": "x"}
+    done = subprocess.run([sys.executable, "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second, loaded = done.stdout.splitlines()
+    assert first == second
+    assert first.startswith(f"driftline: inert, because {hiding} hides Driftline's own package 'engine': start")
+    assert loaded == ("['engine']" if imported else "[]"), "the run's own is left alone"
+
+
+def test_elsewhere_the_way_leads_to_the_plugin(tmp_path: Path) -> None:
+    env = {key: value for key, value in os.environ.items() if key != "DRIFTLINE_RUN"} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", HIDING], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[:2] == ["driftline: inert, because DRIFTLINE_RUN names no run"] * 2

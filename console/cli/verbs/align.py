@@ -13,26 +13,29 @@ from typing import Any, Final
 from console.aligning import effect, record
 from console.aligning.course import Course
 from console.aligning.effect import Change
-from console.aligning.plan import Alignment, Setting, cost, plan, undo, when
+from console.aligning.plan import SYNC, Alignment, Setting, cost, plan, undo, when, without
 from console.aligning.wanted import other_actions, wanted
 from console.connect.backfill import PAGE, decode_frames, frames_between, recent_frames
 from console.connect.commands import send_command
 from console.connect.live_source import first_token_seq
 from console.connect.newest_tokens import newest_tokens
 from console.connect.resolve import connect_client, live_run
-from console.diagnosis.facts import facts_of
+from console.diagnosis.looks import of_model
 from console.diagnosis.model import Diagnosis
-from console.errors import FAILED, OK, TIMEOUT, CommandError
+from console.errors import FAILED, OK, TIMEOUT, USAGE, CommandError
 from console.formatting import to_json
 from console.status.fix_effects import effect_document, effect_line, owner
 from console.status.progress import Progress
 from console.status.summary import Summary, summarise
+from driftline.catalog.fixes import BY_ID
 from driftline.catalog.metrics import resolve
 from driftline.client import Client, ClientError
 from driftline.frames import Ack, Command, Effect, Metrics, Stamped
 from driftline.text import sanitize
 
 _NAMES: Final = tuple(name for _, name in effect.WATCHED)
+_INNER: Final = frozenset({"generation", "share", "alone"})
+"""Fields of a setting that are no part of the document: the gain is made of them."""
 _ANSWER: Final = 1000
 """Most characters of an answer."""
 _LOOK: Final = 0.5
@@ -45,7 +48,8 @@ def align(args: argparse.Namespace) -> int:
     The diagnosis is made of the newest token pairs that the run has reported. Where it names no cause, or there are
     none, every fix of the reference set that is not in force is meant. It asks once, on a terminal; elsewhere --yes is
     needed. Then it waits until every engine has reported each value, watches --steps trainer steps, and prints the
-    mismatch, clip fraction and reward before and since. --undo sets the last alignment back, --dry-run only prints.
+    mismatch, clip fraction and reward before and since. --without leaves a fix, or the sync, out; what is expected of
+    the others follows. --undo sets the last alignment back, --dry-run only prints.
 
     Exit codes: 0 done, or nothing to do; 1 refused, failed or not confirmed: what was set by then stays and is named; 4
     not within --timeout.
@@ -57,6 +61,9 @@ def align(args: argparse.Namespace) -> int:
     `detail`}], `changes` {METRIC: {`before`, `after`, `steps` {`before`, `after`}}}, `effects` [object as `effect` in
     `fix list --json`]}. The whole schema is in docs/json.md.
     """
+    for name in args.without:
+        if name != SYNC and name not in BY_ID:
+            raise CommandError(f"--without: there is no fix '{name}'; allowed: {', '.join(BY_ID)}, {SYNC}", USAGE)
     with connect_client(live_run(args.run), "operator") as client:
         snapshot = client.snapshot()
         state = _summary(snapshot.states)
@@ -65,6 +72,7 @@ def align(args: argparse.Namespace) -> int:
         made = _undoing(client, snapshot.head, state, trainer) if args.undo else plan(
             state.fixes, state.effects, wanted(found), trainer=trainer
         )  # fmt: skip
+        made = without(made, args.without)
         others = other_actions(found)
         numbers = _newest_steps(client, snapshot.head)
         if not args.json or not args.yes:
@@ -84,7 +92,7 @@ def diagnosis(client: Client) -> Diagnosis | None:
     """What the newest token pairs of a live run say; None where it has reported none."""
     # A frame that cannot be read says nothing; the others do.
     watch, model = newest_tokens(client, partial(first_token_seq, client), lambda _error: None)
-    return watch.diagnosis(facts_of(model)) if watch.tokens else None
+    return of_model(watch, model) if watch.tokens else None
 
 
 def _summary(states: tuple[Stamped, ...]) -> Summary:
@@ -123,7 +131,10 @@ def lines(made: Alignment, others: list[str], sync_s: float | None) -> Iterator[
         hidden = "" if one.named else "  (cause not ruled out; a larger one may hide it)"
         yield f"  {one.fix:22} {one.before} -> {one.value:8} {when(one, sync=made.sync):20}{gain}{hidden}"
     if made.sync:
-        yield f"  {'sync weights':22} on every engine, with what waits for it"
+        gain = f"  expected {made.sync_gain}" if made.sync_gain.source else ""
+        yield f"  {'sync weights':22} on every engine, with what waits for it{gain}"
+    if made.together:
+        yield f"  expected together {made.together}"
     for left in made.skipped:
         yield f"  left out: {left.fix} {left.value}: {sanitize(left.why)}"
     for text in others:
@@ -289,7 +300,7 @@ def _print(
 
 
 def _setting(one: Setting) -> dict[str, Any]:
-    return {name: value for name, value in asdict(one).items() if name != "generation"}
+    return {name: value for name, value in asdict(one).items() if name not in _INNER}
 
 
 def document(

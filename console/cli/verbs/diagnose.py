@@ -12,7 +12,7 @@ from console.connect.newest_tokens import newest_tokens
 from console.connect.resolve import connect_client, open_target
 from console.connect.target import Target
 from console.diagnosis import active, looks
-from console.diagnosis.facts import Facts, facts_of
+from console.diagnosis.facts import facts_of
 from console.diagnosis.model import Diagnosis
 from console.diagnosis.recorded import diagnose_run, token_frames
 from console.diagnosis.report import document, lines
@@ -21,6 +21,7 @@ from console.errors import CAUSE, FAILED, NO_RUN, NOT_ENOUGH_DATA, OK, UNEXPLAIN
 from console.formatting import to_json
 from console.recorded import frames
 from console.store.load import load
+from console.store.model import RunModel
 from driftline.frames import FrameError
 from driftline.rundir import RunDir
 from driftline.text import sanitize
@@ -29,8 +30,9 @@ from driftline.text import sanitize
 def diagnose(args: argparse.Namespace) -> int:
     """Print the answer in one sentence, the evidence for and against it, what else it may be, and what to do.
 
-    By the token pairs and states that are recorded; nothing is asked of the run. Of a live run as far as it is recorded
-    now; of one on another machine by its newest frames. With --active the run's trainer and engines first score some of
+    By the token pairs and states that are recorded, and by the newest active round for as long as that counts (see
+    docs/active-round.md); nothing is asked of the run. Of a live run as far as it is recorded now; of one on another
+    machine by its newest frames. With --active the run's trainer and engines first score some of
     their newest tokens again, in several ways: what that will cost is said before, what it has cost after, and nothing
     is trained, sent, switched or sampled for it. Then `active` holds its figures and `cost`.
 
@@ -49,8 +51,8 @@ def diagnose(args: argparse.Namespace) -> int:
         on_disk.print_lacks(on_disk.lacks_of(run))
         figures = _figures(args, run) if args.active else {}
         if figures:
-            watch, facts = _seen_in_directory(run.directory) if run.directory is not None else _seen_by_hub(run)
-            found = looks.diagnose(watch, facts, figures)
+            watch, model = _seen_in_directory(run.directory) if run.directory is not None else _seen_by_hub(run)
+            found = looks.diagnose(watch, facts_of(model), figures)
         else:
             found = _of_directory(run.directory) if run.directory is not None else _of_hub(run)
         name = run.id
@@ -83,28 +85,26 @@ def _figures(args: argparse.Namespace, run: Target) -> dict[str, str | float | i
     return dict(order.ack.data) if order.ack is not None else {}
 
 
-def _seen_in_directory(run: RunDir) -> tuple[Watch, Facts]:
+def _seen_in_directory(run: RunDir) -> tuple[Watch, RunModel]:
     watch = Watch()
     try:
         for frame in token_frames(run):
             watch.feed(frame)
-        return watch, facts_of(load(run).model)
+        return watch, load(run).model
     except frames.unreadable() as error:
         raise CommandError(frames.damaged(run), FAILED) from error
 
 
 def _of_hub(run: Target) -> Diagnosis:
-    watch, facts = _seen_by_hub(run)
-    return watch.diagnosis(facts)
+    return looks.of_model(*_seen_by_hub(run))
 
 
 def _say_damaged(error: FrameError) -> None:
     print(f"driftline: a frame was left out: {sanitize(str(error))}", file=sys.stderr)
 
 
-def _seen_by_hub(run: Target) -> tuple[Watch, Facts]:
+def _seen_by_hub(run: Target) -> tuple[Watch, RunModel]:
     if not run.live():
         raise CommandError(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
     with connect_client(run, "viewer") as client:
-        watch, model = newest_tokens(client, lambda head: max(1, head - REACH), _say_damaged)
-    return watch, facts_of(model)
+        return newest_tokens(client, lambda head: max(1, head - REACH), _say_damaged)

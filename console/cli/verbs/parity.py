@@ -29,13 +29,15 @@ from console.parity.chart import chart
 from console.parity.experiment import Planned, Shown, plan, to_toml
 from console.parity.figure import svg
 from console.parity.judge import fewest
-from console.parity.report import closing, corrected
+from console.parity.report import closing, corrected, title
 from console.parity.rules import load
 from console.parity.runs import Run, read_run
+from console.parity.stages import table
 from console.process import ending
 from console.process.signals import Signals
 from driftline import environments
 from driftline.client import Client, ClientError, attach
+from driftline.config import Config
 from driftline.frames import Frame, Stamped, Verb
 from driftline.rundir import RunDir
 
@@ -76,7 +78,8 @@ def parity(args: argparse.Namespace) -> int:
     print(
         f"{len(planned)} runs of {args.steps} steps, one after the other: {args.seeds} seeds of the reference, "
         f"vLLM's defaults, and one whose fixes go on live after step {args.switch}"
-        + (f"; all but the reference, and one more with its fixes on, in {args.candidate}" if args.candidate else ""),
+        + (f"; all but the reference in {args.candidate}" if args.candidate else "")
+        + (", and there one with its fixes on from the start and one a layer" if args.candidate else ""),
         flush=True,
     )
     for i, one in enumerate(planned):
@@ -87,7 +90,19 @@ def parity(args: argparse.Namespace) -> int:
         runs.append(read_run(made))
         seconds.append(time.monotonic() - began)
         print(_time_taken(runs[-1], seconds[-1]) + _time_left(seconds, len(planned) - len(runs)), flush=True)
-    return _print_results(runs, args.switch, out, candidate=bool(args.candidate))
+    return _print_results(planned, runs, args.switch, out, _labels(config, args.candidate))
+
+
+def _labels(config: Config, candidate: str | None) -> dict[str, str]:
+    """The legend of the figure."""
+    if not candidate:
+        return LABELS
+    return {
+        "reference": f"{config.engine.environment or 'this vLLM'}, the reference",
+        "defaults": f"{candidate}, its defaults",
+        "fixed": "fixes on",
+        "repaired": "repaired live",
+    }
 
 
 def _check_environment(named: str) -> None:
@@ -193,11 +208,17 @@ def _train_run(made: RunDir, one: Planned, report: DemoReport) -> int:
     return code
 
 
-def _print_results(runs: list[Run], switch_at: int, out: Path, *, candidate: bool = False) -> int:
+def _print_results(
+    planned: Sequence[Planned], runs: Sequence[Run], switch_at: int, out: Path, labels: dict[str, str]
+) -> int:
     rules = load()
-    fixed = runs.pop() if candidate else None
-    *references, defaults, repaired = runs
-    shown = experiment.judge(references, defaults, repaired, rules, switch_at, fixed)
+    of: dict[str, list[Run]] = {}
+    for one, run in zip(planned, runs, strict=True):
+        of.setdefault(one.name, []).append(run)
+    references, (defaults,), (repaired,) = of["reference"], of["defaults"], of["repaired"]
+    (fixed,) = of.get("fixed", [None])
+    stages = [(one.stage, run) for one, run in zip(planned, runs, strict=True) if one.stage]
+    shown = experiment.judge(references, defaults, repaired, rules, switch_at, fixed, stages)
     for heading, comparison in (
         ("a seed of the reference against the others", shown.seed),
         ("vLLM's defaults against the reference", shown.defaults),
@@ -206,10 +227,10 @@ def _print_results(runs: list[Run], switch_at: int, out: Path, *, candidate: boo
     ):
         print(f"\n{heading}\n")
         print_comparison(comparison)
-    panels = experiment.panels(references, defaults, repaired, rules)
+    panels = experiment.panels(references, defaults, repaired, rules, fixed=fixed)
     print()
     columns = min(max(shutil.get_terminal_size().columns, WIDTHS[0]), WIDTHS[1])
-    print("\n".join(chart(panels, LABELS, switch_at, columns)))
+    print("\n".join(chart(panels, labels, switch_at, columns)))
     note = (
         f"Means of {rules.window} steps; faint, single steps. Band of {len(references)} seeds: at most "
         f"{rules.alpha:.0%} of healthy runs leave it for good, over all metrics and steps together."
@@ -217,11 +238,14 @@ def _print_results(runs: list[Run], switch_at: int, out: Path, *, candidate: boo
     picture = svg(
         panels,
         heading=_heading(shown),
-        labels=LABELS,
+        labels=labels,
         mark=switch_at,
         note=note,
     )
     _write(out, picture)
+    if shown.ladder:
+        print("\nlayer by layer, each with those above it; means of the second half of the steps\n")
+        print("\n".join(table(references, shown.ladder)) + "\n")
     print("\n".join(_summary(shown)))
     print(f"\nfigure: {out}", flush=True)
     if shown.missing:
@@ -241,7 +265,10 @@ def _summary(shown: Shown) -> list[str]:
 def _heading(shown: Shown) -> str:
     repaired = shown.repaired
     if repaired.verdict != "pass":
-        return f"Repaired live: {repaired.verdict}{corrected(repaired)}"
+        failed = [title(judged.metric) for judged in repaired.metrics if judged.verdict == "fail"]
+        most = len(failed) > len(repaired.metrics) / 2 or not failed
+        verdict = repaired.verdict if most else f"all but {', '.join(failed)} back on the reference"
+        return f"Repaired live: {verdict}{corrected(repaired)}"
     home = "back on the reference" if repaired.home is None else f"home since step {repaired.home}"
     return f"Repaired live, {home}{corrected(repaired)}"
 

@@ -227,6 +227,8 @@ COMMANDS: Final[tuple[Command[Any], ...]] = (
             acts_on_run=True),
     Command("align", "[undo]", "all fixes and syncs that are asked for; undo: back again", _align,
             lambda host, undo: host.acting.ask_align(undo=undo), _first(lambda _known: ("undo",)), acts_on_run=True),
+    Command("measure", "", "an active round, which measures the cause; again: cancel it", _nothing("measure"),
+            lambda host, _none: host.acting.ask_round(), acts_on_run=True),
     Command("sync", "", "sync weights: pause, load, resume", _nothing("sync"),
             lambda host, _none: host.acting.ask_sync(), acts_on_run=True),
     Command("pause", "", "pause generation", _nothing("pause"), _pause, acts_on_run=True),

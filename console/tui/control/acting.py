@@ -23,6 +23,7 @@ from console.tui.present import lease, plans
 from console.tui.present.corrections import advice, correction_view, verdict_now
 from console.tui.present.fix_rows import FixRow, fix_rows
 from console.tui.present.plans import Plan, RefusedError
+from console.tui.present.rounds import plan_round
 from console.tui.watch.watched_run import Watch
 from driftline.catalog.fixes import BY_ID
 
@@ -114,6 +115,16 @@ class Acting:
         """Confirm an alignment: the fixes and syncs that the diagnosis asks for; `undo`: setting the last one back."""
         self._aligning.ask(undo=undo)
 
+    def ask_round(self) -> None:
+        """Confirm an active round; where one waits or is under way, cancel it: that takes nothing away."""
+        if not self._may_act():
+            return
+        newest = self._app.model.rounds.newest
+        if newest is None or newest.over:
+            self._confirm(lambda: plan_round(self._app.model))
+        else:
+            self._in_background(partial(self._cancel_round, self._app.showing, newest.id))
+
     def ask_sync(self) -> None:
         """Confirm a weight sync."""
         if self._may_act():
@@ -194,6 +205,15 @@ class Acting:
             call(self._refused, dialog, str(error))
         else:
             call(self._sent, watch, dialog, command_id)
+
+    def _cancel_round(self, watch: Watch, number: str) -> None:
+        """A worker's: it waits for the hub."""
+        try:
+            watch.source.command("diagnose", {"cancel": number}, -1)
+        except SourceError as error:
+            self._app.call_from_thread(self._app.say, str(error), "error")
+        else:
+            self._app.call_from_thread(self._app.say, "the active round is being cancelled")
 
     def _mark(self, watch: Watch, text: str) -> None:
         """A worker's: it waits for the hub."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from console.aligning.course import Course
 from console.aligning.effect import Change
-from console.aligning.plan import Alignment, cost
+from console.aligning.plan import Alignment, cost, without
 from console.store.model import RunModel
 from console.tui.bindings import bindings
 from console.tui.dialogs.confirm import not_held
@@ -51,7 +51,16 @@ class AlignScreen(Dialog[None]):
         """
         super().__init__(glyphs)
         self.made = made
-        self.heading = f"{made.title}{f', of run {run}' if run else ''}"
+        """What would be done now, without what was left out."""
+        self._whole = made
+        self._left_out: set[str] = set()
+        self._cursor = -1
+        """The place of the selected one among `names` of the whole, -1 before the operator has moved."""
+        self._chosen: Row | None = None
+        """The line of the selected one."""
+        self._lines: list[Row] = []
+        self._of_run = f", of run {run}" if run else ""
+        self.heading = self._titled(made)
         self.others = tuple(others)
         self.course: Course | None = None
         self.error = ""
@@ -66,7 +75,9 @@ class AlignScreen(Dialog[None]):
     def hint(self) -> str:  # type: ignore[override]  # fixed words elsewhere, here they follow the stage
         course = self.course
         if course is None:
-            return "esc close" if self.made.empty or self.error else "← → choose  enter  esc cancel"
+            if self._whole.empty or self.error:
+                return "esc close"
+            return "↑↓ space leave out  ← → choose  enter  esc cancel"
         if not course.over:
             return "esc close; it goes on"
         return "esc close" if self.made.undoes else "u undo  esc close"
@@ -89,29 +100,46 @@ class AlignScreen(Dialog[None]):
             if len(ranked) <= room:
                 break
             ranked = [(one, row) for one, row in ranked if one != rank]
-        return [row for _, row in ranked]
+        self._lines = [row for _, row in ranked]
+        return self._lines
+
+    def selected(self) -> int | None:
+        if self.course is not None or self._chosen is None:
+            return None
+        return next((at for at, row in enumerate(self._lines) if row is self._chosen), None)
+
+    def top(self, height: int) -> int:
+        chosen = self.selected()
+        if self.course is not None:
+            return 0
+        return max(chosen - height + 1, 0) if chosen is not None and not self.go else len(self._lines)
 
     def _asking(self, width: int) -> Ranked:
-        made = self.made
+        made, whole = self.made, self._whole
         first, *more = _fact("why", made.why, Ink.BRIGHT, width, most=3)
         ranked: Ranked = [(1, []), (0, first), *((2, row) for row in more), (1, [])]
-        ranked += [(0, row) for row in alignment.settings(made, self.glyphs, width)]
+        rows = alignment.settings(whole, made, self.glyphs, width)
+        selected = whole.names[self._cursor] if self._cursor >= 0 else ""
+        self._chosen = next((row for name, row in rows if selected and name == selected), None)
+        ranked += [(0, row) for _, row in rows]
         if made.settings and not made.undoes:
-            ranked.append((3, [("figures: by how much each is expected to lower the mismatch, in nats", Ink.DIM)]))
+            words = f"together {made.together}; " if made.together else ""
+            text = f"{words}figures: by how much each is expected to lower the mismatch, in nats"
+            ranked += [(2 if words else 3, row) for row in _fact("", text, Ink.DIM, width, most=2)]
         ranked.append((1, []))
         for one in made.skipped:
             ranked += [(3, row) for row in _fact("left out", f"{one.fix}: {one.why}", Ink.DIM, width, most=2)]
         for text in self.others:
             ranked += [(2, row) for row in _fact("also", text, Ink.BRIGHT, width, most=2)]
         if made.empty:
-            rows = _fact("", "nothing is to be set and nothing to be synced", Ink.OK, width, most=1)
-            return [*ranked, *((0, row) for row in rows)]
-        rows = _fact("cost", cost(made, self._model().metrics.last(_SYNC)), Ink.WARN, width, most=2)
+            said = "nothing is to be set and nothing to be synced" if whole.empty else "all of it is left out"
+            return [*ranked, *((0, row) for row in _fact("", said, Ink.OK, width, most=1))]
+        rows_of_cost = _fact("cost", cost(made, self._model().metrics.last(_SYNC)), Ink.WARN, width, most=2)
         held = self._held_by()
         if held:
             text = f"{held}: take over? That session is notified, and it is audited"
-            rows += _fact("held", text, Ink.ALARM, width, most=2)
-        ranked += [*((0, row) for row in rows), (1, [])]
+            rows_of_cost += _fact("held", text, Ink.ALARM, width, most=2)
+        ranked += [*((0, row) for row in rows_of_cost), (1, [])]
         if self.error:
             return [*ranked, *((0, [(part, Ink.ALARM)]) for part in textwrap.wrap(self.error, width))]
         action = f"{'take over and ' if held else ''}{'set back' if made.undoes else 'align'}"
@@ -121,6 +149,27 @@ class AlignScreen(Dialog[None]):
         if self.course is None and not self.made.empty:
             self.go = not self.go
             self.fit_box()
+
+    def action_line(self, step: int) -> None:
+        names = self._whole.names
+        if self.course is None and names and not self.error:
+            self._cursor = min(max(self._cursor + step, 0), len(names) - 1)
+            self.fit_box()
+
+    def action_mark(self) -> None:
+        """Leave out what is selected, or take it in again."""
+        names = self._whole.names
+        if self.course is not None or not names or self.error:
+            return
+        self._cursor = max(self._cursor, 0)
+        self._left_out ^= {names[self._cursor]}
+        self.made = without(self._whole, self._left_out)
+        self.go = self.go and not self.made.empty
+        self.heading = self._titled(self.made)
+        self.fit_box()
+
+    def _titled(self, made: Alignment) -> str:
+        return f"{made.title}{self._of_run}"
 
     def action_choose(self) -> None:
         if self.course is not None or not self.go or self.made.empty or self.error:

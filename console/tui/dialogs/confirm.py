@@ -183,7 +183,10 @@ class ConfirmScreen(Dialog[None]):
     def sent(self, command_id: str) -> None:
         """The hub has taken the command under this id."""
         self.stage, self.command_id = "sent", command_id
-        self.fit_box()
+        if self.plan.closes:
+            self.dismiss(None)
+        else:
+            self.fit_box()
 
     def held(self, by: str) -> None:
         """The hub says that another session holds the run: asked again, with taking over on the button."""

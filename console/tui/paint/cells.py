@@ -37,6 +37,18 @@ class Row(Strip):
     most frames: a circle of some thirty objects, left to the collector of garbage, which may not come for an hour.
     """
 
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, strip: Strip) -> Strip:
+        """A strip of Textual's own, made by a filter or a crop, as one of these.
+
+        The object itself, because the strip that it was made from keeps it for the next time: a copy would cost every
+        frame what it costs once.
+        """
+        strip.__class__ = cls
+        return strip
+
     def divide(self, cuts: Iterable[int]) -> Sequence[Strip]:
         """The parts between these cell positions; what lies behind the last is left out."""
         inside = [cut for cut in cuts if cut <= self.cell_length]

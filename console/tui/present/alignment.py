@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from console.aligning.effect import Change, sentence
-from console.aligning.plan import Alignment, Order, plan, undo, when
+from console.aligning.plan import SYNC, Alignment, Order, plan, undo, when
 from console.aligning.record import Record
 from console.aligning.record import found as found_record
 from console.aligning.wanted import wanted
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Row = list[Text]
 
 _NAME: Final = 20
-_VALUES: Final = 10
+_VALUES: Final = 8
 _WHEN: Final = 13
 _INKS: Final[Mapping[str, Ink]] = {
     "applied": Ink.OK, "failed": Ink.ALARM, "refused": Ink.ALARM, "expired": Ink.ALARM, "waiting": Ink.DIM,
@@ -48,25 +48,44 @@ def back(model: RunModel) -> Alignment | None:
     return undo(record, model.fixes, trainer=model.run is not None) if record is not None else None
 
 
-def settings(made: Alignment, glyphs: Glyphs, width: int) -> list[Row]:
-    """A line for each setting and for the sync: from and to which value, how, what it is expected to take away."""
-    rows: list[Row] = []
+def settings(made: Alignment, kept: Alignment, glyphs: Glyphs, width: int) -> list[tuple[str, Row]]:
+    """A line for each setting and for the sync, with its name: whether it is part of what is `kept` of `made`, from and
+    to which value, how, what it is expected to take away. Lines that belong to the one above them have no name."""
+    rows: list[tuple[str, Row]] = []
     roomy = width >= 64
+    gains = {one.fix: one.gain for one in kept.settings}
     for one in made.settings:
+        there = one.fix in gains
         row: Row = [
-            (f"{cut(one.fix, _NAME):<{_NAME}} ", Ink.TEXT if one.named else Ink.DIM),
-            (f"{one.before} {glyphs.arrow} {one.value}".ljust(_VALUES), Ink.BRIGHT),
+            _mark(glyphs, there=there),
+            (f"{cut(one.fix, _NAME):<{_NAME}} ", Ink.TEXT if there and one.named else Ink.DIM),
+            (f"{one.before} {glyphs.arrow} {one.value}".ljust(_VALUES), Ink.BRIGHT if there else Ink.DIM),
         ]
-        if roomy:
-            row.append((f" {when(one, sync=made.sync):<{_WHEN}}", Ink.DIM))
-        if not made.undoes:
-            row.append((f" {one.gain}", Ink.OK if one.gain.source else Ink.DIM))
-        rows.append(row)
-        if not one.named:
-            rows.append([(" " * (_NAME + 1), Ink.DIM), (HIDDEN, Ink.DIM)])
+        if not there:
+            row.append((" left out", Ink.DIM))
+        else:
+            row += [(f" {when(one, sync=kept.sync):<{_WHEN}}", Ink.DIM)] if roomy else []
+            gain = gains[one.fix]
+            row += [] if made.undoes else [(f" {gain}", Ink.OK if gain.source else Ink.DIM)]
+        rows.append((one.fix, row))
+        if not one.named and there:
+            rows.append(("", [(" " * (_NAME + 3), Ink.DIM), (HIDDEN, Ink.DIM)]))
     if made.sync:
-        rows.append([(f"{'sync weights':<{_NAME}} ", Ink.TEXT), ("pause, load, resume on every engine", Ink.DIM)])
+        rows.append((SYNC, _sync(kept, glyphs)))
     return rows
+
+
+def _mark(glyphs: Glyphs, *, there: bool) -> Text:
+    return f"{glyphs.on if there else glyphs.off} ", Ink.OK if there else Ink.DIM
+
+
+def _sync(kept: Alignment, glyphs: Glyphs) -> Row:
+    words = "pause, load, resume on every engine" if kept.sync else "left out"
+    row: Row = [
+        _mark(glyphs, there=kept.sync), (f"{'sync weights':<{_NAME}} ", Ink.TEXT if kept.sync else Ink.DIM),
+        (words, Ink.DIM),
+    ]  # fmt: skip
+    return [*row, (f" {kept.sync_gain}", Ink.OK)] if kept.sync and kept.sync_gain.source else row
 
 
 def progress(course: Course, model: RunModel, glyphs: Glyphs, width: int) -> list[Row]:

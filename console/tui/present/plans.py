@@ -50,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True):
     """A command with what an operator must know before it is sent.
 
     `word`: what has to be typed first, where work is thrown away that nothing brings back; "" asks for a button only.
+    `closes`: the dialog closes once the command was taken, because the screen behind it shows how that goes.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Plan(msgspec.Struct, frozen=True):
     args: dict[str, str] = msgspec.field(default_factory=dict)
     generation: int = -1
     word: str = ""
+    closes: bool = False
 
 
 def check(operator: bool, link: Link, model: RunModel) -> None:

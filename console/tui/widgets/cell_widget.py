@@ -75,7 +75,7 @@ class CellWidget(Widget):
         if crop.column_span != (0, self.size.width):
             strips = [strip.crop(*crop.column_span) for strip in strips]
         # What a filter or a crop has made is one of Textual's own.
-        return [strip if isinstance(strip, Row) else Row(strip, strip.cell_length) for strip in strips]
+        return [strip if isinstance(strip, Row) else Row.of(strip) for strip in strips]
 
     def on_resize(self) -> None:
         self.repaint()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from console.aligning.plan import Alignment
 from console.aligning.wanted import other_actions, sure
-from console.diagnosis.model import Action, Attribution, Cause, Diagnosis, Profile, Ranked, Verdict
+from console.diagnosis.model import Action, Attribution, Cause, Diagnosis, Profile, Ranked, Share, Verdict
 from console.formatting import short
 from console.tui.paint.bars import fill, parts
 from console.tui.paint.cells import Text
@@ -31,6 +31,14 @@ PICTURES: Final = 3
 SENTENCE_LINES: Final = 3
 """Most lines of the answer itself."""
 _WORDS_LINES: Final = 2
+_URGENT: Final = 2
+"""Rank of a round that is under way or has failed, among the parts of the answer."""
+_ROUND: Final = 5
+"""Of any other one."""
+_LEAST: Final = 0.01
+"""A negative share is named from this part of the whole on."""
+_SMALL: Final = 0.05
+"""A share of less than this need not have its figure where there is no room; its interval never has to."""
 _WHAT: Final = "A cause is found from the logprobs of both sides of the same tokens:"
 
 
@@ -59,6 +67,12 @@ class Answer:
     alignment: Alignment | None = None
     why_not: str = ""
     """Why the console may not act, as it says itself."""
+    round: Row = field(default_factory=list)
+    """How the newest active round stands, and the key that asks for one."""
+    urgent: bool = False
+    """Whether that comes before figures: it is under way, or has come to nothing."""
+    by_round: str = ""
+    """The active round that the answer is by, "" where it is by token pairs alone."""
 
 
 def sign(verdict: Verdict, glyphs: Glyphs) -> str:
@@ -68,10 +82,12 @@ def sign(verdict: Verdict, glyphs: Glyphs) -> str:
     }[verdict]  # fmt: skip
 
 
-def label(found: Diagnosis | None) -> str:
-    """How sure, and on how many tokens."""
+def label(found: Diagnosis | None, by_round: str = "") -> str:
+    """How sure, and by which round or on how many tokens."""
     if found is None or found.verdict == "not enough data":
         return ""
+    if by_round:
+        return f"{percent(found.certainty)} sure; {by_round}"
     sampled = f", of {found.seen * 100:.0f} %" if found.seen < 0.995 else ""
     return f"{percent(found.certainty)} sure; {found.tokens:,} token pairs{sampled}"
 
@@ -116,26 +132,30 @@ def answer(view: Answer, glyphs: Glyphs, width: int, height: int) -> list[Row]:
     """The answer in at most `height` lines: what there is no room for is left out, the least important first."""
     found = view.found
     if found is None or found.verdict == "not enough data" or view.asked.error:
-        return [row for line in waiting(view.asked, found) for row in wrapped(line, width, 3)][: max(height, 4)]
+        rows = [row for line in waiting(view.asked, found) for row in wrapped(line, width, 3)][: max(height, 4)]
+        return [*rows, *(wrapped(view.round, width, SENTENCE_LINES) if view.round and not view.asked.error else [])]
     ink, said, mark = INKS[found.verdict], found.sentence, sign(found.verdict, glyphs)
     if not sure(found):
         ink, said, mark = Ink.WARN, f"perhaps: {said}", glyphs.partial
     blocks: list[tuple[int, list[Row]]] = [
         (0, wrapped([(f" {mark} ", ink), (said, ink)], width, SENTENCE_LINES)),
-        (5, [row for one in first(found) for row in named(one, glyphs, width, alone=len(found.named) == 1)]),
-        (3, normal(found, glyphs, width)),
-        (2, bar(found.attribution, width, glyphs)),
+        (6, [row for one in first(found) for row in named(one, glyphs, width, alone=len(found.named) == 1)]),
+        (4, normal(found, glyphs, width)),
+        (3, bar(found.attribution, width, glyphs)),
         (1, do(view, width)),
-        (6, alone(view, width)),
-        (4, missing(found, width)),
+        (_URGENT if view.urgent else _ROUND, wrapped(view.round, width, SENTENCE_LINES) if view.round else []),
+        (8, alone(view, width)),
+        (7, missing(found, width)),
     ]
-    room, kept = height, set()
-    for rank in range(len(blocks)):
-        rows = next(rows for at, rows in blocks if at == rank)
+    room, kept = height, dict[int, list[Row]]()
+    for rank, whole in sorted(blocks, key=lambda block: block[0]):
+        # The round and its key are seen in as many lines as there are left.
+        short_of = rank in (_URGENT, _ROUND) and 0 < room < len(whole)
+        rows = wrapped(view.round, width, room) if short_of else whole
         if rows and (len(rows) <= room or rank <= 1):
-            kept.add(rank)
+            kept[rank] = rows
             room -= len(rows)
-    return [row for rank, rows in blocks if rank in kept for row in rows][:height]
+    return [row for rank, _ in blocks for row in kept.get(rank, ())][:height]
 
 
 def first(found: Diagnosis) -> list[Ranked]:
@@ -179,16 +199,36 @@ def bar(attribution: Attribution | None, width: int, glyphs: Glyphs) -> list[Row
     drawn += list(zip(parts([one.nats for one in shares], room, glyphs), inks, strict=False))
     legend: Row = [(" ", Ink.TEXT)]
     used = 1
-    for at, (one, ink) in enumerate(zip(shares, inks, strict=False)):
-        bounds = f" ({short(one.low)} to {short(one.high)})" if width >= 110 else ""
-        text = f" {one.layer} {short(one.nats)}{bounds}, {one.nats / attribution.total * 100:.0f} %   "
-        if used + len(text) + 1 > width:
+    texts = _shares(shares, attribution.total, width - used)
+    for at, (text, ink) in enumerate(zip(texts, inks, strict=False)):
+        if used + len(text.rstrip()) + 1 > width:
             break
         legend += [(fill(at, glyphs), ink), (text, Ink.TEXT)]
         used += len(text) + 1
+    for one in attribution.shares:
+        # A layer that hides a part of another's error has no place in a bar.
+        text = f" {one.layer} −{short(-one.nats)}   "
+        if one.nats < -_LEAST * attribution.total and used + len(text.rstrip()) <= width:
+            legend.append((text, Ink.DIM))
+            used += len(text)
     if attribution.note and used + len(attribution.note) + 2 <= width:
         legend.append((attribution.note, Ink.DIM))
     return [drawn, legend]
+
+
+def _shares(shares: Sequence[Share], total: float, room: int) -> list[str]:
+    """Their figures, the largest first, with intervals for as many as leave room for every share that is not small."""
+    large = sum(one.nats >= _SMALL * total for one in shares)
+    for bounds in range(len(shares), 0, -1):
+        texts = [_share(one, total, bounds=at < bounds) for at, one in enumerate(shares)]
+        if sum(len(text) + 1 for text in texts[: max(large, bounds)]) - 3 <= room:  # without the last one's blanks
+            return texts
+    return [_share(one, total, bounds=False) for one in shares]
+
+
+def _share(one: Share, total: float, *, bounds: bool) -> str:
+    interval = f" ({short(one.low)} to {short(one.high)})" if bounds else ""
+    return f" {one.layer} {short(one.nats)}{interval}, {one.nats / total * 100:.0f} %   "
 
 
 def do(view: Answer, width: int) -> list[Row]:

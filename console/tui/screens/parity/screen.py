@@ -14,6 +14,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 
 from console.connect.source import Link
+from console.diagnosis.rounds import standing
 from console.status.link_health import by_files
 from console.store.model import RunModel
 from console.tui.bindings import bindings
@@ -23,7 +24,7 @@ from console.tui.chart.line_chart import LineChart
 from console.tui.chart.view import ChartView
 from console.tui.dialogs.picker import RunPicker
 from console.tui.paint.glyphs import Glyphs
-from console.tui.present import plans
+from console.tui.present import plans, rounds
 from console.tui.present.alignment import asked_for
 from console.tui.screens.base.chart_screen import ChartScreen
 from console.tui.screens.base.run_screen import BASE_CSS, Direction, StyleSheets
@@ -41,6 +42,7 @@ from driftline.catalog.metrics import BY_NAME
 if TYPE_CHECKING:
     from console.diagnosis.facts import Facts
     from console.diagnosis.model import Diagnosis
+    from console.diagnosis.rounds import Standing
     from console.parity.runs import Run
     from console.tui.watch.diagnosing import Diagnosing
 
@@ -176,8 +178,7 @@ class ParityScreen(ChartScreen):
             run = judging.gather(app.source.run, model)
             self.run_worker(partial(self._judge, judging, run), thread=True, group="judge", name="judge")
         if diagnosing.due(model):
-            facts = diagnosing.gather(model)
-            work = partial(self._diagnose, diagnosing, facts)
+            work = partial(self._diagnose, diagnosing, *diagnosing.gather(model))
             self.run_worker(work, thread=True, group="diagnosis", name="diagnosis")
         if self.table_shown:
             self._draw_table(model, link)
@@ -206,7 +207,7 @@ class ParityScreen(ChartScreen):
             self.rearrange()
         glyphs, found = self.glyphs, view.found
         answer = self.query_one("#answer", TextPane)
-        answer.show(lambda w, h: cause_view.answer(view, glyphs, w, h), label=cause_view.label(found))
+        answer.show(lambda w, h: cause_view.answer(view, glyphs, w, h), label=cause_view.label(found, view.by_round))
         for place, profile in enumerate(pictures):
             self.query_one(f"#picture-{place}", Picture).show(profile)
         if found is not None and known:
@@ -230,14 +231,18 @@ class ParityScreen(ChartScreen):
             watch.tokens_asked, watch.tokens_refused, watch.source.tokens_behind, watch.diagnosing.tokens,
             recorded=bool(link.replay or by_files(model.run)), error=watch.diagnosing.error,
         )  # fmt: skip
+        stands = standing(model)
+        by_round = rounds.label(watch.diagnosing.by_round, model)
         try:
             plans.check(watch.source.operator, link, model)
         except plans.RefusedError as error:
-            return Answer(found, asked, None, str(error))
-        return Answer(found, asked, asked_for(model, found))
+            row, urgent = rounds.line(stands, may_act=False)
+            return Answer(found, asked, None, str(error), row, urgent, by_round)
+        row, urgent = rounds.line(stands, may_act=not rounds.cannot(model))
+        return Answer(found, asked, asked_for(model, found), "", row, urgent, by_round)
 
-    def _diagnose(self, diagnosing: Diagnosing, facts: Facts) -> None:
-        diagnosing.diagnose(facts)
+    def _diagnose(self, diagnosing: Diagnosing, facts: Facts, stands: Standing) -> None:
+        diagnosing.diagnose(facts, stands)
         self.app.call_from_thread(self.console_app.refresh_view)
 
     @property
@@ -257,6 +262,9 @@ class ParityScreen(ChartScreen):
         self.enlarged = None
         self.rearrange()
         self.call_after_refresh(self.console_app.refresh_view)
+
+    def action_act_round(self) -> None:
+        self.console_app.acting.ask_round()
 
     def action_act_fix(self) -> None:
         """The dialog of the fix that the cause asks for, where one is named; else the list of fixes."""
