@@ -303,7 +303,8 @@ def test_one_metric_fails_the_run(change: Callable[[Floats], Floats]) -> None:
 @pytest.mark.parametrize("count", [1, 9, 10, 90, 1_500])
 def test_windows_and_their_lowest_values_are_numpys(count: int) -> None:
     values = np.random.default_rng(count).normal(size=count)
-    for width in (width for width in (1, 2, 5, 10, 13) if width <= count):
-        expected = np.lib.stride_tricks.sliding_window_view(values, width)
-        assert np.array_equal(windows(values, width), expected)
-        assert np.array_equal(lowest(values, width), expected.min(axis=-1))
+    for size in (1, 2, 5, 9, 10, 13):
+        if size <= count:
+            expected = np.lib.stride_tricks.sliding_window_view(values, size)
+            assert np.array_equal(windows(values, size), expected)
+            assert np.array_equal(lowest(values, size), expected.min(axis=-1))
