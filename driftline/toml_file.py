@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args, get_origin
 
@@ -67,7 +68,7 @@ def convert(
     parts = list(_parts(raw, kind, at))
     for path, table, into in parts:
         section = _struct(into)
-        names = [field.encode_name for field in msgspec.structs.fields(section)] if section else []
+        names = [field.encode_name for field in _fields(section)] if section else []
         for key in table if section and isinstance(table, dict) else ():
             # msgspec names the first unknown field but not the allowed ones, so unknown keys are looked for first.
             if key not in names and key != section.__struct_config__.tag_field:
@@ -95,7 +96,7 @@ def _sentence(error: str, at: str, allowed: Mapping[str, str]) -> str:
 def _parts(raw: Any, kind: Any, at: str) -> Iterator[tuple[str, Any, Any]]:
     """Every value in a table that becomes a struct or a dictionary, with its key and type; the whole comes last."""
     if isinstance(raw, dict) and (section := _struct(kind)):
-        for field in msgspec.structs.fields(section):
+        for field in _fields(section):
             if field.encode_name in raw:
                 yield from _parts(raw[field.encode_name], field.type, f"{at}.{field.encode_name}".removeprefix("."))
     elif isinstance(raw, dict) and get_origin(kind) is dict:
@@ -105,6 +106,12 @@ def _parts(raw: Any, kind: Any, at: str) -> Iterator[tuple[str, Any, Any]]:
         for index, value in enumerate(raw):
             yield from _parts(value, get_args(kind)[0], f"{at}[{index}]")
     yield at, raw, kind
+
+
+@cache
+def _fields(struct: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Kept, because they are evaluated from annotations: for a file of twenty tables most of the time that it takes."""
+    return msgspec.structs.fields(struct)
 
 
 def _struct(kind: Any) -> Any:

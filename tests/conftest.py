@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
+import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -109,6 +112,18 @@ LARGER = ("120x40", "200x60")
 """Pictures of these sizes are `slow` too: they draw more cells by the same code, and 80x24 stays in the quick tests."""
 
 
+_ALL_ENGINE = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.engine\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where tests with an engine are left out, files of nothing else are not imported either, worker by worker."""
+    if not str(config.getoption("markexpr")).startswith("not engine") or collection_path.suffix != ".py":
+        return None
+    if collection_path.relative_to(ROOT).as_posix() not in ENGINES:
+        return None
+    return True if _ALL_ENGINE.search(collection_path.read_text(encoding="utf-8")) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow what `make test-quick` leaves out; a single test outside of these has the marker itself."""
     for item in items:
@@ -122,6 +137,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
     # Files are given out in this order (--no-loadscope-reorder): what takes long must not be what is left at the end.
     items.sort(key=lambda item: _turn(item.path.relative_to(ROOT).as_posix()))
+
+
+def pytest_collection_finish() -> None:
+    """All that was imported and collected stays until the end: no collection of garbage has to go through it again."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # the interpreter's own end does
 
 
 def _turn(name: str) -> tuple[int, int]:

@@ -27,14 +27,16 @@ def windows(values: npt.NDArray[T], width: int) -> npt.NDArray[T]:
 
 @lru_cache(maxsize=64)
 def _index(n: int, width: int) -> npt.NDArray[np.intp]:
-    return np.arange(n - width + 1)[:, None] + np.arange(width)
+    index: npt.NDArray[np.intp] = np.add.outer(np.arange(n - width + 1), np.arange(width))
+    return index
 
 
 def lowest(values: npt.NDArray[T], width: int) -> npt.NDArray[T]:
     """The smallest value of each window, (n) -> (n - width + 1): by halves, so that its cost is log2 of the width."""
-    reach = 1
+    found, reach = values, 1
     while 2 * reach <= width:
-        values = np.minimum(values[:-reach], values[reach:])
+        found = np.minimum(found[:-reach], found[reach:])
         reach *= 2
-    rest = width - reach
-    return np.minimum(values[:-rest], values[rest:]) if rest else values
+    if rest := width - reach:
+        found = np.minimum(found[:-rest], found[rest:])
+    return found

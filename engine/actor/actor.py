@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -93,8 +94,9 @@ class EngineActor:
         self._quiet_logs()
         os.environ.update(launch.environment(self._spec.config))
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would overrule engine.kv_cache_gb
-        if self._spec.environment is not None:
-            os.environ.update(self._spec.environment.variables)
+        if (other := self._spec.environment) is not None:
+            found = find_spec("vllm")
+            os.environ.update(launch.own_cache(str(found and found.origin), os.environ) | dict(other.variables))
         entry_point.ensure(self._name)
         self._probe = self._open_probe()
         if self._probe is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -84,6 +86,18 @@ def environment(config: EngineConfig) -> dict[str, str]:
         # of a fresh machine, for a fifth more tokens a second of a tiny model.
         **({"TORCH_COMPILE_DISABLE": "1"} if eager_cpu else {}),
     }
+
+
+def own_cache(package: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """A cache of its own for the vLLM of another environment; `package` is that one's file.
+
+    vLLM keeps what it knows of a model's class in one file for all versions. Of two that take turns each finds the
+    other's, and starts a process that imports vLLM to find out again: a third of an engine's start.
+    """
+    home = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = Path(environ.get("VLLM_CACHE_ROOT") or home / "vllm")
+    name = hashlib.sha256(package.encode()).hexdigest()[:12]
+    return {"VLLM_CACHE_ROOT": str(root / f"driftline-{name}")}
 
 
 def vllm_args(spec: EngineSpec, *, cpu: bool, transfers: bool = True) -> dict[str, Any]:

@@ -30,6 +30,8 @@ LOCAL: Final = {
     # Ray's workers let every other process go first (15). These are engines: the trainer waits for their rollouts, an
     # operator for their answer, and on a busy machine both would wait for everything else.
     "RAY_worker_niceness": "0",
+    # A worker for tasks of the driver's own, of which there are none: an import of Ray less at each start.
+    "RAY_prestart_worker_first_driver": "0",
 }
 
 SHUTDOWN_S: Final = 30.0

@@ -229,6 +229,15 @@ def test_threads_follow_cpus() -> None:
     assert launch.environment(EngineConfig(cpus=4))["OMP_NUM_THREADS"] == "4"
 
 
+def test_each_other_vllm_has_a_cache_of_its_own() -> None:
+    packages = [f"/envs/{name}/site-packages/vllm/__init__.py" for name in ("vllm-0.18.1", "vllm-0.8.5", "vllm-0.18.1")]
+    folders = {launch.own_cache(package, {"VLLM_CACHE_ROOT": "/c"})["VLLM_CACHE_ROOT"] for package in packages}
+    assert len(folders) == 2
+    assert {Path(folder).parent for folder in folders} == {Path("/c")}
+    at_home = launch.own_cache(packages[0], {"XDG_CACHE_HOME": "/x"})["VLLM_CACHE_ROOT"]
+    assert Path(at_home).parent == Path("/x/vllm")
+
+
 def test_stop_ids_come_from_both_files(tmp_path: Path) -> None:
     assert launch.stop_ids(tmp_path) == []
     (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 5}))

@@ -14,6 +14,7 @@ from console.parity import report, width
 from console.parity.judge import compare
 from console.parity.rules import Rule, Rules
 from console.parity.runs import Run, Series
+from console.parity.windows import lowest, windows
 from tests.unit.parity_curves import Floats, as_run
 
 NAME = "reward/mean"
@@ -297,3 +298,13 @@ def test_one_metric_fails_the_run(change: Callable[[Floats], Floats]) -> None:
     bad = as_run("bad", {NAME: noise(7), other: change(noise(8)) + 1})
     assert compare(runs, good, rules).verdict == "pass"
     assert compare(runs, bad, rules).verdict == "fail"
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 90, 1_500])
+def test_windows_and_their_lowest_values_are_numpys(count: int) -> None:
+    values = np.random.default_rng(count).normal(size=count)
+    for size in (1, 2, 5, 9, 10, 13):
+        if size <= count:
+            expected = np.lib.stride_tricks.sliding_window_view(values, size)
+            assert np.array_equal(windows(values, size), expected)
+            assert np.array_equal(lowest(values, size), expected.min(axis=-1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections import defaultdict
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ import pytest
 from tests.unit.structure import ROOT, Import, circles, imports, modules, room
 
 KNOWN = modules()
-IMPORTS = imports(KNOWN)
 BESIDE = {
     "console": {"__init__", "errors", "formatting"},
     "console/tui": {
@@ -25,6 +25,12 @@ BESIDE = {
     },
 }  # fmt: skip
 """Modules that lie beside the rooms of a package; every other module has a room."""
+
+
+@cache
+def known_imports() -> list[Import]:
+    """Read for the tests that need them, not with this file: every worker collects it."""
+    return imports(KNOWN)
 
 
 @pytest.mark.parametrize("folder", list(BESIDE))
@@ -41,7 +47,7 @@ def test_every_room_says_what_it_is_for() -> None:
 
 def _graph(node: Callable[[str], str], kinds: set[str]) -> dict[str, set[str]]:
     graph: dict[str, set[str]] = defaultdict(set)
-    for one in IMPORTS:
+    for one in known_imports():
         if one.imported in KNOWN and one.kind in kinds and node(one.importer) != node(one.imported):
             graph[node(one.importer)].add(node(one.imported))
     return graph
@@ -78,7 +84,7 @@ def test_every_deferred_import_has_a_reason() -> None:
         for importer, names in group["imports"].items()
         for imported in names
     }
-    assert _deferred(IMPORTS) == expected
+    assert _deferred(known_imports()) == expected
 
 
 def _deferred(found: list[Import]) -> set[tuple[str, str]]:
