@@ -43,10 +43,9 @@ def cannot(model: RunModel) -> str:
     """Why no round can be made of this run, as a clause; "" where one can."""
     run = model.run
     if run is None:
-        return "an active round takes driftline's own trainer, and this run has reported none"
+        return "this run has no trainer, and a round takes driftline's own"
     if run.framework or run.synthetic:
-        own = run.framework or "a simulator"
-        return f"an active round takes driftline's own trainer, and this run's is {own}"
+        return f"the trainer is {run.framework or 'a simulator'}, and a round takes driftline's own"
     return ""
 
 
