@@ -213,6 +213,7 @@ def bar(attribution: Attribution | None, width: int, glyphs: Glyphs) -> list[Row
             used += len(text)
     if attribution.note and used + len(attribution.note) + 2 <= width:
         legend.append((attribution.note, Ink.DIM))
+    legend[-1] = (legend[-1][0].rstrip(), legend[-1][1])
     return [drawn, legend]
 
 
