@@ -87,7 +87,7 @@ def _outdated(made: Round, age: int, model: RunModel) -> str:
     if made.changed:
         return f"{made.changed} came after it"
     if age > FRESH:
-        return f"the weights have moved on by {age} versions"
+        return "the weights have moved on"
     return _moved(made, model)
 
 

@@ -1,8 +1,7 @@
 """The active rounds of a run: the newest that was asked for, and the newest whose figures have come. Pure.
 
 A round is asked for by a command (`diagnose`), whose answer has its figures, or made by the run's trainer by itself at
-an alarm, which reports an event. Both stand in the journal, so that every console knows the figures of each round,
-whoever asked for it.
+an alarm, which reports an event. Both stand in the journal, so that every console knows the figures of each round.
 """
 
 from __future__ import annotations

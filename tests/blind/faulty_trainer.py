@@ -20,7 +20,7 @@ from trainer.loop import Loop
 from trainer.rollouts import Rollout, Rollouts
 
 IN_FLIGHT_S: Final = 2.0
-Acts = Mapping[int, Callable[[], None]]
+Acts = Mapping[int, Callable[[], object]]
 """What happens at a step."""
 
 

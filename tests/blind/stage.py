@@ -189,7 +189,7 @@ class Stage:
         report.state(status="running")
         loop = FaultyLoop(config, run, setup, self.pool, syncs, control, fixes, report)
 
-        def ask(step: int, tokens: str) -> Callable[[], None]:
+        def ask(step: int, tokens: str) -> Callable[[], object]:
             return lambda: control.probes.request(Command(f"round{step}", "diagnose", {"tokens": tokens}))
 
         measures = {step: ask(step, tokens) for step, tokens in rounds.items()}

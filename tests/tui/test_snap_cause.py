@@ -27,7 +27,9 @@ STATES = [
 ]  # fmt: skip
 
 
-def diagnosed(found: Diagnosis | None, *pressed: str) -> Callable[[Pilot[None]], Awaitable[None]]:
+def diagnosed(
+    found: Diagnosis | None, *pressed: str, by_round: bool = False
+) -> Callable[[Pilot[None]], Awaitable[None]]:
     """Keys on the cause screen once a diagnosis was made."""
 
     async def ready(pilot: Pilot[None]) -> None:
@@ -40,8 +42,7 @@ def diagnosed(found: Diagnosis | None, *pressed: str) -> Callable[[Pilot[None]],
                 break
             await pilot.pause(0.01)
         app.showing.diagnosing.found = found
-        active = found is not None and found.attribution is not None and found.attribution.method == "active"
-        app.showing.diagnosing.by_round = app.model.rounds.made if active else None
+        app.showing.diagnosing.by_round = app.model.rounds.made if by_round else None
         await settle(pilot)
         await keys(*pressed)(pilot)
         app.notice.clear()
@@ -124,7 +125,8 @@ def test_a_round(screen_compare: Compare, state: Callable[[], FakeSource], size:
     found = diagnoses.two_causes()
     if state is measured:
         found = looks.combined(found, Facts(dtype="float32", fixes={}), diagnoses.figures(40))
-    assert screen_compare(make_app(state()), terminal_size=size, run_before=diagnosed(found))
+    ready = diagnosed(found, by_round=state is measured)
+    assert screen_compare(make_app(state()), terminal_size=size, run_before=ready)
 
 
 def test_a_round_without_an_answer_by_token_pairs(screen_compare: Compare):

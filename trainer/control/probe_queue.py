@@ -100,7 +100,8 @@ class ProbeQueue:
             self._report.event(FAILED, text, level="warn", step=step, reason=reason)
         else:
             text = f"at an alarm ({reason}): {data['total']:.3g} nats over {data['tokens']} tokens attributed"
-            self._report.event(MADE, f"{text}, in {data['seconds']:.2f} s", step=step, reason=reason, **data)
+            text += f", in {data['seconds']:.2f} s"
+            self._report.event(MADE, text, level="info", step=step, reason=reason, **data)
 
     def close(self) -> None:
         """The run ends: answer what still waits with that."""

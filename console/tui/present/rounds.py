@@ -15,6 +15,7 @@ from console.tui.present.plans import Plan, RefusedError
 Row = list[Text]
 
 _BEFORE: Final = "at the next step: "
+_AND: Final = ", and "
 _CANCELLED: Final = "cancelled by"
 """Words of the trainer's answers (`trainer/control/probe_queue.py`)."""
 
@@ -43,10 +44,9 @@ def cannot(model: RunModel) -> str:
     """Why no round can be made of this run, as a clause; "" where one can."""
     run = model.run
     if run is None:
-        return "an active round takes driftline's own trainer, and this run has reported none"
+        return "this run has no trainer, and a round takes driftline's own"
     if run.framework or run.synthetic:
-        own = run.framework or "a simulator"
-        return f"an active round takes driftline's own trainer, and this run's is {own}"
+        return f"the trainer is {run.framework or 'a simulator'}, and a round takes driftline's own"
     return ""
 
 
@@ -56,8 +56,10 @@ def line(stands: Standing, *, may_act: bool) -> tuple[Row, bool]:
     going = stands.under_way
     if going is not None:
         stage = "asked for" if going.state in ("queued", "sent") else going.detail or "taken up"
-        cost = going.cost.removeprefix(_BEFORE)
-        how = f": {stage}; {cost}" if cost and going.cost != stage else f": {stage}"
+        if going.cost and going.cost != stage:
+            stage = f"{stage}; {going.cost.removeprefix(_BEFORE)}"
+        # Its first clause: the dialog has said all of it.
+        how = f": {stage.partition(_AND)[0]}"
         row: Row = [*key, ("cancels  " if may_act else "", Ink.BRIGHT), (f"active round{how}", Ink.ACCENT)]
         return row, True
     if (failed := stands.failed) is not None and failed.detail.startswith(_CANCELLED):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,10 +31,6 @@ PICTURES: Final = 3
 SENTENCE_LINES: Final = 3
 """Most lines of the answer itself."""
 _WORDS_LINES: Final = 2
-_URGENT: Final = 2
-"""Rank of a round that is under way or has failed, among the parts of the answer."""
-_ROUND: Final = 5
-"""Of any other one."""
 _LEAST: Final = 0.01
 """A negative share is named from this part of the whole on."""
 _SMALL: Final = 0.05
@@ -137,25 +133,29 @@ def answer(view: Answer, glyphs: Glyphs, width: int, height: int) -> list[Row]:
     ink, said, mark = INKS[found.verdict], found.sentence, sign(found.verdict, glyphs)
     if not sure(found):
         ink, said, mark = Ink.WARN, f"perhaps: {said}", glyphs.partial
-    blocks: list[tuple[int, list[Row]]] = [
-        (0, wrapped([(f" {mark} ", ink), (said, ink)], width, SENTENCE_LINES)),
-        (6, [row for one in first(found) for row in named(one, glyphs, width, alone=len(found.named) == 1)]),
-        (4, normal(found, glyphs, width)),
-        (3, bar(found.attribution, width, glyphs)),
-        (1, do(view, width)),
-        (_URGENT if view.urgent else _ROUND, wrapped(view.round, width, SENTENCE_LINES) if view.round else []),
-        (8, alone(view, width)),
-        (7, missing(found, width)),
+    blocks: list[tuple[int, Callable[[int], list[Row]]]] = [
+        (0, lambda _: wrapped([(f" {mark} ", ink), (said, ink)], width, SENTENCE_LINES)),
+        (6, lambda _: [row for one in first(found) for row in named(one, glyphs, width, alone=len(found.named) == 1)]),
+        (5, lambda room: normal(found, glyphs, width, room)),
+        (3, lambda _: bar(found.attribution, width, glyphs)),
+        (1, lambda _: do(view, width)),
+        # One that goes on is seen in any case; any other one leaves a line for what is normal.
+        (2, lambda room: _round(view, width, min(room, SENTENCE_LINES)) if view.urgent else []),
+        (4, lambda room: [] if view.urgent else _round(view, width, min(max(room - 1, 1), _WORDS_LINES))),
+        (8, lambda _: alone(view, width)),
+        (7, lambda _: missing(found, width)),
     ]
     room, kept = height, dict[int, list[Row]]()
-    for rank, whole in sorted(blocks, key=lambda block: block[0]):
-        # The round and its key are seen in as many lines as there are left.
-        short_of = rank in (_URGENT, _ROUND) and 0 < room < len(whole)
-        rows = wrapped(view.round, width, room) if short_of else whole
+    for rank, made in sorted(blocks, key=lambda block: block[0]):
+        rows = made(room) if room > 0 or rank <= 1 else []
         if rows and (len(rows) <= room or rank <= 1):
             kept[rank] = rows
             room -= len(rows)
     return [row for rank, _ in blocks for row in kept.get(rank, ())][:height]
+
+
+def _round(view: Answer, width: int, most: int) -> list[Row]:
+    return wrapped(view.round, width, most) if view.round else []
 
 
 def first(found: Diagnosis) -> list[Ranked]:
@@ -174,8 +174,8 @@ def named(one: Ranked, glyphs: Glyphs, width: int, *, alone: bool) -> list[Row]:
     return wrapped([*row, (about, Ink.TEXT if alone else Ink.DIM)], width, 1)
 
 
-def normal(found: Diagnosis, glyphs: Glyphs, width: int) -> list[Row]:
-    """The answer to "is this normal?": what is normal on this stack, and by whom."""
+def normal(found: Diagnosis, glyphs: Glyphs, width: int, room: int = 2) -> list[Row]:
+    """The answer to "is this normal?", in at most two lines: what is normal on this stack, and by whom."""
     one = found.normal
     if one is None:
         return []
@@ -183,7 +183,7 @@ def normal(found: Diagnosis, glyphs: Glyphs, width: int) -> list[Row]:
     if not math.isfinite(one.seen):
         word = ("not known", Ink.DIM)
     source = f" ({one.source})" if one.source else ""
-    return wrapped([(" normal? ", Ink.DIM), word, (f"  {one.text}{source}", Ink.TEXT)], width, _WORDS_LINES)
+    return wrapped([(" normal? ", Ink.DIM), word, (f"  {one.text}{source}", Ink.TEXT)], width, min(room, _WORDS_LINES))
 
 
 def bar(attribution: Attribution | None, width: int, glyphs: Glyphs) -> list[Row]:
@@ -213,6 +213,7 @@ def bar(attribution: Attribution | None, width: int, glyphs: Glyphs) -> list[Row
             used += len(text)
     if attribution.note and used + len(attribution.note) + 2 <= width:
         legend.append((attribution.note, Ink.DIM))
+    legend[-1] = (legend[-1][0].rstrip(), legend[-1][1])
     return [drawn, legend]
 
 
