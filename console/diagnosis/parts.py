@@ -53,7 +53,7 @@ def split(columns: Columns, facts: Facts, history: History = (), *, enough: int 
             continue
         mask = np.zeros(len(columns), dtype=bool)
         mask[np.flatnonzero(left)[inner]] = True
-        if int((left & ~mask).sum()) < enough and name != "last":
+        if int((left & ~mask).sum()) < (enough if name == "engine" else FEW) and name != "last":
             continue
         found.append(_part(name, columns, mask, facts, (), (contrast,)))
         left &= ~mask
@@ -113,7 +113,8 @@ def _placeholders(view: View) -> tuple[Reading | None, Mask]:
     found = places.zeros(view)
     if found.outcome != "last":
         return _NOTHING
-    return found, view.columns.last & view.columns.zero
+    # All of them: of a certain token too, whose 0.0 would be right by chance.
+    return found, view.columns.last & (view.columns.rollout == 0.0)
 
 
 def _behind_seams(view: View) -> tuple[Reading | None, Mask]:

@@ -123,6 +123,19 @@ def test_a_cause_that_has_gone_is_not_named_any_more() -> None:
     assert back.named == ("raw-logprobs",), lines(back)
 
 
+def test_newest_tokens_without_lag_are_no_cause_that_has_gone() -> None:
+    """A trainer that scores old tokens with its newest weights: |d| follows lag, and the newest versions have none."""
+    frames = [
+        Bigrams(plain, plain).frame(step, version=step - lag, seed=lag) for step in range(4, 14) for lag in range(4)
+    ]
+    of = columns(frames)
+    step = np.repeat([step for step in range(4, 14) for _ in range(4)], [frame.n for frame in frames])
+    lag = (step - of.version).astype(np.int32)
+    noise = np.random.default_rng(0).normal(0, 0.05, len(of)) * lag
+    one = found(changed(of, lag=lag, trainer=of.trainer + noise))
+    assert one.named == ("lag",), lines(one)
+
+
 def test_a_few_tokens_are_not_enough() -> None:
     for of in (empty(), HEALTHY.take(np.arange(len(HEALTHY)) < 150)):
         one = found(of)

@@ -129,6 +129,23 @@ def test_zeros_at_last_tokens_alone_and_where_one_token_has_the_mass() -> None:
     assert outcome(places.zeros(view(changed(HEALTHY, rollout=every)))) == "anywhere"
 
 
+def test_zeros_of_a_truncation_do_not_hide_placeholders_and_are_none() -> None:
+    """Last tokens are compared with others that the trainer holds as likely."""
+    for share in (0.8, 0.95):
+        found = columns(Bigrams(made.top_p(share), plain, scale=3.0).frames(8))
+        assert outcome(places.zeros(view(found))) == "certain"
+        both = changed(found, rollout=np.where(found.last, 0.0, found.rollout))
+        assert outcome(places.zeros(view(both))) == "last"
+
+
+def test_placeholders_of_a_policy_that_is_nearly_certain_of_its_end() -> None:
+    trainer = np.where(HEALTHY.last, -1e-4 * (1 + HEALTHY.seq % 5), HEALTHY.trainer)
+    found = changed(HEALTHY, trainer=trainer, rollout=np.where(HEALTHY.last, 0.0, HEALTHY.rollout))
+    assert outcome(places.zeros(view(found))) == "last"
+    certain = np.where(HEALTHY.last, -1e-7, HEALTHY.trainer)
+    assert outcome(places.zeros(view(changed(found, trainer=certain)))) == "none"
+
+
 def test_one_engine_apart_is_named() -> None:
     noise = np.random.default_rng(0).normal(0, 0.2, len(HEALTHY))
     found = places.engine(view(changed(HEALTHY, rollout=HEALTHY.rollout + noise * (HEALTHY.engine == 1))))
@@ -256,11 +273,14 @@ def test_what_a_run_reports_of_itself() -> None:
         },
         engines={"a": 3, "b": 4},
         failed=("a",),
+        digests={"a": "12", "b": "13"},
+        resets={"a": "freed", "b": "refused"},
     )
     found = {one.instrument: one.outcome for one in instruments.read(view(HEALTHY, facts))}
     assert found["processed-logprobs"] == found["prefix-cache-off"] == "repaired"
     assert (found["inflight-keep"], found["fp32-lm-head"]) == ("kept", "not repaired")
     assert (found["temperature"], found["versions"]) == ("one", "behind")
+    assert (found["digests"], found["resets"]) == ("differ", "not freed")
     silent = {one.instrument: one.outcome for one in instruments.read(view(HEALTHY, Facts()))}
     assert {silent[one.name] for one in STATE} == {"not reported"}
 

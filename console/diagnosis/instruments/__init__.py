@@ -14,6 +14,7 @@ READERS: Final[tuple[Callable[[View], Reading], ...]] = (
     contexts.context, shape.repeatable, places.position, places.seam, contexts.repeats, shape.shift, shape.ids,
     magnitude.tails, magnitude.bound, timing.lag, shape.surprise, shape.grid, timing.staleness, timing.updates,
     state.processed_logprobs, state.prefix_cache, state.in_flight, state.head, state.temperature, state.versions,
+    state.digests, state.resets,
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from console.diagnosis.columns import Columns
-from console.diagnosis.instruments.view import View, mean, number, reading
+from console.diagnosis.instruments.view import View, mean, number, reading, separation
 from console.diagnosis.model import Reading
 
 TOKENS: Final = 24
@@ -17,6 +17,8 @@ SUDDEN: Final = 8.0
 """Factor between the means of two versions in a row that is no learning."""
 CLEAR: Final = 3.0
 """Factor between two means that is a change."""
+SURE: Final = 4.0
+"""Standard errors between sequences with lag and without, from which on |d| follows lag."""
 
 
 class Jump(NamedTuple):
@@ -140,7 +142,10 @@ def lag(view: View) -> Reading:
     if min(int(behind.sum()), int(fresh.sum())) < TOKENS:
         return reading("lag", "no lag", float("nan"), "no version has tokens both while it was the newest and later")
     new, old = mean(np.minimum(columns.size[fresh], 5)), mean(np.minimum(columns.size[behind], 5))
-    follows = old > 4 * new + view.floor / 3
+    far = old > 4 * new + view.floor / 3
+    # A few tokens of an uncertain policy make either mean: most sequences must say it.
+    both_of = columns.take(shared)
+    follows = far and not separation(both_of, both_of.lag > 0) < SURE
     text = f"of the same versions, mean |d| is {number(old)} nats where they were behind, {number(new)} where not"
     return reading("lag", "with lag" if follows else "no", old / max(new, 1e-9), text, unit="times")
 
