@@ -19,7 +19,7 @@ from console.diagnosis.causes import BY_NAME
 from console.diagnosis.columns import Columns
 from console.diagnosis.facts import NOTHING, Facts
 from console.diagnosis.instruments import timing
-from console.diagnosis.instruments.view import View
+from console.diagnosis.instruments.view import View, separation
 from console.diagnosis.judging import Judged, Stated, judge, named
 from console.diagnosis.likelihoods import Calibrated, calibrated
 from console.diagnosis.model import (
@@ -107,7 +107,11 @@ def _gone(columns: Columns, facts: Facts, history: History) -> timing.Jump | Non
     only tokens without it are compared."""
     if timing.lag(View(columns, columns, facts)).outcome == "with lag":
         columns, history = columns.take(columns.lag == 0), ()
-    return timing.fall([*history, *timing.by_version(columns)], facts.floor[0])
+    found = timing.fall([*history, *timing.by_version(columns)], facts.floor[0])
+    if found is None:
+        return None
+    earlier = (columns.version if (columns.version >= 0).any() else columns.step) < found.version
+    return None if separation(columns, earlier) < timing.SURE else found
 
 
 def _ranked(

@@ -140,8 +140,11 @@ def _judge(part: Part, stated: Stated, given: str) -> Judged:
 def _beneath(columns: Columns, parts: dict[str, Part], stated: Stated, facts: Facts) -> list[Judged] | None:
     """Causes in what an exact one leaves of d, of all tokens but placeholders; None where too little can be
     subtracted."""
-    placeholders = parts["last"].mask if "last" in parts else np.zeros(len(columns), dtype=bool)
-    whole = columns.take(~placeholders)
+    chosen = ~parts["last"].mask if "last" in parts else np.ones(len(columns), dtype=bool)
+    if (began := max(parts["rest"].since, parts["before"].since if "before" in parts else -1)) >= 0:
+        # Before it began there is nothing to subtract; of its first version the trainer may have scored some earlier.
+        chosen &= columns.version > began if columns.lag.any() else columns.version >= began
+    whole = columns.take(chosen)
     left = remainder(whole)
     if left is None:
         return None

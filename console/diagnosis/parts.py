@@ -58,7 +58,7 @@ def split(columns: Columns, facts: Facts, history: History = (), *, enough: int 
         found.append(_part(name, columns, mask, facts, (), (contrast,)))
         left &= ~mask
     rest = columns.take(left)
-    jump = timing.jump([*history, *timing.by_version(rest)], facts.floor[0])
+    jump = timing.since(rest, history, facts.floor[0])
     if jump is not None and jump.before > facts.floor[0]:
         key = rest.version if (rest.version >= 0).any() else rest.step
         early = np.zeros(len(columns), dtype=bool)
@@ -75,7 +75,7 @@ def _part(
 ) -> Part:
     whole = columns.take(mask)
     known = columns if name == "before" or name == "rest" else whole
-    jump = timing.jump([*history, *timing.by_version(whole)], facts.floor[0])
+    jump = timing.since(whole, history, facts.floor[0])
     since, chosen = -1, whole
     if jump is not None:
         key = whole.version if (whole.version >= 0).any() else whole.step
@@ -86,7 +86,7 @@ def _part(
     readings = list(instruments.read(view))
     if name == "rest" and jump is None and known is not whole:
         # The jump was taken out as a part of its own: what is left began with it.
-        earlier = timing.jump([*history, *timing.by_version(columns)], facts.floor[0])
+        earlier = timing.since(columns, history, facts.floor[0])
         if earlier is not None and whole.version.size and int(whole.version.min()) >= earlier.version > 0:
             since = earlier.version
             readings = [

@@ -33,11 +33,17 @@ LOCAL: Final = {"placeholder-zero": "last", "in-flight-kv": "seam", "lag": "lag"
 SILENT: Final = {
     "growth": "short", "engine": "single", "context": "few", "repeatable": "few", "seam": "none", "repeats": "few",
     "shift": "few", "ids": "few", "lag": "no lag", "updates": "not recorded", "surprise": "few", "grid": "few",
-    "staleness": "not recorded", "onset": "not seen",
+    "staleness": "not recorded", "onset": "not seen", "relative": "few",
 }  # fmt: skip
 """Outcomes by which an instrument says that it has nothing to read: these depend on a run's shape, not on a cause."""
-_NOT_HIGHER: Final[dict[str, tuple[str, ...]]] = {"sign": ("both", "mostly lower", "engine lower")}
+_NOT_HIGHER: Final[dict[str, tuple[str, ...]]] = {
+    "sign": ("both", "mostly lower", "engine lower"),
+    "context": ("token", "run's temperature", "another temperature"),
+}
+_NO_TEMPERATURE: Final[dict[str, tuple[str, ...]]] = {"context": ("position only", "token")}
 NEVER: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "raw-logprobs": _NO_TEMPERATURE,
+    "trainer-temperature": _NO_TEMPERATURE,
     "repetition-penalty": {"repeats": ("no",)},
     "shifted-ids": {"shift": ("in place",)},
     "dropout": {"repeatable": ("both do", "engine differs")},
@@ -46,7 +52,9 @@ NEVER: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "top-k": _NOT_HIGHER,
     "min-tokens": _NOT_HIGHER,
 }
-"""What a cause does not do by its nature: 2 %, for those whose effect is too small to be read right."""
+"""What a cause does not do by its nature."""
+WRONG: Final = 0.005
+"""How probable such an outcome is: that of an effect which is too small to be read right."""
 OF_UPDATES: Final = frozenset(
     {"missed-sync", "layer-not-loaded", "layers-swapped", "head-not-sent", "stale-prefix-cache"}
 )
@@ -149,7 +157,7 @@ def count(parts_of: Iterable[Labelled], temper: float) -> Calibrated:
             _set(instruments["onset"], "step 0", 0.01)
         for name, outcomes in NEVER.get(cause, {}).items():
             for outcome in outcomes:
-                _set(instruments[name], outcome, 0.02)
+                _set(instruments[name], outcome, WRONG)
         if cause not in OF_UPDATES:
             chances = instruments["updates"]
             instruments["updates"] = dict.fromkeys(chances, round(1 / len(chances), 4))

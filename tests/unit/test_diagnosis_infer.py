@@ -95,6 +95,16 @@ def test_placeholders_beside_another_cause_are_both_named() -> None:
     assert " and " in one.sentence
 
 
+def test_nothing_is_beneath_a_cause_that_began_in_the_middle() -> None:
+    """It is subtracted where it acts, not where it did not yet."""
+    frames = [
+        (Bigrams(plain, plain) if step < 4 else Bigrams(plain, plain, said=made.raw)).frame(step, samples=6)
+        for step in range(10)
+    ]
+    one = found(columns(frames))
+    assert (one.verdict, one.named) == ("cause", ("raw-logprobs",)), lines(one)
+
+
 def test_shares_sum_to_the_whole_and_name_the_layer() -> None:
     one = found(columns(Bigrams(plain, plain, said=made.raw).frames(8))).attribution
     assert one is not None

@@ -13,7 +13,7 @@ from console.diagnosis.columns import Columns, empty
 from console.diagnosis.facts import Facts
 from console.diagnosis.instruments import contexts, magnitude, places, shape, timing
 from console.diagnosis.instruments.catalogue import BY_NAME, PASSIVE, STATE
-from console.diagnosis.instruments.view import View, reading
+from console.diagnosis.instruments.view import View, reading, relative_size
 from console.diagnosis.model import Reading
 from tests.unit import diagnosis_columns as made
 from tests.unit.diagnosis_columns import Bigrams, columns, plain
@@ -146,6 +146,13 @@ def test_placeholders_of_a_policy_that_is_nearly_certain_of_its_end() -> None:
     assert outcome(places.zeros(view(changed(found, trainer=certain)))) == "none"
 
 
+def test_one_engine_with_few_far_tokens_is_not_apart() -> None:
+    """Its mean is three times the other's, but most of its sequences are not higher."""
+    size = np.random.default_rng(0).exponential(1e-3, len(HEALTHY))
+    far = size + np.where((HEALTHY.engine == 1) & (HEALTHY.seq % 16 == 1) & (HEALTHY.position == 1), 1.0, 0.0)
+    assert outcome(places.engine(view(changed(HEALTHY, rollout=HEALTHY.trainer + far)))) == "alike"
+
+
 def test_one_engine_apart_is_named() -> None:
     noise = np.random.default_rng(0).normal(0, 0.2, len(HEALTHY))
     found = places.engine(view(changed(HEALTHY, rollout=HEALTHY.rollout + noise * (HEALTHY.engine == 1))))
@@ -168,6 +175,27 @@ def test_onset_at_the_first_version_an_update_or_not_seen() -> None:
         every.take(every.version >= 2), every.take(every.version >= 2), FACTS, ((0, 100.0, 1e-4), (1, 100.0, 1e-4))
     )
     assert timing.onset(known).outcome == "update"
+
+
+def test_a_jump_of_a_few_tokens_is_no_onset() -> None:
+    """Of a nearly certain policy one large |d| makes a version's mean."""
+    size = np.random.default_rng(0).exponential(1e-3, len(HEALTHY))
+    few = size + np.where((HEALTHY.version >= 2) & (HEALTHY.seq % 8 == 0) & (HEALTHY.position == 1), 0.4, 0.0)
+    assert timing.jump(timing.by_version(changed(HEALTHY, rollout=HEALTHY.trainer + few)), 1e-4) is not None
+    assert outcome(timing.onset(view(changed(HEALTHY, rollout=HEALTHY.trainer + few)))) == "step 0"
+    every = size * np.where(HEALTHY.version >= 2, 20, 1)
+    assert outcome(timing.onset(view(changed(HEALTHY, rollout=HEALTHY.trainer + every)))) == "update"
+
+
+def test_size_for_each_uncertainty_does_not_follow_the_policy() -> None:
+    """Engine logits with the same noise, under a flat and a sharp policy."""
+    sizes = []
+    for scale in (1.0, 3.0):
+        found = columns(Bigrams(made.noisy(0.05), plain, scale=scale).frames(6))
+        sizes.append(relative_size(found))
+        assert outcome(magnitude.relative(view(found))) == "some"
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.35)
+    assert outcome(magnitude.relative(view(HEALTHY))) == "few"
 
 
 def test_growth_over_the_versions_with_it() -> None:

@@ -8,6 +8,7 @@ from console.diagnosis.model import Instrument
 
 PASSIVE: Final = (
     Instrument("size", "how large is mean |d| against this stack's floor", ("floor", "above", "far", "beyond")),
+    Instrument("relative", "how large is |d| for each uncertainty", ("slight", "some", "plain", "far", "few")),
     Instrument(
         "onset",
         "since when",

@@ -19,6 +19,8 @@ from console.diagnosis.model import Reading
 _FEWEST: Final = 16
 _ROUNDS: Final = 12
 _LEAST: Final = 1e-7
+EVERY: Final = 0.93
+"""Share of the repeated ids that a penalty lowers: all, but for those whose sequence repeats everything."""
 
 
 class Within(NamedTuple):
@@ -87,7 +89,8 @@ def context(view: View) -> Reading:
     if found is None:
         return reading("context", "few", float("nan"), "too few tokens were drawn after the same tokens")
     noise = max(view.floor / 3, 1e-4)
-    if found.spread < max(0.25 * found.between, noise / 10) and found.between > noise / 3:
+    # What rounding makes of a bfloat16 body is no dependence on the token.
+    if found.spread < max(0.25 * found.between, noise / 2) and found.between > max(noise / 3, 2 * found.spread):
         text = f"after the same tokens d is the same whatever token was drawn: {number(found.spread)} nats"
         return reading("context", "position only", found.spread, text, unit="nats")
     explained = found.left < 0.2 * found.spread or found.left < noise / 10
@@ -141,6 +144,9 @@ def repeats(view: View) -> Reading:
     low, high = float(d[old].mean()), float(d[~old].mean())
     usual = float(np.abs(d).mean())
     contrast = (high - low) / max(usual, 1e-9)
-    lowered = contrast > 0.7 and low < 0 < high + 0.2 * abs(low)
+    # A penalty lowers every one of them; other weights only more than they raise.
+    plain = columns.repeated & (columns.size > view.noise) & ~columns.zero
+    every = float((columns.d[plain] < 0).mean()) if plain.any() else 0.0
+    lowered = contrast > 0.7 and low < 0 < high + 0.2 * abs(low) and every > EVERY
     text = f"{within_}d is {number(low)} nats on ids that occurred before, {number(high)} on new ones"
     return reading("repeats", "lowered" if lowered else "no", contrast, text, unit="of mean |d|")

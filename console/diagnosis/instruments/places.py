@@ -140,6 +140,14 @@ def position_means(columns: Columns) -> tuple[list[str], list[float], list[int]]
     return names, means, tokens
 
 
+def _uncertainties(columns: Columns) -> list[float]:
+    """Mean of 1 - p, the trainer's probability of another token, of the classes of `position_means`."""
+    codes = np.clip(np.searchsorted(np.array(EDGES), columns.position, side="right") - 1, 0, len(EDGES) - 2)
+    counts = np.bincount(codes)
+    sums = np.bincount(codes, weights=-np.expm1(np.minimum(columns.trainer, 0)))
+    return [float(sums[code] / counts[code]) for code in np.flatnonzero(counts)]
+
+
 def below(columns: Columns, noise: float) -> int:
     """The position below which alone |d| is above the noise, 0 where there is none: what `min_tokens` masks.
 
@@ -161,10 +169,15 @@ def below(columns: Columns, noise: float) -> int:
 
 
 def position(view: View) -> Reading:
-    """The first token alone, decaying, growing, or only below a position."""
+    """The first token alone, decaying, growing, or only below a position; against the uncertainty of the tokens."""
     columns = view.columns.take(~(view.columns.last & view.columns.zero))
     names, means, tokens = position_means(columns)
-    kept = [(name, value) for name, value, count in zip(names, means, tokens, strict=True) if count >= FEW]
+    open_ = _uncertainties(columns)
+    kept = [
+        (name, value / share)
+        for name, value, count, share in zip(names, means, tokens, open_, strict=True)
+        if count >= FEW and share * count > 1
+    ]
     if len(kept) < 2 or not view.mean > view.floor / 10:
         return reading("position", "flat", float("nan"), "too few positions, or nothing to place")
     if (limit := below(columns, view.floor / 10)) > 1:
@@ -173,11 +186,12 @@ def position(view: View) -> Reading:
     values = [value for _, value in kept]
     rest = sum(values[1:]) / (len(values) - 1)
     if values[0] > 4 * rest:
-        text = f"mean |d| at position 0 is {number(values[0])} nats, {number(rest)} behind it"
+        text = f"|d| for each uncertainty is {number(values[0] / max(rest, 1e-9))} times as large at position 0"
         return reading("position", "first", values[0] / max(rest, 1e-9), text, unit="times")
     half = max(len(values) // 2, 1)
     ratio = (sum(values[:half]) / half) / max(sum(values[-half:]) / half, 1e-9)
-    text = f"mean |d| at positions {kept[0][0]} to {kept[half - 1][0]} is {number(ratio)} times that at the last ones"
+    text = f"|d| for each uncertainty at positions {kept[0][0]} to {kept[half - 1][0]} is {number(ratio)} times"
+    text += " that at the last ones"
     return reading("position", "early" if ratio > 2 else "late" if ratio < 0.5 else "flat", ratio, text, unit="times")
 
 
@@ -196,5 +210,6 @@ def seam(view: View) -> Reading:
     ratio = after / max(other, 1e-9)
     text = f"mean |d| is {number(after)} nats behind a change of weights within a sequence, {number(other)} elsewhere"
     # Of few tokens the contrast must be plainer.
-    only = after > view.floor / 3 and ratio > (4 if int(behind.sum()) >= FEW // 2 else 30)
+    plain = after > view.floor / 3 and ratio > (4 if int(behind.sum()) >= FEW // 2 else 30)
+    only = plain and not separation(view.columns, behind) < CLEAR
     return reading("seam", "after only" if only else "no", ratio, text, unit="times")

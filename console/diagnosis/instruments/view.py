@@ -80,3 +80,12 @@ def separation(columns: Columns, chosen: Mask) -> float:
     if min(a.size, b.size) < SEQUENCES:
         return float("nan")
     return float((a.mean() - b.mean()) / max(np.sqrt(a.var() / a.size + b.var() / b.size), 1e-9))
+
+
+def relative_size(columns: Columns) -> float:
+    """Sum of |d|, each at most 5 nats, over that of 1 - p, the trainer's probability of another token: what a change of
+    logits makes of a logprob is in proportion to it, so that a policy's certainty falls out. NaN without tokens."""
+    if not len(columns):
+        return float("nan")
+    away = -np.expm1(np.minimum(columns.trainer, 0))
+    return float(np.minimum(columns.size, 5.0).sum() / max(away.sum(), 1e-6 * away.size))
