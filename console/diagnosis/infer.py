@@ -19,7 +19,7 @@ from console.diagnosis.causes import BY_NAME
 from console.diagnosis.columns import Columns
 from console.diagnosis.facts import NOTHING, Facts
 from console.diagnosis.instruments import timing
-from console.diagnosis.instruments.view import View, separation
+from console.diagnosis.instruments.view import View, relative_size, separation
 from console.diagnosis.judging import Judged, Stated, judge, named
 from console.diagnosis.likelihoods import Calibrated, calibrated
 from console.diagnosis.model import (
@@ -111,7 +111,11 @@ def _gone(columns: Columns, facts: Facts, history: History) -> timing.Jump | Non
     if found is None:
         return None
     earlier = (columns.version if (columns.version >= 0).any() else columns.step) < found.version
-    return None if separation(columns, earlier) < timing.SURE else found
+    if separation(columns, earlier) < timing.SURE:
+        return None
+    # A policy that has grown certain shows nothing of a cause that is still there.
+    before, now = (relative_size(columns.take(one)) for one in (earlier, ~earlier))
+    return None if now * timing.SUDDEN > before else found
 
 
 def _ranked(

@@ -25,7 +25,7 @@ LEAST: Final = 1e-4
 """Smallest probability of an outcome that a table can state: no reading by itself excludes a cause."""
 
 EVEN: Final = 0.15
-"""Part of an even chance in what an unknown cause does: more would make every reading that is usual speak against it."""
+"""Part of an even chance in what an unknown cause does: more would let every reading that is usual speak against it."""
 
 Names = tuple[str, ...]
 

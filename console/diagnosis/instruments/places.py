@@ -7,11 +7,9 @@ from typing import Final
 import numpy as np
 
 from console.diagnosis.columns import CERTAIN, Columns, Mask
-from console.diagnosis.instruments.view import FEW, View, mean, number, reading, separation
+from console.diagnosis.instruments.view import FEW, UNSURE, View, mean, number, reading, separation
 from console.diagnosis.model import Reading
 
-UNSURE: Final = 0.02
-"""Nats below 0 from which on a token was one of several that could have been drawn."""
 SEAM: Final = 6
 """Fewest tokens behind a change of weights that say something."""
 SURE: Final = 5.0

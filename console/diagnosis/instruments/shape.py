@@ -12,7 +12,7 @@ import numpy as np
 
 from console.diagnosis.columns import Columns, Floats
 from console.diagnosis.instruments.contexts import groups
-from console.diagnosis.instruments.view import FEW, View, mean, number, reading
+from console.diagnosis.instruments.view import FEW, View, mean, number, reading, unsure
 from console.diagnosis.model import Reading
 
 CLIP: Final = 6.0
@@ -91,8 +91,6 @@ def repeatable(view: View, size: float | None = None) -> Reading:
     return reading("repeatable", outcome, max(engine, trainer), text, unit="nats")
 
 
-UNSURE: Final = 0.02
-"""Nats below 0 from which on a token was one of several that could have been drawn."""
 _STEP: Final = 2.0**-9
 """Nats. Logits of 1/4 and more that were rounded to bfloat16 (8 bits) are multiples of it."""
 _NEAR: Final = 1.2e-5
@@ -162,7 +160,7 @@ def shift(view: View) -> Reading:
     r, t = np.maximum(columns.rollout, -20.0), np.maximum(columns.trainer, -20.0)
     same = columns.seq[1:] == columns.seq[:-1]
     # Where either side is nearly certain its neighbour mostly is too, which says nothing.
-    far = (columns.size > view.mean) & (np.minimum(r, t) < -UNSURE)
+    far = (columns.size > view.mean) & unsure(columns)
     if int(far.sum()) < FEW // 2:
         return reading("shift", "few", float("nan"), "too few tokens differ to say whether they are shifted")
     here = _correlation(r, t)

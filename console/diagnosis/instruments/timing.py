@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from console.diagnosis.columns import Columns
-from console.diagnosis.instruments.view import View, mean, number, reading, relative_size, separation
+from console.diagnosis.instruments.view import FEW, View, mean, number, reading, relative_size, separation, unsure
 from console.diagnosis.model import Reading
 
 TOKENS: Final = 24
@@ -80,8 +80,11 @@ def jump(table: Sequence[tuple[int, float, float]], floor: float) -> Jump | None
 
 def since(columns: Columns, history: Sequence[tuple[int, float, float]], floor: float) -> Jump | None:
     """Where |d| of these tokens rises for good, after the versions of `history`. A policy that is nearly certain has
-    few tokens that make a version's mean: where both sides are among the tokens, most sequences must say it."""
-    found = jump([*history, *by_version(columns)], floor)
+    few tokens that make a version's mean: where both sides are among the tokens, most sequences must say it; and what
+    was certain does not count, where no totals of earlier versions have it."""
+    open_ = unsure(columns)
+    known = columns.take(open_) if not history and int(open_.sum()) >= FEW else columns
+    found = jump([*history, *by_version(known)], floor)
     if found is None:
         return None
     later = (columns.version if (columns.version >= 0).any() else columns.step) >= found.version
@@ -148,18 +151,23 @@ def lag(view: View) -> Reading:
 
     Within versions: else everything that begins with an update would follow a lag that begins with it too.
     """
-    columns = view.columns
+    columns = view.columns.take(unsure(view.columns))
     behind = columns.lag > 0
     both = np.intersect1d(columns.version[behind], columns.version[~behind])
     shared = np.isin(columns.version, both[both >= 0])
     behind, fresh = behind & shared, ~behind & shared
     if min(int(behind.sum()), int(fresh.sum())) < TOKENS:
         return reading("lag", "no lag", float("nan"), "no version has tokens both while it was the newest and later")
-    new, old = mean(np.minimum(columns.size[fresh], 5)), mean(np.minimum(columns.size[behind], 5))
+    old = mean(np.minimum(columns.size[behind], 5))
+    # Of fresh tokens as many of each version as there are of those behind: versions differ by themselves.
+    versions, at = np.unique(columns.version, return_inverse=True)
+    many, few = (np.bincount(at[one], minlength=versions.size) for one in (behind, fresh))
+    each = np.bincount(at[fresh], weights=np.minimum(columns.size[fresh], 5), minlength=versions.size)
+    new = float((many * each / np.maximum(few, 1)).sum() / many.sum())
     far = old > 4 * new + view.floor / 3
     # A few tokens of an uncertain policy make either mean: most sequences must say it.
     both_of = columns.take(shared)
-    follows = far and not separation(both_of, both_of.lag > 0) < SURE
+    follows = far and not separation(both_of, both_of.lag > 0, by_version=True) < SURE
     text = f"of the same versions, mean |d| is {number(old)} nats where they were behind, {number(new)} where not"
     return reading("lag", "with lag" if follows else "no", old / max(new, 1e-9), text, unit="times")
 

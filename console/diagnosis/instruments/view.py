@@ -14,6 +14,8 @@ from console.diagnosis.model import Reading
 
 FEW = 40
 """Tokens below which an instrument says nothing of a part."""
+UNSURE = 0.02
+"""Nats below 0 from which on a token was one of several that could have been drawn."""
 SEQUENCES = 8
 """Fewest sequences of a group that is compared with another one."""
 
@@ -68,18 +70,30 @@ def mean(values: Floats) -> float:
     return float(values.mean()) if values.size else float("nan")
 
 
-def separation(columns: Columns, chosen: Mask) -> float:
+def separation(columns: Columns, chosen: Mask, *, by_version: bool = False) -> float:
     """By how many standard errors log mean |d| of sequences is higher in the tokens that are chosen than in the others;
-    NaN where fewer than SEQUENCES have such tokens. Few tokens with large |d| make a mean, but no separation."""
+    NaN where fewer than SEQUENCES have such tokens. Few tokens with large |d| make a mean, but no separation.
+    Certain tokens say nothing. `by_version`: less the mean of the tokens' version."""
+    open_ = unsure(columns)
+    columns, chosen = columns.take(open_), chosen[open_]
     if not len(columns):
         return float("nan")
     starts = np.flatnonzero(np.concatenate([[True], (np.diff(columns.seq) != 0) | (chosen[1:] != chosen[:-1])]))
     counts = np.diff(np.append(starts, len(columns)))
     logs = np.log(np.add.reduceat(np.minimum(columns.size, 5.0), starts) / counts + 1e-7)
+    if by_version:
+        _, at = np.unique(columns.version[starts], return_inverse=True)
+        logs -= (np.bincount(at, weights=logs) / np.bincount(at))[at]
     a, b = logs[chosen[starts]], logs[~chosen[starts]]
     if min(a.size, b.size) < SEQUENCES:
         return float("nan")
     return float((a.mean() - b.mean()) / max(np.sqrt(a.var() / a.size + b.var() / b.size), 1e-9))
+
+
+def unsure(columns: Columns) -> Mask:
+    """Tokens that were one of several by either side: where both are nearly certain hardly any cause shows."""
+    found: Mask = np.minimum(columns.rollout, columns.trainer) < -UNSURE
+    return found
 
 
 def relative_size(columns: Columns) -> float:
