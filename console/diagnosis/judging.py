@@ -34,7 +34,7 @@ _BY_CONTRAST: Final = {"last": ("placeholder-zero", 0.98), "seam": ("in-flight-k
 """Parts that are taken out by what a single cause does, and how probable that cause then is. Stated, not counted."""
 _LEFT: Final = frozenset({"size", "onset", "growth", "engine", "position", "seam", "lag", "tails", "updates"})
 """Instruments that mean the same on what is left as on d itself."""
-_LEAST: Final = 0.01
+_LEAST: Final = 0.03
 """Part of the mean |d| below which what is left is rounding."""
 
 

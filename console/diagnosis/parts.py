@@ -1,8 +1,8 @@
 """Splits a run's tokens into parts in which one cause each can be read: causes that act on some tokens only are
 taken out first, and the rest is judged without them. Pure.
 
-In this order: placeholders at last tokens; tokens behind a change of weights; engines that stand apart; tokens whose
-weights were behind; versions before and after a jump. Each is taken out only where its instrument finds a clear
+In this order: placeholders at last tokens; tokens whose weights were behind; tokens behind a change of weights; engines
+that stand apart; versions before and after a jump. Each is taken out only where its instrument finds a clear
 contrast."""
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def split(columns: Columns, facts: Facts, history: History = (), *, enough: int 
     are left without it."""
     left = np.ones(len(columns), dtype=bool)
     found: list[Part] = []
-    for name, finder in (("last", _placeholders), ("seam", _behind_seams), ("engine", _engines), ("lag", _behind)):
+    for name, finder in (("last", _placeholders), ("lag", _behind), ("seam", _behind_seams), ("engine", _engines)):
         now = columns.take(left)
         view = View(now, now, facts, history)
         contrast, inner = finder(view)

@@ -62,6 +62,11 @@ OF_UPDATES: Final = frozenset(
 simulated runs learn."""
 
 
+ALIKE: Final = ("sign", "sampler", "context", "tails", "bound", "surprise", "shift", "repeats")
+"""Instruments that say that an engine computes with other weights and how far these are, not why: of those five causes
+each is given the average."""
+
+
 class Labelled(NamedTuple):
     """A part of a run and the cause that acts on it."""
 
@@ -161,6 +166,12 @@ def count(parts_of: Iterable[Labelled], temper: float) -> Calibrated:
         if cause not in OF_UPDATES:
             chances = instruments["updates"]
             instruments["updates"] = dict.fromkeys(chances, round(1 / len(chances), 4))
+    alike = [table[cause] for cause in sorted(OF_UPDATES & set(table))]
+    for name in ALIKE:
+        for outcome in alike[0][name] if alike else ():
+            usual = sum(chances[name][outcome] for chances in alike) / len(alike)
+            for chances in alike:
+                chances[name][outcome] = round(usual, 6)
     if "layer-not-loaded" in table:
         # How often that befalls one engine alone is the simulation's choice; a load that fails on one is a missed sync.
         _set(table["layer-not-loaded"]["engine"], "one", 0.15)

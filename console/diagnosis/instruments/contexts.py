@@ -90,7 +90,7 @@ def context(view: View) -> Reading:
         return reading("context", "few", float("nan"), "too few tokens were drawn after the same tokens")
     noise = max(view.floor / 3, 1e-4)
     # What rounding makes of a bfloat16 body is no dependence on the token.
-    if found.spread < max(0.25 * found.between, noise / 2) and found.between > max(noise / 3, 2 * found.spread):
+    if found.spread < max(0.1 * found.between, noise / 2) and found.between > max(noise / 3, 2 * found.spread):
         text = f"after the same tokens d is the same whatever token was drawn: {number(found.spread)} nats"
         return reading("context", "position only", found.spread, text, unit="nats")
     explained = found.left < 0.2 * found.spread or found.left < noise / 10

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from console.diagnosis.columns import Columns
+from console.diagnosis.columns import Columns, Mask
 from console.diagnosis.instruments.view import FEW, View, mean, number, reading, relative_size, separation, unsure
 from console.diagnosis.model import Reading
 
@@ -146,16 +146,25 @@ def growth(view: View) -> Reading:
     return reading("growth", outcome, ratio, text, unit="times")
 
 
-def lag(view: View) -> Reading:
-    """Mean |d| of tokens whose weights were behind, against tokens of the same versions while these were the newest.
-
-    Within versions: else everything that begins with an update would follow a lag that begins with it too.
-    """
-    columns = view.columns.take(unsure(view.columns))
+def _of_shared_versions(columns: Columns) -> tuple[Mask, Mask]:
+    """Tokens whose weights were behind, and those whose were not, of versions that have both."""
     behind = columns.lag > 0
     both = np.intersect1d(columns.version[behind], columns.version[~behind])
     shared = np.isin(columns.version, both[both >= 0])
-    behind, fresh = behind & shared, ~behind & shared
+    return behind & shared, ~behind & shared
+
+
+def lag(view: View) -> Reading:
+    """Mean |d| of tokens whose weights were behind, against tokens of the same versions while these were the newest.
+
+    Within versions: else everything that begins with an update would follow a lag that begins with it too. Of sequences
+    of one version, since one in flight at an update is less behind after it.
+    """
+    columns = view.columns.take((view.columns.seam == 0) & unsure(view.columns))
+    behind, fresh = _of_shared_versions(columns)
+    if min(int(behind.sum()), int(fresh.sum())) < TOKENS:
+        columns = view.columns.take(view.columns.seam == 0)
+        behind, fresh = _of_shared_versions(columns)
     if min(int(behind.sum()), int(fresh.sum())) < TOKENS:
         return reading("lag", "no lag", float("nan"), "no version has tokens both while it was the newest and later")
     old = mean(np.minimum(columns.size[behind], 5))
@@ -166,7 +175,7 @@ def lag(view: View) -> Reading:
     new = float((many * each / np.maximum(few, 1)).sum() / many.sum())
     far = old > 4 * new + view.floor / 3
     # A few tokens of an uncertain policy make either mean: most sequences must say it.
-    both_of = columns.take(shared)
+    both_of = columns.take(behind | fresh)
     follows = far and not separation(both_of, both_of.lag > 0, by_version=True) < SURE
     text = f"of the same versions, mean |d| is {number(old)} nats where they were behind, {number(new)} where not"
     return reading("lag", "with lag" if follows else "no", old / max(new, 1e-9), text, unit="times")

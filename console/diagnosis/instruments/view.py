@@ -16,8 +16,8 @@ FEW = 40
 """Tokens below which an instrument says nothing of a part."""
 UNSURE = 0.02
 """Nats below 0 from which on a token was one of several that could have been drawn."""
-SEQUENCES = 8
-"""Fewest sequences of a group that is compared with another one."""
+UNITS = 8
+"""Fewest prompts of a group that is compared with another one; sequences, where prompts are not known."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +71,28 @@ def mean(values: Floats) -> float:
 
 
 def separation(columns: Columns, chosen: Mask, *, by_version: bool = False) -> float:
-    """By how many standard errors log mean |d| of sequences is higher in the tokens that are chosen than in the others;
-    NaN where fewer than SEQUENCES have such tokens. Few tokens with large |d| make a mean, but no separation.
-    Certain tokens say nothing. `by_version`: less the mean of the tokens' version."""
+    """By how many standard errors log mean |d| is higher in the tokens that are chosen than in the others. Those of one
+    prompt in a step count as one: its samples are alike. Few tokens with large |d| make a mean, but no separation.
+
+    Certain tokens say nothing, where there are enough others. `by_version`: less the mean of the tokens' version. NaN
+    where fewer than UNITS prompts have such tokens."""
     open_ = unsure(columns)
-    columns, chosen = columns.take(open_), chosen[open_]
+    found = _separation(columns.take(open_), chosen[open_], by_version)
+    return found if np.isfinite(found) else _separation(columns, chosen, by_version)
+
+
+def _separation(columns: Columns, chosen: Mask, by_version: bool) -> float:
     if not len(columns):
         return float("nan")
-    starts = np.flatnonzero(np.concatenate([[True], (np.diff(columns.seq) != 0) | (chosen[1:] != chosen[:-1])]))
-    counts = np.diff(np.append(starts, len(columns)))
-    logs = np.log(np.add.reduceat(np.minimum(columns.size, 5.0), starts) / counts + 1e-7)
+    unit = np.where(columns.prompt >= 0, columns.prompt * 4096 + columns.step % 4096, -columns.seq - 1)
+    unit = (unit * 2 + chosen) * 65536 + (columns.version % 65535 + 1 if by_version else 0)
+    _, first, at, counts = np.unique(unit, return_index=True, return_inverse=True, return_counts=True)
+    logs = np.log(np.bincount(at, weights=np.minimum(columns.size, 5.0)) / counts + 1e-7)
     if by_version:
-        _, at = np.unique(columns.version[starts], return_inverse=True)
+        _, at = np.unique(columns.version[first], return_inverse=True)
         logs -= (np.bincount(at, weights=logs) / np.bincount(at))[at]
-    a, b = logs[chosen[starts]], logs[~chosen[starts]]
-    if min(a.size, b.size) < SEQUENCES:
+    a, b = logs[chosen[first]], logs[~chosen[first]]
+    if min(a.size, b.size) < UNITS:
         return float("nan")
     return float((a.mean() - b.mean()) / max(np.sqrt(a.var() / a.size + b.var() / b.size), 1e-9))
 
