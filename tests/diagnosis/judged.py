@@ -62,6 +62,20 @@ OF_UPDATES: Final = frozenset(
 simulated runs learn."""
 
 
+_OF_WEIGHTS: Final = (0.3, 0.3, 0.3, 0.1)
+_TRUNCATED: Final = (0.2, 0.25, 0.35, 0.2)
+_SCALED: Final = (0.05, 0.25, 0.4, 0.3)
+_ANY: Final = (0.25, 0.25, 0.25, 0.25)
+RELATIVE: Final[dict[str, tuple[float, float, float, float]]] = {
+    NONE: (0.9, 0.06, 0.03, 0.01), "head-bf16": (0.85, 0.1, 0.03, 0.02), "dropout": (0.05, 0.15, 0.6, 0.2),
+    "min-tokens": _TRUNCATED, "top-p": _TRUNCATED, "top-k": _TRUNCATED, "raw-logprobs": _SCALED,
+    "trainer-temperature": _SCALED, "repetition-penalty": _SCALED, "shifted-ids": (0.02, 0.05, 0.2, 0.73),
+    "layers-swapped": (0.05, 0.1, 0.35, 0.5), "missed-sync": (0.15, 0.25, 0.35, 0.25),
+    "layer-not-loaded": _OF_WEIGHTS, "head-not-sent": _OF_WEIGHTS, "stale-prefix-cache": _OF_WEIGHTS,
+}  # fmt: skip
+"""Slight, some, plain and far of the instrument `relative`: stated, since how far a cause goes is what the simulation
+draws, but that a logit rounded to eight bits moves by no more than some hundredths is its nature."""
+SAID_NOTHING: Final = 0.1
 ALIKE: Final = ("sign", "sampler", "context", "tails", "bound", "surprise", "shift", "repeats")
 """Instruments that say that an engine computes with other weights and how far these are, not why: of those five causes
 each is given the average."""
@@ -160,6 +174,9 @@ def count(parts_of: Iterable[Labelled], temper: float) -> Calibrated:
         if cause in BY_NAME and BY_NAME[cause].onset == "update":
             # What an update brings is not there before the first one: few tokens of a version may hide where it began.
             _set(instruments["onset"], "step 0", 0.01)
+        chances = instruments["relative"]
+        for outcome, share in zip(chances, (*RELATIVE.get(cause, _ANY), 0.0), strict=True):
+            chances[outcome] = SAID_NOTHING if outcome == "few" else round(share * (1 - SAID_NOTHING), 6)
         for name, outcomes in NEVER.get(cause, {}).items():
             for outcome in outcomes:
                 _set(instruments[name], outcome, WRONG)

@@ -250,11 +250,11 @@ def test_positions_first_early_and_late() -> None:
     spot = HEALTHY.position
     for factor, wanted in (
         ((spot == 0) * 1.0 + 0.01, "first"),
-        (0.7**spot, "early"),
+        (0.8**spot, "early"),
         (spot + 0.1, "late"),
         (spot * 0 + 1.0, "flat"),
     ):
-        moved = changed(HEALTHY, rollout=HEALTHY.trainer + noise * factor)
+        moved = changed(HEALTHY, rollout=HEALTHY.trainer + noise * factor * -np.expm1(HEALTHY.trainer))
         assert outcome(places.position(view(moved))) == wanted
 
 

@@ -20,7 +20,7 @@ _FEWEST: Final = 16
 _ROUNDS: Final = 12
 _LEAST: Final = 1e-7
 EVERY: Final = 0.93
-"""Share of the repeated ids that a penalty lowers: all, but for those whose sequence repeats everything."""
+"""Share of ids from which on it counts as all."""
 
 
 class Within(NamedTuple):
@@ -89,8 +89,9 @@ def context(view: View) -> Reading:
     if found is None:
         return reading("context", "few", float("nan"), "too few tokens were drawn after the same tokens")
     noise = max(view.floor / 3, 1e-4)
-    # What rounding makes of a bfloat16 body is no dependence on the token.
-    if found.spread < max(0.1 * found.between, noise / 2) and found.between > max(noise / 3, 2 * found.spread):
+    # What rounding makes of a bfloat16 body is no dependence on the token; far from each other two distributions differ
+    # by some nats everywhere, and a truncation explains d within a context exactly.
+    if found.spread < max(min(0.1 * found.between, 0.05), noise / 2) and found.between > max(noise / 3, 2 * found.spread):
         text = f"after the same tokens d is the same whatever token was drawn: {number(found.spread)} nats"
         return reading("context", "position only", found.spread, text, unit="nats")
     explained = found.left < 0.2 * found.spread or found.left < noise / 10
@@ -128,6 +129,16 @@ def remainder(columns: Columns) -> Columns | None:
     return made
 
 
+def _one_way(view: View) -> bool:
+    """Whether all ids that occurred before are lowered, or all new ones raised, as a penalty does: the former where few
+    of the likely ids are repeated (or the prompt's ids count too), the latter where most are. Other weights do neither.
+    """
+    columns = view.columns
+    plain = (columns.size > view.noise) & ~columns.zero
+    old, new = columns.d[plain & columns.repeated], columns.d[plain & ~columns.repeated]
+    return bool(old.size and ((old < 0).mean() > EVERY or (new.size and (new > 0).mean() > EVERY)))
+
+
 def repeats(view: View) -> Reading:
     """d of ids that the sequence has had before against new ones: a penalty lowers the former alone. After the same
     tokens where there are enough, else over all tokens."""
@@ -144,9 +155,6 @@ def repeats(view: View) -> Reading:
     low, high = float(d[old].mean()), float(d[~old].mean())
     usual = float(np.abs(d).mean())
     contrast = (high - low) / max(usual, 1e-9)
-    # A penalty lowers every one of them; other weights only more than they raise.
-    plain = columns.repeated & (columns.size > view.noise) & ~columns.zero
-    every = float((columns.d[plain] < 0).mean()) if plain.any() else 0.0
-    lowered = contrast > 0.7 and low < 0 < high + 0.2 * abs(low) and every > EVERY
+    lowered = contrast > 0.7 and low < 0 < high + 0.2 * abs(low) and _one_way(view)
     text = f"{within_}d is {number(low)} nats on ids that occurred before, {number(high)} on new ones"
     return reading("repeats", "lowered" if lowered else "no", contrast, text, unit="of mean |d|")

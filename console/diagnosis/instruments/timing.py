@@ -120,7 +120,9 @@ def onset(view: View) -> Reading:
         return reading(
             "onset", "not seen", float(first), f"the record begins at version {first}, with it", unit="version"
         )
-    value = table[0][2] / max(table[0][1], 1)
+    # Of the first version alone: what is pooled with it may be later.
+    _, count, total = min([*view.history, *by_version(view.whole)])
+    value = total / max(count, 1)
     if not value > view.floor:
         text = f"mean |d| is {number(value)} nats under version {first}; too few sequences differ to say since when"
         return reading("onset", "not seen", value, text, unit="nats")
