@@ -91,7 +91,9 @@ def context(view: View) -> Reading:
     noise = max(view.floor / 3, 1e-4)
     # What rounding makes of a bfloat16 body is no dependence on the token; far from each other two distributions differ
     # by some nats everywhere, and a truncation explains d within a context exactly.
-    if found.spread < max(min(0.1 * found.between, 0.05), noise / 2) and found.between > max(noise / 3, 2 * found.spread):
+    if found.spread < max(min(0.1 * found.between, 0.05), noise / 2) and found.between > max(
+        noise / 3, 2 * found.spread
+    ):
         text = f"after the same tokens d is the same whatever token was drawn: {number(found.spread)} nats"
         return reading("context", "position only", found.spread, text, unit="nats")
     explained = found.left < 0.2 * found.spread or found.left < noise / 10

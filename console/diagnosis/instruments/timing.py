@@ -8,11 +8,13 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from console.diagnosis.columns import Columns, Mask
-from console.diagnosis.instruments.view import FEW, View, mean, number, reading, relative_size, separation, unsure
+from console.diagnosis.instruments.view import FEW, View, number, reading, relative_size, separation, unsure
 from console.diagnosis.model import Reading
 
 TOKENS: Final = 24
 """Fewest tokens of a version that its mean counts with."""
+EACH: Final = 6
+"""Fewest tokens of a version, behind and not, by which it says whether |d| follows lag."""
 SUDDEN: Final = 8.0
 """Factor between the means of two versions in a row that is no learning."""
 CLEAR: Final = 3.0
@@ -169,13 +171,18 @@ def lag(view: View) -> Reading:
         behind, fresh = _of_shared_versions(columns)
     if min(int(behind.sum()), int(fresh.sum())) < TOKENS:
         return reading("lag", "no lag", float("nan"), "no version has tokens both while it was the newest and later")
-    old = mean(np.minimum(columns.size[behind], 5))
     # Of fresh tokens as many of each version as there are of those behind: versions differ by themselves.
     versions, at = np.unique(columns.version, return_inverse=True)
     many, few = (np.bincount(at[one], minlength=versions.size) for one in (behind, fresh))
-    each = np.bincount(at[fresh], weights=np.minimum(columns.size[fresh], 5), minlength=versions.size)
-    new = float((many * each / np.maximum(few, 1)).sum() / many.sum())
-    far = old > 4 * new + view.floor / 3
+    olds, news = (
+        np.bincount(at[one], weights=np.minimum(columns.size[one], 5), minlength=versions.size) / np.maximum(count, 1)
+        for one, count in ((behind, many), (fresh, few))
+    )
+    old, new = (float((many * one).sum() / many.sum()) for one in (olds, news))
+    # What began in the trainer at one step makes tokens differ that waited for it, of that version alone.
+    plain, limit = (many >= EACH) & (few >= EACH), view.floor / 3
+    most = not plain.any() or float((olds > 4 * news + limit)[plain].mean()) >= 0.5
+    far = old > 4 * new + limit and most
     # A few tokens of an uncertain policy make either mean: most sequences must say it.
     both_of = columns.take(behind | fresh)
     follows = far and not separation(both_of, both_of.lag > 0, by_version=True) < SURE
