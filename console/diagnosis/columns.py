@@ -22,9 +22,9 @@ Mask = npt.NDArray[np.bool_]
 
 MOST: Final = 50.0
 """Nats. A larger |d| counts as this: a logprob of -1e30 stands for "not possible", and one must not hide the others."""
-CERTAIN: Final = 1e-3
+CERTAIN: Final = 1e-5
 """Nats. A logprob nearer to 0 is one of a token that was as good as certain: an engine's exact 0.0 says nothing
-there."""
+there. A float32 logprob is 0.0 from 6e-8 on; a hundred times that is more than another temperature makes of it."""
 
 
 class Frame(Protocol):

@@ -14,6 +14,7 @@ import msgspec
 
 from console.status.engine_config import settings
 from console.store.model import RunModel
+from console.store.sync import TOTAL, EngineSync
 from driftline.catalog.fixes import BY_ID
 
 Dtype = Literal["float32", "bfloat16", "float16", "fp8", ""]
@@ -36,7 +37,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     `fixes`: the effective value of each fix, "mixed" or "" included. `engines`: the version that each engine reports.
     `staleness` is the newest mean of `staleness/abs_diff_mean` in nats, `lag` of `async/version_lag_mean`. `failed`:
-    engines whose newest sync has failed or is behind the pool's. `resets`: results of the newest cache resets.
+    engines whose newest sync has failed or is behind the pool's. `digests`: of the weights that each engine reported
+    after the newest sync. `resets`: what each engine's newest reset of the prefix cache came back with.
     """
 
     temperature: float = math.nan
@@ -48,6 +50,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     staleness: float = math.nan
     lag: float = math.nan
     failed: tuple[str, ...] = ()
+    digests: Mapping[str, str] = {}
+    resets: Mapping[str, str] = {}
     restarts: Mapping[str, int] = {}
     synthetic: bool = False
     missing: tuple[str, ...] = ()
@@ -83,6 +87,7 @@ def facts_of(model: RunModel) -> Facts:
     heads = {line["head"] for line in lines if "head" in line}
     fixes = {fix: state.effective for fix, state in model.fixes.items()}
     failed = tuple(sorted(name for name, engine in alive.items() if 0 <= engine.version < _newest(alive)))
+    newest = _newest_sync(model)
     missing = []
     if run is None:
         missing.append("the run's state: temperature and objective are not known")
@@ -104,9 +109,17 @@ def facts_of(model: RunModel) -> Facts:
         staleness=_mean(model, "staleness/abs_diff_mean"),
         lag=_mean(model, "async/version_lag_mean"),
         failed=failed,
+        digests={one.engine: one.digest for one in newest if one.digest},
+        resets={one.engine: one.reset for one in newest if one.reset},
         synthetic=run.synthetic if run is not None else False,
         missing=tuple(missing),
     )
+
+
+def _newest_sync(model: RunModel) -> tuple[EngineSync, ...]:
+    """The engines of the newest sync that all of them have ended."""
+    ended = (sync for sync in reversed(model.syncs.syncs) if all(TOTAL in one.phases for one in sync))
+    return tuple(next(ended, ()))
 
 
 def _newest(engines: Mapping[str, object]) -> int:

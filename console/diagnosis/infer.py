@@ -19,6 +19,7 @@ from console.diagnosis.causes import BY_NAME
 from console.diagnosis.columns import Columns
 from console.diagnosis.facts import NOTHING, Facts
 from console.diagnosis.instruments import timing
+from console.diagnosis.instruments.view import View, relative_size, separation
 from console.diagnosis.judging import Judged, Stated, judge, named
 from console.diagnosis.likelihoods import Calibrated, calibrated
 from console.diagnosis.model import (
@@ -71,7 +72,7 @@ def diagnose(
     if len(columns) < FEWEST:
         text = f"not enough data: {len(columns)} token pairs, {FEWEST} are the fewest that can be judged"
         return Diagnosis("not enough data", text, 0.0, missing=missing, tokens=len(columns), steps=steps, seen=seen)
-    gone = timing.fall([*history, *timing.by_version(columns)], facts.floor[0])
+    gone = _gone(columns, facts, history)
     if gone is not None:
         later = columns.take((columns.version if (columns.version >= 0).any() else columns.step) >= gone.version)
         columns, history, gone = (later, (), gone) if len(later) >= FEWEST else (columns, history, None)
@@ -99,6 +100,22 @@ def diagnose(
         steps=steps,
         seen=seen,
     )
+
+
+def _gone(columns: Columns, facts: Facts, history: History) -> timing.Jump | None:
+    """Where what was wrong has gone. Tokens of the newest versions have not been behind yet: where |d| follows lag,
+    only tokens without it are compared."""
+    if timing.lag(View(columns, columns, facts)).outcome == "with lag":
+        columns, history = columns.take(columns.lag == 0), ()
+    found = timing.fall([*history, *timing.by_version(columns)], facts.floor[0])
+    if found is None:
+        return None
+    earlier = (columns.version if (columns.version >= 0).any() else columns.step) < found.version
+    if separation(columns, earlier) < timing.SURE:
+        return None
+    # A policy that has grown certain shows nothing of a cause that is still there.
+    before, now = (relative_size(columns.take(one)) for one in (earlier, ~earlier))
+    return None if now * timing.SUDDEN > before else found
 
 
 def _ranked(

@@ -34,7 +34,7 @@ _BY_CONTRAST: Final = {"last": ("placeholder-zero", 0.98), "seam": ("in-flight-k
 """Parts that are taken out by what a single cause does, and how probable that cause then is. Stated, not counted."""
 _LEFT: Final = frozenset({"size", "onset", "growth", "engine", "position", "seam", "lag", "tails", "updates"})
 """Instruments that mean the same on what is left as on d itself."""
-_LEAST: Final = 0.01
+_LEAST: Final = 0.03
 """Part of the mean |d| below which what is left is rounding."""
 
 
@@ -140,8 +140,11 @@ def _judge(part: Part, stated: Stated, given: str) -> Judged:
 def _beneath(columns: Columns, parts: dict[str, Part], stated: Stated, facts: Facts) -> list[Judged] | None:
     """Causes in what an exact one leaves of d, of all tokens but placeholders; None where too little can be
     subtracted."""
-    placeholders = parts["last"].mask if "last" in parts else np.zeros(len(columns), dtype=bool)
-    whole = columns.take(~placeholders)
+    chosen = ~parts["last"].mask if "last" in parts else np.ones(len(columns), dtype=bool)
+    if (began := max(parts["rest"].since, parts["before"].since if "before" in parts else -1)) >= 0:
+        # Before it began there is nothing to subtract; of its first version the trainer may have scored some earlier.
+        chosen &= columns.version > began if columns.lag.any() else columns.version >= began
+    whole = columns.take(chosen)
     left = remainder(whole)
     if left is None:
         return None

@@ -1,8 +1,8 @@
 """Splits a run's tokens into parts in which one cause each can be read: causes that act on some tokens only are
 taken out first, and the rest is judged without them. Pure.
 
-In this order: placeholders at last tokens; tokens behind a change of weights; engines that stand apart; tokens whose
-weights were behind; versions before and after a jump. Each is taken out only where its instrument finds a clear
+In this order: placeholders at last tokens; tokens whose weights were behind; tokens behind a change of weights; engines
+that stand apart; versions before and after a jump. Each is taken out only where its instrument finds a clear
 contrast."""
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def split(columns: Columns, facts: Facts, history: History = (), *, enough: int 
     are left without it."""
     left = np.ones(len(columns), dtype=bool)
     found: list[Part] = []
-    for name, finder in (("last", _placeholders), ("seam", _behind_seams), ("engine", _engines), ("lag", _behind)):
+    for name, finder in (("last", _placeholders), ("lag", _behind), ("seam", _behind_seams), ("engine", _engines)):
         now = columns.take(left)
         view = View(now, now, facts, history)
         contrast, inner = finder(view)
@@ -53,12 +53,12 @@ def split(columns: Columns, facts: Facts, history: History = (), *, enough: int 
             continue
         mask = np.zeros(len(columns), dtype=bool)
         mask[np.flatnonzero(left)[inner]] = True
-        if int((left & ~mask).sum()) < enough and name != "last":
+        if int((left & ~mask).sum()) < (enough if name == "engine" else FEW) and name != "last":
             continue
         found.append(_part(name, columns, mask, facts, (), (contrast,)))
         left &= ~mask
     rest = columns.take(left)
-    jump = timing.jump([*history, *timing.by_version(rest)], facts.floor[0])
+    jump = timing.since(rest, history, facts.floor[0])
     if jump is not None and jump.before > facts.floor[0]:
         key = rest.version if (rest.version >= 0).any() else rest.step
         early = np.zeros(len(columns), dtype=bool)
@@ -75,7 +75,7 @@ def _part(
 ) -> Part:
     whole = columns.take(mask)
     known = columns if name == "before" or name == "rest" else whole
-    jump = timing.jump([*history, *timing.by_version(whole)], facts.floor[0])
+    jump = timing.since(whole, history, facts.floor[0])
     since, chosen = -1, whole
     if jump is not None:
         key = whole.version if (whole.version >= 0).any() else whole.step
@@ -86,7 +86,7 @@ def _part(
     readings = list(instruments.read(view))
     if name == "rest" and jump is None and known is not whole:
         # The jump was taken out as a part of its own: what is left began with it.
-        earlier = timing.jump([*history, *timing.by_version(columns)], facts.floor[0])
+        earlier = timing.since(columns, history, facts.floor[0])
         if earlier is not None and whole.version.size and int(whole.version.min()) >= earlier.version > 0:
             since = earlier.version
             readings = [
@@ -113,7 +113,8 @@ def _placeholders(view: View) -> tuple[Reading | None, Mask]:
     found = places.zeros(view)
     if found.outcome != "last":
         return _NOTHING
-    return found, view.columns.last & view.columns.zero
+    # All of them: of a certain token too, whose 0.0 would be right by chance.
+    return found, view.columns.last & (view.columns.rollout == 0.0)
 
 
 def _behind_seams(view: View) -> tuple[Reading | None, Mask]:

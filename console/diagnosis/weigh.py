@@ -24,6 +24,9 @@ PRIOR_TWO: Final = 0.02
 LEAST: Final = 1e-4
 """Smallest probability of an outcome that a table can state: no reading by itself excludes a cause."""
 
+EVEN: Final = 0.15
+"""Part of an even chance in what an unknown cause does: more would let every reading that is usual speak against it."""
+
 Names = tuple[str, ...]
 
 
@@ -132,12 +135,12 @@ def _log_likelihood(readings: Iterable[Reading], tables: Sequence[Mapping[str, M
 
 
 def _of_unknown(readings: Iterable[Reading], tables: Sequence[Mapping[str, Mapping[str, float]]]) -> float:
-    """Each instrument by itself: half the average over the causes, half an even chance for each of its outcomes."""
+    """Each instrument by itself: the average over the causes, with EVEN of an even chance for each of its outcomes."""
     total = 0.0
     for one in readings:
         known = [table[one.instrument] for table in tables if one.instrument in table]
         if known:
             average = sum(_chance(table, one.outcome) for table in known) / len(known)
             even = 1 / max(len({outcome for table in known for outcome in table}), 1)
-            total += math.log((average + even) / 2)
+            total += math.log((1 - EVEN) * average + EVEN * even)
     return total

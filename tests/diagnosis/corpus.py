@@ -101,7 +101,7 @@ def fault(name: str, seed: int, of: World) -> Fault:
         case "layer-not-loaded":
             return Fault(name, at, some, float(random.integers(0, of.task.shape.layers)))
         case "layers-swapped" | "head-not-sent":
-            return Fault(name, at, some)
+            return Fault(name, at)  # a sender's error: it is on all engines
         case "trainer-temperature":
             return Fault(name, start, size=float(random.choice([-0.1, 0.1])))
         case "top-p":

@@ -33,11 +33,17 @@ LOCAL: Final = {"placeholder-zero": "last", "in-flight-kv": "seam", "lag": "lag"
 SILENT: Final = {
     "growth": "short", "engine": "single", "context": "few", "repeatable": "few", "seam": "none", "repeats": "few",
     "shift": "few", "ids": "few", "lag": "no lag", "updates": "not recorded", "surprise": "few", "grid": "few",
-    "staleness": "not recorded", "onset": "not seen",
+    "staleness": "not recorded", "onset": "not seen", "relative": "few",
 }  # fmt: skip
 """Outcomes by which an instrument says that it has nothing to read: these depend on a run's shape, not on a cause."""
-_NOT_HIGHER: Final[dict[str, tuple[str, ...]]] = {"sign": ("both", "mostly lower", "engine lower")}
+_NOT_HIGHER: Final[dict[str, tuple[str, ...]]] = {
+    "sign": ("both", "mostly lower", "engine lower"),
+    "context": ("token", "run's temperature", "another temperature"),
+}
+_NO_TEMPERATURE: Final[dict[str, tuple[str, ...]]] = {"context": ("position only", "token")}
 NEVER: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "raw-logprobs": _NO_TEMPERATURE,
+    "trainer-temperature": _NO_TEMPERATURE,
     "repetition-penalty": {"repeats": ("no",)},
     "shifted-ids": {"shift": ("in place",)},
     "dropout": {"repeatable": ("both do", "engine differs")},
@@ -46,12 +52,33 @@ NEVER: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "top-k": _NOT_HIGHER,
     "min-tokens": _NOT_HIGHER,
 }
-"""What a cause does not do by its nature: 2 %, for those whose effect is too small to be read right."""
+"""What a cause does not do by its nature."""
+WRONG: Final = 0.005
+"""How probable such an outcome is: that of an effect which is too small to be read right."""
 OF_UPDATES: Final = frozenset(
     {"missed-sync", "layer-not-loaded", "layers-swapped", "head-not-sent", "stale-prefix-cache"}
 )
 """Causes whose size follows that of updates: of all others the instrument `updates` says nothing but how fast the
 simulated runs learn."""
+
+
+_OF_WEIGHTS: Final = (0.3, 0.3, 0.3, 0.1)
+_TRUNCATED: Final = (0.2, 0.25, 0.35, 0.2)
+_SCALED: Final = (0.05, 0.25, 0.4, 0.3)
+_ANY: Final = (0.25, 0.25, 0.25, 0.25)
+RELATIVE: Final[dict[str, tuple[float, float, float, float]]] = {
+    NONE: (0.9, 0.06, 0.03, 0.01), "head-bf16": (0.85, 0.1, 0.03, 0.02), "dropout": (0.05, 0.15, 0.6, 0.2),
+    "min-tokens": _TRUNCATED, "top-p": _TRUNCATED, "top-k": _TRUNCATED, "raw-logprobs": _SCALED,
+    "trainer-temperature": _SCALED, "repetition-penalty": _SCALED, "shifted-ids": (0.02, 0.05, 0.2, 0.73),
+    "layers-swapped": (0.05, 0.1, 0.35, 0.5), "missed-sync": (0.15, 0.25, 0.35, 0.25),
+    "layer-not-loaded": _OF_WEIGHTS, "head-not-sent": _OF_WEIGHTS, "stale-prefix-cache": _OF_WEIGHTS,
+}  # fmt: skip
+"""Slight, some, plain and far of the instrument `relative`: stated, since how far a cause goes is what the simulation
+draws, but that a logit rounded to eight bits moves by no more than some hundredths is its nature."""
+SAID_NOTHING: Final = 0.1
+ALIKE: Final = ("sign", "sampler", "context", "tails", "bound", "surprise", "shift", "repeats")
+"""Instruments that say that an engine computes with other weights and how far these are, not why: of those five causes
+each is given the average."""
 
 
 class Labelled(NamedTuple):
@@ -147,12 +174,21 @@ def count(parts_of: Iterable[Labelled], temper: float) -> Calibrated:
         if cause in BY_NAME and BY_NAME[cause].onset == "update":
             # What an update brings is not there before the first one: few tokens of a version may hide where it began.
             _set(instruments["onset"], "step 0", 0.01)
+        chances = instruments["relative"]
+        for outcome, share in zip(chances, (*RELATIVE.get(cause, _ANY), 0.0), strict=True):
+            chances[outcome] = SAID_NOTHING if outcome == "few" else round(share * (1 - SAID_NOTHING), 6)
         for name, outcomes in NEVER.get(cause, {}).items():
             for outcome in outcomes:
-                _set(instruments[name], outcome, 0.02)
+                _set(instruments[name], outcome, WRONG)
         if cause not in OF_UPDATES:
             chances = instruments["updates"]
             instruments["updates"] = dict.fromkeys(chances, round(1 / len(chances), 4))
+    alike = [table[cause] for cause in sorted(OF_UPDATES & set(table))]
+    for name in ALIKE:
+        for outcome in alike[0][name] if alike else ():
+            usual = sum(chances[name][outcome] for chances in alike) / len(alike)
+            for chances in alike:
+                chances[name][outcome] = round(usual, 6)
     if "layer-not-loaded" in table:
         # How often that befalls one engine alone is the simulation's choice; a load that fails on one is a missed sync.
         _set(table["layer-not-loaded"]["engine"], "one", 0.15)

@@ -95,6 +95,16 @@ def test_placeholders_beside_another_cause_are_both_named() -> None:
     assert " and " in one.sentence
 
 
+def test_nothing_is_beneath_a_cause_that_began_in_the_middle() -> None:
+    """It is subtracted where it acts, not where it did not yet."""
+    frames = [
+        (Bigrams(plain, plain) if step < 4 else Bigrams(plain, plain, said=made.raw)).frame(step, samples=6)
+        for step in range(10)
+    ]
+    one = found(columns(frames))
+    assert (one.verdict, one.named) == ("cause", ("raw-logprobs",)), lines(one)
+
+
 def test_shares_sum_to_the_whole_and_name_the_layer() -> None:
     one = found(columns(Bigrams(plain, plain, said=made.raw).frames(8))).attribution
     assert one is not None
@@ -121,6 +131,19 @@ def test_a_cause_that_has_gone_is_not_named_any_more() -> None:
     assert "before version 5 it was ." in one.sentence
     back = found(columns(frames[:5]))
     assert back.named == ("raw-logprobs",), lines(back)
+
+
+def test_newest_tokens_without_lag_are_no_cause_that_has_gone() -> None:
+    """A trainer that scores old tokens with its newest weights: |d| follows lag, and the newest versions have none."""
+    frames = [
+        Bigrams(plain, plain).frame(step, version=step - lag, seed=lag) for step in range(4, 14) for lag in range(4)
+    ]
+    of = columns(frames)
+    step = np.repeat([step for step in range(4, 14) for _ in range(4)], [frame.n for frame in frames])
+    lag = (step - of.version).astype(np.int32)
+    noise = np.random.default_rng(0).normal(0, 0.05, len(of)) * lag
+    one = found(changed(of, lag=lag, trainer=of.trainer + noise))
+    assert one.named == ("lag",), lines(one)
 
 
 def test_a_few_tokens_are_not_enough() -> None:

@@ -13,7 +13,7 @@ from console.diagnosis.columns import Columns, empty
 from console.diagnosis.facts import Facts
 from console.diagnosis.instruments import contexts, magnitude, places, shape, timing
 from console.diagnosis.instruments.catalogue import BY_NAME, PASSIVE, STATE
-from console.diagnosis.instruments.view import View, reading
+from console.diagnosis.instruments.view import View, reading, relative_size
 from console.diagnosis.model import Reading
 from tests.unit import diagnosis_columns as made
 from tests.unit.diagnosis_columns import Bigrams, columns, plain
@@ -129,6 +129,30 @@ def test_zeros_at_last_tokens_alone_and_where_one_token_has_the_mass() -> None:
     assert outcome(places.zeros(view(changed(HEALTHY, rollout=every)))) == "anywhere"
 
 
+def test_zeros_of_a_truncation_do_not_hide_placeholders_and_are_none() -> None:
+    """Last tokens are compared with others that the trainer holds as likely."""
+    for share in (0.8, 0.95):
+        found = columns(Bigrams(made.top_p(share), plain, scale=3.0).frames(8))
+        assert outcome(places.zeros(view(found))) == "certain"
+        both = changed(found, rollout=np.where(found.last, 0.0, found.rollout))
+        assert outcome(places.zeros(view(both))) == "last"
+
+
+def test_placeholders_of_a_policy_that_is_nearly_certain_of_its_end() -> None:
+    trainer = np.where(HEALTHY.last, -1e-4 * (1 + HEALTHY.seq % 5), HEALTHY.trainer)
+    found = changed(HEALTHY, trainer=trainer, rollout=np.where(HEALTHY.last, 0.0, HEALTHY.rollout))
+    assert outcome(places.zeros(view(found))) == "last"
+    certain = np.where(HEALTHY.last, -1e-7, HEALTHY.trainer)
+    assert outcome(places.zeros(view(changed(found, trainer=certain)))) == "none"
+
+
+def test_one_engine_with_few_far_tokens_is_not_apart() -> None:
+    """Its mean is three times the other's, but most of its sequences are not higher."""
+    size = np.random.default_rng(0).exponential(1e-3, len(HEALTHY))
+    far = size + np.where((HEALTHY.engine == 1) & (HEALTHY.seq % 16 == 1) & (HEALTHY.position == 1), 1.0, 0.0)
+    assert outcome(places.engine(view(changed(HEALTHY, rollout=HEALTHY.trainer + far)))) == "alike"
+
+
 def test_one_engine_apart_is_named() -> None:
     noise = np.random.default_rng(0).normal(0, 0.2, len(HEALTHY))
     found = places.engine(view(changed(HEALTHY, rollout=HEALTHY.rollout + noise * (HEALTHY.engine == 1))))
@@ -151,6 +175,27 @@ def test_onset_at_the_first_version_an_update_or_not_seen() -> None:
         every.take(every.version >= 2), every.take(every.version >= 2), FACTS, ((0, 100.0, 1e-4), (1, 100.0, 1e-4))
     )
     assert timing.onset(known).outcome == "update"
+
+
+def test_a_jump_of_a_few_tokens_is_no_onset() -> None:
+    """Of a nearly certain policy one large |d| makes a version's mean."""
+    size = np.random.default_rng(0).exponential(1e-3, len(HEALTHY))
+    few = size + np.where((HEALTHY.version >= 2) & (HEALTHY.seq % 8 == 0) & (HEALTHY.position == 1), 0.4, 0.0)
+    assert timing.jump(timing.by_version(changed(HEALTHY, rollout=HEALTHY.trainer + few)), 1e-4) is not None
+    assert outcome(timing.onset(view(changed(HEALTHY, rollout=HEALTHY.trainer + few)))) == "step 0"
+    every = size * np.where(HEALTHY.version >= 2, 20, 1)
+    assert outcome(timing.onset(view(changed(HEALTHY, rollout=HEALTHY.trainer + every)))) == "update"
+
+
+def test_size_for_each_uncertainty_does_not_follow_the_policy() -> None:
+    """Engine logits with the same noise, under a flat and a sharp policy."""
+    sizes = []
+    for scale in (1.0, 3.0):
+        found = columns(Bigrams(made.noisy(0.05), plain, scale=scale).frames(6))
+        sizes.append(relative_size(found))
+        assert outcome(magnitude.relative(view(found))) == "some"
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.35)
+    assert outcome(magnitude.relative(view(HEALTHY))) == "few"
 
 
 def test_growth_over_the_versions_with_it() -> None:
@@ -205,11 +250,11 @@ def test_positions_first_early_and_late() -> None:
     spot = HEALTHY.position
     for factor, wanted in (
         ((spot == 0) * 1.0 + 0.01, "first"),
-        (0.7**spot, "early"),
+        (0.8**spot, "early"),
         (spot + 0.1, "late"),
         (spot * 0 + 1.0, "flat"),
     ):
-        moved = changed(HEALTHY, rollout=HEALTHY.trainer + noise * factor)
+        moved = changed(HEALTHY, rollout=HEALTHY.trainer + noise * factor * -np.expm1(HEALTHY.trainer))
         assert outcome(places.position(view(moved))) == wanted
 
 
@@ -256,11 +301,14 @@ def test_what_a_run_reports_of_itself() -> None:
         },
         engines={"a": 3, "b": 4},
         failed=("a",),
+        digests={"a": "12", "b": "13"},
+        resets={"a": "freed", "b": "refused"},
     )
     found = {one.instrument: one.outcome for one in instruments.read(view(HEALTHY, facts))}
     assert found["processed-logprobs"] == found["prefix-cache-off"] == "repaired"
     assert (found["inflight-keep"], found["fp32-lm-head"]) == ("kept", "not repaired")
     assert (found["temperature"], found["versions"]) == ("one", "behind")
+    assert (found["digests"], found["resets"]) == ("differ", "not freed")
     silent = {one.instrument: one.outcome for one in instruments.read(view(HEALTHY, Facts()))}
     assert {silent[one.name] for one in STATE} == {"not reported"}
 

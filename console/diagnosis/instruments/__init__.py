@@ -10,10 +10,12 @@ from console.diagnosis.instruments.view import View
 from console.diagnosis.model import Reading
 
 READERS: Final[tuple[Callable[[View], Reading], ...]] = (
-    magnitude.size, timing.onset, timing.growth, places.engine, places.zeros, magnitude.sign, shape.sampler,
-    contexts.context, shape.repeatable, places.position, places.seam, contexts.repeats, shape.shift, shape.ids,
-    magnitude.tails, magnitude.bound, timing.lag, shape.surprise, shape.grid, timing.staleness, timing.updates,
+    magnitude.size, magnitude.relative, timing.onset, timing.growth, places.engine, places.zeros, magnitude.sign,
+    shape.sampler, contexts.context, shape.repeatable, places.position, places.seam, contexts.repeats, shape.shift,
+    shape.ids, magnitude.tails, magnitude.bound, timing.lag, shape.surprise, shape.grid, timing.staleness,
+    timing.updates,
     state.processed_logprobs, state.prefix_cache, state.in_flight, state.head, state.temperature, state.versions,
+    state.digests, state.resets,
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from console.diagnosis.model import Instrument
 
 PASSIVE: Final = (
     Instrument("size", "how large is mean |d| against this stack's floor", ("floor", "above", "far", "beyond")),
+    Instrument("relative", "how large is |d| for each uncertainty", ("slight", "some", "plain", "far", "few")),
     Instrument(
         "onset",
         "since when",
@@ -58,6 +59,8 @@ STATE: Final = (
     Instrument("fp32-lm-head", "does the last projection run in float32", _FIX),
     Instrument("temperature", "is the run's temperature 1", ("one", "another", "not reported")),
     Instrument("versions", "do the engines report the newest weights", ("newest", "behind", "not reported")),
+    Instrument("digests", "do the engines' weights have one digest", ("alike", "differ", "not reported")),
+    Instrument("resets", "did the newest sync empty the prefix caches", ("freed", "not freed", "not reported")),
 )
 """What a run reports of itself; read from `console.diagnosis.facts.Facts`, not from tokens."""
 

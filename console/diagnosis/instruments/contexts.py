@@ -19,6 +19,8 @@ from console.diagnosis.model import Reading
 _FEWEST: Final = 16
 _ROUNDS: Final = 12
 _LEAST: Final = 1e-7
+EVERY: Final = 0.93
+"""Share of ids from which on it counts as all."""
 
 
 class Within(NamedTuple):
@@ -87,7 +89,11 @@ def context(view: View) -> Reading:
     if found is None:
         return reading("context", "few", float("nan"), "too few tokens were drawn after the same tokens")
     noise = max(view.floor / 3, 1e-4)
-    if found.spread < max(0.25 * found.between, noise / 10) and found.between > noise / 3:
+    # What rounding makes of a bfloat16 body is no dependence on the token; far from each other two distributions differ
+    # by some nats everywhere, and a truncation explains d within a context exactly.
+    if found.spread < max(min(0.1 * found.between, 0.05), noise / 2) and found.between > max(
+        noise / 3, 2 * found.spread
+    ):
         text = f"after the same tokens d is the same whatever token was drawn: {number(found.spread)} nats"
         return reading("context", "position only", found.spread, text, unit="nats")
     explained = found.left < 0.2 * found.spread or found.left < noise / 10
@@ -125,6 +131,16 @@ def remainder(columns: Columns) -> Columns | None:
     return made
 
 
+def _one_way(view: View) -> bool:
+    """Whether all ids that occurred before are lowered, or all new ones raised, as a penalty does: the former where few
+    of the likely ids are repeated (or the prompt's ids count too), the latter where most are. Other weights do neither.
+    """
+    columns = view.columns
+    plain = (columns.size > view.noise) & ~columns.zero
+    old, new = columns.d[plain & columns.repeated], columns.d[plain & ~columns.repeated]
+    return bool(old.size and ((old < 0).mean() > EVERY or (new.size and (new > 0).mean() > EVERY)))
+
+
 def repeats(view: View) -> Reading:
     """d of ids that the sequence has had before against new ones: a penalty lowers the former alone. After the same
     tokens where there are enough, else over all tokens."""
@@ -141,6 +157,6 @@ def repeats(view: View) -> Reading:
     low, high = float(d[old].mean()), float(d[~old].mean())
     usual = float(np.abs(d).mean())
     contrast = (high - low) / max(usual, 1e-9)
-    lowered = contrast > 0.7 and low < 0 < high + 0.2 * abs(low)
+    lowered = contrast > 0.7 and low < 0 < high + 0.2 * abs(low) and _one_way(view)
     text = f"{within_}d is {number(low)} nats on ids that occurred before, {number(high)} on new ones"
     return reading("repeats", "lowered" if lowered else "no", contrast, text, unit="of mean |d|")

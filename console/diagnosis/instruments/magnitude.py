@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from console.diagnosis.instruments.view import FEW, View, number, reading
+from console.diagnosis.instruments.view import FEW, View, number, reading, relative_size
 from console.diagnosis.model import Reading
 
 STEP = 10.0
@@ -18,6 +18,16 @@ def size(view: View) -> Reading:
     outcome = "floor" if not ratio > 1 else "above" if ratio <= STEP else "far" if ratio <= STEP**2 else "beyond"
     text = f"mean |d| is {number(seen)} nats, {number(floor)} is normal for this stack"
     return reading("size", outcome, seen, text, unit="nats")
+
+
+def relative(view: View) -> Reading:
+    """|d| for each uncertainty: some .01 by rounding of logits, a tenth by another temperature, more by weights."""
+    value = relative_size(view.columns)
+    if not view.mean > view.floor:
+        return reading("relative", "few", value, "mean |d| is within the floor")
+    outcome = "slight" if value < 0.03 else "some" if value < 0.1 else "plain" if value < 0.5 else "far"
+    text = f"|d| is {number(value)} nats for each 1 - p, the probability of another token"
+    return reading("relative", outcome, value, text)
 
 
 def sign(view: View) -> Reading:

@@ -7,14 +7,16 @@ from typing import Final
 import numpy as np
 
 from console.diagnosis.columns import CERTAIN, Columns, Mask
-from console.diagnosis.instruments.view import FEW, View, mean, number, reading
+from console.diagnosis.instruments.view import FEW, UNSURE, View, mean, number, reading, separation
 from console.diagnosis.model import Reading
 
-UNSURE: Final = 0.02
-"""Nats below 0 from which on a token was one of several that could have been drawn."""
 SEAM: Final = 6
 """Fewest tokens behind a change of weights that say something."""
 SURE: Final = 5.0
+CLEAR: Final = 3.0
+"""Standard errors between the sequences of two groups: SURE decides by itself, CLEAR where the means differ plainly."""
+OTHERS: Final = 5
+"""Fewest tokens of a class by which its share of zeros counts."""
 EDGES: Final = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 2**31 - 1)
 """Classes of positions: 0, 1, 2 to 3, 4 to 7, ..."""
 
@@ -51,23 +53,13 @@ def _apart(columns: Columns, floor: float) -> tuple[tuple[str, ...], float]:
     ratios = values[1:] / values[:-1]
     at = int(np.argmax(ratios))
     factor = float(ratios[at])
-    clear = factor > 3 or (factor > 1.3 and _distinct(columns, [one[0] for one in ordered[at + 1 :]]))
+    names = tuple(sorted(one[0] for one in ordered[at + 1 :]))
+    sure = separation(columns, np.isin(columns.engine, [columns.engines.index(name) for name in names]))
+    # Of few sequences the factor alone decides.
+    clear = (factor > 3 and not sure < CLEAR) or (factor > 1.3 and sure > SURE)
     if not clear or values[-1] <= floor / 3:
         return (), factor
-    return tuple(sorted(one[0] for one in ordered[at + 1 :])), factor
-
-
-def _distinct(columns: Columns, names: list[str]) -> bool:
-    """Whether the sequences of these engines differ from the others' by SURE standard errors of log mean |d|."""
-    begins = columns.begins
-    counts = np.diff(np.append(begins, len(columns)))
-    logs = np.log(np.add.reduceat(np.minimum(columns.size, 5.0), begins) / counts + 1e-7)
-    codes = [columns.engines.index(name) for name in names]
-    mine = np.isin(columns.engine[begins], codes)
-    a, b = logs[mine], logs[~mine]
-    if min(a.size, b.size) < 8:
-        return False
-    return bool(a.mean() - b.mean() > SURE * np.sqrt(a.var() / a.size + b.var() / b.size))
+    return names, factor
 
 
 def engine(view: View) -> Reading:
@@ -85,6 +77,27 @@ def engine(view: View) -> Reading:
     return reading("engine", "one", factor, text, unit="times", where=names)
 
 
+_CLASSES: Final = np.log(np.array([1e-9, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92, 0.96, 0.99, 0.999, 0.9999, 1.0]))
+"""Classes of the trainer's logprob by which last tokens are compared with others: a truncation to one token makes 0.0
+of likely tokens, wherever they stand."""
+
+
+def _placeholders(columns: Columns) -> tuple[int, float]:
+    """Exact zeros at last tokens, and how many there would be if a last token had them as often as another one of the
+    same class of probability; where no other is of the class, as often as in the next class of more certain ones."""
+    known = columns.trainer < -CERTAIN
+    zero = columns.rollout == 0.0
+    classes = np.clip(np.searchsorted(_CLASSES, columns.trainer), 1, _CLASSES.size - 1)
+    usual = expected = 0.0
+    for one in range(_CLASSES.size - 1, 0, -1):
+        mine = known & (classes == one)
+        others = mine & ~columns.last
+        if (count := int(others.sum())) >= OTHERS:
+            usual = float((zero & others).sum()) / count
+        expected += usual * int((mine & columns.last).sum())
+    return int((zero & known & columns.last).sum()), expected
+
+
 def zeros(view: View) -> Reading:
     """Exact 0.0 of the engine: at last tokens alone, only where one token had nearly all of the mass, or anywhere."""
     columns = view.columns
@@ -94,10 +107,9 @@ def zeros(view: View) -> Reading:
     elsewhere = mean(zero[~columns.last].astype(np.float64))
     if not share > 0 or int(zero.sum()) < 3:
         return reading("zeros", "none", share, "no exact 0.0 of the engine where the trainer's token was not certain")
-    # A truncation to one token gives 0.0 too, but only to likely tokens, and to those that are not the last as well.
-    likely_inside = ~columns.last & (columns.trainer > -0.1) & (columns.trainer < -CERTAIN)
-    odd = bool((columns.trainer[zero & columns.last] < -0.7).any()) or int(likely_inside.sum()) >= 10
-    if at_last > 0.1 and odd and not elsewhere > at_last / 10:
+    seen, expected = _placeholders(columns)
+    known = int((columns.last & (columns.trainer < -CERTAIN)).sum())
+    if seen >= 3 and seen > 0.1 * known and seen > 2 * expected + 3 * np.sqrt(expected):
         text = (
             f"the engine's logprob is exactly 0.0 at {at_last:.0%} of the last tokens, at {elsewhere:.1%} of the others"
         )
@@ -126,6 +138,14 @@ def position_means(columns: Columns) -> tuple[list[str], list[float], list[int]]
     return names, means, tokens
 
 
+def _uncertainties(columns: Columns) -> list[float]:
+    """Mean of 1 - p, the trainer's probability of another token, of the classes of `position_means`."""
+    codes = np.clip(np.searchsorted(np.array(EDGES), columns.position, side="right") - 1, 0, len(EDGES) - 2)
+    counts = np.bincount(codes)
+    sums = np.bincount(codes, weights=-np.expm1(np.minimum(columns.trainer, 0)))
+    return [float(sums[code] / counts[code]) for code in np.flatnonzero(counts)]
+
+
 def below(columns: Columns, noise: float) -> int:
     """The position below which alone |d| is above the noise, 0 where there is none: what `min_tokens` masks.
 
@@ -147,10 +167,15 @@ def below(columns: Columns, noise: float) -> int:
 
 
 def position(view: View) -> Reading:
-    """The first token alone, decaying, growing, or only below a position."""
+    """The first token alone, decaying, growing, or only below a position; against the uncertainty of the tokens."""
     columns = view.columns.take(~(view.columns.last & view.columns.zero))
     names, means, tokens = position_means(columns)
-    kept = [(name, value) for name, value, count in zip(names, means, tokens, strict=True) if count >= FEW]
+    open_ = _uncertainties(columns)
+    kept = [
+        (name, value / share)
+        for name, value, count, share in zip(names, means, tokens, open_, strict=True)
+        if count >= FEW and share * count > 1
+    ]
     if len(kept) < 2 or not view.mean > view.floor / 10:
         return reading("position", "flat", float("nan"), "too few positions, or nothing to place")
     if (limit := below(columns, view.floor / 10)) > 1:
@@ -159,11 +184,12 @@ def position(view: View) -> Reading:
     values = [value for _, value in kept]
     rest = sum(values[1:]) / (len(values) - 1)
     if values[0] > 4 * rest:
-        text = f"mean |d| at position 0 is {number(values[0])} nats, {number(rest)} behind it"
+        text = f"|d| for each uncertainty is {number(values[0] / max(rest, 1e-9))} times as large at position 0"
         return reading("position", "first", values[0] / max(rest, 1e-9), text, unit="times")
     half = max(len(values) // 2, 1)
     ratio = (sum(values[:half]) / half) / max(sum(values[-half:]) / half, 1e-9)
-    text = f"mean |d| at positions {kept[0][0]} to {kept[half - 1][0]} is {number(ratio)} times that at the last ones"
+    text = f"|d| for each uncertainty at positions {kept[0][0]} to {kept[half - 1][0]} is {number(ratio)} times"
+    text += " that at the last ones"
     return reading("position", "early" if ratio > 2 else "late" if ratio < 0.5 else "flat", ratio, text, unit="times")
 
 
@@ -182,5 +208,6 @@ def seam(view: View) -> Reading:
     ratio = after / max(other, 1e-9)
     text = f"mean |d| is {number(after)} nats behind a change of weights within a sequence, {number(other)} elsewhere"
     # Of few tokens the contrast must be plainer.
-    only = after > view.floor / 3 and ratio > (4 if int(behind.sum()) >= FEW // 2 else 30)
+    plain = after > view.floor / 3 and ratio > (4 if int(behind.sum()) >= FEW // 2 else 30)
+    only = plain and not separation(view.columns, behind) < CLEAR
     return reading("seam", "after only" if only else "no", ratio, text, unit="times")

@@ -12,7 +12,7 @@ import numpy as np
 
 from console.diagnosis.columns import Columns, Floats
 from console.diagnosis.instruments.contexts import groups
-from console.diagnosis.instruments.view import FEW, View, mean, number, reading
+from console.diagnosis.instruments.view import FEW, View, mean, number, reading, unsure
 from console.diagnosis.model import Reading
 
 CLIP: Final = 6.0
@@ -27,16 +27,26 @@ def sampler(view: View) -> Reading:
         return reading("sampler", "either's", float("nan"), "the two distributions are too near to tell them apart")
     forth, back = np.exp(np.clip(-columns.d, -CLIP, CLIP)) - 1, np.exp(np.clip(columns.d, -CLIP, CLIP)) - 1
     (a, sa), (b, sb) = _of_sequences(columns, forth), _of_sequences(columns, back)
+    sa, sb = max(sa, _unseen(columns.rollout, columns.trainer)), max(sb, _unseen(columns.trainer, columns.rollout))
     own, theirs = abs(a) < 4 * sa or abs(a) < 0.003, abs(b) < 4 * sb or abs(b) < 0.003
     if own and theirs:
         # Both fit: the one whose deviation is far smaller than the other's, against what the size allows.
         spread = float(np.square(columns.d).mean()) / 2
-        own, theirs = abs(a) < spread / 4, abs(b) < spread / 4
+        own, theirs = abs(a) < spread / 4 or abs(a) < 2.5 * sa, abs(b) < spread / 4 or abs(b) < 2.5 * sb
         if own == theirs:
             return reading("sampler", "either's", a, "the two distributions are too near to tell them apart")
     outcome = "engine's" if own and not theirs else "trainer's" if theirs and not own else "neither's"
     text = f"mean trainer/engine ratio {1 + a:.3f}, engine/trainer {1 + b:.3f}: 1 marks the distribution drawn from"
     return reading("sampler", outcome, 1 + a, text)
+
+
+def _unseen(drawn: Floats, other: Floats) -> float:
+    """Standard error of the mean ratio if tokens were drawn from the first of two, each token against all others as
+    one: of a policy that is nearly certain the rare tokens that make the mean 1 are mostly not among those drawn."""
+    q, p = np.exp(np.minimum(drawn, 0)), np.exp(np.minimum(other, 0))
+    rest = np.where(1 - q > 1e-6, np.minimum((1 - p) ** 2 / np.maximum(1 - q, 1e-6), np.exp(CLIP)), 0.0)
+    variance = np.minimum(p**2 / np.maximum(q, 1e-7), np.exp(CLIP)) + rest - 1
+    return float(np.sqrt(np.maximum(variance, 0).sum())) / drawn.size
 
 
 def _of_sequences(columns: Columns, values: Floats) -> tuple[float, float]:
@@ -149,7 +159,10 @@ def shift(view: View) -> Reading:
         return reading("shift", "few", float("nan"), "too few tokens, or nothing to shift")
     r, t = np.maximum(columns.rollout, -20.0), np.maximum(columns.trainer, -20.0)
     same = columns.seq[1:] == columns.seq[:-1]
-    far = columns.size > view.mean
+    # Where either side is nearly certain its neighbour mostly is too, which says nothing.
+    far = (columns.size > view.mean) & unsure(columns)
+    if int(far.sum()) < FEW // 2:
+        return reading("shift", "few", float("nan"), "too few tokens differ to say whether they are shifted")
     here = _correlation(r, t)
     ahead = _correlation(r[:-1][same & far[:-1]], t[1:][same & far[:-1]])
     behind = _correlation(r[1:][same & far[1:]], t[:-1][same & far[1:]])
@@ -159,9 +172,11 @@ def shift(view: View) -> Reading:
 
 
 def _correlation(a: Floats, b: Floats) -> float:
-    if a.size < FEW or not a.std() or not b.std():
+    if a.size < FEW // 2 or not a.std() or not b.std():
         return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
+    # Of few tokens a correlation is less sure: the lower end of its 90 % interval (Fisher's transformation).
+    least = float(np.corrcoef(a, b)[0, 1])
+    return float(np.tanh(np.arctanh(min(least, 1 - 1e-12)) - 1.3 / np.sqrt(a.size - 3))) if a.size < FEW else least
 
 
 def ids(view: View) -> Reading:

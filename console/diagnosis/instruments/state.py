@@ -56,3 +56,28 @@ def versions(view: View) -> Reading:
     behind = ", ".join(view.facts.failed)
     text = f"{behind} reports older weights than the others" if behind else "all engines report the same weights"
     return reading("versions", "behind" if behind else "newest", float(len(view.facts.failed)), text)
+
+
+def digests(view: View) -> Reading:
+    """Whether engines that have loaded the same version report the same weights. That they do says little: a sender's
+    error is in all of them, and a digest may be of what was received."""
+    reported = view.facts.digests
+    if len(reported) < 2:
+        return reading("digests", "not reported", math.nan, "fewer than two engines have reported a digest")
+    different = len(set(reported.values()))
+    text = f"{len(reported)} engines report {different} digest{'s' if different > 1 else ''} of the newest weights"
+    return reading("digests", "differ" if different > 1 else "alike", float(different), text, unit="digests")
+
+
+def resets(view: View) -> Reading:
+    """What the resets of the prefix caches came back with at the newest sync."""
+    reported = view.facts.resets
+    if not reported:
+        return reading("resets", "not reported", math.nan, "no engine has reported what a cache reset came back with")
+    kept = sorted(name for name, result in reported.items() if result != "freed")
+    text = (
+        f"the cache reset of {', '.join(kept)} came back with {reported[kept[0]]}"
+        if kept
+        else "every engine has emptied its prefix cache at the newest sync"
+    )
+    return reading("resets", "not freed" if kept else "freed", float(len(kept)), text, unit="engines")

@@ -7,16 +7,20 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from console.diagnosis.columns import Columns
-from console.diagnosis.instruments.view import View, mean, number, reading
+from console.diagnosis.columns import Columns, Mask
+from console.diagnosis.instruments.view import FEW, View, number, reading, relative_size, separation, unsure
 from console.diagnosis.model import Reading
 
 TOKENS: Final = 24
 """Fewest tokens of a version that its mean counts with."""
+EACH: Final = 6
+"""Fewest tokens of a version, behind and not, by which it says whether |d| follows lag."""
 SUDDEN: Final = 8.0
 """Factor between the means of two versions in a row that is no learning."""
 CLEAR: Final = 3.0
 """Factor between two means that is a change."""
+SURE: Final = 4.0
+"""Standard errors between the sequences of two groups, from which on they differ."""
 
 
 class Jump(NamedTuple):
@@ -76,6 +80,19 @@ def jump(table: Sequence[tuple[int, float, float]], floor: float) -> Jump | None
     return Jump(rows[at + 1][0], low, high) if high > floor / 3 else None
 
 
+def since(columns: Columns, history: Sequence[tuple[int, float, float]], floor: float) -> Jump | None:
+    """Where |d| of these tokens rises for good, after the versions of `history`. A policy that is nearly certain has
+    few tokens that make a version's mean: where both sides are among the tokens, most sequences must say it; and what
+    was certain does not count, where no totals of earlier versions have it."""
+    open_ = unsure(columns)
+    known = columns.take(open_) if not history and int(open_.sum()) >= FEW else columns
+    found = jump([*history, *by_version(known)], floor)
+    if found is None:
+        return None
+    later = (columns.version if (columns.version >= 0).any() else columns.step) >= found.version
+    return None if separation(columns, later) < SURE else found
+
+
 def fall(table: Sequence[tuple[int, float, float]], floor: float) -> Jump | None:
     """Where the mean |d| falls for good, from one version to the next: a cause has gone. None where it has not."""
     rows = pooled(table)
@@ -96,7 +113,7 @@ def onset(view: View) -> Reading:
     table = pooled([*view.history, *by_version(view.whole)])
     if not table or not view.mean > view.floor:
         return reading("onset", "nothing", view.mean, "at no version is |d| above the floor", unit="nats")
-    found = jump(table, view.floor)
+    found = since(view.whole, view.history, view.floor)
     if found is not None:
         text = f"mean |d| was {number(found.before)} nats and is {number(found.after)} since version {found.version}"
         return reading("onset", "update", float(found.version), text, unit="version", where=f"version {found.version}")
@@ -105,42 +122,70 @@ def onset(view: View) -> Reading:
         return reading(
             "onset", "not seen", float(first), f"the record begins at version {first}, with it", unit="version"
         )
-    value = table[0][2] / max(table[0][1], 1)
+    # Of the first version alone: what is pooled with it may be later.
+    _, count, total = min([*view.history, *by_version(view.whole)])
+    value = total / max(count, 1)
+    if not value > view.floor:
+        text = f"mean |d| is {number(value)} nats under version {first}; too few sequences differ to say since when"
+        return reading("onset", "not seen", value, text, unit="nats")
     text = f"mean |d| is {number(value)} nats already under version {first}, before any update"
     return reading("onset", "step 0", value, text, unit="nats")
 
 
 def growth(view: View) -> Reading:
-    """The last versions' mean against the first ones', from the onset on."""
-    table = pooled(by_version(view.columns))
-    found = jump([*view.history, *table], view.floor)
-    rows = [row for row in table if found is None or row[0] >= found.version]
-    if len(rows) < 4 or not view.mean > view.floor:
+    """The last versions' |d| against the first ones', from the onset on, each against the uncertainty of its tokens: a
+    policy that grows certain lets every |d| fall."""
+    columns = view.columns
+    table = pooled(by_version(columns))
+    found = since(columns, view.history, view.floor)
+    names = [row[0] for row in table if found is None or row[0] >= found.version]
+    if len(names) < 4 or not view.mean > view.floor:
         return reading("growth", "short", float("nan"), "too few versions since its onset to say whether it grows")
-    third = max(len(rows) // 3, 1)
-    early, late = rows[:third], rows[-third:]
-    ratio = (sum(r[2] for r in late) / sum(r[1] for r in late)) / max(
-        sum(r[2] for r in early) / sum(r[1] for r in early), 1e-9
-    )
+    key = columns.version if (columns.version >= 0).any() else columns.step
+    third = max(len(names) // 3, 1)
+    early = relative_size(columns.take((key >= names[0]) & (key < names[third])))
+    ratio = relative_size(columns.take(key >= names[-third])) / max(early, 1e-9)
     outcome = "grows" if ratio > 1.8 else "falls" if ratio < 1 / 1.8 else "flat"
-    text = f"mean |d| of the newest versions is {number(ratio)} times that of the first with it"
+    text = f"|d| for each uncertainty is {number(ratio)} times as large under the newest versions as under the first"
     return reading("growth", outcome, ratio, text, unit="times")
+
+
+def _of_shared_versions(columns: Columns) -> tuple[Mask, Mask]:
+    """Tokens whose weights were behind, and those whose were not, of versions that have both."""
+    behind = columns.lag > 0
+    both = np.intersect1d(columns.version[behind], columns.version[~behind])
+    shared = np.isin(columns.version, both[both >= 0])
+    return behind & shared, ~behind & shared
 
 
 def lag(view: View) -> Reading:
     """Mean |d| of tokens whose weights were behind, against tokens of the same versions while these were the newest.
 
-    Within versions: else everything that begins with an update would follow a lag that begins with it too.
+    Within versions: else everything that begins with an update would follow a lag that begins with it too. Of sequences
+    of one version, since one in flight at an update is less behind after it.
     """
-    columns = view.columns
-    behind = columns.lag > 0
-    both = np.intersect1d(columns.version[behind], columns.version[~behind])
-    shared = np.isin(columns.version, both[both >= 0])
-    behind, fresh = behind & shared, ~behind & shared
+    columns = view.columns.take((view.columns.seam == 0) & unsure(view.columns))
+    behind, fresh = _of_shared_versions(columns)
+    if min(int(behind.sum()), int(fresh.sum())) < TOKENS:
+        columns = view.columns.take(view.columns.seam == 0)
+        behind, fresh = _of_shared_versions(columns)
     if min(int(behind.sum()), int(fresh.sum())) < TOKENS:
         return reading("lag", "no lag", float("nan"), "no version has tokens both while it was the newest and later")
-    new, old = mean(np.minimum(columns.size[fresh], 5)), mean(np.minimum(columns.size[behind], 5))
-    follows = old > 4 * new + view.floor / 3
+    # Of fresh tokens as many of each version as there are of those behind: versions differ by themselves.
+    versions, at = np.unique(columns.version, return_inverse=True)
+    many, few = (np.bincount(at[one], minlength=versions.size) for one in (behind, fresh))
+    olds, news = (
+        np.bincount(at[one], weights=np.minimum(columns.size[one], 5), minlength=versions.size) / np.maximum(count, 1)
+        for one, count in ((behind, many), (fresh, few))
+    )
+    old, new = (float((many * one).sum() / many.sum()) for one in (olds, news))
+    # What began in the trainer at one step makes tokens differ that waited for it, of that version alone.
+    plain, limit = (many >= EACH) & (few >= EACH), view.floor / 3
+    most = not plain.any() or float((olds > 4 * news + limit)[plain].mean()) >= 0.5
+    far = old > 4 * new + limit and most
+    # A few tokens of an uncertain policy make either mean: most sequences must say it.
+    both_of = columns.take(behind | fresh)
+    follows = far and not separation(both_of, both_of.lag > 0, by_version=True) < SURE
     text = f"of the same versions, mean |d| is {number(old)} nats where they were behind, {number(new)} where not"
     return reading("lag", "with lag" if follows else "no", old / max(new, 1e-9), text, unit="times")
 
@@ -159,16 +204,19 @@ def staleness(view: View) -> Reading:
 
 
 def updates(view: View) -> Reading:
-    """Mean |d| against the trainer's staleness for each version of lag: what one update changes on the same tokens.
+    """Mean |d| against the trainer's staleness for each version of lag: what one update changes on the same tokens. Of
+    the first versions with it, where its onset was seen.
 
-    A missed sync is about one update and more, a layer or a head that was not loaded a part of one, weights under wrong
-    names far more.
+    A missed sync is one update there, a layer or a head that was not loaded a part of one, weights under wrong names
+    far more; later all but the last have grown.
     """
     far, behind = view.facts.staleness, view.facts.lag
     if not (np.isfinite(far) and np.isfinite(behind) and far > 0 and behind > 0.1) or not np.isfinite(view.mean):
         return reading("updates", "not recorded", float("nan"), "what an update changes is not recorded")
     each = far / max(behind, 0.5)
-    ratio = view.mean / each
+    first = pooled(by_version(view.columns))[:1] if since(view.whole, view.history, view.floor) else []
+    ratio = (first[0][2] / first[0][1] if first else view.mean) / each
     outcome = "slight" if ratio < 0.2 else "part" if ratio < 0.6 else "like one" if ratio < 2 else "beyond"
     text = f"mean |d| is {number(ratio)} times what one update changes ({number(each)} nats)"
+    text += f" under the first version with it, {first[0][0]}" if first else ""
     return reading("updates", outcome, ratio, text, unit="updates")

@@ -7,13 +7,17 @@ from functools import cached_property
 
 import numpy as np
 
-from console.diagnosis.columns import Columns, Floats
+from console.diagnosis.columns import Columns, Floats, Mask
 from console.diagnosis.facts import NOTHING, Facts
 from console.diagnosis.instruments.catalogue import BY_NAME
 from console.diagnosis.model import Reading
 
 FEW = 40
 """Tokens below which an instrument says nothing of a part."""
+UNSURE = 0.02
+"""Nats below 0 from which on a token was one of several that could have been drawn."""
+UNITS = 8
+"""Fewest prompts of a group that is compared with another one; sequences, where prompts are not known."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +68,45 @@ def number(value: float) -> str:
 def mean(values: Floats) -> float:
     """The mean, NaN of nothing."""
     return float(values.mean()) if values.size else float("nan")
+
+
+def separation(columns: Columns, chosen: Mask, *, by_version: bool = False) -> float:
+    """By how many standard errors log mean |d| is higher in the tokens that are chosen than in the others. Those of one
+    prompt in a step count as one: its samples are alike. Few tokens with large |d| make a mean, but no separation.
+
+    Certain tokens say nothing, where there are enough others. `by_version`: less the mean of the tokens' version. NaN
+    where fewer than UNITS prompts have such tokens."""
+    open_ = unsure(columns)
+    found = _separation(columns.take(open_), chosen[open_], by_version)
+    return found if np.isfinite(found) else _separation(columns, chosen, by_version)
+
+
+def _separation(columns: Columns, chosen: Mask, by_version: bool) -> float:
+    if not len(columns):
+        return float("nan")
+    unit = np.where(columns.prompt >= 0, columns.prompt * 4096 + columns.step % 4096, -columns.seq - 1)
+    unit = (unit * 2 + chosen) * 65536 + (columns.version % 65535 + 1 if by_version else 0)
+    _, first, at, counts = np.unique(unit, return_index=True, return_inverse=True, return_counts=True)
+    logs = np.log(np.bincount(at, weights=np.minimum(columns.size, 5.0)) / counts + 1e-7)
+    if by_version:
+        _, at = np.unique(columns.version[first], return_inverse=True)
+        logs -= (np.bincount(at, weights=logs) / np.bincount(at))[at]
+    a, b = logs[chosen[first]], logs[~chosen[first]]
+    if min(a.size, b.size) < UNITS:
+        return float("nan")
+    return float((a.mean() - b.mean()) / max(np.sqrt(a.var() / a.size + b.var() / b.size), 1e-9))
+
+
+def unsure(columns: Columns) -> Mask:
+    """Tokens that were one of several by either side: where both are nearly certain hardly any cause shows."""
+    found: Mask = np.minimum(columns.rollout, columns.trainer) < -UNSURE
+    return found
+
+
+def relative_size(columns: Columns) -> float:
+    """Sum of |d|, each at most 5 nats, over that of 1 - p, the trainer's probability of another token: what a change of
+    logits makes of a logprob is in proportion to it, so that a policy's certainty falls out. NaN without tokens."""
+    if not len(columns):
+        return float("nan")
+    away = -np.expm1(np.minimum(columns.trainer, 0))
+    return float(np.minimum(columns.size, 5.0).sum() / max(away.sum(), 1e-6 * away.size))
