@@ -186,9 +186,9 @@ def count(parts_of: Iterable[Labelled], temper: float) -> Calibrated:
     alike = [table[cause] for cause in sorted(OF_UPDATES & set(table))]
     for name in ALIKE:
         for outcome in alike[0][name] if alike else ():
-            usual = sum(chances[name][outcome] for chances in alike) / len(alike)
-            for chances in alike:
-                chances[name][outcome] = round(usual, 6)
+            usual = sum(of_cause[name][outcome] for of_cause in alike) / len(alike)
+            for of_cause in alike:
+                of_cause[name][outcome] = round(usual, 6)
     if "layer-not-loaded" in table:
         # How often that befalls one engine alone is the simulation's choice; a load that fails on one is a missed sync.
         _set(table["layer-not-loaded"]["engine"], "one", 0.15)
