@@ -237,6 +237,7 @@ class Prober:
             )
         else:
             plain, uncached = plain[:, 0], uncached[:, 0]
+        plain = plain if attribution.reads_cache(usual[:, 0], plain, uncached) else uncached
         batch, scores = probed.batch.rows(part.rows), probed.scores
         counts = [len(at) for at in part.positions]
         versions = [batch.versions[row][batch.mask[row]] for row in range(batch.size)]

@@ -25,6 +25,9 @@ BETTER: Final = 0.5
 """The other head fits where it leaves less than this part of the difference."""
 PART: Final = 0.1
 """A share of the whole below this is not spoken of as a cause."""
+ROUNDED: Final = 0.25
+"""Two heads in bfloat16 differ by the logits that lie at the edge between two of its values: less than this part of
+what the type of the head itself changes."""
 GONE: Final = 0.5
 """A difference is gone where scoring again shows less than this part of it."""
 
@@ -145,6 +148,8 @@ def _of_engine(figures: Figures, engine: str, floor: float) -> dict[str, Reading
         return number_of(figures, f"{engine}.{name}")
 
     recorded, usual, held = at("recorded"), at("usual"), at("held")
+    if figures.get("trainer.float32_head") is False and at("other_head") > 0:
+        floor = max(floor, ROUNDED * at("other_head"))
     raw = at("raw") > 0
     sampled = at("sampled")
     if not recorded >= floor:  # also where every token has lived through an update, and has no figure

@@ -11,7 +11,7 @@ import torch
 from engine.weights.publish import entry
 from trainer.learn.held import compare
 from trainer.learn.versions import WeightStore
-from trainer.measure.attribution import LAYERS, Chain, processed, shares
+from trainer.measure.attribution import LAYERS, Chain, processed, reads_cache, shares
 
 RNG = np.random.default_rng(3)
 TOKENS, LENGTH = 480, 12
@@ -194,3 +194,16 @@ def test_a_tensor_of_no_kept_version_is_not_known() -> None:
     assert found.text == "lm_head (1 tensor) of no kept version"
     assert not found.known
     assert compare(entries(new), 9, kept) is None
+
+
+def test_rollouts_that_are_sampled_past_the_cache_are_known_by_their_scores() -> None:
+    uncached = -RNG.exponential(1.0, TOKENS)
+    stale, penalty = RNG.normal(0, 0.3, TOKENS), RNG.normal(0, 0.1, TOKENS)
+    plain = uncached + stale
+    assert reads_cache(plain, plain, uncached), "as cached prefixes have it"
+    assert reads_cache(plain + penalty, plain, uncached)
+    assert not reads_cache(uncached, plain, uncached)
+    assert not reads_cache(uncached + penalty, plain, uncached), "what else the sampling does is its own part"
+    assert reads_cache(uncached, uncached, uncached), "nothing differs: as it is usual"
+    plain[0] = np.nan
+    assert not reads_cache(uncached, plain, uncached)

@@ -52,6 +52,17 @@ def test_a_healthy_round_reads_as_one() -> None:
     assert outcomes(active.readings(figures())) == USUAL
 
 
+def test_two_heads_in_bfloat16_differ_by_what_lies_between_two_of_its_values() -> None:
+    rounded: dict[str, Any] = dict.fromkeys(("recorded", "usual", "plain", "uncached", "cache", "held", "self"), 5e-4)
+    heads: dict[str, Any] = {"trainer.float32_head": False}
+    assert outcomes(active.readings(figures(rounded, rounded, **heads))) == USUAL
+    # Of other weights it is more than rounding can be, and with float32 heads it is no rounding.
+    beyond = {"held": 2e-3, "other_head": 0.005}
+    assert outcomes(active.readings(figures(beyond, beyond, **heads)))["remainder"] == "above"
+    heads["trainer.float32_head"] = True
+    assert outcomes(active.readings(figures(rounded, rounded, **heads)))["remainder"] == "above"
+
+
 @pytest.mark.parametrize(
     ("wrong", "changed"),
     [

@@ -24,6 +24,8 @@ RESAMPLES: Final = 400
 LOST: Final = 0.25
 """What scoring the same text again does not show is a fault of the data from this part of the difference on: less comes
 of the one update that may lie between the sampling of a text and the round."""
+NEARER: Final = 0.5
+"""Scores that have less than this part of one difference as another are nearer to the first."""
 LOW, HIGH = 2.5, 97.5
 
 
@@ -105,6 +107,17 @@ def shares(chains: Sequence[Chain], rng: np.random.Generator) -> Shares:
         dict(zip(LAYERS, high.tolist(), strict=True)),
         int(column.shape[0]),
     )
+
+
+def reads_cache(usual: Values, plain: Values, uncached: Values) -> bool:
+    """Whether rollouts read cached prefixes, by the scores themselves (see `Chain`).
+
+    They may be sampled past the cache (`skip_reading_prefix_cache`), and then what the cache does to `plain` is no part
+    of their difference: they are nearer to what was scored without it.
+    """
+    finite = np.isfinite(usual) & np.isfinite(plain) & np.isfinite(uncached)
+    with_it, without = (float(np.abs(usual - one)[finite].sum()) for one in (plain, uncached))
+    return without >= NEARER * with_it
 
 
 _STALE, _FRESH, _LOST, _SEAM, _SEMANTICS, _PATH, _UPDATE, _NUMERICS = range(8)
