@@ -71,6 +71,7 @@ class Follower:
         self._last_step = 0
         self._said: set[str] = set()
         self._due = 0.0
+        self._closed = False
         self._probe = Probe("trainer", run, on_command=self._refuse)
         self._send_state("starting", f"waiting: {self._log.waiting}")
 
@@ -105,8 +106,12 @@ class Follower:
             self._report()
         return sent
 
-    def close(self, seconds: float = 10.0) -> bool:
-        """Say that the run is no longer followed; False where the hub did not take all of it within `seconds`."""
+    def close(self, seconds: float) -> bool:
+        """Say that the run is no longer followed; False where the hub did not take all of it within `seconds`.
+
+        From any thread: a `step` that goes on in another one sends nothing any more.
+        """
+        self._closed = True
         if self._last_step or not self.waiting:
             for line in self._log.left_out:
                 self._say("warn", "import.left_out", f"left out: {line}")
@@ -171,11 +176,12 @@ class Follower:
         False where the end was asked for meanwhile.
         """
         while self._probe.stats.queued_bytes > FULL:
-            if self._stopped():
+            if self._closed or self._stopped():
                 return False
             time.sleep(0.01)
-        self._probe.send(frame)
-        return True
+        if not self._closed:
+            self._probe.send(frame)
+        return not self._closed
 
     def _send_state(self, status: RunStatus, detail: str) -> None:
         step = self._last_step

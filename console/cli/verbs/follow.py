@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import threading
 from pathlib import Path
+from typing import Final
 
 from console.errors import FAILED, OK, CommandError
 from console.following.follow import Follower
@@ -15,6 +17,11 @@ from console.launch.preflight import check_name, make_run
 from console.launch.supervisor import Supervisor
 from console.process.signals import Signals
 from console.status.progress import Progress
+
+ENDED_S: Final = 10.0
+"""What was read is given so long to be taken by the hub,"""
+INTERRUPTED_S: Final = 0.5
+"""and so long after a signal: a verb ends within two seconds of it."""
 
 
 def follow(args: argparse.Namespace) -> int:
@@ -49,7 +56,7 @@ def follow(args: argparse.Namespace) -> int:
         follower = Follower(made, path, step=args.step, only=args.only, stopped=stopped)
         try:
             while not stopped():
-                follower.step(ended=args.once)
+                _step(follower, args.once, signals)
                 if args.once:
                     break
                 if follower.waiting:
@@ -61,9 +68,30 @@ def follow(args: argparse.Namespace) -> int:
             raise CommandError(str(error), FAILED) from error
         finally:
             steps.done()
-            taken = follower.close()
+            taken = follower.close(INTERRUPTED_S if signals else ENDED_S)
         if args.once and follower.waiting:
             raise CommandError(f"nothing was followed: {follower.waiting}", FAILED)
-        if not taken:
+        if not taken and not signals:  # stopped in the middle of a log: the rest is still in it
             raise CommandError("the hub did not take all that was read", FAILED)
     return signals.exit_code if signals else OK
+
+
+def _step(follower: Follower, ended: bool, signals: Signals) -> None:
+    """Have the files looked at once, on a thread: a log may be long, and a signal is not to wait for its end.
+
+    Raises LogImportError.
+    """
+    failures: list[Exception] = []
+
+    def look() -> None:
+        try:
+            follower.step(ended=ended)
+        except Exception as error:  # raised anew below, in the thread that can end the command
+            failures.append(error)
+
+    thread = threading.Thread(target=look, name="following", daemon=True)
+    thread.start()
+    while thread.is_alive() and not signals:
+        thread.join(0.05)
+    if failures:
+        raise failures[0]
