@@ -86,7 +86,7 @@ def _step(follower: Follower, ended: bool, signals: Signals) -> None:
     def look() -> None:
         try:
             follower.step(ended=ended)
-        except Exception as error:  # raised anew below, in the thread that can end the command
+        except Exception as error:  # noqa: BLE001  raised again below, in the thread that can end the command
             failures.append(error)
 
     thread = threading.Thread(target=look, name="following", daemon=True)
