@@ -165,10 +165,9 @@ def test_f04_producer_killed_in_a_burst_costs_only_what_was_not_acknowledged(hub
     rolls = dice("f04")
     numbers_key(hub.run)
     other = Probe("trainer", hub.run)
-    so_far = 0
+    so_far = before = 0
     try:
         for round_ in range(scaled(3, 20)):
-            before = max((s.seq for s in read(hub.run.journal)), default=0)
             burst = subprocess.Popen(
                 [sys.executable, "-c", code, str(hub.run.path)], stdout=subprocess.PIPE, text=True, bufsize=1
             )
@@ -182,12 +181,13 @@ def test_f04_producer_killed_in_a_burst_costs_only_what_was_not_acknowledged(hub
             burst.wait()
             burst.stdout.close()
             assert other.flush(PATIENCE), "the others lose nothing"
-            own = [
-                f.step
+            found = [
+                (s.seq, f.step)
                 for s in read(hub.run.journal, before + 1)
                 if s.producer == "engine-0" and isinstance(f := s.frame(), Metrics)
             ]
-            # A busy hub takes in what the one before had sent when this one has begun already.
+            # A busy hub takes in what the one before had sent after it was looked at, or when this one has begun.
+            before, own = found[-1][0], [step for _, step in found]
             begin = len(own) - 1 - own[::-1].index(0)
             late, own = own[:begin], own[begin:]
             assert late == list(range(so_far, so_far + len(late))), "and so is what came late"
