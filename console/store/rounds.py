@@ -11,12 +11,9 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from driftline.catalog.rounds import FAILED, MADE
 from driftline.frames import TERMINAL, Ack, AckState, Command, Data, Event
 
-MADE: Final = "diagnosis.round"
-"""Kind of the trainer's event for a round that it has made by itself, with the figures as data."""
-FAILED: Final = "diagnosis.round-failed"
-"""The same for one that it could not make."""
 OPEN_KEPT: Final = 16
 
 

@@ -1,8 +1,14 @@
-"""Diagnoses made by hand, one for each state of the cause screen. The causes are those of the catalogue."""
+"""Diagnoses made by hand, one for each state of the cause screen, and what its tests share. The causes are those of the
+catalogue."""
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Callable
+
+import pytest
+from textual.pilot import Pilot
 
 from console.diagnosis.causes import BY_NAME
 from console.diagnosis.model import (
@@ -15,7 +21,10 @@ from console.diagnosis.model import (
     RuledOut,
     Share,
 )
+from console.tui.app import ConsoleApp
+from console.tui.watch import diagnosing
 from driftline.frames import Data
+from tests.tui.conftest import screen_text, settle
 
 ENGINES = ("engine-0", "engine-1")
 COST = (
@@ -25,6 +34,29 @@ COST = (
 """As a trainer says it before an active round."""
 POSITIONS = tuple(map(str, range(24)))
 CLASSES = ("0-.01", ".01-.1", ".1-.3", ".3-.7", ".7-.9", ".9-1")
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The diagnosis follows what comes at once."""
+    monkeypatch.setattr(diagnosing, "PAUSE", 0.0)
+    monkeypatch.setattr(diagnosing, "SHARE", 0)
+
+
+def app_of(pilot: Pilot[None]) -> ConsoleApp:
+    """The console that a pilot drives."""
+    assert isinstance(pilot.app, ConsoleApp)
+    return pilot.app
+
+
+async def until(pilot: Pilot[None], true: Callable[[], bool]) -> str:
+    """Draw until something is true; the screen's text then."""
+    async with asyncio.timeout(30):
+        while not true():
+            await pilot.pause(0.01)
+            app_of(pilot).refresh_view()
+    await settle(pilot)
+    return screen_text(pilot)
 
 
 def figures(version: int, total: float = 0.41, **changes: str | float) -> Data:

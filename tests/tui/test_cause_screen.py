@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Callable
 
 import pytest
 from textual.pilot import Pilot
@@ -12,7 +10,6 @@ from textual.pilot import Pilot
 from console.diagnosis.facts import Facts
 from console.diagnosis.model import Diagnosis
 from console.diagnosis.rounds import Standing
-from console.tui.app import ConsoleApp
 from console.tui.dialogs.confirm import ConfirmScreen
 from console.tui.paint.bars import lying, parts
 from console.tui.paint.glyphs import GLYPHS
@@ -21,33 +18,15 @@ from console.tui.screens.parity import cause_view
 from console.tui.screens.parity.cause_panes import standing_out
 from console.tui.screens.parity.cause_view import Answer, Asked
 from console.tui.screens.parity.screen import ParityScreen
-from console.tui.watch import diagnosing
 from console.tui.watch.diagnosing import Diagnosing
 from tests.tui import diagnoses
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
+from tests.tui.diagnoses import app_of, no_pause, until
 from tests.tui.synthetic import FakeSource, token_frame
 
-pytestmark = pytest.mark.diagnosis
+pytestmark = [pytest.mark.diagnosis, pytest.mark.usefixtures("no_pause")]
+__all__ = ["no_pause"]
 GLYPH = GLYPHS["braille"]
-
-
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosing, "PAUSE", 0.0)
-    monkeypatch.setattr(diagnosing, "SHARE", 0)
-
-
-def app_of(pilot: Pilot[None]) -> ConsoleApp:
-    assert isinstance(pilot.app, ConsoleApp)
-    return pilot.app
-
-
-async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():
-            await pilot.pause(0.01)
-            app_of(pilot).refresh_view()
-    await settle(pilot)
 
 
 async def shown(pilot: Pilot[None], found: Diagnosis) -> str:

@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-
 import pytest
 from textual.pilot import Pilot
 
 from console.connect.source import Link
 from console.diagnosis.rounds import FRESH
-from console.tui.app import ConsoleApp
 from console.tui.dialogs.confirm import ConfirmScreen
 from console.tui.screens.parity.screen import ParityScreen
-from console.tui.watch import diagnosing
 from driftline.frames import Command, Event
 from tests.tui import diagnoses
 from tests.tui.conftest import Running, press, screen_text, settle, source_with
+from tests.tui.diagnoses import app_of, no_pause, until
 from tests.tui.synthetic import START, FakeSource, fix_state, metrics, run_state, token_frame
 
-pytestmark = pytest.mark.diagnosis
+pytestmark = [pytest.mark.diagnosis, pytest.mark.usefixtures("no_pause")]
+__all__ = ["no_pause"]
 WAYS = ("D", "right", "enter")
-
-
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosing, "PAUSE", 0.0)
-    monkeypatch.setattr(diagnosing, "SHARE", 0)
-
-
-def app_of(pilot: Pilot[None]) -> ConsoleApp:
-    assert isinstance(pilot.app, ConsoleApp)
-    return pilot.app
-
-
-async def until(pilot: Pilot[None], true: Callable[[], bool]) -> str:
-    async with asyncio.timeout(30):
-        while not true():
-            await pilot.pause(0.01)
-            app_of(pilot).refresh_view()
-    await settle(pilot)
-    return screen_text(pilot)
 
 
 def wrong() -> FakeSource:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final
 
+from driftline.catalog.rounds import FAILED, MADE
 from driftline.frames import Command
 from engine import EngineError
 from trainer.control.command_queue import ENDED, execute
@@ -18,9 +19,6 @@ from trainer.report import Reporter
 
 MOST: Final = 4
 UNDER_WAY: Final = "under way"
-MADE: Final = "diagnosis.round"
-FAILED: Final = "diagnosis.round-failed"
-"""Kinds of the events of rounds that have no command."""
 Act = Callable[[int, Callable[[], None]], Data]
 """A round over so many tokens of each engine; what is called between its passes raises CancelledError."""
 
