@@ -6,9 +6,10 @@ import argparse
 import os
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from console.connect.target import Role, Target, find_target
 from console.errors import FAILED, NO_RUN, USAGE, CommandError
@@ -19,20 +20,44 @@ from driftline.text import sanitize
 if TYPE_CHECKING:
     from driftline.client import Client
 
+HUB_BACK: Final = 15.0
+"""Seconds for which a verb waits for a hub that is started again: under one, on a machine that has little to do."""
+_POLL: Final = 0.05
+
 
 def live_run(name: str | None, *, key: str | None = None, connection: str | None = None) -> Target:
-    """The run named, which must be live. Raises RunError or CommandError."""
+    """The run named, which must be live, or be so soon. Raises RunError or CommandError."""
     run = find_target(name, key=key, connection=connection)
-    if not run.live():
+    try:
+        if live(run):
+            return run
+    except BaseException:
         run.close()
-        if run.directory is None:
-            why = "no hub answers at the address of its connection"
-            raise CommandError(f"run {run.id} is not live ({why}); see: driftline list", NO_RUN)
-        if supervision.alive(run.directory):
+        raise
+    run.close()
+    if run.directory is None:
+        raise CommandError(
+            f"run {run.id} is not live (no hub answers at the address of its connection); see: driftline list", NO_RUN
+        )
+    hint = f"look at what it has recorded: driftline replay {run_argument(run.directory)}"
+    raise CommandError(f"run {run.id} is not live (its hub has ended); {hint}", NO_RUN)
+
+
+def live(run: Target) -> bool:
+    """True while the run's hub runs; on this machine one that its supervisor starts again is waited for.
+
+    Raises CommandError where that hub is not back in time, or will be later than HUB_BACK; RunError as `RunDir.live`.
+    """
+    deadline = time.time() + HUB_BACK
+    while not run.live():
+        care = supervision.look(run.directory)
+        if care is None or not care.alive:
+            # It may have ended in order between the two looks, or come back under another supervisor.
+            return run.live()
+        if max(time.time(), care.record.hub_next) >= deadline:
             raise CommandError(f"run {run.id} has no hub now; its supervisor starts it again: driftline status", NO_RUN)
-        hint = f"look at what it has recorded: driftline replay {run_argument(run.directory)}"
-        raise CommandError(f"run {run.id} is not live (its hub has ended); {hint}", NO_RUN)
-    return run
+        time.sleep(_POLL)
+    return True
 
 
 def run_argument(run: RunDir) -> str:
@@ -48,11 +73,11 @@ def local_run_dir(name: str | None, what: str) -> RunDir:
 
 
 def newest_ended(name: str | None) -> RunDir | None:
-    """The newest recorded run if no run was named and none is live, else None."""
+    """The newest recorded run if no run was named and none goes on, else None."""
     if name or os.environ.get(RUN_VARIABLE):
         return None
     runs = list_runs()
-    return runs[0] if runs and not any(run.live() for run in runs) else None
+    return runs[0] if runs and not any(run.live() or run.supervised() for run in runs) else None
 
 
 @contextmanager

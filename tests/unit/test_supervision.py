@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,8 +15,9 @@ import pytest
 from msgspec.structs import replace
 
 from console.cli.main import main
+from console.connect import resolve
 from console.doctor import checks
-from console.errors import FAILED, NO_RUN, OK, USAGE
+from console.errors import FAILED, NO_RUN, OK, USAGE, CommandError
 from console.launch import children, ending
 from console.status import supervision as shown
 from console.status.link_health import Link, banner
@@ -120,11 +123,41 @@ def test_status_of_a_run_whose_hub_is_away(run: RunDir, capsys: pytest.CaptureFi
     assert care["hub_next"] == pytest.approx(now + 60.0)
     assert main(["status", "--run", str(run.path)]) == OK
     assert ", 3 deaths within 10 min" in capsys.readouterr().out
-    assert main(["attach", str(run.path)]) == NO_RUN
-    assert "has no hub now; its supervisor starts it again" in capsys.readouterr().err
+    for verb in ("attach", "tail --run", "watch", "fix list --run", "diagnose --active"):
+        assert main([*verb.split(), str(run.path)]) == NO_RUN, verb
+        assert "has no hub now; its supervisor starts it again" in capsys.readouterr().err, verb
     os.close(lock)
     assert main(["status", "--run", str(run.path)]) == OK
     assert "NO SUPERVISOR" in capsys.readouterr().out
+
+
+def hold(lock: Path) -> int:
+    """Hold a run as its hub does."""
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
+def test_a_hub_that_is_being_started_again_is_waited_for(run: RunDir) -> None:
+    lock, held = supervision.take(run), []
+    supervision.write(run, replace(RECORD, hub_away=time.time()))
+    back = threading.Timer(0.5, lambda: held.append(hold(run.lock)))
+    back.start()
+    target = resolve.live_run(str(run.path))
+    back.join()
+    assert (held != [], target.live()) == (True, True)
+    for fd in (lock, *held):
+        os.close(fd)
+
+
+def test_a_run_that_ends_while_its_hub_is_waited_for_has_ended(run: RunDir) -> None:
+    lock = supervision.take(run)
+    supervision.write(run, replace(RECORD, hub_away=time.time()))
+    end = threading.Timer(0.5, os.close, (lock,))
+    end.start()
+    with pytest.raises(CommandError, match="its hub has ended"):
+        resolve.live_run(str(run.path))
+    end.join()
 
 
 def stop(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from console.cli.verbs import on_disk
 from console.connect.backfill import REACH
 from console.connect.commands import send_command
 from console.connect.newest_tokens import newest_tokens
-from console.connect.resolve import connect_client, open_target
+from console.connect.resolve import connect_client, live, open_target
 from console.connect.target import Target
 from console.diagnosis import active, looks
 from console.diagnosis.facts import facts_of
@@ -77,7 +77,7 @@ def _of_directory(run: RunDir) -> Diagnosis:
 def _figures(args: argparse.Namespace, run: Target) -> dict[str, str | float | int | bool]:
     """The answer of an active round. Raises CommandError: 1 refused or failed, 3 where the run is not live, 4 no answer
     in time."""
-    if not run.live():
+    if not live(run):
         raise CommandError(f"run {run.id} is not live: its trainer and engines cannot be asked", NO_RUN)
     args.wait = True
     with connect_client(run, "operator") as client:
@@ -104,7 +104,7 @@ def _say_damaged(error: FrameError) -> None:
 
 
 def _seen_by_hub(run: Target) -> tuple[Watch, RunModel]:
-    if not run.live():
+    if not live(run):
         raise CommandError(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)
     with connect_client(run, "viewer") as client:
         return newest_tokens(client, lambda head: max(1, head - REACH), _say_damaged)

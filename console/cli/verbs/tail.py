@@ -8,7 +8,7 @@ from typing import Final
 
 from console.cli.verbs import on_disk
 from console.connect.backfill import decode_frames, recent_frames
-from console.connect.resolve import connect_client, open_target
+from console.connect.resolve import connect_client, live, open_target
 from console.connect.target import Target
 from console.errors import FAILED, NO_RUN, OK, CommandError
 from console.formatting import clock
@@ -33,7 +33,7 @@ def tail(args: argparse.Namespace) -> int:
     """
     with open_target(args) as run:
         on_disk.print_lacks(on_disk.lacks_of(run))
-        if run.live():
+        if live(run):
             return _follow(run, args.seconds)
         if run.directory is None:
             raise CommandError(f"run {run.id} is not live, and its journal is on another machine", NO_RUN)

@@ -10,7 +10,7 @@ from typing import Final
 from console.cli.verbs import on_disk
 from console.cli.verbs.sentinels import read_alerts, read_rules
 from console.cli.verbs.tail import ENDED, GONE
-from console.connect.resolve import open_target
+from console.connect.resolve import live, open_target
 from console.connect.target import Target
 from console.errors import ALARM, FAILED, NO_RUN, OK, TIMEOUT, CommandError
 from console.formatting import clock, to_json
@@ -47,7 +47,7 @@ def watch(args: argparse.Namespace) -> int:
     out = Printer(as_json=args.json)
     with open_target(args) as run:
         on_disk.print_lacks(on_disk.lacks_of(run))
-        if run.live():
+        if live(run):
             code = _follow_run(run, rules, out, alerts, once=args.once, limit=args.seconds)
         elif run.directory is not None:
             code = _follow_journal(run.directory, rules, out, once=args.once)
