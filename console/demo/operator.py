@@ -133,5 +133,5 @@ class Sender:
 
 def print_action(text: str) -> None:
     """Print an action of the operator, among the lines of the run."""
-    print(f"{'':8}  > {text}", flush=True)
+    print(f"{'':8}  > {text}\n", end="", flush=True)  # as one write: the run's lines are printed beside it
     sys.stdout.flush()

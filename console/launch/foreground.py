@@ -183,7 +183,8 @@ class Session:
         self._printer.submit(lambda: self.progress.update(text))
 
     def _print(self, text: str) -> None:
-        self._printer.submit(lambda: print(text, flush=True))
+        # As one write: the demonstration's operator prints beside it.
+        self._printer.submit(lambda: print(f"{text}\n", end="", flush=True))
 
     def _print_news(self, text: str) -> None:
         self.progress.done()
