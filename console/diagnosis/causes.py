@@ -84,7 +84,7 @@ MODELLED: Final[tuple[Cause, ...]] = (
         4, "repetition-penalty", "the engine applies a repetition, presence or frequency penalty", "semantics",
         "step 0", {
             "repeats": "ids that occurred before are lower in the engine, all others slightly higher",
-            "context": "depends on the token drawn",
+            "context": "depends on the token drawn: equal for ids without a penalty, other for those with one",
             "sampler": "the engine's",
         },
         "repeated and new ids that differ alike",

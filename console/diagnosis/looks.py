@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from console.diagnosis import sentences
-from console.diagnosis.active import Figures, attribution, number_of, readings
+from console.diagnosis.active import Figures, attribution, engines, number_of, readings
 from console.diagnosis.causes import BY_NAME
 from console.diagnosis.facts import Facts, facts_of
 from console.diagnosis.model import NONE, UNKNOWN, Action, Diagnosis, Evidence, Normal, Ranked, Reading, Verdict
@@ -28,6 +28,8 @@ SURE: Final = 0.98
 """Probability that a look is right: `make blind` prints how often it was."""
 PART: Final = 0.02
 """A look that accounts for less than this part of the mismatch is not named."""
+OTHER_TEXT: Final = 0.3
+"""Nats between what an engine has recorded and what it says of the text that the trainer has: no rounding is that."""
 BESIDE: Final = ("placeholder-zero", "in-flight-kv")
 """Causes that no look can see."""
 _WEIGHTS: Final = {
@@ -111,12 +113,15 @@ def combined(first: Diagnosis, facts: Facts, figures: Figures) -> Diagnosis:
 def _found(read: Sequence[Reading], first: Diagnosis, figures: Figures) -> list[_Found]:
     """Causes by the looks, the larger first."""
     total = number_of(figures, "total")
+    recorded = [number_of(figures, f"{engine}.recorded") for engine in engines(figures)]
+    # What every engine has is to be seen beside what the best of them has, not beside the worst one's.
+    least = min([total, *(one for one in recorded if one > 0)])
     found = []
     for one in read:
         name = _name(one, first, figures)
         size = _size(one, figures)
         # Of weights the name says enough; a seam is in few tokens, whose part of the whole is not known here.
-        if name and (size >= PART * total or one.instrument in ("weights", "seam")):
+        if name and (size >= PART * (total if one.where else least) or one.instrument in ("weights", "seam")):
             found.append(_Found(name, one, size))
     return sorted(found, key=lambda one: -one.size)
 
@@ -133,7 +138,7 @@ def _name(one: Reading, first: Diagnosis, figures: Figures) -> str:
         ("old weights", "some"): lambda: "lag",
         ("sampling", "engine higher"): lambda: _parameter(figures) or _likeliest(first, _TRUNCATIONS),
         ("sampling", "both"): lambda: _parameter(figures) or "repetition-penalty",
-        ("rescored", "gone"): lambda: _of_data(first),
+        ("rescored", "gone"): lambda: _of_data(first, figures),
     }
     if one.instrument == "weights":
         return _WEIGHTS.get(one.outcome, "")
@@ -153,11 +158,20 @@ def _likeliest(first: Diagnosis, names: Sequence[str]) -> str:
     return max(names, key=lambda name: chances.get(name, 0.0))
 
 
-def _of_data(first: Diagnosis) -> str:
+def _of_data(first: Diagnosis, figures: Figures) -> str:
     """What has gone where the text was scored again: ids that are shifted, keys and values of an update in flight (a
-    response of which nothing was sampled before the update shows no change of weights), or nothing that is known."""
-    shifted = any(one.instrument == "shift" and one.outcome == "shifted" for one in first.readings)
-    if shifted or "shifted-ids" in first.named:
+    response of which nothing was sampled before the update shows no change of weights), or nothing that is known.
+
+    A policy that is nearly certain of every token gives neighbours the same logprobs, so that a shift shows in none of
+    their correlations. Then it is ids all the same where the engine is far from what it has recorded itself, without
+    any update, and only from some place of a response on.
+    """
+    outcomes = {(one.instrument, one.outcome) for one in first.readings}
+    if ("shift", "shifted") in outcomes or "shifted-ids" in first.named:
+        return "shifted-ids"
+    again = [number_of(figures, f"{engine}.again") for engine in engines(figures)]
+    far = [one for one in again if math.isfinite(one)]
+    if far and min(far) > OTHER_TEXT and {("onset", "step 0"), ("position", "late")} <= outcomes:
         return "shifted-ids"
     return "in-flight-kv" if "in-flight-kv" in first.named else UNKNOWN
 

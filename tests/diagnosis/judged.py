@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -38,13 +38,12 @@ SILENT: Final = {
 """Outcomes by which an instrument says that it has nothing to read: these depend on a run's shape, not on a cause."""
 _NOT_HIGHER: Final[dict[str, tuple[str, ...]]] = {
     "sign": ("both", "mostly lower", "engine lower"),
-    "context": ("token", "run's temperature", "another temperature"),
+    "context": ("token", "some ids", "run's temperature", "another temperature"),
 }
-_NO_TEMPERATURE: Final[dict[str, tuple[str, ...]]] = {"context": ("position only", "token")}
+_NO_TEMPERATURE: Final[dict[str, tuple[str, ...]]] = {"context": ("position only", "some ids", "token")}
 NEVER: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "raw-logprobs": _NO_TEMPERATURE,
     "trainer-temperature": _NO_TEMPERATURE,
-    "repetition-penalty": {"repeats": ("no",)},
     "shifted-ids": {"shift": ("in place",)},
     "dropout": {"repeatable": ("both do", "engine differs")},
     "head-bf16": {"grid": ("neither", "both")},
@@ -55,6 +54,11 @@ NEVER: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 """What a cause does not do by its nature."""
 WRONG: Final = 0.005
 """How probable such an outcome is: that of an effect which is too small to be read right."""
+PENALTY: Final[dict[str, dict[str, float]]] = {
+    "context": {"position only": 0.12, "some ids": 0.866, "token": 0.01}, "repeats": {"no": 0.25}
+}  # fmt: skip
+"""Of a repetition penalty, stated: the simulation knows no prompt whose ids count too, and vLLM's penalty has one. Of
+two ids without a penalty d is equal, which it is of no others (`contexts.LEAST_EQUAL`)."""
 OF_UPDATES: Final = frozenset(
     {"missed-sync", "layer-not-loaded", "layers-swapped", "head-not-sent", "stale-prefix-cache"}
 )
@@ -75,6 +79,11 @@ RELATIVE: Final[dict[str, tuple[float, float, float, float]]] = {
 }  # fmt: skip
 """Slight, some, plain and far of the instrument `relative`: stated, since how far a cause goes is what the simulation
 draws, but that a logit rounded to eight bits moves by no more than some hundredths is its nature."""
+SLIGHT: Final[dict[str, dict[str, float]]] = {
+    "raw-logprobs": {"surprise": 0.12}, "trainer-temperature": {"surprise": 0.12},
+}  # fmt: skip
+"""Least probability of "no" where a policy that is nearly certain, or a temperature near the other, makes an effect too
+small to be read: stated, since how certain the simulated policies get is chosen."""
 SAID_NOTHING: Final = 0.1
 ALIKE: Final = ("sign", "sampler", "context", "tails", "bound", "surprise", "shift", "repeats")
 """Instruments that say that an engine computes with other weights and how far these are, not why: of those five causes
@@ -180,6 +189,11 @@ def count(parts_of: Iterable[Labelled], temper: float) -> Calibrated:
         for name, outcomes in NEVER.get(cause, {}).items():
             for outcome in outcomes:
                 _set(instruments[name], outcome, WRONG)
+        _set(instruments["context"], "some ids", WRONG)
+        for name, least in SLIGHT.get(cause, {}).items():
+            _set(instruments[name], "no", max(least, instruments[name]["no"]))
+        for name, wanted in PENALTY.items() if cause == "repetition-penalty" else ():
+            _state(instruments[name], wanted)
         if cause not in OF_UPDATES:
             chances = instruments["updates"]
             instruments["updates"] = dict.fromkeys(chances, round(1 / len(chances), 4))
@@ -206,6 +220,17 @@ def _pool(table: dict[str, dict[str, dict[str, float]]], instrument: str, outcom
     usual = sum(chances[instrument][outcome] for chances in table.values()) / max(len(table), 1)
     for chances in table.values():
         _set(chances[instrument], outcome, usual)
+
+
+def _state(chances: dict[str, float], wanted: Mapping[str, float]) -> None:
+    """Give outcomes their probabilities where there is something to read; the others share the rest as before."""
+    read = 1 - chances["few"]
+    others = [one for one in chances if one != "few" and one not in wanted]
+    rest = sum(chances[one] for one in others)
+    for one in others:
+        chances[one] = round(chances[one] / rest * (1 - sum(wanted.values())) * read, 6)
+    for one, chance in wanted.items():
+        chances[one] = round(chance * read, 6)
 
 
 def _set(chances: dict[str, float], outcome: str, wanted: float) -> None:

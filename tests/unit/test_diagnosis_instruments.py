@@ -4,6 +4,7 @@ does."""
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from console.diagnosis.instruments.catalogue import BY_NAME, PASSIVE, STATE
 from console.diagnosis.instruments.view import View, reading, relative_size
 from console.diagnosis.model import Reading
 from tests.unit import diagnosis_columns as made
-from tests.unit.diagnosis_columns import Bigrams, columns, plain
+from tests.unit.diagnosis_columns import Bigrams, Logits, columns, plain
 
 FACTS = Facts(temperature=0.7, dtype="float32")
 HEALTHY = columns(Bigrams(plain, plain).frames(4))
@@ -95,6 +96,26 @@ def test_a_penalty_lowers_ids_that_occurred_before() -> None:
     found = columns(Bigrams(made.penalty(1.3), plain, vocab=10).frames(6))
     assert outcome(contexts.repeats(view(found))) == "lowered"
     assert outcome(contexts.repeats(view(columns(Bigrams(made.top_p(0.9), plain, vocab=10).frames(6))))) == "no"
+
+
+@pytest.mark.parametrize("of_prompt", [(), (1, 2, 3), tuple(range(12))])
+@pytest.mark.parametrize("size", [1.1, 1.5])
+def test_a_penalty_leaves_ids_alike_that_it_does_not_touch(of_prompt: tuple[int, ...], size: float) -> None:
+    """Also where ids of a prompt, which is not known, have it as well."""
+    lowered = made.penalty(size)
+    sampled = Bigrams(lambda z, seen, at: lowered(z, [*seen, *of_prompt], at), plain)
+    found = contexts.context(view(columns(sampled.frames(6, samples=16))))
+    assert found.outcome == "some ids"
+    assert 0 < found.value < 1
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [made.top_p(0.9), made.min_tokens(4), made.noisy(0.02), made.raw, lambda z, seen, at: plain(z * 1.1, seen, at)],
+)
+def test_nothing_else_treats_some_ids_alike(engine: Callable[[Logits, list[int], int], Logits]) -> None:
+    found = contexts.context(view(columns(Bigrams(engine, plain).frames(6, samples=16))))
+    assert found.outcome not in ("some ids", "few")
 
 
 def test_a_trainer_with_noise_of_its_own_does_not_repeat_itself() -> None:

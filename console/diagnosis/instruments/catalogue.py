@@ -26,7 +26,7 @@ PASSIVE: Final = (
     Instrument(
         "context",
         "after the same tokens, does d depend on the token drawn",
-        ("position only", "run's temperature", "another temperature", "token", "few"),
+        ("position only", "run's temperature", "another temperature", "some ids", "token", "few"),
     ),
     Instrument(
         "repeatable",

@@ -69,4 +69,9 @@ def bound(view: View) -> Reading:
     near = float(np.quantile(d, 0.9)) / most
     outcome = "no" if most > 0.6 or near < 0.55 else "sharp" if near > 0.8 else "bounded"
     text = f"no d is above {number(most)} nats, a tenth lies above {number(near * most)}"
+    # A token with top_p of the mass or more is kept alone by top-p: the engine is then certain of it, exactly.
+    alone = view.columns.trainer > -most / 2
+    if outcome == "sharp" and int(alone.sum()) >= FEW and float((view.columns.rollout[alone] == 0.0).mean()) < 0.5:
+        text += ", but the engine is not certain of tokens that are likelier than that"
+        outcome = "bounded"
     return reading("bound", outcome, most, text, unit="nats")

@@ -14,6 +14,8 @@ SEAM: Final = 6
 """Fewest tokens behind a change of weights that say something."""
 SURE: Final = 5.0
 CLEAR: Final = 3.0
+ONE_SIDED: Final = 0.8
+"""Mean sign of d from which on it is a truncation's and not that of noise: nine tokens of ten are on one side."""
 """Standard errors between the sequences of two groups: SURE decides by itself, CLEAR where the means differ plainly."""
 OTHERS: Final = 5
 """Fewest tokens of a class by which its share of zeros counts."""
@@ -163,7 +165,12 @@ def below(columns: Columns, noise: float) -> int:
     before = total[:-1] / np.maximum(tokens[:-1], 1)
     fits = (tokens[-1] - tokens[:-1] >= FEW // 2) & (tokens[:-1] >= FEW) & (before > 20 * after) & (before > noise)
     places = np.flatnonzero(fits)
-    return int(places[0]) + 1 if places.size else 0
+    if not places.size:
+        return 0
+    limit = int(places[0]) + 1
+    # Where the policy is certain a truncation hardly shows, but it shows: d is of one sign there, and noise of both.
+    side = float(np.sign(columns.d[open_][spot >= limit]).mean())
+    return limit if abs(side) < ONE_SIDED else 0
 
 
 def position(view: View) -> Reading:
