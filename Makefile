@@ -32,6 +32,8 @@ KEEP ?=
 VERSIONS ?=
 BESIDE := -n 5 --dist loadfile --no-loadscope-reorder
 ENGINES := -n 2 --dist loadfile --no-loadscope-reorder
+# Of a model as small as the tests' two threads mostly wait for each other, and beside other tests ten times as long.
+ONE_THREAD := OMP_NUM_THREADS=1
 # Where tests with an engine are, so that the other five thousand are not collected again for them.
 WITH_ENGINES := tests/e2e tests/faults tests/adapters
 # Tests start hundreds of processes: each would compile what it imports (a third of the start of a console).
@@ -65,7 +67,7 @@ lint: $(STAMP)
 test: $(STAMP)
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; set -x; \
 	{ $(call LINT,$(BIN)); } >"$$log" 2>&1 & lint=$$!; failed=0; \
-	$(BIN)/python -m pytest -m "not engine" $(BESIDE) --durations=15 $(PYTEST_ARGS) || failed=1; \
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "not engine" $(BESIDE) --durations=15 $(PYTEST_ARGS) || failed=1; \
 	wait $$lint || failed=1; cat "$$log"; \
 	$(BIN)/python -m pytest $(WITH_ENGINES) -m "engine and not alone" $(ENGINES) --durations=15 $(PYTEST_ARGS) || failed=1; \
 	$(BIN)/python -m pytest $(WITH_ENGINES) -m "engine and alone" --durations=15 $(PYTEST_ARGS) || failed=1; \
@@ -94,7 +96,7 @@ endif
 test-quick: $(QUICK_STAMP)
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; set -x; \
 	{ $(call LINT,$(QUICK)/bin,$(QUICK_TYPES)); } >"$$log" 2>&1 & lint=$$!; failed=0; \
-	$(QUICK)/bin/python -m pytest -m "not engine and not slow" $(BESIDE) $(PYTEST_ARGS) || failed=1; \
+	$(ONE_THREAD) $(QUICK)/bin/python -m pytest -m "not engine and not slow" $(BESIDE) $(PYTEST_ARGS) || failed=1; \
 	wait $$lint || failed=1; cat "$$log"; \
 	exit $$failed
 

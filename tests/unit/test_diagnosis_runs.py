@@ -5,6 +5,8 @@ Bounded; `python -m tests.stats diagnosis` has more steps and the table of confu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 pytest.importorskip("torch", reason="the simulated runs are computed with torch")
@@ -13,6 +15,17 @@ from tests.diagnosis.corpus import STEPS
 from tests.stats.diagnosis import SEED, healthy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads of so small a model wait for each other, twenty times as long where other tests run beside."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def test_no_false_alarm_over_healthy_steps() -> None:
