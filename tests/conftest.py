@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # xdist has no types
 
 from tests.environment import HEAVY, WITHOUT_ENGINE
@@ -19,6 +20,10 @@ from tests.unit.hubs import Hub
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
+
+# How long an example takes is the machine's affair, which other tests share.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 ROOT = Path(__file__).parents[1]
 

@@ -36,7 +36,7 @@ def stretch(seed: int, n: int, holes: float) -> np.ndarray:
     return values
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.integers(0, 2**32 - 1), st.integers(0, 20_000), st.sampled_from([0.0, 0.01, 0.5, 1.0]), st.booleans(), st.data()
 )
@@ -89,7 +89,7 @@ def always_the_pyramid(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("console.store.series.series.DIRECT", -1)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_a_series_keeps_its_pyramids_right_while_it_is_written(data: st.DataObject):
     series, want = Series(), Reference()
@@ -123,7 +123,7 @@ def test_a_series_keeps_its_pyramids_right_while_it_is_written(data: st.DataObje
         same(got, _direct(average.values, *pairs(spans(steps, edges))))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_columns_that_are_kept_are_those_that_would_be_made(data: st.DataObject):
     series, last = Series(), 0
