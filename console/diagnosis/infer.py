@@ -45,6 +45,7 @@ FEWEST: Final = 200
 """Tokens below which there is no diagnosis."""
 RULED_OUT: Final = 1e-3
 """A cause with a smaller probability is listed as ruled out."""
+MEASURE: Final = Action("text", "an active round tells which of these it is: driftline diagnose --active")
 _SHOWN: Final = 6
 """Most evidence of a side that is listed for a hypothesis."""
 
@@ -95,7 +96,7 @@ def diagnose(
         attribution=shares,
         profiles=_profiles(columns, causes, history),
         readings=tuple(reading for one in judged for reading in one.part.readings),
-        actions=_actions(causes, facts),
+        actions=_actions(causes, facts, ranked),
         tokens=len(columns),
         steps=steps,
         seen=seen,
@@ -196,9 +197,12 @@ def _profiles(columns: Columns, causes: Sequence[str], history: History) -> tupl
     return tuple(sorted(made, key=lambda one: wanted.index(one.instrument) if one.instrument in wanted else 99))
 
 
-def _actions(causes: Sequence[str], facts: Facts) -> tuple[Action, ...]:
-    """What the causes ask for, each once; a fix that is on already is not among them."""
+def _actions(causes: Sequence[str], facts: Facts, ranked: Sequence[Ranked]) -> tuple[Action, ...]:
+    """What the causes ask for, each once; a fix that is on already is not among them. First a measurement, where
+    tokens alone do not tell a cause from the next one."""
     found = []
+    if any(sentences.rival(name, causes, ranked) is not None for name in causes):
+        found.append(MEASURE)
     for name in causes:
         action = BY_NAME[name].action
         if action.kind == "fix" and facts.fixes.get(action.fix) == action.value:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from console.diagnosis.causes import BY_NAME
 from console.diagnosis.facts import Facts
 from console.diagnosis.instruments.timing import Jump
 from console.diagnosis.instruments.view import number
 from console.diagnosis.model import Normal, Ranked, Verdict
+
+SURE: Final = 0.6
+"""Probability below which a cause is named together with the next one."""
 
 
 def sentence(
@@ -19,7 +23,7 @@ def sentence(
     if verdict == "normal":
         figures = f"mean |d| {number(normal.seen)} nats, {number(normal.floor)} is normal"
         return f"nothing wrong beyond the numeric floor: {figures}{until}"
-    clauses = [_clause(name, ranked) for name in causes]
+    clauses = [_clause(name, causes, ranked) for name in causes]
     if verdict == "unknown":
         near = next((one for one in ranked if one.cause is not None and one.name not in causes), None)
         hint = f"; the nearest is: {near.cause.title}" if near is not None and near.cause is not None else ""
@@ -28,7 +32,23 @@ def sentence(
     return "; and ".join(clauses)
 
 
-def _clause(name: str, ranked: Sequence[Ranked]) -> str:
+def rival(name: str, causes: Sequence[str], ranked: Sequence[Ranked]) -> Ranked | None:
+    """The next cause that these tokens fit nearly as well, where one that is named is not `SURE`."""
+    one = next((item for item in ranked if item.name == name), None)
+    if one is None or one.probability >= SURE:
+        return None
+    others = (item for item in ranked if item.cause is not None and item.name not in causes and item.where == one.where)
+    return next((item for item in others if item.probability >= one.probability / 3), None)
+
+
+def _clause(name: str, causes: Sequence[str], ranked: Sequence[Ranked]) -> str:
+    other = rival(name, causes, ranked)
+    if other is None or other.cause is None:
+        return _title(name, ranked)
+    return f"probably {_title(name, ranked)}; or else {other.cause.title}"
+
+
+def _title(name: str, ranked: Sequence[Ranked]) -> str:
     title = BY_NAME[name].title
     one = next((item for item in ranked if item.name == name), None)
     if one is None:
