@@ -339,3 +339,14 @@ def test_nothing_and_one_token_have_readings() -> None:
         for found in (empty(), HEALTHY.take(np.arange(len(HEALTHY)) == 0)):
             for one in instruments.read(view(found)):
                 assert one.outcome in BY_NAME[one.instrument].outcomes
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 3])
+def test_zeros_by_rounding_are_no_placeholders(decimals: int) -> None:
+    """A policy that is nearly certain of the end of a sequence, written with few decimals; then with placeholders."""
+    likely = np.where(HEALTHY.last, -0.3 * 10.0**-decimals, HEALTHY.trainer)
+    found = changed(HEALTHY, trainer=likely, rollout=np.round(likely, decimals))
+    assert outcome(places.zeros(view(found))) != "last"
+    unlikely = np.where(HEALTHY.last, -1.5, HEALTHY.trainer)
+    held = np.where(HEALTHY.last, 0.0, np.round(unlikely, decimals))
+    assert outcome(places.zeros(view(changed(HEALTHY, trainer=unlikely, rollout=held)))) == "last"

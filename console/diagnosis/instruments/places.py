@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from console.diagnosis.columns import CERTAIN, Columns, Mask
+from console.diagnosis.columns import CERTAIN, Columns, Floats, Mask
 from console.diagnosis.instruments.view import FEW, UNSURE, View, mean, number, reading, separation
 from console.diagnosis.model import Reading
 
@@ -84,10 +84,23 @@ _CLASSES: Final = np.log(np.array([1e-9, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92, 0.96, 
 of likely tokens, wherever they stand."""
 
 
+def _decimal(rollout: Floats) -> float:
+    """The last decimal of logprobs that were written with three or fewer, else 0.0: those of tokens that are more
+    certain than it are 0.0 by rounding."""
+    values = rollout[rollout != 0.0]
+    if values.size < FEW:
+        return 0.0
+    for step in (0.1, 0.01, 0.001):
+        off = np.abs(values - step * np.round(values / step))
+        if (off < 2e-3 * step + 1e-6 * np.abs(values)).mean() > 0.95:
+            return step
+    return 0.0
+
+
 def _placeholders(columns: Columns) -> tuple[int, float]:
     """Exact zeros at last tokens, and how many there would be if a last token had them as often as another one of the
     same class of probability; where no other is of the class, as often as in the next class of more certain ones."""
-    known = columns.trainer < -CERTAIN
+    known = columns.trainer < -max(CERTAIN, _decimal(columns.rollout))
     zero = columns.rollout == 0.0
     classes = np.clip(np.searchsorted(_CLASSES, columns.trainer), 1, _CLASSES.size - 1)
     usual = expected = 0.0
@@ -110,7 +123,7 @@ def zeros(view: View) -> Reading:
     if not share > 0 or int(zero.sum()) < 3:
         return reading("zeros", "none", share, "no exact 0.0 of the engine where the trainer's token was not certain")
     seen, expected = _placeholders(columns)
-    known = int((columns.last & (columns.trainer < -CERTAIN)).sum())
+    known = int((columns.last & (columns.trainer < -max(CERTAIN, _decimal(columns.rollout)))).sum())
     if seen >= 3 and seen > 0.1 * known and seen > 2 * expected + 3 * np.sqrt(expected):
         text = (
             f"the engine's logprob is exactly 0.0 at {at_last:.0%} of the last tokens, at {elsewhere:.1%} of the others"
