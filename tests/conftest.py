@@ -58,10 +58,12 @@ def pytest_runtest_makereport(
     return report
 
 
-ONE_ENGINE = "tests/e2e/one_engine/"
+SHARING = ("tests/e2e/one_engine/", "tests/e2e/two_engines/")
+"""Folders whose files share engines."""
 ENGINES = (
     "tests/e2e/test_compat.py",
-    "tests/e2e/test_engine_life.py",
+    "tests/e2e/two_engines/test_shadow.py",
+    "tests/e2e/two_engines/test_engine_life.py",
     "tests/e2e/test_align.py",
     "tests/e2e/test_chaos.py",
     "tests/e2e/test_interrupt.py",
@@ -72,8 +74,7 @@ ENGINES = (
     "tests/e2e/test_bridge_engine.py",
     "tests/e2e/one_engine/test_engine_actor.py",
     "tests/e2e/one_engine/test_engine_pool.py",
-    "tests/e2e/test_two_nodes.py",
-    "tests/e2e/test_shadow.py",
+    "tests/e2e/test_engine_start.py",
     "tests/e2e/test_versions.py",
     "tests/e2e/test_migrate.py",
     "tests/e2e/test_facts_table.py",
@@ -164,7 +165,7 @@ class EngineScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has n
             return name
         if not str(self.config.getoption("markexpr")).startswith("engine"):
             return "engines"
-        return ONE_ENGINE if name.startswith(ONE_ENGINE) else name
+        return next((folder for folder in SHARING if name.startswith(folder)), name)
 
 
 @pytest.hookimpl(optionalhook=True)
