@@ -22,7 +22,7 @@ def install() -> None:
     versions.hook_transfer_engines(TRANSFER_ENGINES, _lacking)
     after_import("vllm.model_executor.layers.logits_processor", own_head.install)
     # vLLM collects garbage several times while it loads a model. All that its imports have left (a million objects) is
-    # looked through each time, and stays anyway: a third of a core's start. vLLM itself freezes it, but once it is up.
+    # looked through each time, and stays anyway: a fifth of a core's start. vLLM itself freezes it, but once it is up.
     gc.freeze()
     gc.enable()  # off while vLLM is imported: `engine.actor.starting`
 

@@ -142,7 +142,7 @@ sys.exit(main())
 class Server(Child):
     """`vllm serve`, with its OpenAI API on a port of its own. `lean`: from a Python that has imported it first, without
 
-    a collection of garbage, which takes half of what the start takes.
+    a collection of garbage, which takes much of what the start takes.
     """
 
     def __init__(
