@@ -120,7 +120,7 @@ migration: $(STAMP)
 
 faults: $(STAMP)
 	DRIFTLINE_FAULTS=full $(BIN)/python -m pytest tests/faults tests/unit/test_frame_ranges.py \
-		tests/tui/test_odd_frames.py -s --durations=0 $(PYTEST_ARGS)
+		tests/tui/test_odd_frames.py tests/e2e/test_join.py tests/e2e/test_align.py -s --durations=0 $(PYTEST_ARGS)
 
 chaos: $(STAMP)
 	DRIFTLINE_CHAOS=full $(BIN)/python -m pytest tests/e2e/test_chaos.py -s $(PYTEST_ARGS)

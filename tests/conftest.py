@@ -63,28 +63,29 @@ def pytest_runtest_makereport(
     return report
 
 
-ONE_ENGINE = "tests/e2e/one_engine/"
+SHARING = ("tests/e2e/one_engine/", "tests/e2e/two_engines/")
+"""Folders whose files share engines."""
 ENGINES = (
     "tests/e2e/test_compat.py",
-    "tests/e2e/test_engine_life.py",
-    "tests/e2e/test_align.py",
-    "tests/e2e/test_chaos.py",
-    "tests/e2e/test_interrupt.py",
+    "tests/e2e/two_engines/test_shadow.py",
+    "tests/e2e/two_engines/test_engine_life.py",
     "tests/e2e/test_join.py",
     "tests/e2e/test_join_trl.py",
-    "tests/e2e/test_another_account.py",
-    "tests/e2e/test_your_trainer.py",
-    "tests/e2e/test_bridge_engine.py",
     "tests/e2e/one_engine/test_engine_actor.py",
     "tests/e2e/one_engine/test_engine_pool.py",
-    "tests/e2e/test_two_nodes.py",
-    "tests/e2e/test_shadow.py",
+    "tests/e2e/test_chaos.py",
+    "tests/e2e/test_interrupt.py",
     "tests/e2e/test_versions.py",
     "tests/e2e/test_migrate.py",
+    "tests/e2e/test_your_trainer.py",
+    "tests/e2e/test_another_account.py",
+    "tests/e2e/test_bridge_engine.py",
+    "tests/e2e/test_engine_start.py",
     "tests/e2e/test_facts_table.py",
     "tests/e2e/test_active_round.py",
     "tests/e2e/test_run_trainer.py",
     "tests/e2e/test_parity.py",
+    "tests/e2e/test_align.py",
     "tests/faults/test_engines.py",
     "tests/faults/test_matrix_engines.py",
     "tests/faults/test_overhead.py",
@@ -169,7 +170,7 @@ class EngineScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has n
             return name
         if not str(self.config.getoption("markexpr")).startswith("engine"):
             return "engines"
-        return ONE_ENGINE if name.startswith(ONE_ENGINE) else name
+        return next((folder for folder in SHARING if name.startswith(folder)), name)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -7,6 +7,7 @@ argument that cannot be run. An error is one sentence on stderr and the detail o
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from pathlib import Path
@@ -43,11 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
         return USAGE
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    gc.disable()  # torch and transformers make next to no garbage while they are imported, and stay until the end
     try:
         from trainer.session import Session, Signals
     except ImportError as error:
         print(f"trainer: {error}; install driftline[cpu] or driftline[cuda]", file=sys.stderr)
         return FAILED
+    finally:
+        gc.freeze()
+        gc.enable()
     try:
         signals = Signals()
         session = Session(settings, run, steps=given.steps or settings.run.steps, digest=digest)

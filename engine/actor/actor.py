@@ -24,7 +24,7 @@ import numpy as np
 from driftline import clocks
 from driftline.frames import EngineFix, EngineState, Phase
 from engine import fixes
-from engine.actor import entry_point, epochs, launch, v0, v1
+from engine.actor import entry_point, epochs, launch, starting, v0, v1
 from engine.actor.core import Core
 from engine.actor.fix_switches import FixSwitches
 from engine.actor.host import EngineDiedError, Host, RequestFailedError, Response, Sampling
@@ -101,7 +101,8 @@ class EngineActor:
         self._probe = self._open_probe()
         if self._probe is not None:
             self._probe.send((await self.sample()).state)  # the next one comes only once vLLM has loaded
-        self._core = Core(self._name, self._build())
+        with starting.without_collections(), starting.main_of_spawned():
+            self._core = Core(self._name, self._build())
         wanted = fixes.wanted_at_start(self._spec.fixes)
         self._switches = FixSwitches(self._core, self._epochs, wanted)
         self._weight_update = WeightUpdate(

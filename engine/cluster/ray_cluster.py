@@ -14,6 +14,7 @@ import psutil
 
 from driftline.config import EngineConfig, engine_configs
 from engine.cluster.guard import Guard
+from engine.cluster.local_ray import unused_left_out
 from engine.cluster.processes import ProcessGroup
 from engine.cluster.watch import Watch
 from engine.types import EngineError
@@ -84,10 +85,11 @@ class Cluster:
             if self.local:
                 # A local Ray counts CPUs only to place actors; engines may share cores.
                 cpus = max(os.cpu_count() or 1, math.ceil(sum(one.cpus for one in engine_configs(config))))
-                ray.init(
-                    address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
-                    logging_level=logging.ERROR, _node_ip_address="127.0.0.1",
-                )  # fmt: skip
+                with unused_left_out():
+                    ray.init(
+                        address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
+                        logging_level=logging.ERROR, _node_ip_address="127.0.0.1",
+                    )  # fmt: skip
             else:
                 ray.init(log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises everything from ValueError to its own; all mean that there is no Ray

@@ -17,7 +17,7 @@ from typing import Final
 import psutil
 import pytest
 
-from tests.e2e.sshd import Sshd, required
+from tests.e2e.sshd import Sshd, lacking, required
 from tests.unit.hubs import PATIENCE, until
 
 ROOT: Final = Path(__file__).parents[2]
@@ -120,6 +120,11 @@ def needed() -> None:
     required()
     if why := obstacle():
         pytest.skip(why)
+
+
+def possible() -> bool:
+    """Whether one can be made and reached here."""
+    return not lacking() and not obstacle()
 
 
 def variables(given: Mapping[str, str]) -> dict[str, str]:

@@ -70,7 +70,7 @@ def engine_pool(
 ) -> EnginePool:
     """A pool, not started, with processed logprobs and the fp32 head on."""
     return EnginePool(
-        EngineConfig(count=count, max_num_seqs=64, cpus=1.0, **options),
+        EngineConfig(count=count, max_num_seqs=64, cpus=1.0, kv_cache_gb=0.25, **options),
         SamplingConfig(temperature=TEMPERATURE, max_tokens=max_tokens),
         model=model,
         dtype="float32",

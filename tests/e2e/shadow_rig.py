@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import sysconfig
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +26,12 @@ FIXES_ON = {"processed-logprobs": "on", "fp32-lm-head": "on", "prefix-cache-off"
 
 @dataclass
 class Rig:
-    """The pool, what it has reported, and the model of its newest weights."""
+    """The pool, what it has reported, the model of its newest weights and their version."""
 
     pool: EnginePool
     model: Qwen2ForCausalLM
-    events: list[tuple[str, str]] = field(default_factory=list)
+    events: Sequence[tuple[str, object]] = field(default_factory=list)
+    version: int = 0
 
     def compared(self, least: int = 50, prompts: list[list[int]] | None = None) -> dict[tuple[str, str], np.ndarray]:
         """Differences by (sampler, scorer), of groups sampled now, once both directions have so many tokens.
@@ -54,10 +58,20 @@ class Rig:
         print({pair: f"{one.mean():.2g}, at most {one.max():.2g}, over {len(one)}" for pair, one in found.items()})
         return found
 
-    def sync(self, version: int) -> list[SyncReport]:
-        """Give both engines clearly other weights."""
-        self.model = engine_moved(self.model, head_only=False)
-        return self.pool.sync(dict(self.model.state_dict()), version)
+    def sync(self, version: int = 0) -> list[SyncReport]:
+        """Give both engines clearly other weights, as the next version unless one is given."""
+        self.model, self.version = engine_moved(self.model, head_only=False), version or self.version + 1
+        return self.pool.sync(dict(self.model.state_dict()), self.version)
+
+
+def other_interpreter(folder: Path) -> Path:
+    """A virtual environment of its own that sees this one's packages: another interpreter, the same versions."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    ask = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    packages = Path(subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip())
+    (packages / "this.pth").write_text(f"import site; site.addsitedir({sysconfig.get_paths()['purelib']!r})\n")
+    return python
 
 
 @contextmanager

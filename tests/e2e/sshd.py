@@ -19,11 +19,17 @@ from tests.unit.hubs import PATIENCE, until
 _SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin")
 
 
+def lacking() -> str:
+    """Why there can be no sshd here, "" where there can."""
+    missing = [name for name, found in (("sshd", _SSHD), ("ssh", shutil.which("ssh"))) if not found]
+    return (
+        f"no {' and no '.join(missing)} here (Debian: openssh-server, openssh-client; see .ci/run)" if missing else ""
+    )
+
+
 def required() -> str:
     """Path of sshd. Without one the test is skipped with the reason, in CI it fails."""
-    missing = [name for name, found in (("sshd", _SSHD), ("ssh", shutil.which("ssh"))) if not found]
-    if missing:
-        reason = f"no {' and no '.join(missing)} here (Debian: openssh-server, openssh-client; see .ci/run)"
+    if reason := lacking():
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail(reason)
         pytest.skip(reason)

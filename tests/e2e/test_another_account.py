@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,6 +56,13 @@ def bring_key(account: Account, hub: Hub, name: str, kind: str, produces: str) -
     account.copy(hub.run.connection_file, hub.run.keys / f"{name}.key")
 
 
+def bring_what_vllm_knows(account: Account) -> None:
+    """What vLLM has found out about models: an account that it is new to first has it import itself once more."""
+    found = Path(os.environ.get("VLLM_CACHE_ROOT") or Path.home() / ".cache" / "vllm") / "modelinfos"
+    if found.is_dir():
+        shutil.copytree(found, account.home / ".cache" / "vllm" / "modelinfos")
+
+
 def test_a_loop_of_ones_own(account: Account, hub: Hub) -> None:
     bring_key(account, hub, "loop", "trainer", "trainer")
     assert account.run("ls", str(hub.run.path)).returncode != 0, "the run's directory is closed to it"
@@ -74,10 +83,10 @@ def test_a_loop_of_ones_own(account: Account, hub: Hub) -> None:
 
 @pytest.mark.engine
 def test_an_engine(account: Account, tmp_path: Path) -> None:
-    """A synchronous `LLM` of the other user's: it is seen, and switched while it samples."""
+    """A synchronous `LLM` of the other user's: seen, switched while it samples, and again after its hub has died."""
     from tests.e2e import engine_support as support
     from tests.e2e import join_support as joins
-    from tests.e2e.test_join import Run, check_state, switch_while_it_samples
+    from tests.e2e.test_join import Run, check_state, serves_while_its_hub_is_dead, switch_while_it_samples
 
     class There(joins.Script):
         """The same script, started through ssh; its standard input and output are those of the connection."""
@@ -101,10 +110,12 @@ def test_an_engine(account: Account, tmp_path: Path) -> None:
         with Client(*attach(hub.run)) as client:
             run = Run(hub, client, tmp_path, joins.model_with_tokenizer(account.home / "model"))
             bring_key(account, hub, "engines", "engine", "engine-*")
+            bring_what_vllm_knows(account)
             env = joins.environment(account.home)
             there = another_account.variables(env) | {
                 "DRIFTLINE_RUN": str(account.home / "connection.json"),
                 "DRIFTLINE_KEY": str(account.home / "engines.key"),
+                "VLLM_WORKER_MULTIPROC_METHOD": "fork",
             }
             script = There(tmp_path / "there.log", **there)
             try:
@@ -117,6 +128,7 @@ def test_an_engine(account: Account, tmp_path: Path) -> None:
                 state = check_state(run, name)
                 assert psutil.Process(state.pid).uids().real == account.uid
                 assert state.key.startswith("producer engine-*")
+                serves_while_its_hub_is_dead(run, script)
             finally:
                 assert script.process.stdin is not None
                 script.process.stdin.close()  # its loop ends with its input

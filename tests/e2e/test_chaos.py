@@ -1,5 +1,6 @@
 """Random operator actions over one run with two engines: whatever order they come in, the run ends up as asked.
 
+The engines are on two nodes of a Ray that the run joins: it spreads them, and ends what it has put there, no more.
 DRIFTLINE_CHAOS=full (`make chaos`) does 200 of them, the default a few; DRIFTLINE_SEED repeats a printed seed.
 """
 
@@ -14,14 +15,18 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import psutil
 import pytest
 
-from driftline.frames import TERMINAL, Ack, EngineState, Event, FixState, RunState
+from driftline.frames import TERMINAL, Ack, EngineState, Event, FixState, RunState, Tokens, floats, ints
+from tests.e2e.engine_support import CLOSE
 from tests.e2e.live_run import LiveRun, family, gone
+from tests.e2e.ray_nodes import Nodes, two_nodes
 
 FULL: Final = {"full": True, "short": False}[os.environ.get("DRIFTLINE_CHAOS", "short")]
 ACTIONS: Final = 200 if FULL else 12
@@ -109,8 +114,7 @@ class Operator:
         return ack
 
     def _kill(self) -> None:
-        states = [s.frame() for s in self.live.client.snapshot().states]
-        up = [s for s in states if isinstance(s, EngineState) and s.phase not in ("dead", "starting")]
+        up = [state for state in _engines(self.live).values() if state.phase not in ("dead", "starting")]
         if up:
             os.kill(self.dice.choice(up).pid, signal.SIGKILL)
 
@@ -142,33 +146,69 @@ def test_whatever_an_operator_does_the_run_ends_up_as_asked(tmp_path: Path) -> N
     seed = int(os.environ.get("DRIFTLINE_SEED") or (secrets.randbits(32) if FULL else 7))
     print(f"chaos: {ACTIONS} actions, DRIFTLINE_SEED={seed}")
     dice = random.Random(seed)
-    live = LiveRun(tmp_path, CONFIG)
-    seen: set[psutil.Process] = set()
-    try:
+    with two_nodes(tmp_path / "nodes.log") as nodes, closing(LiveRun(tmp_path, CONFIG, nodes.environment)) as live:
         trainer = live.train()
-        live.wait(lambda: len(live.steps()) >= 3, trainer, LIMIT_S)
+        live.wait(lambda: len(live.steps()) >= 3 and len(_gaps(live)) == 2, trainer, LIMIT_S)
+        _on_two_nodes(live, nodes)
         operator = Operator(live, dice)
+        seen: set[psutil.Process] = set()
         for action in plan(dice):
             assert trainer.poll() is None, live.logs()
+            seen |= _processes(live, trainer)
             operator.act(action)
-            seen |= set(family(trainer))
             time.sleep(dice.uniform(0, 0.3))
         operator.settle()
         _as_asked(live, operator, trainer)
         _verified(live, operator)
-        seen |= set(family(trainer))
+        seen |= _processes(live, trainer)
         trainer.send_signal(signal.SIGTERM)
         assert trainer.wait(120) == 0, live.logs()
         _none_lost(live)
         assert gone(list(seen)), "a process outlived the trainer"
-    finally:
-        live.close()
+        assert nodes.process.poll() is None, "the run has left the cluster, which goes on"
+        nodes.end()
     done = ", ".join(f"{n} {what}" for what, n in sorted(operator.done.items()))
     answers = ", ".join(f"{n} {state}" for state, n in sorted(operator.answers.items()))
     print(f"chaos: {done}; {answers}; {live.frames(RunState)[-1].step} steps")
     if len(operator.seconds) > 1:
         cuts = statistics.quantiles(operator.seconds, n=100, method="inclusive")
         print(f"chaos: {len(operator.seconds)} live switches, p50 {cuts[49]:.3f} s, p99 {cuts[98]:.3f} s")
+
+
+def _engines(live: LiveRun) -> dict[str, EngineState]:
+    states = [one.frame() for one in live.client.snapshot().states]
+    return {state.engine: state for state in states if isinstance(state, EngineState)}
+
+
+def _processes(live: LiveRun, trainer: subprocess.Popen[str]) -> set[psutil.Process]:
+    """What the run has started and is there now: the trainer's, and the engines, which are the cluster's children."""
+    found = set(family(trainer))
+    for state in _engines(live).values():
+        with suppress(psutil.NoSuchProcess):
+            actor = psutil.Process(state.pid)
+            found |= {actor, *actor.children(recursive=True)}
+    return found
+
+
+def _gaps(live: LiveRun) -> dict[str, float]:
+    """By engine: mean |engine - trainer| over the tokens of sequences that no weight update has met."""
+    found: dict[str, list[np.ndarray]] = {}
+    for tokens in live.frames(Tokens):
+        d = np.abs(floats(tokens.trainer) - floats(tokens.rollout))
+        versions, rows = ints(tokens.token_version), ints(tokens.seq)
+        for row in np.unique(rows):
+            if np.ptp(versions[rows == row]) == 0:
+                found.setdefault(tokens.engines[row], []).append(d[rows == row])
+    return {engine: float(np.concatenate(parts).mean()) for engine, parts in found.items()}
+
+
+def _on_two_nodes(live: LiveRun, nodes: Nodes) -> None:
+    """Both serve, each on its own node, with the trainer's logprobs."""
+    gaps = _gaps(live)
+    assert sorted(gaps) == ["engine-0", "engine-1"]
+    assert max(gaps.values()) < CLOSE, gaps
+    assert {psutil.Process(state.pid).ppid() for state in _engines(live).values()} == nodes.raylets
+    assert len(nodes.raylets) == 2
 
 
 def _as_asked(live: LiveRun, operator: Operator, trainer: subprocess.Popen[str]) -> None:

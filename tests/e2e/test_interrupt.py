@@ -1,33 +1,27 @@
 """Whatever is done to `driftline run` with the real engine in it, and whenever: no process of the run is left.
 
-Every process of a run inherits its environment, so all of them are found by the run's own path in /proc.
+Here while it starts, and by kills; `test_parity.py` ends a run that goes on by ctrl-C.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from driftline.rundir import list_runs
-from tests import signals
+from driftline.frames import RunState
+from driftline.journal.journal import read
+from tests.e2e.headless_run import HeadlessRun
 
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.timeout(600),
     pytest.mark.skipif(sys.platform != "linux", reason="other platforms have no /proc to look for leftovers in"),
 ]
-
-LIMIT = 400.0
 
 CONFIG = """
 [run]
@@ -46,70 +40,17 @@ ahead = 4
 """
 
 
-class Run:
-    """A headless `driftline run` with vLLM and Ray in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
-        environment["DRIFTLINE_RUNS"] = str(folder / "runs")
-        (folder / "run.toml").write_text(CONFIG)
-        with open(folder / "log", "wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "console.cli", "run", "run.toml", "--headless"],
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=signals.restore_defaults,
-            )
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-    def until(self, condition: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + LIMIT
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {LIMIT:.0f} s for: {what}\n{self.log[-2000:]}"
-            time.sleep(0.05)
-
-    def until_logged(self, text: str) -> None:
-        self.until(lambda: text in self.log or self.process.poll() is not None, repr(text))
-        assert self.process.poll() is None, self.log
-
-    def processes(self) -> list[psutil.Process]:
-        """Everything alive that was started for this run, by hub, trainer, Ray or vLLM."""
-        mark = str(self.folder).encode()
-        found = []
-        for process in psutil.process_iter():
-            try:
-                environment = Path(f"/proc/{process.pid}/environ").read_bytes()
-                if mark in environment and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (OSError, psutil.NoSuchProcess):
-                continue
-        return found
-
-    def clear(self) -> None:
-        for process in self.processes():
-            process.kill()
-        self.process.wait()
-
-
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    made = Run(tmp_path)
+def run(tmp_path: Path) -> Iterator[HeadlessRun]:
+    made = HeadlessRun(tmp_path, CONFIG)
     yield made
     made.clear()
 
 
 @pytest.fixture(scope="module")
-def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Run, Run]]:
-    """Three runs on one machine, started side by side: most of a start keeps one core."""
-    made = tuple(Run(tmp_path_factory.mktemp(name)) for name in ("one", "other", "third"))
+def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HeadlessRun, HeadlessRun]]:
+    """Two runs on one machine, started side by side: most of a start keeps one core."""
+    made = HeadlessRun(tmp_path_factory.mktemp("one"), CONFIG), HeadlessRun(tmp_path_factory.mktemp("other"), CONFIG)
     try:
         for run in made:
             run.until_logged("run: running")
@@ -119,7 +60,7 @@ def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, 
             run.clear()
 
 
-def segments(run: Run) -> set[Path]:
+def segments(run: HeadlessRun) -> set[Path]:
     """Shared memory of the run's processes: the weights on their way, and queues where vLLM has any."""
     found = set()
     for process in run.processes():
@@ -128,33 +69,23 @@ def segments(run: Run) -> set[Path]:
     return {Path(path) for path in found}
 
 
-def names(run: Run) -> set[str]:
+def names(run: HeadlessRun) -> set[str]:
     return {process.name() for process in run.processes()}
 
 
-def interrupt(run: Run) -> None:
-    run.process.send_signal(signal.SIGINT)
-    run.until(lambda: run.process.poll() is not None, "the end of the run")
-    assert run.process.returncode == 130
-    assert run.processes() == [], run.log
-    assert not list_runs(run.folder / "runs")[0].live()
-
-
 @pytest.mark.parametrize("moment", ["starting Ray", "loading vLLM"])
-def test_ctrl_c_during_the_start_leaves_nothing(run: Run, moment: str) -> None:
+def test_ctrl_c_during_the_start_leaves_nothing(run: HeadlessRun, moment: str) -> None:
     run.until_logged(moment)
     if moment == "starting Ray":
         run.until(lambda: "raylet" in names(run), "Ray's processes")
-    interrupt(run)
+    run.interrupt()
+    if moment == "loading vLLM":  # the trainer has been sent a SIGTERM, and has ended in order
+        states = [frame for one in read(run.directory.journal) if isinstance(frame := one.frame(), RunState)]
+        assert states[-1].status == "finished"
 
 
-def test_ctrl_c_leaves_nothing(neighbours: tuple[Run, Run, Run]) -> None:
-    _, _, run = neighbours
-    interrupt(run)
-
-
-def test_a_killed_trainer_leaves_nothing_but_its_neighbour(neighbours: tuple[Run, Run, Run]) -> None:
-    run, other, _ = neighbours
+def test_a_killed_trainer_leaves_nothing_but_its_neighbour(neighbours: tuple[HeadlessRun, HeadlessRun]) -> None:
+    run, other = neighbours
     trainer = next(p for p in run.processes() if "trainer" in p.cmdline())
     found: set[Path] = set()
     run.until(lambda: found.update(segments(run)) or found, "the weights of a sync in shared memory")
@@ -171,8 +102,8 @@ def test_a_killed_trainer_leaves_nothing_but_its_neighbour(neighbours: tuple[Run
     assert other.process.poll() is None
 
 
-def test_a_killed_supervisor_leaves_nothing(neighbours: tuple[Run, Run, Run]) -> None:
-    _, run, _ = neighbours
+def test_a_killed_supervisor_leaves_nothing(neighbours: tuple[HeadlessRun, HeadlessRun]) -> None:
+    _, run = neighbours
     run.process.kill()
     run.process.wait()
     run.until(lambda: not run.processes(), "the end of everything")

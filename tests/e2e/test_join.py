@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from engine.cluster.ray_cluster import Cluster
 from engine.plugin import POOL_VARIABLE
 from engine.plugin.worker import METHODS
 from engine.weights.transport import TRANSFER_ENGINES
+from tests.e2e import another_account
 from tests.e2e import engine_support as support
 from tests.e2e import join_support as joins
 from tests.e2e.join_support import Engine, Script, Server, Stream
@@ -168,6 +170,22 @@ def test_vllm_serve(run: Run) -> None:
     assert (run.engine() or pytest.fail("gone")).detail.startswith(("shut down", "was not heard for 10 s"))
 
 
+def serves_while_its_hub_is_dead(run: Run, engine: Engine) -> None:
+    """The hub dies and comes back under a stream of requests; commands reach the engine afterwards as before."""
+    run.hub.kill()
+    before = time.monotonic()
+    stream = Stream(engine, run.model)
+    stream.start()
+    assert stream.after(before), "an engine does not wait for its hub"
+    run.hub.start()
+    run.until(lambda: run.ask("fix.set", fix="processed-logprobs", value="on").state == "applied", "it to be back")
+    assert {one.kind for one in stream.after(time.monotonic())} == {"processed"}
+    stream.end()
+
+
+@pytest.mark.skipif(
+    another_account.possible(), reason="test_another_account.py does all of this as another user, who can be made here"
+)
 def test_a_synchronous_llm_of_another_machine(run: Run) -> None:
     """By a copied connection file and key, as on another machine; the hub dies and comes back meanwhile."""
     elsewhere = run.folder / "elsewhere"
@@ -188,15 +206,7 @@ def test_a_synchronous_llm_of_another_machine(run: Run) -> None:
         script.wait()
         switch_while_it_samples(run, script, "engine-sync")
         check_state(run, "engine-sync")
-        run.hub.kill()
-        before = time.monotonic()
-        stream = Stream(script, run.model)
-        stream.start()
-        assert stream.after(before), "an engine does not wait for its hub"
-        run.hub.start()
-        run.until(lambda: run.ask("fix.set", fix="processed-logprobs", value="on").state == "applied", "it to be back")
-        assert {one.kind for one in stream.after(time.monotonic())} == {"processed"}
-        stream.end()
+        serves_while_its_hub_is_dead(run, script)
     finally:
         script.end()
 
@@ -259,7 +269,10 @@ def test_an_async_llm_in_a_ray_actor(run: Run, monkeypatch: pytest.MonkeyPatch) 
 def test_a_core_in_its_caller_s_process(run: Run) -> None:
     """As where VLLM_ENABLE_V1_MULTIPROCESSING=0 is set: commands are carried out when the caller steps it."""
     if not FULL:
-        pytest.skip("a sixth start of an engine takes half a minute; `make faults` runs it")
+        pytest.skip(
+            "one more start of an engine takes half a minute, and test_join_trl.py has such a core as well; "
+            "`make faults` runs it"
+        )
     env = joins.environment(
         run.folder,
         DRIFTLINE_RUN=str(run.hub.run.path),
@@ -285,7 +298,7 @@ def test_on_a_version_that_it_does_not_know_it_only_reports(run: Run) -> None:
         DRIFTLINE_RUN=str(run.hub.run.path),
         DRIFTLINE_ENGINE="engine-99",
         PRETEND="0.99.0",
-        VLLM_WORKER_MULTIPROC_METHOD="spawn",
+        VLLM_WORKER_MULTIPROC_METHOD="fork",
     )
     script = Script(run.model_path, env, run.folder / "unknown.log")
     try:
@@ -309,41 +322,60 @@ def test_on_a_version_that_it_does_not_know_it_only_reports(run: Run) -> None:
         script.end()
 
 
-@pytest.mark.parametrize(("allowed", "loaded"), [("driftline", True), ("another", False)])
-def test_vllm_itself_loads_it_unless_vllm_plugins_leaves_it_out(tmp_path: Path, allowed: str, loaded: bool) -> None:
-    """No engine is needed for that: the group is loaded the same way in each of vLLM's processes. Twice is as once."""
-    script = (
-        "import sys\n"
-        "from vllm import plugins\n"
-        "for _ in range(2):\n"
-        "    plugins.plugins_loaded = False\n"
-        "    plugins.load_general_plugins()\n"
-        "from vllm.v1.engine.core import EngineCoreProc\n"
-        "wraps, loop = 0, EngineCoreProc.run_busy_loop\n"
-        "while loop is not None:\n"
-        "    wraps, loop = wraps + hasattr(loop, '_driftline'), getattr(loop, '__wrapped__', None)\n"
-        "print('engine.plugin' in sys.modules, wraps)\n"
-    )
-    env = joins.environment(tmp_path, DRIFTLINE_RUN=str(tmp_path), VLLM_PLUGINS=allowed)
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-1:] == [f"{loaded} {int(loaded)}"], done.stderr[-2000:]
+LOADING = """
+import json, os, sys
+from vllm import plugins
+import vllm.engine.arg_utils  # what all of vLLM's processes import first; not yet what the plugin waits for
+for variables in map(json.loads, sys.argv[1:]):
+    sys.stdout.flush()
+    if child := os.fork():
+        assert os.waitpid(child, 0)[1] == 0
+        continue
+    os.environ.update(variables)
+    for _ in range(2):
+        plugins.plugins_loaded = False
+        plugins.load_general_plugins()
+    ours = "engine.plugin" in sys.modules
+    from vllm.v1.engine.core import EngineCoreProc
+    from vllm.v1.worker.worker_base import WorkerBase
+    from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory as factory
+    wraps, loop = 0, EngineCoreProc.run_busy_loop
+    while loop is not None:
+        wraps, loop = wraps + hasattr(loop, "_driftline"), getattr(loop, "__wrapped__", None)
+    methods = sorted(name for name in dir(WorkerBase) if name.startswith("driftline"))
+    transfers = sorted(name for name in factory._registry if name.startswith("driftline"))
+    print("loaded", json.dumps([ours, wraps, methods, transfers]), flush=True)
+    os._exit(0)
+"""
+"""Loads vLLM's plugins twice under each of the given environments, in forks of a process that has imported vLLM."""
 
 
-def test_in_an_engine_of_our_own_pool_it_only_gives_the_workers_their_methods(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """By case: whether the plugin is there, how often it wraps a core's loop, and what it has given to the workers.
+
+    No engine is needed for that: the group is loaded the same way in each of vLLM's processes.
+    """
+    folder = tmp_path_factory.mktemp("plugin")
+    cases = {
+        "allowed": {"VLLM_PLUGINS": "driftline"},
+        "left out": {"VLLM_PLUGINS": "another"},
+        "of our pool": {POOL_VARIABLE: "1"},
+    }
+    env = joins.environment(folder, DRIFTLINE_RUN=str(folder))
+    command = [sys.executable, "-c", LOADING, *map(json.dumps, cases.values())]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    found = [line.removeprefix("loaded ") for line in done.stdout.splitlines() if line.startswith("loaded ")]
+    assert len(found) == len(cases), done.stderr[-2000:]
+    return dict(zip(cases, map(json.loads, found), strict=True))
+
+
+def test_vllm_itself_loads_it_unless_vllm_plugins_leaves_it_out(loaded: dict[str, list[Any]]) -> None:
+    """Twice is as once."""
+    assert loaded["allowed"][:2] == [True, 1]
+    assert loaded["left out"] == [False, 0, [], []]
+
+
+def test_in_an_engine_of_our_own_pool_it_only_gives_the_workers_their_methods(loaded: dict[str, list[Any]]) -> None:
     """Also where the environment names a run to join: the actor reports such an engine."""
-    script = (
-        "from vllm import plugins\n"
-        "plugins.load_general_plugins()\n"
-        "from vllm.v1.engine.core import EngineCoreProc\n"
-        "from vllm.v1.worker.worker_base import WorkerBase\n"
-        "from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory as factory\n"
-        "found = [name for name in dir(WorkerBase) if name.startswith('driftline')]\n"
-        "print(hasattr(EngineCoreProc.run_busy_loop, '_driftline'), *found)\n"
-        "print(*sorted(name for name in factory._registry if name.startswith('driftline')))\n"
-    )
-    env = joins.environment(tmp_path, DRIFTLINE_RUN=str(tmp_path), **{POOL_VARIABLE: "1"})
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-2:] == [
-        f"False {' '.join(sorted(METHODS))}",
-        " ".join(sorted(TRANSFER_ENGINES)),
-    ], done.stderr[-2000:]
+    assert loaded["of our pool"] == [True, 0, sorted(METHODS), sorted(TRANSFER_ENGINES)]

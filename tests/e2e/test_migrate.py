@@ -11,7 +11,7 @@ import pytest
 
 from console.environments.page import LEAST
 from tests.e2e.engine_support import CLOSE
-from tests.e2e.test_shadow import other_interpreter
+from tests.e2e.shadow_rig import other_interpreter
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

@@ -107,7 +107,7 @@ def _console_and_hub_die_during_a_pause(live: LiveRun) -> None:
     live.hub.wait(30)
     lease_end = float(ack.data["lease_until"])
     time.sleep(max(0.0, lease_end - time.time()))
-    live.hub = live._spawn("driftline.hub", str(live.run.path))
+    live.restart_hub()
     until(lambda: live.run.live() and live.run.connection().pid == live.hub.pid, "the hub to come back")
     live.client = Client(*attach(live.run, "operator"))
 
