@@ -15,6 +15,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -54,8 +55,8 @@ class Cost(NamedTuple):
     heavy: tuple[str, ...]
 
 
-def measure(before: str, rounds: int) -> Cost:
-    """Medians over so many interpreters that have imported `before`."""
+def measure(before: str, rounds: int, typical: Callable[[Sequence[float]], float] = statistics.median) -> Cost:
+    """What is typical of so many interpreters that have imported `before`."""
     # As installed: compiled once, by the first one, not anew in each process.
     left_out = ("DRIFTLINE_", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
     env = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
@@ -69,7 +70,7 @@ def measure(before: str, rounds: int) -> Cost:
         there, inert, joining = map(float, words[:3])
         times.append([there, inert, inert + joining])
         modules |= {word.partition(".")[0] for word in words[3:]}
-    there, inert, joining = (statistics.median(column) for column in zip(*times[1:], strict=True))
+    there, inert, joining = (typical(column) for column in zip(*times[1:], strict=True))
     return Cost(there, inert, joining, tuple(sorted(HEAVY & modules)))
 
 
