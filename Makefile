@@ -34,6 +34,8 @@ BESIDE := -n 5 --dist loadfile --no-loadscope-reorder
 ENGINES := -n 2 --dist loadfile --no-loadscope-reorder
 # Of a model as small as the tests' two threads mostly wait for each other, and beside other tests ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
+# Test files are compiled once, beside the type check, and not by each worker for itself: half of what workers start with.
+COMPILE = $(BIN)/python -m pytest --collect-only -qq -m "not engine" >/dev/null
 # Where tests with an engine are, so that the other five thousand are not collected again for them.
 WITH_ENGINES := tests/e2e tests/faults tests/adapters
 # Tests start hundreds of processes: each would compile what it imports (a third of the start of a console).
@@ -67,6 +69,7 @@ lint: $(STAMP)
 test: $(STAMP)
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; set -x; \
 	{ $(call LINT,$(BIN)); } >"$$log" 2>&1 & lint=$$!; failed=0; \
+	$(COMPILE) || true; \
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "not engine" $(BESIDE) --durations=15 $(PYTEST_ARGS) || failed=1; \
 	wait $$lint || failed=1; cat "$$log"; \
 	$(BIN)/python -m pytest $(WITH_ENGINES) -m "engine and not alone" $(ENGINES) --durations=15 $(PYTEST_ARGS) || failed=1; \

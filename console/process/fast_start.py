@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 _THREADS: Final = "OPENBLAS_NUM_THREADS"
@@ -13,6 +15,18 @@ _THRESHOLDS: Final = (700, 5, 1)
 By Python's own (700, 10, 10) that are 85,000. A console that draws makes so many in an hour, of Textual's layouts and
 other circles, and grew by several MiB until then.
 """
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """A console's start and run: `begin`; a start that ends before it has settled leaves the collector on."""
+    collected = gc.isenabled()
+    begin()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
 
 
 def begin() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import os
 import socket
@@ -148,6 +149,12 @@ def test_a_hub_that_is_being_started_again_is_waited_for(run: RunDir) -> None:
     assert (held != [], target.live()) == (True, True)
     for fd in (lock, *held):
         os.close(fd)
+
+
+def test_a_console_that_does_not_open_leaves_the_collector_as_it_was(run: RunDir) -> None:
+    assert gc.isenabled()
+    assert main(["attach", str(run.path)]) == NO_RUN
+    assert gc.isenabled()
 
 
 def test_a_run_that_ends_while_its_hub_is_waited_for_has_ended(run: RunDir) -> None:

@@ -33,7 +33,7 @@ def attach(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         if on_terminal() and not any(name.startswith("ssh://") for name in args.runs):  # ssh may have to ask something
             stack.enter_context(Splash(f"opening {', '.join(args.runs) or 'the newest live run'}"))
-        fast_start.begin()
+        stack.enter_context(fast_start.starting())
         reference = tuple(_reference_run(name) for name in args.reference)
         if len(args.runs) > 1 and args.connection:
             raise CommandError("--connection FILE is one run; several are given by their names", USAGE)

@@ -36,8 +36,7 @@ def replay(args: argparse.Namespace) -> int:
     """
     if not on_terminal():
         raise CommandError("replay needs a terminal; without one: driftline export, driftline query", USAGE)
-    with Splash(f"opening {args.run or 'the newest run'}"):
-        fast_start.begin()
+    with Splash(f"opening {args.run or 'the newest run'}"), fast_start.starting():
         run = recorded_run(args.run, "replay")
         from console.sentinels.notify import Alerts
         from console.tui.open_replay import run_replay
