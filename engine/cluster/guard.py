@@ -10,6 +10,7 @@ it ends at once.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,6 +26,10 @@ GRACE_S: Final = 10.0
 PAUSE_S: Final = 0.5
 PAUSE_MAX_S: Final = 60.0
 """Wait, in seconds, from one start of the guard to the next one; doubled for each more, up to the longest."""
+GONE_S: Final = 5.0
+"""Longest wait, in seconds, for a trainer whose end of the pipe is closed to be gone."""
+ORDERLY: Final = b"null\n"
+"""The last line of a trainer that ends in order."""
 STALE_S: Final = 1.0
 """Segments younger than this, in seconds, are left to the next sweep: another trainer may be about to lock one."""
 
@@ -82,6 +87,8 @@ class Guard:
         """Let the guard see that the trainer is done, and wait for it. `keep` must not be called any more."""
         assert self._child.stdin is not None
         with suppress(BrokenPipeError):
+            if not self._child.stdin.closed:
+                self._child.stdin.write(ORDERLY)
             self._child.stdin.close()
         try:
             self._child.wait(3 * GRACE_S)
@@ -99,10 +106,18 @@ def main(timeout: float) -> None:
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: asked.append(number))
-    processes = ProcessGroup()
+    processes, trainer, orderly = ProcessGroup(), os.getppid(), False
     for line in sys.stdin:
-        processes.adopt(json.loads(line))
+        saved = json.loads(line)
+        orderly = saved is None
+        if saved is not None:
+            processes.adopt(saved)
     processes.end(timeout, stop_waiting=lambda: bool(asked))
+    # A killed process's files are closed one after the other: its lock on the shared memory may be held for a moment
+    # after this pipe was closed.
+    deadline = time.monotonic() + GONE_S
+    while not orderly and os.getppid() == trainer and time.monotonic() < deadline:
+        time.sleep(0.01)
     sweep(STALE_S)
 
 
