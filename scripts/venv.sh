@@ -57,5 +57,9 @@ fi
 extra=()
 [ -n "${TORCH_INDEX:-}" ] && extra=(--extra-index-url "$TORCH_INDEX")
 step "installing the pinned environment (torch, vLLM, Ray: some minutes)" \
-    pip install --no-deps ${extra[@]+"${extra[@]}"} -r constraints.txt
+    pip install --no-compile --no-deps ${extra[@]+"${extra[@]}"} -r constraints.txt
+# pip compiles on one core, and what it does not compile each process would for itself. Some packages hold templates of
+# Python that compile nowhere.
+compile() { "$VENV/bin/python" -m compileall -q -j 0 "$VENV/lib" || true; }
+step "compiling it" compile
 step "installing driftline" pip install --no-deps --no-build-isolation -e .
