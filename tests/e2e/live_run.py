@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Frame)
 
 
 class FollowedRun:
-    """A run with its hub, whoever has started it: read through its journal, commanded as an operator does."""
+    """A run with its hub, started here or elsewhere: read through its journal, commanded as an operator does."""
 
     def __init__(self, run: RunDir) -> None:
         self.run = run

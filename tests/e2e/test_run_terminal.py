@@ -6,12 +6,9 @@ A pty, the real console, the real hub; the trainer's process is a stand-in (test
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import pty
 import select
 import signal
-import struct
 import sys
 import termios
 import time
@@ -22,7 +19,7 @@ import psutil
 import pytest
 
 from driftline.rundir import list_runs
-from tests import signals
+from tests import terminals
 
 STANDIN = Path(__file__).parent.parent / "standin"
 LIMIT = 90.0
@@ -44,13 +41,8 @@ class Terminal:
             "STANDIN_PIDS": str(folder / "pids"),
             "TERM": "xterm-256color",
         }
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.chdir(folder)
-            signals.restore_defaults()
-            os.execve(sys.executable, [sys.executable, "-P", "-m", "console.cli", *args], environment)
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self.modes = termios.tcgetattr(self.fd)
+        command = [sys.executable, "-P", "-m", "console.cli", *args]
+        self.pid, self.fd, self.modes = terminals.fork(command, environment, folder=folder)
         self.seen = b""
         self.code: int | None = None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import pty
 import re
 import select
 import signal
@@ -22,7 +21,7 @@ import pytest
 
 from console.tui.terminal.driver import InputDecoder
 from driftline.rundir import RunDir, list_runs
-from tests import signals
+from tests import terminals
 
 LIMIT = 60.0
 """Seconds for anything to appear; generous, because the machine may be busy."""
@@ -40,15 +39,7 @@ class Terminal:
         self._screen = pyte.Screen(*size)
         self._stream = pyte.ByteStream(self._screen)
         self._before = ""
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            try:
-                signals.restore_defaults()
-                fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
-                os.execve(command[0], command, environment)
-            finally:
-                os._exit(127)
-        self.modes = termios.tcgetattr(self.fd)
+        self.pid, self.fd, self.modes = terminals.fork(command, environment, size)
 
     def _read(self, seconds: float) -> bool:
         """Take what the process wrote; False once it has closed its side."""

@@ -43,7 +43,7 @@ def test_nothing_is_collected_within_and_as_before_afterwards() -> None:
     try:
         with starting.without_collections():
             pass
-        assert not gc.isenabled(), "whoever has turned it off has a reason"
+        assert not gc.isenabled(), "what has turned it off has a reason"
     finally:
         gc.enable()
 
