@@ -85,8 +85,10 @@ class Page(AppService):
     def kill(self) -> None:
         """End the console at once."""
         if self._process is not None and self._process.returncode is None:
+            # Not by the process's own `kill`: it looks first whether the process has ended, and takes its exit code
+            # away from the loop's thread that waits for it, which then says on stderr that it knows no such process.
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+                os.kill(self._process.pid, signal.SIGKILL)
 
 
 class ConsoleServer(Server):
