@@ -16,6 +16,7 @@ from console.errors import CommandError
 from driftline import migration
 from driftline.environments import RECORD, VARIABLE, Environment
 from driftline.migration import Answer, Difference, Row, Side
+from tests.environment import WITHOUT_ENGINE
 
 FIXES = {"processed-logprobs": ("off", "logprobs_mode=raw_logprobs"), "prefix-cache-off": ("off", "requests | read")}
 
@@ -182,6 +183,7 @@ def test_the_defaults_of_a_vllm_are_asked_of_its_own_python(tmp_path: Path) -> N
         defaults.declared(one)
 
 
+@pytest.mark.skipif(WITHOUT_ENGINE, reason="the process that takes the order imports torch first")
 def test_an_order_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     import subprocess
 
