@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Final
 
 from engine.cluster.processes import ProcessGroup
-from engine.weights.shared_memory import sweep
+from engine.weights.shared_memory import left_behind, sweep
 
 GRACE_S: Final = 10.0
 PAUSE_S: Final = 0.5
@@ -28,6 +28,8 @@ PAUSE_MAX_S: Final = 60.0
 """Wait, in seconds, from one start of the guard to the next one; doubled for each more, up to the longest."""
 GONE_S: Final = 5.0
 """Longest wait, in seconds, for a trainer whose end of the pipe is closed to be gone."""
+SWEEPS_S: Final = 2.0
+"""Seconds for which segments that are in use are tried again: those of other runs stay in use."""
 ORDERLY: Final = b"null\n"
 """The last line of a trainer that ends in order."""
 STALE_S: Final = 1.0
@@ -119,6 +121,11 @@ def main(timeout: float) -> None:
     while not orderly and os.getppid() == trainer and time.monotonic() < deadline:
         time.sleep(0.01)
     sweep(STALE_S)
+    # And longer where another process looks at its memory just then, or sweeps too.
+    deadline = time.monotonic() + SWEEPS_S
+    while not orderly and left_behind() and time.monotonic() < deadline:
+        time.sleep(0.1)
+        sweep(STALE_S)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,11 @@ class Segments:
             segment.close()
 
 
+def left_behind() -> bool:
+    """Whether there are segments of any run's, in use or not."""
+    return any(FOLDER.glob(f"{PREFIX}*"))
+
+
 def sweep(stale: float = STALE_S) -> int:
     """Remove segments older than `stale` s that a killed trainer of this user left behind; returns how many."""
     removed = 0
