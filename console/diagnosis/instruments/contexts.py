@@ -22,7 +22,7 @@ _LEAST: Final = 1e-7
 EVERY: Final = 0.93
 """Share of ids from which on it counts as all."""
 LEAST_EQUAL: Final = 0.03
-"""Share of pairs. Penalties of 1.2 gave .08 to .17 in recorded runs, all other causes at most .014."""
+"""Share of pairs. Penalties of 1.2 gave .08 to .17 in recorded runs, masks all, all other causes at most .014."""
 _FEWEST_PAIRS: Final = 4
 
 

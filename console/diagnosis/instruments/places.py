@@ -97,9 +97,10 @@ def _decimal(rollout: Floats) -> float:
     return 0.0
 
 
-def _placeholders(columns: Columns) -> tuple[int, float]:
-    """Exact zeros at last tokens, and how many there would be if a last token had them as often as another one of the
-    same class of probability; where no other is of the class, as often as in the next class of more certain ones."""
+def _placeholders(columns: Columns) -> tuple[int, int, float]:
+    """Last tokens that are not certain, exact zeros at them, and how many of these there would be if a last token had
+    them as often as another one of the same class of probability; where no other is of the class, as often as in the
+    next class of more certain ones."""
     known = columns.trainer < -max(CERTAIN, _decimal(columns.rollout))
     zero = columns.rollout == 0.0
     classes = np.clip(np.searchsorted(_CLASSES, columns.trainer), 1, _CLASSES.size - 1)
@@ -110,7 +111,7 @@ def _placeholders(columns: Columns) -> tuple[int, float]:
         if (count := int(others.sum())) >= OTHERS:
             usual = float((zero & others).sum()) / count
         expected += usual * int((mine & columns.last).sum())
-    return int((zero & known & columns.last).sum()), expected
+    return int((known & columns.last).sum()), int((zero & known & columns.last).sum()), expected
 
 
 def zeros(view: View) -> Reading:
@@ -122,8 +123,7 @@ def zeros(view: View) -> Reading:
     elsewhere = mean(zero[~columns.last].astype(np.float64))
     if not share > 0 or int(zero.sum()) < 3:
         return reading("zeros", "none", share, "no exact 0.0 of the engine where the trainer's token was not certain")
-    seen, expected = _placeholders(columns)
-    known = int((columns.last & (columns.trainer < -max(CERTAIN, _decimal(columns.rollout)))).sum())
+    known, seen, expected = _placeholders(columns)
     if seen >= 3 and seen > 0.1 * known and seen > 2 * expected + 3 * np.sqrt(expected):
         text = (
             f"the engine's logprob is exactly 0.0 at {at_last:.0%} of the last tokens, at {elsewhere:.1%} of the others"
