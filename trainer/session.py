@@ -30,6 +30,8 @@ from trainer.setup import Setup, build
 
 JOIN_S = 10.0
 """How long a command that was running may take to notice that the engines are gone."""
+END_S = 45.0
+"""How long the run's last words wait for a hub that its supervisor starts again: the longest back-off, and a start."""
 
 
 class StartupStopped(KeyboardInterrupt):
@@ -239,7 +241,7 @@ class Session:
             status = "failed" if failure else "finished"
             report.event(f"run.{status}", text, level="error" if failure else "info", step=step)
             report.state(status=status, detail=text, paused_by="", lease_until=0.0)
-            self._probe.close()
+            self._probe.close(END_S)
 
 
 def _first_state(config: Config, run: RunDir, steps: int, digest: str) -> RunState:

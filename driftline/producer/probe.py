@@ -100,11 +100,12 @@ class Probe:
         self._reported: set[str] = set()
         self._ring = Ring(ring_bytes)
         self._sender: Sender | None = None
+        self._run: RunDir | None = None
         self._forked: Sender | None = None
         """The parent's, in a child: its sockets are not the child's to close."""
         self._closed = False
         try:
-            find, pair = _resolve(run, keys, connection)
+            find, pair, self._run = _resolve(run, keys, connection)
         except RunError as error:
             log.warning("probe '%s' is inert: %s", name, error)
             return
@@ -263,7 +264,10 @@ class Probe:
             time.sleep(0.002)
 
     def close(self, timeout: float = 2.0) -> None:
-        """Flush for at most `timeout` seconds, then stop. What is emitted afterwards is ignored."""
+        """Flush for at most `timeout` seconds, then stop. What is emitted afterwards is ignored.
+
+        A hub that is away is waited for, in this time, if the run has a supervisor to start it again.
+        """
         sender = self._sender
         if sender is None or self._closed:
             return
@@ -271,12 +275,19 @@ class Probe:
         atexit.unregister(self.close)
         # A script that emits and ends at once has not met its hub yet; one that is away for good is not waited for.
         deadline = time.monotonic() + (timeout if self._ring.bytes else 0.0)
-        while sender.may_connect and not sender.connected and time.monotonic() < deadline:
-            time.sleep(0.002)
+        while not sender.connected and time.monotonic() < deadline and (sender.may_connect or self._supervised()):
+            time.sleep(0.002 if sender.may_connect else 0.05)
         if sender.connected:
             self.flush(deadline - time.monotonic())
         self._sender = None
         sender.end()
+
+    def _supervised(self) -> bool:
+        """Whether a hub that is away is being started again."""
+        try:
+            return self._run is not None and self._run.supervised()
+        except RunError:
+            return False
 
     def __enter__(self) -> Probe:
         return self
@@ -353,11 +364,14 @@ def _texts(labels: Mapping[str, str]) -> dict[str, str]:
 
 def _resolve(
     run: RunDir | str | Path | None, keys: str | Keys, connection: Connection | None
-) -> tuple[Callable[[], Connection | None], Keys]:
-    """The function that finds the hub, also after it has moved, and the keys to use. Raises RunError."""
+) -> tuple[Callable[[], Connection | None], Keys, RunDir | None]:
+    """The function that finds the hub, also after it has moved, the keys to use, and the run if it is on this machine.
+
+    Raises RunError.
+    """
     if connection is not None:
         if isinstance(keys, Keys):
-            return lambda: connection, keys
+            return lambda: connection, keys, None
         if run is None:
             raise RunError("a connection without a run needs a key pair")
     found = run if isinstance(run, RunDir) else rundir.find(os.fspath(run) if run is not None else None)
@@ -368,7 +382,7 @@ def _resolve(
         except RunError:
             return connection  # the hub has not come up yet
 
-    return find, keys if isinstance(keys, Keys) else load(found, keys)
+    return find, keys if isinstance(keys, Keys) else load(found, keys), found
 
 
 def _blob(array: npt.ArrayLike, dtype: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import signal
@@ -32,10 +33,12 @@ from driftline.frames import (
     decode,
     encode,
 )
+from driftline.journal.journal import read
 from driftline.keys import make_run_keys
 from driftline.producer.probe import Probe
 from driftline.producer.ring import WINDOW_FRAMES, Ring
 from driftline.rundir import RunDir
+from tests.unit.hubs import PATIENCE, Hub, until
 
 
 @pytest.fixture
@@ -203,6 +206,25 @@ def test_close_without_a_hub_does_not_hold_up_the_end(probe: Probe) -> None:
     assert time.monotonic() - start < 30
     probe.emit({"a": 1.0}, step=2)
     probe.close()
+
+
+def test_close_waits_for_a_hub_that_a_supervisor_starts_again(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that has welcomed this probe before: the last words of a run are said while its hub is away."""
+    probe = Probe("trainer", hub.run)
+    probe.emit({"a": 1.0}, step=1)
+    assert probe.flush(PATIENCE)
+    monkeypatch.setattr("driftline.producer.sender.SILENT_SECONDS", 0.5)
+    hub.kill()
+    until(lambda: not probe.connected, "the probe to notice")
+    probe.emit({"a": 1.0}, step=2)
+    with hub.run.supervisor_lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        again = threading.Timer(0.3, hub.start)
+        again.start()
+        probe.close(PATIENCE)
+        again.join()
+    steps = [frame.step for one in read(hub.run.journal) if isinstance(frame := one.frame(), Metrics)]
+    assert steps == [1, 2]
 
 
 def test_import_of_the_package_is_light() -> None:

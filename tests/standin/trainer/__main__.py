@@ -84,7 +84,7 @@ def main() -> int:
         while run.connection().pid == first:
             time.sleep(0.01)
     probe.send(RunState(run.id, "finished", step, 5, step, time.time()))
-    probe.close()
+    probe.close(45.0)
     return 0
 
 
