@@ -31,6 +31,7 @@ PYTEST_ARGS ?=
 KEEP ?=
 VERSIONS ?=
 BESIDE := -n 5 --dist loadfile --no-loadscope-reorder
+FAULTS_BESIDE := -n 3 --dist loadfile --no-loadscope-reorder
 ENGINES := -n 2 --dist loadfile --no-loadscope-reorder
 # Of a model as small as the tests' two threads mostly wait for each other, and beside other tests ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
@@ -121,9 +122,20 @@ migration: $(STAMP)
 	@$(BIN)/driftline parity --config configs/migration.toml --candidate vllm-0.18.1 --switch 10 \
 		--out migration.svg
 
+# A soak of every kind of fault goes on beside the others, which take about as long. What is timed in full is alone, last.
+FAULTS := tests/faults tests/unit/test_frame_ranges.py tests/tui/test_odd_frames.py tests/e2e/test_join.py \
+	tests/e2e/test_align.py
+SOAK := --minutes 15 --every 20 --all-kinds
+faults: export DRIFTLINE_FAULTS = full
 faults: $(STAMP)
-	DRIFTLINE_FAULTS=full $(BIN)/python -m pytest tests/faults tests/unit/test_frame_ranges.py \
-		tests/tui/test_odd_frames.py tests/e2e/test_join.py tests/e2e/test_align.py -s --durations=0 $(PYTEST_ARGS)
+	@log=$$(mktemp); trap 'kill $$soak 2>/dev/null; rm -f "$$log"' EXIT; set -x; failed=0; \
+	$(BIN)/python -m tests.faults.soak $(SOAK) >"$$log" 2>&1 & soak=$$!; \
+	$(BIN)/python -m pytest $(FAULTS) -m "not engine and not alone" $(FAULTS_BESIDE) -rP --durations=30 $(PYTEST_ARGS) \
+		|| failed=1; \
+	$(BIN)/python -m pytest $(FAULTS) -m "engine and not alone" $(ENGINES) -rP --durations=30 $(PYTEST_ARGS) || failed=1; \
+	wait $$soak || failed=1; cat "$$log"; \
+	$(BIN)/python -m pytest $(FAULTS) -m alone -s --durations=0 $(PYTEST_ARGS) || failed=1; \
+	exit $$failed
 
 chaos: $(STAMP)
 	DRIFTLINE_CHAOS=full $(BIN)/python -m pytest tests/e2e/test_chaos.py -s $(PYTEST_ARGS)

@@ -275,6 +275,8 @@ def test_a_verb_at_work_ends(world: World, tmp_path: Path, case: tuple[str, int,
     if name == "import":
         assert list(tmp_path.glob("*/runs/*")) == [], "half a run"
     hidden = [path for root in (tmp_path, world.ended.path) for path in root.rglob(".*") if path.is_file()]
+    if name == "env add":  # what pip has printed stays to be read, and a lock is never removed while one may hold it
+        hidden = [path for path in hidden if path.suffix not in (".log", ".lock")]
     assert hidden == []
 
 

@@ -89,6 +89,7 @@ def test_f03_consoles_killed_and_stopped_get_every_number_once(hub: Hub, tmp_pat
         probe.close(0.1)
 
 
+@pytest.mark.alone
 def test_f06_ten_consoles_that_stopped_reading_cost_a_bound_and_the_others_nothing(hub: Hub) -> None:
     """Beside ten that stopped, one that reads a MB a second, far less than there is."""
     frames, size, per_peer, stopped = scaled(3000, 20_000), 20_000, 256, 10

@@ -230,7 +230,7 @@ def test_f24_nothing_fires_and_nothing_breaks_in_the_app() -> None:
                 for key in ("S", "right", "enter"):
                     await tap(pilot, key)
                 for _ in range(1000):
-                    if commands := [life.command.id for life in app.model.commands.values() if not life.done]:
+                    if commands := [life.command.id for life in list(app.model.commands.values()) if not life.done]:
                         break
                     await pilot.pause(0.001)
                 try:

@@ -200,6 +200,7 @@ def test_f04_producer_killed_in_a_burst_costs_only_what_was_not_acknowledged(hub
         other.close(0.1)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["stopped", "dead"])
 def test_f05_a_hub_away_costs_the_producer_neither_time_nor_memory(hub: Hub, how: str) -> None:
     import numpy as np

@@ -33,6 +33,7 @@ def test_26_the_interval_covers_the_true_cost_and_tells_too_much_from_little() -
 
 @pytest.mark.skipif(not FULL, reason="120 pairs of real steps take five minutes; `make faults` runs them")
 @pytest.mark.engine
+@pytest.mark.alone
 @pytest.mark.timeout(1500)
 def test_26_telemetry_costs_a_real_step_at_most_half_a_percent() -> None:
     done = subprocess.run(
