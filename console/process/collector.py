@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from driftline import heap
+
 PAUSE: Final = 30.0
 """Seconds between two collections, at least."""
 SHARE: Final = 1000
@@ -17,7 +19,7 @@ class Collector:
     """Collects all garbage at intervals, from the thread that asks.
 
     Python does it by counts, and only once a quarter of what lives is new: what Textual's layouts leave in circles
-    waits for most of an hour then, and the memory that it took is not given back.
+    waits for most of an hour then. What it took is given back to the system.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, collect: Callable[[], object] = gc.collect) -> None:
@@ -31,6 +33,7 @@ class Collector:
         if began < self._next or not gc.get_freeze_count():
             return False
         self._collect()
+        heap.trim()
         ended = self._clock()
         self._next = ended + max(PAUSE, SHARE * (ended - began))
         return True

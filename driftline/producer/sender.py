@@ -7,7 +7,6 @@ goes on from the next.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import secrets
 import socket
@@ -20,7 +19,7 @@ from typing import Final
 
 import zmq
 
-from driftline import wire
+from driftline import heap, wire
 from driftline.frames import DECODE_ERRORS, SCHEMA, Command
 from driftline.keys import Keys
 from driftline.producer.ring import Ring
@@ -43,7 +42,6 @@ TRIM_SECONDS: Final = 1.0
 _BURST: Final = 64
 _IDS: Final = 10_000
 
-_malloc_trim: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
 
 log = logging.getLogger("driftline.probe")
 
@@ -254,7 +252,7 @@ class Sender(threading.Thread):
             self._send_message(wire.PING_HEAD.pack(wire.PING, self._incarnation, self._ring.dropped))
         if self._ring.dropped != self._drops_trimmed and now - self._trimmed > TRIM_SECONDS:
             self._drops_trimmed, self._trimmed = self._ring.dropped, now
-            _trim_heap()
+            heap.trim()  # large frames that made room for many small ones leave holes: twice the ring, without it
         if self._monitor is not None:
             self._monitor.update()
             if self._monitor.refused:
@@ -288,16 +286,6 @@ class Sender(threading.Thread):
         if reason != self._warned:
             self._warned = reason
             log.warning("probe '%s': %s", self._producer, reason)
-
-
-def _trim_heap() -> None:
-    """Give the system back what dropped frames have left (under a millisecond, without the interpreter's lock).
-
-    Large frames that make room for many small ones would otherwise leave holes that nothing fits in: the process
-    would come to twice the ring.
-    """
-    if _malloc_trim is not None:
-        _malloc_trim(0)
 
 
 def _same_endpoint(one: Connection, other: Connection) -> bool:
