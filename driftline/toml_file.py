@@ -7,7 +7,7 @@ exception class, a subclass of TomlError, which the functions here take as `erro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args, get_origin
@@ -59,11 +59,12 @@ def convert(
     error: type[TomlError],
     *,
     at: str = "",
-    allowed: Mapping[str, str] | None = None,
+    allowed: Callable[[], Mapping[str, str]] | None = None,
 ) -> T:
     """`raw`, the table at key `at` ("": the whole file) of a file named `where`, as a struct of type `kind`.
 
-    `allowed` says in words what a key takes. Raises `error`, also for a key that the struct does not have.
+    `allowed` says in words what each key takes, and is called only where one is wrong. Raises `error`, also for a key
+    that the struct does not have.
     """
     parts = list(_parts(raw, kind, at))
     for path, table, into in parts:
@@ -79,7 +80,7 @@ def convert(
         try:
             found = msgspec.convert(value, into)
         except msgspec.ValidationError as wrong:
-            raise error(f"{where}: {_sentence(str(wrong), path, allowed or {})}") from wrong
+            raise error(f"{where}: {_sentence(str(wrong), path, allowed() if allowed is not None else {})}") from wrong
     return found  # type: ignore[no-any-return]  # of the last part, which is the whole
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from console.formatting import clock as clock_time
 from driftline.journal.holes import Hole, hole_text, odd_text
-from driftline.journal.rescue import LOST
+from driftline.journal.lost import LOST
 from driftline.text import spans
 
 Verdict = Literal["ok", "warn", "fail"]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from console.sentinels.alarm import Transition
-from console.sentinels.baseline import block, past, step_sigma, usual, usuals
+from console.sentinels.baseline import block, medians, past, step_sigma, usual, usuals
 from console.sentinels.kinds import Baseline, Limit, Rise
 from console.sentinels.votes import Judged, StepWatch, Vote, figure, newest_reported_step, title
 from console.store.model import RunModel
@@ -183,11 +183,11 @@ def running_median(values: Floats, start: int, end: int, span: int) -> Floats:
     found = np.full(len(now), np.nan)
     if end - low >= span:
         whole = np.isnan(windows).any(axis=1)
-        medians = np.median(windows, axis=1)
+        middles = medians(windows)
         for i in np.flatnonzero(whole):
             there = windows[i][~np.isnan(windows[i])]
-            medians[i] = np.median(there) if len(there) else np.nan
-        found[len(now) - len(medians) :] = medians
+            middles[i] = medians(there) if len(there) else np.nan
+        found[len(now) - len(middles) :] = middles
     found[np.isnan(now)] = np.nan
     return found
 
@@ -203,7 +203,7 @@ def rose(points: Points, rise: Rise, first: int, last: int, step: int) -> bool:
     before, now = between(first, last), between(last + 1, step)[-rise.window :]
     if len(before) < rise.window or len(now) < rise.window:
         return False
-    gained = float(np.median(now) - np.median(before))
+    gained = float(medians(now) - medians(before))
     return gained >= max(rise.by, rise.z * step_sigma(before))
 
 

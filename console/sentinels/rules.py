@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -80,7 +81,7 @@ def build(tables: dict[str, Any], where: str) -> Rules:
         if table["kind"] not in KINDS:
             raise RulesError(f"{where}: rules.{name}.kind: unknown kind {table['kind']!r}; allowed: {', '.join(KINDS)}")
         kind, at = BY_KIND[table["kind"]], f"rules.{name}"
-        rule = toml_file.convert(table, kind, where, RulesError, at=at, allowed=allowed(kind, at))
+        rule = toml_file.convert(table, kind, where, RulesError, at=at, allowed=partial(allowed, kind, at))
         complaint = _complaint(rule)
         if complaint:
             raise RulesError(f"{where}: rules.{name}{complaint}")

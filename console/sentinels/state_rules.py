@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from console.sentinels.alarm import seconds
+from console.sentinels.baseline import medians
 from console.sentinels.kinds import Engine, Feed, Skew, Steps
 from console.status.link_health import Link, ended
 from console.store.model import RunModel
@@ -142,7 +143,7 @@ class StepsWatch:
         if ruler is None or len(ruler.steps) < 3 or waited < self.rule.seconds:
             return {}
         took = np.diff(ruler.places[-STEPS - 1 :]) / np.diff(ruler.steps[-STEPS - 1 :])
-        usual = float(np.median(took))
+        usual = float(medians(took))
         limit = max(self.rule.seconds, self.rule.factor * usual)
         if waited < limit:
             return {}

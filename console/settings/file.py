@@ -125,7 +125,7 @@ def load(environ: Mapping[str, str], options: Mapping[str, Any] | None = None) -
 
 def read(where: Path) -> Settings:
     """Read and check a file, all but the keys, which the table of bindings knows: `check_keys`. Raises ConfigError."""
-    settings = toml_file.convert(_raw(where), Settings, str(where), ConfigError, allowed=_ALLOWED)
+    settings = toml_file.convert(_raw(where), Settings, str(where), ConfigError, allowed=lambda: _ALLOWED)
     if settings.smoothing not in WEIGHTS:
         given = f"{settings.smoothing:g}"
         raise ConfigError(f"{where}: smoothing: {given} is not allowed; allowed: {_ALLOWED['smoothing']}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from driftline.catalog.fixes import BY_ID
 from driftline.frames import EngineFix, FixState
@@ -13,8 +14,7 @@ TRAINER: Final = "trainer"
 """Pseudo-engine that reports of fixes which the trainer takes part in; counted with no engine."""
 
 
-@dataclass(frozen=True)
-class Coverage:
+class Coverage(msgspec.Struct, frozen=True):
     """A fix over `total` engines. `reached` have `value`; `unknown` say nothing of it; `others` have other values."""
 
     value: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from console.formatting import short
 from driftline.catalog.fixes import BY_ID
@@ -23,8 +24,7 @@ _AS_FACTOR: Final = 9.0
 """Relative change from which on it is shown as a factor: 1,900 % more is 20 times as much."""
 
 
-@dataclass(frozen=True)
-class Relative:
+class Relative(msgspec.Struct, frozen=True):
     """A change as a share of the value before: `change`, with a 95 % interval from `low` to `high`, NaN if not known.
 
     `sure`: an interval is known and does not hold zero.

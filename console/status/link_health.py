@@ -11,7 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from driftline.frames import Level, RunState
-from driftline.journal.rescue import LOST
+from driftline.journal.lost import LOST
 
 STALE_AFTER: Final = 2.5
 """Seconds without a beacon after which what is on screen may no longer be so. With the beat that is missing (0.2 s)

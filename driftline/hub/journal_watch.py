@@ -14,7 +14,8 @@ from driftline.hub import run_lock
 from driftline.hub.core import Core
 from driftline.hub.effects import Effect, Now, Write
 from driftline.journal.journal import Journal, JournalError
-from driftline.journal.rescue import LOST, same_file
+from driftline.journal.lost import LOST
+from driftline.journal.rescue import same_file
 from driftline.rundir import RunDir, RunError
 
 RETRY_SECONDS: Final = 0.2

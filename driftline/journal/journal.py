@@ -29,6 +29,7 @@ from driftline.journal.index import (
     INDEX,
     SegmentCache,
 )
+from driftline.journal.lost import LOST
 from driftline.journal.opening import open_existing
 from driftline.journal.paging import page_of
 from driftline.journal.records import (
@@ -49,7 +50,6 @@ from driftline.journal.records import (
 )
 from driftline.journal.replayed import FullReplay, ReplayedState
 from driftline.journal.rescue import (
-    LOST,
     absence,
     copy_segment,
     open_folder,

@@ -17,9 +17,6 @@ from driftline.journal.index import Index, build_index, read_extent
 from driftline.journal.records import HEADER, Damage, first_seq
 from driftline.journal.segment import OpenSegment, Segment
 
-LOST: Final = "journal lost"
-"""Begins the sentence by which hub and consoles name this state."""
-
 _COPY: Final = 1024 * 1024
 
 

@@ -11,9 +11,9 @@ A run that goes back to a checkpoint reports its steps again: their values and a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Final, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -25,8 +25,7 @@ UNITS: Final[tuple[Unit, ...]] = ("step", "time", "tokens")
 _FIRST: Final = 256
 
 
-@dataclass(frozen=True)
-class Ruler:
+class Ruler(msgspec.Struct, frozen=True, eq=False):
     """Positions of steps on an x axis of one unit. Equal rulers give every step the same position.
 
     `steps` ascend strictly, `places` (float64, seconds or tokens) do not fall; both are empty for the unit "step",
@@ -35,8 +34,14 @@ class Ruler:
 
     unit: Unit = "step"
     revision: int = 0
-    steps: Steps = field(default_factory=lambda: np.empty(0, np.int64), compare=False, repr=False)
-    places: Floats = field(default_factory=lambda: np.empty(0), compare=False, repr=False)
+    steps: Steps = msgspec.field(default_factory=lambda: np.empty(0, np.int64))
+    places: Floats = msgspec.field(default_factory=lambda: np.empty(0))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ruler) and (self.unit, self.revision) == (other.unit, other.revision)
+
+    def __hash__(self) -> int:
+        return hash((self.unit, self.revision))
 
     def place(self, step: float) -> float:
         """The place of a step: interpolated between two known steps, clipped beyond them."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -103,7 +103,8 @@ class Series:
             return
         else:
             self._buffer = self._pool.extend(buffer, n, step)
-        self._reserve(n + 1)
+        if n == len(self._values):
+            self._reserve(n + 1)
         self._values[n] = value
         self._n = n + 1
         self.revision += 1
@@ -238,8 +239,7 @@ class _Derived:
         return made
 
 
-@dataclass(frozen=True, eq=False)
-class Points:
+class Points(msgspec.Struct, frozen=True, eq=False):
     """The points of a series as of one moment: int64 and float64 of shape (n,), float32 where they are an average."""
 
     series: Series
@@ -297,8 +297,15 @@ class SeriesStore:
     def record(self, step: int, time: float, values: Mapping[str, float]) -> None:
         """Record the numbers of one step, reported at `time` (seconds since the epoch, the producer's clock)."""
         self._turn += 1
+        known, turn = self._series, self._turn
         for name, value in values.items():
-            self.put(name, step, value)
+            # All but the first time it is a canonical name that is known: a console that opens takes in 10^4 at once.
+            series = known.get(name)
+            if series is None:
+                series = self._named(resolve(name))
+            else:
+                series.seen = turn
+            series.put(step, value)
         rate = self._series.get(_RATE)
         if rate is not None and len(rate) and rate.steps[-1] == step:
             self.clock.put(step, time, float(rate.values[-1]))

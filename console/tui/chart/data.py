@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from console.store.model import Mark
 from console.store.series.clock import Ruler
@@ -13,8 +14,7 @@ from console.tui.paint.theme import Ink
 Freshness = Literal["live", "loading", "stale"]
 
 
-@dataclass(frozen=True, eq=False)
-class Line:
+class Line(msgspec.Struct, frozen=True, eq=False):
     """One series as of now (`SeriesStore.points`, or `Series.from_arrays(steps, values).points()` of anything else).
 
     `metric` names the catalogue entry whose limits colour the value; `short` stands before the value where the chart
@@ -41,8 +41,7 @@ class Line:
         return self.points.values
 
 
-@dataclass(frozen=True, eq=False)
-class Band:
+class Band(msgspec.Struct, frozen=True, eq=False):
     """The range of other runs, drawn as a dim pattern behind everything else; steps as of `low` and `high`."""
 
     low: Points
@@ -50,8 +49,7 @@ class Band:
     ruler: Ruler | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class ChartData:
+class ChartData(msgspec.Struct, frozen=True, eq=False):
     """Everything of one chart that comes from the run. `limits` are y values with the ink of their line."""
 
     title: str

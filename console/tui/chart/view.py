@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from console.store.series.clock import UNITS, Clock, Ruler
 from console.tui.chart.x_window import XView
@@ -17,15 +19,14 @@ Extent = tuple[int, int]
 """A run's first and last step."""
 
 
-@dataclass(frozen=True)
-class ChartView:
+class ChartView(msgspec.Struct, frozen=True):
     """`weight` is that of the moving average (0: off), `cursor` a step or None, `ruler` the unit of the x axis."""
 
-    x: XView = field(default_factory=XView)
+    x: XView = msgspec.field(default_factory=XView)
     weight: float = 0.0
     cursor: int | None = None
     log: bool = False
-    ruler: Ruler = field(default_factory=Ruler)
+    ruler: Ruler = msgspec.field(default_factory=Ruler)
 
     def domain(self, extent: Extent) -> tuple[float, float]:
         """The interval of the x axis, in its unit."""

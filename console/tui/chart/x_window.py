@@ -6,10 +6,11 @@ Places are steps, seconds or tokens, as the window's unit says.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from console.store.series.clock import Ruler, Unit
 from console.tui.paint.axis import nice_max, nice_step, nice_time
@@ -20,8 +21,7 @@ SMALLEST: Final = 4.0
 """Steps, seconds or tokens in the narrowest window."""
 
 
-@dataclass(frozen=True)
-class XView:
+class XView(msgspec.Struct, frozen=True):
     """`all` shows the whole run, `follow` the newest `width`, `fixed` stands still at [low, high]."""
 
     mode: Mode = "all"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -25,8 +25,7 @@ def _codes(text: str) -> Codes:
     return np.array([ord(char) for char in text], np.uint32)
 
 
-@dataclass(frozen=True)
-class Marker:
+class Marker(msgspec.Struct, frozen=True, eq=False):
     """The coding of dots as characters: `wide` x `high` dots a cell, `codes[bits]` the code point.
 
     Bit `row * wide + column` is the dot at that place, counted from the top left.
@@ -37,8 +36,7 @@ class Marker:
     codes: Codes
 
 
-@dataclass(frozen=True)
-class Glyphs:
+class Glyphs(msgspec.Struct, frozen=True, eq=False):
     """One look: the chart's marker, frames and symbols."""
 
     name: str

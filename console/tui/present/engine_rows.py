@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
+
+import numpy as np
 
 from console.status.link_health import over
 from console.store.engines import Reading, Trace
@@ -88,7 +89,7 @@ def by_name(model: RunModel) -> list[EngineRow]:
     newest = max([trainer, *(state.version for state in model.engines.values())], default=-1)
     run_over = over(model.run)
     busy = [one.tokens_per_s for one in model.engines.values() if one.phase == "running" and one.running]
-    usual = statistics.median(busy) if len(busy) > 2 else 0.0
+    usual = float(np.quantile(busy, 0.5)) if len(busy) > 2 else 0.0
     rows = []
     for name in sorted(model.engines, key=natural):
         state = model.engines[name]
@@ -174,7 +175,7 @@ def histogram_line(one: Quantity, width: int, glyphs: Glyphs) -> list[Text]:
     head: list[Text] = [(f" {one.word:<6} ", Ink.DIM)]
     if low == high:
         return [*head, (f"{show(low)} on all {len(one.values):,}", Ink.TEXT)]
-    left, right, tail = f"{show(low)} ", f" {show(high)}", f", median {show(statistics.median(one.values))}"
+    left, right, tail = f"{show(low)} ", f" {show(high)}", f", median {show(float(np.quantile(one.values, 0.5)))}"
     room = width - 8 - len(left) - len(right)
     tail = tail if room - len(tail) >= _BINS else ""
     room = max(min(room - len(tail), max(len(one.values) // 4, _BINS)), 4)

@@ -6,12 +6,14 @@ verdict; loading and judging take long and are done on a worker's thread, which 
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from console.store.model import Mark, RunModel
 from console.store.series.series import Points, Series
@@ -34,8 +36,7 @@ SHARE: Final = 10
 """A verdict is made anew after so many times as long as the last one took."""
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """A comparison as of trainer step `step`, with the likely cause of each metric that failed."""
 
     comparison: Comparison
@@ -43,8 +44,7 @@ class Verdict:
     step: int
 
 
-@dataclass(frozen=True)
-class Chosen:
+class Chosen(msgspec.Struct, frozen=True):
     """The reference as of one choice. `number` counts the choices: what was begun for another one is void."""
 
     number: int = 0
@@ -224,7 +224,7 @@ class Judging:
         try:
             if chosen.rules is None:
                 return
-            run = replace(run, config=self._config())
+            run = dataclasses.replace(run, config=self._config())
             comparison = compare(chosen.runs, run, chosen.rules, start=start)
             made = Verdict(
                 comparison, causes(comparison), max((int(one.steps[-1]) for one in run.series.values()), default=-1)
