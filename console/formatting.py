@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from typing import Any
@@ -37,6 +36,8 @@ def clock(seconds: float, now: float | None = None) -> str:
 def to_json(value: Any) -> str:
     """Strict JSON. JSON has no NaN, and a null would hide a divergence: they are written as the strings
     "NaN", "Infinity" and "-Infinity"."""
+    import json  # a console's first frame does without
+
     return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
 
 
