@@ -71,7 +71,7 @@ class Soak:
             settled = now - start > self._settle
             if settled and not settled_hub:
                 settled_hub = world.hub_pid()
-            assert not settled_hub or world.hub_pid() == settled_hub, f"the hub has died: {world.news[-1:]}"
+            assert not settled_hub or world.hub_pid() == settled_hub, f"the hub has died: {world.news[-6:]}"
             if now >= next_fault:
                 next_fault = max(next_fault + self._every, now)
                 self._do(next(early, None) or next(late))
