@@ -172,7 +172,7 @@ class RunModel:
                 if frame.kind == DROPPED:
                     self._dropped(stamped.time, frame)
                 elif frame.kind == TOO_MANY and stamped.producer == HUB:
-                    self._told_of_crowd(frame)
+                    self._crowd_reported(frame)
                 self.rounds.event(frame, self.step)
             case Effect():
                 for fix, _, _ in frame.changes:
@@ -225,7 +225,7 @@ class RunModel:
         before = self.crowds.get(what, Crowd("a producer", what, kept))
         self.crowds[what] = replace(before, producer=producer or before.producer, gone=before.gone + gone)
 
-    def _told_of_crowd(self, event: Event) -> None:
+    def _crowd_reported(self, event: Event) -> None:
         producer, what, kept = (event.data.get(key) for key in ("producer", "what", "kept"))
         if isinstance(producer, str) and isinstance(what, str) and isinstance(kept, int):
             before = self.crowds.get(what, Crowd(producer, what, kept))

@@ -25,7 +25,7 @@ class NameWatch:
         self._known: set[int] = set()
         self._made: dict[str, int] = {}
         self._full = False
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
         self._waiting: list[tuple[str, str, int]] = []
         self.crowded = ""
 
@@ -44,8 +44,8 @@ class NameWatch:
 
     def add(self, producer: str, what: str, most: int) -> None:
         """A producer has made more names of something than are kept; reported once for each."""
-        if (producer, what) not in self._told and len(self._told) < PRODUCERS_KEPT:
-            self._told.add((producer, what))
+        if (producer, what) not in self._reported and len(self._told) < PRODUCERS_KEPT:
+            self._reported.add((producer, what))
             self._waiting.append((producer, what, most))
             self.crowded = f"{producer} makes more than {most:,} names of {what}: the newest are kept in memory"
 
