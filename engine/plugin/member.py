@@ -227,8 +227,10 @@ class Member:
         def switch() -> None:
             if fix_id == "processed-logprobs":
                 self._workers = self._core.set_logprobs(report.logprobs_mode(value))
-            else:
+            elif fix_id == "prefix-cache-off":
                 self._core.set_skip_reads(value == ON)
+            else:
+                raise EngineError(f"{fix_id} is reported as switchable, and this plugin has no switch for it")
 
         before = self._send_fixes()[fix_id].effective
         self._between(command, switch)

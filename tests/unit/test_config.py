@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from console.aligning.plan import REFERENCE_FIXES
 from driftline import config as cfg
 
 
@@ -141,3 +142,8 @@ def test_a_file_that_is_not_text(tmp_path: Path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(cfg.ConfigError, match="not UTF-8"):
         cfg.load(path)
+
+
+def test_the_reference_set_is_what_the_reference_configuration_has_on() -> None:
+    on = {fix: value for fix, value in cfg.load(Path("configs/reference.toml")).fixes.items() if value == "on"}
+    assert dict(REFERENCE_FIXES) == on
