@@ -166,4 +166,6 @@ def medians(values: Floats) -> Floats:
 def _middle(ascending: Floats) -> Floats:
     """The median of each ascending row, shape (rows,)."""
     n = ascending.shape[-1]
-    return np.asarray((ascending[..., (n - 1) // 2] + ascending[..., n // 2]) / 2, np.float64)
+    with np.errstate(invalid="ignore"):  # between minus and plus infinity: NaN
+        # Halved first: the sum of two values of 1e308 is infinite.
+        return np.asarray(ascending[..., (n - 1) // 2] / 2 + ascending[..., n // 2] / 2, np.float64)
