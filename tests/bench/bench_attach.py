@@ -83,10 +83,10 @@ def main() -> int:
             imports, words, paints, figures = [], [], [], []
             for _ in range(TURNS):
                 imports.append(bare(plain))
-                said, painted, told = attached(hub, console)
+                said, painted, shown = attached(hub, console)
                 words.append(said)
                 paints.append(painted)
-                figures.append(told)
+                figures.append(shown)
         finally:
             hub.end()
     base = statistics.median(imports)

@@ -3,7 +3,7 @@
 Ours reads the journal (or what compaction made of it) and writes Parquet; Polars has the frame in memory and only
 writes it: `write_parquet` of the metrics, and of the tokens, which do not fit, slice after slice, the reading of each
 not counted. So 1.0 would be an export whose reading is wholly hidden behind its writing. What no reader of a journal
-can be without, its bytes from the disk's cache and their checksums, is told too: it is the least that reading costs.
+can be without, its bytes from the disk's cache and their checksums, is printed too: it is the least that reading costs.
 
 Sizes: 10^6 steps of 30 metrics and 10^8 tokens (2.4 GB of journal, 1.2 GB of Parquet, both deleted);
 DRIFTLINE_BENCH_STEPS and DRIFTLINE_BENCH_TOKENS say otherwise. Each measure is the best of several runs, in turns, each

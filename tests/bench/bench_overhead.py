@@ -89,7 +89,7 @@ def _run(folder: Path) -> tuple[np.ndarray, np.ndarray]:
                 super().send(*args, **kwargs)
 
         def state(self, **changes: Any) -> None:
-            # The loop reads its own state back, so that it is told once in every step; the dose comes on top.
+            # The loop reads its own state back, so that it is published once in every step; the dose comes on top.
             for _ in range(1 + self._times() if "step" in changes else 1):
                 super().state(**changes)
 

@@ -2,13 +2,13 @@
 
 What is attached to is a live hub that has the whole run in its journal and sends it.
 
-Each is a new process on a terminal of 120x40, files in the disk's cache. Told are the seconds to the first paint (ours:
-the panes, leet's: the first chart's title), to the first curve, and to the whole run: ours the header's newest step
-with curves, leet's "Finished", which it says when it has read the log to its end (its summary then has the newest
+Each is a new process on a terminal of 120x40, files in the disk's cache. Printed are the seconds to the first paint
+(ours: the panes, leet's: the first chart's title), to the first curve, and to the whole run: ours the header's newest
+step with curves, leet's "Finished", which it says when it has read the log to its end (its summary then has the newest
 step). leet draws while it reads; ours draws once all is read, so our first curve is of the whole run.
 
 What a process writes is taken off its terminal as it comes, with the time, and put on a screen of pyte's afterwards:
-nobody waits for the one who looks. Medians, in turns, because the machine is shared. leet is in an environment of its
+no process waits for that screen. Medians, in turns, because the machine is shared. leet is in an environment of its
 own (see `bench_open`); its home and all its files are in a folder that goes, and it is offline.
 """
 
@@ -122,8 +122,8 @@ def _take(fd: int, begin: float, written: queue.Queue[tuple[float, bytes]]) -> N
 def say(name: str, turns: list[dict[str, float]]) -> dict[str, float]:
     """Print the medians of some turns; and return them."""
     medians = {mark: statistics.median(turn[mark] for turn in turns) for mark in turns[0]}
-    told = ", ".join(f"{mark} {seconds:.2f} s" for mark, seconds in medians.items())
-    print(f"  {name}: {told} (whole run {min(turn['whole run'] for turn in turns):.2f} s at best)", flush=True)
+    listed = ", ".join(f"{mark} {seconds:.2f} s" for mark, seconds in medians.items())
+    print(f"  {name}: {listed} (whole run {min(turn['whole run'] for turn in turns):.2f} s at best)", flush=True)
     return medians
 
 
@@ -163,8 +163,8 @@ def main() -> int:
         for verb, turns in (("replay", mine), ("attach", live)):
             one = say(f"driftline {verb}, {SAME:.0e} steps", turns)
             for mark in one:
-                told = " (wanted: more than 1)" if mark in WANTED_FASTER else ""
-                print(f"    {mark}: leet takes {other[mark] / one[mark]:.2f} times as long{told}")
+                wanted = " (wanted: more than 1)" if mark in WANTED_FASTER else ""
+                print(f"    {mark}: leet takes {other[mark] / one[mark]:.2f} times as long{wanted}")
                 missed |= mark in WANTED_FASTER and other[mark] <= one[mark]
     return int(missed)
 

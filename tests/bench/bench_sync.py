@@ -85,7 +85,7 @@ def _touch(tensors: dict[str, Any]) -> float:
 
 
 class _Reader:
-    """Another process that opens what it is told to and says when it has touched it."""
+    """Another process that opens what it is sent and says when it has touched it."""
 
     def __init__(self, opens: Callable[[Any], dict[str, Any]]) -> None:
         context = multiprocessing.get_context("spawn")

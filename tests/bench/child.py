@@ -35,12 +35,12 @@ class Cost(NamedTuple):
 
 def measure(code: str, *args: Path | str, python: str = sys.executable, runs: int = RUNS) -> Cost:
     """Run a snippet, which begins where HEAD ends, `runs` times."""
-    told = []
+    measured = []
     for _ in range(runs):
         done = subprocess.run(
             [python, "-c", HEAD + code, *map(str, args)], capture_output=True, text=True, timeout=900, check=False
         )
         if done.returncode != 0:
             raise RuntimeError(done.stderr)
-        told.append(json.loads(done.stdout.splitlines()[-1]))
-    return Cost(min(t[0] for t in told), min(t[1] for t in told), told[0][2], max(t[3] for t in told))
+        measured.append(json.loads(done.stdout.splitlines()[-1]))
+    return Cost(min(t[0] for t in measured), min(t[1] for t in measured), measured[0][2], max(t[3] for t in measured))

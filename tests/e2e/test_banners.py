@@ -104,7 +104,7 @@ def test_a_full_disk_is_named_and_forgotten(hub: Hub, console: Terminal, trainer
     until(lambda: status(hub)["trouble"] is None, "the word to go")
 
 
-def test_drops_of_a_producer_are_told(hub: Hub, console: Terminal) -> None:
+def test_drops_of_a_producer_are_shown(hub: Hub, console: Terminal) -> None:
     hub.freeze()
     probe = Probe("engine-0", hub.run, keys=numbers_key(hub.run), ring_bytes=64 * 1024)
     try:
@@ -117,7 +117,7 @@ def test_drops_of_a_producer_are_told(hub: Hub, console: Terminal) -> None:
     probe.close(PATIENCE)
 
 
-def test_a_revoked_key_is_told_on_the_screen(hub: Hub, trainer: Probe, tmp_path: Path) -> None:
+def test_a_revoked_key_is_reported_on_the_screen(hub: Hub, trainer: Probe, tmp_path: Path) -> None:
     key = add(hub.run, "bob", "viewer", "bob")
     brought = tmp_path / "bob.key"
     brought.write_bytes(key.read_bytes())

@@ -164,7 +164,7 @@ def test_a_fix_that_is_not_available_is_refused(feed: Feed) -> None:
     assert "not available here" in feed("fix", "list")
 
 
-def test_a_command_that_nobody_waits_for(feed: Feed) -> None:
+def test_a_command_that_no_client_waits_for(feed: Feed) -> None:
     answer = json.loads(feed("fix", "set", "fp32-lm-head", "on", "--json"))
     assert answer["state"] == "queued"
     assert answer["command"]
@@ -258,7 +258,7 @@ def test_a_feed_with_an_end_ends(tmp_path: Path) -> None:
     assert pl.read_parquet_metadata(tmp_path / "m.parquet")["driftline.synthetic"] == "true"
 
 
-def test_a_hub_for_somebody_elses_trainer(tmp_path: Path) -> None:
+def test_a_hub_for_a_trainer_of_another_program(tmp_path: Path) -> None:
     environment = os.environ | {"DRIFTLINE_RUNS": str(tmp_path / "runs")}
     log = tmp_path / "hub.log"
     with open(log, "wb") as out:

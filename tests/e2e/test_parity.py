@@ -107,15 +107,15 @@ def driftline(live: FollowedRun, *arguments: str) -> subprocess.CompletedProcess
     )  # fmt: skip
 
 
-def told(comparison: Comparison) -> str:
+def verdict(comparison: Comparison) -> str:
     """The whole verdict, so that a failure of this test says what was measured."""
     return "\n".join(report.lines(comparison, causes(comparison)))
 
 
 def test_the_defaults_fail_with_the_metric_and_the_step_named(shown: Shown) -> None:
     found = compare([shown.reference], shown.repaired, RULES, until=SWITCH)
-    assert found.verdict == "fail", told(found)
-    assert report.closing(found).startswith("FAIL: mismatch mean|Δlogp| out of the band since step 1"), told(found)
+    assert found.verdict == "fail", verdict(found)
+    assert report.closing(found).startswith("FAIL: mismatch mean|Δlogp| out of the band since step 1"), verdict(found)
     cause = causes(found)["mismatch/abs_diff_mean"]
     assert cause.kind == "mismatch"
     assert "processed-logprobs" in cause.fixes
@@ -126,11 +126,11 @@ def test_the_steps_after_the_switch_pass(shown: Shown) -> None:
     switched = max(change.step for change in shown.repaired.fixes)
     assert SWITCH <= switched < STEPS - 2 * RULES.window
     found = compare([shown.reference], shown.repaired, RULES.only(BACKEND), start=switched + 1, until=STEPS)
-    assert found.verdict == "pass", told(found)
+    assert found.verdict == "pass", verdict(found)
     ends = found.metrics[0].curve
     assert ends is not None
     # Home at the reference's own size, not merely below the published limit.
-    assert ends.run[-1] < RULES.metrics["mismatch/abs_diff_mean"].tolerance, told(found)
+    assert ends.run[-1] < RULES.metrics["mismatch/abs_diff_mean"].tolerance, verdict(found)
 
 
 def test_one_command_has_brought_it_home_and_one_has_set_it_back(shown: Shown) -> None:

@@ -100,7 +100,7 @@ def test_the_console_is_there_in_a_browser_and_cannot_act(serving: Serving, tmp_
     base = serving.address.partition("?")[0]
     assert address == base, "the token does not stay in the address"
     own = (base, base.replace("http:", "ws:"), "data:", "blob:")
-    assert [url for url in requests if not url.startswith(own)] == [], "nobody else is asked for anything"
+    assert [url for url in requests if not url.startswith(own)] == [], "no other server is asked for anything"
     assert complaints == []
     frames = [stamped.frame() for stamped in read(serving.hub.run.journal)]
     assert not [frame for frame in frames if isinstance(frame, Command)]
@@ -116,7 +116,7 @@ def fetch(address: str, **headers: str) -> tuple[int, str, str]:
         return error.code, error.read().decode(), str(error.headers)
 
 
-def test_nobody_gets_in_without_the_token(serving: Serving) -> None:
+def test_no_client_gets_in_without_the_token(serving: Serving) -> None:
     base, _, token = serving.address.partition("?token=")
     assert fetch(base)[:2] == (403, "open the address that driftline serve has printed: it contains the token\n")
     cookie = f"driftline-{base.rstrip('/').rpartition(':')[2]}={token}"

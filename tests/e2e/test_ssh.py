@@ -184,7 +184,7 @@ def test_an_address_that_is_none_starts_nothing(sshd: Sshd, tmp_path: Path, url:
     assert set(tmp_path.iterdir()) == before
 
 
-def test_what_cannot_be_reached_is_told_in_a_sentence(
+def test_what_cannot_be_reached_is_reported_in_a_sentence(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", sshd.path)
@@ -194,7 +194,7 @@ def test_what_cannot_be_reached_is_told_in_a_sentence(
     with pytest.raises(CommandError, match="Connection refused"):
         SshRun(f"ssh://{sshd.user}@127.0.0.1:1/x", key=None, connection=None)
     with pytest.raises(CommandError, match="ermission denied"):
-        SshRun(f"ssh://nobody-of-that-name@127.0.0.1:{sshd.port}/x", key=None, connection=None)
+        SshRun(f"ssh://no-such-user@127.0.0.1:{sshd.port}/x", key=None, connection=None)
     assert ssh_children(os.getpid()) == []
 
 
@@ -282,7 +282,7 @@ def test_a_question_of_ssh_is_answered_before_the_screen_opens(sshd: Sshd, simul
         assert terminal.raw.count(b"Enter passphrase") == 1, "asked once for everything"
     finally:
         terminal.close()
-    # Nobody to ask: a script, a status bar.
+    # No terminal to ask on: a script, a status bar.
     done = subprocess.run(
         [sys.executable, "-m", "console.cli", "status", "--run", sshd.url(simulated)],
         capture_output=True,

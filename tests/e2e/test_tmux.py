@@ -102,7 +102,7 @@ class Tmux:
         while not condition(shown := self.screen()):
             assert time.monotonic() < deadline, f"waited {LIMIT:.0f} s for: {what}\n{shown}"
             if self.client is not None:
-                self.client._read(0.05)  # a client that nobody reads from stops tmux in the end
+                self.client._read(0.05)  # a client whose output is not read stops tmux in the end
             else:
                 time.sleep(0.05)
         return shown
@@ -175,13 +175,13 @@ def test_a_day_in_tmux(tmux: Tmux) -> None:
     assert len(seen) == len(TABS)
     tmux.shows("clip fraction")
 
-    # Detached and attached again: the same picture, the process has not noticed; whoever attached sees all of it.
+    # Detached and attached again: the same picture, the process has not noticed; a client that attaches sees all.
     tmux.press("Space")
     tmux.shows("FROZEN")
     assert tmux.flag("alternate_on") == "1"
     before = tmux.screen()
     tmux.detach()
-    time.sleep(0.5)  # nothing to wait for: it is about what does not happen while nobody looks
+    time.sleep(0.5)  # nothing to wait for: it is about what does not happen while no client is attached
     client = tmux.attach(80, 24)
     client.expect("clip fraction", "processed logprobs")
     # The header goes on, as it should: an alarm may have come meanwhile.
@@ -210,7 +210,7 @@ def test_a_day_in_tmux(tmux: Tmux) -> None:
     # But for the header, where an alarm may have come or gone meanwhile.
     assert [names.findall(line) for line in shape(tmux.screen())[1:]] == [names.findall(line) for line in start[1:]]
 
-    # Left: the shell's screen is back with what was on it, its cursor too, and the mouse is nobody's.
+    # Left: the shell's screen is back with what was on it, its cursor too, and no program has the mouse.
     tmux.press("q")
     shell = tmux.shows("code=0")
     assert "before the console" in shell
@@ -275,9 +275,9 @@ def test_in_gnu_screen(tmux: Tmux, tmp_path: Path) -> None:
 def _doing(pid: int) -> str:
     """A process, its state, and what each of its threads waits for in the kernel."""
     try:
-        told = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text()
         threads = sorted(Path(f"/proc/{pid}/task").iterdir())
         waits = ", ".join(f"{(one / 'comm').read_text().strip()} {(one / 'wchan').read_text()}" for one in threads)
     except OSError as error:
         return f"{pid}: {error}"
-    return f"{told}; {waits}"
+    return f"{stat}; {waits}"

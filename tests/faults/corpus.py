@@ -1,4 +1,4 @@
-"""Two hundred strings that attack whoever shows them: what a model, a producer or an engine's error may contain."""
+"""Two hundred strings that attack a program that shows them: texts of models and producers, errors of engines."""
 
 from __future__ import annotations
 

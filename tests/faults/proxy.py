@@ -43,7 +43,7 @@ class Proxy:
         return len(pairs)
 
     def half_open(self) -> int:
-        """The hub's side of every connection ends and the other side is never told; return how many."""
+        """The hub's side of every connection ends and the other side never learns of it; return how many."""
         pairs, self._pairs = self._pairs, []
         for client, hub in pairs:
             self._half.append(client)  # before the end of the other side comes to be passed on
@@ -67,7 +67,7 @@ class Proxy:
             try:
                 hub = socket.create_connection(("127.0.0.1", self._target), timeout=5.0)
             except OSError:
-                client.close()  # nobody is there, as a network would say
+                client.close()  # no process listens there, as a network would say
                 continue
             hub.settimeout(None)
             self._pairs.append((client, hub))

@@ -114,7 +114,7 @@ def faulty(tmp_path: Path) -> Iterator[Faulty]:
     faulty.hub.end()
 
 
-def test_f10_a_hub_whose_loop_hangs_is_called_stale_and_lets_nobody_in(faulty: Faulty) -> None:
+def test_f10_a_hub_whose_loop_hangs_is_called_stale_and_lets_no_client_in(faulty: Faulty) -> None:
     """Its I/O thread goes on: connections stand, heartbeats of the transport are answered, and mean nothing."""
     run = faulty.hub.run
     with Probe("trainer", run) as probe, Feed(*attach(run, "viewer")) as feed:
@@ -134,10 +134,10 @@ def test_f10_a_hub_whose_loop_hangs_is_called_stale_and_lets_nobody_in(faulty: F
 
 
 @pytest.mark.parametrize("how", ["write", "short", "sync"])
-def test_f12_errors_of_the_disk_are_told_at_once_and_acknowledge_nothing(faulty: Faulty, how: str) -> None:
+def test_f12_errors_of_the_disk_are_reported_at_once_and_acknowledge_nothing(faulty: Faulty, how: str) -> None:
     """EIO from write, writes cut short, EIO from fdatasync; each comes and goes."""
     rounds, frames, run = scaled(2, 20), 50, faulty.hub.run
-    told: list[float] = []
+    reported: list[float] = []
     taken: dict[bool, list[float]] = {False: [], True: []}
     commands: list[str] = []
     with (
@@ -162,8 +162,8 @@ def test_f12_errors_of_the_disk_are_told_at_once_and_acknowledge_nothing(faulty:
             faulty.set(how, True)
             start = time.monotonic()
             emit(True)
-            until(lambda: feed.status.degraded, "consoles to be told")
-            told.append(time.monotonic() - start)
+            until(lambda: feed.status.degraded, "the feed to report it")
+            reported.append(time.monotonic() - start)
             with pytest.raises(ClientError):
                 client._ask(wire.CommandReply, _mark, 0.3)
             if how == "sync":
@@ -185,10 +185,10 @@ def test_f12_errors_of_the_disk_are_told_at_once_and_acknowledge_nothing(faulty:
     assert (damage.bytes, damage.torn) == (0, 0)
     calm, failing = (statistics.median(taken[key]) for key in (False, True))
     print(
-        f"f12 {how}: consoles told after at most {max(told):.2f} s; emit p50 {calm * 1e6:.1f} us before, "
+        f"f12 {how}: errors reported after at most {max(reported):.2f} s; emit p50 {calm * 1e6:.1f} us before, "
         f"{failing * 1e6:.1f} us while it fails"
     )
-    assert max(told) < scaled(PATIENCE, 1.0)
+    assert max(reported) < scaled(PATIENCE, 1.0)
 
 
 def _mark(number: int) -> wire.CommandRequest:
@@ -205,7 +205,7 @@ def _namespaces() -> bool:
 
 @pytest.mark.skipif(not _namespaces(), reason="a file system of a few MB needs a mount in a user namespace")
 def test_f12_a_file_system_that_is_really_full(tmp_path: Path) -> None:
-    """A tmpfs of 2 MB under the journal, filled by the run itself; then by somebody else, who makes room again."""
+    """A tmpfs of 2 MB under the journal, filled by the run itself; then by another program, which makes room again."""
     hub = Hub(tmp_path)
     run = hub.run
     script = f"mount -t tmpfs -o size=2m tmpfs {run.journal} && exec {sys.executable} -m driftline.hub {run.path}"
@@ -221,7 +221,7 @@ def test_f12_a_file_system_that_is_really_full(tmp_path: Path) -> None:
             filler.write_bytes(b"x" * 1_500_000)
             for step in range(3000):
                 probe.emit({f"m/{i}": 1.0 for i in range(30)}, step=step)
-            until(lambda: feed.status.degraded, "consoles to be told")
+            until(lambda: feed.status.degraded, "the feed to report it")
             assert "No space left" in feed.status.degraded or "only a part" in feed.status.degraded
             until(lambda: not probe.flush(0.3), "acks to stop")
             assert probe.stats.acked <= sum(1 for _ in read(there)) < 3000

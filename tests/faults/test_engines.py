@@ -1,4 +1,4 @@
-"""Faults 22 and 23: whoever paused is gone, and an engine is killed between loading weights and going on."""
+"""Faults 22 and 23: the client that paused is gone, and an engine is killed between loading weights and going on."""
 
 from __future__ import annotations
 

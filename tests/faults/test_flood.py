@@ -197,7 +197,7 @@ def test_f15_mutated_messages_on_every_socket_end_nothing(hub: Hub) -> None:
 
 
 def test_f15_mutated_subscriptions_raise_nothing() -> None:
-    """Given to the live socket one after the other, as if nobody were ever banned for them."""
+    """Given to the live socket one after the other, as if no client were ever banned for them."""
     count, rolls, context = scaled(20_000, 1_000_000), dice("f15 live"), zmq.Context()
     granted = (Grant("viewer", "v", "v"), Grant("viewer", "w", "w", tokens=False), Grant("producer", "p", "p"), None)
 

@@ -157,7 +157,7 @@ def test_f06_ten_consoles_that_stopped_reading_cost_a_bound_and_the_others_nothi
             context.destroy(linger=0)
 
 
-def test_f08_a_client_that_asks_and_does_not_read_holds_up_nobody(hub: Hub) -> None:
+def test_f08_a_client_that_asks_and_does_not_read_holds_up_no_other(hub: Hub) -> None:
     frames = scaled(3000, 100_000)
     context: Context = zmq.Context()
     with Probe("trainer", hub.run) as probe, Client(*attach(hub.run, "operator")) as client:
@@ -215,7 +215,7 @@ def test_f12_a_full_disk_acknowledges_nothing_and_the_journal_stays_whole(hub: H
             old = resource.prlimit(hub.process.pid, limit, (size + 100, resource.RLIM_INFINITY))
             for step in range(50):
                 probe.emit({"a": 1.0}, step=1 + 50 * round_ + step)
-            until(lambda: feed.status.degraded, "consoles to be told")
+            until(lambda: feed.status.degraded, "the feed to report it")
             assert probe.stats.acked <= sum(1 for _ in read(hub.run.journal))
             resource.prlimit(hub.process.pid, limit, old)
             assert probe.flush(PATIENCE)
@@ -226,7 +226,7 @@ def test_f12_a_full_disk_acknowledges_nothing_and_the_journal_stays_whole(hub: H
         assert (damage.bytes, damage.torn) == (0, 0)
 
 
-def test_f16_garbage_and_silent_connections_hold_up_nobody(hub: Hub) -> None:
+def test_f16_garbage_and_silent_connections_hold_up_no_client(hub: Hub) -> None:
     connection = hub.run.connection()
     ports = [int(e.rpartition(":")[2]) for e in (connection.ingest, connection.live, connection.rpc)]
     rolls = dice("f16")
@@ -393,7 +393,7 @@ class BrokenTable:
 
 
 @pytest.mark.parametrize("how", ["dead", "silent", "raises"])
-def test_f19_without_its_handler_a_socket_accepts_nobody(tmp_path, how: str) -> None:  # type: ignore[no-untyped-def]
+def test_f19_without_its_handler_a_socket_accepts_no_client(tmp_path, how: str) -> None:  # type: ignore[no-untyped-def]
     run = RunDir(tmp_path)
     make_run_keys(run)
     server, table, friend = load(run, "server"), GrantTable(run.keys / "authorized"), load(run, "operator")
@@ -453,7 +453,7 @@ def test_f25_clock_jumps_and_other_versions_reorder_and_crash_nothing() -> None:
     bodies = {
         "of a newer one, with fields more": msgspec.msgpack.encode(["m", 1, 1, 1.0, {"a": 1.0}, {}, "new", [1, 2]]),
         "of an older one, with fields less": msgspec.msgpack.encode(["m", 1, 1, 1.0, {"a": 1.0}]),
-        "a kind nobody knows": msgspec.msgpack.encode(["z", 1, 2, 3]),
+        "a kind that no version knows": msgspec.msgpack.encode(["z", 1, 2, 3]),
         "as it should be": encode(Ack("x", "applied", 1.0)),
     }
     wall, pseq = 5e3, 0

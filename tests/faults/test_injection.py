@@ -152,7 +152,7 @@ class Careless(App[None]):
         self.fired += 1
 
 
-def test_the_clicks_would_fire_where_nobody_took_care() -> None:
+def test_the_clicks_would_fire_in_a_careless_app() -> None:
     async def session() -> None:
         app = Careless()
         async with app.run_test(size=(80, 24)) as pilot:

@@ -243,7 +243,7 @@ def test_f05_a_hub_away_costs_the_producer_neither_time_nor_memory(hub: Hub, how
         until(lambda: probe.connected, "the probe again")
         probe.flush(PATIENCE)
 
-        def told() -> dict[str, int]:
+        def reported() -> dict[str, int]:
             total: Counter[str] = Counter()
             for stamped in read(hub.run.journal):
                 frame = stamped.frame()
@@ -253,7 +253,7 @@ def test_f05_a_hub_away_costs_the_producer_neither_time_nor_memory(hub: Hub, how
 
         drops = probe._ring.drops
         assert drops["tokens"] > 0
-        until(lambda: told() == drops, "the hub to say what was dropped, by topic")
+        until(lambda: reported() == drops, "the hub to say what was dropped, by topic")
         kept = Counter(type(s.frame()) for s in read(hub.run.journal) if s.producer == "trainer")
         assert kept[Tokens] == emitted["tokens"] - drops["tokens"]
         assert kept[Metrics] == emitted["metrics"] - drops.get("metrics", 0)

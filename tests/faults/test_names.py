@@ -50,11 +50,11 @@ def test_f29_ever_new_names_cost_a_bound_of_memory(hub: Hub, capsys: pytest.Capt
                 assert probe.flush(4 * PATIENCE)
         assert probe.flush(4 * PATIENCE)
 
-        def told() -> list[Event]:
+        def reported() -> list[Event]:
             frames = [stamped.frame() for stamped in read(hub.run.journal) if stamped.producer == "hub"]
             return [frame for frame in frames if isinstance(frame, Event) and frame.kind == TOO_MANY]
 
-        until(told, "the hub to say so")
+        until(reported, "the hub to say so")
         grown = (process.memory_info().rss - begun) / 2**20
         assert main(["status", "--run", str(hub.run.path)]) == 0
         assert "TOO MANY NAMES" in capsys.readouterr().out
@@ -62,7 +62,7 @@ def test_f29_ever_new_names_cost_a_bound_of_memory(hub: Hub, capsys: pytest.Capt
         checks = json.loads(capsys.readouterr().out)["checks"]
         (finding,) = [check for check in checks if check["check"] == "hub"]
         assert (finding["verdict"], "trainer" in finding["text"]) == ("warn", True)
-    (event,) = told()
+    (event,) = reported()
     assert event.data["producer"] == "trainer"
     console = subprocess.run(
         [sys.executable, "-c", _CONSOLE, str(hub.run.journal)], capture_output=True, text=True, check=True

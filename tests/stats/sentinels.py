@@ -98,11 +98,11 @@ class Run:
         groups = [(None, [name for name in curves if name not in absent]), *((name, [name]) for name in absent)]
         self._groups = [({one: curves[one] for one in names}, absent.get(name or "")) for name, names in groups]
         self.steps = len(next(iter(curves.values())))
-        self._told = 0
+        self._reported = 0
 
     def go(self, step: int) -> list[Alarm]:
         """Report the steps up to this one; returns what is raised."""
-        begin, end, self._told = self._told, step, step
+        begin, end, self._reported = self._reported, step, step
         stretches = []
         for curves, absent in self._groups:
             index = np.arange(begin, end)

@@ -48,7 +48,7 @@ class FakeSource:
         self.refuse = ""
         self.session = "ana@here:7"
         self.holder = ""
-        """Session of somebody else who is at the controls, as the hub knows it; fed as a frame by `hold`."""
+        """Session of another operator, who is at the controls, as the hub knows it; fed as a frame by `hold`."""
         self.taken: list[str] = []
         self.closed = False
         self._queue: list[Stamped] = []

@@ -1,4 +1,4 @@
-"""Alarms on screen: counted in the header, told in the footer, listed under `!`, jumped to, seen; and the bell."""
+"""Alarms on screen: counted in the header, shown in the footer, listed under `!`, jumped to, seen; and the bell."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from tests.unit.hubs import until as until_true
 QUIET, BAD = 0.01, 0.2
 
 
-def told(first: int, *values: float) -> list[Frame]:
+def reported(first: int, *values: float) -> list[Frame]:
     """Steps from `first` on, of a mismatch."""
     return [Metrics(first + i, 1, START + first + i, {"mismatch/abs_diff_mean": v}) for i, v in enumerate(values)]
 
 
 def source_of(*values: float) -> FakeSource:
     source = FakeSource()
-    steps = told(1, *values)
+    steps = reported(1, *values)
     source.feed([*steps, run_state(len(values)), *engines()])
     return source
 
@@ -65,8 +65,8 @@ async def alarmed(pilot: Pilot[None], count: int = 1) -> str:
 
     def there() -> bool:
         # In 60 columns the newest alarm takes the place of their number for a while.
-        told = f"{count} alarm" in header(pilot) or (pilot.app.size.width < 80 and " at step " in header(pilot))
-        return len(guard.sentinels.standing) == count and told
+        shown = f"{count} alarm" in header(pilot) or (pilot.app.size.width < 80 and " at step " in header(pilot))
+        return len(guard.sentinels.standing) == count and shown
 
     return await until(pilot, there)
 
@@ -196,7 +196,7 @@ async def test_a_cleared_alarm_leaves_the_header(running: Running):
     source = source_of(*[BAD] * 3)
     async with running(source, guards=RULES) as pilot:
         await alarmed(pilot)
-        source.feed(told(4, *[QUIET] * 6))
+        source.feed(reported(4, *[QUIET] * 6))
         await until(pilot, lambda: "alarm" not in header(pilot))
 
 
@@ -256,15 +256,15 @@ async def test_the_bell_rings_once_an_episode_and_only_when_asked_for(
         wrote = heard(monkeypatch)
         source = source_of(*[QUIET] * 5)
         async with running(source, guards=guards(load(), alerts)) as pilot:
-            source.feed(told(6, *[BAD] * 3))
+            source.feed(reported(6, *[BAD] * 3))
             await alarmed(pilot)
-            source.feed(told(9, *[BAD] * 9))
+            source.feed(reported(9, *[BAD] * 9))
             await settle(pilot)
             app_of(pilot).on_tick()
             assert wrote.count("\a") == count
 
 
-async def test_a_command_that_fails_is_told_in_the_header(running: Running):
+async def test_a_command_that_fails_is_reported_in_the_header(running: Running):
     alerts = Alerts(command=("/nowhere/at-all",))
     async with running(source_of(*[BAD] * 3), (120, 40), guards=guards(load(), alerts)) as pilot:
         await until(pilot, lambda: "/nowhere/at-all: no such file or directory" in header(pilot))
@@ -305,7 +305,7 @@ def test_bell_notification_and_command_on_a_real_terminal(tmp_path: Path):
     hub = Hub(tmp_path / "runs")
     hub.start()
     probe = Probe("trainer", hub.run)
-    for frame in [*told(1, *[QUIET] * 10), run_state(10)]:
+    for frame in [*reported(1, *[QUIET] * 10), run_state(10)]:
         probe.send(frame)
     out = tmp_path / "out"
     script = "import os, sys; open(sys.argv[1], 'w').write(os.environ['DRIFTLINE_ALARM_STEP'] + ' ' + sys.argv[2])"
@@ -321,7 +321,7 @@ def test_bell_notification_and_command_on_a_real_terminal(tmp_path: Path):
         terminal.expect("step 10")
         start = len(terminal.raw)
         assert b"\x1b]9;" not in terminal.raw
-        for frame in told(11, *[BAD] * 3):
+        for frame in reported(11, *[BAD] * 3):
             probe.send(frame)
         sentence = "mismatch-limit at step 11: mismatch mean|Δlogp| 0.2, above its limit 0.05"
         terminal.expect_bytes(f"\a\x1b]9;driftline {hub.run.id}: {sentence}\a".encode(), start)

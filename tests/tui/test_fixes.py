@@ -128,7 +128,7 @@ async def test_an_effect_is_whole_in_the_table_at_every_width(running: Running, 
         assert head.index("Δ") == row.index("4 fixes"), "the column stands under its head"
 
 
-async def test_what_was_measured_is_the_first_thing_that_is_told_of_a_fix(running: Running):
+async def test_what_was_measured_is_the_first_thing_that_is_shown_of_a_fix(running: Running):
     source = acted()
     tokens = measured("processed-logprobs", "off", "on", (0.47, 0.038, -0.44, -0.42))
     many = tuple(
@@ -139,11 +139,11 @@ async def test_what_was_measured_is_the_first_thing_that_is_told_of_a_fix(runnin
     async with running(source, size=(80, 24)) as pilot:
         text = await press(pilot, "4")
         assert "Δ −.43 (95 %: −.44 to −.42)  20 and 14 steps" in text
-        told = text.partition(" effect ")[2]
-        assert told.index("KL") < told.index("what ") < told.index("who did what")
+        after = text.partition(" effect ")[2]
+        assert after.index("KL") < after.index("what ") < after.index("who did what")
 
 
-async def test_of_a_run_that_is_over_nobody_is_asked_to_switch_anything(running: Running):
+async def test_of_a_run_that_is_over_no_operator_is_asked_to_switch_anything(running: Running):
     source = source_with(20, 10**9)
     source.feed([run_state(20, "finished")])
     async with running(source, (80, 24)) as pilot:
@@ -196,7 +196,7 @@ async def test_the_effect_of_a_set_is_shown_once_and_makes_no_fix_the_best(runni
         ]  # fmt: skip
 
 
-async def test_the_effect_can_be_told_in_other_metrics(running: Running):
+async def test_the_effect_can_be_shown_in_other_metrics(running: Running):
     async with running(acted()) as pilot:
         await press(pilot, "4")
         text = await press(pilot, "v")
@@ -206,7 +206,7 @@ async def test_the_effect_can_be_told_in_other_metrics(running: Running):
         assert "shown in mismatch" in await press(pilot, "v")
 
 
-async def test_what_is_chosen_is_told_in_full(running: Running):
+async def test_what_is_chosen_is_shown_in_full(running: Running):
     async with running(acted(), (120, 40)) as pilot:
         text = await press(pilot, "4")
         for words in ("why", "wanted", "on by op:ana", "engine-0 on since v", "before", "after", "1,200 tokens",

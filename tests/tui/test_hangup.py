@@ -1,4 +1,4 @@
-"""How the console ends when nobody pressed q: signals, a terminal that is gone or stuck, and crashes inside.
+"""How the console ends when no user pressed q: signals, a terminal that is gone or stuck, and crashes inside.
 
 The app runs as a process on a pty over a source of its own: whatever happens, that process ends, with a code that
 says so, and where there is still a terminal it is as it was before.
@@ -153,7 +153,7 @@ def test_a_crash_inside_ends_it_with_a_code_and_the_terminal_as_it_was(
     assert terminal.wait() == 1
     assert_restored(terminal)
     after = terminal.raw[terminal.raw.rindex(b"\x1b[?1049l") :]
-    assert b"broken inside" in after, "it is told on the shell's screen"
+    assert b"broken inside" in after, "it is shown on the shell's screen"
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ async def test_what_is_off_and_costs_something_is_the_first_thing_that_is_read(r
         assert type(pilot.app.screen).__name__ != "LiveScreen", "the key that is named asks for the switch"
 
 
-async def test_a_price_that_nobody_has_measured_is_not_made_up(running: Running):
+async def test_a_price_that_has_not_been_measured_is_not_made_up(running: Running):
     async with running(engine_runs.off_everywhere(mismatch=False), (120, 40)) as pilot:
         assert "processed-logprobs off, not measured yet; press F" in screen_text(pilot)
     source = engine_runs.off_everywhere()

@@ -177,7 +177,7 @@ def test_a_session_from_start_to_quit(console: Terminal):
     start = len(console.raw)
     console.press(X10 + b"?")
     console.expect("Capitals act on the run")
-    assert b"\x1b[?1000l" in console.raw[start:], "the terminal is told to stop"
+    assert b"\x1b[?1000l" in console.raw[start:], "the terminal is ordered to stop"
     console.press(b"\xff\xfe\xc3" + X10[:4])
     console.press(X10[4:] + b"\x1b")
     console.expect("clip fraction")
@@ -227,7 +227,7 @@ sys.exit(app.return_code or 0)
 """
 
 
-def test_a_crash_is_told_and_ends_with_a_code(tmp_path: Path):
+def test_a_crash_is_reported_and_ends_with_a_code(tmp_path: Path):
     root = str(Path(__file__).parents[2])
     terminal = Terminal([sys.executable, "-c", _CRASH], environment(tmp_path) | {"PYTHONPATH": root})
     try:
@@ -257,12 +257,12 @@ def test_without_colour_no_colour_is_sent(simulated: RunDir):
 
 @pytest.mark.parametrize("cut", range(len(X10) + 1))
 def test_the_decoder_drops_mouse_reports_however_they_are_cut(cut: int):
-    told: list[int] = []
-    decoder = InputDecoder(lambda: told.append(1))
+    calls: list[int] = []
+    decoder = InputDecoder(lambda: calls.append(1))
     data = b"a" + X10 + b"b"
     text = decoder.decode(data[: cut + 1]) + decoder.decode(data[cut + 1 :])
     if cut >= 3 or cut == 0:
-        assert (text, told) == ("ab", [1])
+        assert (text, calls) == ("ab", [1])
     else:
         # Cut inside of ESC [ M the report reaches Textual's parser, which drops it; it only must be text.
         assert text.startswith("a\x1b")

@@ -20,7 +20,7 @@ from tests.unit.hubs import PATIENCE, Hub, until
 
 @dataclass
 class Live:
-    """A run whose trainer has told so many steps, and is still there."""
+    """A run whose trainer has reported so many steps, and is still there."""
 
     hub: Hub
     probe: Probe
@@ -124,7 +124,7 @@ def test_a_command_goes_to_the_run_on_show(two: tuple[Live, Live], terminal: Ter
     close(terminal, "sync weights now")
 
 
-def test_a_run_that_ends_is_told_in_the_list_while_the_other_goes_on(
+def test_a_run_that_ends_is_shown_in_the_list_while_the_other_goes_on(
     two: tuple[Live, Live], terminal: Terminal
 ) -> None:
     broken, mended = two

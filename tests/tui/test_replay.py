@@ -237,7 +237,7 @@ async def test_the_rules_look_at_what_is_played(run: RunDir, tmp_path: Path) -> 
         await seen(pilot, lambda: ever() == expected(40))
         own = [step for rule, step in ever() if rule == "too-much-clipping"]
         assert own, "the run clips too much before its fixes"
-        assert "too-much-clipping" not in screen_text(pilot), "its past is told to nobody"
+        assert "too-much-clipping" not in screen_text(pilot), "its past is not shown"
         await typed(pilot, "goto 24")
         await until(pilot, watch, 24)
         await seen(pilot, lambda: ever() == expected(24))
@@ -253,7 +253,7 @@ async def test_the_rules_look_at_what_is_played(run: RunDir, tmp_path: Path) -> 
         await until(pilot, watch, own[0])
         await seen(pilot, lambda: ever() == expected(own[0]))
         assert ("too-much-clipping", own[0]) not in ever(), "it takes two steps to be raised"
-        # What is raised while it is played is told.
+        # What is raised while it is played is shown.
         await pilot.press("space")
         for _ in range(3000):
             clock.now += 0.05

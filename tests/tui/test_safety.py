@@ -52,7 +52,7 @@ async def test_a_viewer_sees_who_acts(running: Running):
         ("", "ana@here:7", "operator bo"),
     ],
 )
-def test_a_holder_is_told_as_shortly_as_it_can_be(session: str, own: str, words: str):
+def test_a_holder_is_named_as_shortly_as_it_can_be(session: str, own: str, words: str):
     assert lease.session_name(Lease("operator bo", session, START, START), own) == words
 
 
@@ -140,7 +140,7 @@ async def test_a_closed_dialog_is_followed_by_how_it_ended(running: Running, sta
         assert words in (await press(pilot, "escape")).splitlines()[-1]
 
 
-async def test_what_ended_before_the_eyes_is_not_told_again(running: Running):
+async def test_what_ended_before_the_eyes_is_not_shown_again(running: Running):
     source = source_with()
     async with running(source) as pilot:
         await press(pilot, "S", "right", "enter")

@@ -26,7 +26,7 @@ def stale() -> FakeSource:
 
 
 def held() -> FakeSource:
-    """Somebody else is at the controls, and the objective is corrected while the backend fails."""
+    """Another operator is at the controls, and the objective is corrected while the backend fails."""
     source = corrected(fixed=False, correction="tis", correction_requested="tis", correction_by="operator bo")
     source.hold("bo@box:41")
     return source

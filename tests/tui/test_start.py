@@ -29,7 +29,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     ("wrong", "code", "sentence"),
     [("rules", 2, "own.toml"), ("key", 3, "not a key file of this project")],
 )
-def test_what_is_wrong_is_told_on_the_shells_screen(hub: Hub, wrong: str, code: int, sentence: str) -> None:
+def test_what_is_wrong_is_reported_on_the_shells_screen(hub: Hub, wrong: str, code: int, sentence: str) -> None:
     rules = hub.run.path / "own.toml"
     rules.write_text("[nothing" if wrong == "rules" else "")
     if wrong == "key":
@@ -93,7 +93,7 @@ def test_garbage_of_a_running_console_stays_small() -> None:
 
 
 async def test_a_screen_whose_panes_are_going_with_the_app_is_left_alone(running: Running) -> None:
-    """A q or ctrl-C in the first moment: the screen is still told that it is on, while its panes are taken away."""
+    """A q or ctrl-C in the first moment: the screen is still notified that it is on, while its panes are taken away."""
     async with running(source_with(4)) as pilot:
         app = cast("ConsoleApp", pilot.app)
         assert app.live.ready

@@ -205,7 +205,7 @@ async def test_a_filter_is_in_force_while_it_is_typed_and_esc_clears_it(running:
         assert "newest" in screen_text(pilot)
 
 
-async def test_a_wrong_filter_is_told_and_the_last_right_one_stays(running: Running):
+async def test_a_wrong_filter_is_reported_and_the_last_right_one_stays(running: Running):
     async with running(token_source(), size=(120, 40)) as pilot:
         await press(pilot, "2")
         shown = await typed(pilot, "step=7 vresion>3")

@@ -270,8 +270,8 @@ class ScriptedPool:
         return self.spawner.made[name]
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        """Events of a kind, also those that the pool's thread is just about to tell."""
-        with suppress(EngineError):  # closed: all has been told
+        """Events of a kind, also those that the pool's thread is just about to report."""
+        with suppress(EngineError):  # closed: all has been reported
             self.run(lambda: None)
         return [data for name, data in self.events if name == kind]
 

@@ -125,7 +125,7 @@ def test_a_configuration_says_what_it_says_and_nothing_else() -> None:
     assert said["fp32-lm-head"] == ("", server_state.NOT_SAID)
     assert said["inflight-keep"] == ("", server_state.NOT_SAID)
     nothing = {one.engines[0].effective for one in server_state.fixes("e", Config(), 1.0)}
-    assert nothing == {""}, "never a healthy value that nobody has reported"
+    assert nothing == {""}, "never a healthy value that no server has reported"
 
 
 @pytest.mark.parametrize("page", [None, [], {}, {"vllm_config": 3}, {"vllm_config": {"model_config": {"dtype": 7}}}])

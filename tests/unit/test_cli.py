@@ -327,7 +327,7 @@ def _verbs(parser: Parser) -> dict[str, Parser]:
     return next(one.choices for one in parser._actions if isinstance(one, argparse._SubParsersAction))
 
 
-def test_a_verb_alone_is_told_as_among_all() -> None:
+def test_a_verb_alone_is_described_as_among_all() -> None:
     every = _verbs(arguments.build())
     assert list(every) == list(arguments._GROUPS), "each is found by its name, and in the order of the help"
     for verb, parser in every.items():
@@ -338,13 +338,13 @@ def test_a_verb_alone_is_told_as_among_all() -> None:
 
 @pytest.mark.parametrize("args", [["attach", "--bogus"], ["attach", "--fps", "0"], ["fix"], ["fix", "bogus"]])
 def test_what_is_wrong_with_a_verb_is_said_as_among_all(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    told = []
+    results = []
     for parser in (arguments.build(args), arguments.build()):
         with pytest.raises(SystemExit) as end:
             parser.parse_args(args)
-        told.append((end.value.code, capsys.readouterr()))
-    assert told[0] == told[1]
-    assert told[0][0] == 2
+        results.append((end.value.code, capsys.readouterr()))
+    assert results[0] == results[1]
+    assert results[0][0] == 2
 
 
 def _targets(parser: Parser) -> list[str]:

@@ -21,7 +21,7 @@ STATE = RunState("r", "running", 30, 90, 30, 0.0, correction="off", correction_r
 
 
 class Trainer:
-    """Reports a mismatch for ten steps at a time, and does as it is told."""
+    """Reports a mismatch for ten steps at a time, and does what commands order."""
 
     def __init__(self, hub: Hub) -> None:
         self.taken: list[Command] = []

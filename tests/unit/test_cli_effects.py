@@ -149,8 +149,8 @@ def test_a_sync_s_row_has_phases_rate_digest_and_what_only_the_acknowledgement_s
         span("pause", 0.03), span("load", 0.02), span("verify", 0.01, "d1"), span("reset", 0.0, "freed"),
         span("resume", 0.001), span("total", 0.061),
     ]  # fmt: skip
-    told = {"engine-0.held_s": 0.06, "engine-0.attempts": 2, "engine-0.aborted": 0, "engine-1.held_s": 9.0}
-    (row,) = phases(frames, "sync-7", told)
+    reported = {"engine-0.held_s": 0.06, "engine-0.attempts": 2, "engine-0.aborted": 0, "engine-1.held_s": 9.0}
+    (row,) = phases(frames, "sync-7", reported)
     assert row == {
         "engine": "engine-0", "version_before": 4, "version_after": 5, "pause_s": 0.03, "load_s": 0.02,
         "verify_s": 0.01, "reset_s": 0.0, "resume_s": 0.001, "total_s": 0.061, "held_s": 0.06, "aborted": 0,

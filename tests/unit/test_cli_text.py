@@ -83,9 +83,9 @@ def test_the_status_line_names_who_holds_the_run() -> None:
     holder = Lease("operator ana", "ana@box:812", 1.0, 121.0)
     summary = summarise([NUMBERS, state(), holder])
     assert line("demo-7f3a", summary, live=True).endswith("running held by ana@box")
-    told = document("demo-7f3a", "runs/demo-7f3a", summary, live=True)["writer"]
-    assert told == {"issuer": "operator ana", "session": "ana@box:812", "since": 1.0, "until": 121.0}
-    # Nobody holds a run that is over, or that was given back.
+    writer = document("demo-7f3a", "runs/demo-7f3a", summary, live=True)["writer"]
+    assert writer == {"issuer": "operator ana", "session": "ana@box:812", "since": 1.0, "until": 121.0}
+    # No operator holds a run that is over, or that was given back.
     assert document("demo-7f3a", "runs/demo-7f3a", summary, live=False)["writer"] is None
     assert "held" not in line("demo-7f3a", summary, live=False)
     assert "held" not in line("demo-7f3a", summarise([Lease()], summary), live=True)

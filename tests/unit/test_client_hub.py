@@ -1,4 +1,4 @@
-"""A real hub, real clients: who may do what, and the life of a command, whoever dies meanwhile."""
+"""A real hub, real clients: who may do what, and the life of a command, whichever process dies meanwhile."""
 
 from __future__ import annotations
 
@@ -441,14 +441,14 @@ def test_command_from_wish_to_applied(hub: Hub, trainer: Probe, operator: Client
     assert (command.id, command.verb, command.issuer) == (number, "fix.set", "operator local")
     trainer.ack(number, "accepted")
     trainer.ack(number, "applied", "on both engines", {"engines": 2})
-    told: list[Ack] = []
-    final = operator.wait(number, PATIENCE, told.append)
+    acks: list[Ack] = []
+    final = operator.wait(number, PATIENCE, acks.append)
     assert (final.state, final.detail, final.data) == ("applied", "on both engines", {"engines": 2})
-    assert [a.state for a in told] == ["sent", "accepted", "applied"]
+    assert [a.state for a in acks] == ["sent", "accepted", "applied"]
     page = operator.page(start + 1)
     frames = [(s.producer, type(s.frame())) for s in page.frames]
-    told_all = [("hub", Command), ("hub", Ack), ("trainer", Ack), ("trainer", Ack)]
-    assert frames == [("hub", Lease), *told_all], "everybody sees all of it, and who is at the controls"
+    expected = [("hub", Command), ("hub", Ack), ("trainer", Ack), ("trainer", Ack)]
+    assert frames == [("hub", Lease), *expected], "everybody sees all of it, and who is at the controls"
 
 
 @pytest.mark.parametrize(
@@ -476,7 +476,7 @@ def test_an_unfit_command_is_refused(operator: Client, verb: str, args: dict[str
 
 
 def test_a_forged_issuer_does_not_stick_and_an_id_counts_once(hub: Hub, trainer: Probe, operator: Client) -> None:
-    command = Command("ab" * 16, "mark", {"text": "x"}, -1, time.time() + 60, "operator somebody-else")
+    command = Command("ab" * 16, "mark", {"text": "x"}, -1, time.time() + 60, "operator other")
     for _ in range(20):
         operator._ask(wire.CommandReply, lambda number: wire.CommandRequest(number, command))
     assert trainer.commands.get(timeout=PATIENCE).issuer == "operator local"
@@ -490,9 +490,9 @@ def test_a_command_waits_for_the_trainer_or_expires(own_hub: Hub) -> None:
     with Client(*attach(own_hub.run, "operator")) as client:
         short = client.command("pause", timeout=0.3)
         long = client.command("sync", timeout=60)
-        told: list[Ack] = []
-        assert client.wait(short, PATIENCE, told.append).state == "expired"
-        assert [a.state for a in told] == ["queued", "expired"]
+        acks: list[Ack] = []
+        assert client.wait(short, PATIENCE, acks.append).state == "expired"
+        assert [a.state for a in acks] == ["queued", "expired"]
         with Probe("trainer", own_hub.run) as probe:
             command = probe.commands.get(timeout=PATIENCE)
             assert command.id == long

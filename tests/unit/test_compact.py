@@ -185,7 +185,7 @@ def test_the_tables_are_the_journal_row_for_row(run: RunDir, monkeypatch: pytest
 
 
 def test_every_flipped_bit_is_found(run: RunDir) -> None:
-    """By the check always; and where a page is hit, by whoever reads with checksums: never a wrong value."""
+    """By the check always; and where a page is hit, by every reader with checksums: never a wrong value."""
     list(compact(run))
     dice = random.Random(4)
     files = sorted(run.parquet.rglob("*.parquet"))
@@ -270,7 +270,7 @@ def test_what_a_killed_compaction_left_is_removed_by_the_next_one(run: RunDir) -
 
 
 def test_a_run_directory_that_is_away_meanwhile_is_not_made_anew(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever renamed it could not put it back."""
+    """The operator who renamed it could not put it back."""
     import console.recorded.compaction.compact as module
 
     away = run.path.with_name("away")

@@ -201,7 +201,7 @@ def test_a_run_that_starts_with_a_correction_trains_with_it_and_says_so(tmp_path
     run.loop.run(2)
     for frame in run.probe.metrics:
         assert frame.labels["policy/clip_fraction"] == f"{objective_name}, tis"
-        # exp(.25) is above the cap for every token: the mismatch is still told as it is.
+        # exp(.25) is above the cap for every token: the mismatch is still reported as it is.
         assert frame.values["mismatch/abs_diff_mean"] == pytest.approx(0.25, abs=1e-4)
     first = run.probe.metrics[0].values
     assert first["correction/truncated_fraction"] == 1

@@ -87,21 +87,21 @@ def test_on_a_recorded_run_prompts_split_at_random_differ_in_at_most_7_percent(n
 
 def test_a_change_of_a_recorded_run_is_found_through_the_trainer_s_effects() -> None:
     run, measured = effects.recorded("reference"), Effects()
-    told: list[Effect] = []
+    reported: list[Effect] = []
     for step in range(1, 41):
         if step == 21:
-            told += measured.add_change(
+            reported += measured.add_change(
                 Change((("f", "off", "on"),), frozenset({OFF}), frozenset({ON}), 20, 20, 20, 20, 0.0)
             )
         now = run[step][:, None].copy()
         now[..., ABS_DIFF] *= 100.0 if step <= 20 else 1.0
-        told += measured.add_step(step, {OFF if step <= 20 else ON: clustered.rows(now, version=step)}, time=0.0)
-    mismatch, clip, kl = told[-1].measures
+        reported += measured.add_step(step, {OFF if step <= 20 else ON: clustered.rows(now, version=step)}, time=0.0)
+    mismatch, clip, kl = reported[-1].measures
     assert mismatch.ratio_low < 0.01 < mismatch.ratio_high
     assert mismatch.high < 0
     assert (mismatch.unit, mismatch.units_before, mismatch.units_after) == ("step", 20, 20)
     assert all(one.low < 0 < one.high for one in (clip, kl)), "they fall by learning, and only by that"
-    assert told[-1].done
+    assert reported[-1].done
 
 
 def test_the_change_is_that_at_the_change_and_the_ratio_never_negative() -> None:

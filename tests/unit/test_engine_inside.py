@@ -76,7 +76,7 @@ def test_a_response_of_an_epoch_that_is_just_beginning_waits_for_its_states() ->
 
 
 @given(st.lists(st.sampled_from(["begin", "end", "switch"]), max_size=200))
-def test_no_request_loses_an_epoch_and_nothing_is_kept_for_nobody(actions: list[str]) -> None:
+def test_no_request_loses_an_epoch_and_none_is_kept_that_no_request_needs(actions: list[str]) -> None:
     epochs, open_requests, number = Epochs(0), {}, 0
     epochs.describe({"n": "0"})
     for action in actions:

@@ -179,7 +179,7 @@ def test_head_dtype(value: str, body: str, head: str) -> None:
 
 def test_unnamed_fixes_start_at_vllms_default() -> None:
     wanted = fixes.wanted_at_start({"fp32-lm-head": "on"})
-    kept = ("fp32-lm-head", "inflight-keep")  # trainers have always kept requests in flight unless told otherwise
+    kept = ("fp32-lm-head", "inflight-keep")  # trainers have always kept requests in flight unless configured otherwise
     assert wanted == {fix.id: "on" if fix.id in kept else "off" for fix in FIXES}
     assert fixes.wanted_at_start({"inflight-keep": "off"})["inflight-keep"] == "off"
 

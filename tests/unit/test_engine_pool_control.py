@@ -112,8 +112,8 @@ def test_an_engine_that_cannot_be_set_back_is_built_anew(two: ScriptedPool) -> N
     with pytest.raises(EngineError, match=r"engine-1: refused; engine-1 as before; engine-0 built anew"):
         two.pool.set_fix("processed-logprobs", "on")
     two.until(lambda: two.of("engine.replaced"))
-    (told,) = two.of("fix.set-back")
-    assert (told["engine"], told["fix"], told["value"]) == ("engine-0", "processed-logprobs", "off")
+    (event,) = two.of("fix.set-back")
+    assert (event["engine"], event["fix"], event["value"]) == ("engine-0", "processed-logprobs", "off")
     assert two.actor("engine-0") is not first
     assert [s.effective for s in two.pool.fix_states("processed-logprobs")["processed-logprobs"]] == ["off", "off"]
 
@@ -167,7 +167,7 @@ def test_a_staged_fix_comes_with_the_next_sync(two: ScriptedPool) -> None:
     assert {two.actor(name).values["fp32-lm-head"] for name in two.pool.names} == {"on"}
 
 
-def test_the_pools_own_thread_is_told_not_to_wait_for_itself(two: ScriptedPool) -> None:
+def test_the_pools_own_thread_may_not_wait_for_itself(two: ScriptedPool) -> None:
     async def reentrant() -> str:
         try:
             two.pool.pause()

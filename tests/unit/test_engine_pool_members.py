@@ -313,7 +313,7 @@ def test_one_digest_serves_every_sync_of_a_version(two: ScriptedPool, monkeypatc
     assert len(digests) == 2
 
 
-def test_weights_that_nobody_could_load_are_not_given_to_a_replacement(two: ScriptedPool) -> None:
+def test_weights_that_no_engine_could_load_are_not_given_to_a_replacement(two: ScriptedPool) -> None:
     two.pool.sync(WEIGHTS, 1)
     for name in two.pool.names:
         two.actor(name).bad_loads = 9
@@ -373,7 +373,7 @@ def test_with_a_barrier_all_are_let_go_together(two: ScriptedPool) -> None:
     assert two.actor("engine-0").calls[2:] == ["sync 2"]
 
 
-def test_groups_that_a_pause_cut_short_are_run_again_and_told_once_a_sync(two: ScriptedPool) -> None:
+def test_groups_that_a_pause_cut_short_are_run_again_and_reported_once_a_sync(two: ScriptedPool) -> None:
     two.actor("engine-0").abort = 2
     two.actor("engine-1").abort = 1
     # On the pool's thread, so that none has come back before the last is sent: each engine is given three.

@@ -61,7 +61,7 @@ def parent() -> Iterator[tuple[psutil.Process, psutil.Process]]:
 
 
 @pytest.mark.timeout(LIMIT_S)
-def test_an_ended_process_that_nobody_has_collected_is_not_waited_for() -> None:
+def test_an_ended_process_that_no_parent_has_collected_is_not_waited_for() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     try:
         processes = ProcessGroup()

@@ -125,7 +125,7 @@ def test_a_sweep_takes_the_left_over_and_spares_the_used(segments: Path) -> None
         assert {path.name for path in segments.iterdir()} == {used.name, fresh.name}
 
 
-def test_a_lent_segment_that_somebody_has_removed_is_made_anew(segments: Path) -> None:
+def test_a_lent_segment_that_another_process_has_removed_is_made_anew(segments: Path) -> None:
     lender = shared.Segments()
     with publish.publish({"w": torch.zeros(8)}, lender) as manifest:
         (segments / manifest["segment"]).unlink()

@@ -281,8 +281,8 @@ def test_what_is_no_time_is_one_sentence(
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_every_format_holds_what_is_no_number(run: RunDir, tmp_path: Path, suffix: str) -> None:
     """Read by others than Polars where there are any: a NaN must not look like a step without a number."""
-    told = [0.5, math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.7976931348623157e308, 1 / 3, None]
-    journal(run, [metrics(step, **({} if value is None else {'a"b': value})) for step, value in enumerate(told)])
+    values = [0.5, math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.7976931348623157e308, 1 / 3, None]
+    journal(run, [metrics(step, **({} if value is None else {'a"b': value})) for step, value in enumerate(values)])
     out, again = tmp_path / f"m{suffix}", tmp_path / f"again{suffix}"
     export(run, out)
     save(exporting.frame(run), again, {})
@@ -297,4 +297,4 @@ def test_every_format_holds_what_is_no_number(run: RunDir, tmp_path: Path, suffi
                 found = [None if text is None else float(text) for text in texts]
             case _:
                 found = load(path)['a"b'].to_list()
-        assert list(map(repr, found)) == list(map(repr, told))
+        assert list(map(repr, found)) == list(map(repr, values))

@@ -66,11 +66,11 @@ def test_every_number_stands_in_its_step_and_column(
     out = tmp_path / f"m{suffix}"
     assert export(run, out).rows == 30
     table = read(out)
-    told = expected(30, 3)
-    names = [*TABLES["metrics"].columns, *sorted(name for name in told if name.startswith("new"))]
+    wanted = expected(30, 3)
+    names = [*TABLES["metrics"].columns, *sorted(name for name in wanted if name.startswith("new"))]
     # Polars reads the keys of lines that it has looked at as a whole in no order.
     assert (sorted(table.columns) == sorted(names)) if suffix == ".ndjson" else (table.columns == names)
-    assert {name: table[name].to_list() for name in told} == told
+    assert {name: table[name].to_list() for name in wanted} == wanted
     assert table["step"].to_list() == list(range(30))
     if suffix == ".parquet":
         assert_frame_equal(table, frame(run), check_exact=True)

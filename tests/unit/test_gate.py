@@ -51,7 +51,7 @@ def test_a_backend_within_the_published_limit_passes(size: float) -> None:
     assert (verdict.passes, verdict.asks, verdict.word) == (True, False, "pass")
 
 
-def test_a_number_just_beyond_the_limit_is_told_as_another() -> None:
+def test_a_number_just_beyond_the_limit_is_shown_as_another() -> None:
     assert both(metrics([0.0301] * WINDOW)).why.startswith("mismatch/abs_diff_mean is .0301 over")
 
 
@@ -83,7 +83,7 @@ def test_a_trainer_that_reports_no_kl_is_judged_by_the_mean() -> None:
         ([*metrics([0.0] * 30), Metrics(50, 50, 0.0, {"reward/mean": 1.0})], "since step 30, the run is at step 50"),
     ],
 )
-def test_what_nobody_has_measured_has_not_passed(frames: list[Frame], says: str) -> None:
+def test_what_has_not_been_measured_has_not_passed(frames: list[Frame], says: str) -> None:
     verdict = both(frames)
     assert verdict.passes is None
     assert verdict.asks

@@ -82,7 +82,9 @@ def test_an_open_socket_is_found(run: RunDir, context: Context) -> None:
         elsewhere.destroy(linger=0)
 
 
-def test_a_socket_that_lets_nobody_in_is_found(run: RunDir, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_that_lets_no_client_in_is_found(
+    run: RunDir, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys, gate = load(run, "server"), Authenticator(context, GrantTable(run.keys / "authorized"))
     _, endpoint = bound(context, keys)
     with monkeypatch.context() as patch:

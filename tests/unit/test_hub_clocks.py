@@ -131,7 +131,7 @@ def test_commands_after_a_jump_keep_their_order_and_the_lease_its_holder(world: 
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_a_lease_that_was_taken_just_before_a_jump_keeps_its_time(world: World, jump: float) -> None:
-    """Its end is known from its beginning, not only once somebody has asked for it."""
+    """Its end is known from its beginning, not only once a client has asked for it."""
     world.lease(ANA, "take")
     world.jump(jump)
     world.wait(LEASE_SECONDS - 1.0)

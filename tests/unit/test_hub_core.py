@@ -113,7 +113,7 @@ class Machine(RuleBasedStateMachine):
                 case Note(entry=entry):
                     self.notes.append(entry)
                 case SendPage():
-                    raise AssertionError("nobody asked for a page")
+                    raise AssertionError("no client asked for a page")
 
     def holder(self) -> Lease:
         """Who holds the run by what the journal says, and nothing else."""
@@ -134,13 +134,13 @@ class Machine(RuleBasedStateMachine):
             case Lease() as writer:
                 before, self.held = self.holder(), writer
                 same = (before.issuer, before.session) == (writer.issuer, writer.session)
-                assert writer.session or writer == Lease(), "nobody, or somebody with a name"
+                assert writer.session or writer == Lease(), "no holder, or a holder with a name"
                 assert writer.until <= self.time + wire.LEASE_SECONDS
                 if before != Lease() and same:
                     assert (writer.since, write.audit) == (before.since, None)
                     assert writer.until > before.until
                 elif writer != Lease():
-                    assert before == Lease() or self.taking, "nobody loses it but to who takes it"
+                    assert before == Lease() or self.taking, "no holder loses it but to who takes it"
                     assert write.audit is not None
                     assert write.audit.kind == "writer.taken"
                     assert bool(write.audit.data.get("former")) == (before != Lease())
@@ -340,7 +340,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(2):
             self.time += 60.0
             self.wait(0.5)
-        assert self.held == Lease(), "a silent holder loses it, and everybody is told"
+        assert self.held == Lease(), "a silent holder loses it, and the end of its lease is published"
         for producer in self.producers.values():
             assert not producer.pending
             assert producer.acked == producer.numbered
@@ -462,8 +462,8 @@ def clock(seconds: float) -> Now:
     return Now(seconds, seconds)
 
 
-def told(effects: list[Effect]) -> list[Effect]:
-    """The effects that somebody outside hears of: without the notes for the audit log."""
+def without_notes(effects: list[Effect]) -> list[Effect]:
+    """The effects that reach the journal or a peer: without the notes for the audit log."""
     return [effect for effect in effects if not isinstance(effect, Note)]
 
 
@@ -498,7 +498,7 @@ def test_tails_are_bounded_and_the_connected_ones_stay() -> None:
 
     def greet(name: str, incarnation: int, peer: bytes, first: int = 1) -> int:
         hello = wire.HELLO + wire.pack(wire.Hello(name, incarnation, first, 1, 0, 1))
-        *_, welcome = told(core.on_ingest(peer, grant, hello, now))
+        *_, welcome = without_notes(core.on_ingest(peer, grant, hello, now))
         return wire.to_producer_decoder.decode(welcome.message).last
 
     def frame(incarnation: int, pseq: int, peer: bytes) -> int:
@@ -523,7 +523,7 @@ def test_tails_are_bounded_and_the_connected_ones_stay() -> None:
     assert frame(1, 1, b"first") == 0
 
 
-def test_a_failed_write_has_happened_to_nobody() -> None:
+def test_a_failed_write_has_happened_for_no_peer() -> None:
     core, now = Core("r", 1), clock(1.0)
     grant = Grant("producer", "trainer", "k")
     hello = wire.HELLO + wire.pack(wire.Hello("trainer", 7, 1, 1, 0, 1))
@@ -623,7 +623,7 @@ def test_a_command_without_a_terminal_ack_is_handed_over_to_each_trainer_in_turn
 
     assert [command.issuer for command in greet(core, 1, now)] == ["operator local"]
     assert greet(core, 2, now) == [], "a second one gets nothing while the first is there"
-    (handed,) = told(core.on_gone(b"p1", now))
+    (handed,) = without_notes(core.on_gone(b"p1", now))
     assert (handed.peer, type(wire.to_producer_decoder.decode(handed.message))) == (b"p2", Command)
     later = Core("r", 2)
     for record in disk:
@@ -657,18 +657,18 @@ def test_a_command_without_a_terminal_ack_is_handed_over_to_each_trainer_in_turn
 def test_a_greeting_can_be_refused(schema: int, name: str, text: str) -> None:
     core = Core("r", 1)
     hello = wire.HELLO + wire.pack(wire.Hello(name, 7, 1, 1, 0, schema))
-    written, refused = told(core.on_ingest(b"p", Grant("producer", "trainer", "k"), hello, clock(1.0)))
+    written, refused = without_notes(core.on_ingest(b"p", Grant("producer", "trainer", "k"), hello, clock(1.0)))
     assert text in wire.to_producer_decoder.decode(refused.message).reason
     assert not core.producers.sessions
     assert (written.frame.kind, text in written.frame.text) == ("hub.refused", True)
-    again = told(core.on_ingest(b"p", Grant("producer", "trainer", "k"), hello, clock(1.1)))
+    again = without_notes(core.on_ingest(b"p", Grant("producer", "trainer", "k"), hello, clock(1.1)))
     assert len(again) == 1, "a producer that keeps trying does not fill the journal"
 
 
 def test_a_client_that_wrote_nothing_readable_gets_a_refusal() -> None:
     core = Core("r", 1)
     for junk in (b"", b"\xc1", b"\x91\xa7nothing", b"\x95" * 2000, wire.pack(wire.PingRequest(1)) + b"x"):
-        (refusal,) = told(core.on_request(b"p", OPERATOR, junk, clock(1.0)))
+        (refusal,) = without_notes(core.on_request(b"p", OPERATOR, junk, clock(1.0)))
         assert isinstance(wire.reply_decoder.decode(refusal.message), wire.Refusal)
     extra = msgspec.msgpack.encode(["ping", 1, "more"])
     (refusal,) = core.on_request(b"p", OPERATOR, extra, clock(1.0))
@@ -679,11 +679,11 @@ def test_deadlines_far_away_or_past_are_refused() -> None:
     core = Core("r", 1)
     for deadline in (float("nan"), float("inf"), 0.0, 99.0, 100.0 + 25 * 3600):
         request = wire.CommandRequest(1, Command("c1", "stop", {}, -1, deadline))
-        (reply,) = told(core.on_request(b"p", OPERATOR, wire.pack(request), clock(100.0)))
+        (reply,) = without_notes(core.on_request(b"p", OPERATOR, wire.pack(request), clock(100.0)))
         assert isinstance(wire.reply_decoder.decode(reply.message), wire.Refusal)
     for number in ("", "x" * 65, "a b", "ä", "../x"):
         request = wire.CommandRequest(1, Command(number, "stop", {}, -1, 160.0))
-        (reply,) = told(core.on_request(b"p", OPERATOR, wire.pack(request), clock(100.0)))
+        (reply,) = without_notes(core.on_request(b"p", OPERATOR, wire.pack(request), clock(100.0)))
         assert isinstance(wire.reply_decoder.decode(reply.message), wire.Refusal)
 
 

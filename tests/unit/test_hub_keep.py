@@ -1,4 +1,4 @@
-"""Retention by a hub at work: old segments go, what they added up to stays, and who asks for them is told."""
+"""Retention by a hub at work: old segments go, what they added up to stays, and an answer about them says so."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_old_segments_go_and_everybody_knows_where_the_journal_begins(tmp_path: 
         probe.close(0.1)
 
 
-def test_unless_told_a_hub_keeps_everything(tmp_path: Path) -> None:
+def test_unless_configured_a_hub_keeps_everything(tmp_path: Path) -> None:
     hub = Hub(tmp_path)
     make_run_keys(hub.run)
     try:

@@ -34,10 +34,10 @@ def context() -> Iterator[Context]:
     context.destroy(linger=0)
 
 
-def test_nobody_gets_the_subscription_of_another(context: Context) -> None:
+def test_no_client_gets_the_subscription_of_another(context: Context) -> None:
     """One sends a message that is no subscription, another asks for tokens, a third for metrics: all at once.
 
-    libzmq decides by order; without care the third gets the tokens that the second was allowed, whoever it is.
+    libzmq decides by order; without care the third gets the tokens that the second was allowed, whichever client it is.
     """
     operator = Grant("operator", "o", "o")
 

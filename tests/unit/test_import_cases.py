@@ -160,8 +160,8 @@ def test_a_chart_of_two_runs_asks_for_one(
     assert code == FAILED
     assert "2 runs in it: grpo-a, grpo-b; choose one with --only NAME" in said
     code, out, _ = run(capsys, "import", path, "--as", "x", "--only", "grpo-b", "--json")
-    told = json.loads(out)
-    assert (code, told["steps"], told["mapped"]) == (0, 40, {"train/entropy": "policy/entropy"})
+    report = json.loads(out)
+    assert (code, report["steps"], report["mapped"]) == (0, 40, {"train/entropy": "policy/entropy"})
     code, _, said = run(capsys, "import", path, "--as", "x", "--only", "grpo-c")
     assert code == FAILED
     assert "there is no run 'grpo-c' in it; it has: grpo-a, grpo-b" in said

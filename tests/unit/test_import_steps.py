@@ -106,7 +106,7 @@ def test_a_run_of_wandb_says_itself_what_its_step_is(tmp_path: Path, declared: s
     assert by_step(path, "reward", "_step") == {at: at / 4 for at in range(4)}
 
 
-def test_a_step_that_wandb_was_told_of_and_never_got_is_no_step(tmp_path: Path) -> None:
+def test_a_step_that_was_declared_to_wandb_and_never_logged_is_no_step(tmp_path: Path) -> None:
     path = tmp_path / "run-x.wandb"
     path.write_bytes(wandb_file([metric("*", "never"), *(history(at, {"reward": 1.0}) for at in range(3))]))
     assert list(by_step(path, "reward")) == [0, 1, 2]
@@ -272,8 +272,8 @@ def test_nothing_but_unknown_names_is_no_success(
     assert code == FAILED
     assert "none of its 1 names is known: they are kept, but nothing of own-" in said.err
     if as_json:
-        told = json.loads(said.out)
-        assert (told["known"], told["kept"]) == (False, ["my/own"])
-        assert told["left_out"] == ["values that are no single number: 2 (text, list)"]
+        report = json.loads(said.out)
+        assert (report["known"], report["kept"]) == (False, ["my/own"])
+        assert report["left_out"] == ["values that are no single number: 2 (text, list)"]
     else:
         assert "left out: values that are no single number: 2 (text, list)" in said.out

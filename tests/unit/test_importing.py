@@ -165,9 +165,9 @@ def test_every_number_of_a_log_with_several_names_for_one_metric_is_in_the_table
     path.write_text(json.dumps({"step": 1, **sent}) + "\n")
     made = import_log(path, tmp_path / "runs", "all")
     (row,) = frame(find(made.path), "metrics").to_dicts()
-    told = {made.mapped.get(name, name): value for name, value in sent.items()}
-    assert len(told) == len(sent)
-    assert {name: row[name] for name in told} == told
+    renamed = {made.mapped.get(name, name): value for name, value in sent.items()}
+    assert len(renamed) == len(sent)
+    assert {name: row[name] for name in renamed} == renamed
     assert all(row[name] == sent[name] for name in BY_NAME)
 
 
@@ -178,18 +178,18 @@ def test_an_import_is_a_run_that_every_verb_reads(
     path = tmp_path / "old.jsonl"
     path.write_text("".join(f'{{"step": {s}, "rl/reward": {s / 4}, "own": {s}}}\n' for s in range(1, 21)))
     assert main(["import", str(path), "--as", "reference", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["steps"], told["first"], told["last"]) == (20, 1, 20)
-    assert (told["mapped"], told["kept"]) == ({"rl/reward": "reward/mean"}, ["own"])
-    table = frame(find(told["run"]), "metrics")
+    report = json.loads(capsys.readouterr().out)
+    assert (report["steps"], report["first"], report["last"]) == (20, 1, 20)
+    assert (report["mapped"], report["kept"]) == ({"rl/reward": "reward/mean"}, ["own"])
+    table = frame(find(report["run"]), "metrics")
     assert table["reward/mean"].to_list() == [s / 4 for s in range(1, 21)]
     assert table["own"].to_list() == [float(s) for s in range(1, 21)]
-    assert main(["status", "--run", told["run"], "--json"]) == 0
+    assert main(["status", "--run", report["run"], "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
     assert (status["status"], status["step"], status["detail"]) == ("finished", 20, "imported from JSONL old")
-    assert main(["query", "--run", told["run"], "SELECT kind FROM events"]) == 0
+    assert main(["query", "--run", report["run"], "SELECT kind FROM events"]) == 0
     assert "run.imported" in capsys.readouterr().out
-    assert main(["export", "--run", told["run"], "--out", str(tmp_path / "m.parquet")]) == 0
+    assert main(["export", "--run", report["run"], "--out", str(tmp_path / "m.parquet")]) == 0
     assert pl.read_parquet(tmp_path / "m.parquet").height == 20
 
 

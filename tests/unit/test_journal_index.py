@@ -25,7 +25,7 @@ TOKENS = encode(Tokens(1, 1, 1.0, 0, b"", b"", b"", b"", b"", b""))
 
 
 class Sum:
-    """The smallest memory: which numbers it has been told."""
+    """The smallest memory: which numbers it has been given."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []
@@ -186,7 +186,7 @@ def test_retention_takes_whole_old_segments_and_nothing_else(tmp_path: Path) -> 
     journal, memory = opened(tmp_path)
     write(journal, memory, 500)
     size = sum(path.stat().st_size for path in segments(tmp_path))
-    assert journal.expired(0, float("-inf"), lambda _: False) == [], "nobody asked"
+    assert journal.expired(0, float("-inf"), lambda _: False) == [], "no limit is set"
     assert journal.expired(size, float("-inf"), lambda _: False) == []
     limits = RetentionPolicy(gb=float("inf"), hours=float("inf"))  # as TOML may say it
     assert limits.expired(journal, RunDir(tmp_path), journal.now) == []
@@ -231,7 +231,7 @@ def test_a_kill_after_retention_took_all_that_was_closed_loses_no_memory(tmp_pat
 
 @pytest.mark.usefixtures("small")
 def test_a_checkpoint_without_its_segment_stands_for_older_segments_only(tmp_path: Path) -> None:
-    """Somebody has emptied the folder by hand and left sidecars: a new journal's segments are read all the same."""
+    """An operator has emptied the folder by hand and left sidecars: a new journal's segments are read all the same."""
     journal, memory = opened(tmp_path)
     write(journal, memory, 300)
     journal.close()
@@ -280,7 +280,7 @@ def test_a_wall_clock_that_jumps_makes_no_segment_old(
 
 
 class FailingDisk(Disk):
-    """Fails when told; a failed sync loses what was not on the disk, as the kernel's page cache does."""
+    """Fails when ordered to; a failed sync loses what was not on the disk, as the kernel's page cache does."""
 
     def __init__(self) -> None:
         self.failing = False

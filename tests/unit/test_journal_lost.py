@@ -84,7 +84,7 @@ def test_a_journal_taken_away_is_noticed_and_goes_on_where_a_new_directory_is(
     emit(probe, 0)
     assert probe.flush(PATIENCE)
     take_away(hub.run.journal)
-    until(lambda: feed.status.degraded, "consoles to be told")
+    until(lambda: feed.status.degraded, "the feed to report it")
     assert feed.status.degraded == f"journal lost: {hub.run.journal} was removed or renamed"
     acked = probe.stats.acked
     began, used = time.monotonic(), processor_seconds(hub)
@@ -137,7 +137,7 @@ def test_a_directory_put_back_goes_on_as_if_it_had_not_been_away(hub: Hub, probe
     assert probe.flush(PATIENCE)
     away = hub.run.path / "away"
     hub.run.journal.rename(away)
-    until(lambda: feed.status.degraded, "consoles to be told")
+    until(lambda: feed.status.degraded, "the feed to report it")
     emit(probe, FRAMES)
     assert not probe.flush(0.5)
     before = segments(away)
@@ -208,7 +208,7 @@ def test_a_renamed_run_directory_is_noticed_and_goes_on_when_it_is_back(hub: Hub
     assert probe.flush(PATIENCE)
     away = hub.run.path.with_name("moved")
     hub.run.path.rename(away)
-    until(lambda: feed.status.degraded, "consoles to be told")
+    until(lambda: feed.status.degraded, "the feed to report it")
     emit(probe, FRAMES)
     assert not probe.flush(0.5)
     assert RunDir(away).live()
@@ -283,7 +283,7 @@ def test_a_read_only_directory_is_noticed(hub: Hub, probe: Probe, feed: Feed) ->
     if os.access(hub.run.journal, os.W_OK):
         pytest.skip("this user may write into a read-only directory, as root may")
     try:
-        until(lambda: feed.status.degraded, "consoles to be told")
+        until(lambda: feed.status.degraded, "the feed to report it")
         assert feed.status.degraded == f"journal lost: {hub.run.journal} is read-only"
         emit(probe, FRAMES)
         assert not probe.flush(0.5)

@@ -95,7 +95,7 @@ def granted(hub: Hub) -> dict[str, Keys]:
     return pairs
 
 
-def told(hub: Hub, kind: str) -> list[Event]:
+def reported(hub: Hub, kind: str) -> list[Event]:
     frames = (stamped.frame() for stamped in read(hub.run.journal) if stamped.producer == "hub")
     return [frame for frame in frames if isinstance(frame, Event) and frame.kind == kind]
 
@@ -138,14 +138,14 @@ def test_every_kind_of_key_by_every_kind_of_frame(hub: Hub, caplog: pytest.LogCa
     assert not wrong
     short = sum(len(KEYS) - len(allowed) for _, allowed in SENT.values())
     assert refused(hub, "frame") == 2 * short, "every single one is counted"
-    pairs_told = [(event.data["producer"], event.data["frame"]) for event in told(hub, coverage.REFUSED)]
+    pairs = [(event.data["producer"], event.data["frame"]) for event in reported(hub, coverage.REFUSED)]
     wanted = {
         (name, type(frame).__name__)
         for frame, allowed in SENT.values()
         for key, (name, _) in KEYS.items()
         if key not in allowed
     }
-    assert (set(pairs_told), len(pairs_told)) == (wanted, len(wanted)), "each kind of frame of each producer once"
+    assert (set(pairs), len(pairs)) == (wanted, len(wanted)), "each kind of frame of each producer once"
     said = [record.getMessage() for record in caplog.records]
     assert any("'logger': the hub" in line and "RunState is for trainer or supervisor" in line for line in said)
 
@@ -289,7 +289,7 @@ def test_a_second_key_takes_neither_the_name_nor_the_commands_of_the_first(hub: 
         until(lambda: second.connected, "the second, once the key of the first is revoked")
         assert second.flush(PATIENCE)
         second.close(0.1)
-    (event,) = told(hub, coverage.REFUSED)[:1]
+    (event,) = reported(hub, coverage.REFUSED)[:1]
     assert "the name 'trainer' is in use by another key (producer trainer)" in event.text
 
 

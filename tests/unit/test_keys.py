@@ -66,8 +66,8 @@ def test_halves_of_different_pairs_are_refused(run: RunDir) -> None:
 
 
 def test_a_missing_key_file_is_one_sentence(run: RunDir) -> None:
-    with pytest.raises(RunError, match=r"nobody\.key: the key cannot be read: No such file"):
-        load(run, "nobody")
+    with pytest.raises(RunError, match=r"absent\.key: the key cannot be read: No such file"):
+        load(run, "absent")
 
 
 @pytest.mark.parametrize("line", ["boss me KEY", "viewer me", "viewer me short", "viewer a b KEY"])

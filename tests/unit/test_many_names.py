@@ -115,10 +115,10 @@ def test_engines_and_fixes_of_a_console_are_bounded(what: str) -> None:
 
 def test_the_banner_says_it_last_of_all() -> None:
     model = RunModel()
-    told = Event(1.0, "warn", TOO_MANY, "t", data={"producer": "engine-3", "what": "metrics", "kept": 10_000})
-    apply(model, [told], "engine-3")
+    event = Event(1.0, "warn", TOO_MANY, "t", data={"producer": "engine-3", "what": "metrics", "kept": 10_000})
+    apply(model, [event], "engine-3")
     assert model.crowded == "", "only the hub says so"
-    apply(model, [told], "hub")
+    apply(model, [event], "hub")
     shown = banner(None, Link(True, 0.0), [], 1.0, model.crowded)
     assert shown is not None
     assert (shown.word, shown.level) == ("TOO MANY NAMES", "warn")

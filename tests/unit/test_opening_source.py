@@ -37,13 +37,13 @@ def test_before_it_is_opened_it_is_a_run_that_nothing_was_heard_of(hub: Hub) -> 
 
 def test_opened_it_is_the_live_run(hub: Hub) -> None:
     source = DeferredSource(LocalRun(hub.run), operate=True)
-    told: list[str] = []
-    early = threading.Thread(target=lambda: told.append(source.tokens(True)))
+    answers: list[str] = []
+    early = threading.Thread(target=lambda: answers.append(source.tokens(True)))
     early.start()
     source.open()
     try:
         early.join(30)
-        assert told == [""], "who asks for tokens too early waits for them"
+        assert answers == [""], "who asks for tokens too early waits for them"
         for _ in range(300):
             if source.link().heard:
                 break
@@ -60,7 +60,7 @@ def test_a_key_that_cannot_be_read_is_one_sentence(hub: Hub) -> None:
     with pytest.raises(CommandError, match="not a key file of this project") as failed:
         source.open()
     assert failed.value.exit_code == 3
-    assert source.tokens(True), "nobody waits for what will not come"
+    assert source.tokens(True), "no caller waits for what will not come"
     source.close()
 
 

@@ -229,7 +229,7 @@ def test_a_few_steps_that_are_no_number_do_no_harm() -> None:
     assert judged(values).verdict == "pass"
 
 
-def test_references_that_are_no_number_anywhere_judge_nobody() -> None:
+def test_references_that_are_no_number_anywhere_judge_no_run() -> None:
     empty = run(np.full(N, np.nan), "empty")
     found = compare([empty], run(noise(1)), RULES)
     assert found.verdict == "not enough data"

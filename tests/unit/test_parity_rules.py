@@ -1,4 +1,4 @@
-"""The rules: the default file, and what a bad one is told."""
+"""The rules: the default file, and the error that a bad one gives."""
 
 from __future__ import annotations
 

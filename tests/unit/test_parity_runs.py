@@ -138,8 +138,8 @@ def test_what_is_no_table_of_metrics(tmp_path: Path) -> None:
 
 def test_no_such_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTLINE_RUNS", str(tmp_path))
-    with pytest.raises(RunError, match=r"no run 'nobody'.*FILE\.parquet"):
-        open_run("nobody")
+    with pytest.raises(RunError, match=r"no run 'absent'.*FILE\.parquet"):
+        open_run("absent")
 
 
 def test_what_the_journal_has_no_more_is_judged_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,7 +233,7 @@ def test_whose_engine_it_is(extension: str, loaded: tuple[str, ...], environ: di
     assert bool(framework.named(extension, loaded, environ)) == bool(name)
 
 
-def test_a_core_that_says_nothing_of_its_framework_is_nobody_s() -> None:
+def test_a_core_that_says_nothing_of_its_framework_has_none() -> None:
     assert framework.found(object()) == ""
 
 

@@ -18,7 +18,7 @@ from driftline.rundir import RunError
 from tests.unit.hubs import PATIENCE, Hub, until
 
 
-def test_a_pipe_whose_reader_does_not_read_blocks_nobody() -> None:
+def test_a_pipe_whose_reader_does_not_read_blocks_no_caller() -> None:
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     printer = Printer()
@@ -62,7 +62,7 @@ def test_the_end_of_the_reader_is_raised_by_the_next_one_unless_the_writes_go_on
     assert done == [1]
 
 
-def test_a_frame_that_is_being_handled_blocks_nobody_and_its_error_comes_later() -> None:
+def test_a_frame_that_is_being_handled_blocks_no_caller_and_its_error_comes_later() -> None:
     entered, released = threading.Event(), threading.Event()
 
     def handle(frame: Frame) -> None:

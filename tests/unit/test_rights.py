@@ -121,7 +121,7 @@ def test_raw_tokens_only_for_who_may(hub: Hub) -> None:
                 assert probe.flush(PATIENCE)
                 until(lambda: plain.status.received == 10, "the metrics")
                 assert [type(s.frame()) for s in plain.drain()] == [Metrics] * 5
-                until(lambda: "raw tokens" in greedy.status.error, "the greedy one to be told")
+                until(lambda: "raw tokens" in greedy.status.error, "the greedy one to be refused")
                 assert not [s for s in greedy.drain() if isinstance(s.frame(), Tokens)]
     finally:
         probe.close(0.1)
@@ -193,7 +193,7 @@ def test_keys_are_made_listed_and_revoked(run: RunDir, capsys: pytest.CaptureFix
         (["new", "../x"], "'../x' is not a key"),
         (["new", "a b"], "'a b' is not a key"),
         (["new", "x", "--role", "producer", "--produces", "a b"], "'a b' is not a name"),
-        (["revoke", "nobody"], "nobody.key: the key cannot be read"),
+        (["revoke", "absent"], "absent.key: the key cannot be read"),
         (["revoke", "server"], "key 'server' has no grant"),
     ],
 )
@@ -202,9 +202,9 @@ def test_what_cannot_be_done_is_one_sentence(
 ) -> None:
     before = (run.keys / "authorized").read_bytes()
     assert main(["keys", *arguments]) == FAILED, "the run is there"
-    told = capsys.readouterr()
-    assert text in told.err
-    assert (len(told.err.splitlines()), told.out) == (1, "")
+    printed = capsys.readouterr()
+    assert text in printed.err
+    assert (len(printed.err.splitlines()), printed.out) == (1, "")
     assert (run.keys / "authorized").read_bytes() == before
 
 

@@ -101,7 +101,7 @@ def test_the_connection_file_is_private_and_comes_back(tmp_path: Path):
         ({"rpc": "tcp://127.0.0.1"}, "rpc: 'tcp://127.0.0.1' is neither"),
     ],
 )
-def test_what_nobody_could_connect_to_is_refused_where_it_is_read(
+def test_what_no_client_could_connect_to_is_refused_where_it_is_read(
     tmp_path: Path, wrong: dict[str, str], said: str
 ) -> None:
     run = rundir.create(tmp_path, "demo")

@@ -126,7 +126,7 @@ def gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    # A child of a child that was killed waits for whoever reaps orphans here.
+    # A child of a child that was killed waits for the process that reaps orphans here.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 

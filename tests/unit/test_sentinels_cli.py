@@ -27,7 +27,7 @@ from tests.unit.test_cli import driftline, sentence
 MISMATCH = "mismatch/abs_diff_mean"
 
 
-def told(step: int, value: float) -> Metrics:
+def reported(step: int, value: float) -> Metrics:
     return Metrics(step, step, NOW + step, {MISMATCH: value})
 
 
@@ -36,7 +36,7 @@ def ended(tmp_path: Path) -> RunDir:
     """A run whose mismatch was beyond its limit from step 11 to 15, and is again at its end."""
     run = create(tmp_path / "runs", "old")
     values = [0.01] * 10 + [0.2] * 5 + [0.01] * 10 + [0.3] * 5
-    frames = [told(step, value) for step, value in enumerate(values, 1)]
+    frames = [reported(step, value) for step, value in enumerate(values, 1)]
     journal(run, [*frames, run_state("finished", 30)])
     return run
 
@@ -109,7 +109,7 @@ def test_a_users_rules_are_obeyed(tmp_path: Path, ended: RunDir) -> None:
 
 def test_a_failed_run_is_a_failure(tmp_path: Path) -> None:
     run = create(tmp_path / "runs", "old")
-    journal(run, [told(1, 0.01), run_state("failed", 1)])
+    journal(run, [reported(1, 0.01), run_state("failed", 1)])
     assert driftline("watch", run.id, "--exit-code", cwd=tmp_path).returncode == 1
 
 
@@ -165,7 +165,7 @@ def test_a_live_run_is_followed_and_a_command_is_run(tmp_path: Path, hub: Hub) -
     probe = Probe("trainer", hub.run)
     probe.send(run_state("running", 1))
     for step in range(1, 6):
-        probe.send(told(step, 0.2))
+        probe.send(reported(step, 0.2))
     command = f'{sys.executable} -c "{WRITE}" {out}'
     env = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
     with shown.open("w") as file:
@@ -178,7 +178,7 @@ def test_a_live_run_is_followed_and_a_command_is_run(tmp_path: Path, hub: Hub) -
         until(lambda: "mismatch-limit at step 1:" in shown.read_text(), "the alarm that stands")
         until(lambda: out.exists() and "mismatch-limit at step 1:" in out.read_text(), "the command")
         for step in range(6, 12):
-            probe.send(told(step, 0.01))
+            probe.send(reported(step, 0.01))
         until(lambda: "; back at 0.01 at step 10" in shown.read_text(), "the end of the alarm")
         probe.send(run_state("finished", 11))
         _, complaint = watch.communicate(timeout=PATIENCE)
@@ -209,7 +209,7 @@ def test_the_exit_code_of_a_live_run_that_goes_on(
     probe = Probe("trainer", hub.run)
     probe.send(run_state("running", 1))
     for step in range(1, 6):
-        probe.send(told(step, value))
+        probe.send(reported(step, value))
     assert probe.flush(PATIENCE)
     done = driftline("watch", str(hub.run.path), *options, cwd=tmp_path)
     assert (done.returncode, "mismatch-limit" in done.stdout) == (code, value == 0.2), done.stdout + done.stderr
@@ -217,7 +217,7 @@ def test_the_exit_code_of_a_live_run_that_goes_on(
 
 
 def test_a_hub_that_hangs_is_not_a_run_without_alarms(tmp_path: Path, hub: Hub) -> None:
-    """A gate in CI that asks it must not be told that all is well."""
+    """A gate in CI that asks it must not get the answer that all is well."""
     assert hub.process is not None
     os.kill(hub.process.pid, signal.SIGSTOP)
     try:

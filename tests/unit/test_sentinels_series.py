@@ -296,7 +296,7 @@ def test_the_same_fall_after_a_fix_was_switched_off_is_one():
     assert watch.changes[0].step < 80
 
 
-def test_a_repair_is_told_by_the_value_of_the_fix_not_by_the_words_of_its_mark():
+def test_a_repair_is_recognised_by_the_value_of_the_fix_not_by_the_words_of_its_mark():
     watch = Watched(Sentinels(one("entropy-collapse")))
     repaired(watch, "wait")
     assert [(mark.text, mark.value) for mark in watch.model.marks] == [("prefix-cache-off wait", "wait")]

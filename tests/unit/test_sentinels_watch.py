@@ -1,4 +1,4 @@
-"""Sentinels of engines, steps and feed; and the life of an alarm: raised, acknowledged, told, cleared."""
+"""Sentinels of engines, steps and feed; and the life of an alarm: raised, acknowledged, reported, cleared."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def watch() -> Watched:
 
 
 def pass_by(watch: Watched, seconds: float, *states: msgspec.Struct) -> None:
-    """Seconds in which these states are told again and again, as engines do."""
+    """Seconds in which these states are published again and again, as engines do."""
     for _ in range(int(seconds * 2)):
         watch.now += 0.5
         watch.feed(*states)  # type: ignore[arg-type]  # frames
@@ -173,15 +173,15 @@ def test_steps_are_not_awaited_while_the_run_is_paused(stepping: Watched):
     assert stepping.changes == []
 
 
-def test_alarms_are_told_once_and_not_those_of_the_past():
+def test_alarms_are_reported_once_and_not_those_of_the_past():
     watch = Watched(Sentinels(load()))
     quiet, bad = [0.01] * 30, [0.2] * 5
     watch.feed(run_state())
     watch.steps({"mismatch/abs_diff_mean": quiet + bad + quiet + bad}, batch=70)
     assert len(watch.changes) == 3
     assert watch.sentinels.take_new_alarms(LOADING) == []
-    (told,) = watch.sentinels.take_new_alarms(HERE)
-    assert told.step == 66, "the first had been cleared before anybody looked"
+    (alarm,) = watch.sentinels.take_new_alarms(HERE)
+    assert alarm.step == 66, "the first had been cleared before anybody looked"
     assert watch.sentinels.take_new_alarms(HERE) == []
 
 
@@ -195,7 +195,7 @@ def test_acknowledging_marks_what_stands_and_nothing_else():
     assert watch.sentinels.revision > before
     assert watch.sentinels.acknowledge([first.number]) == 0
     assert [alarm.acknowledged for alarm in watch.sentinels.standing] == [False, True]
-    assert watch.sentinels.take_new_alarms(HERE) == [second], "what was seen need not be told"
+    assert watch.sentinels.take_new_alarms(HERE) == [second], "what was seen need not be reported"
     assert watch.sentinels.acknowledge() == 1
 
 

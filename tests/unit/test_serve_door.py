@@ -89,9 +89,9 @@ def test_an_address_that_others_can_reach_is_warned_of(capsys: pytest.CaptureFix
     for public in (False, True):
         url = "http://192.168.1.7:8000/?token=x"
         _print_address(Run(), url, 8000, public=public)  # type: ignore[arg-type]  # all it reads
-        told = capsys.readouterr()
-        assert ("WARNING: anyone who can reach this address" in told.err) == public
-        assert told.out.startswith("run demo-7f3a, read-only\nopen:            http://192.168.1.7:8000/?token=x\n")
+        printed = capsys.readouterr()
+        assert ("WARNING: anyone who can reach this address" in printed.err) == public
+        assert printed.out.startswith("run demo-7f3a, read-only\nopen:            http://192.168.1.7:8000/?token=x\n")
 
 
 def test_an_address_that_others_can_reach_has_to_be_wanted():

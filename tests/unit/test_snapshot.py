@@ -126,10 +126,10 @@ def test_a_part_stays_as_it_was_while_the_next_are_made(run: RunDir) -> None:
     blocks = [block for path in segments(long.journal) for block in segment(path, Damage())]
     parts = list(build.batches("reports", blocks, 20))
     assert len(parts) > 20
-    told = pl.concat(parts)
-    assert told["step"].to_list() == [one.step for one in sent]
-    assert told["reward/mean"].to_list() == [one.values["reward"] for one in sent]
-    assert told["time"].dt.epoch("us").to_list() == [round(one.time * 1e6) for one in sent]
+    joined = pl.concat(parts)
+    assert joined["step"].to_list() == [one.step for one in sent]
+    assert joined["reward/mean"].to_list() == [one.values["reward"] for one in sent]
+    assert joined["time"].dt.epoch("us").to_list() == [round(one.time * 1e6) for one in sent]
 
 
 def test_blocks_hold_what_the_careful_reader_finds_whatever_is_damaged(run: RunDir) -> None:
@@ -253,12 +253,12 @@ def test_a_file_says_where_it_comes_from_and_in_which_units(run: RunDir, tmp_pat
     out = tmp_path / f"syncs{suffix}"
     export(run, out, "syncs", since=NOW)
     beside = tmp_path / f"syncs{suffix}.meta.json"
-    told = pl.read_parquet_metadata(out) if suffix == ".parquet" else json.loads(beside.read_text())
-    assert told["driftline.run"] == run.id
-    assert told["driftline.config_digest"] == "abc123"
-    assert told["driftline.tables"] == "1"
-    assert json.loads(told["driftline.units"])["pause_s"] == "s"
-    assert json.loads(told["driftline.range"]) == {"steps": [None, None], "since": NOW, "until": None}
+    metadata = pl.read_parquet_metadata(out) if suffix == ".parquet" else json.loads(beside.read_text())
+    assert metadata["driftline.run"] == run.id
+    assert metadata["driftline.config_digest"] == "abc123"
+    assert metadata["driftline.tables"] == "1"
+    assert json.loads(metadata["driftline.units"])["pause_s"] == "s"
+    assert json.loads(metadata["driftline.range"]) == {"steps": [None, None], "since": NOW, "until": None}
 
 
 def test_a_metric_that_comes_late_is_a_column_all_the_same(tmp_path: Path) -> None:

@@ -55,16 +55,16 @@ def test_a_name_is_a_name_whatever_polars_takes_it_for(tmp_path: Path, resumed: 
     journal(run, steps(range(12), ODD))
     if resumed:
         journal(run, steps(range(8, 12), ODD, life=1))
-    told = {
+    wanted = {
         name: [s + at / 100 + (1000 if resumed and s >= 8 else 0) for s in range(12)] for at, name in enumerate(ODD)
     }
 
     table = frame(run, "metrics")
-    assert {name: table[name].to_list() for name in ODD} == told
-    assert frame(run, "metrics", columns=("*",)).to_dict(as_series=False) == {"*": told["*"]}
+    assert {name: table[name].to_list() for name in ODD} == wanted
+    assert frame(run, "metrics", columns=("*",)).to_dict(as_series=False) == {"*": wanted["*"]}
     assert scan(run).collect().equals(table)
     assert query(run, 'SELECT step, "mine", "value" FROM metrics WHERE step > 9').to_dict(as_series=False) == {
-        "step": [10, 11], "mine": told["mine"][10:], "value": told["value"][10:],
+        "step": [10, 11], "mine": wanted["mine"][10:], "value": wanted["value"][10:],
     }  # fmt: skip
     export(run, tmp_path / "m.parquet")
     assert pl.read_parquet(tmp_path / "m.parquet").equals(table)
@@ -73,7 +73,7 @@ def test_a_name_is_a_name_whatever_polars_takes_it_for(tmp_path: Path, resumed: 
     assert {
         name: [value for _, value in sorted(mine.select("step", "value").rows())]
         for (name,), mine in rows.group_by("metric")
-    } == told
+    } == wanted
     assert rows.height == 12 * len(ODD)
 
 
@@ -107,7 +107,7 @@ def test_a_limit_counts_the_rows_before_a_condition_outside_it(run: RunDir, tabl
 
 @pytest.mark.parametrize("end", [20, 3])
 def test_an_answer_that_is_full_early_knows_of_the_life_that_came_later(run: RunDir, end: int) -> None:
-    """What was told of a step first is another life's, whether or not a query had to read as far as its resumption."""
+    """The first report of a step is another life's, whether or not a query had to read as far as its resumption."""
     journal(run, [*steps(range(200), ("reward",)), *steps(range(1, end), ("reward",), life=1)])
     expected = frame(run, "metrics")
     assert expected["reward/mean"][1] == 1001.0
@@ -137,9 +137,9 @@ def test_a_sync_of_a_trainer_that_was_started_again_is_another(run: RunDir) -> N
         ]
 
     first = sync("sync-1", NOW, 0.25, 0, "engine-0") + sync("sync-2", NOW + 10, 0.5, 1, "engine-0", "engine-1")
-    told_again = first[-3:]  # the hub had crashed before it acknowledged them
+    repeated = first[-3:]  # the hub had crashed before it acknowledged them
     later = sync("sync-1", NOW + 50, 1.0, 7, "engine-0", "engine-1") + sync("sync-2", NOW + 60, 2.0, 8, "engine-0")
-    journal(run, [*first, *told_again, *later])
+    journal(run, [*first, *repeated, *later])
     table = frame(run, "syncs").select("sync", "engine", "version_before", "pause_s", "load_s", "total_s", "ok")
     assert table.rows() == [
         ("sync-1", "engine-0", 0, 0.25, 0.25, 0.25, True),
@@ -153,7 +153,7 @@ def test_a_sync_of_a_trainer_that_was_started_again_is_another(run: RunDir) -> N
     assert [(one.id, engine) for one in shown for engine in one.engines] == [row[:2] for row in table.rows()]
 
 
-def test_frames_that_nobody_can_read_are_left_out(run: RunDir) -> None:
+def test_frames_that_this_version_cannot_read_are_left_out(run: RunDir) -> None:
     """Of a newer producer; a part of a table may have no other."""
     journal(run, steps(range(5), ("reward",)))
     log = Journal(run.journal)
@@ -189,10 +189,10 @@ def test_an_export_that_a_signal_stops_leaves_nothing(
 ) -> None:
     """A terminal that is closed, or a job that is ended: no file of many GB may be left under a hidden name."""
     journal(run, steps(range(40), ("reward",)))
-    told = Directory.parts
+    original = Directory.parts
 
     def parts(self: Directory, *args: object, **kwargs: object) -> Iterator[pl.DataFrame]:
-        whole_table = list(told(self, *args, **kwargs))  # type: ignore[arg-type]
+        whole_table = list(original(self, *args, **kwargs))  # type: ignore[arg-type]
         yield whole_table[0]
         os.kill(os.getpid(), number)
         deadline = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""Addresses of runs on other machines, and what OpenSSH is told: pure."""
+"""Addresses of runs on other machines, and the arguments that OpenSSH gets: pure."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_restarts_phases_and_what_was_counted_before():
     assert (found.restarts, found.lost_preemptions, found.began, found.last_report) == (1, 7, START + 60, START + 61)
 
 
-def test_a_report_that_is_told_again_is_not_drawn_twice():
+def test_a_report_that_is_repeated_is_not_drawn_twice():
     history = EngineHistory()
     for _ in range(3):
         history.record(engines(1)[0], START)

@@ -1,4 +1,4 @@
-"""The log of a run: what is an entry, what is told again, what belongs to what; and the filter over it."""
+"""The log of a run: what is an entry, what is reported again, what belongs to what; and the filter over it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def texts(frames: Iterable[Frame], every: float = 0.01) -> list[str]:
     return [f"{entry.kind}: {entry.text}" for entry in model(frames, every).log.entries]
 
 
-def test_a_command_is_told_with_who_and_with_all_that_became_of_it():
+def test_a_command_is_logged_with_who_and_with_all_that_became_of_it():
     command = Command("c1", "fix.set", {"fix": "processed-logprobs", "value": "on"}, 3, 0.0, "operator ana")
     acks = [Ack("c1", "accepted", START), Ack("c1", "failed", START + 1, "engine-1 refused")]
     made = model([command, *acks])
@@ -50,7 +50,7 @@ def test_only_changes_of_states_are_entries():
     ]
 
 
-def test_engines_and_the_run_are_told_when_they_come_and_go_and_not_when_they_sync():
+def test_engines_and_the_run_are_logged_when_they_come_and_go_and_not_when_they_sync():
     one = engines(1)[0]
     phases = ["starting", "running", "syncing", "running", "dead", "dead", "restarting", "running"]
     frames = [msgspec.structs.replace(one, phase=phase) for phase in phases]
@@ -60,7 +60,7 @@ def test_engines_and_the_run_are_told_when_they_come_and_go_and_not_when_they_sy
     assert kinds == ["run.is-running", "run.is-paused"]
 
 
-def test_who_holds_the_controls_is_told_when_it_changes_and_not_when_it_is_prolonged():
+def test_who_holds_the_controls_is_logged_when_it_changes_and_not_when_it_is_prolonged():
     ana = Lease("operator ana", "ana@a:1", START, START + 10)
     frames = [ana, msgspec.structs.replace(ana, until=START + 20), Lease("operator bo", "bo@b:2", START + 5), Lease()]
     assert [text.split(":")[0] for text in texts(frames)] == ["writer.held", "writer.held", "writer.free"]
@@ -73,7 +73,7 @@ def test_a_sync_with_an_event_is_one_entry_and_leads_to_its_spans():
     assert made.syncs.find("sync-4") is not None
 
 
-def test_a_sync_without_an_event_is_told_by_its_spans():
+def test_a_sync_without_an_event_is_logged_by_its_spans():
     late = [*sync(4, reported=False), *[engines(1)[0]] * 5]
     assert (
         len(texts(late, every=EVENT_DELAY_SECONDS / 100)) == 1

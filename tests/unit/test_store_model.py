@@ -123,11 +123,11 @@ def test_a_fix_marks_the_step_once_all_engines_report_it_and_not_at_the_start():
 
 def test_a_correction_marks_the_step_from_which_the_objective_has_another():
     model = RunModel()
-    told = [
+    reported = [
         (5, "", -1), (6, "off", 0), (7, "off", 0), (30, "tis", 28), (31, "tis", 28), (32, "", -1), (33, "tis", 28),
         (40, "off", 40), (41, "icepop", -1),
     ]  # fmt: skip
-    for seq, (step, value, since) in enumerate(told, 1):
+    for seq, (step, value, since) in enumerate(reported, 1):
         frame = RunState("demo", "running", step, 90, 1, 1.0, correction=value, correction_since=since)
         model.apply(stamped(seq, frame))
     assert [(mark.step, mark.kind, mark.text) for mark in model.marks] == [

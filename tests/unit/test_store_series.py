@@ -52,7 +52,7 @@ def test_whatever_order_steps_come_in_each_series_has_its_own(puts: list[tuple[i
     assert len(store._pool) <= max(len([held for held in want.values() if held]), len(distinct))
 
 
-def test_buffers_that_nobody_uses_are_dropped():
+def test_buffers_that_no_series_uses_are_dropped():
     pool = StepPool()
     one, other = Series(pool), Series(pool)
     for step in range(10):
@@ -143,7 +143,7 @@ def test_time_counts_from_the_first_step_and_tokens_add_up():
     assert ruler.steps_at(np.array([-1.0, 0.0, 0.1, 2.0, 6.0, 6.1])).tolist() == [5, 5, 6, 6, 8, 9]
 
 
-def test_a_clock_that_is_set_back_stands_still_and_steps_told_again_replace_the_old():
+def test_a_clock_that_is_set_back_stands_still_and_steps_reported_again_replace_the_old():
     clock = Clock()
     for step, at in [(1, 10.0), (2, 20.0), (3, 15.0), (4, 30.0)]:
         clock.put(step, at)

@@ -59,7 +59,7 @@ def test_an_engine_that_failed_comes_first_and_is_counted_once():
     assert made.phases["load"].count == 1
 
 
-def test_the_same_name_after_a_restart_is_another_sync_and_a_span_told_again_is_not():
+def test_the_same_name_after_a_restart_is_another_sync_and_a_span_reported_again_is_not():
     first = spans("sync-1", "engine-0", START, (0, 1), 2)
     again = spans("sync-1", "engine-0", START + 900, (7, 8), 16)
     made = index(first, first, again)

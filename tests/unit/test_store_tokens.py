@@ -52,9 +52,9 @@ def test_the_worst_are_the_worst() -> None:
     frames = [tokens(step, sequences=5, length=7) for step in range(1, 20)]
     store = put(TokenStore(), *frames)
     found = survey(store, listed=40)
-    told = [store.token(row) for row in found.worst.tolist()]
+    listed = [store.token(row) for row in found.worst.tolist()]
     wanted = sorted(rows_of(frames), key=lambda row: -abs(row[3]))[:40]
-    assert [(t.sequence.step, t.position, t.diff) for t in told] == [(s, p, d) for s, _, p, d in wanted]
+    assert [(t.sequence.step, t.position, t.diff) for t in listed] == [(s, p, d) for s, _, p, d in wanted]
     assert found.matched == found.kept == 19 * 35
     assert found.mean == pytest.approx(np.mean([abs(d) for *_, d in rows_of(frames)]), rel=1e-5)
 
@@ -71,16 +71,16 @@ def test_a_sequence_is_put_together_however_its_tokens_came() -> None:
         assert sequence.mean == pytest.approx(np.abs(diff).mean(), rel=1e-5)
         assert sequence.max == pytest.approx(np.abs(diff).max())
         assert sequence.ratio == pytest.approx(diff.sum(), rel=1e-4, abs=1e-6)
-        told = [store.token(row) for row in range(sequence.first, sequence.first + sequence.count)]
-        assert [t.piece for t in told] == [sent.pieces[i] for i in mine], prompt
-        assert [t.position for t in told] == list(range(len(mine)))
+        listed = [store.token(row) for row in range(sequence.first, sequence.first + sequence.count)]
+        assert [t.piece for t in listed] == [sent.pieces[i] for i in mine], prompt
+        assert [t.position for t in listed] == list(range(len(mine)))
     first, last = by["prompt 0"], by[f"prompt {len(by) - 1}"]
     assert (first.engine, first.reward) == ("engine-0", 0.0)
     assert last.engine == ""
     assert math.isnan(last.reward)
 
 
-def test_age_is_told_beside_the_difference_and_changes_nothing_of_it() -> None:
+def test_age_is_shown_beside_the_difference_and_changes_nothing_of_it() -> None:
     fresh, stale = (put(TokenStore(), frame(9, [0, 0], [0.1, -0.4], version=v)) for v in (9, 7))
     for store, lag in ((fresh, 0), (stale, 2)):
         worst = store.token(int(survey(store).worst[0]))
@@ -128,8 +128,8 @@ def test_the_oldest_frames_go_and_what_is_kept_stays_true() -> None:
         assert len(store.sequences) <= 20
     kept = rows_of(frames[-len(store.blocks) :])
     assert len(kept) == len(store) == 90
-    told = [store.token(row) for row in range(store.tokens.first, store.tokens.end)]
-    assert sorted((t.sequence.step, t.position, t.diff) for t in told) == sorted((s, p, d) for s, _, p, d in kept)
+    listed = [store.token(row) for row in range(store.tokens.first, store.tokens.end)]
+    assert sorted((t.sequence.step, t.position, t.diff) for t in listed) == sorted((s, p, d) for s, _, p, d in kept)
     assert store.token(store.tokens.first - 1) is None
     assert store.sequence(store.sequences.first - 1) is None
 
@@ -141,7 +141,7 @@ def test_a_frame_larger_than_the_store_is_cut_and_that_is_counted() -> None:
     assert (len(store.sequences), len(store), store.cut) == (4, 8, 10)
 
 
-def test_frames_that_are_told_again_replace_what_followed() -> None:
+def test_frames_that_are_sent_again_replace_what_followed() -> None:
     store = TokenStore()
     for seq in (3, 5, 8):
         store.apply(seq, decode_lean(encode(frame(seq, [0, 0, 1], [0.1, 0.2, 0.3]))))
@@ -163,7 +163,7 @@ def test_a_still_does_not_move() -> None:
 
 
 def test_a_still_and_its_store_do_not_write_into_one_another() -> None:
-    """A still has the arrays of its store: neither what is told again nor what is moved to the front may show in it."""
+    """A still has the arrays of its store: neither what is sent again nor what is moved to the front may show in it."""
     store = put(TokenStore(tokens=600), *(tokens(step) for step in range(4)))
     stills = []
     for turn in range(40):
@@ -270,8 +270,8 @@ def test_no_arrays_break_it(data: st.DataObject) -> None:
 
 def matched(store: TokenStore, text: str) -> list[tuple[int, int]]:
     found = survey(store, TOKENS.parse(text))
-    told = [store.token(row) for row in found.worst.tolist()]
-    return sorted((t.sequence.step, t.position) for t in told)
+    listed = [store.token(row) for row in found.worst.tolist()]
+    return sorted((t.sequence.step, t.position) for t in listed)
 
 
 def run() -> TokenStore:
@@ -290,7 +290,7 @@ def run() -> TokenStore:
         ("", 15),
         ("engine=engine-0", 9),
         ("engine!=engine-0", 6),
-        ("engine=nobody", 0),
+        ("engine=absent", 0),
         ("step=2", 5),
         ("step>=2 step<3", 5),
         ("version<=0", 5),
@@ -352,7 +352,7 @@ def test_a_text_is_looked_for_anew_when_it_changes_and_frames_come() -> None:
         ("text=", "text=: a text must follow"),
     ],
 )
-def test_what_is_no_filter_is_told_in_one_sentence(text: str, wanted: str) -> None:
+def test_what_is_no_filter_is_reported_in_one_sentence(text: str, wanted: str) -> None:
     said = TOKENS.complaint(text)
     assert wanted in said
     assert "\n" not in said

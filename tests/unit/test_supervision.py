@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> RunDir:
     return create(tmp_path / "runs", "run")
 
 
-def test_a_supervisor_holds_a_lock_and_whoever_comes_second_hears_who(run: RunDir) -> None:
+def test_a_supervisor_holds_a_lock_and_the_second_one_hears_who(run: RunDir) -> None:
     assert not run.supervised()
     lock = supervision.take(run)
     supervision.write(run, RECORD)

@@ -57,7 +57,7 @@ def test_arrays_of_the_wrong_length_are_refused() -> None:
         decode_lean(body)
 
 
-def test_tokens_are_told_from_their_first_bytes() -> None:
+def test_tokens_are_recognised_from_their_first_bytes() -> None:
     for frame in whole(2):
         assert is_tokens(msgspec.Raw(encode(frame))) is isinstance(frame, Tokens)
     longer = msgspec.msgpack.encode(["t", *range(20)])

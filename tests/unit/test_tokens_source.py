@@ -36,7 +36,7 @@ def taken(watch: Watch, newest: int) -> bool:
     return newest in steps(watch)
 
 
-def test_the_past_is_told_and_then_what_comes(hub: Hub) -> None:
+def test_the_past_is_delivered_and_then_what_comes(hub: Hub) -> None:
     source = LiveSource(LocalRun(hub.run), operate=False)
     watch = Watch(source)
     try:
@@ -46,7 +46,7 @@ def test_the_past_is_told_and_then_what_comes(hub: Hub) -> None:
                 probe.send(tokens(step))
             assert probe.flush(PATIENCE)
             until(lambda: watch.take_frames() or watch.model.step == 20, "the metrics")
-            assert watch.take_tokens() == 0, "nobody has asked"
+            assert watch.take_tokens() == 0, "no client has asked"
             watch.ask_tokens()
             watch.ask_tokens()
             assert watch.tokens_refused == ""
@@ -76,14 +76,14 @@ def test_no_more_of_the_past_is_fetched_than_allowed(hub: Hub, monkeypatch: pyte
     try:
         watch.ask_tokens()
         until(lambda: taken(watch, 300), "the newest")
-        told = steps(watch)
-        assert told == list(range(told[0], 301)), "without a gap"
-        assert 2 <= len(told) <= 2 * 1_000_000 // (24 * frame.n)
+        seen = steps(watch)
+        assert seen == list(range(seen[0], 301)), "without a gap"
+        assert 2 <= len(seen) <= 2 * 1_000_000 // (24 * frame.n)
     finally:
         watch.close()
 
 
-def test_a_key_without_the_right_is_told_so_and_sees_all_else(hub: Hub) -> None:
+def test_a_key_without_the_right_gets_a_refusal_and_sees_all_else(hub: Hub) -> None:
     key = add(hub.run, "guest", "viewer", "guest", tokens=False)
     source = LiveSource(LocalRun(hub.run, key), operate=False)
     watch = Watch(source)

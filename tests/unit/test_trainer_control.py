@@ -61,7 +61,7 @@ def rig():
     rig.control.close()
 
 
-def test_every_fix_is_told_at_the_start(rig: Rig) -> None:
+def test_every_fix_is_reported_at_the_start(rig: Rig) -> None:
     assert len(rig.probe.of(FixState)) == 5
     assert all(state.settled and state.generation == 0 for state in rig.probe.of(FixState))
 

@@ -54,10 +54,10 @@ def change(before: Vector = OFF, after: Vector = ON, *, step: int = 20, version:
 
 
 def feed(measured: Effects, steps: range, rows: Callable[[int], dict[Vector, Rows]]) -> list[Effect]:
-    told = []
+    effects = []
     for step in steps:
-        told += measured.add_step(step, rows(step), time=float(step))
-    return told
+        effects += measured.add_step(step, rows(step), time=float(step))
+    return effects
 
 
 def test_both_sides_are_token_weighted_means_over_their_own_tokens_and_steps() -> None:
@@ -74,11 +74,11 @@ def test_both_sides_are_token_weighted_means_over_their_own_tokens_and_steps() -
     assert feed(measured, range(1, 31), before) == [], "nothing has changed: nothing is measured"
     first = measured.add_change(change(step=30, version=30))
     assert [len(first), first[0].steps_before, first[0].steps_after] == [1, 20, 0]
-    told = feed(measured, range(31, 56), after)
-    assert [effect.steps_after for effect in told] == list(range(1, 21)), "20 steps after the change and no more"
-    assert [effect.done for effect in told] == [False] * 19 + [True]
-    assert {effect.id for effect in (*first, *told)} == {first[0].id}
-    last = told[-1]
+    reported = feed(measured, range(31, 56), after)
+    assert [effect.steps_after for effect in reported] == list(range(1, 21)), "20 steps after the change and no more"
+    assert [effect.done for effect in reported] == [False] * 19 + [True]
+    assert {effect.id for effect in (*first, *reported)} == {first[0].id}
+    last = reported[-1]
 
     def reference(steps: range, over: int, under: int) -> float:
         rows = [row for step in steps for row in held[step].numbers]
@@ -155,7 +155,7 @@ def test_tokens_that_arrive_late_count_for_the_state_that_sampled_them() -> None
     assert effect.measures[MISMATCH].after < 0.02
 
 
-def test_tokens_of_another_stretch_of_the_same_state_are_told_apart_by_their_version() -> None:
+def test_tokens_of_another_stretch_of_the_same_state_are_distinguished_by_their_version() -> None:
     rng, measured = np.random.default_rng(6), Effects()
     feed(measured, range(1, 4), lambda step: {OFF: sequences(rng, 16, 9.0, version=step)})
     measured.add_change(change(step=3, version=3))

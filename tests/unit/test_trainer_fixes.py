@@ -142,7 +142,7 @@ def test_tokens_are_scored_with_the_head_that_sampled_them() -> None:
     assert Head(policy(True), "float32").scoring(batch.states, states).all()
 
 
-def test_stale_groups_are_counted_and_told_once_a_step(tmp_path: Path) -> None:
+def test_stale_groups_are_counted_and_reported_once_a_step(tmp_path: Path) -> None:
     rollout = RolloutConfig(prompts=1, samples=2, ahead=4, max_lag=1, stale="keep")
     config = msgspec.structs.replace(CONFIG, rollout=rollout, trainer=TrainerConfig(threads=1, keep_versions=8))
     kept = Run(tmp_path / "kept", config)
@@ -201,9 +201,9 @@ def test_an_engine_that_dies_and_comes_back_the_same_is_no_change(fix_tracker) -
     desk.observe(seen(gone, gone), version=4, step=4)
     desk.observe(seen({}, {}), version=6, step=6)
     assert probe.of(Effect) == []
-    told = len(probe.of(FixState))
+    published = len(probe.of(FixState))
     desk.observe(seen({}, {}), version=7, step=7)
-    assert len(probe.of(FixState)) == told, "nothing new, nothing told"
+    assert len(probe.of(FixState)) == published, "nothing new, nothing published"
 
 
 def test_one_engine_s_report_leaves_the_others_as_they_were(fix_tracker) -> None:

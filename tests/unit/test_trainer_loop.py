@@ -122,7 +122,7 @@ def test_token_frames_hold_the_logprobs_of_whole_sequences(run: Run) -> None:
         assert call["prompts"][0].endswith("=")
 
 
-def test_tokens_older_than_what_is_kept_are_told_not_scored_wrongly(tmp_path: Path) -> None:
+def test_tokens_older_than_what_is_kept_are_reported_not_scored_wrongly(tmp_path: Path) -> None:
     config = msgspec.structs.replace(CONFIG, rollout=RolloutConfig(prompts=1, samples=2, ahead=6))
     run = Run(tmp_path, config)
     run.loop.run(6)
@@ -177,7 +177,7 @@ def test_a_local_model_directory_is_trained_as_it_is_and_resumed(tmp_path: Path)
     run = Run(tmp_path / "run", config)
     assert run.setup.model_path == path
     assert not (tmp_path / "run" / "model").exists()
-    assert not any("warm start" in text for text in run.said), "somebody's own model is not warmed up unasked"
+    assert not any("warm start" in text for text in run.said), "a user's own model is not warmed up unasked"
     run.loop.run(2)
     run.loop.save()
     again = Run(tmp_path / "run", config, resume=True)

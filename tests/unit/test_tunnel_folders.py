@@ -74,7 +74,7 @@ def test_only_the_folders_of_dead_consoles_go(temporary: Path) -> None:
 
         tunnel.sweep()
         stay = {held.name, *others, "driftline-ssh-link", "driftline-ssh-file", "driftline-ssh-young123"}
-        assert {path.name for path in temporary.glob("driftline-*")} == stay, "only the one that nobody holds goes"
+        assert {path.name for path in temporary.glob("driftline-*")} == stay, "only the one that no process holds goes"
         assert (held / "log").read_text() == "words"
         assert (elsewhere / "file").read_text() == "mine"
 

@@ -1,4 +1,4 @@
-"""Hub killed, stopped and restarted under real producers and consoles: nothing lost, nothing double, nobody waits."""
+"""Hub killed, stopped and restarted under real producers and consoles: nothing lost or double, no client waits."""
 
 from __future__ import annotations
 
@@ -127,11 +127,11 @@ def test_emit_does_not_wait_for_a_stopped_hub(hub: Hub) -> None:
         stats = probe.stats
         assert stats.acked + stats.dropped == 200 + 2000 + 20_000, "every frame is acknowledged or counted as dropped"
 
-        def told() -> int:
+        def reported() -> int:
             events = [s.frame() for s in read(hub.run.journal) if s.producer == "hub"]
             return sum(int(e.data["dropped"]) for e in events if getattr(e, "kind", "") == "probe.dropped")
 
-        until(lambda: told() == stats.dropped, "the hub to report every drop")
+        until(lambda: reported() == stats.dropped, "the hub to report every drop")
         assert sum(1 for s in read(hub.run.journal) if s.producer == "trainer") == stats.acked
     finally:
         hub.thaw()
@@ -139,7 +139,7 @@ def test_emit_does_not_wait_for_a_stopped_hub(hub: Hub) -> None:
 
 
 def test_a_full_disk_acknowledges_nothing_and_loses_nothing(hub: Hub) -> None:
-    """The hub's files may grow no further for a while: nothing is acknowledged, consoles are told, then all goes on."""
+    """The hub's files may grow no further for a while: nothing is acknowledged, consoles show it, then all goes on."""
     probe = Probe("trainer", hub.run)
     connection, keys = attach(hub.run, "operator")
     feed = Feed(connection, keys)
@@ -152,7 +152,7 @@ def test_a_full_disk_acknowledges_nothing_and_loses_nothing(hub: Hub) -> None:
             unlimited = resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE, (size + 200, resource.RLIM_INFINITY))
             for step in range(1, 100):
                 probe.emit({"a": 1.0}, step=step)
-            until(lambda: feed.status.degraded, "the console to be told")
+            until(lambda: feed.status.degraded, "the feed to report it")
             with pytest.raises(RefusedError, match="the journal cannot be written"):
                 client.command("mark", {"text": "x" * 500})
             assert not probe.flush(0.5)
@@ -346,7 +346,7 @@ def test_a_feed_says_that_the_hub_is_silent(hub: Hub) -> None:
 
 
 def test_frozen_console_costs_the_others_nothing(hub: Hub) -> None:
-    """A feed that nobody drains stops reading; another follows, and the first catches up once it is drained."""
+    """A feed that no consumer drains stops reading; another follows, and the first catches up once it is drained."""
     import driftline.consumer.feed as module
 
     probe = Probe("trainer", hub.run)

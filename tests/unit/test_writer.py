@@ -52,7 +52,7 @@ def act(lease: LeaseState, clock: Clock, who: str, session: str, verb: Verb = "s
     return written(lease, lease.on_command(who, order(session, verb), at(clock)))
 
 
-def test_the_first_who_acts_holds_it_and_the_others_are_told_who_and_since_when() -> None:
+def test_the_first_who_acts_holds_it_and_the_others_learn_who_and_since_when() -> None:
     lease, clock = LeaseState(), Clock()
     (write,) = act(lease, clock, ANA, ONE)
     assert write.frame == Lease(ANA, ONE, clock.wall, clock.wall + LEASE_SECONDS)
@@ -79,7 +79,7 @@ def test_a_holder_lasts_a_lease_after_the_last_sign_of_life() -> None:
     assert act(lease, clock, ANA, ONE) == [], "not a frame for each command"
     assert lease.on_tick(at(clock)) == []
     clock.wait(LEASE_SECONDS - RENEW_STEP + 1.0)
-    assert lease.refusal(BO, order(TWO), at(clock)) == "", "free at once, told or not"
+    assert lease.refusal(BO, order(TWO), at(clock)) == "", "free at once, published or not"
     (write,) = written(lease, lease.on_tick(at(clock)))
     assert write.frame == NO_LEASE
     assert write.audit is not None
@@ -87,7 +87,7 @@ def test_a_holder_lasts_a_lease_after_the_last_sign_of_life() -> None:
     assert lease.on_tick(at(clock)) == []
 
 
-def test_a_disk_that_takes_nothing_holds_nobody_up_and_is_not_asked_all_the_time() -> None:
+def test_a_disk_that_takes_nothing_holds_no_command_up_and_is_not_asked_all_the_time() -> None:
     lease, clock = LeaseState(), Clock()
     act(lease, clock, ANA, ONE)
     clock.wait(LEASE_SECONDS + 1.0)
@@ -179,7 +179,7 @@ def test_two_clients_and_one_run(hub: Hub, two: tuple[Client, Client]) -> None:
     assert (first.holds_lease, second.holds_lease) == (True, False)
     second.command("mark", {"text": "x"})
     second.release_lease()
-    assert holder(first).session == ONE, "nobody gives back what another has"
+    assert holder(first).session == ONE, "no session gives back what another has"
 
     hub.kill()
     hub.start()
@@ -203,10 +203,10 @@ def test_two_clients_and_one_run(hub: Hub, two: tuple[Client, Client]) -> None:
     assert kinds == ["writer.taken", "writer.taken", "writer.released", "writer.taken", "writer.released"]
     assert [line.kind for line in audit.entries(hub.run.audit) if line.kind == "refused.held"]
     assert audit.verify(hub.run.audit).error == ""
-    told = [frame for stamped in read(hub.run.journal) if isinstance(frame := stamped.frame(), Lease | Event)]
-    sessions = [frame.session for frame in told if isinstance(frame, Lease)]
+    frames = [frame for stamped in read(hub.run.journal) if isinstance(frame := stamped.frame(), Lease | Event)]
+    sessions = [frame.session for frame in frames if isinstance(frame, Lease)]
     assert sessions == [ONE, TWO, "", "three", ""]
-    assert [frame.kind for frame in told if isinstance(frame, Event)] == ["writer.taken"]
+    assert [frame.kind for frame in frames if isinstance(frame, Event)] == ["writer.taken"]
 
 
 def test_a_revoked_operator_holds_nothing(hub: Hub, two: tuple[Client, Client]) -> None:
