@@ -44,7 +44,7 @@ class NameWatch:
 
     def add(self, producer: str, what: str, most: int) -> None:
         """A producer has made more names of something than are kept; reported once for each."""
-        if (producer, what) not in self._reported and len(self._told) < PRODUCERS_KEPT:
+        if (producer, what) not in self._reported and len(self._reported) < PRODUCERS_KEPT:
             self._reported.add((producer, what))
             self._waiting.append((producer, what, most))
             self.crowded = f"{producer} makes more than {most:,} names of {what}: the newest are kept in memory"
