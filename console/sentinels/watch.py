@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Final
 
+import numpy as np
 from msgspec.structs import replace
 
 from console.sentinels.alarm import Alarm, Transition
@@ -97,6 +98,8 @@ class Sentinels:
         found = [alarm for alarm in (*self._over, *self._standing.values()) if alarm.subject in subjects]
         return sorted(found, key=lambda alarm: alarm.number)
 
+    # A trainer may report numbers of any size: a difference of two of 1e308 is infinite, and no limit holds it.
+    @np.errstate(over="ignore", invalid="ignore")
     def update(self, model: RunModel, now: float, link: Link) -> list[Alarm]:
         """Judge the new frames; return the alarms that were raised or cleared by them, in order.
 

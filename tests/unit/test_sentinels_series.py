@@ -14,7 +14,7 @@ import pytest
 
 from console.sentinels import Sentinels, load
 from console.sentinels.baseline import UNKNOWN, WIDEST, block, usual, usuals
-from console.sentinels.kinds import Baseline
+from console.sentinels.kinds import Baseline, SeriesRule
 from console.sentinels.rules import Rules, parse
 from console.store.model import Mark
 from driftline.frames import Command, EngineFix, FixState
@@ -45,6 +45,17 @@ def test_healthy_noise_alarms_at_most_at_the_stated_rate(rho: float):
         steps += 5_000
         raised.update(alarm.rule for alarm in watch.changes if alarm.state == "raised")
     assert raised.total() <= RATES[rho] * steps / 10_000, raised
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("batch", [1, 100])
+@pytest.mark.parametrize("held", [1, 30], ids=["each step another", "thirty steps the same"])
+def test_numbers_of_any_size_are_judged_without_a_warning(held: int, batch: int):
+    extremes = [0.0, 5e-324, 1e308, -1e308, 1.7e308, -1.7e308, math.inf, -math.inf, math.nan, 1.0]
+    dice = np.random.default_rng(held)
+    metrics = [rule.metric for rule in load().rules.values() if isinstance(rule, SeriesRule)]
+    for chosen in (extremes, extremes[:6]):  # without infinities no window is too short to be judged
+        watched().steps({metric: np.repeat(dice.choice(chosen, 600 // held), held) for metric in metrics}, batch=batch)
 
 
 @pytest.mark.parametrize("run", ["reference-a", "reference-b"])
