@@ -8,6 +8,7 @@ screens draw at their own pace, however fast frames come. Nothing here changes a
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,7 +40,7 @@ from console.tui.screens.base.command_line import CommandLine
 from console.tui.screens.base.run_screen import RunScreen
 from console.tui.screens.live.screen import LiveScreen
 from console.tui.terminal.driver import ConsoleDriver
-from console.tui.terminal.textual_patches import write_now
+from console.tui.terminal.textual_patches import empty_caches, write_now
 from console.tui.watch.watched_run import Watch
 from console.tui.widgets.typing_line import TypingLine
 from driftline.frames import Level
@@ -50,6 +51,11 @@ if TYPE_CHECKING:
 
     from console.tui.control.acting import Acting
     from console.tui.watch.guard import Guards
+
+
+def _collect() -> None:
+    empty_caches()
+    gc.collect()
 
 
 class ConsoleApp(App[None]):
@@ -125,7 +131,7 @@ class ConsoleApp(App[None]):
         self._acting: Acting | None = None
         self.references: References = References(self, tuple(reference))
         self.reading: Reading = Reading(self, opening)
-        self._collector = Collector()
+        self._collector = Collector(collect=_collect)
         self._feed = ""
         """The state of the feed as the screen on show has it."""
         self._drawn = self._shown = False

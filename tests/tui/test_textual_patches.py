@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.drivers.headless_driver import HeadlessDriver
+from textual.geometry import Region
 from textual.screen import Screen
 from textual.widgets import Static
 
@@ -172,3 +173,13 @@ def _private_names(tree: ast.AST) -> set[str]:
             case ast.Name(id=name, ctx=ast.Store()):
                 names.add(name)
     return {name for name in names if re.match(r"_[a-z]", name)}
+
+
+def test_what_was_computed_of_regions_is_forgotten() -> None:
+    caches = (Region.intersection, Region.overlaps, Region.translate)
+    one, other = Region(0, 0, 7, 3), Region(2, 1, 9, 9)
+    one.intersection(other), one.overlaps(other), one.translate((3, 4))
+    assert all(cached.cache_info().currsize for cached in caches)
+    assert sum(cached.cache_info().maxsize or 10**9 for cached in caches) == 6144, "what they may come to"
+    patches.empty_caches()
+    assert not any(cached.cache_info().currsize for cached in caches)

@@ -19,6 +19,7 @@ from textual.app import App
 from textual.drivers import linux_driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.filter import LineFilter, Monochrome, NoColor
+from textual.geometry import Region
 from textual.screen import Screen
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "PatchedScreen",
     "attribute_codes",
     "color_system",
+    "empty_caches",
     "keep_own_colours",
     "painted_text",
     "replace_decoder",
@@ -36,6 +38,16 @@ __all__ = [
     "sends_mouse_reports",
     "write_now",
 ]
+
+
+def empty_caches() -> None:
+    """Forget the regions that were computed for frames: 6,144 of them, a MiB, which take a console an hour to fill.
+
+    Needs the caches of `Region`, which have no public bound. Hundreds are made anew with the next frames, in a
+    millisecond.
+    """
+    for cached in (Region.intersection, Region.overlaps, Region.translate):
+        cached.cache_clear()
 
 
 class Decoder(Protocol):
