@@ -128,12 +128,12 @@ FAULTS := tests/faults tests/unit/test_frame_ranges.py tests/tui/test_odd_frames
 SOAK := --minutes 15 --every 20 --all-kinds
 faults: export DRIFTLINE_FAULTS = full
 faults: $(STAMP)
-	@log=$$(mktemp); trap 'kill $$soak 2>/dev/null; rm -f "$$log"' EXIT; set -x; failed=0; \
+	@log=$$(mktemp); soak=; trap '[ -z "$$soak" ] || kill $$soak; rm -f "$$log"' EXIT; set -x; failed=0; \
 	$(BIN)/python -m tests.faults.soak $(SOAK) >"$$log" 2>&1 & soak=$$!; \
 	$(BIN)/python -m pytest $(FAULTS) -m "not engine and not alone" $(FAULTS_BESIDE) -rP --durations=30 $(PYTEST_ARGS) \
 		|| failed=1; \
 	$(BIN)/python -m pytest $(FAULTS) -m "engine and not alone" $(ENGINES) -rP --durations=30 $(PYTEST_ARGS) || failed=1; \
-	wait $$soak || failed=1; cat "$$log"; \
+	wait $$soak || failed=1; soak=; cat "$$log"; \
 	$(BIN)/python -m pytest $(FAULTS) -m alone -s --durations=0 $(PYTEST_ARGS) || failed=1; \
 	exit $$failed
 

@@ -9,7 +9,7 @@ _malloc_trim: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc h
 
 
 def trim() -> None:
-    """Give back what has been freed, in every arena (a millisecond, without the interpreter's lock).
+    """Give back what has been freed, in every arena, without the interpreter's lock.
 
     Blocks of many sizes leave holes that nothing of another size fits in. A process that frees and allocates for hours
     grows by them, although it holds no more than before.

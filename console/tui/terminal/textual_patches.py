@@ -43,8 +43,7 @@ __all__ = [
 def empty_caches() -> None:
     """Forget the regions that were computed for frames: 6,144 of them, a MiB, which take a console an hour to fill.
 
-    Needs the caches of `Region`, which have no public bound. Hundreds are made anew with the next frames, in a
-    millisecond.
+    Needs the caches of `Region`, which have no public bound. Those in use are made anew with the next frames.
     """
     for cached in (Region.intersection, Region.overlaps, Region.translate):
         cached.cache_clear()
