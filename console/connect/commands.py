@@ -54,7 +54,7 @@ def send_command(
     progress = Progress(plain=False)
     progress.update(f"{what}: sent")
     try:
-        ack = _last(client, command, max(0.1, until - time.monotonic()), progress, what)
+        ack = _last(client, command, args.timeout, until, progress, what)
     finally:
         progress.done()
     if ack.state != "applied":
@@ -62,7 +62,11 @@ def send_command(
     return SentCommand(command, ack)
 
 
-def _last(client: Client, command: str, timeout: float, progress: Progress, what: str) -> Ack:
+def _last(client: Client, command: str, timeout: float, until: float, progress: Progress, what: str) -> Ack:
+    """The final acknowledgement, waited for until the monotonic time `until`: `timeout` seconds from the verb's start.
+
+    The sentence names `timeout`, which is what was asked for: sending may have used up all but a part of it.
+    """
     last_ack = ""
 
     def report(ack: Ack) -> None:
@@ -70,11 +74,11 @@ def _last(client: Client, command: str, timeout: float, progress: Progress, what
         last_ack = f"{ack.state}{': ' if ack.detail else ''}{ack.detail}"
         progress.update(f"{what}: {last_ack}")
 
-    started = time.monotonic()
+    until = max(until, time.monotonic() + 0.1)
     try:
-        return client.wait(command, timeout, on_ack=report)
+        return client.wait(command, until - time.monotonic(), on_ack=report)
     except ClientError as error:
-        if time.monotonic() - started >= timeout - 0.05:
+        if time.monotonic() >= until - 0.05:
             last = f"the last was: {last_ack}" if last_ack else "no process of the run has acknowledged it"
-            raise CommandError(f"{what}: no final answer within {timeout:.0f} s; {last}", TIMEOUT) from error
+            raise CommandError(f"{what}: no final answer within {timeout:g} s; {last}", TIMEOUT) from error
         raise

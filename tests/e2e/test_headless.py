@@ -187,21 +187,26 @@ def test_sync_returns_the_phases_of_every_engine(feed: Feed) -> None:
 
 def test_pause_and_resume(feed: Feed) -> None:
     assert feed("pause", "--wait").startswith("pause: applied")
-    paused = feed.status()
-    assert (paused["status"], paused["paused_by"]) == ("paused", "operator local")
-    time.sleep(0.5)
-    assert feed.status()["step"] == paused["step"], "a paused run makes no steps"
-    assert "2/2 engines paused" in feed("status")
-    assert feed("resume", "--wait").startswith("resume: applied")
+    try:
+        paused = feed.status()
+        assert (paused["status"], paused["paused_by"]) == ("paused", "operator local")
+        time.sleep(0.5)
+        assert feed.status()["step"] == paused["step"], "a paused run makes no steps"
+        assert "2/2 engines paused" in feed("status")
+    finally:  # the feed is that of the whole file
+        resumed = feed("resume", "--wait")
+    assert resumed.startswith("resume: applied")
     until(lambda: feed.status()["step"] > paused["step"], "steps after the pause")  # type: ignore[operator]
 
 
 def test_wait_times_out_with_its_own_code(feed: Feed) -> None:
     # Between two syncs there is time enough for this fix not to have happened.
     feed("pause", "--wait")
-    said = feed("fix", "set", "inflight-keep", "off", "--wait", "--timeout", "1", code=4)
+    try:
+        said = feed("fix", "set", "inflight-keep", "off", "--wait", "--timeout", "1", code=4)
+    finally:  # the feed is that of the whole file
+        feed("resume", "--wait")
     assert "no final answer within 1 s" in said
-    feed("resume", "--wait")
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".ndjson", ".arrow"])

@@ -98,9 +98,9 @@ def _wait(run: Target, args: argparse.Namespace, until: float) -> int:
         if time.monotonic() > until:
             if not args.force or directory is None:
                 hint = "" if directory is None else "; --force kills its processes"
-                raise CommandError(f"run {run.id} has not ended within {args.timeout:.0f} s{hint}", TIMEOUT)
+                raise CommandError(f"run {run.id} has not ended within {args.timeout:g} s{hint}", TIMEOUT)
             count = ending.force(directory)
-            print(f"run {run.id} has not ended within {args.timeout:.0f} s: {count} processes were killed")
+            print(f"run {run.id} has not ended within {args.timeout:g} s: {count} processes were killed")
             return OK
         time.sleep(0.1)
     if directory is not None and (count := ending.sweep(directory)):
