@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cached_cell_len, cell_len
 from rich.color import ColorSystem
 from rich.console import Console
 from rich.style import Style
@@ -175,11 +176,11 @@ def _private_names(tree: ast.AST) -> set[str]:
     return {name for name in names if re.match(r"_[a-z]", name)}
 
 
-def test_what_was_computed_of_regions_is_forgotten() -> None:
-    caches = (Region.intersection, Region.overlaps, Region.translate)
+def test_what_was_computed_of_drawn_figures_is_forgotten() -> None:
+    caches = (Region.intersection, Region.overlaps, Region.translate, cached_cell_len)
     one, other = Region(0, 0, 7, 3), Region(2, 1, 9, 9)
-    one.intersection(other), one.overlaps(other), one.translate((3, 4))
+    one.intersection(other), one.overlaps(other), one.translate((3, 4)), cell_len("0.1234")
     assert all(cached.cache_info().currsize for cached in caches)
-    assert sum(cached.cache_info().maxsize or 10**9 for cached in caches) == 6144, "what they may come to"
+    assert sum(cached.cache_info().maxsize or 10**9 for cached in caches) == 6144 + 4096, "what they may come to"
     patches.empty_caches()
     assert not any(cached.cache_info().currsize for cached in caches)

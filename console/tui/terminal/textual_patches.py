@@ -11,6 +11,7 @@ from collections.abc import Callable
 from io import TextIOWrapper
 from typing import Any, Protocol, cast
 
+from rich.cells import cached_cell_len
 from rich.color import ColorSystem
 from rich.console import Console
 from rich.style import Style
@@ -41,11 +42,12 @@ __all__ = [
 
 
 def empty_caches() -> None:
-    """Forget the regions that were computed for frames: 6,144 of them, a MiB, which take a console an hour to fill.
+    """Forget what was computed of figures that have been drawn: it fills within an hour and is not drawn again.
 
-    Needs the caches of `Region`, which have no public bound. Those in use are made anew with the next frames.
+    6,144 regions, a MiB, and the widths of 4,096 texts, most of them numbers. Needs the caches of `Region` and of
+    `rich.cells`, which have no public bound. Those in use are made anew with the next frames.
     """
-    for cached in (Region.intersection, Region.overlaps, Region.translate):
+    for cached in (Region.intersection, Region.overlaps, Region.translate, cached_cell_len):
         cached.cache_clear()
 
 
