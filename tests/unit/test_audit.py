@@ -153,7 +153,7 @@ def test_a_hub_remembers_orders_ends_refusals_and_key_changes(hub: Hub) -> None:
             client.command("fix.set", {"fix": "nonsense", "value": "on"})
         with pytest.raises(RefusedError):
             stranger.ping()
-        short = client.command("pause", timeout=0.2)
+        short = client.command("pause", timeout=1.0)
         assert client.wait(short, PATIENCE).state == "expired"
         alice = new_pair()
         before = authorized.read_text()

@@ -488,7 +488,7 @@ def test_a_forged_issuer_does_not_stick_and_an_id_counts_once(hub: Hub, trainer:
 
 def test_a_command_waits_for_the_trainer_or_expires(own_hub: Hub) -> None:
     with Client(*attach(own_hub.run, "operator")) as client:
-        short = client.command("pause", timeout=0.3)
+        short = client.command("pause", timeout=1.0)
         long = client.command("sync", timeout=60)
         acks: list[Ack] = []
         assert client.wait(short, PATIENCE, acks.append).state == "expired"
