@@ -11,7 +11,7 @@ import atexit
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -412,9 +412,8 @@ class EnginePool:
                 said = elapsed
                 for member in list(self._fleet.members.values()):
                     self._on_progress(f"{member.name}: {member.stage or 'starting its process'} ({elapsed:.0f} s)")
-            # A short wait, so that Ctrl-C is heard.
-            with suppress(TimeoutError):
-                next(start for start in starts if not start.done()).result(0.2)
+            # A short wait, so that Ctrl-C is heard. All may be done by now: nothing is assumed of any of them.
+            wait(starts, 0.2, FIRST_EXCEPTION)
         for start in starts:
             info = start.result().info
             assert info is not None

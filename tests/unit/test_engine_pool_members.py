@@ -6,8 +6,10 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -157,6 +159,28 @@ def test_after_the_bound_the_next_death_ends_the_run(tmp_path: Path) -> None:
         assert scripted.of("engine.gave-up")[0]["engine"] == "engine-1"
     finally:
         scripted.pool.close()
+
+
+@pytest.mark.parametrize("calls", range(1, 6))
+def test_a_start_that_comes_to_its_end_between_two_looks_at_it(
+    two: ScriptedPool, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    # Each name is done once it has been asked `calls` times: also right after "not all are done".
+    class Late(Future[Any]):
+        asked = 0
+
+        def done(self) -> bool:
+            self.asked += 1
+            if self.asked == calls:
+                self.set_result(two.pool._fleet.members["engine-0"])
+            return super().done()
+
+    starts = [Late(), Late()]
+    with monkeypatch.context() as patched:
+        patched.setattr(two.pool._recovery, "first_start", lambda name: name)
+        patched.setattr(two.pool, "stats", lambda: None)
+        patched.setattr(two.pool._loop, "schedule", lambda name: starts[two.pool.names.index(name)])
+        two.pool._start_engines()
 
 
 def test_an_engine_that_is_killed_while_it_starts_is_started_again(tmp_path: Path) -> None:
