@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
@@ -27,13 +28,16 @@ def digits(completions: list[str], **_: Any) -> list[float]:
 def keep_weights_as_they_are() -> None:
     """Let vLLM's CPU build compute with plain weights.
 
-    Where the processor has AVX-512 it packs linear weights for oneDNN and drops the originals, and what TRL writes its
-    new weights into is gone: its first sync ends in "'Parameter' object has no attribute 'weight_loader'". On a GPU
-    there is nothing of the kind.
+    Where the processor has AVX-512 it packs linear weights for oneDNN, where it has AMX also for kernels of its own,
+    and drops the originals: what TRL writes its new weights into is gone, and its first sync ends in "'Parameter'
+    object has no attribute 'weight_loader'". On a GPU there is nothing of the kind.
     """
-    import vllm._custom_ops
+    from vllm.model_executor.layers import utils
 
-    vllm._custom_ops._supports_onednn = False
+    def keep(layer: Any, remove_weight: bool) -> None:
+        layer.cpu_linear = torch.nn.functional.linear
+
+    utils.dispatch_cpu_unquantized_gemm = keep
 
 
 def main(model: str, out: str, steps: int) -> None:
