@@ -197,9 +197,14 @@ def _random_prompts(order: Order, vocabulary: int) -> list[list[int]]:
 def main(arguments: list[str]) -> int:
     """Read the order, write the answer beside it; returns the exit code."""
     try:
-        path = Path(arguments[0])
+        (name,) = arguments
+    except ValueError:
+        print("migration: no order: usage: python -m trainer.migration ORDER.json", file=sys.stderr)
+        return 2
+    path = Path(name)
+    try:
         order = msgspec.json.decode(bounded_file.read(path, _ORDER_BYTES), type=Order)
-    except (IndexError, OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError) as error:
         print(f"migration: no order: {error}", file=sys.stderr)
         return 2
     try:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 
 import msgspec
@@ -184,16 +182,17 @@ def test_the_defaults_of_a_vllm_are_asked_of_its_own_python(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(WITHOUT_ENGINE, reason="the process that takes the order imports torch first")
-def test_an_order_that_cannot_be_read_is_said(tmp_path: Path) -> None:
-    import subprocess
+def test_an_order_that_cannot_be_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from trainer import migration as trainer_migration
 
     bad = tmp_path / "order.json"
     bad.write_text('{"environments": ["a"]}')
-    for words in ([], [str(bad)]):
-        done = subprocess.run(
-            [sys.executable, "-m", "trainer.migration", *words], capture_output=True, text=True, env=os.environ,
-            check=False, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 2
-        assert done.stderr.startswith("migration: no order: ")
-        assert done.stderr.count("\n") == 1
+    for words, reason in (
+        ([], "usage: "),
+        ([str(bad)], "Expected `array` of length 2"),
+        ([str(tmp_path / "none")], "[Errno 2] "),
+    ):
+        assert trainer_migration.main(words) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"migration: no order: {reason}")
+        assert said.count("\n") == 1
