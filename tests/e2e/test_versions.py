@@ -103,8 +103,13 @@ def test_raw_logprobs_of_this_vllm_show_against_it(rig: Rig) -> None:
 
 
 def test_a_stale_prefix_cache_of_this_vllm_shows_against_it(rig: Rig) -> None:
-    """Every engine has the prompts' blocks of the older weights cached, but only engine-0 reads them."""
-    prompts = np.random.default_rng(5).integers(2, VOCABULARY, (GROUPS, PROMPT)).tolist()
+    """Every engine has the prompts' blocks of the older weights cached, but only engine-0 reads them.
+
+    All begin alike: each has them, whichever has sampled or scored which prompt.
+    """
+    drawn = np.random.default_rng(5).integers(2, VOCABULARY, (GROUPS, PROMPT))
+    drawn[:, :-8] = drawn[0, :-8]
+    prompts = drawn.tolist()
     rig.pool.set_fix("prefix-cache-off", "off", "engine-0")
     try:
         rig.compared(prompts=prompts)

@@ -60,8 +60,13 @@ def test_raw_logprobs_of_one_engine_show_in_both_directions(rig: Rig) -> None:
 
 
 def test_a_stale_prefix_cache_of_one_engine_shows_in_both_directions(rig: Rig) -> None:
-    """The same prompts before and after a sync: engine-1 goes on over blocks of the older weights."""
-    prompts = np.random.default_rng(5).integers(2, VOCABULARY, (GROUPS, PROMPT)).tolist()
+    """The same prompts before and after a sync: engine-1 goes on over blocks of the older weights.
+
+    All begin alike, so that it holds older blocks of each, whichever engine has sampled or scored which.
+    """
+    drawn = np.random.default_rng(5).integers(2, VOCABULARY, (GROUPS, PROMPT))
+    drawn[:, :-8] = drawn[0, :-8]
+    prompts = drawn.tolist()
     rig.pool.set_fix("prefix-cache-off", "off", "engine-1")
     try:
         rig.compared(prompts=prompts)
